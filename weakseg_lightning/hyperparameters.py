@@ -1,0 +1,78 @@
+"""Plain descriptions of configurable objects, so that a checkpoint can rebuild them without unpickling code.
+
+Every class that can stand in a recipe keeps each constructor argument, unchanged, under an attribute of the same name
+(the convention of scikit-learn). :func:`describe` relies on that and on nothing else.
+"""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+
+def describe(configured: object) -> dict[str, Any]:
+    """Write an object as its class path and the plain values of its constructor arguments.
+
+    Args:
+        configured: an object that keeps its constructor arguments as attributes of the same names.
+
+    Returns:
+        ``{"class_path": "package.module.Class", "init_args": {...}}`` of plain values only, the form that recipes use.
+
+    Raises:
+        AttributeError: if a constructor argument was not kept.
+        TypeError: if an argument cannot be written as plain values.
+
+    Example:
+        >>> from weakseg_lightning.networks import SMPNetwork
+        >>> describe(SMPNetwork(architecture="unet", encoder="resnet18"))["init_args"]["encoder"]
+        'resnet18'
+    """
+    cls = type(configured)
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args(configured)}
+
+
+def init_args(configured: object) -> dict[str, Any]:
+    """Read the constructor arguments of an object back from its attributes, as plain values.
+
+    Args:
+        configured: an object that keeps its constructor arguments as attributes of the same names.
+
+    Returns:
+        One entry an argument, nested objects written by :func:`describe`.
+
+    Raises:
+        AttributeError: if a constructor argument was not kept.
+        TypeError: if an argument cannot be written as plain values.
+    """
+    return {name: _plain(_kept(configured, name)) for name in _argument_names(type(configured))}
+
+
+def _argument_names(cls: type) -> list[str]:
+    parameters = inspect.signature(cls).parameters.values()
+    return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def _kept(configured: object, name: str) -> Any:
+    try:
+        return getattr(configured, name)
+    except AttributeError:
+        cls = type(configured).__name__
+        message = f"{cls} does not keep its argument `{name}`: write `self.{name} = {name}` in {cls}.__init__"
+        raise AttributeError(f"{message}, so that checkpoints can rebuild it") from None
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if callable(value) or not hasattr(value, "__dict__"):
+        raise TypeError(f"{value!r} cannot be written to a checkpoint: pass plain values or configurable objects")
+    return describe(value)

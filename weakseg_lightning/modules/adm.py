@@ -1,0 +1,94 @@
+"""Alternating direction method (ADM) for regularised losses, with graph cuts in the loop."""
+
+from typing import Literal
+
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.losses import latent_cross_entropy, partial_cross_entropy
+from weakseg_lightning.modules.base import Batch, LatentModule
+from weakseg_lightning.modules.optimization import SGD
+from weakseg_lightning.networks import Network
+from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
+
+
+class ADMModule(LatentModule):
+    """Alternating direction method: a discrete solver finds the latent labelling X, the network follows it.
+
+    Each iteration minimises ``lambda R(X) + sum_p D(X_p | S_p)`` over discrete X (the solver; R = grid Potts, X = Y on
+    the seeds), then takes a gradient step on ``H(Y, S) + gamma D(X | S)`` (mean over the seeds, and over the
+    unlabelled pixels).
+
+    Args:
+        network: the network to build.
+        num_classes: classes K, background included; taken from the data.
+        solver: finds the latent labelling; its Potts weight is lambda.
+        gamma: weight of the cross-entropy towards the latent labelling.
+        labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set belongs to
+            the whole image, not the crop, and holds the background; with fewer than two labels it is ``all``.
+        hard_seeds: whether the solver must keep the seeds' labels (eq. 8); the released code did not.
+        latent_pixels: the pixels that follow the latent labelling: those ``unlabelled`` by seeds (eq. 7) or ``all``.
+        optimizer: optimiser settings of the second phase.
+        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
+        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+
+    References:
+        Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
+        eq. 5 to 8 and algorithm 1.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        num_classes: int,
+        solver: Solver | None = None,
+        gamma: float = 1.5,
+        labels: Literal["seeds", "tags", "all"] = "seeds",
+        hard_seeds: bool = True,
+        latent_pixels: Literal["unlabelled", "all"] = "unlabelled",
+        optimizer: SGD = SGD(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: SGD | None = None,
+        pce_fraction: float = 0.5,
+    ) -> None:
+        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction)
+        if gamma < 0:
+            raise ValueError(f"`gamma` must not be negative, got {gamma}")
+        self.solver = solver or AlphaExpansion()
+        self.gamma = gamma
+        self.labels = labels
+        self.hard_seeds = hard_seeds
+        self.latent_pixels = latent_pixels
+
+    @override
+    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+        """Minimise eq. 8 over the discrete labellings of each image."""
+        seeds = batch["seeds"] if self.hard_seeds else None
+        allowed = allowed_labels(batch, self.labels)
+        return self.solver.solve(logits, batch["image"], seeds=seeds, label_set=allowed, valid=batch["valid"])
+
+    @override
+    def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
+        """Compute the two terms of eq. 7."""
+        unlabelled = batch["seeds"] == 255
+        pixels = batch["valid"] & unlabelled if self.latent_pixels == "unlabelled" else batch["valid"]
+        return {
+            "pce": partial_cross_entropy(logits, batch["seeds"]),
+            "latent": self.gamma * latent_cross_entropy(logits, latent.labels, pixels),
+        }
+
+
+def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"]) -> Tensor | None:
+    """Find the labels that each image of a batch may use.
+
+    Args:
+        batch: the batch, with the label sets of the whole images (``seed_labels`` or ``tags``).
+        source: which of the sets; ``all`` restricts nothing.
+
+    Returns:
+        bool ``(B, K)``, or None without restriction. A set of fewer than two labels would flood the image with one
+        class: it becomes all labels.
+    """
+    if source == "all":
+        return None
+    allowed: Tensor = batch["seed_labels"] if source == "seeds" else batch["tags"]
+    return allowed | (allowed.sum(1, keepdim=True) < 2)

@@ -1,0 +1,331 @@
+"""What all methods share: the network, its optimiser, evaluation, and the alternation with a latent labelling."""
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from typing_extensions import override
+
+from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.losses import partial_cross_entropy
+from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+from weakseg_lightning.modules.optimization import SGD, Phases, enter_phase, make_sgd
+from weakseg_lightning.networks import Network
+from weakseg_lightning.solvers import SolverResult
+
+Batch = dict[str, Any]
+
+
+class WeakSegModule(LightningModule, ABC):
+    """A segmentation network trained on weak labels: subclasses write :meth:`loss_terms`.
+
+    Training may begin with a phase of partial cross-entropy on the seeds (``pce_fraction``). Evaluation is the
+    protocol of PASCAL VOC: intersection over union from one confusion matrix over the whole data set, on whole images
+    at their original size.
+
+    Args:
+        network: the network to build.
+        num_classes: classes K, background included; taken from the data.
+        optimizer: optimiser settings.
+        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
+        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        num_classes: int,
+        optimizer: SGD = SGD(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: SGD | None = None,
+        pce_fraction: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 2 <= num_classes <= 255:
+            raise ValueError(f"`num_classes` must be 2 to 255 (background included), got {num_classes}")
+        if not 0 <= pce_fraction <= 1:
+            raise ValueError(f"`pce_fraction` must be between 0 and 1, got {pce_fraction}")
+        self.network = network
+        self.num_classes = num_classes
+        self.optimizer = optimizer
+        self.pce_optimizer = pce_optimizer
+        self.pce_fraction = pce_fraction
+        self.net = network.build(num_classes)
+        self.scores = nn.ModuleDict({stage: _stage_metrics(num_classes) for stage in ("val", "test")})
+
+    # ---- what a method writes -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Compute the weighted terms of the method's loss; their sum is minimised.
+
+        Args:
+            logits: ``(B, K, H, W)``.
+            batch: the batch, see :class:`weakseg_lightning.data.base.SegmentationDataModule`.
+
+        Returns:
+            Scalars by name; each is logged as ``train_<name>``.
+        """
+
+    # ---- training -------------------------------------------------------------------------------------------
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Score every pixel: RGB images in 0..1 ``(B, 3, H, W)`` to logits ``(B, K, H, W)``."""
+        logits: Tensor = self.net(images)
+        return logits
+
+    @property
+    def in_pce_phase(self) -> bool:
+        """Whether the current iteration trains with partial cross-entropy alone."""
+        return self.trainer.global_step < self._phases().switch
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Find out before training, not at the first checkpoint, whether the module can be saved."""
+        describe(self)
+
+    @override
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the iteration, and start the second phase where it is due."""
+        self._seed_iteration(batch_idx)
+        phases = self._phases()
+        if 0 < phases.switch == self.trainer.global_step:
+            for optimizer in self.trainer.optimizers:
+                enter_phase(optimizer, phases.main)
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Minimise partial cross-entropy in the first phase, the method's loss in the second."""
+        logits = self.training_logits(batch)
+        terms = {"pce": partial_cross_entropy(logits, batch["seeds"])} if self.in_pce_phase else self.loss_terms(logits, batch)
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(self._not_finite(terms, batch))
+        size = len(batch["image"])
+        self.log("train_loss", loss.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()}, batch_size=size)
+        return loss
+
+    def training_logits(self, batch: Batch) -> Tensor:
+        """Logits of the training batch, ``(B, K, H, W)``."""
+        logits: Tensor = self(batch["image"])
+        return logits
+
+    @override
+    def configure_optimizers(self) -> dict[str, Any]:
+        """SGD with momentum, one learning rate an iteration, a faster head."""
+        optimizer, schedule = make_sgd(self.net, self.net.head_parameters(), self._phases())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _phases(self) -> Phases:
+        if (steps := self.trainer.estimated_stepping_batches) == float("inf"):
+            raise ValueError("the schedule needs an end: set `trainer.max_epochs` or `trainer.max_steps`")
+        switch = round(self.pce_fraction * steps)
+        return Phases(self.pce_optimizer or self.optimizer, self.optimizer, switch, int(steps))
+
+    def _seed_iteration(self, batch_idx: int) -> None:
+        """Make dropout a function of (seed, iteration, rank), so that a resumed run repeats the undisturbed one."""
+        if (seed := os.environ.get("PL_GLOBAL_SEED")) is not None:
+            torch.manual_seed(hash((int(seed), self.trainer.global_step, batch_idx, self.global_rank)) % 2**63)
+
+    def _not_finite(self, terms: dict[str, Tensor], batch: Batch) -> str:
+        values = ", ".join(f"{name} = {float(term):g}" for name, term in terms.items())
+        images = ", ".join(batch["id"][:4])
+        where = f"at iteration {self.trainer.global_step} (first images: {images})"
+        return f"the loss is not finite {where}: {values}; lower `optimizer.lr`, or check these images"
+
+    # ---- evaluation -----------------------------------------------------------------------------------------
+
+    @override
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch of whole images."""
+        self._evaluate(batch, "val")
+
+    @override
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch of whole images."""
+        self._evaluate(batch, "test")
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val_miou``, ``val_pixel_accuracy``, ``val_grid_energy`` and ``val_iou_<class>``."""
+        self._log_scores("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        """Log ``test_miou`` and the others."""
+        self._log_scores("test")
+
+    @override
+    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Label whole images: ``{"id": list of B, "labels": uint8 (B, H, W)}``."""
+        return {"id": batch["id"], "labels": self(batch["image"]).argmax(1).to(torch.uint8)}
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        labels = self(batch["image"]).argmax(1)
+        metrics = self.scores[stage]
+        metrics["segmentation"].update(labels, batch["mask"])
+        metrics["grid_energy"].update(labels, batch["image"], batch["valid"])
+
+    def _log_scores(self, stage: str) -> None:
+        metrics = self.scores[stage]
+        scores = metrics["segmentation"].compute()
+        names = getattr(self.trainer.datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]  # type: ignore[attr-defined]
+        found = {f"iou_{name}": iou for name, iou in zip(names, scores["iou"], strict=True) if not iou.isnan()}
+        energy = metrics["grid_energy"].compute()
+        logged = {"pixel_accuracy": scores["pixel_accuracy"], "grid_energy": energy, **found}
+        # The metrics are already summed over the ranks: the maximum of equal values keeps the last digit.
+        self.log(f"{stage}_miou", scores["miou"].float(), prog_bar=True, sync_dist=True, reduce_fx="max")
+        renamed = {f"{stage}_{name}": value.float() for name, value in logged.items()}
+        self.log_dict(renamed, sync_dist=True, reduce_fx="max")
+        for metric in metrics.values():
+            metric.reset()
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what rebuilds this module, as plain values (loads with ``weights_only=True``)."""
+        described = describe(self)
+        checkpoint["hyper_parameters"] = {
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            "_class_path": described["class_path"],
+            **described["init_args"],
+        }
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another network, in words."""
+        ours = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        theirs = {name: tensor.shape for name, tensor in checkpoint.get("state_dict", {}).items()}
+        if ours == theirs:
+            return
+        saved = checkpoint.get("hyper_parameters", {})
+        there = f"{saved.get('network', 'unknown network')} with {saved.get('num_classes', 'unknown')} classes"
+        raise ValueError(
+            f"the checkpoint is of another network: {_first_difference(ours, theirs)}. The checkpoint holds {there}, this "
+            f"run builds {describe(self.network)} with {self.num_classes} classes; use the recipe that made the checkpoint"
+        )
+
+
+def _stage_metrics(num_classes: int) -> nn.ModuleDict:
+    return nn.ModuleDict({"segmentation": SegmentationScores(num_classes), "grid_energy": MeanGridEnergy()})
+
+
+def _first_difference(ours: dict[str, torch.Size], theirs: dict[str, torch.Size]) -> str:
+    for name in ours.keys() & theirs.keys():
+        if ours[name] != theirs[name]:
+            return f"`{name}` has shape {tuple(theirs[name])}, expected {tuple(ours[name])}"
+    missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    return f"{len(missing)} weights are missing (first {missing[:1]}), {len(unknown)} are unknown (first {unknown[:1]})"
+
+
+class LatentModule(WeakSegModule):
+    """A method that alternates: predict, solve for a latent labelling, step the network towards it.
+
+    Subclasses write :meth:`solve_latent` and :meth:`latent_loss`, nothing else. The solve runs in
+    ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device one forward pass
+    serves both. Under strategies that wrap the step (DDP and the like) the hook predicts without gradient, then puts
+    the random state and the buffers back, so that dropout repeats and batch norm counts the batch once.
+    """
+
+    latent: SolverResult | None = None
+    _hook_logits: Tensor | None = None
+
+    @abstractmethod
+    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+        """Solve for the latent labelling.
+
+        Args:
+            logits: detached scores of the training step to come, ``(B, K, H, W)``.
+            batch: the batch.
+
+        Returns:
+            The solver's result, labels ``(B, H, W)`` on the logits' device.
+        """
+
+    @abstractmethod
+    def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
+        """Compute the weighted terms of the loss towards the latent labelling.
+
+        Args:
+            logits: scores with gradient, ``(B, K, H, W)``.
+            latent: what :meth:`solve_latent` returned for this batch.
+            batch: the batch.
+
+        Returns:
+            Scalars by name.
+        """
+
+    @property
+    def latent_labels(self) -> Tensor | None:
+        """The latent labelling of the current training batch, uint8 ``(B, H, W)``, or None in the first phase."""
+        return None if self.latent is None else self.latent.labels
+
+    @override
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Predict and solve for the latent labelling of this batch; log what that costs."""
+        super().on_train_batch_start(batch, batch_idx)
+        self.latent = self._hook_logits = None
+        if self.in_pce_phase:
+            return
+        start = time.perf_counter()
+        logits = self._predict_for_hook(batch["image"])
+        forward = _seconds_since(start, logits)
+        self.latent = self.solve_latent(logits.detach().float(), batch)
+        self._log_cost(forward, self.latent, len(logits))
+
+    @override
+    def training_logits(self, batch: Batch) -> Tensor:
+        """Logits of the training batch: the hook's own where its graph was kept."""
+        logits, self._hook_logits = self._hook_logits, None
+        return super().training_logits(batch) if logits is None else logits
+
+    @override
+    def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the loss towards the latent labelling that the hook found."""
+        if self.latent is None:
+            raise RuntimeError("no latent labelling: `on_train_batch_start` has to run before `training_step`")
+        return self.latent_loss(logits, self.latent, batch)
+
+    def shares_forward(self) -> bool:
+        """Whether the hook's forward pass can serve the step: where nothing wraps the step or moves its parameters."""
+        return isinstance(self.trainer.strategy, SingleDeviceStrategy)
+
+    def _predict_for_hook(self, images: Tensor) -> Tensor:
+        with self.trainer.precision_plugin.forward_context():
+            if self.shares_forward():
+                self._hook_logits = self(images)
+                return self._hook_logits
+            with torch.no_grad(), _as_if_never_run(self.net):
+                logits: Tensor = self(images)
+        return logits
+
+    def _log_cost(self, forward_seconds: float, result: SolverResult, size: int) -> None:
+        seconds = {"forward": forward_seconds, "solve": result.solve_seconds, "transfer": result.transfer_seconds}
+        self.log_dict({f"hook_{name}_ms": 1000 * value for name, value in seconds.items()}, batch_size=size)
+
+
+@contextmanager
+def _as_if_never_run(net: nn.Module) -> Iterator[None]:
+    """Run a network inside and put back its buffers and the random state after, on every device that it uses."""
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    devices = sorted({parameter.device.index for parameter in net.parameters() if parameter.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        yield
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def _seconds_since(start: float, output: Tensor) -> float:
+    if output.is_cuda:
+        torch.cuda.synchronize(output.device)  # the solver reads the logits next, so that this waits for nothing more
+    return time.perf_counter() - start
