@@ -3,8 +3,6 @@
 The functions are stateless; the classes sum their counts over batches and, under several ranks, over processes.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
