@@ -1,0 +1,187 @@
+"""DeepLab-LargeFOV on VGG16."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VGG16_Weights
+from torchvision.models.vgg import cfgs, make_layers
+from typing_extensions import override
+
+from weakseg_lightning.networks.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Network,
+    SegmentationNet,
+    check_dropout,
+    check_num_classes,
+)
+from weakseg_lightning.networks.weights import is_file_name, raise_misfit, read_state_dict
+
+
+class LargeFOVNet(SegmentationNet):
+    """VGG16 at stride 8 under a dilated, fully convolutional classifier with a large field of view.
+
+    All poolings are 3 x 3 with padding 1, so that cell i of the map is centred at pixel 8 i. Images are therefore
+    padded to sizes 8 n + 1 (321 needs none), and logits are upsampled with their corners aligned, which is exact.
+
+    Args:
+        num_classes: Number K of classes.
+        dropout: Probability of dropout after fc6 and after fc7.
+    """
+
+    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
+        super().__init__(IMAGENET_MEAN, IMAGENET_STD, stride=8, remainder=1)
+        self.features = _vgg16_at_stride_8()
+        self.fc6 = nn.Conv2d(512, 1024, 3, padding=12, dilation=12)
+        self.fc7 = nn.Conv2d(1024, 1024, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc8 = nn.Conv2d(1024, num_classes, 1)
+        self._reset_parameters()
+
+    def _reset_parameters(self) -> None:
+        """Draw random weights: as torchvision's VGG, and the last layer from N(0, 0.01)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.fc8.weight, std=0.01)
+
+    @override
+    def compute_logits(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(F.relu(self.fc6(self.features(x)), inplace=True))
+        hidden = self.dropout(F.relu(self.fc7(hidden), inplace=True))
+        return F.interpolate(self.fc8(hidden), size=x.shape[-2:], mode="bilinear", align_corners=True)
+
+    @override
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the last layer, fc8."""
+        return list(self.fc8.parameters())
+
+    def load_vgg16(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take over a classification network, all or nothing.
+
+        The convolutions are copied. fc6 and fc7 are decimated from the fully connected layers: every fourth of the
+        4096 units, and of fc6 the positions 0, 3 and 6 of its 7 x 7 window, which its dilation spreads again. (The
+        paper decimates too; which of the 4096 units it keeps, it does not say.) Where the file has no fully connected
+        layers, fc6 and fc7 stay random.
+
+        Args:
+            state: State dict of torchvision's `vgg16`.
+            source: Where it comes from, for messages.
+
+        Raises:
+            ValueError: Keys are missing or left over, or shapes differ.
+        """
+        own = {f"features.{key}": value for key, value in self.features.state_dict().items()}
+        full = _classifier_on_meta()
+        if any(key.startswith("classifier.") for key in state):
+            own |= {key: value for key, value in full.items() if not key.startswith("classifier.6.")}
+        renamed = {key: value for key, value in state.items() if not key.startswith("classifier.6.")}
+        raise_misfit(own, renamed, list(renamed.keys() - own.keys()), "vgg16", source)
+        self.features.load_state_dict({key.removeprefix("features."): renamed[key] for key in own if "features" in key})
+        if "classifier.0.weight" in renamed:
+            with torch.no_grad():
+                self.fc6.weight.copy_(renamed["classifier.0.weight"].view(4096, 512, 7, 7)[::4, :, ::3, ::3])
+                self.fc6.bias.copy_(renamed["classifier.0.bias"][::4])  # type: ignore[union-attr]
+                self.fc7.weight.copy_(renamed["classifier.3.weight"][::4, ::4, None, None])
+                self.fc7.bias.copy_(renamed["classifier.3.bias"][::4])  # type: ignore[union-attr]
+
+
+def _classifier_on_meta() -> dict[str, Tensor]:
+    """Keys and shapes of the fully connected layers of torchvision's `vgg16`."""
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        return {key: value for key, value in vgg16().state_dict().items() if key.startswith("classifier.")}
+
+
+def _vgg16_at_stride_8() -> nn.Sequential:
+    """VGG16's convolutions from torchvision, with the poolings and dilations of DeepLab."""
+    features: nn.Sequential = make_layers(cfgs["D"], batch_norm=False)
+    pools = [index for index, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
+    for number, index in enumerate(pools, start=1):
+        features[index] = nn.MaxPool2d(3, stride=2 if number <= 3 else 1, padding=1)
+    for layer in features[pools[3] : pools[4]]:
+        if isinstance(layer, nn.Conv2d):
+            layer.dilation = layer.padding = (2, 2)
+    # DeepLab's released network smooths pool5 by an average, which its paper does not mention
+    features.append(nn.AvgPool2d(3, stride=1, padding=1))
+    return features
+
+
+class LargeFOV(Network):
+    """DeepLab-LargeFOV on VGG16, with output stride 8 and 20.5 million parameters at 21 classes.
+
+    VGG16's convolutions with poolings 4 and 5 at stride 1 and conv5 dilated by 2; fc6 as a 3 x 3 convolution with 1024
+    channels and dilation 12, fc7 as 1 x 1 with 1024 channels, dropout after both, and a last layer drawn from
+    N(0, 0.01).
+
+    Args:
+        encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
+            dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
+        dropout: Probability of dropout after fc6 and after fc7.
+
+    References:
+        Chen et al., Semantic image segmentation with deep convolutional nets and fully connected CRFs, ICLR 2015;
+        Chen et al., DeepLab, TPAMI 2018.
+
+    Example:
+        >>> net = LargeFOV(encoder_weights=None).build(num_classes=21)
+        >>> sum(parameter.numel() for parameter in net.parameters())
+        20505429
+    """
+
+    def __init__(self, encoder_weights: str | None = "imagenet", dropout: float = 0.5) -> None:
+        check_dropout(dropout)
+        if encoder_weights is not None and encoder_weights != "imagenet" and not is_file_name(encoder_weights):
+            raise ValueError(
+                f'`encoder_weights` must be "imagenet", null, or the path of a state dict of torchvision\'s vgg16, '
+                f"got {encoder_weights!r}"
+            )
+        self.encoder_weights = encoder_weights
+        self.dropout = dropout
+
+    @override
+    def build(self, num_classes: int) -> LargeFOVNet:
+        """Make the network.
+
+        Args:
+            num_classes: Number K of classes, background included.
+
+        Returns:
+            The network with the weights of VGG16.
+
+        Raises:
+            ValueError: The weights do not fit.
+            FileNotFoundError: The file of the weights is missing.
+            ConnectionError: The weights could not be downloaded.
+        """
+        check_num_classes(num_classes)
+        weights = self.encoder_weights
+        state = None
+        if weights is not None:
+            state = _download_vgg16() if weights == "imagenet" else read_state_dict(weights)
+        net = LargeFOVNet(num_classes, self.dropout)
+        if state is not None:
+            net.load_vgg16(state, str(weights))
+        return net
+
+    @override
+    def without_weights(self) -> "LargeFOV":
+        """Describe the same network with random weights."""
+        return LargeFOV(None, self.dropout)
+
+
+def _download_vgg16() -> dict[str, Tensor]:
+    """Published weights of torchvision's VGG16."""
+    url = VGG16_Weights.IMAGENET1K_V1.url
+    try:
+        return dict(torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True, check_hash=True))
+    except Exception as error:
+        raise ConnectionError(
+            f"`encoder_weights`: could not download {url} ({type(error).__name__}: {error}); connect to the network, "
+            "or fetch that file elsewhere and give its path, or null for random weights"
+        ) from error

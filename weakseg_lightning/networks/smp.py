@@ -1,0 +1,298 @@
+"""The networks of segmentation_models_pytorch, by name."""
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from weakseg_lightning.networks.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Network,
+    SegmentationNet,
+    check_channels,
+    check_dropout,
+    check_num_classes,
+)
+from weakseg_lightning.networks.weights import close_names, is_file_name, load_encoder_weights, read_state_dict
+
+# smp's own arguments for dropout and for the width of the decoder, by architecture
+_DROPOUT = {
+    "deeplabv3": "decoder_aspp_dropout",
+    "deeplabv3plus": "decoder_aspp_dropout",
+    "fpn": "decoder_dropout",
+    "pspnet": "psp_dropout",
+}
+_CHANNELS = {
+    "deeplabv3": "decoder_channels",
+    "deeplabv3plus": "decoder_channels",
+    "pan": "decoder_channels",
+    "upernet": "decoder_channels",
+    "segformer": "decoder_segmentation_channels",
+    "pspnet": "psp_out_channels",
+    "dpt": "decoder_fusion_channels",
+}
+# PAN pools the encoder's last map three times by two
+_MIN_MAP = {"pan": 8}
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
+_NORMALIZATION = {"inceptionv4": _HALF, "inceptionresnetv2": _HALF, "xception": _HALF, "dpn": _DPN}
+
+
+class SMPNet(SegmentationNet):
+    """A network of segmentation_models_pytorch, for images of any size.
+
+    Args:
+        model: The network.
+        mean: Mean of the three channels.
+        std: Standard deviation of the three channels.
+        min_map: Smallest height and width of the encoder's last map.
+        dropout: Probability of dropping a channel of the decoder's output.
+    """
+
+    def __init__(
+        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], min_map: int = 1, dropout: float = 0.0
+    ) -> None:
+        stride = int(model.encoder.output_stride)  # type: ignore[arg-type,union-attr]
+        super().__init__(mean, std, stride, min_size=min_map * stride)
+        self.model: Any = model
+        # no parameters: state-dict keys do not depend on dropout
+        self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
+        self._prefix_tokens = hasattr(model.encoder, "has_prefix_tokens")
+
+    @override
+    def compute_logits(self, x: Tensor) -> Tensor:
+        features = self.model.encoder(x)
+        decoded = self.model.decoder(*features) if self._prefix_tokens else self.model.decoder(features)
+        logits: Tensor = self.model.segmentation_head(self.dropout(decoded))
+        return logits
+
+    @override
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Decoder and segmentation head: all that is not encoder."""
+        return [parameter for name, parameter in self.model.named_parameters() if not name.startswith("encoder.")]
+
+
+class SMPNetwork(Network):
+    """Any architecture of segmentation_models_pytorch with any of its or timm's encoders.
+
+    Args:
+        architecture: Name as in `segmentation_models_pytorch.create_model`: deeplabv3plus, deeplabv3, unet, fpn,
+            pspnet, pan, upernet, segformer, linknet, manet, unetplusplus, dpt.
+        encoder: Name of the encoder: resnet50, timm-tf_efficientnet_lite0, or tu-NAME for timm's NAME.
+        encoder_weights: "imagenet" (or another name known to smp) to download, null for random weights, or the path of
+            a state dict of the encoder (.safetensors, .pt, .pth). Names as in smp, timm or torchvision; a classifier
+            in the file is dropped, everything else must fit.
+        output_stride: Stride of the encoder's last map, where the architecture can choose it; null for its default.
+        dropout: Probability of dropout before the last layer: the architecture's own dropout where it has one, else
+            whole channels of the decoder's output; null for the architecture's default.
+        decoder_channels: Width of the decoder, where one number says it; null for the architecture's default.
+        mean: Mean of red, green, blue in 0..1; null for what the encoder was trained with.
+        std: Standard deviation of red, green, blue; null for what the encoder was trained with.
+
+    Example:
+        >>> network = SMPNetwork("deeplabv3plus", "resnet18", encoder_weights=None, output_stride=16)
+        >>> net = network.build(num_classes=21)
+    """
+
+    def __init__(
+        self,
+        architecture: str = "deeplabv3plus",
+        encoder: str = "resnet50",
+        encoder_weights: str | None = "imagenet",
+        output_stride: Literal[8, 16] | None = None,
+        dropout: float | None = None,
+        decoder_channels: int | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+    ) -> None:
+        if output_stride not in (None, 8, 16):
+            raise ValueError(f"`output_stride` must be 8, 16 or null, got {output_stride}")
+        if decoder_channels is not None and decoder_channels < 1:
+            raise ValueError(f"`decoder_channels` must be at least 1, got {decoder_channels}")
+        check_dropout(dropout)
+        check_channels("mean", mean)
+        check_channels("std", std, positive=True)
+        self.architecture = architecture
+        self.encoder = encoder
+        self.encoder_weights = encoder_weights
+        self.output_stride = output_stride
+        self.dropout = dropout
+        self.decoder_channels = decoder_channels
+        self.mean = mean
+        self.std = std
+
+    @override
+    def build(self, num_classes: int) -> SMPNet:
+        """Make the network.
+
+        Args:
+            num_classes: Number K of classes, background included.
+
+        Returns:
+            The network with its encoder's weights.
+
+        Raises:
+            ValueError: An argument does not fit the architecture or the encoder, or the weights do not fit.
+            FileNotFoundError: The file of the weights is missing.
+            ConnectionError: The weights could not be downloaded.
+        """
+        check_num_classes(num_classes)
+        self._check_names()
+        weights = self.encoder_weights
+        state = read_state_dict(weights) if weights is not None and is_file_name(weights) else None
+        options = self._options()
+        model = self._create(None, num_classes, options)
+        if state is not None and weights is not None:
+            load_encoder_weights(model.encoder, state, self.encoder, weights)
+        elif weights is not None:
+            model = self._download(weights, num_classes, options)
+        mean, std = self.normalization()
+        name = self.architecture.lower()
+        dropout = 0.0 if self.dropout is None or name in _DROPOUT else self.dropout
+        return SMPNet(model, mean, std, _MIN_MAP.get(name, 1), dropout)
+
+    @override
+    def without_weights(self) -> "SMPNetwork":
+        mean, std = self.normalization()
+        return SMPNetwork(
+            self.architecture,
+            self.encoder,
+            None,
+            self.output_stride,
+            self.dropout,
+            self.decoder_channels,
+            mean,
+            std,
+        )
+
+    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of the input: the arguments, or what the encoder was trained with.
+
+        Needs no network, and is the same for downloaded, local and random weights of an encoder.
+        """
+        mean, std = encoder_normalization(self.encoder, self.encoder_weights)
+        return self.mean or mean, self.std or std
+
+    def _check_names(self) -> None:
+        """Refuse unknown names, with the closest known ones."""
+        import segmentation_models_pytorch as smp
+
+        known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+        name = self.architecture.lower()
+        if name not in known:
+            hint = close_names(name, known)
+            raise ValueError(f"`architecture` {self.architecture!r} is unknown{hint} (known: {', '.join(known)})")
+        check_encoder(self.encoder)
+
+    def _options(self) -> dict[str, Any]:
+        """Arguments of smp for what is set here; what the architecture lacks is an error."""
+        import segmentation_models_pytorch as smp
+
+        name = self.architecture.lower()
+        options: dict[str, Any] = {}
+        if self.output_stride is not None:
+            parameters = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[name].__init__).parameters
+            if "encoder_output_stride" not in parameters:
+                raise ValueError(f"`output_stride` cannot be chosen for `{name}`: leave it null, or use deeplabv3plus")
+            options["encoder_output_stride"] = self.output_stride
+        if self.decoder_channels is not None:
+            if name not in _CHANNELS:
+                raise ValueError(
+                    f"`decoder_channels` cannot be one number for `{name}`: leave it null, or use one of "
+                    f"{', '.join(sorted(_CHANNELS))}"
+                )
+            options[_CHANNELS[name]] = self.decoder_channels
+        if self.dropout is not None and name in _DROPOUT:
+            options[_DROPOUT[name]] = self.dropout
+        if name == "dpt":
+            options["dynamic_img_size"] = True
+        return options
+
+    def _create(self, weights: str | bool | None, num_classes: int, options: dict[str, Any]) -> Any:
+        """Make smp's network."""
+        import segmentation_models_pytorch as smp
+
+        with warnings.catch_warnings():
+            # smp deprecates its names `timm-...` in favor of `tu-...`; both are meant to work here
+            warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated", category=DeprecationWarning)
+            try:
+                return smp.create_model(
+                    self.architecture,
+                    encoder_name=self.encoder,
+                    encoder_weights=weights,
+                    classes=num_classes,
+                    **options,
+                )
+            except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+                raise ValueError(
+                    f"`architecture` {self.architecture!r} with `encoder` {self.encoder!r} and `output_stride` "
+                    f"{self.output_stride} is refused by segmentation_models_pytorch: {error}"
+                ) from error
+
+    def _download(self, weights: str, num_classes: int, options: dict[str, Any]) -> Any:
+        """Make smp's network with published weights."""
+        # the network could be made without weights: whatever fails now is the download
+        try:
+            return self._create(True if self.encoder.startswith("tu-") else weights, num_classes, options)
+        except Exception as error:
+            raise ConnectionError(
+                f"`encoder_weights` {weights!r}: could not download the weights of `{self.encoder}` "
+                f"({type(error).__name__}); connect to the network, or give the path of a state dict "
+                "(--model.network.encoder_weights FILE.safetensors), or null for random weights"
+            ) from error
+
+
+def check_encoder(name: str) -> None:
+    """Refuse the name of an encoder that neither smp nor timm knows."""
+    import segmentation_models_pytorch as smp
+    import timm
+
+    known = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
+    if name in smp.encoders.encoders or smp.encoders.is_equivalent_to_timm_universal(name):
+        return
+    if name.startswith("tu-") and timm.is_model(name.removeprefix("tu-")):
+        return
+    hint = f"; did you mean `tu-{name}`?" if timm.is_model(name) else close_names(name, known)
+    raise ValueError(f"`encoder` {name!r} is unknown{hint} (smp's names, or tu-NAME for timm's NAME)")
+
+
+def encoder_normalization(
+    name: str, weights: str | None = None
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation that an encoder was trained with, ImageNet's where unknown.
+
+    Args:
+        name: Name of the encoder.
+        weights: Name of its weights: those of "advprop" take other inputs.
+    """
+    if weights == "advprop":
+        return _HALF
+    for prefix, values in _NORMALIZATION.items():
+        if name.startswith(prefix):
+            return values
+    if not name.startswith(("tu-", "timm-")):
+        return IMAGENET_MEAN, IMAGENET_STD
+    import timm
+
+    settings = timm.models.get_pretrained_cfg(_timm_name(name), allow_unregistered=True)
+    if settings is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return _three(settings.mean), _three(settings.std)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean or standard deviation of the channels as a tuple; one number of grey images stands for all three."""
+    red, green, blue = values if len(values) == 3 else (values[0],) * 3
+    return red, green, blue
+
+
+def _timm_name(name: str) -> str:
+    """Name in timm of an smp encoder `timm-...` or `tu-...`."""
+    short = name.removeprefix("tu-").removeprefix("timm-")
+    if name.startswith("timm-") and short.startswith(("efficientnet-", "mobilenetv3")):
+        short = "tf_" + short
+    return short.replace("efficientnet-", "efficientnet_")
