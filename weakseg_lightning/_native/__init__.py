@@ -1,0 +1,1 @@
+"""The compiled core (module ``_core``); call it through `weakseg_lightning.solvers`."""

@@ -1,0 +1,18 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def expand(
+    unary: NDArray[np.float32],
+    names: NDArray[np.uint8],
+    num_labels: NDArray[np.int32],
+    edges: NDArray[np.float32],
+    seeds: NDArray[np.uint8],
+    valid: NDArray[np.uint8],
+    initial: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    energies: NDArray[np.float64],
+    status: NDArray[np.int32],
+    max_sweeps: int,
+    num_threads: int,
+) -> None:
+    """Alpha-expansion on the images of a batch; writes `labels`, `energies` and `status`."""

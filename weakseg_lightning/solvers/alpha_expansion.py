@@ -1,0 +1,331 @@
+"""Discrete minimisation of the grid Potts energy by alpha-expansion."""
+
+import os
+import time
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning._native import _core
+from weakseg_lightning.energies import VOID, GridPotts, unary_potentials
+from weakseg_lightning.solvers.base import Solver, SolverResult
+
+Start = Literal["argmin", "zeros", "given"]
+
+
+class AlphaExpansion(Solver):
+    """alpha-expansion on the pixel grid, by graph cuts in compiled code.
+
+    Minimises, for each image, over labellings x with ``x_p`` = the seed's class at seeds,
+
+        ``E(x) = sum_p U_p(x_p) + sum_{pq in N} w_pq [x_p != x_q]``,
+
+    ``U_p(k) = -unary_weight * log softmax_k(logits_p)``, N the 4- or 8-grid without padding, ``w_pq`` from `GridPotts`.
+
+    What is guaranteed:
+        - Two allowed labels: the global minimum, by one cut, whatever the start; among several minima the one with the
+          fewest pixels of the higher label. `SolverResult.lower_bound` is the value of the flow and certifies it.
+        - More labels, ``converged=True``: no expansion move (any set of pixels switching to one label) lowers the
+          energy, so that E is at most twice the optimum of the pairwise term above what the unary term forces; on
+          photographs it is within a fraction of a percent. The first sweep does nearly all the work.
+        - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
+          from the final energy by parts per million). With a message: the image was not solved, its labels are 255.
+        - Ties keep the label a pixel has. The result does not depend on ``num_threads``.
+        - The cut works on integers: edges and potentials are rounded to 2^-26 of the image's largest edge weight.
+          Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
+
+    What it costs: one max-flow a label and sweep; milliseconds to some tens of milliseconds for an image of 321 x 321
+    with few labels, several times more with 21. Restrict the labels (``label_set``) to those of the image, and larger
+    Potts weights cost more. Images of a batch run in parallel, without the GIL; only the potentials of allowed labels
+    travel to the CPU.
+
+    Warning:
+        With large Potts weights against the unary term and few or no seeds, thin and small objects are cut off (the
+        shrinking bias): lower ``potts.weight`` or raise ``unary_weight``. A label set taken from a crop rather than
+        from the whole image floods the crop with one class.
+
+    Args:
+        potts: the pairwise weights.
+        unary_weight: factor of the unary term, >= 0.
+        max_sweeps: at most so many passes over the labels, >= 1.
+        start: labelling to start from: ``argmin`` of the unary term over the allowed labels, ``zeros`` (the
+            background), or ``given`` by the argument ``initial`` of `solve`. Where the start names no allowed label,
+            argmin stands in.
+        num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
+            this machine.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    References:
+        Boykov, Veksler, Zabih, Fast Approximate Energy Minimization via Graph Cuts, PAMI 2001.
+        Kolmogorov, Zabih, What Energy Functions Can Be Minimized via Graph Cuts?, PAMI 2004.
+        Boykov, Kolmogorov, An Experimental Comparison of Min-Cut/Max-Flow Algorithms, PAMI 2004.
+        Marin et al., Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019, eq. 8.
+
+    Example:
+        >>> logits = torch.tensor([[[[2.0, 0.1, 2.0]], [[0.0, 0.2, 0.0]]]])
+        >>> AlphaExpansion(GridPotts(weight=1.0)).solve(logits, torch.zeros(1, 3, 1, 3)).labels
+        tensor([[[0, 0, 0]]], dtype=torch.uint8)
+    """
+
+    def __init__(
+        self,
+        potts: GridPotts = GridPotts(),  # noqa: B008 (frozen)
+        unary_weight: float = 1.0,
+        max_sweeps: int = 5,
+        start: Start = "argmin",
+        num_threads: int | None = None,
+    ) -> None:
+        if not (isfinite(unary_weight) and unary_weight >= 0):
+            raise ValueError(f"`unary_weight` must be finite and >= 0, got {unary_weight!r}.")
+        if max_sweeps < 1:
+            raise ValueError(f"`max_sweeps` must be at least 1, got {max_sweeps!r}.")
+        if start not in ("argmin", "zeros", "given"):
+            raise ValueError(f"`start` must be 'argmin', 'zeros' or 'given', got {start!r}.")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"`num_threads` must be at least 1, or None to choose, got {num_threads!r}.")
+        self.potts = potts
+        self.unary_weight = unary_weight
+        self.max_sweeps = max_sweeps
+        self.start = start
+        self.num_threads = num_threads
+
+    @override
+    @torch.no_grad()
+    def solve(
+        self,
+        logits: Tensor,
+        image: Tensor,
+        *,
+        seeds: Tensor | None = None,
+        label_set: Tensor | None = None,
+        valid: Tensor | None = None,
+        initial: Tensor | None = None,
+    ) -> SolverResult:
+        _check_scores(logits, image)
+        seeds, label_set, valid, initial = self._check_options(logits, seeds, label_set, valid, initial)
+        if logits.numel() == 0:
+            return _empty(logits)
+        allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
+        _check_allowed(allowed)
+        unary = unary_potentials(logits, self.unary_weight)
+        edges = self.potts.edge_weights(image, valid)
+        message = _reasons(unary, edges, valid)
+        began = time.perf_counter()
+        problem = _to_host(unary, edges, seeds, valid, initial, allowed.cpu(), message)
+        fetched = time.perf_counter()
+        answer = self._expand(problem)
+        solved = time.perf_counter()
+        labels = torch.from_numpy(answer.labels).to(logits.device)
+        transfer = fetched - began + time.perf_counter() - solved
+        return _result(labels, answer, solved - fetched, transfer, message)
+
+    def _check_options(
+        self,
+        logits: Tensor,
+        seeds: Tensor | None,
+        label_set: Tensor | None,
+        valid: Tensor | None,
+        initial: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Check the optional arguments and put the neutral value where there is none."""
+        if (initial is not None) != (self.start == "given"):
+            got = "None" if initial is None else "a tensor"
+            raise ValueError(f"`initial` must be passed exactly when `start` is 'given': `start` is {self.start!r}, "
+                             f"`initial` is {got}.")  # fmt: skip
+        batch, classes, height, width = logits.shape
+        plane, device = (batch, height, width), logits.device
+        if valid is None:
+            valid = torch.ones(plane, dtype=torch.bool, device=device)
+        if label_set is None:
+            label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
+        _check_mask("valid", valid, plane, device)
+        _check_mask("label_set", label_set, (batch, classes), device)
+        free = torch.full(plane, 0 if self.start == "zeros" else VOID, dtype=torch.uint8, device=device)
+        initial = free if initial is None else _check_labels("initial", initial, logits)
+        seeds = torch.full_like(free, VOID) if seeds is None else _check_labels("seeds", seeds, logits)
+        return seeds, label_set, valid, initial
+
+    def _expand(self, problem: "_HostProblem") -> "_HostAnswer":
+        batch, height, width = problem.seeds.shape
+        answer = _HostAnswer(
+            labels=np.full((batch, height, width), VOID, dtype=np.uint8),
+            energies=np.full((batch, 3), np.nan),
+            status=np.zeros((batch, 2), dtype=np.int32),
+        )
+        _core.expand(
+            unary=problem.unary,
+            names=problem.names,
+            num_labels=problem.num_labels,
+            edges=problem.edges,
+            seeds=problem.seeds,
+            valid=problem.valid,
+            initial=problem.initial,
+            labels=answer.labels,
+            energies=answer.energies,
+            status=answer.status,
+            max_sweeps=self.max_sweeps,
+            num_threads=self.num_threads or default_num_threads(),
+        )
+        return answer
+
+
+def default_num_threads() -> int:
+    """Return the number of CPU cores of this process divided by the ranks on this machine, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // _local_ranks())
+
+
+def _local_ranks() -> int:
+    declared = os.environ.get("LOCAL_WORLD_SIZE", "")
+    if declared.isdigit() and int(declared) > 0:
+        return int(declared)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Not every launcher says how many ranks share a machine; with GPUs there is one rank for each at most.
+        ranks = torch.distributed.get_world_size()
+        return min(ranks, torch.cuda.device_count()) if torch.cuda.is_available() else ranks
+    return 1
+
+
+@dataclass(frozen=True)
+class _HostProblem:
+    """The batch on the CPU; the labels of all images one after the other."""
+
+    unary: NDArray[np.float32]  # (sum of num_labels, H, W)
+    names: NDArray[np.uint8]  # (sum of num_labels,): the class of each plane
+    num_labels: NDArray[np.int32]  # (B,); 0 = do not solve
+    edges: NDArray[np.float32]  # (B, E, H, W)
+    seeds: NDArray[np.uint8]  # (B, H, W)
+    valid: NDArray[np.uint8]
+    initial: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _HostAnswer:
+    labels: NDArray[np.uint8]  # (B, H, W)
+    energies: NDArray[np.float64]  # (B, 3): unary, pairwise, lower bound
+    status: NDArray[np.int32]  # (B, 2): sweeps, converged
+
+
+def _to_host(
+    unary: Tensor,
+    edges: Tensor,
+    seeds: Tensor,
+    valid: Tensor,
+    initial: Tensor,
+    allowed: Tensor,
+    message: tuple[str, ...],
+) -> _HostProblem:
+    solvable = torch.tensor([not reason for reason in message])
+    image, label = (allowed & solvable[:, None]).nonzero(as_tuple=True)
+    planes = unary[image.to(unary.device), label.to(unary.device)]
+    return _HostProblem(
+        unary=planes.cpu().contiguous().numpy(),
+        names=label.to(torch.uint8).numpy(),
+        num_labels=torch.bincount(image, minlength=len(message)).to(torch.int32).numpy(),
+        edges=edges.cpu().contiguous().numpy(),
+        seeds=seeds.cpu().contiguous().numpy(),
+        valid=valid.to(torch.uint8).cpu().contiguous().numpy(),
+        initial=initial.cpu().contiguous().numpy(),
+    )
+
+
+def _result(
+    labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_seconds: float, message: tuple[str, ...]
+) -> SolverResult:
+    unary, pairwise, bound = torch.from_numpy(answer.energies).unbind(1)
+    sweeps, converged = torch.from_numpy(answer.status).unbind(1)
+    return SolverResult(
+        labels=labels,
+        unary=unary,
+        pairwise=pairwise,
+        sweeps=sweeps.long(),
+        converged=converged.bool(),
+        lower_bound=bound,
+        solve_seconds=solve_seconds,
+        transfer_seconds=transfer_seconds,
+        message=message,
+    )
+
+
+def _empty(logits: Tensor) -> SolverResult:
+    """Result for a batch without images or pixels."""
+    batch, _, height, width = logits.shape
+    labels = torch.full((batch, height, width), VOID, dtype=torch.uint8, device=logits.device)
+    zero = torch.zeros(batch, dtype=torch.float64)
+    count, done = torch.zeros(batch, dtype=torch.int64), torch.ones(batch, dtype=torch.bool)
+    return SolverResult(labels, zero, zero.clone(), count, done, zero.clone(), 0.0, 0.0, ("",) * batch)
+
+
+def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
+    """Which classes occur among the seeds, bool ``(B, K)``."""
+    present = torch.zeros((seeds.shape[0], classes + 1), dtype=torch.bool, device=seeds.device)
+    index = torch.where(valid & (seeds != VOID), seeds.long(), classes)
+    return present.scatter_(1, index.flatten(1), True)[:, :classes]
+
+
+def _reasons(unary: Tensor, edges: Tensor, valid: Tensor) -> tuple[str, ...]:
+    """Why an image cannot be solved; empty if it can."""
+    bad_unary = (~unary.isfinite() & valid[:, None]).flatten(1).any(1)
+    bad_edges = (~edges.isfinite()).flatten(1).any(1)
+    reasons = []
+    for unary_is_bad, edges_are_bad in torch.stack([bad_unary, bad_edges], 1).tolist():
+        if unary_is_bad:
+            reasons.append("`logits` hold nan or infinite values, or overflow float32 in the softmax")
+        else:
+            reasons.append("`image` or the edge weights hold nan or infinite values" if edges_are_bad else "")
+    return tuple(reasons)
+
+
+def _check_scores(logits: Tensor, image: Tensor) -> None:
+    if logits.ndim != 4 or not logits.is_floating_point() or not 1 <= logits.shape[1] <= VOID:
+        raise ValueError(
+            f"`logits` must be a float (B, K, H, W) with 1 to {VOID} classes, got {logits.dtype} {tuple(logits.shape)}."
+        )
+    expected = (logits.shape[0], *logits.shape[2:])
+    if image.ndim != 4 or (image.shape[0], *image.shape[2:]) != expected or not image.is_floating_point():
+        raise ValueError(
+            f"`image` must be a float (B, 3, H, W) of the batch and size of `logits` {tuple(logits.shape)}, "
+            f"got {image.dtype} {tuple(image.shape)}."
+        )
+    _check_device("image", image, logits.device)
+
+
+def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:
+    if tensor.device != device:
+        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there.")
+
+
+def _check_mask(name: str, mask: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
+    if mask.shape != shape or mask.dtype != torch.bool:
+        raise ValueError(f"`{name}` must be a bool {shape}, got {mask.dtype} {tuple(mask.shape)}.")
+    _check_device(name, mask, device)
+
+
+def _check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
+    """Check a map of classes and 255, and return it as uint8."""
+    shape = (logits.shape[0], *logits.shape[2:])
+    if labels.shape != shape or labels.is_floating_point() or labels.dtype == torch.bool or labels.is_complex():
+        raise ValueError(f"`{name}` must be an integer {shape}, got {labels.dtype} {tuple(labels.shape)}.")
+    _check_device(name, labels, logits.device)
+    last = logits.shape[1] - 1
+    wrong = (labels != VOID) & ((labels < 0) | (labels > last))
+    if wrong.any():
+        raise ValueError(f"`{name}` must hold classes 0..{last} or {VOID}, got {int(labels[wrong][0])}.")
+    return labels.to(torch.uint8)
+
+
+def _check_allowed(allowed: Tensor) -> None:
+    empty = (~allowed.any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            f"`label_set` must allow at least one class for each image; images {empty} of the batch have none and no "
+            "seeds either. Allow the background, or pass None to allow all classes."
+        )

@@ -1,0 +1,75 @@
+"""What every latent solver takes and returns."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SolverResult:
+    """Labellings of a batch, with what is known about their quality.
+
+    Args:
+        labels: uint8 ``(B, H, W)`` on the logits' device; 255 on padding and throughout images that failed.
+        unary: unary energy of each labelling, float64 ``(B,)`` on the CPU; nan for images that failed.
+        pairwise: pairwise energy, likewise.
+        sweeps: sweeps (iterations) used, int64 ``(B,)`` on the CPU.
+        converged: bool ``(B,)`` on the CPU, False where the solver stopped early or failed.
+        lower_bound: no labelling has less energy than this, float64 ``(B,)`` on the CPU; nan where unknown.
+        solve_seconds: wall time of the solve.
+        transfer_seconds: wall time of moving data between devices.
+        message: why, for each image that failed; empty for the others.
+    """
+
+    labels: Tensor
+    unary: Tensor
+    pairwise: Tensor
+    sweeps: Tensor
+    converged: Tensor
+    lower_bound: Tensor
+    solve_seconds: float
+    transfer_seconds: float
+    message: tuple[str, ...]
+
+    @property
+    def energy(self) -> Tensor:
+        """Total energy, float64 ``(B,)``."""
+        return self.unary + self.pairwise
+
+
+class Solver(ABC):
+    """Base class of latent solvers.
+
+    A subclass keeps each constructor argument, unchanged, under an attribute of the same name, so that checkpoints can
+    write it down. It never raises for an image that it cannot solve: it says so in `SolverResult.converged` and
+    `SolverResult.message`, so that the other images, and the other ranks, go on. Wrong arguments raise.
+    """
+
+    @abstractmethod
+    def solve(
+        self,
+        logits: Tensor,
+        image: Tensor,
+        *,
+        seeds: Tensor | None = None,
+        label_set: Tensor | None = None,
+        valid: Tensor | None = None,
+        initial: Tensor | None = None,
+    ) -> SolverResult:
+        """Find a labelling of each image of a batch.
+
+        Args:
+            logits: scores, float ``(B, K, H, W)``, any device and precision.
+            image: RGB in 0..1, float ``(B, 3, H, W)`` on the same device.
+            seeds: hard constraints, int64 ``(B, H, W)``: a class, or 255 where the pixel is free. None = no seeds.
+            label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds. None = all.
+            valid: bool ``(B, H, W)``, False on padding. None = no padding.
+            initial: integer ``(B, H, W)``, a labelling to start from, 255 where there is none.
+
+        Returns:
+            The labellings.
+
+        Raises:
+            ValueError: if the arguments do not fit together.
+        """
