@@ -136,7 +136,7 @@ class WeakSegModule(LightningModule, ABC):
             torch.manual_seed(hash((int(seed), self.trainer.global_step, batch_idx, self.global_rank)) % 2**63)
 
     def _not_finite(self, terms: dict[str, Tensor], batch: Batch) -> str:
-        values = ", ".join(f"{name} = {float(term):g}" for name, term in terms.items())
+        values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
         images = ", ".join(batch["id"][:4])
         where = f"at iteration {self.trainer.global_step} (first images: {images})"
         return f"the loss is not finite {where}: {values}; lower `optimizer.lr`, or check these images"

@@ -1,0 +1,97 @@
+"""Train recipes with the same budget and seeds and print one table of their scores.
+
+Run from the project's root; whatever follows ``--`` goes to every ``weakseg fit`` as it stands::
+
+    python tests/benchmarks/methods.py --recipes pce adm_grid --seeds 0 1 2 -- --config recipes/data/scenes.yaml
+
+Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    """Run all (recipe, seed) pairs, ``--jobs`` at a time, and print the table."""
+    options, extra = parse(sys.argv[1:])
+    pairs = [(recipe, seed) for seed in options.seeds for recipe in options.recipes]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = dict(zip(pairs, pool.map(lambda pair: train(*pair, options, extra), pairs), strict=True))
+    print(table(runs, options))
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", default=["pce", "grid_gd", "adm_grid", "full"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; each gets cores / jobs threads")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--classes", nargs="*", default=[], help="also print the mIoU over these classes")
+    return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
+
+
+def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str]) -> dict[str, float]:
+    """Train one recipe with one seed in its own process and read its last validation."""
+    folder = options.out / f"{recipe}-{seed}"
+    done = folder / "seconds.txt"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml", *extra]
+        command += ["--seed_everything", str(seed), "--trainer.logger", "CSVLogger"]
+        command += ["--trainer.logger.save_dir", str(folder), "--trainer.logger.name", ""]
+        command += ["--trainer.logger.version", ""]
+        threads = str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
+        start = time.perf_counter()
+        with (folder / "log.txt").open("w") as log:
+            subprocess.run(
+                command, check=True, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": threads}
+            )
+        done.write_text(f"{time.perf_counter() - start:.1f}")
+    return {**last_validation(folder / "metrics.csv"), "seconds": float(done.read_text())}
+
+
+def last_validation(metrics: Path) -> dict[str, float]:
+    """Scores of the last validation that a run logged."""
+    with metrics.open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val_miou")]
+    return {name: float(value) for name, value in rows[-1].items() if value and name.startswith("val_")}
+
+
+def table(runs: dict[tuple[str, int], dict[str, float]], options: argparse.Namespace) -> str:
+    """A Markdown table: one row a recipe, mIoU for each seed, the means, the share of the last recipe's mean."""
+    scores = {name: [score(runs[name, seed], options.classes) for seed in options.seeds] for name in options.recipes}
+    best = mean(scores[options.recipes[-1]])
+    lines = [
+        f"| recipe | mIoU{f'-{len(options.classes)}' if options.classes else ''}, seeds {options.seeds} | mean "
+        f"| share of {options.recipes[-1]} | all classes | pixel accuracy | grid energy | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, values in scores.items():
+        group = [runs[name, seed] for seed in options.seeds]
+        columns = [mean(run[key] for run in group) for key in ("val_miou", "val_pixel_accuracy")]
+        lines.append(
+            f"| {name} | {', '.join(f'{100 * v:.1f}' for v in values)} | {100 * mean(values):.1f} "
+            f"| {100 * mean(values) / best:.0f} % | {100 * columns[0]:.1f} | {100 * columns[1]:.1f} "
+            f"| {mean(run['val_grid_energy'] for run in group):.3f} | {mean(run['seconds'] for run in group):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def score(run: dict[str, float], classes: list[str]) -> float:
+    """Mean IoU over the given classes, or over all that occur."""
+    return mean(run[f"val_iou_{name}"] for name in classes) if classes else run["val_miou"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from weakseg_lightning.modules import ADMModule
+from weakseg_lightning.modules.adm import allowed_labels
+from weakseg_lightning.networks import Network
+from weakseg_lightning.solvers import AlphaExpansion, SolverResult
+
+
+class Spy(AlphaExpansion):
+    """Keeps what it is asked to solve."""
+
+    def solve(self, logits: Tensor, image: Tensor, **given: Tensor | None) -> SolverResult:  # type: ignore[override]
+        self.given = given
+        return super().solve(logits, image, **given)
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    seeds = torch.full((2, 6, 6), 255)
+    seeds[0, 0, 0], seeds[0, 5, 5], seeds[1, 2, 2] = 0, 2, 0
+    sets = torch.tensor([[True, False, True, False], [True, False, False, False]])
+    valid = torch.ones(2, 6, 6, dtype=torch.bool)
+    valid[1, 4:] = False
+    return {
+        "image": torch.rand(2, 3, 6, 6),
+        "seeds": seeds,
+        "valid": valid,
+        "seed_labels": sets,
+        "tags": torch.tensor([[True, True, True, False], [True, True, False, False]]),
+    }
+
+
+def test_label_set_with_background_alone_becomes_all_labels(batch: dict[str, Tensor]) -> None:
+    allowed = allowed_labels(batch, "seeds")
+    assert allowed is not None
+    assert allowed.tolist() == [[True, False, True, False], [True] * 4]
+    assert allowed_labels(batch, "tags").tolist() == batch["tags"].tolist()  # type: ignore[union-attr]
+    assert allowed_labels(batch, "all") is None
+
+
+def test_papers_setting_keeps_seeds_and_labels_of_the_image(batch: dict[str, Tensor], tiny_network: Network) -> None:
+    module = ADMModule(tiny_network, 4)
+    labels = module.solve_latent(torch.randn(2, 4, 6, 6), batch).labels
+    seeded = batch["seeds"] != 255
+    assert torch.equal(labels[seeded].long(), batch["seeds"][seeded])
+    assert set(labels[0].unique().tolist()) <= {0, 2}
+    assert (labels[1, 4:] == 255).all(), "padding carries no label"
+
+
+def test_released_setting_ignores_seeds_in_the_cut(batch: dict[str, Tensor], tiny_network: Network) -> None:
+    solver = Spy(start="zeros")
+    module = ADMModule(tiny_network, 4, solver=solver, labels="all", hard_seeds=False, latent_pixels="all")
+    logits = torch.zeros(2, 4, 6, 6)
+    logits[:, 3] = 9.0
+    labels = module.solve_latent(logits, batch).labels
+    assert solver.given["seeds"] is None
+    assert solver.given["label_set"] is None
+    assert (labels[0] == 3).all()
+
+
+@pytest.mark.parametrize("latent_pixels", ["unlabelled", "all"])
+def test_loss_terms_equal_a_count_by_hand(latent_pixels: str, batch: dict[str, Tensor], tiny_network: Network) -> None:
+    module = ADMModule(tiny_network, 4, gamma=1.5, latent_pixels=latent_pixels)  # type: ignore[arg-type]
+    logits = torch.randn(2, 4, 6, 6)
+    latent = module.solve_latent(logits, batch)
+    terms = module.latent_loss(logits, latent, batch)
+    seeded = batch["seeds"] != 255
+    follows = batch["valid"] & ~seeded if latent_pixels == "unlabelled" else batch["valid"]
+    minus_log = -logits.log_softmax(1)
+    pce = minus_log.gather(1, batch["seeds"].where(seeded, 0)[:, None])[:, 0][seeded].mean()
+    towards = functional.one_hot(latent.labels.long().where(batch["valid"], 0), 4).permute(0, 3, 1, 2)
+    expected = 1.5 * (minus_log * towards).sum(1)[follows].mean()
+    torch.testing.assert_close(terms["pce"], pce)
+    torch.testing.assert_close(terms["latent"], expected)
+
+
+def test_negative_gamma_is_refused(tiny_network: Network) -> None:
+    with pytest.raises(ValueError, match="`gamma` must not be negative"):
+        ADMModule(tiny_network, 4, gamma=-1.0)

@@ -1,0 +1,184 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.modules import SGD, ADMModule, LatentModule, RegularizedLossModule
+from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.networks import Network, SMPNetwork
+from weakseg_lightning.solvers import SolverResult
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Recording(ADMModule):
+    """ADM that keeps the logits of its hook and of its step."""
+
+    @override
+    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+        self.seen_by_hook = [*getattr(self, "seen_by_hook", []), logits.clone()]
+        return super().solve_latent(logits, batch)
+
+    @override
+    def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
+        self.seen_by_step = [*getattr(self, "seen_by_step", []), logits.detach().clone()]
+        return super().latent_loss(logits, latent, batch)
+
+
+def equal_weights(first: LightningModule, second: LightningModule) -> bool:
+    one, two = first.state_dict(), second.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture(params=["shared", "replayed"])
+def forward_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "replayed":
+        monkeypatch.setattr(LatentModule, "shares_forward", lambda self: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_hook_sees_the_logits_of_the_step_bit_for_bit(
+    forward_mode: str, precision: str, tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    module = Recording(tiny_network, 3, pce_fraction=0.0)
+    make_trainer(precision=precision).fit(module, tiny_data)
+    assert len(module.seen_by_hook) == len(module.seen_by_step) == 4
+    for hook, step in zip(module.seen_by_hook, module.seen_by_step, strict=True):
+        assert torch.equal(hook, step.float())
+    # dropout was on: the same images score differently the next time
+    assert not torch.equal(module.seen_by_hook[0], module.seen_by_hook[2])
+
+
+def test_hook_leaves_no_trace_on_training(
+    forward_mode: str, tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    adm = ADMModule(tiny_network, 3, gamma=0.0, pce_fraction=0.0)
+    plain = RegularizedLossModule(tiny_network, 3)
+    for module in (adm, plain):
+        make_trainer().fit(module, tiny_data)
+    assert int(adm.net.encoder[1].num_batches_tracked) == 4, "batch norm must count each batch once"
+    assert equal_weights(adm.net, plain.net)
+
+
+def test_both_forward_modes_train_the_same_weights(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = [ADMModule(tiny_network, 3, pce_fraction=0.5) for _ in range(2)]
+    make_trainer().fit(modules[0], tiny_data)
+    monkeypatch.setattr(LatentModule, "shares_forward", lambda self: False)
+    make_trainer().fit(modules[1], tiny_data)
+    assert equal_weights(*modules)
+
+
+@pytest.mark.parametrize("pce_fraction", [0.0, 0.5, 0.6])
+def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
+    pce_fraction: float, tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    class Save(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.current_epoch == 1:
+                trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    undisturbed, resumed = (ADMModule(tiny_network, 3, pce_fraction=pce_fraction) for _ in range(2))
+    make_trainer(max_epochs=4, callbacks=[Save()]).fit(undisturbed, tiny_data)
+    torch.rand(7)  # the resuming process stands elsewhere in its random stream
+    make_trainer(max_epochs=4).fit(resumed, tiny_data, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    assert equal_weights(undisturbed, resumed)
+
+
+def test_first_phase_is_partial_cross_entropy_then_solver_runs(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    module = Recording(tiny_network, 3, pce_fraction=0.5)
+    make_trainer(max_epochs=4).fit(module, tiny_data)
+    assert len(module.seen_by_hook) == 4, "8 iterations, of which the second half solves"
+
+
+def test_learning_rates_follow_both_phases(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    rates: list[list[float]] = []
+    momenta: list[float] = []
+
+    class Watch(Callback):
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+            rates.append([group["lr"] for group in optimizer.param_groups])
+            momenta.append(optimizer.param_groups[0]["momentum"])
+
+    first = SGD(lr=0.1, schedule="step", step_every=1, step_factor=0.5, momentum=0.5, head_lr_factor=2.0)
+    second = SGD(lr=0.01, schedule="poly", power=1.0, head_lr_factor=10.0)
+    module = RegularizedLossModule(tiny_network, 3, optimizer=second, pce_optimizer=first, pce_fraction=0.5)
+    make_trainer(callbacks=[Watch()]).fit(module, tiny_data)
+    assert [r[0] for r in rates] == pytest.approx([0.1, 0.05, 0.01, 0.005])
+    assert [r[1] for r in rates] == pytest.approx([0.2, 0.1, 0.1, 0.05])
+    assert momenta == [0.5, 0.5, 0.9, 0.9]
+
+
+def test_second_phase_starts_without_velocity(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    at_switch: list[int] = []
+
+    class Watch(Callback):
+        def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer) -> None:
+            at_switch.append(len(optimizer.state))
+
+    make_trainer(callbacks=[Watch()]).fit(RegularizedLossModule(tiny_network, 3, pce_fraction=0.5), tiny_data)
+    assert at_switch[0] == 0
+    assert at_switch[1] > 0
+    assert at_switch[2] == 0
+
+
+def test_loss_that_is_not_finite_stops_with_the_image_names(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    module = RegularizedLossModule(tiny_network, 3)
+    with torch.no_grad():
+        module.net.head.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"loss is not finite at iteration 0 \(first images: scene_0, .*pce = nan"):
+        make_trainer().fit(module, tiny_data)
+
+
+def test_checkpoint_of_another_network_is_refused(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    trainer = make_trainer()
+    trainer.fit(RegularizedLossModule(tiny_network, 3), tiny_data)
+    trainer.save_checkpoint(tmp_path / "three.ckpt")
+    with pytest.raises(ValueError, match=r"another network.*head.* has shape \(3.* expected \(4.*with 3 classes"):
+        make_trainer().validate(RegularizedLossModule(tiny_network, 4), tiny_data, ckpt_path=tmp_path / "three.ckpt")
+
+
+def test_checkpoint_holds_plain_values_and_loads_again(
+    tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
+    module = ADMModule(network, 3, gamma=0.7, optimizer=SGD(lr=0.02))
+    trainer = make_trainer()
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "module.ckpt")
+    saved = torch.load(tmp_path / "module.ckpt", weights_only=True)["hyper_parameters"]
+    assert saved["_class_path"] == "weakseg_lightning.modules.adm.ADMModule"
+    assert saved["solver"]["class_path"].endswith("AlphaExpansion")
+    assert saved["optimizer"]["lr"] == 0.02
+    again = ADMModule.load_from_checkpoint(tmp_path / "module.ckpt", weights_only=True)
+    assert again.gamma == 0.7
+    assert equal_weights(module, again)
+
+
+def test_run_without_an_end_is_refused(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
+) -> None:
+    with pytest.raises(ValueError, match=r"the schedule needs an end: set `trainer.max_epochs`"):
+        make_trainer(max_epochs=-1).fit(RegularizedLossModule(tiny_network, 3), tiny_data)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_classes", 1), ("num_classes", 256), ("pce_fraction", 1.5)])
+def test_wrong_arguments_are_named(name: str, value: float, tiny_network: Network) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        RegularizedLossModule(tiny_network, **({"num_classes": 3} | {name: value}))  # type: ignore[arg-type]

@@ -1,0 +1,51 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from weakseg_lightning.hyperparameters import describe
+
+
+@dataclass(frozen=True)
+class Settings:
+    rate: float = 0.5
+    shape: tuple[int, int] = (1, 2)
+
+
+class Inner:
+    def __init__(self, size: int = 3) -> None:
+        self.size = size
+
+
+class Outer:
+    def __init__(self, inner: Inner, settings: Settings, folder: Path, names: list[str]) -> None:
+        self.inner = inner
+        self.settings = settings
+        self.folder = folder
+        self.names = names
+
+
+class Forgetful:
+    def __init__(self, size: int) -> None:
+        self.length = size
+
+
+def test_nested_objects_become_class_paths_and_plain_values() -> None:
+    described = describe(Outer(Inner(5), Settings(), Path("a/b"), ["x"]))
+    assert described["class_path"] == f"{__name__}.Outer"
+    assert described["init_args"] == {
+        "inner": {"class_path": f"{__name__}.Inner", "init_args": {"size": 5}},
+        "settings": {"rate": 0.5, "shape": [1, 2]},
+        "folder": "a/b",
+        "names": ["x"],
+    }
+
+
+def test_argument_that_was_not_kept_is_named() -> None:
+    with pytest.raises(AttributeError, match=r"Forgetful does not keep its argument `size`"):
+        describe(Forgetful(3))
+
+
+def test_function_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot be written to a checkpoint"):
+        describe(Inner(size=print))  # type: ignore[arg-type]
