@@ -1,0 +1,9 @@
+"""Data modules: images with weak labels, in batches.
+
+To train on your own data, subclass :class:`SegmentationDataModule` and hand it two :class:`SampleSource` objects.
+"""
+
+from weakseg_lightning.data.base import SegmentationDataModule
+from weakseg_lightning.data.dataset import BadSampleError, Sample, SampleSource, SegmentationDataset, collate
+
+__all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset", "collate"]

@@ -1,0 +1,238 @@
+"""The data module that all data sets share: loaders, samplers, checks."""
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from weakseg_lightning.data.dataset import (
+    BadSampleError,
+    Latents,
+    OnBadSample,
+    Sample,
+    SampleSource,
+    SampleSubset,
+    SegmentationDataset,
+    collate,
+)
+from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
+from weakseg_lightning.data.transforms import training_transform
+from weakseg_lightning.visualization import Colors, voc_palette
+
+__all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset"]
+
+_NAMED_PROBLEMS = 5
+
+
+class SegmentationDataModule(LightningDataModule, ABC):
+    """Weakly labelled images: augmented crops for training, whole images for evaluation.
+
+    A data set writes :attr:`class_names`, :meth:`train_source` and :meth:`val_source`; files are looked for in these
+    methods, which run before training starts. Batches are dicts, see :func:`weakseg_lightning.data.collate`; those of
+    evaluation hold one image each, at its original size. Order and augmentation depend on (seed, epoch, index) alone,
+    not on the number of workers, and a resumed run goes on as the undisturbed one. In evaluation every image comes
+    exactly once, whatever the number of ranks.
+
+    Incomplete training batches are dropped, unless there are fewer images than one batch holds: then the batch is
+    smaller.
+
+    Args:
+        batch_size: training images in a batch, on each rank.
+        crop_size: side of the training crops in pixels.
+        scale_range: training images are resized by a factor drawn from this interval.
+        flip: mirror half of the training images.
+        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        num_workers: processes that load data, at most one for each CPU core (shared between the ranks of a machine);
+            0 loads in the training process.
+        seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
+        on_bad_sample: what to do with files that cannot be used: ``"error"`` stops with a message, ``"skip"`` warns
+            and goes on without them. Files are looked for, and their sizes compared, before training starts; contents
+            are checked when read (for evaluation with ``"skip"``: before, so that what is evaluated stays fixed).
+    """
+
+    latents: Latents | None = None
+    """Finds stored labellings of training images; set it before training starts. See :class:`SegmentationDataset`."""
+
+    def __init__(
+        self,
+        batch_size: int = 12,
+        crop_size: int = 321,
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        flip: bool = True,
+        color_jitter: float = 0.0,
+        num_workers: int = 4,
+        seed: int | None = None,
+        on_bad_sample: OnBadSample = "error",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
+        if num_workers < 0:
+            raise ValueError(f"`num_workers` must be 0 or more, got {num_workers}")
+        training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched
+        self.batch_size = batch_size
+        self.crop_size = crop_size
+        self.scale_range = scale_range
+        self.flip = flip
+        self.color_jitter = color_jitter
+        self.num_workers = num_workers
+        self.seed = seed
+        self.on_bad_sample = on_bad_sample
+        self._sources: dict[str, SampleSource] = {}
+
+    # ---- what a data set writes -----------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """Names of the K classes, background first; known without any file."""
+
+    @abstractmethod
+    def train_source(self) -> SampleSource:
+        """Find the training images.
+
+        Raises:
+            FileNotFoundError: if they are not there; says what is missing, where it was looked for, the ways out.
+        """
+
+    @abstractmethod
+    def val_source(self) -> SampleSource:
+        """Find the validation images."""
+
+    def test_source(self) -> SampleSource:
+        """Find the test images; those of validation by default."""
+        return self.val_source()
+
+    def predict_source(self) -> SampleSource:
+        """Find the images to predict; those of the test by default."""
+        return self.test_source()
+
+    # ---- what modules and callbacks read --------------------------------------------------------------------
+
+    @property
+    def num_classes(self) -> int:
+        """Classes K, background included."""
+        return len(self.class_names)
+
+    @property
+    def palette(self) -> Colors:
+        """Colours of the classes, uint8 ``(K, 3)``."""
+        return voc_palette(self.num_classes)
+
+    # ---- Lightning ------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Find the files of a stage and check them."""
+        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+            self._source(split)
+
+    @override
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Load shuffled, augmented crops."""
+        transform = training_transform(self.crop_size, self.scale_range, self.flip, self.color_jitter)
+        data = self._dataset("train", transform=transform, latents=self.latents)
+        rank, world = self._rank()
+        sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True)
+        full_batch_exists = len(sampler) >= self.batch_size
+        return EpochLoader(data, self.batch_size, sampler=sampler, drop_last=full_batch_exists, **self._loading())
+
+    @override
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Load whole images, one by one."""
+        return self._evaluation_loader("val")
+
+    @override
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Load whole images, one by one."""
+        return self._evaluation_loader("test")
+
+    @override
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Load whole images, one by one."""
+        return self._evaluation_loader("predict")
+
+    # ---- inside ---------------------------------------------------------------------------------------------
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Any]:
+        data = self._dataset(split)
+        rank, world = self._rank()
+        if len(data) < world:
+            raise ValueError(f"{len(data)} images cannot be shared out to {world} ranks: use fewer `trainer.devices`")
+        sampler = UnrepeatedDistributedSampler(data, num_replicas=world, rank=rank, shuffle=False)
+        return DataLoader(data, 1, sampler=sampler, **self._loading())
+
+    def _dataset(self, split: str, **kwargs: Any) -> SegmentationDataset:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        source = self._source(split)
+        return SegmentationDataset(source, self.num_classes, seed=seed, on_bad_sample=self.on_bad_sample, **kwargs)
+
+    def _source(self, split: str) -> SampleSource:
+        """Find and check the samples of a split, once."""
+        if split not in self._sources:
+            source: SampleSource = getattr(self, f"{split}_source")()
+            self._sources[split] = self._checked(source, split)
+        return self._sources[split]
+
+    def _checked(self, source: SampleSource, split: str) -> SampleSource:
+        problems = source.find_problems()
+        if self.on_bad_sample == "skip" and split != "train":
+            problems |= _find_unreadable(source, self.num_classes, problems)
+        if not problems:
+            return source
+        report = _report(problems, source, split)
+        if self.on_bad_sample == "error" or len(problems) == len(source):
+            raise BadSampleError(f"{report} (`on_bad_sample: skip` goes on without bad samples)")
+        warnings.warn(f"skipping {report}", stacklevel=2)
+        return SampleSubset(source, [index for index in range(len(source)) if index not in problems])
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def _loading(self) -> dict[str, Any]:
+        workers = min(self.num_workers, max(1, _available_cores() // self._ranks_here()))
+        return {
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": collate,
+            "generator": torch.Generator(),  # of its own, or starting workers would advance the global one
+        }
+
+    def _ranks_here(self) -> int:
+        return self.trainer.num_devices if self.trainer is not None else 1
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _find_unreadable(source: SampleSource, num_classes: int, known: dict[int, str]) -> dict[int, str]:
+    data = SegmentationDataset(source, num_classes)
+    found = {}
+    for index in range(len(source)):
+        if index not in known:
+            try:
+                data.read(index)
+            except BadSampleError as error:
+                found[index] = str(error)
+    return found
+
+
+def _report(problems: dict[int, str], source: SampleSource, split: str) -> str:
+    shown = "; ".join(problems[index] for index in sorted(problems)[:_NAMED_PROBLEMS])
+    more = len(problems) - _NAMED_PROBLEMS
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"{len(problems)} of {len(source)} {split} samples: {shown}{rest}"

@@ -1,0 +1,325 @@
+"""Samples, where they come from, and the data set that turns them into batches."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+from typing_extensions import override
+
+from weakseg_lightning.data.sampling import derive_seed
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = [
+    "BadSampleError",
+    "Latents",
+    "OnBadSample",
+    "Sample",
+    "SampleSource",
+    "SampleSubset",
+    "SegmentationDataset",
+    "collate",
+    "present_labels",
+]
+
+Latents = Callable[[str], "NDArray[Any] | Tensor | None"]
+"""Finds the stored labelling of an image, uint8 ``(H, W)``, by the image's id; None where there is none yet."""
+
+OnBadSample = Literal["error", "skip"]
+
+# A data set with so many bad samples in a row is broken as a whole.
+_MAX_SUBSTITUTES = 20
+
+
+class BadSampleError(ValueError):
+    """A sample cannot be used; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with what is known about it, at its original size.
+
+    Attributes:
+        id: name of the image, unique in its data set.
+        image: RGB, uint8 ``(3, H, W)``.
+        seeds: class of the labelled pixels, 255 elsewhere, uint8 ``(H, W)``.
+        mask: true class of every pixel, 255 = void, uint8 ``(H, W)``; None where it is not known.
+        tags: classes of the whole image, bool ``(K,)``.
+        boxes: ``x1, y1, x2, y2, class`` in pixels, float32 ``(n, 5)``; None where supervision is not by boxes.
+    """
+
+    id: str
+    image: Tensor
+    seeds: Tensor
+    mask: Tensor | None
+    tags: Tensor
+    boxes: Tensor | None = None
+
+
+class SampleSource(ABC):
+    """An indexable collection of samples. To bring your own data, write ``ids`` and ``__getitem__``."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> Sequence[str]:
+        """Names of the samples, in order."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read a sample.
+
+        Raises:
+            BadSampleError: if it cannot be used.
+        """
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
+        """Say for error messages where a part of a sample comes from, as a file name for example."""
+        return f"{what} of {self.ids[index]!r}"
+
+    def find_problems(self) -> dict[int, str]:
+        """Look for bad samples without reading them in full (missing files, sizes): message by index."""
+        return {}
+
+
+class SampleSubset(SampleSource):
+    """Some samples of a source.
+
+    Args:
+        source: the whole.
+        indices: which samples, in order.
+    """
+
+    def __init__(self, source: SampleSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = indices
+
+    @property
+    @override
+    def ids(self) -> Sequence[str]:
+        return [self.source.ids[index] for index in self.indices]
+
+    @override
+    def __getitem__(self, index: int) -> Sample:
+        return self.source[self.indices[index]]
+
+    @override
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @override
+    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
+        return self.source.origin(self.indices[index], what)
+
+    @override
+    def find_problems(self) -> dict[int, str]:
+        found = self.source.find_problems()
+        return {new: found[old] for new, old in enumerate(self.indices) if old in found}
+
+
+class SegmentationDataset(Dataset[dict[str, Any]]):
+    """Reads, checks and augments samples.
+
+    An item is asked for by its index or by (epoch, index); what comes back depends on these and on ``seed`` alone.
+    Items are dicts of uint8 tensors, see :func:`collate` for the batch.
+
+    Args:
+        source: where samples come from.
+        num_classes: classes K, background included.
+        transform: joint augmentation of ``tv_tensors``; None leaves whole images at their size.
+        seed: seed of the augmentation.
+        on_bad_sample: ``"error"`` raises; ``"skip"`` warns once for each bad sample and takes another in its place.
+        latents: finds stored labellings, which are transformed with their image. Called in the loader's workers, so
+            it must look them up where the training process leaves them (on disc, or in shared memory).
+    """
+
+    def __init__(
+        self,
+        source: SampleSource,
+        num_classes: int,
+        transform: v2.Transform | None = None,
+        seed: int = 0,
+        on_bad_sample: OnBadSample = "error",
+        latents: Latents | None = None,
+    ) -> None:
+        self.source = source
+        self.num_classes = num_classes
+        self.transform = transform
+        self.seed = seed
+        self.on_bad_sample = on_bad_sample
+        self.latents = latents
+        # In shared memory, so that one worker's warning is not repeated by the others.
+        self._warned = torch.zeros(len(source), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @override
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, position = index if isinstance(index, tuple) else (0, index)
+        if not 0 <= position < len(self):  # ends iteration with `for`, as for any sequence
+            raise IndexError(f"index {position} is out of range: there are {len(self)} samples")
+        # Neither the caller's random state nor that of its GPU is touched.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_seed(self.seed, epoch, position))
+            return self._item(self._read(position))
+
+    def read(self, index: int) -> Sample:
+        """Read a sample and check it.
+
+        Raises:
+            BadSampleError: if it cannot be used.
+        """
+        sample = self.source[index]
+        problem = _find_fault(sample, self.num_classes)
+        if problem is not None:
+            what, message = problem
+            raise BadSampleError(f"{self.source.origin(index, what)} {message}")
+        return sample
+
+    def _read(self, index: int) -> Sample:
+        for _ in range(_MAX_SUBSTITUTES):
+            try:
+                return self.read(index)
+            except BadSampleError as error:
+                if self.on_bad_sample == "error":
+                    raise
+                self._warn(index, error)
+            index = int(torch.randint(len(self), ()))
+        raise BadSampleError(f"{_MAX_SUBSTITUTES} bad samples in a row: the data set looks broken as a whole")
+
+    def _warn(self, index: int, error: BadSampleError) -> None:
+        if not self._warned[index]:
+            self._warned[index] = True
+            warnings.warn(f"skipping the sample {self.source.ids[index]!r}: {error}", stacklevel=2)
+
+    def _item(self, sample: Sample) -> dict[str, Any]:
+        item = self._annotated(sample)
+        if self.transform is not None:
+            item = self.transform(item)
+        planes = item.pop("planes").as_subclass(Tensor)
+        item["image"] = item["image"].as_subclass(Tensor)
+        item["seeds"], item["mask"], item["valid"] = planes[0], planes[1], planes[2] == 0
+        if self.latents is not None:
+            item["latent"] = planes[3]
+        if sample.boxes is not None:
+            item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
+        return {**item, "id": sample.id, "tags": sample.tags, "seed_labels": _seed_labels(sample, self.num_classes)}
+
+    def _annotated(self, sample: Sample) -> dict[str, Any]:
+        """Wrap what moves with the image; all labellings are planes of one mask, the third marks padding."""
+        mask = torch.full_like(sample.seeds, VOID) if sample.mask is None else sample.mask
+        planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
+        if self.latents is not None:
+            planes.append(self._latent(sample))
+        item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}
+        if sample.boxes is not None:
+            size = sample.image.shape[-2:]
+            item["boxes"] = tv_tensors.BoundingBoxes(sample.boxes[:, :4], format="XYXY", canvas_size=tuple(size))
+        return item
+
+    def _latent(self, sample: Sample) -> Tensor:
+        stored = self.latents(sample.id) if self.latents is not None else None
+        if stored is None:
+            return torch.full_like(sample.seeds, VOID)
+        latent = torch.as_tensor(stored).to(torch.uint8)
+        if latent.shape != sample.seeds.shape:
+            raise ValueError(
+                f"the stored labelling of {sample.id!r} is {_size(latent)}, its image {_size(sample.seeds)}: "
+                "it was stored for another version of the data set, delete the stored labellings"
+            )
+        return latent
+
+
+def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make a batch of B items.
+
+    Args:
+        items: items of a :class:`SegmentationDataset`, of one size.
+
+    Returns:
+        ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 = none;
+        ``valid`` bool ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of
+        the whole image and those of its seeds before cropping, background always True; ``id`` list of B names; and
+        where there are any, ``boxes`` (list of B float32 ``(n, 5)``) and ``latent`` uint8 ``(B, H, W)``.
+    """
+    images = torch.stack([item["image"].contiguous() for item in items])
+    batch: dict[str, Any] = {"image": images.to(torch.float32).div_(255)}
+    for name in ("seeds", "mask"):
+        batch[name] = torch.stack([item[name] for item in items]).to(torch.int64)
+    for name in ("valid", "tags", "seed_labels", "latent"):
+        if name in items[0]:
+            batch[name] = torch.stack([item[name] for item in items])
+    if "boxes" in items[0]:
+        batch["boxes"] = [item["boxes"] for item in items]
+    return {**batch, "id": [item["id"] for item in items]}
+
+
+def present_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Tell which classes occur in a label map.
+
+    Args:
+        labels: uint8 ``(H, W)`` of classes and 255.
+        num_classes: classes K.
+
+    Returns:
+        bool ``(K,)``, background always True.
+
+    Example:
+        >>> present_labels(torch.tensor([[2, 255]], dtype=torch.uint8), 3).tolist()
+        [True, False, True]
+    """
+    present: Tensor = torch.bincount(labels.flatten(), minlength=256)[:num_classes] > 0
+    present[0] = True
+    return present
+
+
+def _seed_labels(sample: Sample, num_classes: int) -> Tensor:
+    return present_labels(sample.seeds, num_classes)
+
+
+def _join_boxes(boxes: tv_tensors.BoundingBoxes, classes: Tensor) -> Tensor:
+    """Drop boxes that left the crop, and put the classes back."""
+    inside = F.clamp_bounding_boxes(boxes).as_subclass(Tensor)
+    visible = ((inside[:, 2:] - inside[:, :2]) >= 1).all(1)
+    return torch.cat([inside, classes[:, None]], 1)[visible].to(torch.float32)
+
+
+def _find_fault(sample: Sample, num_classes: int) -> tuple[Literal["image", "seeds", "mask"], str] | None:
+    """Find what would corrupt training silently, or stop it with a message that names no image."""
+    if sample.image.dtype != torch.uint8 or sample.image.ndim != 3 or sample.image.shape[0] != 3:
+        return "image", f"must be uint8 (3, H, W), got {sample.image.dtype} {tuple(sample.image.shape)}"
+    for what, labels in (("seeds", sample.seeds), ("mask", sample.mask)):
+        if labels is None:
+            continue
+        if labels.shape != sample.image.shape[1:]:
+            fault = f"has {_size(labels)} pixels, its image {_size(sample.image)}: annotate the image at its own size"
+        elif (unknown := _unknown_labels(labels, num_classes)).numel():
+            shown = ", ".join(map(str, unknown[:5].tolist()))
+            fault = (
+                f"holds the labels {shown}, expected 0 to {num_classes - 1}, or 255 for void: "
+                f"map them to these, or use a data set of more classes"
+            )
+        else:
+            continue
+        return what, fault  # type: ignore[return-value]
+    return None
+
+
+def _unknown_labels(labels: Tensor, num_classes: int) -> Tensor:
+    counts = torch.bincount(labels.flatten(), minlength=256)[num_classes:VOID]
+    return counts.nonzero().flatten() + num_classes
+
+
+def _size(tensor: Tensor) -> str:
+    return f"{tensor.shape[-1]} x {tensor.shape[-2]}"

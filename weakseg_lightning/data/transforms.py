@@ -1,0 +1,131 @@
+"""Augmentation that moves an image, its labellings and its boxes together.
+
+The pieces are ordinary ``torchvision.transforms.v2`` transforms on ``tv_tensors``, so they mix with those of
+torchvision. They draw from torch's global generator: :class:`weakseg_lightning.data.SegmentationDataset` seeds it for
+each sample.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+from typing_extensions import override
+
+__all__ = ["VOID", "PadTo", "RandomScaleCrop", "training_transform"]
+
+VOID = 255
+"""The label of pixels that carry none: void, unlabelled, padding."""
+
+
+def training_transform(
+    crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0), flip: bool = True, color_jitter: float = 0.0
+) -> v2.Transform:
+    """Compose the usual augmentation: random scale, crop, flip and colour, then padding to a square.
+
+    Args:
+        crop_size: side of the result in pixels.
+        scale_range: smallest and largest factor by which an image is resized.
+        flip: mirror half of the images.
+        color_jitter: strength in 0..1: brightness, contrast and saturation change by up to this share, hue by up to a
+            tenth of it (in turns of the colour circle).
+
+    Returns:
+        A transform of ``tv_tensors`` (``Image``, ``Mask`` and ``BoundingBoxes``), in any nesting of dicts and lists.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    if not 0 <= color_jitter <= 1:
+        raise ValueError(f"`color_jitter` must be between 0 and 1, got {color_jitter}")
+    steps: list[v2.Transform] = [RandomScaleCrop(crop_size, scale_range)]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip(0.5))
+    if color_jitter > 0:
+        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10))
+    # Padding comes last: a change of contrast would lift it off zero.
+    return v2.Compose([*steps, PadTo(crop_size)])
+
+
+class RandomScaleCrop(v2.Transform):
+    """Resize by a random factor, then take a random window: done in one step, on the source pixels of the window.
+
+    Images are resized bilinearly with antialiasing; labels take the label of the nearest pixel. The result is smaller
+    than ``crop_size`` where the resized image is (see :class:`PadTo`).
+
+    Args:
+        crop_size: largest side of the result in pixels.
+        scale_range: the factor is drawn uniformly from this interval.
+    """
+
+    def __init__(self, crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0)) -> None:
+        super().__init__()
+        if crop_size < 1:
+            raise ValueError(f"`crop_size` must be at least 1 pixel, got {crop_size}")
+        low, high = scale_range
+        if not 0 < low <= high:
+            raise ValueError(f"`scale_range` must be (low, high) with 0 < low <= high, got {tuple(scale_range)}")
+        self.crop_size = crop_size
+        self.scale_range = scale_range
+
+    @override
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the factor and the window, in pixels of the source."""
+        low, high = self.scale_range
+        scale = low + (high - low) * float(torch.rand(()))
+        height, width = _canvas_size(flat_inputs)
+        (top, tall, out_tall), (left, wide, out_wide) = self._window(height, scale), self._window(width, scale)
+        return {"top": top, "left": left, "height": tall, "width": wide, "size": [out_tall, out_wide]}
+
+    @override
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut out the window and resize it."""
+        if not isinstance(inpt, tv_tensors.Mask):
+            return F.resized_crop(inpt, **params, interpolation=InterpolationMode.BILINEAR, antialias=True)
+        # NEAREST of torch takes the upper left source pixel, half a pixel off the bilinear image: exact does not.
+        # The kernel for masks falls back to NEAREST in older versions, so the mask passes as a plain image.
+        labels = F.resized_crop(inpt.as_subclass(Tensor), **params, interpolation=InterpolationMode.NEAREST_EXACT)
+        return tv_tensors.wrap(labels, like=inpt)
+
+    def _window(self, length: int, scale: float) -> tuple[int, int, int]:
+        """Along one axis: first source pixel, number of source pixels, number of result pixels."""
+        window = min(length, max(1, round(self.crop_size / scale)))
+        start = int(torch.randint(length - window + 1, ()))
+        full = self.crop_size if window < length else min(self.crop_size, max(1, round(length * scale)))
+        return start, window, full
+
+
+class PadTo(v2.Transform):
+    """Pad on the right and at the bottom to a square: images with 0, labels with 255.
+
+    Args:
+        size: side of the result in pixels; inputs must not be larger.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    @override
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Find what is missing."""
+        height, width = _canvas_size(flat_inputs)
+        return {"padding": [0, 0, self.size - width, self.size - height]}
+
+    @override
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Add the padding, if any."""
+        if not any(params["padding"]):
+            return inpt
+        return F.pad(inpt, params["padding"], fill=VOID if isinstance(inpt, tv_tensors.Mask) else 0)
+
+
+def _canvas_size(flat_inputs: list[Any]) -> tuple[int, int]:
+    """Read height and width from the first image, mask or box tensor of a transform's inputs."""
+    for candidate in flat_inputs:
+        if isinstance(candidate, tv_tensors.TVTensor):
+            height, width = F.get_size(candidate)
+            return height, width
+    raise ValueError("the transform needs a `tv_tensors` Image, Mask or BoundingBoxes to know the size, got none")
