@@ -3,6 +3,9 @@
 The functions are stateless; the classes sum their counts over batches and, under several ranks, over processes.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Self
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -62,8 +65,7 @@ def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
     References:
         Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015.
     """
-    real = torch.float32 if confusion.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    counts = confusion.to(real)
+    counts = confusion.to(_real(confusion.device))
     hit, truth = counts.diagonal(), counts.sum(1)
     iou = (hit / (truth + counts.sum(0) - hit)).where(truth > 0, torch.nan)
     return {"miou": iou.nanmean(), "pixel_accuracy": hit.sum() / counts.sum(), "iou": iou}
@@ -172,13 +174,26 @@ class MeanGridEnergy(Metric):
     @override
     def update(self, labels: Tensor, image: Tensor, valid: Tensor | None = None) -> None:
         """Add a batch: classes ``(B, H, W)``, RGB in 0..1 ``(B, 3, H, W)``, False on padding ``(B, H, W)``."""
-        self.energy += grid_energy(labels, image, self.potts, valid).sum()
+        self.energy += grid_energy(labels, image, self.potts, valid).sum().to(self.energy)
         self.images += len(labels)
 
     @override
     def compute(self) -> Tensor:
         """Return the mean, a scalar in the unit of ``potts.weight``; nan if there was no image."""
         return self.energy / self.images
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Self:  # type: ignore[override]
+        """Follow the module to its device, but not to a lower precision: a sum over a data set needs its digits."""
+        super()._apply(fn, ("energy", *exclude_state))
+        device = fn(torch.empty(0)).device
+        for state in (self.__dict__, self._defaults):
+            state["energy"] = state["energy"].to(device, _real(device))
+        return self
+
+
+def _real(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def _check_maps(labels: Tensor, target: Tensor) -> None:

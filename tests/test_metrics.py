@@ -1,0 +1,322 @@
+import doctest
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from weakseg_lightning import metrics
+from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.metrics import (
+    MeanGridEnergy,
+    SegmentationScores,
+    confusion_matrix,
+    grid_energy,
+    segmentation_scores,
+)
+
+
+def random_maps(seed: int, num_classes: int, shape: tuple[int, ...] = (2, 7, 9)) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, num_classes, shape)
+    labels = np.where(rng.random(shape) < 0.6, target, rng.integers(0, num_classes, shape))
+    target[rng.random(shape) < 0.1] = 255
+    return torch.from_numpy(labels), torch.from_numpy(target)
+
+
+def counted_by_hand(pairs: list[tuple[Tensor, Tensor]], num_classes: int) -> tuple[float, float, list[float]]:
+    """Intersections and unions as sets of pixels, class by class."""
+    seen = [
+        (int(label), int(truth))
+        for labels, target in pairs
+        for label, truth in zip(labels.flatten(), target.flatten(), strict=True)
+        if truth != 255
+    ]
+    iou = []
+    for k in range(num_classes):
+        predicted = {i for i, (label, _) in enumerate(seen) if label == k}
+        true = {i for i, (_, truth) in enumerate(seen) if truth == k}
+        iou.append(len(predicted & true) / len(predicted | true) if true else math.nan)
+    known = [value for value in iou if not math.isnan(value)]
+    return sum(known) / len(known), sum(label == truth for label, truth in seen) / len(seen), iou
+
+
+def assert_same(scores: dict[str, Tensor], expected: tuple[float, float, list[float]]) -> None:
+    assert scores["miou"].item() == pytest.approx(expected[0], abs=1e-12)
+    assert scores["pixel_accuracy"].item() == pytest.approx(expected[1], abs=1e-12)
+    assert scores["iou"].tolist() == pytest.approx(expected[2], abs=1e-12, nan_ok=True)
+
+
+def energy_by_hand(labels: Tensor, image: Tensor, valid: Tensor, potts: GridPotts) -> float:
+    """One image, edge by edge in Python: labels ``(H, W)``, image ``(3, H, W)``."""
+    steps = [(0, 1), (1, 0), (1, 1), (1, -1)][: potts.connectivity // 2]
+    height, width = labels.shape
+    edges = []
+    for y in range(height):
+        for x in range(width):
+            for dy, dx in steps:
+                v, u = y + dy, x + dx
+                if v < height and 0 <= u < width and valid[y, x] and valid[v, u]:
+                    contrast = float(((image[:, y, x] - image[:, v, u]).double() ** 2).sum())
+                    edges.append((contrast, math.hypot(dy, dx), bool(labels[y, x] != labels[v, u])))
+    if not edges:
+        return 0.0
+    sigma2 = sum(contrast for contrast, _, _ in edges) / len(edges) or 1.0
+    cut = sum(
+        potts.weight * math.exp(-contrast / (2 * sigma2)) / length for contrast, length, is_cut in edges if is_cut
+    )
+    return cut / len(edges)
+
+
+def test_docstring_examples() -> None:
+    results = doctest.testmod(metrics)
+    assert results.attempted > 5
+    assert results.failed == 0
+
+
+# ---- intersection over union ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 21, 254])
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_a_count_by_hand(num_classes: int, seed: int) -> None:
+    pairs = [random_maps(10 * seed + i, num_classes) for i in range(3)]
+    metric = SegmentationScores(num_classes)
+    for labels, target in pairs:
+        metric.update(labels, target)
+    assert_same(metric.compute(), counted_by_hand(pairs, num_classes))
+
+
+def test_class_without_truth_is_nan_and_costs_its_victims() -> None:
+    target = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
+    labels = torch.tensor([[[0, 0, 2, 1, 1, 3]]])  # 2 and 3 are predicted, nobody is 2 or 3; 4 is in neither
+    metric = SegmentationScores(5)
+    metric.update(labels, target)
+    scores = metric.compute()
+    assert scores["iou"][:2].tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert scores["iou"][2:].isnan().all()
+    assert scores["miou"].item() == pytest.approx(2 / 3)
+    assert scores["pixel_accuracy"].item() == pytest.approx(4 / 6)
+
+
+def test_class_never_predicted_counts_zero() -> None:
+    metric = SegmentationScores(2)
+    metric.update(torch.zeros(1, 1, 4, dtype=torch.long), torch.tensor([[[0, 0, 0, 1]]]))
+    assert metric.compute()["iou"].tolist() == [0.75, 0.0]
+    assert metric.compute()["miou"].item() == 0.375
+
+
+def test_scores_are_of_the_data_set_not_the_mean_over_images() -> None:
+    metric = SegmentationScores(2)
+    metric.update(torch.tensor([[[1, 1, 1, 1]]]), torch.tensor([[[1, 1, 1, 0]]]))
+    metric.update(torch.tensor([[[0]]]), torch.tensor([[[1]]]))
+    assert metric.compute()["iou"][1].item() == pytest.approx(3 / 5)
+
+
+def test_void_is_left_out_whatever_is_predicted_there() -> None:
+    target = torch.tensor([[[0, 1, 255, 255]]])
+    metric = SegmentationScores(2)
+    metric.update(torch.tensor([[[0, 1, 1, 255]]]), target)
+    assert metric.confusion.tolist() == [[1, 0], [0, 1]]
+
+
+def test_update_of_void_alone_and_of_no_pixels_counts_nothing() -> None:
+    metric = SegmentationScores(3)
+    metric.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), 255))
+    metric.update(torch.zeros(0, 2, 2, dtype=torch.long), torch.zeros(0, 2, 2, dtype=torch.long))
+    scores = metric.compute()
+    assert scores["miou"].isnan()
+    assert scores["pixel_accuracy"].isnan()
+    assert scores["iou"].isnan().all()
+    metric.update(torch.tensor([[[1]]]), torch.tensor([[[1]]]))
+    assert metric.compute()["miou"].item() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_small_integers_do_not_overflow(dtype: torch.dtype) -> None:
+    labels, target = random_maps(0, 200)
+    assert torch.equal(confusion_matrix(labels.to(dtype), target.to(dtype), 200), confusion_matrix(labels, target, 200))
+
+
+def test_other_ignore_index() -> None:
+    metric = SegmentationScores(2, ignore_index=-1)
+    metric.update(torch.tensor([[[0, 1]]]), torch.tensor([[[-1, 1]]]))
+    assert metric.confusion.tolist() == [[0, 0], [0, 1]]
+
+
+def test_reset_and_forward() -> None:
+    metric = SegmentationScores(2)
+    pairs = [random_maps(i, 2) for i in range(2)]
+    for labels, target in pairs:
+        assert_same(metric(labels, target), counted_by_hand([(labels, target)], 2))
+    assert_same(metric.compute(), counted_by_hand(pairs, 2))
+    metric.reset()
+    metric.update(*pairs[1])
+    assert_same(metric.compute(), counted_by_hand(pairs[1:], 2))
+
+
+@pytest.mark.parametrize(("value", "got"), [(3, "got 3"), (254, "got 254"), (-1, "got -1")])
+def test_class_out_of_range(value: int, got: str) -> None:
+    good, bad = torch.tensor([[[0, 2]]]), torch.tensor([[[0, value]]])
+    metric = SegmentationScores(3)
+    with pytest.raises(ValueError, match=rf"`labels` must be classes 0 to 2, {got}; check `num_classes`"):
+        metric.update(bad, good)
+    with pytest.raises(ValueError, match=rf"`target` must be classes 0 to 2 or `ignore_index` = 255, {got}"):
+        metric.update(good, bad)
+    assert metric.confusion.sum() == 0
+
+
+def test_wrong_maps() -> None:
+    maps = torch.zeros(1, 2, 3, dtype=torch.long)
+    with pytest.raises(TypeError, match=r"`labels` must hold integer classes, got torch.float32; .*argmax"):
+        confusion_matrix(maps.float(), maps, 2)
+    with pytest.raises(TypeError, match=r"`target` must hold integer classes, got torch.float64"):
+        confusion_matrix(maps, maps.double(), 2)
+    with pytest.raises(ValueError, match=r"`labels` must have the shape of `target`, \(1, 3, 2\), got \(1, 2, 3\)"):
+        confusion_matrix(maps, maps.mT, 2)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="`num_classes` must be at least 2"):
+        SegmentationScores(1)
+    with pytest.raises(ValueError, match="`ignore_index` must not be one of the 21 classes, got 0"):
+        SegmentationScores(21, ignore_index=0)
+
+
+def test_class_and_function_agree() -> None:
+    labels, target = random_maps(5, 4)
+    metric = SegmentationScores(4)
+    metric.update(labels, target)
+    expected = segmentation_scores(confusion_matrix(labels, target, 4))
+    assert metric.compute().keys() == expected.keys() == {"miou", "pixel_accuracy", "iou"}
+    assert all(torch.equal(value, expected[name]) for name, value in metric.compute().items())
+
+
+# ---- grid energy ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (5, 6)])
+@pytest.mark.parametrize("padded", [False, True])
+def test_grid_energy_equals_a_count_by_hand(connectivity: int, size: tuple[int, int], padded: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    potts = GridPotts(weight=7.0, connectivity=4 if connectivity == 4 else 8)
+    image = torch.rand(3, 3, *size, generator=generator)
+    labels = torch.randint(0, 3, (3, *size), generator=generator)
+    valid = torch.ones(3, *size, dtype=torch.bool)
+    if padded:
+        valid[:, :, (size[1] + 1) // 2 :] = False
+        valid[1] = False  # an image of padding alone has no edges
+    got = grid_energy(labels, image, potts, valid if padded else None)
+    expected = [energy_by_hand(*item, potts) for item in zip(labels, image, valid, strict=True)]
+    assert got.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_mean_grid_energy_is_the_mean_over_images_of_any_size() -> None:
+    generator, potts = torch.Generator().manual_seed(4), GridPotts()
+    metric, expected = MeanGridEnergy(potts), []
+    for size in [(1, 3, 4), (2, 6, 5)]:
+        image = torch.rand(size[0], 3, *size[1:], generator=generator)
+        labels = torch.randint(0, 2, size, generator=generator)
+        metric.update(labels.to(torch.uint8), image)
+        whole = torch.ones(size, dtype=torch.bool)
+        expected += [energy_by_hand(*item, potts) for item in zip(labels, image, whole, strict=True)]
+    assert metric.compute().item() == pytest.approx(sum(expected) / 3, rel=1e-6)
+    metric.reset()
+    metric.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.rand(1, 3, 2, 2))
+    assert metric.compute() == 0
+
+
+def test_mean_grid_energy_of_nothing_is_nan() -> None:
+    metric = MeanGridEnergy()
+    metric.update(torch.zeros(0, 2, 2, dtype=torch.long), torch.zeros(0, 3, 2, 2))
+    assert metric.compute().isnan()
+
+
+def test_energy_is_summed_in_double_precision_in_a_half_precision_module() -> None:
+    module = torch.nn.ModuleDict({"energy": MeanGridEnergy(GridPotts(weight=1.0))}).to(torch.bfloat16)
+    for _ in range(2):
+        module["energy"].reset()
+        assert module["energy"].energy.dtype == torch.float64
+    for _ in range(301):
+        module["energy"].update(torch.tensor([[[0, 1]]]), torch.zeros(1, 3, 1, 2, dtype=torch.bfloat16))
+    assert module["energy"].energy.item() == 301
+
+
+def test_wrong_image_or_padding() -> None:
+    labels, image = torch.zeros(2, 4, 5, dtype=torch.long), torch.zeros(2, 3, 4, 5)
+    with pytest.raises(ValueError, match=r"`labels` must be \(B, H, W\) and `image` \(B, 3, H, W\) of the same size"):
+        grid_energy(labels, image[..., :4], GridPotts())
+    with pytest.raises(ValueError, match=r"`valid` must have the shape of `labels`, \(2, 4, 5\), got \(2, 4\)"):
+        grid_energy(labels, image, GridPotts(), torch.ones(2, 4, dtype=torch.bool))
+
+
+# ---- two processes --------------------------------------------------------------------------------------------
+
+SHARES = [(3, 1), (2, 2), (0, 4)]  # updates of each rank; one rank may see no image at all
+WORKER = """
+import json
+import sys
+import torch
+from torch.distributed import destroy_process_group, init_process_group
+from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+
+rank, folder, all_shares = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+torch.set_num_threads(1)
+init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+found = []
+for shares in all_shares:
+    scores, energy = SegmentationScores(6), MeanGridEnergy()
+    first = sum(shares[:rank])
+    for labels, target, image in torch.load(f"{folder}/updates.pt")[first : first + shares[rank]]:
+        scores.update(labels, target)
+        energy.update(labels, image)
+    found.append({**scores.compute(), "energy": energy.compute()})
+torch.save(found, f"{folder}/rank{rank}.pt")
+destroy_process_group()
+"""
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+    pairs = [random_maps(40 + i, 5, (1 + i % 2, 5 + i, 6)) for i in range(4)]
+    generator = torch.Generator().manual_seed(8)
+    images = [torch.rand(len(labels), 3, *labels.shape[1:], generator=generator) for labels, _ in pairs]
+    torch.save([(*pair, image) for pair, image in zip(pairs, images, strict=True)], tmp_path / "updates.pt")
+    alone = MeanGridEnergy()
+    for (labels, _), image in zip(pairs, images, strict=True):
+        alone.update(labels, image)
+
+    run_two_ranks(tmp_path)
+    for rank in range(2):
+        results = torch.load(tmp_path / f"rank{rank}.pt")
+        assert len(results) == len(SHARES)
+        for found in results:
+            assert_same(found, counted_by_hand(pairs, 6))  # class 5 occurs nowhere
+            assert found["energy"].item() == pytest.approx(alone.compute().item(), rel=1e-12)
+
+
+def run_two_ranks(folder: Path) -> None:
+    script = folder / "worker.py"
+    script.write_text(WORKER)
+    where = os.pathsep.join([str(Path(metrics.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(folder), json.dumps(SHARES)],
+            env={**os.environ, "PYTHONPATH": where, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for rank in ranks:
+            _, errors = rank.communicate(timeout=240)
+            assert rank.returncode == 0, errors
+    finally:
+        for rank in ranks:
+            rank.kill()
