@@ -1,0 +1,260 @@
+"""What a run draws and writes: panels during training, label maps and overlays of predictions."""
+
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from PIL import Image
+from torch import Tensor, nn
+from typing_extensions import override
+
+from weakseg_lightning.visualization import VOID, PanelRow, draw_panels, overlay, save_palette_png
+
+_UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
+
+
+class PanelWriter(Callback):
+    """Draws images, seeds, latent labellings, predictions and truths of a training batch every few epochs.
+
+    The picture shows the first batch of epochs 0, n, 2n ... and of the last one, after its step. It goes to
+    ``<run folder>/panels/epoch_0003.png`` and to the loggers that take images. The prediction is made in evaluation
+    mode; training goes on exactly as if nothing had been drawn.
+
+    Args:
+        every_n_epochs: epochs from one picture to the next.
+        num_images: images (rows) a picture.
+
+    Raises:
+        ValueError: if an argument is smaller than 1.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[PanelWriter(every_n_epochs=5)], logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(self, every_n_epochs: int = 1, num_images: int = 4) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("num_images", num_images)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}; to draw no panels, leave PanelWriter out")
+        self.every_n_epochs = every_n_epochs
+        self.num_images = num_images
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw the first batch of the epoch, if it is the epoch's turn."""
+        epoch = trainer.current_epoch
+        if batch_idx != 0 or (epoch % self.every_n_epochs != 0 and epoch + 1 != trainer.max_epochs):
+            return
+        # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
+        folder = _run_folder(trainer)
+        prediction = _predict(trainer, pl_module, batch["image"][: self.num_images])
+        if trainer.is_global_zero:
+            rows = _panel_rows(batch, getattr(pl_module, "latent_labels", None), prediction)
+            picture = draw_panels(rows, *_classes_of(trainer), title=f"epoch {epoch}, step {trainer.global_step}")
+            if not trainer.fast_dev_run:  # which leaves nothing on the disk
+                _keep_picture(picture, folder / "panels" / f"epoch_{epoch:04d}.png")
+            _log_picture(picture, trainer)
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes each prediction as a palette PNG (pixel value = class) and laid over its photograph.
+
+    Files are ``labels/<id>.png`` and ``overlays/<id>.jpg``, complete or absent, also when a run is stopped. Characters
+    of an id that a file name cannot hold are written as ``%`` and their code: ``cats/1`` becomes ``cats%2F1.png``.
+
+    Args:
+        output_dir: folder to write to; ``<run folder>/predictions`` by default.
+        overlays: whether to draw overlays.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> writer = PredictionWriter("results", overlays=False)
+        >>> trainer = Trainer(callbacks=[writer], logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(self, output_dir: str | None = None, overlays: bool = True) -> None:
+        super().__init__(write_interval="batch")
+        self.output_dir = output_dir
+        self.overlays = overlays
+        self._folder = Path()
+        self._written: set[str] = set()
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the folders and try them, before time is spent on predictions.
+
+        Raises:
+            OSError: if the folder cannot be written to, or its disk is full.
+        """
+        super().setup(trainer, pl_module, stage)
+        if stage != "predict":
+            return
+        default = _run_folder(trainer) / "predictions"
+        self._folder = Path(self.output_dir).expanduser() if self.output_dir is not None else default
+        self._written = set()
+        for name in ("labels", "overlays") if self.overlays else ("labels",):
+            _check_writable(self._folder / name)
+
+    @override
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the files of one batch: ``prediction`` is ``{"id": list of B, "labels": (B, H, W)}``."""
+        _, palette = _classes_of(trainer)
+        images, labels = _on_cpu(batch["image"]), _on_cpu(prediction["labels"])
+        for name, image, classes, box in zip(prediction["id"], images, labels, _boxes(batch), strict=True):
+            self._warn_if_written(name)
+            stem, image, classes = _file_stem(name), image[:, *box], classes[box]
+            with _replacing(self._folder / "labels" / f"{stem}.png") as path:
+                save_palette_png(path, classes, palette)
+            if self.overlays:
+                with _replacing(self._folder / "overlays" / f"{stem}.jpg") as path:
+                    overlay(image, classes, palette).save(path, format="JPEG", quality=92, subsampling=0)
+
+    @override
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where the files are."""
+        rank_zero_info(f"Predictions are in {self._folder}")
+
+    def _warn_if_written(self, name: str) -> None:
+        if name in self._written:
+            message = f"two images have the id {name!r}: the prediction of the first was replaced in {self._folder}"
+            warnings.warn(f"{message}; give every image an `id` of its own", stacklevel=2)
+        self._written.add(name)
+
+
+# ---- what the trainer knows -----------------------------------------------------------------------------------
+
+
+def _run_folder(trainer: Trainer) -> Path:
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def _classes_of(trainer: Trainer) -> tuple[Any, Any]:
+    """Names and colours of the classes, None where the data module has none."""
+    data = getattr(trainer, "datamodule", None)
+    return getattr(data, "class_names", None), getattr(data, "palette", None)
+
+
+# ---- panels ---------------------------------------------------------------------------------------------------
+
+
+def _predict(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Tensor:
+    """Label images in evaluation mode, leaving modes, buffers and random state as they were."""
+    devices = [images.device.index] if images.is_cuda else []
+    precision = trainer.precision_plugin.forward_context()
+    with torch.random.fork_rng(devices=devices), _evaluation_mode(pl_module), torch.no_grad(), precision:
+        labels: Tensor = pl_module(images).argmax(1)
+    return labels
+
+
+@contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]  # one by one: parts may be frozen in evaluation mode
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _panel_rows(batch: dict[str, Any], latent: Tensor | None, prediction: Tensor) -> list[PanelRow]:
+    """Cut the padding off each image and its maps; an image without a mask (void everywhere) has no truth."""
+    count = len(prediction)
+    maps = {"seeds": batch.get("seeds"), "latent": latent, "prediction": prediction, "truth": batch.get("mask")}
+    present = {name: _on_cpu(values[:count]) for name, values in maps.items() if values is not None}
+    rows = []
+    for i, box in enumerate(_boxes(batch, count)):
+        cut = {name: values[i][box] for name, values in present.items()}
+        if "truth" in cut and not (cut["truth"] != VOID).any():
+            del cut["truth"]
+        rows.append(PanelRow(_on_cpu(batch["image"][i])[:, *box], **cut))
+    return rows
+
+
+def _keep_picture(picture: Image.Image, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as unfinished:
+            picture.save(unfinished, format="PNG")
+    except OSError as error:  # hours of training must not end for a picture
+        warnings.warn(f"{error}; training goes on without this panel", stacklevel=2)
+
+
+def _log_picture(picture: Image.Image, trainer: Trainer) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image("panels", np.asarray(picture), trainer.global_step, dataformats="HWC")
+        elif callable(log_image := getattr(logger, "log_image", None)):  # Weights & Biases and those like it
+            log_image(key="panels", images=[picture], step=trainer.global_step)
+
+
+# ---- images and files -----------------------------------------------------------------------------------------
+
+
+def _on_cpu(values: Tensor) -> Tensor:
+    return values.detach().cpu()
+
+
+def _boxes(batch: dict[str, Any], count: int | None = None) -> list[tuple[slice, slice]]:
+    """Rows and columns of each image that are not padding."""
+    image, valid = batch["image"][:count], batch.get("valid")
+    if valid is None:
+        return [(slice(None), slice(None))] * len(image)
+    return [(_extent(one.any(1)), _extent(one.any(0))) for one in _on_cpu(valid[:count])]
+
+
+def _extent(used: Tensor) -> slice:
+    where = used.nonzero().flatten().tolist()
+    return slice(where[0], where[-1] + 1) if where else slice(None)
+
+
+def _file_stem(name: str) -> str:
+    """Turn an id into a file name, one to one, that stays inside its folder on every system."""
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name) or "%"
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(2**16))
+            probe.flush()
+            os.fsync(probe.fileno())  # some file systems notice only now that they are full
+    except OSError as error:
+        message = f"cannot write predictions to {folder}: {error.strerror or error}"
+        raise OSError(f"{message}; make room, or name another folder with `output_dir`") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Write to a file next to ``path``, then put it in its place: no reader and no other rank meets half a file."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
