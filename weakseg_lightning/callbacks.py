@@ -64,7 +64,7 @@ class PanelWriter(Callback):
         if trainer.is_global_zero:
             rows = _panel_rows(batch, getattr(pl_module, "latent_labels", None), prediction)
             picture = draw_panels(rows, *_classes_of(trainer), title=f"epoch {epoch}, step {trainer.global_step}")
-            if not trainer.fast_dev_run:  # which leaves nothing on the disk
+            if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
                 _keep_picture(picture, folder / "panels" / f"epoch_{epoch:04d}.png")
             _log_picture(picture, trainer)
 

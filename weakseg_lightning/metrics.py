@@ -183,12 +183,12 @@ class MeanGridEnergy(Metric):
         return self.energy / self.images
 
     @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Self:  # type: ignore[override]
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Self:
         """Follow the module to its device, but not to a lower precision: a sum over a data set needs its digits."""
         super()._apply(fn, ("energy", *exclude_state))
         device = fn(torch.empty(0)).device
-        for state in (self.__dict__, self._defaults):
-            state["energy"] = state["energy"].to(device, _real(device))
+        self.energy = self.energy.to(device, _real(device))
+        self._defaults["energy"] = torch.zeros_like(self.energy)
         return self
 
 

@@ -231,13 +231,15 @@ def _hatch(classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return stripes
 
 
-def _thicken(seeds: npt.NDArray[np.uint8], radius: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Grow seeds by ``radius`` pixels; also mark a rim around them, so that they show on any background."""
+def _thicken(
+    seeds: npt.NDArray[np.uint8], radius: float, rim: float
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Grow seeds by ``radius`` pixels; mark a rim around them, so that they show on any background."""
     if not (seeds != VOID).any():
         return seeds, np.zeros(seeds.shape, dtype=np.bool_)
     distance, nearest = distance_transform_edt(seeds == VOID, return_indices=True)
     grown = np.where(distance <= radius, seeds[tuple(nearest)], VOID).astype(np.uint8)
-    return grown, (distance > radius) & (distance <= radius + RIM)
+    return grown, (distance > radius) & (distance <= radius + rim)
 
 
 def _used_classes(rows: Sequence[PanelRow], columns: Sequence[str]) -> list[int]:
@@ -256,23 +258,26 @@ def _cell(row: PanelRow, name: str, palette: Palette | None, tile: int) -> Image
     """Draw one cell at the panel's resolution, None where the row has no such map."""
     if (labels := getattr(row, name)) is None:
         return None
-    photograph = _fit(Image.fromarray(_rgb(row.image)), tile, Image.Resampling.LANCZOS)
+    photograph = Image.fromarray(_rgb(row.image))
     if name == "image":
-        return photograph
-    classes = np.asarray(_fit(Image.fromarray(_label_map(labels)), tile, Image.Resampling.NEAREST))
+        return _fit(photograph, tile, Image.Resampling.LANCZOS)
+    classes = Image.fromarray(_label_map(labels))
     if name == "seeds":
-        return _draw_seeds(np.asarray(photograph), classes, _full_palette(palette), radius=tile / 100)
-    return overlay(np.asarray(photograph), classes, palette)
+        return _draw_seeds(photograph, classes, _full_palette(palette), tile)
+    classes = _fit(classes, tile, Image.Resampling.NEAREST)
+    return overlay(np.asarray(_fit(photograph, tile, Image.Resampling.LANCZOS)), np.asarray(classes), palette)
 
 
-def _draw_seeds(
-    pixels: npt.NDArray[np.uint8], seeds: npt.NDArray[np.uint8], palette: Colors, radius: float
-) -> Image.Image:
-    faded = 0.55 * pixels + 0.45 * 255
-    seeds, rim = _thicken(seeds, radius)
-    drawn = np.where((seeds == VOID)[..., None], faded, palette[seeds])
+def _draw_seeds(photograph: Image.Image, seeds: Image.Image, palette: Colors, tile: int) -> Image.Image:
+    """Paint thick strokes at the higher of the two resolutions: reduced first, a stroke of one pixel may vanish."""
+    side = max(*seeds.size, tile)
+    pixels = np.asarray(_fit(photograph, side, Image.Resampling.LANCZOS))
+    classes = np.asarray(_fit(seeds, side, Image.Resampling.NEAREST))
+    unit = side / tile
+    grown, rim = _thicken(classes, unit * max(1.5, tile / 100), unit * RIM)
+    drawn = np.where((grown == VOID)[..., None], 0.55 * pixels + 0.45 * 255, palette[grown])
     drawn[rim] = PAPER
-    return Image.fromarray(drawn.round().astype(np.uint8))
+    return _fit(Image.fromarray(drawn.round().astype(np.uint8)), tile, Image.Resampling.BILINEAR)
 
 
 def _fit(picture: Image.Image, tile: int, resampling: Image.Resampling) -> Image.Image:
