@@ -5,5 +5,15 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import BadSampleError, Sample, SampleSource, SegmentationDataset, collate
+from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
 
-__all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset", "collate"]
+__all__ = [
+    "VOC_CLASSES",
+    "BadSampleError",
+    "Sample",
+    "SampleSource",
+    "SegmentationDataModule",
+    "SegmentationDataset",
+    "VOCDataModule",
+    "collate",
+]

@@ -1,0 +1,148 @@
+"""Scribbles: polylines from XML, their shortening, and their drawing as label maps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_lightning.data.dataset import BadSampleError
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = ["Stroke", "draw_strokes", "read_scribble_xml", "shorten"]
+
+Points = NDArray[np.float64]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A polyline with its class.
+
+    Attributes:
+        points: vertices x, y in pixels, ``(n, 2)``, n at least 1; (0, 0) is the centre of the upper left pixel.
+        label: class index.
+    """
+
+    points: Points
+    label: int
+
+
+def read_scribble_xml(path: Path, class_names: Sequence[str], size: tuple[int, int] | None = None) -> list[Stroke]:
+    """Read the polylines of one image in the format of ScribbleSup.
+
+    Every element with a ``<tag>`` (the class name) and ``<point>`` children (``<X>``, ``<Y>``) is a polyline.
+
+    Args:
+        path: XML file.
+        class_names: names of the classes, in the order of their indices.
+        size: width and height of the image in pixels, to compare with those that the file may state.
+
+    Returns:
+        The polylines in the order in which they were drawn.
+
+    Raises:
+        BadSampleError: if the file is missing, is no such XML, belongs to an image of another size, or
+            names an unknown class.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise BadSampleError(f"{path} cannot be read ({error.strerror}): restore it from the archive") from error
+    except ElementTree.ParseError as error:
+        raise BadSampleError(f"{path} is not valid XML ({error}): restore it from the archive") from error
+    if (stated := _stated_size(root)) is not None and size is not None and stated != size:
+        raise BadSampleError(
+            f"{path} was drawn on an image of {stated[0]} x {stated[1]} pixels, its image has {size[0]} x {size[1]}: "
+            "use the scribbles and the images of one data set"
+        )
+    index = {name: label for label, name in enumerate(class_names)}
+    drawn = [
+        element for element in root.iter() if element.find("tag") is not None and element.find("point") is not None
+    ]
+    return [_read_stroke(element, index, path) for element in drawn]
+
+
+def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    width, height = (root.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
+    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
+
+
+def _read_stroke(element: ElementTree.Element, index: Mapping[str, int], path: Path) -> Stroke:
+    tag = (element.findtext("tag") or "").strip().lower()
+    if tag not in index:
+        raise BadSampleError(f"{path} has a scribble of the class {tag!r}, expected one of {', '.join(index)}")
+    try:
+        points = [(float(p.findtext("X", "")), float(p.findtext("Y", ""))) for p in element.findall("point")]
+    except ValueError as error:
+        raise BadSampleError(
+            f"{path} has a <point> without numbers in <X> and <Y> ({error}): mend or remove it"
+        ) from error
+    return Stroke(np.array(points, dtype=np.float64), index[tag])
+
+
+def shorten(points: Points, ratio: float) -> Points:
+    """Keep the central part of a polyline, by arc length.
+
+    Args:
+        points: vertices x, y, ``(n, 2)``, n at least 1.
+        ratio: share of the length that is kept, 0 to 1; 0 leaves the point in the middle.
+
+    Returns:
+        Vertices of the shorter polyline, ``(m, 2)``, m at least 1: never empty, and where the ratio is above 0 and the
+        polyline has a length, a polyline of at least one segment.
+
+    Raises:
+        ValueError: if ``ratio`` is out of range.
+
+    Example:
+        >>> shorten(np.array([[0.0, 0.0], [8.0, 0.0]]), 0.5).tolist()
+        [[2.0, 0.0], [6.0, 0.0]]
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"`ratio` must be between 0 and 1, got {ratio}")
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    start, end = along[-1] * (1 - ratio) / 2, along[-1] * (1 + ratio) / 2
+    cuts = [start] if start == end else [start, end]
+    ends = np.stack([np.interp(cuts, along, points[:, axis]) for axis in (0, 1)], axis=1)
+    between = points[(along > start) & (along < end)]
+    return np.concatenate([ends[:1], between, ends[1:]])
+
+
+def draw_strokes(strokes: Sequence[Stroke], height: int, width: int) -> Labels:
+    """Draw polylines 3 pixels wide; a single point becomes a square of 3 x 3.
+
+    Args:
+        strokes: polylines; where they cross, the later one wins. What lies outside the image moves to its border.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+
+    Returns:
+        uint8 ``(height, width)``: the class on the strokes, 255 elsewhere.
+
+    Example:
+        >>> int((draw_strokes([Stroke(np.array([[4.0, 4.0]]), 1)], 9, 9) == 1).sum())
+        9
+    """
+    # One pixel of margin takes what the pen draws over the border.
+    canvas = np.full((height + 2, width + 2), VOID, dtype=np.uint8)
+    for stroke in strokes:
+        x, y = _trace(np.clip(stroke.points, 0, (width - 1, height - 1))).T
+        for down in range(3):
+            for right in range(3):
+                canvas[y + down, x + right] = stroke.label
+    return np.ascontiguousarray(canvas[1:-1, 1:-1])
+
+
+def _trace(points: Points) -> NDArray[np.int64]:
+    """List the pixels under a polyline, one a row or column, whichever is crossed faster: ``(n, 2)`` of x, y."""
+    corners = np.floor(points + 0.5)
+    lengths = np.abs(np.diff(corners, axis=0)).max(axis=1)
+    # Position along the polyline in pixels: vertices at `along`, one sample for each whole number.
+    along = np.concatenate([[0.0], np.cumsum(lengths)])
+    samples = np.arange(int(along[-1]) + 1)
+    traced = np.stack([np.interp(samples, along, corners[:, axis]) for axis in (0, 1)], axis=1)
+    return np.floor(traced + 0.5).astype(np.int64)

@@ -1,0 +1,177 @@
+"""The files of PASCAL VOC 2012 and SBD: where they are, what is missing, how they are fetched."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from scipy.io import loadmat
+from torch import Tensor
+from torchvision.datasets import SBDataset, VOCSegmentation
+
+from weakseg_lightning.data.dataset import BadSampleError
+from weakseg_lightning.data.files import read_labels
+
+__all__ = ["VOCFiles", "download_sbd", "download_voc", "read_mask"]
+
+VOC_ARCHIVE = "VOCtrainval_11-May-2012.tar"
+SBD_ARCHIVE = "benchmark.tgz"
+
+
+@dataclass(frozen=True)
+class VOCFiles:
+    """Finds files below a root folder.
+
+    Attributes:
+        root: folder that holds ``VOCdevkit/VOC2012`` or ``VOC2012``, or ``VOC2012`` itself; SBD lies next to it as
+            ``benchmark_RELEASE/dataset`` (the archive) or ``SBD`` (what torchvision makes of it).
+    """
+
+    root: Path
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder ``VOC2012``; where it should be, if there is none."""
+        candidates = [self.root / "VOCdevkit" / "VOC2012", self.root / "VOC2012", self.root]
+        return next((path for path in candidates if (path / "ImageSets").is_dir()), candidates[0])
+
+    @cached_property
+    def sbd(self) -> Path | None:
+        """The folder of SBD that holds ``cls``, ``train.txt`` and ``val.txt``; None if there is none."""
+        return next((path for path in self.sbd_candidates if (path / "cls").is_dir()), None)
+
+    @property
+    def sbd_candidates(self) -> list[Path]:
+        """Where SBD is looked for."""
+        return [base / "benchmark_RELEASE" / "dataset" for base in self._bases] + [base / "SBD" for base in self._bases]
+
+    @property
+    def _bases(self) -> list[Path]:
+        return list(dict.fromkeys([self.root, self.folder.parent, self.folder]))
+
+    def image(self, name: str) -> Path:
+        """Path of a photograph."""
+        return self.folder / "JPEGImages" / f"{name}.jpg"
+
+    def mask(self, name: str) -> Path:
+        """Path of a mask: VOC's own before those of SBD, PNG or MAT."""
+        places = [self.folder / "SegmentationClass", self.folder / "SegmentationClassAug"]
+        candidates = [place / f"{name}.png" for place in places]
+        if (sbd := self.sbd) is not None:
+            candidates.append(sbd / "cls" / f"{name}.mat")
+        return next((path for path in candidates if path.is_file()), candidates[0])
+
+    def split_list(self, split: str) -> Path:
+        """Path of the list of an official split."""
+        return self.folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+    @property
+    def aug_list(self) -> Path:
+        """Path of a ready list of train_aug."""
+        return self.folder / "ImageSets" / "SegmentationAug" / "train.txt"
+
+    def names(self, split: str) -> list[str]:
+        """Names of the images of a split.
+
+        Args:
+            split: an official split, or ``train_aug``: the ready list if there is one, otherwise VOC train and all of
+                SBD without VOC val, sorted (10,582 names from the full archives).
+
+        Returns:
+            Names without folder and suffix.
+        """
+        if split != "train_aug":
+            return read_list(self.split_list(split))
+        if self.aug_list.is_file():
+            return read_list(self.aug_list)
+        return sorted((set(self.names("train")) | self._sbd_names()) - set(self.names("val")))
+
+    def _sbd_names(self) -> set[str]:
+        if (sbd := self.sbd) is not None:
+            return {name for part in ("train", "val") for name in read_list(sbd / f"{part}.txt")}
+        return {path.stem for path in (self.folder / "SegmentationClassAug").glob("*.png")}
+
+    def missing(self, split: str) -> list[str]:
+        """Say what keeps a split from being found: an empty list if nothing does.
+
+        Args:
+            split: an official split, or ``train_aug``.
+
+        Returns:
+            For each missing piece what it is, where it was looked for, and the archive that has it.
+        """
+        needed = ["train", "val"] if split == "train_aug" else [split]
+        lists = [self.split_list(part) for part in needed]
+        if split == "train_aug" and self.aug_list.is_file():
+            lists = []
+        if absent := [path for path in lists if not path.is_file()]:
+            return [f"the images and masks of VOC 2012 (looked for {absent[0]}; archive {VOC_ARCHIVE})"]
+        if split == "train_aug" and not self.aug_list.is_file() and not self._sbd_names():
+            sbd = " or ".join(str(path / "cls") for path in self.sbd_candidates[:1])
+            png = self.folder / "SegmentationClassAug"
+            return [
+                f"the masks of SBD for `train_split: train_aug` (looked for {sbd} and {png}; archive {SBD_ARCHIVE})"
+            ]
+        return []
+
+    def lacks_voc(self) -> bool:
+        """Whether a file of the official train and val splits is missing, as after an interrupted download."""
+        if any(not self.split_list(split).is_file() for split in ("train", "val")):
+            return True
+        names = [name for split in ("train", "val") for name in self.names(split)]
+        return not all(self.image(name).is_file() and self.mask(name).is_file() for name in names)
+
+
+def read_list(path: Path) -> list[str]:
+    """Read the names in a list file: the first word of each line, without folder and suffix."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Path(line.split()[0]).stem for line in lines if line.strip()]
+
+
+def read_mask(path: Path) -> Tensor:
+    """Read a mask, a PNG of VOC or a MAT file of SBD, as uint8 ``(H, W)``.
+
+    Raises:
+        BadSampleError: if the file is missing or cannot be read.
+    """
+    if path.suffix != ".mat":
+        return read_labels(path)
+    try:
+        labels = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
+    except Exception as error:  # loadmat raises whatever the damage leads to: OSError, TypeError, zlib.error, ...
+        reason = f"is not a mask of SBD that can be read ({error!r})"
+        raise BadSampleError(f"{path} {reason}: restore it from {SBD_ARCHIVE}") from error
+    return torch.from_numpy(np.ascontiguousarray(labels, dtype=np.uint8))
+
+
+def download_voc(root: Path) -> None:
+    """Fetch VOC 2012 with torchvision and unpack it to ``root/VOCdevkit/VOC2012``.
+
+    Raises:
+        RuntimeError: if that fails.
+    """
+    try:
+        VOCSegmentation(root, year="2012", image_set="train", download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise _failed(VOC_ARCHIVE, root, error) from error
+
+
+def download_sbd(root: Path) -> None:
+    """Fetch SBD with torchvision and unpack it to ``root/SBD``.
+
+    Raises:
+        RuntimeError: if that fails.
+    """
+    try:
+        SBDataset(root / "SBD", image_set="train", mode="segmentation", download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise _failed(SBD_ARCHIVE, root / "SBD", error) from error
+
+
+def _failed(archive: str, folder: Path, error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"the download of {archive} failed ({error}): try again later, or fetch the archive by other means, put it "
+        f"into {folder.absolute()} and start again, it will be unpacked from there"
+    )
