@@ -62,8 +62,8 @@ class RandomScaleCrop(v2.Transform):
 
     def __init__(self, crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0)) -> None:
         super().__init__()
-        if crop_size < 1:
-            raise ValueError(f"`crop_size` must be at least 1 pixel, got {crop_size}")
+        if crop_size < 2:
+            raise ValueError(f"`crop_size` must be at least 2 pixels, got {crop_size}")
         low, high = scale_range
         if not 0 < low <= high:
             raise ValueError(f"`scale_range` must be (low, high) with 0 < low <= high, got {tuple(scale_range)}")
@@ -93,7 +93,8 @@ class RandomScaleCrop(v2.Transform):
         """Along one axis: first source pixel, number of source pixels, number of result pixels."""
         window = min(length, max(1, round(self.crop_size / scale)))
         start = int(torch.randint(length - window + 1, ()))
-        full = self.crop_size if window < length else min(self.crop_size, max(1, round(length * scale)))
+        # Never down to a single pixel, to which torch (2.15) cannot resize bytes.
+        full = self.crop_size if window < length else min(self.crop_size, max(min(2, length), round(length * scale)))
         return start, window, full
 
 
