@@ -86,8 +86,8 @@ class SegmentationNet(nn.Module, ABC):
                 raise
             raise ValueError(
                 f"batch norm cannot train on one value per channel, and images of the shape {tuple(images.shape)} "
-                "leave just that somewhere in the network; train with a batch of 2 or more (drop a last batch of 1), "
-                "or with larger images"
+                "leave just that somewhere in the network (DeepLab pools the whole image); train with batches of 2 or "
+                "more, the last one included"
             ) from error
         return logits[..., :height, :width].float()
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import VGG16_Weights
-from torchvision.models.vgg import cfgs, make_layers
 from typing_extensions import override
 
 from weakseg_lightning.networks.base import (
@@ -80,7 +78,7 @@ class LargeFOVNet(SegmentationNet):
         if any(key.startswith("classifier.") for key in state):
             own |= {key: value for key, value in full.items() if not key.startswith("classifier.6.")}
         renamed = {key: value for key, value in state.items() if not key.startswith("classifier.6.")}
-        raise_misfit(own, renamed, list(renamed.keys() - own.keys()), "vgg16", source)
+        raise_misfit(own, renamed, sorted(renamed.keys() - own.keys()), state, "vgg16", source)
         self.features.load_state_dict({key.removeprefix("features."): renamed[key] for key in own if "features" in key})
         if "classifier.0.weight" in renamed:
             with torch.no_grad():
@@ -100,6 +98,8 @@ def _classifier_on_meta() -> dict[str, Tensor]:
 
 def _vgg16_at_stride_8() -> nn.Sequential:
     """VGG16's convolutions from torchvision, with the poolings and dilations of DeepLab."""
+    from torchvision.models.vgg import cfgs, make_layers
+
     features: nn.Sequential = make_layers(cfgs["D"], batch_norm=False)
     pools = [index for index, layer in enumerate(features) if isinstance(layer, nn.MaxPool2d)]
     for number, index in enumerate(pools, start=1):
@@ -177,6 +177,8 @@ class LargeFOV(Network):
 
 def _download_vgg16() -> dict[str, Tensor]:
     """Published weights of torchvision's VGG16."""
+    from torchvision.models import VGG16_Weights
+
     url = VGG16_Weights.IMAGENET1K_V1.url
     try:
         return dict(torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True, check_hash=True))

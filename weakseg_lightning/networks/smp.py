@@ -5,19 +5,19 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning.networks.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Network,
     SegmentationNet,
     check_channels,
     check_dropout,
     check_num_classes,
 )
-from weakseg_lightning.networks.weights import close_names, is_file_name, load_encoder_weights, read_state_dict
+from weakseg_lightning.networks.encoders import check_encoder, check_weights, close_names, encoder_normalization
+from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
 
 # smp's own arguments for dropout and for the width of the decoder, by architecture
 _DROPOUT = {
@@ -37,9 +37,6 @@ _CHANNELS = {
 }
 # PAN pools the encoder's last map three times by two
 _MIN_MAP = {"pan": 8}
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
-_NORMALIZATION = {"inceptionv4": _HALF, "inceptionresnetv2": _HALF, "xception": _HALF, "dpn": _DPN}
 
 
 class SMPNet(SegmentationNet):
@@ -54,14 +51,36 @@ class SMPNet(SegmentationNet):
     """
 
     def __init__(
-        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], min_map: int = 1, dropout: float = 0.0
+        self, model: Any, mean: Sequence[float], std: Sequence[float], min_map: int = 1, dropout: float = 0.0
     ) -> None:
-        stride = int(model.encoder.output_stride)  # type: ignore[arg-type,union-attr]
+        stride = int(model.encoder.output_stride)
         super().__init__(mean, std, stride, min_size=min_map * stride)
-        self.model: Any = model
+        self.model = model
         # no parameters: state-dict keys do not depend on dropout
         self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
+        # the vision transformers of DPT give their class token beside the maps
         self._prefix_tokens = hasattr(model.encoder, "has_prefix_tokens")
+        self._find_stride()
+
+    @torch.no_grad()
+    def _find_stride(self) -> None:
+        """Raise the stride until images of that size pass, as attention windows or DPT's coarsest map want it."""
+        stride, training = self.stride, self.training
+        self.eval()
+        for factor in (1, 2, 4, 7, 8):
+            self.stride = factor * stride
+            size = self.padded_size(1)
+            image = self.mean.new_zeros(1, 3, size, size + self.stride)
+            try:
+                if self.compute_logits(image).shape[-2:] == image.shape[-2:]:
+                    break
+            except (AssertionError, RuntimeError, ValueError) as error:
+                reason = f" ({error})"
+            else:
+                reason = " (its logits are of another size)"
+        else:
+            raise ValueError(f"`architecture` and `encoder` do not work together on images of any size{reason}")
+        self.train(training)
 
     @override
     def compute_logits(self, x: Tensor) -> Tensor:
@@ -159,14 +178,7 @@ class SMPNetwork(Network):
     def without_weights(self) -> "SMPNetwork":
         mean, std = self.normalization()
         return SMPNetwork(
-            self.architecture,
-            self.encoder,
-            None,
-            self.output_stride,
-            self.dropout,
-            self.decoder_channels,
-            mean,
-            std,
+            self.architecture, self.encoder, None, self.output_stride, self.dropout, self.decoder_channels, mean, std
         )
 
     def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -187,6 +199,8 @@ class SMPNetwork(Network):
             hint = close_names(name, known)
             raise ValueError(f"`architecture` {self.architecture!r} is unknown{hint} (known: {', '.join(known)})")
         check_encoder(self.encoder)
+        if self.encoder_weights is not None and not is_file_name(self.encoder_weights):
+            check_weights(self.encoder, self.encoder_weights)
 
     def _options(self) -> dict[str, Any]:
         """Arguments of smp for what is set here; what the architecture lacks is an error."""
@@ -194,10 +208,14 @@ class SMPNetwork(Network):
 
         name = self.architecture.lower()
         options: dict[str, Any] = {}
+        parameters = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[name].__init__).parameters
+        dilated = "encoder_output_stride" in parameters
+        if self.output_stride is not None and not dilated:
+            raise ValueError(f"`output_stride` cannot be chosen for `{name}`: leave it null, or use deeplabv3plus")
+        if dilated and self.encoder.startswith("mit_"):
+            # smp would take the strides out of its attention too, without complaint
+            raise ValueError(f"`encoder` {self.encoder!r} cannot be dilated, as `{name}` needs it; use segformer")
         if self.output_stride is not None:
-            parameters = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[name].__init__).parameters
-            if "encoder_output_stride" not in parameters:
-                raise ValueError(f"`output_stride` cannot be chosen for `{name}`: leave it null, or use deeplabv3plus")
             options["encoder_output_stride"] = self.output_stride
         if self.decoder_channels is not None:
             if name not in _CHANNELS:
@@ -208,8 +226,11 @@ class SMPNetwork(Network):
             options[_CHANNELS[name]] = self.decoder_channels
         if self.dropout is not None and name in _DROPOUT:
             options[_DROPOUT[name]] = self.dropout
+        # timm's transformers insist on the image size of their training unless told not to
         if name == "dpt":
             options["dynamic_img_size"] = True
+        elif self.encoder.startswith("tu-swin"):
+            options["strict_img_size"] = False
         return options
 
     def _create(self, weights: str | bool | None, num_classes: int, options: dict[str, Any]) -> Any:
@@ -241,58 +262,6 @@ class SMPNetwork(Network):
         except Exception as error:
             raise ConnectionError(
                 f"`encoder_weights` {weights!r}: could not download the weights of `{self.encoder}` "
-                f"({type(error).__name__}); connect to the network, or give the path of a state dict "
-                "(--model.network.encoder_weights FILE.safetensors), or null for random weights"
+                f"({type(error).__name__}); connect to the network, or set `encoder_weights` to the path of a state "
+                "dict (.safetensors, .pt, .pth) of this encoder, or to null for random weights"
             ) from error
-
-
-def check_encoder(name: str) -> None:
-    """Refuse the name of an encoder that neither smp nor timm knows."""
-    import segmentation_models_pytorch as smp
-    import timm
-
-    known = [*smp.encoders.encoders, *(f"tu-{model}" for model in timm.list_models())]
-    if name in smp.encoders.encoders or smp.encoders.is_equivalent_to_timm_universal(name):
-        return
-    if name.startswith("tu-") and timm.is_model(name.removeprefix("tu-")):
-        return
-    hint = f"; did you mean `tu-{name}`?" if timm.is_model(name) else close_names(name, known)
-    raise ValueError(f"`encoder` {name!r} is unknown{hint} (smp's names, or tu-NAME for timm's NAME)")
-
-
-def encoder_normalization(
-    name: str, weights: str | None = None
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation that an encoder was trained with, ImageNet's where unknown.
-
-    Args:
-        name: Name of the encoder.
-        weights: Name of its weights: those of "advprop" take other inputs.
-    """
-    if weights == "advprop":
-        return _HALF
-    for prefix, values in _NORMALIZATION.items():
-        if name.startswith(prefix):
-            return values
-    if not name.startswith(("tu-", "timm-")):
-        return IMAGENET_MEAN, IMAGENET_STD
-    import timm
-
-    settings = timm.models.get_pretrained_cfg(_timm_name(name), allow_unregistered=True)
-    if settings is None:
-        return IMAGENET_MEAN, IMAGENET_STD
-    return _three(settings.mean), _three(settings.std)
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean or standard deviation of the channels as a tuple; one number of grey images stands for all three."""
-    red, green, blue = values if len(values) == 3 else (values[0],) * 3
-    return red, green, blue
-
-
-def _timm_name(name: str) -> str:
-    """Name in timm of an smp encoder `timm-...` or `tu-...`."""
-    short = name.removeprefix("tu-").removeprefix("timm-")
-    if name.startswith("timm-") and short.startswith(("efficientnet-", "mobilenetv3")):
-        short = "tf_" + short
-    return short.replace("efficientnet-", "efficientnet_")

@@ -2,8 +2,9 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import torch
@@ -12,6 +13,16 @@ from torch import Tensor, nn
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # first part of the keys of classifiers in torchvision, timm and Cadene's models
 _CLASSIFIERS = {"classifier", "fc", "_fc", "head", "head_fc", "last_linear"}
+# how the keys of a file begin, and what the names of smp's encoders with such keys begin with
+_FAMILIES = {
+    "blocks.0.0.": ("timm-",),
+    "_blocks.0.": ("efficientnet-",),
+    "layer1.0.": ("res", "se", "timm-sk"),
+    "features.denseblock1.": ("densenet",),
+    "features.0.0.": ("mobilenet_v2",),
+    "features.0.": ("vgg",),
+    "conv1_1.": ("dpn",),
+}
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
@@ -89,7 +100,7 @@ def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], name: 
     renamed = _rename(state, own)
     extra = [key for key in renamed if key not in own and not _is_classifier(key)]
     extra = _not_in_full_model(extra, state, name) if extra else extra
-    raise_misfit(own, renamed, extra, name, path)
+    raise_misfit(own, renamed, extra, state, name, path)
     # smp's encoders override load_state_dict to rename and drop keys, which is done above and checked
     nn.Module.load_state_dict(encoder, {**own, **{key: renamed[key] for key in own if key in renamed}})
 
@@ -124,7 +135,12 @@ def _not_in_full_model(extra: list[str], state: Mapping[str, Tensor], name: str)
 
 
 def raise_misfit(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], extra: list[str], name: str, path: str | Path
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    extra: list[str],
+    state: Mapping[str, Tensor],
+    name: str,
+    path: str | Path,
 ) -> None:
     """Raise a ValueError that lists what is wrong with a state dict, if anything is.
 
@@ -132,6 +148,7 @@ def raise_misfit(
         own: What the encoder needs.
         given: What the file has, under the encoder's names.
         extra: Keys of the file that have no place.
+        state: What the file has, under its own names.
         name: Name of the encoder.
         path: The file, for the message.
     """
@@ -150,15 +167,49 @@ def raise_misfit(
     ]
     if parts:
         message = f"`encoder_weights`: {str(path)!r} does not fit the encoder `{name}`. Keys: {'; '.join(parts)}"
-        raise ValueError(message + suggest_encoder(given, name, path))
+        few = sum(map(len, faults.values())) <= len(own) // 10  # the right encoder, and something wrong with the file
+        raise ValueError(message + ("" if few else suggest_encoder(state, path)))
 
 
-def suggest_encoder(state: Mapping[str, Tensor], name: str, path: str | Path) -> str:
-    """A hint which encoder a file is for, from its keys and its name."""
-    return ""
+def suggest_encoder(state: Mapping[str, Tensor], path: str | Path) -> str:
+    """Say which encoder a file seems to be for.
+
+    Tries the encoders of the family that the keys tell, those first whose name is closest to the file's.
+
+    Args:
+        state: Content of the file.
+        path: The file.
+
+    Returns:
+        A sentence, or nothing where there is no idea.
+    """
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if any(key.split(".")[0] in {"decoder", "segmentation_head", "net"} for key in state):
+        return ". The file seems to hold a whole network: keep the keys of its encoder alone"
+    family = next((names for mark, names in _FAMILIES.items() if any(key.startswith(mark) for key in state)), ())
+    stem = Path(path).stem
+    names = [name for name in smp.encoders.encoders if name.startswith(family)] if family else []
+    names.sort(key=lambda name: -SequenceMatcher(None, name, stem).ratio())
+    fitting = next((name for name in names if _fits(state, name)), None)
+    if fitting is None and timm.is_model(stem.split(".")[0]):
+        fitting = f"tu-{stem.split('.')[0]}"
+    return f". The file seems to be for `encoder: {fitting}`" if fitting else ""
 
 
-def close_names(name: str, names: list[str]) -> str:
-    """`; did you mean ...?`, or nothing where no name is close."""
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""
+def _fits(state: Mapping[str, Tensor], name: str) -> bool:
+    """Whether an encoder of smp has the keys and shapes of a file."""
+    import segmentation_models_pytorch as smp
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            own = smp.encoders.get_encoder(name, weights=None).state_dict()
+        except RuntimeError:  # some encoders compute with their initial values
+            return False
+    renamed = _rename(state, own)
+    return all(
+        key.endswith("num_batches_tracked") or (key in renamed and renamed[key].shape == value.shape)
+        for key, value in own.items()
+    )
