@@ -1,16 +1,22 @@
 // Maximum flow on a 4- or 8-connected pixel grid, without adjacency lists.
 //
-// Two search trees grow from the two terminals, meet, augment, and adopt their orphans:
-//   Y. Boykov and V. Kolmogorov, "An Experimental Comparison of Min-Cut/Max-Flow Algorithms for
-//   Energy Minimization in Vision", PAMI 26(9), 2004, sections 3.1 to 3.2.
+// A pseudoflow algorithm: every terminal arc starts saturated, and what nodes have too much is pushed along trees to
+// nodes that have too little, guided by lower bounds of the distance to them.
+//   D. Hochbaum, "The Pseudoflow Algorithm: A New Algorithm for the Maximum-Flow Problem", Operations Research 56(4), 2008.
+//   B. Chandran and D. Hochbaum, "A Computational Study of the Pseudoflow and Push-Relabel Algorithms for the Maximum
+//   Flow Problem", Operations Research 57(2), 2009 (labels, lowest label first, gaps).
+// Beyond the papers: exact labels and fresh trees by breadth-first search now and then, and pushing from the side of the
+// cut that has less to push.
 // The graph is implicit: a neighbour is a fixed offset away, the capacities of a node's arcs lie side by side, and a
 // frame of unreachable nodes around the grid saves all bounds checks.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace weakseg {
@@ -25,6 +31,7 @@ class GridMaxflow {
 
  public:
   using Index = std::int32_t;
+  // The caller keeps |terminal| + the sum of a node's arcs below 2^31: no excess can then overflow.
   using Capacity = std::int32_t;
 
   // Makes an empty graph of height x width nodes; memory is kept between calls.
@@ -33,19 +40,25 @@ class GridMaxflow {
     stride_ = width + 1;
     const auto size = static_cast<std::size_t>(height + 2) * static_cast<std::size_t>(stride_) + 2;
     for (int d = 0; d < D; ++d) offset_[d] = kDeltaRow[d] * stride_ + kDeltaColumn[d];
-    nodes_.assign(size, Node{});
+    begin_ = index(0, 0);
+    end_ = index(height - 1, width - 1) + 1;
+    excess_.assign(size, 0);
     arcs_.assign(size, Arcs{});
-    std::size_t ring = 1;
-    while (ring < size) ring *= 2;
-    if (queue_.size() < ring) queue_.resize(ring);
-    mask_ = queue_.size() - 1;
+    label_.resize(size);
+    parent_.resize(size);
+    current_.resize(size);
+    scan_.resize(size);
+    next_.resize(size);
+    queue_.resize(size);
+    bucket_.assign(size + 2, kNobody);
+    count_.assign(size + 2, 0);
+    highest_ = 0;
   }
 
   Index index(int row, int column) const { return (row + 1) * stride_ + column + 1; }
-  Index neighbor(Index node, int direction) const { return node + offset_[direction]; }
 
   // Adds `amount` to the source arc (positive) or the sink arc (negative) of a node.
-  void add_terminal(Index node, Capacity amount) { nodes_[node].excess += amount; }
+  void add_terminal(Index node, Capacity amount) { excess_[node] += amount; }
 
   // Sets the arc from `node` in `direction` and the arc back.
   void set_arc(Index node, int direction, Capacity forward, Capacity backward) {
@@ -55,201 +68,215 @@ class GridMaxflow {
 
   // Flow pushed from source to sink, what `add_terminal` cancels within a node not counted.
   std::int64_t solve() {
-    flow_ = 0;
-    now_ = 0;
-    head_ = tail_ = 0;
-    plant_roots();
-    while (head_ != tail_) {
-      const Index node = queue_[head_++ & mask_];
-      nodes_[node].queued = false;
-      if (nodes_[node].tree != kFree) grow(node);
+    const auto [supply, demand] = totals();
+    const bool reversed = demand < supply;
+    if (reversed) reverse();
+    relabel_exactly();
+    while (const Index root = pop_lowest()) {
+      process(root);
+      if (relabels_ > relabel_limit_) relabel_exactly();
     }
-    return flow_;
+    const std::int64_t left = totals().first;
+    reversed ? mark_reaching() : mark_reached();
+    return std::min(supply, demand) - left;
   }
 
   // True for the smallest source side among all minimum cuts.
-  bool in_source(Index node) const { return nodes_[node].tree == kSource; }
+  bool in_source(Index node) const { return label_[node] != kUnreachable; }
 
  private:
-  static constexpr std::uint8_t kFree = 0, kSource = 1, kSink = 2;
-  static constexpr std::uint8_t kTerminal = D, kOrphan = D + 1, kNone = D + 2;
-  static constexpr std::int32_t kFar = std::numeric_limits<std::int32_t>::max();
-
-  struct Node {
-    Capacity excess = 0;        // residual of the source arc (> 0) or of the sink arc (< 0)
-    std::int32_t stamp = 0;     // when `distance` was last known to be right
-    std::int32_t distance = 0;  // arcs to the terminal
-    std::uint8_t tree = kFree;
-    std::uint8_t parent = kNone;  // direction of the parent, or one of the marks above
-    bool queued = false;
-  };
+  static constexpr std::uint8_t kRoot = D;
+  static constexpr Index kNobody = 0;  // node 0 belongs to the frame
+  static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
   using Arcs = std::array<Capacity, D>;
 
-  // Residual of the arc that carries flow from a parent `up` to its child (source tree) or back (sink tree), where
-  // `direction` leads from `up` to the child.
-  Capacity residual(std::uint8_t tree, Index up, Index child, int direction) const {
-    return tree == kSource ? arcs_[up][direction] : arcs_[child][direction ^ 1];
+  std::pair<std::int64_t, std::int64_t> totals() const {
+    std::int64_t supply = 0, demand = 0;
+    for (Index node = begin_; node < end_; ++node) {
+      if (excess_[node] > 0) supply += excess_[node];
+      else demand -= excess_[node];
+    }
+    return {supply, demand};
   }
 
-  void activate(Index node) {
-    if (nodes_[node].queued) return;
-    nodes_[node].queued = true;
-    queue_[tail_++ & mask_] = node;
-  }
-
-  void plant_roots() {
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
-      Node& node = nodes_[i];
-      if (node.excess == 0) continue;
-      node.tree = node.excess > 0 ? kSource : kSink;
-      node.parent = kTerminal;
-      node.distance = 1;
-      activate(static_cast<Index>(i));
+  // Exchanges source and sink and turns all arcs round.
+  void reverse() {
+    for (Index node = begin_; node < end_; ++node) {
+      excess_[node] = -excess_[node];
+      for (int d = 0; d < D; d += 2) std::swap(arcs_[node][d], arcs_[node + offset_[d]][d ^ 1]);
     }
   }
 
-  void grow(Index node) {
-    const std::uint8_t tree = nodes_[node].tree;
-    for (int d = 0; d < D; ++d) {
-      const Index other = node + offset_[d];
-      while (residual(tree, node, other, d) > 0 && nodes_[other].tree == 3 - tree) {
-        if (tree == kSource) augment(node, other, d);
-        else augment(other, node, d ^ 1);
-        adopt_orphans();
-        if (nodes_[node].tree != tree) return;
+  // Breadth-first search from the nodes that lack flow: exact labels, and their trees. Nodes with excess are roots; what
+  // cannot reach a lacking node never will and is left out for good.
+  void relabel_exactly() {
+    clear_buckets();
+    std::fill(label_.begin(), label_.end(), kUnreachable);
+    std::fill(parent_.begin(), parent_.end(), kRoot);
+    std::fill(current_.begin(), current_.end(), std::uint8_t{0});
+    std::size_t tail = 0;
+    for (Index node = begin_; node < end_; ++node) {
+      if (excess_[node] < 0) label_[queue_[tail++] = node] = 0;
+    }
+    for (std::size_t head = 0; head < tail; ++head) {
+      const Index node = queue_[head];
+      const std::int32_t label = label_[node];
+      ++count_[label];
+      highest_ = label;
+      if (excess_[node] > 0) enqueue(node);
+      for (int d = 0; d < D; ++d) {
+        const Index other = node + offset_[d];
+        if (label_[other] != kUnreachable || arcs_[other][d ^ 1] == 0) continue;
+        label_[other] = label + 1;
+        if (excess_[other] <= 0) parent_[other] = static_cast<std::uint8_t>(d ^ 1);
+        queue_[tail++] = other;
       }
-      if (residual(tree, node, other, d) > 0) extend(node, other, d);
     }
+    relabels_ = 0;
+    relabel_limit_ = static_cast<std::int64_t>(tail);
   }
 
-  // Takes a free node into the tree, or hangs a node of the same tree closer to the terminal.
-  void extend(Index node, Index other, int direction) {
-    const Node& from = nodes_[node];
-    Node& to = nodes_[other];
-    const bool closer = to.tree == from.tree && to.stamp <= from.stamp && to.distance > from.distance + 1;
-    if (to.tree != kFree && !closer) return;
-    const bool fresh = to.tree == kFree;
-    to.tree = from.tree;
-    to.parent = static_cast<std::uint8_t>(direction ^ 1);
-    to.stamp = from.stamp;
-    to.distance = from.distance + 1;
-    if (fresh) activate(other);
+  void clear_buckets() {
+    std::fill_n(bucket_.begin(), highest_ + 1, kNobody);
+    std::fill_n(count_.begin(), highest_ + 1, 0);
+    highest_ = 0;
+    lowest_ = kUnreachable;
   }
 
-  // Pushes what the path source .. up -> down .. sink carries.
-  void augment(Index up, Index down, int direction) {
-    Capacity amount = arcs_[up][direction];
-    amount = path_capacity(up, amount);
-    amount = path_capacity(down, amount);
-    ++now_;
-    arcs_[up][direction] -= amount;
-    arcs_[down][direction ^ 1] += amount;
-    push_path(up, amount);
-    push_path(down, amount);
-    flow_ += amount;
+  void enqueue(Index root) {
+    const std::int32_t label = label_[root];
+    next_[root] = bucket_[label];
+    bucket_[label] = root;
+    lowest_ = std::min(lowest_, label);
   }
 
-  Capacity path_capacity(Index node, Capacity amount) const {
-    const std::uint8_t tree = nodes_[node].tree;
-    while (nodes_[node].parent != kTerminal) {
-      const int d = nodes_[node].parent;
+  // A root with excess of the lowest label, or nobody when none can reach a lacking node any more.
+  Index pop_lowest() {
+    while (lowest_ <= highest_ && bucket_[lowest_] == kNobody) ++lowest_;
+    if (lowest_ > highest_) return kNobody;
+    // A gap: no node is one step closer than any of the roots left.
+    if (lowest_ > 0 && count_[lowest_ - 1] == 0) return kNobody;
+    const Index root = bucket_[lowest_];
+    bucket_[lowest_] = next_[root];
+    return root;
+  }
+
+  // Depth-first search of the root's label in its tree (labels never decrease away from the root) for an arc to a label
+  // one lower; pushes the excess over it, or raises all these labels by one.
+  void process(Index root) {
+    const std::int32_t label = label_[root];
+    scan_[root] = 0;
+    for (Index node = root;;) {
+      if (const int d = admissible(node, label); d < D) return merge(root, node, static_cast<std::uint8_t>(d));
+      if (const int d = next_child(node, label); d < D) {
+        node += offset_[d];
+        scan_[node] = 0;
+        continue;
+      }
+      raise(node);
+      if (node == root) break;
+      node += offset_[parent_[node]];
+    }
+    enqueue(root);
+  }
+
+  int admissible(Index node, std::int32_t label) {
+    const Arcs& arcs = arcs_[node];
+    int d = current_[node];
+    while (d < D && (arcs[d] == 0 || label_[node + offset_[d]] != label - 1)) ++d;
+    current_[node] = static_cast<std::uint8_t>(d);
+    return d;
+  }
+
+  int next_child(Index node, std::int32_t label) {
+    int d = scan_[node];
+    while (d < D && (parent_[node + offset_[d]] != (d ^ 1) || label_[node + offset_[d]] != label)) ++d;
+    scan_[node] = static_cast<std::uint8_t>(d + 1);
+    return d;
+  }
+
+  void raise(Index node) {
+    const std::int32_t label = label_[node]++;
+    --count_[label];
+    ++count_[label + 1];
+    highest_ = std::max(highest_, label + 1);
+    current_[node] = 0;
+    ++relabels_;
+  }
+
+  // Turns the tree round so that `node` becomes its root, hangs it below its neighbour, and pushes.
+  void merge(Index root, Index node, std::uint8_t direction) {
+    for (Index here = node;;) {
+      const std::uint8_t old = std::exchange(parent_[here], direction);
+      if (here == root) break;
+      here += offset_[old];
+      direction = old ^ 1;
+    }
+    push(root);
+  }
+
+  // Sends the excess of a node towards the root of its tree; where an arc cannot carry it all, the tree is cut.
+  void push(Index node) {
+    while (parent_[node] != kRoot) {
+      const std::uint8_t d = parent_[node];
       const Index up = node + offset_[d];
-      const Capacity left = residual(tree, up, node, d ^ 1);
-      if (left < amount) amount = left;
+      const Capacity amount = std::min(excess_[node], arcs_[node][d]);
+      arcs_[node][d] -= amount;
+      arcs_[up][d ^ 1] += amount;
+      excess_[node] -= amount;
+      excess_[up] += amount;
+      if (excess_[node] > 0) {
+        parent_[node] = kRoot;
+        enqueue(node);
+      }
+      if (excess_[up] <= 0) return;
       node = up;
     }
-    const Capacity left = tree == kSource ? nodes_[node].excess : -nodes_[node].excess;
-    return left < amount ? left : amount;
+    enqueue(node);
   }
 
-  void push_path(Index node, Capacity amount) {
-    const std::uint8_t tree = nodes_[node].tree;
-    const Capacity signed_amount = tree == kSource ? amount : -amount;
-    while (nodes_[node].parent != kTerminal) {
-      const int d = nodes_[node].parent;
-      const Index up = node + offset_[d];
-      arcs_[up][d ^ 1] -= signed_amount;
-      arcs_[node][d] += signed_amount;
-      if (residual(tree, up, node, d ^ 1) == 0) orphan(node);
-      node = up;
+  // Labels 0 for what excess can reach.
+  void mark_reached() {
+    mark([&](Index node) { return excess_[node] > 0; }, [&](Index node, int d) { return arcs_[node][d] > 0; });
+  }
+
+  // Labels 0 for what can reach a lacking node: in the reversed graph, what excess can reach in the given one.
+  void mark_reaching() {
+    mark([&](Index node) { return excess_[node] < 0; },
+         [&](Index node, int d) { return arcs_[node + offset_[d]][d ^ 1] > 0; });
+  }
+
+  template <class IsStart, class IsOpen>
+  void mark(IsStart is_start, IsOpen is_open) {
+    std::fill(label_.begin(), label_.end(), kUnreachable);
+    std::size_t tail = 0;
+    for (Index node = begin_; node < end_; ++node) {
+      if (is_start(node)) label_[queue_[tail++] = node] = 0;
     }
-    nodes_[node].excess -= signed_amount;
-    if (nodes_[node].excess == 0) orphan(node);
-  }
-
-  void orphan(Index node) {
-    nodes_[node].parent = kOrphan;
-    orphans_.push_back(node);
-  }
-
-  void adopt_orphans() {
-    for (std::size_t i = 0; i < orphans_.size(); ++i) adopt(orphans_[i]);
-    orphans_.clear();
-  }
-
-  void adopt(Index node) {
-    const std::uint8_t tree = nodes_[node].tree;
-    std::int32_t best = kFar;
-    std::uint8_t parent = kNone;
-    for (int d = 0; d < D; ++d) {
-      const Index other = node + offset_[d];
-      if (nodes_[other].tree != tree || residual(tree, other, node, d ^ 1) == 0) continue;
-      const std::int32_t distance = distance_to_terminal(other);
-      if (distance >= best) continue;
-      best = distance;
-      parent = static_cast<std::uint8_t>(d);
-    }
-    if (parent == kNone) return release(node, tree);
-    nodes_[node].parent = parent;
-    nodes_[node].stamp = now_;
-    nodes_[node].distance = best + 1;
-  }
-
-  // Walks to the root and stamps the way, so that later walks stop early; `kFar` when the way ends in an orphan.
-  std::int32_t distance_to_terminal(Index start) {
-    std::int32_t distance = 0;
-    for (Index node = start;;) {
-      Node& here = nodes_[node];
-      if (here.stamp == now_ && here.parent != kOrphan) {
-        distance += here.distance;
-        break;
+    for (std::size_t head = 0; head < tail; ++head) {
+      const Index node = queue_[head];
+      for (int d = 0; d < D; ++d) {
+        const Index other = node + offset_[d];
+        if (label_[other] == 0 || !is_open(node, d)) continue;
+        label_[other] = 0;
+        queue_[tail++] = other;
       }
-      ++distance;
-      if (here.parent == kTerminal) break;
-      if (here.parent == kOrphan) return kFar;
-      node += offset_[here.parent];
     }
-    std::int32_t left = distance;
-    for (Index node = start; nodes_[node].stamp != now_;) {
-      nodes_[node].stamp = now_;
-      nodes_[node].distance = left--;
-      if (nodes_[node].parent == kTerminal) break;
-      node += offset_[nodes_[node].parent];
-    }
-    return distance;
   }
 
-  // Nobody adopts the node: it becomes free, its children orphans, and neighbours may grow into it again.
-  void release(Index node, std::uint8_t tree) {
-    for (int d = 0; d < D; ++d) {
-      const Index other = node + offset_[d];
-      if (nodes_[other].tree != tree) continue;
-      if (residual(tree, other, node, d ^ 1) > 0) activate(other);
-      if (nodes_[other].parent == (d ^ 1)) orphan(other);
-    }
-    nodes_[node].tree = kFree;
-    nodes_[node].parent = kNone;
-  }
-
-  Index stride_ = 0;
+  Index stride_ = 0, begin_ = 0, end_ = 0;
   std::array<Index, D> offset_{};
-  std::vector<Node> nodes_;
-  std::vector<Arcs> arcs_;
-  std::vector<Index> queue_;  // ring buffer; a node is in it at most once
-  std::size_t mask_ = 0, head_ = 0, tail_ = 0;
-  std::vector<Index> orphans_;
-  std::int64_t flow_ = 0;
-  std::int32_t now_ = 0;
+  std::vector<Capacity> excess_;  // positive or zero inside a tree, of any sign at its root
+  std::vector<Arcs> arcs_;        // residual capacities
+  std::vector<std::int32_t> label_;
+  std::vector<std::uint8_t> parent_;   // direction of the parent in the tree, or kRoot
+  std::vector<std::uint8_t> current_;  // first direction that may be admissible
+  std::vector<std::uint8_t> scan_;     // first direction whose child the search has not seen
+  std::vector<Index> next_, bucket_;   // roots with excess by label, as linked lists
+  std::vector<std::int32_t> count_;    // nodes by label
+  std::vector<Index> queue_;
+  std::int32_t lowest_ = 0, highest_ = 0;
+  std::int64_t relabels_ = 0, relabel_limit_ = 0;
 };
 
 }  // namespace weakseg
