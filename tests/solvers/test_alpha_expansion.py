@@ -1,0 +1,321 @@
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from weakseg_lightning._native import _core
+from weakseg_lightning.energies import GridPotts, potts_energy, unary_energy, unary_potentials
+from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.solvers import AlphaExpansion, Solver, alpha_expansion
+
+
+def batch(size=(20, 24), classes=4, images=3, seed=0, sharpness=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(images, classes, 5, 6, generator=generator) * sharpness
+    logits = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+    logits += torch.randn(images, classes, *size, generator=generator)
+    return logits, torch.rand(images, 3, *size, generator=generator)
+
+
+def same(a, b):
+    assert torch.equal(a.labels, b.labels)
+    torch.testing.assert_close(a.energy, b.energy, rtol=0, atol=0, equal_nan=True)
+
+
+def test_is_a_solver_that_writes_itself_down():
+    solver = AlphaExpansion(GridPotts(3.0, 4), unary_weight=2.0, max_sweeps=3, start="zeros", num_threads=2)
+    assert isinstance(solver, Solver)
+    assert describe(solver) == {
+        "class_path": "weakseg_lightning.solvers.alpha_expansion.AlphaExpansion",
+        "init_args": {
+            "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False},
+            "unary_weight": 2.0,
+            "max_sweeps": 3,
+            "start": "zeros",
+            "num_threads": 2,
+        },
+    }
+
+
+def test_result_has_the_promised_types_and_energies():
+    logits, image = batch()
+    result = AlphaExpansion(GridPotts(4.0), unary_weight=1.5).solve(logits, image)
+    assert result.labels.dtype == torch.uint8
+    assert result.labels.shape == (3, 20, 24)
+    for energy in (result.unary, result.pairwise, result.energy, result.lower_bound):
+        assert (energy.dtype, energy.shape) == (torch.float64, (3,))
+    assert result.sweeps.dtype == torch.int64
+    assert result.converged.dtype == torch.bool
+    assert result.message == ("", "", "")
+    assert min(result.solve_seconds, result.transfer_seconds) > 0
+    pairwise = potts_energy(result.labels, GridPotts(4.0).edge_weights(image))
+    torch.testing.assert_close(result.pairwise, pairwise, rtol=1e-12, atol=0)
+    unary = unary_energy(result.labels, unary_potentials(logits, 1.5))
+    torch.testing.assert_close(result.unary, unary, rtol=1e-12, atol=0)
+    assert result.energy.equal(result.unary + result.pairwise)
+    assert result.lower_bound.isnan().all()
+
+
+def test_the_result_has_less_energy_than_argmax_and_smoother_labels():
+    logits, image = batch()
+    weights, unary = GridPotts(4.0).edge_weights(image), unary_potentials(logits)
+    result = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
+    argmax = logits.argmax(1)
+    assert (result.energy < 0.9 * (potts_energy(argmax, weights) + unary_energy(argmax, unary))).all()
+    assert (result.labels.flatten(1).amin(1) < result.labels.flatten(1).amax(1)).all()
+
+
+def test_without_edges_the_labels_are_the_argmax():
+    logits, image = batch()
+    result = AlphaExpansion(GridPotts(0.0), start="zeros").solve(logits * 1e-5, image)
+    assert torch.equal(result.labels.long(), unary_potentials(logits * 1e-5).argmin(1))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_threads_do_not_change_the_result(threads):
+    logits, image = batch(images=7)
+    one = AlphaExpansion(GridPotts(4.0), num_threads=1).solve(logits, image)
+    same(one, AlphaExpansion(GridPotts(4.0), num_threads=threads).solve(logits, image))
+
+
+def test_images_of_a_batch_do_not_touch_each_other():
+    logits, image = batch(images=3)
+    label_set = torch.tensor([[True, False, True, False], [True] * 4, [False, False, False, True]])
+    together = AlphaExpansion(GridPotts(4.0)).solve(logits, image, label_set=label_set)
+    for b in range(3):
+        one = slice(b, b + 1)
+        alone = AlphaExpansion(GridPotts(4.0)).solve(logits[one], image[one], label_set=label_set[one])
+        assert torch.equal(alone.labels, together.labels[one])
+
+
+def test_seeds_and_label_sets_are_kept():
+    logits, image = batch()
+    seeds = torch.full((3, 20, 24), 255)
+    seeds[:, 3, 4], seeds[:, 10:12, 5] = 3, 1
+    label_set = torch.tensor([True, False, False, False]).repeat(3, 1)
+    result = AlphaExpansion(GridPotts(1.0)).solve(logits, image, seeds=seeds, label_set=label_set)
+    assert (result.labels[seeds != 255] == seeds[seeds != 255]).all()
+    assert set(result.labels.unique().tolist()) == {0, 1, 3}
+
+
+def test_seeds_on_padding_do_not_count():
+    logits, image = batch()
+    valid = torch.ones(3, 20, 24, dtype=torch.bool)
+    valid[:, :, 20:] = False
+    seeds = torch.where(valid, 255, 2)
+    only_background = torch.tensor([True, False, False, False]).repeat(3, 1)
+    result = AlphaExpansion().solve(logits, image, seeds=seeds, label_set=only_background, valid=valid)
+    assert torch.equal(result.labels, torch.where(valid, 0, 255).byte())
+    assert result.converged.all()
+    torch.testing.assert_close(result.lower_bound, result.energy, rtol=0, atol=0)
+
+
+def test_padding_changes_nothing_inside():
+    logits, image = batch()
+    potts = GridPotts(4.0, normalize_edges=True)
+    alone = AlphaExpansion(potts).solve(logits, image)
+    pad = torch.nn.functional.pad
+    valid = pad(torch.ones(3, 20, 24, dtype=torch.bool), (0, 5, 0, 7))
+    noisy = pad(logits, (0, 5, 0, 7), value=float("nan"))
+    padded = AlphaExpansion(potts).solve(noisy, pad(image, (0, 5, 0, 7), value=9.0), valid=valid)
+    assert padded.message == ("", "", "")
+    assert torch.equal(padded.labels[:, :20, :24], alone.labels)
+    assert (padded.labels[~valid] == 255).all()
+    torch.testing.assert_close(padded.energy, alone.energy)
+
+
+def test_all_padding():
+    logits, image = batch()
+    valid = torch.zeros(3, 20, 24, dtype=torch.bool)
+    result = AlphaExpansion().solve(logits, image, valid=valid)
+    assert (result.labels == 255).all()
+    assert result.energy.tolist() == [0.0] * 3
+    assert result.converged.all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_ties_keep_the_start(classes):
+    image = torch.zeros(1, 3, 5, 6)
+    logits = torch.zeros(1, classes, 5, 6)
+    start = torch.full((1, 5, 6), classes - 1)
+    given = AlphaExpansion(GridPotts(2.0), start="given").solve(logits, image, initial=start)
+    expected = 0 if classes == 2 else classes - 1  # two labels: the cut does not look at the start
+    assert (given.labels == expected).all()
+    assert (AlphaExpansion(GridPotts(2.0)).solve(logits, image).labels == 0).all()
+
+
+def test_starts():
+    logits, image = batch(classes=5, sharpness=1.0)
+    potts = GridPotts(1.5)
+    argmin, zeros = (AlphaExpansion(potts, max_sweeps=1, start=s).solve(logits, image) for s in ("argmin", "zeros"))
+    given = AlphaExpansion(potts, max_sweeps=1, start="given")
+    same(given.solve(logits, image, initial=torch.zeros(3, 20, 24, dtype=torch.uint8)), zeros)
+    same(given.solve(logits, image, initial=torch.full((3, 20, 24), 255)), argmin)
+    same(given.solve(logits, image, initial=logits.argmax(1)), argmin)
+    assert not torch.equal(argmin.labels, zeros.labels)
+
+
+def test_start_labels_that_are_not_allowed_give_way_to_argmin():
+    logits, image = batch()
+    label_set = torch.tensor([False, True, True, True]).repeat(3, 1)
+    zeros = AlphaExpansion(GridPotts(4.0), start="zeros").solve(logits, image, label_set=label_set)
+    same(zeros, AlphaExpansion(GridPotts(4.0)).solve(logits, image, label_set=label_set))
+    assert (zeros.labels > 0).all()
+
+
+def test_a_converged_labelling_is_a_fixed_point():
+    logits, image = batch(classes=5)
+    first = AlphaExpansion(GridPotts(4.0), max_sweeps=50).solve(logits, image)
+    assert first.converged.all()
+    again = AlphaExpansion(GridPotts(4.0), start="given", max_sweeps=1).solve(logits, image, initial=first.labels)
+    same(first, again)
+    assert again.converged.all()
+    assert again.sweeps.tolist() == [1, 1, 1]
+
+
+def test_sweeps_are_limited_and_lower_the_energy():
+    logits, image = batch(classes=8, size=(40, 40), sharpness=1.0)
+    results = [AlphaExpansion(GridPotts(2.0), max_sweeps=n).solve(logits, image) for n in (1, 2, 20)]
+    assert not results[0].converged.any()
+    assert results[0].sweeps.tolist() == [1, 1, 1]
+    assert results[2].converged.all()
+    for worse, better in itertools.pairwise(results):
+        assert (better.energy <= worse.energy).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_an_image_with_bad_logits_fails_alone(bad):
+    logits, image = batch()
+    good = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
+    logits = logits.clone()
+    logits[1, 2, 7, 7] = bad
+    result = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
+    assert result.converged.tolist() == [good.converged[0], False, good.converged[2]]
+    assert "`logits` hold nan" in result.message[1]
+    assert result.message[0] == result.message[2] == ""
+    assert (result.labels[1] == 255).all()
+    assert result.energy[1].isnan()
+    for b in (0, 2):
+        assert torch.equal(result.labels[b], good.labels[b])
+
+
+def test_an_image_with_bad_pixels_fails_alone():
+    logits, image = batch()
+    image[2, 0, 0, 0] = float("nan")
+    result = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
+    assert "`image`" in result.message[2]
+    assert result.message[:2] == ("", "")
+    assert not result.converged[2]
+
+
+@pytest.mark.parametrize("exponents", list(itertools.product((-6, 0, 6), repeat=2)))
+@pytest.mark.parametrize("classes", [2, 4])
+def test_magnitudes(exponents, classes):
+    """Scaling all terms alike changes no labelling; extreme ratios leave argmin or one label."""
+    logit_scale, weight = (10.0**e for e in exponents)
+    logits, image = batch(classes=classes, size=(15, 16))
+    result = AlphaExpansion(GridPotts(weight), max_sweeps=20).solve(logits * logit_scale, image)
+    assert result.converged.all()
+    assert result.energy.isfinite().all()
+    if logit_scale / weight >= 1e6:
+        assert torch.equal(result.labels.long(), (logits * logit_scale).argmax(1))
+    if weight / logit_scale >= 1e6:
+        assert (result.pairwise == 0).all()
+    scaled = AlphaExpansion(GridPotts(weight * 2.0**9), 2.0**9, max_sweeps=20).solve(logits * logit_scale, image)
+    assert torch.equal(scaled.labels, result.labels)
+
+
+def test_half_precision_and_strided_logits():
+    logits, image = batch()
+    half = AlphaExpansion(GridPotts(4.0)).solve(logits.half(), image)
+    same(half, AlphaExpansion(GridPotts(4.0)).solve(logits.half().float(), image))
+    last = logits.to(memory_format=torch.channels_last)
+    same(AlphaExpansion(GridPotts(4.0)).solve(last, image), AlphaExpansion(GridPotts(4.0)).solve(logits, image))
+
+
+def test_no_gradient_is_recorded():
+    logits, image = batch()
+    result = AlphaExpansion(GridPotts(4.0)).solve(logits.requires_grad_(), image)
+    assert not result.energy.requires_grad
+    with torch.inference_mode():
+        same(AlphaExpansion(GridPotts(4.0)).solve(logits, image), result)
+
+
+def test_other_python_threads_run_during_a_solve(monkeypatch):
+    count, seen, done = [0], [], threading.Event()
+    expand = _core.expand
+
+    def watched(**arguments):
+        before = count[0]
+        expand(**arguments)
+        seen.append(count[0] - before)
+
+    def tick():
+        while not done.is_set():
+            count[0] += 1
+
+    monkeypatch.setattr(alpha_expansion._core, "expand", watched)
+    logits, image = batch(size=(200, 200), classes=6, images=1, sharpness=1.0)
+    other = threading.Thread(target=tick)
+    other.start()
+    try:
+        AlphaExpansion(GridPotts(20.0)).solve(logits, image)
+    finally:
+        done.set()
+        other.join()
+    assert seen[0] > 1000
+
+
+def test_two_solves_at_once_do_not_mix():
+    problems = [batch(seed=s, size=(50, 50)) for s in range(4)]
+    solver = AlphaExpansion(GridPotts(4.0), num_threads=2)
+    alone = [solver.solve(*p) for p in problems]
+    together = [None] * 4
+
+    def work(i):
+        together[i] = solver.solve(*problems[i])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for a, b in zip(alone, together, strict=True):
+        same(a, b)
+
+
+def test_real_photograph(shared):
+    """Noisy scores of a mask on a photograph: the cut cleans them up, and gets its edges from the picture."""
+    voc = shared / "data" / "VOCdevkit" / "VOC2012"
+    name = sorted((voc / "SegmentationClass").glob("*.png"))[0].stem
+    image = torch.from_numpy(np.array(Image.open(voc / "JPEGImages" / f"{name}.jpg").convert("RGB"))).permute(2, 0, 1)
+    truth = torch.from_numpy(np.array(Image.open(voc / "SegmentationClass" / f"{name}.png"))).long()
+    known = truth != 255
+    scores = torch.nn.functional.one_hot(torch.where(known, truth, 0), 21).permute(2, 0, 1)[None].float()
+    scores += torch.randn(scores.shape, generator=torch.Generator().manual_seed(0)) * 1.5
+    result = AlphaExpansion(GridPotts(10.0)).solve(scores, image[None].float() / 255)
+    cut, argmax = (
+        float((labels[0][known] == truth[known]).float().mean()) for labels in (result.labels, scores.argmax(1))
+    )
+    assert argmax < 0.5
+    assert cut > 0.9
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])
+def test_nothing_to_solve(shape):
+    result = AlphaExpansion().solve(torch.zeros(shape), torch.zeros(shape))
+    assert result.labels.shape == (shape[0], *shape[2:])
+    assert result.converged.shape == (shape[0],)
+    assert len(result.message) == shape[0]
+
+
+def test_default_threads_share_the_cores_among_the_ranks(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(alpha_expansion.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert alpha_expansion.default_num_threads() == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert alpha_expansion.default_num_threads() == 4
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    assert alpha_expansion.default_num_threads() == 1
