@@ -36,7 +36,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--recipes", nargs="+", default=["pce", "grid_gd", "adm_grid", "full"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; each gets cores / jobs threads")
-    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "methods")
     parser.add_argument("--classes", nargs="*", default=[], help="also print the mIoU over these classes")
     return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
 
@@ -48,17 +48,15 @@ def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str])
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml", *extra]
-        command += ["--seed_everything", str(seed), "--trainer.logger", "CSVLogger"]
-        command += ["--trainer.logger.save_dir", str(folder), "--trainer.logger.name", ""]
-        command += ["--trainer.logger.version", ""]
+        command += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
         threads = str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
         start = time.perf_counter()
         with (folder / "log.txt").open("w") as log:
-            subprocess.run(
-                command, check=True, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": threads}
-            )
+            environment = {**os.environ, "OMP_NUM_THREADS": threads}
+            subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=log, env=environment)
         done.write_text(f"{time.perf_counter() - start:.1f}")
-    return {**last_validation(folder / "metrics.csv"), "seconds": float(done.read_text())}
+    newest = max(folder.glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    return {**last_validation(newest), "seconds": float(done.read_text())}
 
 
 def last_validation(metrics: Path) -> dict[str, float]:

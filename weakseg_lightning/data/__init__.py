@@ -5,6 +5,7 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import BadSampleError, Sample, SampleSource, SegmentationDataset, collate
+from weakseg_lightning.data.scenes import ScenesDataModule
 from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BadSampleError",
     "Sample",
     "SampleSource",
+    "ScenesDataModule",
     "SegmentationDataModule",
     "SegmentationDataset",
     "VOCDataModule",
