@@ -1,0 +1,61 @@
+"""Two real processes (gloo on the CPU) against one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys
+from lightning.pytorch import Trainer, seed_everything
+from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.modules import ADMModule
+from weakseg_lightning.networks import SMPNetwork
+
+mode, folder = sys.argv[1], sys.argv[2]
+seed_everything(1)
+data = ScenesDataModule(num_train=8, num_val=5, size=48, crop_size=32, batch_size=2, num_workers=0)
+network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
+module = ADMModule(network, data.num_classes, pce_fraction=0.0)
+ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
+trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                  enable_model_summary=False, default_root_dir=folder, limit_val_batches=0 if mode == "train" else 1.0, **ranks)
+if mode == "train":
+    trainer.fit(module, data)
+    assert not module.shares_forward()
+    trainer.save_checkpoint(folder + "/trained.ckpt")
+    result = {"counted": int(module.net.state_dict()[next(k for k in module.net.state_dict() if "num_batches" in k)])}
+else:
+    result = trainer.validate(module, data, ckpt_path=folder + "/trained.ckpt", weights_only=True, verbose=False)[0]
+if trainer.is_global_zero:
+    open(folder + f"/{mode}.json", "w").write(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    return {mode: run(script, mode, folder) for mode in ("train", "one", "two")}
+
+
+def run(script: Path, mode: str, folder: Path) -> dict[str, float]:
+    done = subprocess.run([sys.executable, script, mode, folder], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / f"{mode}.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_hook_trains_on_two_ranks_and_batch_norm_counts_each_step_once(results: dict[str, dict[str, float]]) -> None:
+    assert results["train"]["counted"] == 2, "8 images, 2 ranks, batches of 2"
+
+
+def test_two_ranks_score_as_one_to_the_last_digit(results: dict[str, dict[str, float]]) -> None:
+    assert results["one"].keys() == results["two"].keys()
+    assert "val_miou" in results["one"]
+    # 5 images on 2 ranks: a sampler that repeats images would count one twice
+    counts = {name: value for name, value in results["one"].items() if "energy" not in name}
+    assert {name: results["two"][name] for name in counts} == counts
+    assert results["two"]["val_grid_energy"] == pytest.approx(results["one"]["val_grid_energy"], rel=1e-6)
