@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
-
 from weakseg_lightning.data import BadSampleError, SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
 
@@ -237,8 +236,6 @@ def make_trainer(folder, epochs: int, **arguments) -> Trainer:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_resumed_run_sees_what_the_undisturbed_one_saw(make_data, tmp_path, workers):
     whole, resumed = Recorder(), Recorder()
@@ -251,8 +248,6 @@ def test_resumed_run_sees_what_the_undisturbed_one_saw(make_data, tmp_path, work
     assert resumed.seen["train"] == whole.seen["train"][4:]
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_processes_share_training_and_evaluation(make_data, tmp_path):
     trainer = make_trainer(tmp_path, 2, strategy="ddp_fork", devices=2, enable_checkpointing=False)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler, derive_seed
 
 

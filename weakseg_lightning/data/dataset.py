@@ -299,7 +299,8 @@ def _find_fault(sample: Sample, num_classes: int) -> tuple[Literal["image", "see
     """Find what would corrupt training silently, or stop it with a message that names no image."""
     if sample.image.dtype != torch.uint8 or sample.image.ndim != 3 or sample.image.shape[0] != 3:
         return "image", f"must be uint8 (3, H, W), got {sample.image.dtype} {tuple(sample.image.shape)}"
-    for what, labels in (("seeds", sample.seeds), ("mask", sample.mask)):
+    # The mask first: seeds may be derived from it.
+    for what, labels in (("mask", sample.mask), ("seeds", sample.seeds)):
         if labels is None:
             continue
         if labels.shape != sample.image.shape[1:]:

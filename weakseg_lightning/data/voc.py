@@ -49,8 +49,8 @@ VOC_CLASSES = (
 """Names of the 21 classes, in the order of their indices."""
 
 _CLICK_FILES = ("voc_whats_the_point.json", "voc_whats_the_point_bg_from_scribbles.json")
-_CLICK_ORIGIN = "whats_the_point1, https://github.com/abearman/whats-the-point1"
-_SCRIBBLE_ORIGIN = "ScribbleSup, https://jifengdai.org/downloads/scribble_sup"
+_CLICK_ORIGIN = "https://github.com/abearman/whats-the-point1"
+_SCRIBBLE_ORIGIN = "https://jifengdai.org/downloads/scribble_sup"
 
 
 class VOCSource(SampleSource):
@@ -207,8 +207,8 @@ class VOCDataModule(SegmentationDataModule):
     def train_source(self) -> VOCSource:
         """Find the training images and their annotations."""
         # One message for all that is missing, also for validation: it has to be fetched before anything runs.
-        missing = self.files.missing(self.train_split) + self._missing_annotations()
-        _refuse(list(dict.fromkeys(missing + self.files.missing(self.val_split))), self.files)
+        missing = self.files.missing(self.train_split, self.val_split)
+        _refuse(missing + self._missing_annotations(), self.files)
         names = self.files.names(self.train_split)
         rank_zero_info(f"VOC 2012 {self.train_split}: {len(names)} images, supervision: {self.supervision}")
         return VOCSource(self.files, names, self._seed_reader(), with_boxes=self.supervision == "box")
@@ -232,13 +232,12 @@ class VOCDataModule(SegmentationDataModule):
         return MaskSeeds(self.supervision)
 
     def _missing_annotations(self) -> list[str]:
+        shown = self.files.shown
         if self.supervision == "scribble" and not (folder := self._scribble_folder()).is_dir():
-            looked = f"looked for the folder {folder}{self._other_lengths(folder)}"
-            archives = "pascal_2012_scribble.zip, or scribble_annotation.zip with `scribble_format: xml`"
-            return [f"the scribbles, which are not downloaded ({looked}; {archives}, from {_SCRIBBLE_ORIGIN})"]
+            archive = "pascal_2012_scribble.zip" if self.scribble_format == "png" else "scribble_annotation.zip"
+            return [f"scribbles (no {shown(folder)}{self._other_lengths(folder)}; {archive}, see {_SCRIBBLE_ORIGIN})"]
         if self.supervision == "point" and (absent := [p for p in self._click_files() if not p.is_file()]):
-            looked = ", ".join(map(str, absent))
-            return [f"the clicks, which are not downloaded (looked for {looked}; from {_CLICK_ORIGIN})"]
+            return [f"clicks (no {', '.join(map(shown, absent))}; see {_CLICK_ORIGIN})"]
         return []
 
     def _scribble_folder(self) -> Path:
@@ -270,6 +269,6 @@ def _refuse(missing: list[str], files: VOCFiles) -> None:
     if missing:
         raise FileNotFoundError(
             f"PASCAL VOC 2012 is not complete in {files.root} (`data.root`); missing: {'; '.join(missing)}. "
-            "VOC and SBD are fetched by `--data.download true`. "
-            "To train on generated scenes, without a download, add `--config recipes/data/scenes.yaml`."
+            "`--data.download true` fetches VOC and SBD, scribbles and clicks are to be put there by hand. "
+            "Without a download, on generated scenes: add `--config recipes/data/scenes.yaml`."
         )

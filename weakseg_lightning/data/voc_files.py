@@ -18,6 +18,7 @@ __all__ = ["VOCFiles", "download_sbd", "download_voc", "read_mask"]
 
 VOC_ARCHIVE = "VOCtrainval_11-May-2012.tar"
 SBD_ARCHIVE = "benchmark.tgz"
+AUG_MASKS = "SegmentationClassAug"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class VOCFiles:
 
     @cached_property
     def sbd(self) -> Path | None:
-        """The folder of SBD that holds ``cls``, ``train.txt`` and ``val.txt``; None if there is none."""
+        """The folder of SBD, which holds ``cls``, ``train.txt`` and ``val.txt``; None if there is none."""
         return next((path for path in self.sbd_candidates if (path / "cls").is_dir()), None)
 
     @property
@@ -57,7 +58,7 @@ class VOCFiles:
 
     def mask(self, name: str) -> Path:
         """Path of a mask: VOC's own before those of SBD, PNG or MAT."""
-        places = [self.folder / "SegmentationClass", self.folder / "SegmentationClassAug"]
+        places = [self.folder / "SegmentationClass", self.folder / AUG_MASKS]
         candidates = [place / f"{name}.png" for place in places]
         if (sbd := self.sbd) is not None:
             candidates.append(sbd / "cls" / f"{name}.mat")
@@ -90,31 +91,33 @@ class VOCFiles:
 
     def _sbd_names(self) -> set[str]:
         if (sbd := self.sbd) is not None:
-            return {name for part in ("train", "val") for name in read_list(sbd / f"{part}.txt")}
-        return {path.stem for path in (self.folder / "SegmentationClassAug").glob("*.png")}
+            lists = [path for part in ("train", "val") if (path := sbd / f"{part}.txt").is_file()]
+            return {name for path in lists for name in read_list(path)} or {p.stem for p in (sbd / "cls").glob("*.mat")}
+        return {path.stem for path in (self.folder / AUG_MASKS).glob("*.png")}
 
-    def missing(self, split: str) -> list[str]:
-        """Say what keeps a split from being found: an empty list if nothing does.
+    def missing(self, *splits: str) -> list[str]:
+        """Say what keeps splits from being found: an empty list if nothing does.
 
         Args:
-            split: an official split, or ``train_aug``.
+            splits: official splits, or ``train_aug``.
 
         Returns:
             For each missing piece what it is, where it was looked for, and the archive that has it.
         """
-        needed = ["train", "val"] if split == "train_aug" else [split]
-        lists = [self.split_list(part) for part in needed]
-        if split == "train_aug" and self.aug_list.is_file():
-            lists = []
-        if absent := [path for path in lists if not path.is_file()]:
-            return [f"the images and masks of VOC 2012 (looked for {absent[0]}; archive {VOC_ARCHIVE})"]
-        if split == "train_aug" and not self.aug_list.is_file() and not self._sbd_names():
-            sbd = " or ".join(str(path / "cls") for path in self.sbd_candidates[:1])
-            png = self.folder / "SegmentationClassAug"
-            return [
-                f"the masks of SBD for `train_split: train_aug` (looked for {sbd} and {png}; archive {SBD_ARCHIVE})"
-            ]
-        return []
+        computed = "train_aug" in splits and not self.aug_list.is_file()
+        needed = [*(["train", "val"] if computed else []), *(split for split in splits if split != "train_aug")]
+        absent = [path for path in map(self.split_list, needed) if not path.is_file()]
+        missing = []
+        if absent:
+            missing.append(f"images and masks of VOC 2012 (no {self.shown(absent[0])}; archive {VOC_ARCHIVE})")
+        if computed and not self._sbd_names():
+            looked = f"neither {self.shown(self.sbd_candidates[0] / 'cls')} nor {AUG_MASKS} in VOC2012"
+            missing.append(f"masks of SBD for `train_split: train_aug` ({looked}; archive {SBD_ARCHIVE})")
+        return missing
+
+    def shown(self, path: Path) -> str:
+        """Write a path for messages: from the root, where it lies below."""
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def lacks_voc(self) -> bool:
         """Whether a file of the official train and val splits is missing, as after an interrupted download."""

@@ -1,0 +1,55 @@
+"""Reading images and label maps, and what is said where that fails."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.files import image_size, read_image, read_labels
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])
+def test_every_photograph_becomes_rgb(tmp_path, mode):
+    picture = Image.new("RGB", (7, 5), (204, 204, 204)).convert(mode, dither=Image.Dither.NONE)
+    path = tmp_path / "picture.tif"
+    picture.save(path)
+    image = read_image(path)
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 5, 7)
+    assert (image.int() - 204).abs().max() <= 1
+    assert image_size(path) == (7, 5)
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_label_is_the_value_not_the_color(tmp_path, mode):
+    labels = np.array([[0, 20], [255, 7]], dtype=np.uint8)
+    picture = Image.fromarray(labels)
+    if mode == "P":
+        picture.putpalette(np.random.default_rng(0).integers(0, 255, 768, dtype=np.uint8).tobytes())
+    picture.save(tmp_path / "labels.png")
+    assert read_labels(tmp_path / "labels.png").tolist() == labels.tolist()
+
+
+def test_label_map_in_colors_is_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "labels.png")
+    with pytest.raises(BadSampleError, match=r"labels\.png has pixels of type RGB.*convert the colours"):
+        read_labels(tmp_path / "labels.png")
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels, image_size])
+def test_missing_and_unreadable_files_are_named(tmp_path, read):
+    with pytest.raises(BadSampleError, match=r"absent\.png is missing: restore"):
+        read(tmp_path / "absent.png")
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(BadSampleError, match=r"text\.png is not an image that can be read: restore"):
+        read(tmp_path / "text.png")
+
+
+@pytest.mark.parametrize(("name", "read"), [("cut.jpg", read_image), ("cut.png", read_image), ("cut.png", read_labels)])
+def test_truncated_files_are_named(tmp_path, name, read):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    path = tmp_path / name
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(BadSampleError, match=r"cut\..* cannot be read .*truncated"):
+        read(path)
