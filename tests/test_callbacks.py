@@ -130,6 +130,17 @@ def test_panels_every_n_epochs_and_in_the_last(tmp_path: Path, every: int, epoch
     assert files_in(tmp_path) == [f"panels/epoch_{epoch:04d}.png" for epoch in drawn]
 
 
+@pytest.mark.parametrize(
+    ("steps", "accumulate", "drawn"), [(6, 1, [0, 2]), (5, 1, [0, 2]), (4, 1, [0, 1]), (2, 2, [0, 1]), (1, 1, [0])]
+)
+def test_panels_in_the_last_epoch_of_a_run_counted_in_steps(
+    tmp_path: Path, steps: int, accumulate: int, drawn: list[int]
+) -> None:
+    options = {"max_epochs": -1, "max_steps": steps, "accumulate_grad_batches": accumulate}  # 2 batches an epoch
+    make_trainer(tmp_path, PanelWriter(9), **options).fit(Tiny(), TwoClasses())
+    assert files_in(tmp_path) == [f"panels/epoch_{epoch:04d}.png" for epoch in drawn]
+
+
 @pytest.mark.parametrize(("latent", "columns"), [(True, 5), (False, 4)])
 def test_panel_leaves_the_latent_column_out_where_there_is_none(tmp_path: Path, latent: bool, columns: int) -> None:
     make_trainer(tmp_path, PanelWriter()).fit(Tiny(latent), TwoClasses())

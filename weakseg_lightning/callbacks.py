@@ -56,7 +56,7 @@ class PanelWriter(Callback):
     ) -> None:
         """Draw the first batch of the epoch, if it is the epoch's turn."""
         epoch = trainer.current_epoch
-        if batch_idx != 0 or (epoch % self.every_n_epochs != 0 and epoch + 1 != trainer.max_epochs):
+        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or _in_last_epoch(trainer)):
             return
         # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
         folder = _run_folder(trainer)
@@ -154,6 +154,14 @@ def _classes_of(trainer: Trainer) -> tuple[Any, Any]:
     """Names and colours of the classes, None where the data module has none."""
     data = getattr(trainer, "datamodule", None)
     return getattr(data, "class_names", None), getattr(data, "palette", None)
+
+
+def _in_last_epoch(trainer: Trainer) -> bool:
+    """Tell, after the first batch of an epoch, whether training ends with this epoch, by epochs or by steps."""
+    accumulated = trainer.accumulate_grad_batches
+    still_in_epoch = trainer.num_training_batches / accumulated - (accumulated == 1)  # has the first batch made a step?
+    by_steps = 0 <= trainer.max_steps - trainer.global_step <= still_in_epoch
+    return by_steps or trainer.current_epoch + 1 == trainer.max_epochs
 
 
 # ---- panels ---------------------------------------------------------------------------------------------------
