@@ -1,6 +1,7 @@
 """Loaders: reproducible in training, complete in evaluation, under Lightning as it is."""
 
 import json
+import pickle
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -223,6 +224,11 @@ class Recorder(LightningModule):
     def validation_step(self, batch, batch_idx):
         self.seen["val"].append([self.current_epoch, *batch["id"]])
 
+    test_step = validation_step
+
+    def predict_step(self, batch, batch_idx):
+        return batch["id"]
+
     def on_fit_end(self):
         if self.folder is not None:
             (self.folder / f"rank_{self.global_rank}.json").write_text(json.dumps(self.seen))
@@ -246,6 +252,34 @@ def test_resumed_run_sees_what_the_undisturbed_one_saw(make_data, tmp_path, work
     again = make_trainer(tmp_path, 4, callbacks=[ModelCheckpoint(tmp_path)])
     again.fit(resumed, make_data(num_workers=workers), ckpt_path=tmp_path / "epoch=1.ckpt")
     assert resumed.seen["train"] == whole.seen["train"][4:]
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit but enabled train dataloader shuffling")
+def test_overfitting_repeats_the_same_crops(make_data, tmp_path):
+    module = Recorder()
+    make_trainer(tmp_path, 2, overfit_batches=2, enable_checkpointing=False).fit(module, make_data(num_workers=2))
+    first, second = module.seen["train"][:2], module.seen["train"][2:]
+    assert [step[1:] for step in first] == [step[1:] for step in second]
+    assert len({name for step in first for name in step[1:-1]}) == 8
+
+
+def test_validation_and_test_see_every_image_once(make_data, tmp_path):
+    module = Recorder()
+    trainer = make_trainer(tmp_path, 1, enable_checkpointing=False)
+    trainer.validate(module, make_data(), verbose=False)
+    trainer.test(module, make_data(), verbose=False)
+    assert module.seen["val"] == [[0, f"picture_{index}"] for index in range(5)] * 2
+
+
+def test_prediction_sees_every_image_once(make_data, tmp_path):
+    predicted = make_trainer(tmp_path, 1, enable_checkpointing=False).predict(Recorder(), make_data())
+    assert predicted == [[f"picture_{index}"] for index in range(5)]
+
+
+def test_data_sets_can_be_sent_to_spawned_workers(make_data):
+    loader = make_data().train_dataloader()
+    sent = pickle.loads(pickle.dumps(loader.dataset))
+    assert torch.equal(sent[3, 1]["image"], loader.dataset[3, 1]["image"])
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -28,6 +28,7 @@ from weakseg_lightning.visualization import Colors, voc_palette
 __all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset"]
 
 _NAMED_PROBLEMS = 5
+_SPLITS_OF = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
@@ -130,7 +131,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     @override
     def setup(self, stage: str) -> None:
         """Find the files of a stage and check them."""
-        for split in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, (stage,)):
+        for split in _SPLITS_OF[stage]:
             self._source(split)
 
     @override
@@ -165,8 +166,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         rank, world = self._rank()
         if len(data) < world:
             raise ValueError(f"{len(data)} images cannot be shared out to {world} ranks: use fewer `trainer.devices`")
-        sampler = UnrepeatedDistributedSampler(data, num_replicas=world, rank=rank, shuffle=False)
-        return DataLoader(data, 1, sampler=sampler, **self._loading())
+        shared = UnrepeatedDistributedSampler(data, num_replicas=world, rank=rank, shuffle=False) if world > 1 else None
+        return DataLoader(data, 1, sampler=shared, **self._loading())
 
     def _dataset(self, split: str, **kwargs: Any) -> SegmentationDataset:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
