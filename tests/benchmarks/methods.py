@@ -48,7 +48,14 @@ def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str])
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml", *extra]
-        command += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
+        command += [
+            "--seed_everything",
+            str(seed),
+            "--trainer.default_root_dir",
+            str(options.out),
+            "--name",
+            folder.name,
+        ]
         threads = str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
         start = time.perf_counter()
         with (folder / "log.txt").open("w") as log:

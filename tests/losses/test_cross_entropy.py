@@ -33,7 +33,7 @@ def test_no_labelled_pixel_gives_zero_with_zero_gradient() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     loss = partial_cross_entropy(logits, torch.full((1, 4, 4), 255))
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert logits.grad is not None
     assert not logits.grad.any()
 
@@ -52,7 +52,7 @@ def test_extreme_logits_stay_finite() -> None:
     logits = torch.tensor([[[[1e6]], [[-1e6]]]], requires_grad=True)
     loss = partial_cross_entropy(logits, torch.tensor([[[1]]]))
     loss.backward()
-    assert float(loss) == pytest.approx(2e6)
+    assert loss.item() == pytest.approx(2e6)
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 

@@ -20,8 +20,9 @@ data = ScenesDataModule(num_train=8, num_val=5, size=48, crop_size=32, batch_siz
 network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
 module = ADMModule(network, data.num_classes, pce_fraction=0.0)
 ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
-trainer = Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                  enable_model_summary=False, default_root_dir=folder, limit_val_batches=0 if mode == "train" else 1.0, **ranks)
+quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+limit = 0 if mode == "train" else 1.0
+trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, limit_val_batches=limit, **quiet, **ranks)
 if mode == "train":
     trainer.fit(module, data)
     assert not module.shares_forward()
@@ -43,7 +44,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
 
 
 def run(script: Path, mode: str, folder: Path) -> dict[str, float]:
-    done = subprocess.run([sys.executable, script, mode, folder], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, script, mode, folder], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / f"{mode}.json").read_text())  # type: ignore[no-any-return]
 

@@ -22,11 +22,11 @@ def potts_loss(
 
     ``mean over images of 1/|N| sum_{pq in N} w_pq d(S_p, S_q)`` with S = softmax(logits) and d one of
 
-    - ``bilinear``: ``sum_k S_p^k (1 - S_q^k)``. The paper's quadratic relaxation (eq. 9) is twice this on softmax outputs;
+    - ``bilinear``: ``sum_k S_p^k (1 - S_q^k)``; the paper's quadratic relaxation (eq. 9) is twice this;
     - ``squared``: ``1/2 sum_k (S_p^k - S_q^k)^2``;
     - ``absolute``: ``1/2 sum_k |S_p^k - S_q^k|``, the total variation.
 
-    With the factors 1/2, each equals ``[x_p != x_q]`` at one-hot labellings, so that the loss is then the discrete energy.
+    With the factors 1/2, each equals ``[x_p != x_q]`` at one-hot labellings: the loss is then the discrete energy.
 
     Args:
         logits: scores, float ``(B, K, H, W)``.

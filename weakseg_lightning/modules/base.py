@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -57,7 +58,7 @@ class WeakSegModule(LightningModule, ABC):
         self.pce_optimizer = pce_optimizer
         self.pce_fraction = pce_fraction
         self.net = network.build(num_classes)
-        self.scores = nn.ModuleDict({stage: _stage_metrics(num_classes) for stage in ("val", "test")})
+        self.scores = nn.ModuleDict({stage: _Scores(num_classes) for stage in ("val", "test")})
 
     # ---- what a method writes -------------------------------------------------------------------------------
 
@@ -104,7 +105,7 @@ class WeakSegModule(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Minimise partial cross-entropy in the first phase, the method's loss in the second."""
         logits = self.training_logits(batch)
-        terms = {"pce": partial_cross_entropy(logits, batch["seeds"])} if self.in_pce_phase else self.loss_terms(logits, batch)
+        terms = _pce_alone(logits, batch) if self.in_pce_phase else self.loss_terms(logits, batch)
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(self._not_finite(terms, batch))
@@ -119,7 +120,7 @@ class WeakSegModule(LightningModule, ABC):
         return logits
 
     @override
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with momentum, one learning rate an iteration, a faster head."""
         optimizer, schedule = make_sgd(self.net, self.net.head_parameters(), self._phases())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -170,23 +171,28 @@ class WeakSegModule(LightningModule, ABC):
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         labels = self(batch["image"]).argmax(1)
+        metrics = self._metrics(stage)
+        metrics.segmentation.update(labels, batch["mask"])
+        metrics.grid_energy.update(labels, batch["image"], batch["valid"])
+
+    def _metrics(self, stage: str) -> "_Scores":
         metrics = self.scores[stage]
-        metrics["segmentation"].update(labels, batch["mask"])
-        metrics["grid_energy"].update(labels, batch["image"], batch["valid"])
+        assert isinstance(metrics, _Scores)
+        return metrics
 
     def _log_scores(self, stage: str) -> None:
-        metrics = self.scores[stage]
-        scores = metrics["segmentation"].compute()
+        metrics = self._metrics(stage)
+        scores = metrics.segmentation.compute()
         names = getattr(self.trainer.datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]  # type: ignore[attr-defined]
         found = {f"iou_{name}": iou for name, iou in zip(names, scores["iou"], strict=True) if not iou.isnan()}
-        energy = metrics["grid_energy"].compute()
+        energy = metrics.grid_energy.compute()
         logged = {"pixel_accuracy": scores["pixel_accuracy"], "grid_energy": energy, **found}
         # The metrics are already summed over the ranks: the maximum of equal values keeps the last digit.
         self.log(f"{stage}_miou", scores["miou"].float(), prog_bar=True, sync_dist=True, reduce_fx="max")
         renamed = {f"{stage}_{name}": value.float() for name, value in logged.items()}
         self.log_dict(renamed, sync_dist=True, reduce_fx="max")
-        for metric in metrics.values():
-            metric.reset()
+        metrics.segmentation.reset()
+        metrics.grid_energy.reset()
 
     # ---- checkpoints ----------------------------------------------------------------------------------------
 
@@ -209,14 +215,24 @@ class WeakSegModule(LightningModule, ABC):
             return
         saved = checkpoint.get("hyper_parameters", {})
         there = f"{saved.get('network', 'unknown network')} with {saved.get('num_classes', 'unknown')} classes"
+        here = f"{describe(self.network)} with {self.num_classes} classes"
         raise ValueError(
-            f"the checkpoint is of another network: {_first_difference(ours, theirs)}. The checkpoint holds {there}, this "
-            f"run builds {describe(self.network)} with {self.num_classes} classes; use the recipe that made the checkpoint"
+            f"the checkpoint is of another network: {_first_difference(ours, theirs)}. The checkpoint holds {there}, "
+            f"this run builds {here}; use the recipe that made the checkpoint"
         )
 
 
-def _stage_metrics(num_classes: int) -> nn.ModuleDict:
-    return nn.ModuleDict({"segmentation": SegmentationScores(num_classes), "grid_energy": MeanGridEnergy()})
+def _pce_alone(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    return {"pce": partial_cross_entropy(logits, batch["seeds"])}
+
+
+class _Scores(nn.Module):
+    """The metrics of one stage of evaluation."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.segmentation = SegmentationScores(num_classes)
+        self.grid_energy = MeanGridEnergy()
 
 
 def _first_difference(ours: dict[str, torch.Size], theirs: dict[str, torch.Size]) -> str:

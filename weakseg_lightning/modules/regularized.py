@@ -15,8 +15,9 @@ from weakseg_lightning.networks import Network
 class RegularizedLossModule(WeakSegModule):
     """Gradient descent on cross-entropy plus a relaxed grid Potts energy (Grid-GD), or on cross-entropy alone.
 
-    ``H(Y, S) + R(S)``, the mean cross-entropy over the labelled pixels plus :func:`weakseg_lightning.losses.potts_loss`.
-    Without ``potts`` this is partial cross-entropy (pCE); with whole masks as labels it is full supervision.
+    ``H(Y, S) + R(S)``: the mean cross-entropy over the labelled pixels plus
+    :func:`weakseg_lightning.losses.potts_loss`. Without ``potts`` this is partial cross-entropy (pCE); with whole masks
+    as labels it is full supervision.
 
     Args:
         network: the network to build.
