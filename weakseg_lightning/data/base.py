@@ -141,8 +141,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         data = self._dataset("train", transform=transform, latents=self.latents)
         rank, world = self._rank()
         sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True)
-        full_batch_exists = len(sampler) >= self.batch_size
-        return EpochLoader(data, self.batch_size, sampler=sampler, drop_last=full_batch_exists, **self._loading())
+        drop_last = len(sampler) >= self.batch_size
+        return EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **self._loading())
 
     @override
     def val_dataloader(self) -> DataLoader[Any]:
@@ -167,7 +167,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if len(data) < world:
             raise ValueError(f"{len(data)} images cannot be shared out to {world} ranks: use fewer `trainer.devices`")
         shared = UnrepeatedDistributedSampler(data, num_replicas=world, rank=rank, shuffle=False) if world > 1 else None
-        return DataLoader(data, 1, sampler=shared, **self._loading())
+        return DataLoader(data, batch_size=1, sampler=shared, **self._loading())
 
     def _dataset(self, split: str, **kwargs: Any) -> SegmentationDataset:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
@@ -201,6 +201,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return 0, 1
 
     def _loading(self) -> dict[str, Any]:
+        """Arguments of all loaders; by name only, or Lightning cannot rebuild a loader for prediction."""
         workers = min(self.num_workers, max(1, _available_cores() // self._ranks_here()))
         return {
             "num_workers": workers,
