@@ -1,0 +1,68 @@
+"""Weakly supervised semantic segmentation with strong latent solvers, on PyTorch Lightning."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weakseg_lightning.callbacks import PanelWriter, PredictionWriter
+    from weakseg_lightning.checkpoints import load_module
+    from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
+    from weakseg_lightning.energies import GridPotts
+    from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+    from weakseg_lightning.modules import SGD, ADMModule, LatentModule, RegularizedLossModule, WeakSegModule
+    from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
+    from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
+
+# Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
+_HOMES = {
+    "callbacks": ("PanelWriter", "PredictionWriter"),
+    "checkpoints": ("load_module",),
+    "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
+    "energies": ("GridPotts",),
+    "metrics": ("MeanGridEnergy", "SegmentationScores"),
+    "modules": ("SGD", "ADMModule", "LatentModule", "RegularizedLossModule", "WeakSegModule"),
+    "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
+    "solvers": ("AlphaExpansion", "Solver", "SolverResult"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "SGD",
+    "ADMModule",
+    "AlphaExpansion",
+    "GridPotts",
+    "LargeFOV",
+    "LatentModule",
+    "MeanGridEnergy",
+    "Network",
+    "PanelWriter",
+    "PredictionWriter",
+    "RegularizedLossModule",
+    "SMPNetwork",
+    "ScenesDataModule",
+    "SegmentationDataModule",
+    "SegmentationNet",
+    "SegmentationScores",
+    "Solver",
+    "SolverResult",
+    "VOCDataModule",
+    "WeakSegModule",
+    "__version__",
+    "load_module",
+]
+
+try:
+    __version__ = version("weakseg-lightning")
+except PackageNotFoundError:  # the sources alone, not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

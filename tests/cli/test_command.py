@@ -1,0 +1,276 @@
+import csv
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from weakseg_lightning.cli import main
+
+ADM = ("fit", "--config", "recipes/adm_grid.yaml")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny):
+    """Folder in which two steps of ADM were run (the second with a latent labelling), and what the command printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    before, environment = Path.cwd(), dict(os.environ)
+    printed = folder / "printed.txt"
+    os.chdir(folder)
+    stdout, sys.stdout = sys.stdout, printed.open("w", encoding="utf-8")
+    try:
+        assert main([*ADM, *tiny]) == 0
+    finally:
+        sys.stdout.close()
+        sys.stdout = stdout
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(environment)
+    return folder
+
+
+@pytest.fixture
+def version(trained) -> Path:
+    return trained / "runs" / "adm_grid-scenes" / "version_0"
+
+
+@pytest.fixture
+def best(version) -> str:
+    return str(next(version.glob("checkpoints/epoch=*.ckpt")))
+
+
+@pytest.fixture
+def config(version) -> tuple[str, ...]:
+    return ("--config", str(version / "config.yaml"), "--trainer.enable_progress_bar=false")
+
+
+# ---- fit ----------------------------------------------------------------------------------------------------
+
+
+def test_fit_fills_the_folder_of_the_run(version):
+    assert (version / "checkpoints" / "last.ckpt").is_file()
+    assert [path.name for path in version.glob("checkpoints/epoch=000-val_miou=0.*.ckpt")] != []
+    assert list(version.glob("panels/*.png"))
+    assert list(version.glob("tensorboard/events*"))
+    with (version / "metrics.csv").open(encoding="utf-8") as file:
+        columns = set(csv.DictReader(file).fieldnames or ())
+    assert {"val_miou", "train_loss", "train_pce", "train_latent", "hook_solve_ms"} <= columns
+
+
+def test_fit_says_how_to_test_the_best_checkpoint(trained, run, monkeypatch):
+    monkeypatch.chdir(trained)
+    lines = (trained / "printed.txt").read_text(encoding="utf-8").splitlines()
+    command = lines[-1].split()
+    assert lines[-2].startswith("Finished: val_miou 0.")
+    assert command[:2] == ["weakseg", "test"]
+    assert run(*command[1:], "--trainer.enable_progress_bar=false")[0] == 0
+
+
+def test_the_saved_configuration_is_complete_and_starts_afresh(version):
+    saved = yaml.safe_load((version / "config.yaml").read_text(encoding="utf-8"))
+    assert saved["model"]["init_args"]["network"]["init_args"]["encoder_weights"] is None
+    assert "num_classes" not in saved["model"]["init_args"]
+    assert saved["ckpt_path"] is None
+    assert saved["name"] == "adm_grid-scenes"
+
+
+def test_runs_are_numbered_and_named(run, tiny):
+    for _ in range(2):
+        assert run("fit", "--config", "recipes/pce.yaml", *tiny, "--name=mine", "--trainer.logger=false")[0] == 0
+    assert sorted(path.name for path in Path("runs/mine").iterdir()) == ["version_0", "version_1"]
+
+
+def test_the_users_own_callbacks_and_logger_replace_the_defaults(run, tiny):
+    own = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.dirpath=mine", "--trainer.logger=CSVLogger"]
+    status, _, _ = run(*ADM, *tiny, *own, "--trainer.logger.save_dir=logs", "--panels.num_images=1")
+    assert status == 0
+    assert [path.name for path in Path("mine").iterdir()] == ["epoch=0-step=2.ckpt"]
+    assert list(Path("logs").rglob("metrics.csv"))
+    assert not list(Path("runs").rglob("*.ckpt"))
+    assert not list(Path("runs").rglob("metrics.csv"))
+    assert list(Path("runs").rglob("config.yaml"))
+
+
+def test_without_checkpoints_and_loggers_there_is_still_a_folder(run, tiny):
+    status, out, _ = run(*ADM, *tiny, "--trainer.logger=false", "--trainer.enable_checkpointing=false")
+    assert status == 0
+    assert "weakseg test" not in out
+    assert list(Path("runs").rglob("panels/*.png"))
+
+
+def test_fast_dev_run_writes_nothing(run, tiny):
+    assert run(*ADM, *tiny, "--trainer.fast_dev_run=true")[0] == 0
+    assert not Path("runs").exists()
+
+
+def test_the_command_line_overrides_a_recipe_that_stands_after_it(run, tiny):
+    status, _, err = run("fit", "--model.gamma=-1", "--config", "recipes/adm_grid.yaml", *tiny)
+    assert (status, err) == (2, "weakseg: error: ADMModule: `gamma` must not be negative, got -1.0\n")
+
+
+def test_null_can_be_given_on_the_command_line(run, capsys):
+    with pytest.raises(SystemExit):
+        run(*ADM, "--model.network.encoder_weights", "null", "--model.solver.num_threads=null", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["network"]["init_args"]["encoder_weights"] is None
+    assert printed["model"]["init_args"]["solver"]["init_args"]["num_threads"] is None
+
+
+OWN_CLASS = """
+from weakseg_lightning import AlphaExpansion, GridPotts
+
+class {name}(AlphaExpansion):
+    calls = 0
+
+    def __init__(self, potts: GridPotts = GridPotts(), patience: int = 1) -> None:
+        super().__init__(potts)
+        self.patience = patience
+
+    def solve(self, *args, **kwargs):
+        type(self).calls += 1
+        return super().solve(*args, **kwargs)
+"""
+
+
+def test_a_users_class_in_the_working_directory_is_found_by_its_import_path(run, tiny):
+    Path("my_solvers_1.py").write_text(OWN_CLASS.format(name="MySolver"))
+    status, _, err = run(*ADM, *tiny, "--model.solver=my_solvers_1.MySolver", "--model.solver.patience=3")
+    assert status == 0, err
+    assert sys.modules["my_solvers_1"].MySolver.calls == 1
+    status, _, err = run(*ADM, *tiny, "--model.solver=my_solvers_1.MySolver", "--model.solver.patiense=3")
+    assert "MySolver: `patiense` is not an option; did you mean `patience`?" in err
+
+
+INTERRUPTING = """
+from lightning.pytorch import Callback
+
+class Interrupting(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+"""
+
+
+def test_an_interrupted_run_says_how_to_continue(run, tiny):
+    Path("interrupting.py").write_text(INTERRUPTING)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        more = ["--trainer.max_steps=8", "--trainer.callbacks+=interrupting.Interrupting"]
+        status, _, err = run(*ADM, *tiny, *more)
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores further interruptions
+    assert status == 130
+    assert "weakseg: interrupted" in err
+    assert err.splitlines()[-1].split()[:2] == ["weakseg", "fit"]
+    assert "--ckpt_path runs/adm_grid-scenes/version_0/checkpoints/last.ckpt" in err
+
+
+# ---- checkpoints --------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_overrides_nothing(run, config, version):
+    last = str(version / "checkpoints" / "last.ckpt")
+    changes = ["--model.gamma=3", "--model.solver.max_sweeps=2", "--trainer.max_steps=3", "--data.seed=5"]
+    status, _, err = run("fit", *config, *changes, "--ckpt_path", last)
+    assert status == 0, err
+    folder = Path("runs/adm_grid-scenes/version_0")
+    saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert saved["model"]["init_args"]["gamma"] == 3
+    resumed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert resumed["hyper_parameters"]["gamma"] == 3
+    assert resumed["hyper_parameters"]["solver"]["init_args"]["max_sweeps"] == 2
+    assert resumed["global_step"] == 3
+
+
+def test_a_resumed_run_remembers_the_best_score(run, config, version, best):
+    saved = torch.load(version / "checkpoints" / "last.ckpt", weights_only=True)
+    states = [state for name, state in saved["callbacks"].items() if name.startswith("BestCheckpoint")]
+    assert states[0]["best_k_models"].keys() == {best}
+    unbeaten = torch.tensor(2.0)
+    states[0].update(best_model_score=unbeaten, kth_value=unbeaten, best_k_models={best: unbeaten})
+    torch.save(saved, "resumed.ckpt")
+    status, out, err = run("fit", *config, "--trainer.max_steps=3", "--ckpt_path", "resumed.ckpt")
+    assert status == 0, err
+    assert "Finished: val_miou 2.0000" in out
+    assert best in out
+    assert Path(best).is_file()
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_without_a_checkpoint_nothing_is_tested_or_predicted(run, command, tiny):
+    status, _, err = run(command, "--config", "recipes/pce.yaml", *tiny)
+    assert status == 2
+    assert err == f"weakseg: error: `weakseg {command}` needs a trained network: add --ckpt_path FILE\n"
+
+
+def test_the_newest_checkpoint_is_suggested(run, config, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    status, _, err = run("test", *config)
+    assert status == 2
+    assert "; the newest is runs/adm_grid-scenes/version_0/checkpoints/" in err
+
+
+def test_validate_without_a_checkpoint_warns(run, config):
+    status, _, err = run("validate", *config)
+    assert status == 0
+    assert "weakseg: warning: no --ckpt_path" in err
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_names_that_only_a_running_trainer_knows_are_refused(run, config, name):
+    status, _, err = run("test", *config, "--ckpt_path", name)
+    assert status == 2
+    assert f"`--ckpt_path {name}` names no file" in err
+
+
+def test_a_missing_checkpoint_is_named(run, config):
+    status, _, err = run("test", *config, "--ckpt_path", "nosuch.ckpt")
+    assert status == 2
+    assert err.startswith("weakseg: error: no checkpoint `nosuch.ckpt` (looked in ")
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(run, config):
+    Path("text.ckpt").write_text("no checkpoint")
+    torch.save({"weight": torch.zeros(1)}, "weights.ckpt")
+    torch.save({"pytorch-lightning_version": "2.6", "code": print}, "code.ckpt")
+    told = {
+        "text": "is no checkpoint, or a damaged one",
+        "weights": "is no checkpoint of a whole run",
+        "code": "holds code",
+    }
+    for name, text in told.items():
+        status, _, err = run("test", *config, "--ckpt_path", f"{name}.ckpt")
+        assert status == 2
+        assert text in err
+        assert err.count("\n") == 1
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_words(run, config, best):
+    status, _, err = run("test", *config, "--ckpt_path", best, "--model.network.architecture=fpn")
+    assert status == 2
+    assert "the checkpoint is of another network" in err
+    assert "Traceback" not in err
+
+
+def test_test_writes_into_the_folder_of_its_run(run, config, version, best):
+    before = len(list(version.glob("test*")))
+    status, out, _ = run("test", *config, "--ckpt_path", best)
+    assert status == 0
+    assert "test_miou" in out
+    assert len(list(version.glob("test*/metrics.csv"))) == before + 1
+
+
+def test_predict_writes_pictures(run, config, version, best):
+    status, _, err = run("predict", *config, "--ckpt_path", best)
+    assert status == 0, err
+    assert len(list(version.glob("predict/labels/*.png"))) == 2
+    assert len(list(version.glob("predict/overlays/*.jpg"))) == 2
+
+
+def test_predict_into_a_folder_of_choice(run, config, best):
+    options = ["--predictions.output_dir=here", "--predictions.overlays=false"]
+    assert run("predict", *config, "--ckpt_path", best, *options)[0] == 0
+    assert [path.name for path in Path("here").iterdir()] == ["labels"]

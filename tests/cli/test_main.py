@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weakseg_lightning import __version__
+from weakseg_lightning.cli import main
+
+WITHOUT_TORCH = """
+import sys
+import weakseg_lightning
+from weakseg_lightning.cli import main
+status = main(sys.argv[1:])
+assert "torch" not in sys.modules, "torch was imported"
+assert "lightning" not in sys.modules, "lightning was imported"
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [(["--version"], f"weakseg {__version__}"), (["--help"], "recipes/adm_grid.yaml"), ([], "usage: weakseg")],
+)
+def test_version_and_help_answer_without_torch(args, expected, tmp_path):
+    command = [sys.executable, "-c", WITHOUT_TORCH, *args]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+
+
+def test_runs_as_a_module_and_ends_with_status_2_after_a_users_error(tmp_path):
+    command = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", "nosuch.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("weakseg: error: no recipe `nosuch.yaml`")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_all_commands_and_shipped_recipes(capsys):
+    assert main(["-h"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("fit", "validate", "test", "predict", "adm_grid", "data/scenes", "hardware/cpu"):
+        assert word in printed
+
+
+def test_help_of_a_command_lists_its_options(run):
+    with pytest.raises(SystemExit) as ended:
+        run("fit", "--help")
+    assert ended.value.code == 0
+
+
+def test_help_of_a_class_by_its_short_name(run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("fit", "--model.help=ADMModule")
+    assert ended.value.code == 0
+    assert "--model.gamma" in capsys.readouterr().out
+
+
+def test_interruption_while_starting_is_no_traceback(run, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("weakseg_lightning.cli.place_configs", interrupted)
+    assert run("fit") == (130, "", "weakseg: interrupted\n")
+
+
+def test_traceback_on_demand(run, monkeypatch):
+    monkeypatch.setenv("WEAKSEG_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError, match=r"no recipe `nosuch.yaml`"):
+        run("fit", "--config", "nosuch.yaml")
+
+
+def test_print_config_shows_what_would_run(run, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("fit", "--config", "recipes/adm_grid.yaml", "--model.gamma=2", "--print_config")
+    assert ended.value.code == 0
+    assert "gamma: 2.0" in capsys.readouterr().out
+    assert not Path("runs").exists()

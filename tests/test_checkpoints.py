@@ -1,0 +1,104 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from weakseg_lightning import ADMModule, AlphaExpansion, GridPotts, SMPNetwork, WeakSegModule, load_module
+from weakseg_lightning.modules import SGD
+
+ENCODER = "timm-mobilenetv3_small_minimal_100"
+LOADS = {"load_module": load_module, "load_from_checkpoint": lambda path: ADMModule.load_from_checkpoint(path).eval()}
+
+
+def _batches() -> DataLoader[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.zeros(32, 32, dtype=torch.int64)
+    mask[:, 16:] = 1
+    seeds = torch.full_like(mask, 255)
+    seeds[::5, ::5] = mask[::5, ::5]
+    present = torch.tensor([True, True, False])
+    sample = {"image": torch.rand(3, 32, 32, generator=generator), "seeds": seeds, "mask": mask, "id": "one"}
+    sample |= {"valid": torch.ones(32, 32, dtype=torch.bool), "tags": present, "seed_labels": present}
+    return DataLoader([sample, sample], batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """An ADM module after two steps, and its checkpoint."""
+    network = SMPNetwork("unet", ENCODER, encoder_weights=None, dropout=0.1)
+    solver = AlphaExpansion(GridPotts(weight=7.0, connectivity=4), max_sweeps=3, num_threads=1)
+    module = ADMModule(network, 3, solver, gamma=0.5, labels="tags", optimizer=SGD(lr=1e-3))
+    folder = tmp_path_factory.mktemp("saved")
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(
+        max_steps=2,
+        num_sanity_val_steps=0,
+        limit_val_batches=1,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        **quiet,
+    )
+    trainer.fit(module, _batches(), _batches())
+    trainer.save_checkpoint(folder / "saved.ckpt")
+    return module.eval(), folder / "saved.ckpt"
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS.keys())
+def test_a_module_is_rebuilt_with_its_settings_and_weights(saved, load):
+    module, path = saved
+    loaded = load(path)
+    assert type(loaded) is ADMModule
+    assert not loaded.training
+    assert (loaded.num_classes, loaded.gamma, loaded.labels, loaded.optimizer) == (3, 0.5, "tags", SGD(lr=1e-3))
+    assert (loaded.network.architecture, loaded.network.encoder, loaded.network.dropout) == ("unet", ENCODER, 0.1)
+    assert loaded.solver.potts == GridPotts(weight=7.0, connectivity=4)
+    assert (loaded.solver.max_sweeps, loaded.solver.num_threads) == (3, 1)
+    images = torch.rand(1, 3, 40, 50)
+    torch.testing.assert_close(loaded(images), module(images), rtol=0, atol=0)
+
+
+def test_the_checkpoint_holds_plain_values_alone(saved):
+    content = torch.load(saved[1], weights_only=True)
+    assert content["hyper_parameters"]["_instantiator"] == "lightning.pytorch.cli.instantiate_module"
+    assert content["hyper_parameters"]["_class_path"] == "weakseg_lightning.modules.adm.ADMModule"
+    assert content["hyper_parameters"]["solver"]["init_args"]["potts"]["weight"] == 7.0
+
+
+_DESCRIBED_WITH_WEIGHTS = pytest.mark.xfail(
+    reason="the module describes its network with pretrained weights", strict=True
+)
+
+
+@pytest.mark.parametrize(
+    "load", [LOADS["load_module"], pytest.param(LOADS["load_from_checkpoint"], marks=_DESCRIBED_WITH_WEIGHTS)]
+)
+def test_encoder_weights_are_not_fetched_again(load, tmp_path, monkeypatch):
+    built = []
+    build = SMPNetwork.build
+
+    def remembered(self: SMPNetwork, num_classes: int) -> nn.Module:
+        built.append(self.encoder_weights)
+        return build(self, num_classes)
+
+    monkeypatch.setattr(SMPNetwork, "build", remembered)
+    pretrained = ADMModule(SMPNetwork("unet", ENCODER, encoder_weights=None), 3)
+    pretrained.network = SMPNetwork("unet", ENCODER, encoder_weights="imagenet")  # as if they had been fetched
+    content: dict[str, object] = {"pytorch-lightning_version": "2.6.0", "state_dict": pretrained.state_dict()}
+    pretrained.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "pretrained.ckpt")
+    built.clear()
+    loaded = load(tmp_path / "pretrained.ckpt")
+    assert isinstance(loaded, WeakSegModule)
+    assert built == [None]
+
+
+def test_a_file_that_says_no_class_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="does not say which module it holds"):
+        load_module(tmp_path / "other.ckpt")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nosuch\.ckpt"):
+        load_module(tmp_path / "nosuch.ckpt")

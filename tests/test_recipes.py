@@ -1,0 +1,153 @@
+import sys
+
+import pytest
+import torch
+import yaml
+
+from weakseg_lightning.cli.arguments import Arguments
+from weakseg_lightning.cli.command import WeakSegCLI
+from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
+from weakseg_lightning.cli.runs import Started
+from weakseg_lightning.cli.signatures import imported, options_of
+from weakseg_lightning.data import SegmentationDataModule
+
+RECIPES = [name for name in known_recipes() if "/" not in name]
+OVERLAYS = [name for name in known_recipes() if "/" in name]
+FOLDER = recipes_folder()
+HERE = ("--model.network.encoder_weights=null", "--trainer.accelerator=cpu", "--trainer.logger=false")
+SMALL = [
+    *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+    *("--trainer.max_steps=2", "--trainer.max_epochs=-1", "--trainer.log_every_n_steps=1", "--trainer.logger=false"),
+    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--trainer.enable_checkpointing=false"),
+    *("--data.num_train=4", "--data.num_val=1", "--data.size=32", "--data.crop_size=32", "--data.batch_size=2"),
+    *("--data.num_workers=0", "--trainer.num_sanity_val_steps=0"),
+]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Parse and build what a recipe with overlays and options names, once; without its data set, without training."""
+    built: dict[tuple[str, ...], WeakSegCLI] = {}
+    folder = tmp_path_factory.mktemp("recipes")
+
+    def call(*args: str) -> WeakSegCLI:
+        if args not in built:
+            with pytest.MonkeyPatch.context() as patches:
+                patches.chdir(folder)
+                patches.setenv("PL_GLOBAL_SEED", "0")  # so that it is taken back
+                patches.setattr(SegmentationDataModule, "setup", lambda self, stage: None)
+                patches.setattr(WeakSegCLI, "_run_subcommand", lambda self, subcommand: None)
+                built[args] = _command(*args)
+        return built[args]
+
+    return call
+
+
+def _command(*args: str) -> WeakSegCLI:
+    paths = [str(FOLDER / f"{name}.yaml") for name in args if not name.startswith("--")]
+    configs = [part for path in paths for part in ("--config", path)]
+    options = [arg for arg in args if arg.startswith("--")]
+    return WeakSegCLI(Arguments(["fit", *configs, *options]), Started())
+
+
+def test_the_recipes_of_the_methods_are_there():
+    assert {"adm_grid", "adm_grid_released", "adm_grid_resnet101", "pce", "grid_gd", "full"} <= set(RECIPES)
+    assert {"data/scenes", "hardware/cpu"} <= set(OVERLAYS)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_everything_about_its_method(name):
+    model = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["model"]
+    cls = imported(f"weakseg_lightning.{model['class_path']}")
+    assert set(options_of(cls)) - set(model["init_args"]) == {"num_classes"}
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *OVERLAYS])
+def test_a_recipe_says_how_it_is_used(name):
+    assert "weakseg fit --config recipes/" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds(build, name):
+    cli = build(name, *HERE)
+    assert cli.model.num_classes == cli.datamodule.num_classes == 21
+    assert cli.trainer.max_steps > 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds_for_a_computer_without_gpu(build, name):
+    cli = build(name, "hardware/cpu", *HERE)
+    recipe = build(name, *HERE)
+    assert type(cli.model) is type(recipe.model)
+    assert cli.datamodule.crop_size < recipe.datamodule.crop_size
+    parameters = [sum(p.numel() for p in built.model.parameters()) for built in (cli, recipe)]
+    assert parameters[0] < parameters[1]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_on_scenes_through_both_phases(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    cli = _command(name, "data/scenes", *SMALL)
+    assert cli.trainer.global_step == 2
+    assert torch.isfinite(cli.trainer.callback_metrics["train_loss"])
+    assert 0 <= cli.trainer.callback_metrics["val_miou"] <= 1
+    assert cli.model.num_classes == cli.datamodule.num_classes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_scenes_leave_the_method_alone(build, name):
+    recipe, scenes = build(name, *HERE), build(name, "data/scenes", *HERE)
+    assert type(recipe.model) is type(scenes.model)
+    assert recipe.datamodule.supervision == scenes.datamodule.supervision
+    for argument in {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "relaxation", "pce_fraction"}:
+        assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
+
+
+def test_adm_has_the_numbers_of_the_paper(build):
+    cli = build("adm_grid", *HERE)
+    model, data = cli.model, cli.datamodule
+    assert (model.solver.potts.weight, model.solver.unary_weight, model.solver.max_sweeps) == (80, 1, 5)
+    assert (model.gamma, model.labels, model.hard_seeds, model.latent_pixels) == (1.5, "seeds", True, "unlabelled")
+    assert (cli.trainer.max_steps, model.pce_fraction) == (18_000, 0.5)
+    assert (model.pce_optimizer.lr, model.optimizer.lr) == (1e-3, 1e-4)
+    assert {(o.schedule, o.step_every, o.step_factor) for o in (model.pce_optimizer, model.optimizer)} == {
+        ("step", 3000, 0.1)
+    }
+    assert (data.crop_size, data.batch_size, data.supervision, data.train_split) == (321, 20, "scribble", "train_aug")
+
+
+def test_the_released_layer_differs_in_four_ways(build):
+    paper, released = (build(name, *HERE).model for name in ("adm_grid", "adm_grid_released"))
+    assert (released.labels, released.hard_seeds, released.latent_pixels) == ("all", False, "all")
+    assert (paper.solver.start, released.solver.start) == ("argmin", "zeros")
+    assert released.solver.potts == paper.solver.potts
+
+
+def test_the_baselines_share_network_data_and_schedule_with_adm(build):
+    adm, *others = (build(name, *HERE) for name in ("adm_grid", "pce", "grid_gd", "full"))
+    for other in others:
+        assert other.trainer.max_steps == adm.trainer.max_steps
+        assert (other.model.optimizer, other.model.pce_optimizer) == (adm.model.optimizer, adm.model.pce_optimizer)
+        assert vars(other.model.network) == vars(adm.model.network)
+        assert (other.datamodule.crop_size, other.datamodule.batch_size) == (321, 20)
+    pce, grid_gd, full = (other.model for other in others)
+    assert pce.potts is None
+    assert (grid_gd.potts.weight, grid_gd.relaxation) == (7, "bilinear")  # the same as 3.5 on eq. 9
+    assert (full.supervision, others[2].datamodule.supervision) == ("mask", "full")
+
+
+def test_resnet101_has_the_numbers_of_the_paper(build):
+    model = build("adm_grid_resnet101", *HERE).model
+    assert (model.network.encoder, model.pce_optimizer.lr, model.optimizer.lr) == ("resnet101", 2.5e-4, 1.5e-4)
+    assert {(o.schedule, o.power) for o in (model.pce_optimizer, model.optimizer)} == {("poly", 0.9)}
+
+
+def test_the_overlays_change_settings_in_silence(build, recwarn, capfd):
+    _command("adm_grid", "data/scenes", *SMALL, "--trainer.fast_dev_run=true")
+    assert not [warning for warning in recwarn if "discard" in str(warning.message).lower()]
+    assert "discard" not in capfd.readouterr().err
+
+
+def test_no_recipe_is_a_module():
+    assert not any("recipes" in name for name in sys.modules if name.startswith("weakseg_lightning.recipes"))

@@ -1,0 +1,84 @@
+"""The `weakseg` command."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from weakseg_lightning import __version__
+from weakseg_lightning.cli.recipes import known_recipes, place_configs
+
+__all__ = ["main"]
+
+HELP = """\
+usage: weakseg {{fit,validate,test,predict}} [--config RECIPE] [--config OVERLAY] [--OPTION VALUE]
+
+Weakly supervised semantic segmentation with strong latent solvers.
+
+  fit        train; the results go to runs/<name>/version_<n>/
+  validate   evaluate on the validation images
+  test       evaluate a checkpoint on the test images
+  predict    write the labels of a checkpoint's network as images
+
+  weakseg fit --config recipes/adm_grid.yaml --config recipes/data/scenes.yaml
+  weakseg test --config runs/<name>/version_0/config.yaml --ckpt_path FILE
+  weakseg fit --help                              all options
+  weakseg fit --model.help ADMModule              the options of a class
+  weakseg fit --config RECIPE --print_config      what would run
+
+A later --config overrides an earlier one, and the command line overrides both.
+Recipes: {recipes}
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `weakseg` command.
+
+    Args:
+        argv: its arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, 2 after an error of the user's, 130 after an interruption.
+
+    Raises:
+        Exception: an internal error, with its traceback; any error if ``WEAKSEG_TRACEBACK=1``.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if "--version" in args[:2]:
+        print(f"weakseg {__version__}")
+        return 0
+    if not args or args[0] in {"-h", "--help", "help"}:
+        print(HELP.format(recipes=", ".join(known_recipes())), end="")
+        return 0
+    # Last, so that a file of the user's cannot shadow a module of the standard library.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    return _run(args)
+
+
+def _run(args: list[str]) -> int:
+    # Only now, since --version and --help need no torch.
+    from weakseg_lightning.cli.arguments import Arguments
+    from weakseg_lightning.cli.errors import explain
+
+    arguments = Arguments(args)
+    started = False
+    try:
+        arguments.given = place_configs(args)
+        from weakseg_lightning.cli.command import WeakSegCLI
+        from weakseg_lightning.cli.runs import Started
+
+        callback = Started()
+        try:
+            return WeakSegCLI(arguments, callback).status
+        finally:
+            started = callback.yes
+    except KeyboardInterrupt:
+        print("weakseg: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message = explain(error, arguments, started=started)
+        if message is None or os.environ.get("WEAKSEG_TRACEBACK", "0") not in {"", "0"}:
+            raise
+        print(f"weakseg: error: {message}", file=sys.stderr)
+        return 2

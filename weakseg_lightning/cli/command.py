@@ -1,0 +1,253 @@
+"""The command itself: LightningCLI with this package's defaults and manners."""
+
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning_utilities.core.rank_zero import rank_zero_only
+from typing_extensions import override
+
+# Importing them makes the classes known by their short names in recipes.
+from weakseg_lightning import networks, solvers  # noqa: F401
+from weakseg_lightning.callbacks import PanelWriter, PredictionWriter
+from weakseg_lightning.cli import runs
+from weakseg_lightning.cli.arguments import Arguments
+from weakseg_lightning.cli.recipes import given_configs
+from weakseg_lightning.data import SegmentationDataModule, scenes, voc  # noqa: F401
+from weakseg_lightning.modules import WeakSegModule
+
+_CHECKPOINT_DEFAULTS = {
+    "monitor": "val_miou",
+    "mode": "max",
+    "filename": "{epoch:03d}-{val_miou:.4f}",
+    "auto_insert_metric_name": True,
+}
+_NOT_THE_USERS_CONCERN = (
+    "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own code with a newer torch
+    "Be aware that when using `ckpt_path`, callbacks used to create",  # testing needs none of training's
+)
+
+
+class _Parser(LightningArgumentParser):
+    """LightningCLI's parser that knows `null` also below a class."""
+
+    @override
+    def parse_args(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        # jsonargparse hands the value of `--model.network.dropout null` on to the network's parser as the text `None`.
+        words = None if args is None else [re.sub("^(--[^=]+=)None$", r"\1null", word) for word in args]
+        return super().parse_args(words, *rest, **options)
+
+
+class WeakSegCLI(LightningCLI):
+    """`weakseg fit | validate | test | predict`.
+
+    Args:
+        arguments: what the command was given; what it accepts is added, for error messages.
+        started: notes whether the first batch has been reached, for error messages.
+    """
+
+    def __init__(self, arguments: Arguments, started: runs.Started) -> None:
+        self.arguments = arguments
+        self.started = started
+        self.folder: Path | None = None
+        self.status = 0
+        # Lightning still calls jsonargparse by names that are about to change: not the user's concern.
+        os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+        for message in _NOT_THE_USERS_CONCERN:
+            warnings.filterwarnings("ignore", message)
+        super().__init__(
+            WeakSegModule,
+            SegmentationDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # ours, see `instantiate_trainer`, knows the run's folder
+            trainer_defaults={"default_root_dir": "runs"},
+            seed_everything_default=0,
+            parser_class=_Parser,
+            parser_kwargs={"prog": "weakseg", "exit_on_error": False, "allow_abbrev": False},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # the modules describe themselves, also when built in Python
+            args=arguments.given,
+        )
+
+    # ---- parsing --------------------------------------------------------------------------------------------
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
+        parser.add_lightning_class_args(runs.BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(PanelWriter, "panels")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.set_defaults({f"checkpoint.{name}": value for name, value in _CHECKPOINT_DEFAULTS.items()})
+        parser.link_arguments("data", "model.init_args.num_classes", self._num_classes, apply_on="instantiate")
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.set_defaults({"weights_only": True})
+        if subcommand == "predict":
+            parser.set_defaults({"return_predictions": False})  # they are on disk, no need to keep them in memory
+        return parser
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self.arguments.bases = {
+            "model": WeakSegModule,
+            "data": SegmentationDataModule,
+            "trainer.callbacks": Callback,
+            "trainer.logger": Logger,
+        }
+        if command := self._subcommand_parsers.get(self.arguments.given[0]):
+            names = (option for action in command._actions for option in action.option_strings)
+            self.arguments.options = [name.removeprefix("--") for name in names if name.startswith("--")]
+        self.config = parser.parse_args(self.arguments.given)
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: LightningCLI would override it with what the checkpoint was trained with."""
+
+    def _num_classes(self, data: SegmentationDataModule) -> int:
+        """The data's number of classes, unless a recipe says another; missing files are found out now."""
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            # Before weights are downloaded and a network is built for nothing. Lightning repeats both, at no cost.
+            data.prepare_data()
+            data.setup(self.command)
+        given = self._section(self.config)["model"]["init_args"].get("num_classes")
+        if given not in (None, data.num_classes):
+            raise ValueError(
+                f"`num_classes: {given}` conflicts with the data, which has {data.num_classes} classes; remove it, "
+                "the number is taken from the data"
+            )
+        return data.num_classes
+
+    # ---- building -------------------------------------------------------------------------------------------
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        section = self._section(self.config)
+        path = section.get("ckpt_path")
+        runs.check_checkpoint(self.command, path, Path(section["trainer"]["default_root_dir"]))
+        if self.command == "validate" and path is None:
+            _say("weakseg: warning: no --ckpt_path, so that the untrained network is validated")
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        section = self._section(self.config_init)
+        config = {**section["trainer"], **kwargs}
+        given = config["callbacks"] or []
+        given = list(given) if isinstance(given, list) else [given]
+        if not (config["fast_dev_run"] or config["barebones"]):
+            root = Path(config["default_root_dir"])
+            self.folder = runs.folder_for(self.command, root, self._name(), section.get("ckpt_path"))
+            if config["logger"] in (None, True):
+                config["logger"] = runs.default_loggers(self.folder, tensorboard=self.command == "fit")
+            config["default_root_dir"] = str(self.folder)  # where callbacks write if there is no logger
+        defaults = self._default_callbacks(config, given)
+        config["callbacks"] = [self.started, *given, *runs.without_replaced(defaults, given)]
+        return self.trainer_class(**config)
+
+    def _default_callbacks(self, config: dict[str, Any], given: list[Callback]) -> list[Callback]:
+        section = self._section(self.config_init)
+        defaults: list[Callback] = []
+        if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
+            defaults.append(runs.ProgressBar())
+        if self.command == "predict":
+            writer = section["predictions"]
+            writer.output_dir = writer.output_dir or (self.folder and str(self.folder))
+            defaults.append(writer)
+        if self.folder is None:
+            return defaults
+        defaults.append(runs.ConfigWriter(self.folder, self._saved_config()))
+        if self.command == "fit":
+            defaults += [section["panels"], runs.FinalValidation()]
+        if self.command == "fit" and config["enable_checkpointing"] is not False:
+            best = section["checkpoint"]
+            best.dirpath = best.dirpath or str((self.folder / "checkpoints").absolute())
+            if not any(isinstance(callback, ModelCheckpoint) for callback in given):
+                defaults += [best, runs.LastCheckpoint(best.dirpath)]
+        return defaults
+
+    def _name(self) -> str:
+        """Name of the run: as given, else made of the recipes' names, as `adm_grid-scenes`."""
+        if name := self._section(self.config)["name"]:
+            return str(name)
+        stems = [path.stem for path in given_configs(self.arguments.given)]
+        return "-".join(stems) or type(self.model).__name__
+
+    def _saved_config(self) -> str:
+        """The whole configuration as YAML, fit to repeat the run with."""
+        section = self._section(self.config).clone()
+        section["name"] = self._name()
+        if self.command == "fit":
+            section["ckpt_path"] = None  # a repetition starts afresh, and `test` must ask for its checkpoint
+        # `skip_none=False`: an option set to null against its default has to stay null.
+        text: str = self._parser(self.command).dump(section, skip_none=False)
+        return text
+
+    # ---- running --------------------------------------------------------------------------------------------
+
+    @property
+    def command(self) -> str:
+        """The subcommand."""
+        return str(self.config["subcommand"])
+
+    def _section(self, config: Any) -> Any:
+        return config[self.command]
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:  # Lightning's way to end after Ctrl-C
+            if not self.trainer.interrupted:
+                raise
+            self.status = 130
+            self._say_how_to_continue()
+        except Exception:
+            if self.folder is not None and not self.started.yes:
+                runs.discard(self.folder)
+            raise
+
+    def after_fit(self) -> None:
+        """Name the best checkpoint and the command that tests it."""
+        best = self.trainer.checkpoint_callback
+        path = getattr(best, "best_model_path", "")
+        if self.folder is None or not path:
+            return
+        score = getattr(best, "best_model_score", None)
+        reached = "" if score is None else f"{getattr(best, 'monitor', 'score')} {float(score):.4f}, "
+        config = _shown(self.folder / "config.yaml")
+        _say(f"Finished: {reached}results in {_shown(self.folder)}. To test the best checkpoint:", sys.stdout)
+        _say(f"  weakseg test --config {config} --ckpt_path {_shown(path)}", sys.stdout)
+
+    def _say_how_to_continue(self) -> None:
+        _say("weakseg: interrupted")
+        if self.folder is not None and (last := self.folder / "checkpoints" / "last.ckpt").exists():
+            config = _shown(self.folder / "config.yaml")
+            _say("To continue from the end of the last epoch:")
+            _say(f"  weakseg fit --config {config} --ckpt_path {_shown(last)}")
+
+
+def _shown(path: str | Path) -> str:
+    """A path as one would type it."""
+    absolute = Path(path).absolute()
+    return quote(str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute))
+
+
+@rank_zero_only
+def _say(text: str, stream: Any = None) -> None:
+    print(text, file=stream or sys.stderr, flush=True)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage() and "litmodels" not in record.getMessage()

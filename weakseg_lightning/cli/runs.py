@@ -1,0 +1,233 @@
+"""The folder of a run, and what is written into it by default."""
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
+from typing_extensions import override
+
+Metrics = dict[str, int | str | float | dict[str, float]]
+
+
+# ---- folders ------------------------------------------------------------------------------------------------
+
+
+def new_folder(parent: Path, stem: str, *, numbered: bool) -> Path:
+    """Make a folder that no other run uses, also not one that starts at the same moment.
+
+    Args:
+        parent: folder to make it in.
+        stem: beginning of its name.
+        numbered: whether the first one has a number too.
+
+    Returns:
+        ``parent/stem_0`` (or ``parent/stem``), or the next that is free. Ranks other than 0 get a name alone: they
+        write nothing, and Lightning tells them the folder of rank 0.
+    """
+    number = 0
+    while True:
+        folder = parent / (f"{stem}_{number}" if numbered or number else stem)
+        number += 1
+        if folder.exists():
+            continue
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return folder
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another process was faster
+            continue
+        return folder
+
+
+def folder_for(command: str, root: Path, name: str, checkpoint: str | None) -> Path:
+    """Choose and make the folder for the results of a command.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        root: folder of all runs.
+        name: name of this run.
+        checkpoint: the checkpoint that the command reads.
+
+    Returns:
+        ``root/name/version_<n>`` for ``fit``; for the others a folder named after the command in the folder of the
+        run that wrote the checkpoint.
+    """
+    if command == "fit":
+        return new_folder(root / name, "version", numbered=True)
+    if checkpoint is not None and Path(checkpoint).parent.name == "checkpoints":
+        return new_folder(Path(checkpoint).parent.parent, command, numbered=False)
+    return new_folder(root / name, command, numbered=True)
+
+
+@rank_zero_only
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that failed before it began."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def default_loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
+    """Loggers that write ``folder/metrics.csv`` and ``folder/tensorboard/``."""
+    save_dir, name, version = folder.parent.parent, folder.parent.name, folder.name
+    loggers: list[Logger] = [CSVLogger(save_dir, name, version)]
+    if tensorboard:
+        loggers.append(TensorBoardLogger(save_dir, name, version, default_hp_metric=False, sub_dir="tensorboard"))
+    return loggers
+
+
+# ---- checkpoints --------------------------------------------------------------------------------------------
+
+
+def check_checkpoint(command: str, path: str | None, root: Path) -> None:
+    """Refuse a checkpoint that cannot be what the user wants, before anything is built.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        path: what ``--ckpt_path`` says.
+        root: folder of all runs, to suggest from.
+
+    Raises:
+        ValueError: if the command needs a checkpoint and has none, or one that cannot be read.
+        FileNotFoundError: if the file does not exist.
+    """
+    newest = _newest(root)
+    hint = f"; the newest is {newest}" if newest else ""
+    if path is None:
+        if command in {"test", "predict"}:
+            raise ValueError(f"`weakseg {command}` needs a trained network: add --ckpt_path FILE{hint}")
+        return
+    if path in {"best", "last"}:
+        raise ValueError(f"`--ckpt_path {path}` names no file, and a new process has no {path} checkpoint yet{hint}")
+    if path == "hpc" or "://" in path or path.startswith("registry:"):
+        return
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent}){hint}")
+    if Path(path).is_file():  # sharded checkpoints are folders
+        _check_readable(path)
+
+
+def _newest(root: Path) -> Path | None:
+    found = [*root.glob("*/*/checkpoints/*.ckpt")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _check_readable(path: str) -> None:
+    try:
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"`{path}` is no checkpoint, or a damaged one, or one that holds code") from error
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise ValueError(f"`{path}` is no checkpoint of a whole run, as `weakseg fit` writes it")
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint; a resumed run, which has a folder of its own, goes on from the best so far."""
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # In another folder ModelCheckpoint would forget the best score. It removes no file outside its own folder.
+        if Path(state_dict["best_model_path"]).is_file():
+            super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+
+class LastCheckpoint(BestCheckpoint):
+    """Keeps the state at the end of the last epoch as ``last.ckpt``.
+
+    ``ModelCheckpoint(save_last=True)`` writes only when the monitored metric improves.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+
+
+# ---- callbacks ----------------------------------------------------------------------------------------------
+
+
+def without_replaced(defaults: list[Callback], given: list[Callback]) -> list[Callback]:
+    """Those of the default callbacks whose kind the user has not given."""
+    kinds = tuple(type(callback) for callback in given)
+    return [callback for callback in defaults if not issubclass(type(callback), kinds)]
+
+
+class ConfigWriter(Callback):
+    """Writes the run's whole configuration into its folder.
+
+    Args:
+        folder: the folder.
+        text: the configuration as YAML.
+    """
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.folder = folder
+        self.text = text
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            (self.folder / "config.yaml").write_text(self.text, encoding="utf-8")
+
+
+class FinalValidation(Callback):
+    """Validates after the last iteration, also if `max_steps` ends the run within an epoch."""
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            trainer.check_val_every_n_epoch = 1
+            trainer.should_stop = True  # Lightning validates before it stops, but not at `max_steps`
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's progress bar that says which iteration it is, where those are what ends the run."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=True)
+
+    @override
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    @override
+    def _get_train_description(self, current_epoch: int) -> str:
+        trainer = self.trainer
+        if trainer.max_steps < 0:
+            return super()._get_train_description(current_epoch)
+        return f"Epoch {current_epoch}, step {trainer.global_step}/{trainer.max_steps}"
+
+
+class Started(Callback):
+    """Remembers whether the first batch has been reached."""
+
+    yes = False
+
+    def _start(self) -> None:
+        self.yes = True
+
+    @override
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
+
+    @override
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
+
+    @override
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
