@@ -45,6 +45,7 @@ class AlphaExpansion {
     pixels_ = static_cast<std::size_t>(problem.height) * static_cast<std::size_t>(problem.width);
     quantize();
     start();
+    energy_ = energy();
     ExpansionResult result;
     if (problem.num_labels == 1) result.converged = true;
     else if (problem.num_labels == 2) binary(result);
@@ -135,7 +136,7 @@ class AlphaExpansion {
     for (std::size_t pixel = 0; pixel < pixels_; ++pixel) {
       if (inside(pixel) && problem_.seeds[pixel] == kVoid) labels_[pixel] = 0;
     }
-    const std::int64_t before = energy();
+    const std::int64_t before = energy_ = energy();
     expand(1);
     result.lower_bound = offset_ + static_cast<double>(before - gain_bound_) / scale_;
     result.has_bound = true;
@@ -158,6 +159,16 @@ class AlphaExpansion {
     }
   }
 
+  // Divisions are slow: the node of each pixel is looked up.
+  void number() {
+    nodes_.clear();
+    numbered_height_ = problem_.height;
+    numbered_width_ = problem_.width;
+    for (int y = 0; y < problem_.height; ++y) {
+      for (int x = 0; x < problem_.width; ++x) nodes_.push_back(graph_.index(y, x));
+    }
+  }
+
   bool movable(std::size_t pixel, std::uint8_t alpha) const {
     return inside(pixel) && problem_.seeds[pixel] == kVoid && labels_[pixel] != alpha;
   }
@@ -166,20 +177,21 @@ class AlphaExpansion {
   bool expand(std::uint8_t alpha) {
     gain_bound_ = 0;
     if (!build(alpha)) return false;
-    const std::int64_t flow = graph_.solve();
-    gain_bound_ = supply_ - flow;
-    const std::int64_t before = energy();
+    gain_bound_ = supply_ - graph_.solve();
     previous_.assign(labels_, labels_ + pixels_);
     bool changed = false;
-    for (int y = 0; y < problem_.height; ++y) {
-      for (int x = 0; x < problem_.width; ++x) {
-        if (!graph_.in_source(graph_.index(y, x))) continue;
-        labels_[static_cast<std::size_t>(y) * static_cast<std::size_t>(problem_.width) + static_cast<std::size_t>(x)] = alpha;
-        changed = true;
-      }
+    for (std::size_t pixel = 0; pixel < pixels_; ++pixel) {
+      if (!graph_.in_source(node(pixel))) continue;
+      labels_[pixel] = alpha;
+      changed = true;
     }
-    if (!changed || energy() < before) return changed;
-    std::copy(previous_.begin(), previous_.end(), labels_);
+    if (!changed) return false;
+    const std::int64_t after = energy();
+    if (after < energy_) {
+      energy_ = after;
+      return true;
+    }
+    std::copy(previous_.begin(), previous_.end(), labels_);  // not reached while the cut is right
     return false;
   }
 
@@ -187,6 +199,7 @@ class AlphaExpansion {
   // could gain, so that no cut is needed.
   bool build(std::uint8_t alpha) {
     graph_.reset(problem_.height, problem_.width);
+    if (numbered_height_ != problem_.height || numbered_width_ != problem_.width) number();
     terminal_.assign(pixels_, 0);
     for (std::size_t pixel = 0; pixel < pixels_; ++pixel) {
       if (movable(pixel, alpha)) terminal_[pixel] = cost_[labels_[pixel] * pixels_ + pixel] - cost_[alpha * pixels_ + pixel];
@@ -203,10 +216,7 @@ class AlphaExpansion {
     return supply_ > 0;
   }
 
-  typename GridMaxflow<D>::Index node(std::size_t pixel) const {
-    const auto width = static_cast<std::size_t>(problem_.width);
-    return graph_.index(static_cast<int>(pixel / width), static_cast<int>(pixel % width));
-  }
+  typename GridMaxflow<D>::Index node(std::size_t pixel) const { return nodes_[pixel]; }
 
   void add_edge(std::size_t pixel, std::size_t other, int plane, std::int32_t weight, std::uint8_t alpha) {
     const bool first = movable(pixel, alpha), second = movable(other, alpha);
@@ -260,7 +270,10 @@ class AlphaExpansion {
   double scale_ = 1, offset_ = 0;
   std::vector<std::int32_t> weight_, cost_, terminal_;
   std::vector<std::uint8_t> best_, previous_;
-  std::int64_t supply_ = 0, gain_bound_ = 0;
+  std::vector<typename GridMaxflow<D>::Index> nodes_;
+  int numbered_height_ = 0, numbered_width_ = 0;
+  std::int64_t supply_ = 0, gain_bound_ = 0;  // of the last move
+  std::int64_t energy_ = 0;                   // of the labelling
   GridMaxflow<D> graph_;
 };
 
