@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from weakseg_lightning.energies import (
     GridPotts,
     count_edges,

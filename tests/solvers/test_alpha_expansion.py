@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies import GridPotts, potts_energy, unary_energy, unary_potentials
 from weakseg_lightning.hyperparameters import describe

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from weakseg_lightning.solvers import AlphaExpansion
 
 

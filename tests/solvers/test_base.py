@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from weakseg_lightning.solvers import Solver, SolverResult
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
+
 from weakseg_lightning.energies import GridPotts, potts_energy, unary_energy, unary_potentials
 from weakseg_lightning.solvers import AlphaExpansion
 
