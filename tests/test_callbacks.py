@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
 from weakseg_lightning import callbacks
 from weakseg_lightning.callbacks import PanelWriter, PredictionWriter
 from weakseg_lightning.hyperparameters import describe

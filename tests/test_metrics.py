@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
 from weakseg_lightning import metrics
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.metrics import (

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
 from weakseg_lightning.networks import LargeFOV, SegmentationNet, SMPNetwork
 from weakseg_lightning.networks.encoders import encoder_normalization
 

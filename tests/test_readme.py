@@ -18,7 +18,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+        exec(compile(block, "README.md", "exec"), names)
     own = names["Smoothed"](names["module"].network, names["data"].num_classes)  # type: ignore[operator, attr-defined]
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     Trainer(max_steps=2, limit_val_batches=1, accelerator="cpu", **quiet).fit(own, names["data"])  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from weakseg_lightning import visualization
 from weakseg_lightning.visualization import (
     PanelRow,

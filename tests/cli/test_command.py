@@ -101,6 +101,15 @@ def test_without_checkpoints_and_loggers_there_is_still_a_folder(run, tiny):
     assert list(Path("runs").rglob("panels/*.png"))
 
 
+def test_the_progress_bar_counts_the_steps_that_end_the_run(run, tiny):
+    status, out, _ = run(*ADM, *tiny, "--trainer.enable_progress_bar=true", "--trainer.logger=false")
+    assert status == 0
+    assert "Epoch 0 " in out
+    assert "2/2" in out
+    assert "val_miou" in out
+    assert "-2" not in out  # Lightning's name for the last of endless epochs
+
+
 def test_fast_dev_run_writes_nothing(run, tiny):
     assert run(*ADM, *tiny, "--trainer.fast_dev_run=true")[0] == 0
     assert not Path("runs").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from weakseg_lightning.data import Sample, SampleSource
 from weakseg_lightning.data.annotations import boxes_from_mask
 from weakseg_lightning.data.dataset import present_labels

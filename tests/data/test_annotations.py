@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.measure import label, regionprops
+
 from weakseg_lightning.data.annotations import boxes_from_mask, draw_clicks, read_clicks, seeds_from_boxes
 
 

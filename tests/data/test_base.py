@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
+
 from weakseg_lightning.data import BadSampleError, SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
 

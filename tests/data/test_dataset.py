@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
 from weakseg_lightning.data import BadSampleError, SegmentationDataset, collate
 from weakseg_lightning.data.dataset import SampleSubset, present_labels
 from weakseg_lightning.data.transforms import training_transform

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler, derive_seed
 
 

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.scribbles import Stroke, draw_strokes, read_scribble_xml, shorten
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.seeds import ClickSeeds, MaskSeeds, PNGScribbles, XMLScribbles
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
+
 from weakseg_lightning.data.transforms import VOID, PadTo, RandomScaleCrop, training_transform
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+
 from weakseg_lightning.data import BadSampleError, VOCDataModule
 from weakseg_lightning.hyperparameters import describe
 

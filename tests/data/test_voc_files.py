@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 from torchvision.datasets import SBDataset, voc
+
 from weakseg_lightning.data import BadSampleError, VOCDataModule
 from weakseg_lightning.data.voc_files import VOCFiles, download_voc, read_list, read_mask
 

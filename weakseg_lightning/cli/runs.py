@@ -194,14 +194,12 @@ class ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Metrics:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return metrics
+        return metrics if trainer.max_steps < 0 else {"step": f"{trainer.global_step}/{trainer.max_steps}", **metrics}
 
     @override
     def _get_train_description(self, current_epoch: int) -> str:
-        trainer = self.trainer
-        if trainer.max_steps < 0:
-            return super()._get_train_description(current_epoch)
-        return f"Epoch {current_epoch}, step {trainer.global_step}/{trainer.max_steps}"
+        counted_in_epochs = self.trainer.max_epochs is not None and self.trainer.max_epochs > 0
+        return super()._get_train_description(current_epoch) if counted_in_epochs else f"Epoch {current_epoch}"
 
 
 class Started(Callback):
