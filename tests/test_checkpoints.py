@@ -44,7 +44,7 @@ def saved(tmp_path_factory):
     return module.eval(), folder / "saved.ckpt"
 
 
-@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS.keys())
+@pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
 def test_a_module_is_rebuilt_with_its_settings_and_weights(saved, load):
     module, path = saved
     loaded = load(path)
@@ -65,14 +65,7 @@ def test_the_checkpoint_holds_plain_values_alone(saved):
     assert content["hyper_parameters"]["solver"]["init_args"]["potts"]["weight"] == 7.0
 
 
-_DESCRIBED_WITH_WEIGHTS = pytest.mark.xfail(
-    reason="the module describes its network with pretrained weights", strict=True
-)
-
-
-@pytest.mark.parametrize(
-    "load", [LOADS["load_module"], pytest.param(LOADS["load_from_checkpoint"], marks=_DESCRIBED_WITH_WEIGHTS)]
-)
+@pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
 def test_encoder_weights_are_not_fetched_again(load, tmp_path, monkeypatch):
     built = []
     build = SMPNetwork.build

@@ -23,6 +23,8 @@ from weakseg_lightning.solvers import SolverResult
 
 Batch = dict[str, Any]
 
+_NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
+
 
 class WeakSegModule(LightningModule, ABC):
     """A segmentation network trained on weak labels: subclasses write :meth:`loss_terms`.
@@ -204,6 +206,8 @@ class WeakSegModule(LightningModule, ABC):
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
             "_class_path": described["class_path"],
             **described["init_args"],
+            # All weights are in the checkpoint: those of the encoder need not be fetched to load it.
+            "network": describe(self.network.without_weights()),
         }
 
     @override
@@ -214,12 +218,19 @@ class WeakSegModule(LightningModule, ABC):
         if ours == theirs:
             return
         saved = checkpoint.get("hyper_parameters", {})
-        there = f"{saved.get('network', 'unknown network')} with {saved.get('num_classes', 'unknown')} classes"
-        here = f"{describe(self.network)} with {self.num_classes} classes"
+        there = f"{_network_name(saved.get('network', {}))} with {saved.get('num_classes', 'unknown')} classes"
+        here = f"{_network_name(describe(self.network))} with {self.num_classes} classes"
         raise ValueError(
             f"the checkpoint is of another network: {_first_difference(ours, theirs)}. The checkpoint holds {there}, "
             f"this run builds {here}; use the recipe that made the checkpoint"
         )
+
+
+def _network_name(described: dict[str, Any]) -> str:
+    """Short name of a described network, such as `SMPNetwork unet resnet18`."""
+    arguments = described.get("init_args", {})
+    parts = (described.get("class_path", "an unknown network").rpartition(".")[2], *map(arguments.get, _NAMING))
+    return " ".join(str(part) for part in parts if part)
 
 
 def _pce_alone(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
