@@ -31,19 +31,19 @@ class AlphaExpansion(Solver):
     What is guaranteed:
         - Two allowed labels: the global minimum, by one cut, whatever the start; among several minima the one with the
           fewest pixels of the higher label. `SolverResult.lower_bound` is the value of the flow and certifies it.
-        - More labels, ``converged=True``: no expansion move (any set of pixels switching to one label) lowers the
-          energy, so that E is at most twice the optimum of the pairwise term above what the unary term forces; on
-          photographs it is within a fraction of a percent. The first sweep does nearly all the work.
+        - More labels, ``converged=True``: no expansion move (any set of pixels switching to one allowed label) lowers
+          the energy. Then E is at most the unary plus twice the pairwise energy of the best labelling; on photographs
+          it is within a fraction of a percent of the optimum. The first sweep does nearly all the work.
         - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
           from the final energy by parts per million). With a message: the image was not solved, its labels are 255.
         - Ties keep the label a pixel has. The result does not depend on ``num_threads``.
         - The cut works on integers: edges and potentials are rounded to 2^-26 of the image's largest edge weight.
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
-    What it costs: one max-flow a label and sweep; milliseconds to some tens of milliseconds for an image of 321 x 321
-    with few labels, several times more with 21. Restrict the labels (``label_set``) to those of the image, and larger
-    Potts weights cost more. Images of a batch run in parallel, without the GIL; only the potentials of allowed labels
-    travel to the CPU.
+    What it costs: one max-flow a label and sweep. An image of 321 x 321 takes some 10 ms with two labels, 20 to 30 ms
+    with three, 100 to 200 ms with 21 (one core), and ten times that where the scores are noise; larger Potts weights
+    cost more. So restrict the labels to those of the image (``label_set``). Images of a batch run in parallel, without
+    the GIL; only the potentials of allowed labels travel to the CPU.
 
     Warning:
         With large Potts weights against the unary term and few or no seeds, thin and small objects are cut off (the
@@ -66,7 +66,7 @@ class AlphaExpansion(Solver):
     References:
         Boykov, Veksler, Zabih, Fast Approximate Energy Minimization via Graph Cuts, PAMI 2001.
         Kolmogorov, Zabih, What Energy Functions Can Be Minimized via Graph Cuts?, PAMI 2004.
-        Boykov, Kolmogorov, An Experimental Comparison of Min-Cut/Max-Flow Algorithms, PAMI 2004.
+        Hochbaum, The Pseudoflow Algorithm: A New Algorithm for the Maximum-Flow Problem, Operations Research 2008.
         Marin et al., Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019, eq. 8.
 
     Example:
