@@ -258,7 +258,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(run, config):
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_words(run, config, best):
-    status, _, err = run("test", *config, "--ckpt_path", best, "--model.network.architecture=fpn")
+    status, _, err = run("test", *config, "--ckpt_path", best, "--model.network.decoder_channels=32")
     assert status == 2
     assert "the checkpoint is of another network" in err
     assert "Traceback" not in err
