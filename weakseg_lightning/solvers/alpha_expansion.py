@@ -41,7 +41,7 @@ class AlphaExpansion(Solver):
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
     What it costs: one max-flow a label and sweep. An image of 321 x 321 takes 10 to 30 ms with two labels, 30 to 50 ms
-    with three, about 200 ms with 21 (one core), and up to ten times that where the scores are noise; larger Potts weights
+    with three, about 200 ms with 21 (one core), and up to ten times that where the scores are noise; larger weights
     cost more. So restrict the labels to those of the image (``label_set``). Images of a batch run in parallel, without
     the GIL; only the potentials of allowed labels travel to the CPU.
 
