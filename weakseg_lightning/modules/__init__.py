@@ -1,7 +1,8 @@
 """One LightningModule for each paper, and what they share."""
 
 from weakseg_lightning.modules.adm import ADMModule
-from weakseg_lightning.modules.base import LatentModule, WeakSegModule
+from weakseg_lightning.modules.base import WeakSegModule
+from weakseg_lightning.modules.latent import LatentModule
 from weakseg_lightning.modules.optimization import SGD
 from weakseg_lightning.modules.regularized import RegularizedLossModule
 

@@ -1,15 +1,11 @@
-"""What all methods share: the network, its optimiser, evaluation, and the alternation with a latent labelling."""
+"""What all methods share: the network, its optimiser, evaluation, checkpoints."""
 
 import os
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from typing_extensions import override
@@ -19,7 +15,6 @@ from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.optimization import SGD, Phases, enter_phase, make_sgd
 from weakseg_lightning.networks import Network
-from weakseg_lightning.solvers import SolverResult
 
 Batch = dict[str, Any]
 
@@ -252,107 +247,3 @@ def _first_difference(ours: dict[str, torch.Size], theirs: dict[str, torch.Size]
             return f"`{name}` has shape {tuple(theirs[name])}, expected {tuple(ours[name])}"
     missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
     return f"{len(missing)} weights are missing (first {missing[:1]}), {len(unknown)} are unknown (first {unknown[:1]})"
-
-
-class LatentModule(WeakSegModule):
-    """A method that alternates: predict, solve for a latent labelling, step the network towards it.
-
-    Subclasses write :meth:`solve_latent` and :meth:`latent_loss`, nothing else. The solve runs in
-    ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device one forward pass
-    serves both. Under strategies that wrap the step (DDP and the like) the hook predicts without gradient, then puts
-    the random state and the buffers back, so that dropout repeats and batch norm counts the batch once.
-    """
-
-    latent: SolverResult | None = None
-    _hook_logits: Tensor | None = None
-
-    @abstractmethod
-    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
-        """Solve for the latent labelling.
-
-        Args:
-            logits: detached scores of the training step to come, ``(B, K, H, W)``.
-            batch: the batch.
-
-        Returns:
-            The solver's result, labels ``(B, H, W)`` on the logits' device.
-        """
-
-    @abstractmethod
-    def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
-        """Compute the weighted terms of the loss towards the latent labelling.
-
-        Args:
-            logits: scores with gradient, ``(B, K, H, W)``.
-            latent: what :meth:`solve_latent` returned for this batch.
-            batch: the batch.
-
-        Returns:
-            Scalars by name.
-        """
-
-    @property
-    def latent_labels(self) -> Tensor | None:
-        """The latent labelling of the current training batch, uint8 ``(B, H, W)``, or None in the first phase."""
-        return None if self.latent is None else self.latent.labels
-
-    @override
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and solve for the latent labelling of this batch; log what that costs."""
-        super().on_train_batch_start(batch, batch_idx)
-        self.latent = self._hook_logits = None
-        if self.in_pce_phase:
-            return
-        start = time.perf_counter()
-        logits = self._predict_for_hook(batch["image"])
-        forward = _seconds_since(start, logits)
-        self.latent = self.solve_latent(logits.detach().float(), batch)
-        self._log_cost(forward, self.latent, len(logits))
-
-    @override
-    def training_logits(self, batch: Batch) -> Tensor:
-        """Logits of the training batch: the hook's own where its graph was kept."""
-        logits, self._hook_logits = self._hook_logits, None
-        return super().training_logits(batch) if logits is None else logits
-
-    @override
-    def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Terms of the loss towards the latent labelling that the hook found."""
-        if self.latent is None:
-            raise RuntimeError("no latent labelling: `on_train_batch_start` has to run before `training_step`")
-        return self.latent_loss(logits, self.latent, batch)
-
-    def shares_forward(self) -> bool:
-        """Whether the hook's forward pass can serve the step: where nothing wraps the step or moves its parameters."""
-        return isinstance(self.trainer.strategy, SingleDeviceStrategy)
-
-    def _predict_for_hook(self, images: Tensor) -> Tensor:
-        with self.trainer.precision_plugin.forward_context():
-            if self.shares_forward():
-                self._hook_logits = self(images)
-                return self._hook_logits
-            with torch.no_grad(), _as_if_never_run(self.net):
-                logits: Tensor = self(images)
-        return logits
-
-    def _log_cost(self, forward_seconds: float, result: SolverResult, size: int) -> None:
-        seconds = {"forward": forward_seconds, "solve": result.solve_seconds, "transfer": result.transfer_seconds}
-        self.log_dict({f"hook_{name}_ms": 1000 * value for name, value in seconds.items()}, batch_size=size)
-
-
-@contextmanager
-def _as_if_never_run(net: nn.Module) -> Iterator[None]:
-    """Run a network inside and put back its buffers and the random state after, on every device that it uses."""
-    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    devices = sorted({parameter.device.index for parameter in net.parameters() if parameter.is_cuda})
-    with torch.random.fork_rng(devices=devices):
-        yield
-    with torch.no_grad():
-        for buffer, before in buffers:
-            buffer.copy_(before)
-
-
-def _seconds_since(start: float, output: Tensor) -> float:
-    if output.is_cuda:
-        torch.cuda.synchronize(output.device)  # the solver reads the logits next, so that this waits for nothing more
-    return time.perf_counter() - start
