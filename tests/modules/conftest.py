@@ -105,3 +105,14 @@ def make_trainer(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         return Trainer(**(defaults | arguments))
 
     return make
+
+
+@pytest.fixture
+def equal_weights() -> Callable[[nn.Module, nn.Module], bool]:
+    """Compare the weights and buffers of two modules bit for bit."""
+
+    def compare(first: nn.Module, second: nn.Module) -> bool:
+        one, two = first.state_dict(), second.state_dict()
+        return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+    return compare
