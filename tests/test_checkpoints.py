@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from weakseg_lightning import ADMModule, AlphaExpansion, GridPotts, SMPNetwork, WeakSegModule, load_module
-from weakseg_lightning.modules import SGD
+from weakseg_lightning.modules import Optimizer
 
 ENCODER = "timm-mobilenetv3_small_minimal_100"
 LOADS = {"load_module": load_module, "load_from_checkpoint": lambda path: ADMModule.load_from_checkpoint(path).eval()}
@@ -28,7 +28,7 @@ def saved(tmp_path_factory):
     """An ADM module after two steps, and its checkpoint."""
     network = SMPNetwork("unet", ENCODER, encoder_weights=None, dropout=0.1)
     solver = AlphaExpansion(GridPotts(weight=7.0, connectivity=4), max_sweeps=3, num_threads=1)
-    module = ADMModule(network, 3, solver, gamma=0.5, labels="tags", optimizer=SGD(lr=1e-3))
+    module = ADMModule(network, 3, solver, gamma=0.5, labels="tags", optimizer=Optimizer(lr=1e-3))
     folder = tmp_path_factory.mktemp("saved")
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = Trainer(
@@ -50,7 +50,7 @@ def test_a_module_is_rebuilt_with_its_settings_and_weights(saved, load):
     loaded = load(path)
     assert type(loaded) is ADMModule
     assert not loaded.training
-    assert (loaded.num_classes, loaded.gamma, loaded.labels, loaded.optimizer) == (3, 0.5, "tags", SGD(lr=1e-3))
+    assert (loaded.num_classes, loaded.gamma, loaded.labels, loaded.optimizer) == (3, 0.5, "tags", Optimizer(lr=1e-3))
     assert (loaded.network.architecture, loaded.network.encoder, loaded.network.dropout) == ("unet", ENCODER, 0.1)
     assert loaded.solver.potts == GridPotts(weight=7.0, connectivity=4)
     assert (loaded.solver.max_sweeps, loaded.solver.num_threads) == (3, 1)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
-    from weakseg_lightning.modules import SGD, ADMModule, LatentModule, RegularizedLossModule, WeakSegModule
+    from weakseg_lightning.modules import ADMModule, LatentModule, Optimizer, RegularizedLossModule, WeakSegModule
     from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
     from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -21,14 +21,13 @@ _HOMES = {
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
     "metrics": ("MeanGridEnergy", "SegmentationScores"),
-    "modules": ("SGD", "ADMModule", "LatentModule", "RegularizedLossModule", "WeakSegModule"),
+    "modules": ("Optimizer", "ADMModule", "LatentModule", "RegularizedLossModule", "WeakSegModule"),
     "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
     "solvers": ("AlphaExpansion", "Solver", "SolverResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "SGD",
     "ADMModule",
     "AlphaExpansion",
     "GridPotts",
@@ -36,6 +35,7 @@ __all__ = [
     "LatentModule",
     "MeanGridEnergy",
     "Network",
+    "Optimizer",
     "PanelWriter",
     "PredictionWriter",
     "RegularizedLossModule",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
-from weakseg_lightning.modules import SGD, ADMModule, RegularizedLossModule
+from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule
 from weakseg_lightning.networks import Network, SMPNetwork
 
 MakeTrainer = Callable[..., Trainer]
@@ -46,8 +46,8 @@ def test_learning_rates_follow_both_phases(
             rates.append([group["lr"] for group in optimizer.param_groups])
             momenta.append(optimizer.param_groups[0]["momentum"])
 
-    first = SGD(lr=0.1, schedule="step", step_every=1, step_factor=0.5, momentum=0.5, head_lr_factor=2.0)
-    second = SGD(lr=0.01, schedule="poly", power=1.0, head_lr_factor=10.0)
+    first = Optimizer(lr=0.1, schedule="step", step_every=1, step_factor=0.5, momentum=0.5, head_lr_factor=2.0)
+    second = Optimizer(lr=0.01, schedule="poly", power=1.0, head_lr_factor=10.0)
     module = RegularizedLossModule(tiny_network, 3, optimizer=second, pce_optimizer=first, pce_fraction=0.5)
     make_trainer(callbacks=[Watch()]).fit(module, tiny_data)
     assert [r[0] for r in rates] == pytest.approx([0.1, 0.05, 0.01, 0.005])
@@ -96,7 +96,7 @@ def test_checkpoint_holds_plain_values_and_loads_again(
     equal_weights: EqualWeights, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
-    module = ADMModule(network, 3, gamma=0.7, optimizer=SGD(lr=0.02))
+    module = ADMModule(network, 3, gamma=0.7, optimizer=Optimizer(lr=0.02))
     trainer = make_trainer()
     trainer.strategy.connect(module)
     trainer.save_checkpoint(tmp_path / "module.ckpt")

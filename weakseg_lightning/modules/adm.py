@@ -8,7 +8,7 @@ from typing_extensions import override
 from weakseg_lightning.losses import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.latent import LatentModule
-from weakseg_lightning.modules.optimization import SGD
+from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -47,8 +47,8 @@ class ADMModule(LatentModule):
         labels: Literal["seeds", "tags", "all"] = "seeds",
         hard_seeds: bool = True,
         latent_pixels: Literal["unlabelled", "all"] = "unlabelled",
-        optimizer: SGD = SGD(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: SGD | None = None,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
     ) -> None:
         super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction)

@@ -13,7 +13,7 @@ from typing_extensions import override
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
-from weakseg_lightning.modules.optimization import SGD, Phases, enter_phase, make_sgd
+from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.networks import Network
 
 Batch = dict[str, Any]
@@ -40,8 +40,8 @@ class WeakSegModule(LightningModule, ABC):
         self,
         network: Network,
         num_classes: int,
-        optimizer: SGD = SGD(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: SGD | None = None,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
     ) -> None:
         super().__init__()
@@ -118,8 +118,8 @@ class WeakSegModule(LightningModule, ABC):
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD with momentum, one learning rate an iteration, a faster head."""
-        optimizer, schedule = make_sgd(self.net, self.net.head_parameters(), self._phases())
+        """One optimiser, one learning rate an iteration, a faster head."""
+        optimizer, schedule = make_optimizer(self.net, self.net.head_parameters(), self._phases())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _phases(self) -> Phases:

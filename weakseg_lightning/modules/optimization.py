@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with the schedules of the papers: per iteration, in one or two phases."""
+"""Optimisers with the schedules of the papers: a learning rate for each iteration, in one or two phases."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent with momentum and a learning rate that changes with every iteration.
+class Optimizer:
+    """An optimiser with a learning rate that changes with every iteration.
 
     Args:
+        algorithm: ``sgd`` with momentum, as in the papers, or ``adamw``, which gets further in few iterations.
         lr: learning rate of the pretrained part of the network at the first iteration.
-        momentum: momentum.
-        weight_decay: L2 penalty.
+        momentum: momentum of ``sgd``, beta_1 of ``adamw`` (its beta_2 is 0.999), in 0..1.
+        weight_decay: L2 penalty of ``sgd``, decoupled decay of ``adamw``.
         head_lr_factor: the new layers (decoder, classifier) learn this many times faster.
         schedule: ``poly`` is (1 - step / steps) ** power, ``step`` multiplies by ``step_factor`` every ``step_every``
             iterations, ``constant`` keeps ``lr``.
@@ -24,6 +25,7 @@ class SGD:
         step_factor: factor of each drop of ``step``.
     """
 
+    algorithm: Literal["sgd", "adamw"] = "sgd"
     lr: float = 7e-3
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -38,6 +40,8 @@ class SGD:
         for name in ("lr", "head_lr_factor", "step_every", "step_factor"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be at least 0 and below 1, got {self.momentum}")
 
     def factor(self, step: int, steps: int) -> float:
         """Learning rate at an iteration, relative to ``lr``.
@@ -50,7 +54,7 @@ class SGD:
             The factor, in 0..1.
 
         Example:
-            >>> SGD(schedule="step", step_every=10, step_factor=0.5).factor(25, 100)
+            >>> Optimizer(schedule="step", step_every=10, step_factor=0.5).factor(25, 100)
             0.25
         """
         if self.schedule == "poly":
@@ -69,12 +73,20 @@ class Phases:
         steps: iterations of the whole run.
     """
 
-    pce: SGD
-    main: SGD
+    pce: Optimizer
+    main: Optimizer
     switch: int
     steps: int
 
-    def at(self, step: int) -> SGD:
+    def __post_init__(self) -> None:
+        """Refuse a change of the algorithm in the middle of the run."""
+        if self.pce.algorithm != self.main.algorithm:
+            raise ValueError(
+                f"both phases need one algorithm, got `pce_optimizer.algorithm` {self.pce.algorithm} and "
+                f"`optimizer.algorithm` {self.main.algorithm}"
+            )
+
+    def at(self, step: int) -> Optimizer:
         """Settings in force at an iteration."""
         return self.pce if step < self.switch else self.main
 
@@ -85,9 +97,9 @@ class Phases:
         return settings.lr * settings.factor(step - start, steps) * (settings.head_lr_factor if head else 1.0)
 
 
-def make_sgd(
+def make_optimizer(
     net: nn.Module, head: list[nn.Parameter], phases: Phases
-) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR]:
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     """Build the optimiser with its two parameter groups and the schedule over both phases.
 
     Args:
@@ -107,7 +119,12 @@ def make_sgd(
     ]
     first = phases.at(0)
     kept = [group for group in groups if group["params"]]
-    optimizer = torch.optim.SGD(kept, lr=1.0, momentum=first.momentum, weight_decay=first.weight_decay)
+    optimizer: torch.optim.Optimizer
+    if first.algorithm == "adamw":
+        optimizer = torch.optim.AdamW(kept, lr=1.0, weight_decay=first.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(kept, lr=1.0, weight_decay=first.weight_decay)
+    _set_momentum(optimizer, first)
     rates = [_rate(phases, head=group["name"] == "head") for group in kept]
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
 
@@ -116,13 +133,26 @@ def _rate(phases: Phases, *, head: bool) -> Callable[[int], float]:
     return lambda step: phases.lr(step, head=head)
 
 
-def enter_phase(optimizer: torch.optim.Optimizer, settings: SGD) -> None:
-    """Start a phase afresh, as the authors' second solver does: its own momentum, none of the old velocity.
+def enter_phase(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
+    """Start a phase: its own momentum and weight decay.
+
+    SGD drops its velocity, as the authors' second solver does. AdamW keeps its averages: without them its first steps
+    would move every weight by the whole learning rate.
 
     Args:
         optimizer: the optimiser of the run.
         settings: those of the phase that begins.
     """
-    optimizer.state.clear()
+    if settings.algorithm == "sgd":
+        optimizer.state.clear()
+    _set_momentum(optimizer, settings)
     for group in optimizer.param_groups:
-        group.update(momentum=settings.momentum, weight_decay=settings.weight_decay)
+        group["weight_decay"] = settings.weight_decay
+
+
+def _set_momentum(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        if settings.algorithm == "adamw":
+            group["betas"] = (settings.momentum, 0.999)
+        else:
+            group["momentum"] = settings.momentum

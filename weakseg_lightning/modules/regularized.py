@@ -8,7 +8,7 @@ from typing_extensions import override
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.losses import partial_cross_entropy, potts_loss
 from weakseg_lightning.modules.base import Batch, WeakSegModule
-from weakseg_lightning.modules.optimization import SGD
+from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 
@@ -41,8 +41,8 @@ class RegularizedLossModule(WeakSegModule):
         supervision: Literal["seeds", "mask"] = "seeds",
         potts: GridPotts | None = None,
         relaxation: Literal["bilinear", "squared", "absolute"] = "bilinear",
-        optimizer: SGD = SGD(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: SGD | None = None,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
     ) -> None:
         super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction)
