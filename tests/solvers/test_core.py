@@ -15,7 +15,10 @@ def problem(batch=3, height=2, width=3, planes=4, classes=(1, 4)):
     edges = np.zeros((batch, planes, height, width), dtype=np.float32)
     edges[:, 0, :, :-1] = 0.25
     return {
-        "unary": unary.reshape(2 * batch, height, width),
+        "scores": -unary.reshape(2 * batch, height, width),
+        "zero": np.zeros(plane, dtype=np.float32),
+        "slope": -1.0,
+        "planes": np.arange(2 * batch, dtype=np.int32),
         "names": np.tile(np.array(classes, dtype=np.uint8), batch),
         "num_labels": np.full(batch, 2, dtype=np.int32),
         "edges": edges,
@@ -24,7 +27,7 @@ def problem(batch=3, height=2, width=3, planes=4, classes=(1, 4)):
         "initial": np.full(plane, 255, dtype=np.uint8),
         "labels": np.full(plane, 7, dtype=np.uint8),
         "energies": np.zeros((batch, 3)),
-        "status": np.zeros((batch, 2), dtype=np.int32),
+        "status": np.zeros((batch, 3), dtype=np.int32),
         "max_sweeps": 5,
         "num_threads": 2,
     }
@@ -36,13 +39,13 @@ def test_solves_and_names_the_labels(planes):
     _core.expand(**p)
     assert p["labels"].tolist() == [[[1, 4, 4], [1, 4, 4]]] * 3
     np.testing.assert_allclose(p["energies"], [[0.0, 0.5, 0.5]] * 3, atol=1e-6)
-    assert p["status"].tolist() == [[1, 1]] * 3
+    assert p["status"].tolist() == [[1, 1, 0]] * 3
 
 
 def test_padding_is_void_and_costs_nothing():
     p = problem()
     p["valid"][:, 1] = 0
-    p["unary"][:, 1] = np.nan
+    p["scores"][:, 1] = np.nan
     _core.expand(**p)
     assert p["labels"].tolist() == [[[1, 4, 4], [255, 255, 255]]] * 3
     np.testing.assert_allclose(p["energies"][:, 1:], 0.25, atol=1e-6)
@@ -51,7 +54,7 @@ def test_padding_is_void_and_costs_nothing():
 def test_images_without_labels_are_left_alone():
     p = problem()
     p["num_labels"][1] = 0
-    p["unary"], p["names"] = p["unary"][:4], p["names"][:4]
+    p["planes"], p["names"] = np.array([0, 1, 4, 5], dtype=np.int32), p["names"][:4]
     _core.expand(**p)
     assert (p["labels"][1] == 7).all()
     assert p["labels"][2].tolist() == p["labels"][0].tolist() == [[1, 4, 4], [1, 4, 4]]
@@ -62,14 +65,17 @@ def test_images_without_labels_are_left_alone():
     [
         ("edges", np.zeros((3, 3, 2, 3), dtype=np.float32), "2 or 4 planes"),
         ("edges", np.zeros((2, 4, 2, 3), dtype=np.float32), "same length"),
-        ("unary", np.zeros((6, 3, 2), dtype=np.float32), "same size"),
-        ("unary", np.zeros((5, 2, 3), dtype=np.float32), "all labels of all images"),
+        ("scores", np.zeros((6, 3, 2), dtype=np.float32), "same size"),
+        ("scores", np.zeros((5, 2, 3), dtype=np.float32), "planes of `scores`"),
+        ("zero", np.zeros((3, 3, 2), dtype=np.float32), "size of `edges`"),
+        ("planes", np.zeros(5, dtype=np.int32), "all labels of all images"),
+        ("planes", np.array([0, 1, 2, -1, 4, 5], dtype=np.int32), "planes of `scores`"),
         ("names", np.zeros(5, dtype=np.uint8), "all labels of all images"),
         ("num_labels", np.array([2, -2, 6], dtype=np.int32), "between 0 and 255"),
         ("seeds", np.zeros((3, 2, 2), dtype=np.uint8), "size of `edges`"),
         ("labels", np.zeros((2, 2, 3), dtype=np.uint8), "size of `edges`"),
         ("energies", np.zeros((3, 2)), "`energies`"),
-        ("status", np.zeros((2, 2), dtype=np.int32), "`status`"),
+        ("status", np.zeros((2, 3), dtype=np.int32), "`status`"),
         ("max_sweeps", 0, "`max_sweeps`"),
     ],
 )
@@ -83,3 +89,14 @@ def test_outputs_are_never_copies(name, kind):
     p = problem()
     with pytest.raises(TypeError):
         _core.expand(**{**p, name: p[name].astype(kind)})
+
+
+@pytest.mark.parametrize(("name", "failure"), [("scores", 1), ("zero", 1), ("edges", 2)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_image_that_is_not_finite_is_left_alone(name, failure, bad):
+    p = problem()
+    p[name][(2 if name == "scores" else 1, ..., 0, 0)] = bad
+    _core.expand(**p)
+    assert p["status"][:, 2].tolist() == [0, failure, 0]
+    assert (p["labels"][1] == 7).all()
+    assert p["labels"][[0, 2]].tolist() == [[[1, 4, 4], [1, 4, 4]]] * 2

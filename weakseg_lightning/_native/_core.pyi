@@ -2,7 +2,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 def expand(
-    unary: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    zero: NDArray[np.float32],
+    slope: float,
+    planes: NDArray[np.int32],
     names: NDArray[np.uint8],
     num_labels: NDArray[np.int32],
     edges: NDArray[np.float32],

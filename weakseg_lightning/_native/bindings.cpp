@@ -21,14 +21,15 @@ using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 template <class T, int N>
 using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 
-// The images of a batch; image b has its own number of labels, whose planes and names start at plane[b].
+// The images of a batch; image b has its own number of labels, whose planes and names start at first[b].
 struct Batch {
-  std::size_t size = 0, pixels = 0, planes = 0;
-  std::vector<std::size_t> plane;
+  std::size_t size = 0, pixels = 0;
+  std::vector<std::size_t> first;
+  std::vector<const float*> planes;
   const std::int32_t* num_labels = nullptr;
   const std::uint8_t* names = nullptr;
   const std::uint8_t *seeds = nullptr, *valid = nullptr, *initial = nullptr;
-  const float *unary = nullptr, *edges = nullptr;
+  const float *zero = nullptr, *edges = nullptr;
   std::uint8_t* labels = nullptr;
   double* energies = nullptr;
   std::int32_t* status = nullptr;
@@ -44,25 +45,28 @@ class Worker {
   Worker(const Batch& batch, weakseg::ExpansionProblem problem) : batch_(batch), problem_(problem) {}
 
   void operator()(std::size_t b) {
-    const std::size_t pixels = batch_.pixels, first = batch_.plane[b];
+    const std::size_t pixels = batch_.pixels, first = batch_.first[b];
     problem_.num_labels = batch_.num_labels[b];
     if (problem_.num_labels == 0) return;
     const std::uint8_t* names = batch_.names + first;
-    problem_.unary = batch_.unary + first * pixels;
+    problem_.planes = batch_.planes.data() + first;
+    problem_.zero = batch_.zero + b * pixels;
     problem_.edges = batch_.edges + b * pixels * static_cast<std::size_t>(D / 2);
     problem_.valid = batch_.valid + b * pixels;
     problem_.seeds = rename(batch_.seeds + b * pixels, names, seeds_);
     problem_.initial = rename(batch_.initial + b * pixels, names, initial_);
     std::uint8_t* labels = batch_.labels + b * pixels;
     const weakseg::ExpansionResult result = solver_.run(problem_, labels);
+    batch_.status[3 * b + 2] = static_cast<std::int32_t>(result.failure);
+    if (result.failure != weakseg::Failure::kNone) return;
     for (std::size_t i = 0; i < pixels; ++i) {
       if (labels[i] != weakseg::kVoid) labels[i] = names[labels[i]];
     }
     batch_.energies[3 * b] = result.unary;
     batch_.energies[3 * b + 1] = result.pairwise;
     batch_.energies[3 * b + 2] = result.has_bound ? result.lower_bound : std::numeric_limits<double>::quiet_NaN();
-    batch_.status[2 * b] = result.sweeps;
-    batch_.status[2 * b + 1] = result.converged ? 1 : 0;
+    batch_.status[3 * b] = result.sweeps;
+    batch_.status[3 * b + 1] = result.converged ? 1 : 0;
   }
 
  private:
@@ -88,40 +92,45 @@ void run(const Batch& batch, const weakseg::ExpansionProblem& problem, std::size
   weakseg::parallel_for(batch.size, num_threads, [&] { return Worker<D>(batch, problem); });
 }
 
-void expand(const In<float, 3>& unary, const In<std::uint8_t, 1>& names, const In<std::int32_t, 1>& num_labels,
-            const In<float, 4>& edges, const In<std::uint8_t, 3>& seeds, const In<std::uint8_t, 3>& valid,
+void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, const In<std::int32_t, 1>& planes,
+            const In<std::uint8_t, 1>& names, const In<std::int32_t, 1>& num_labels, const In<float, 4>& edges, const In<std::uint8_t, 3>& seeds, const In<std::uint8_t, 3>& valid,
             const In<std::uint8_t, 3>& initial, const Out<std::uint8_t, 3>& labels, const Out<double, 2>& energies,
             const Out<std::int32_t, 2>& status, int max_sweeps, int num_threads) {
   Batch batch;
   batch.size = num_labels.shape(0);
-  const std::size_t height = edges.shape(2), width = edges.shape(3), planes = edges.shape(1);
+  const std::size_t height = edges.shape(2), width = edges.shape(3), edge_planes = edges.shape(1);
   batch.pixels = height * width;
-  require(planes == 2 || planes == 4, "`edges` must have 2 or 4 planes");
+  require(edge_planes == 2 || edge_planes == 4, "`edges` must have 2 or 4 planes");
   require(batch.pixels < (std::size_t{1} << 28), "an image must have fewer than 2^28 pixels");
   require(edges.shape(0) == batch.size, "`edges` and `num_labels` must have the same length");
-  require(unary.shape(1) == height && unary.shape(2) == width, "`unary` and `edges` must have the same size");
+  require(scores.shape(1) == height && scores.shape(2) == width, "`scores` and `edges` must have the same size");
   const auto matches = [&](const auto& a) {
     return a.shape(0) == batch.size && a.shape(1) == height && a.shape(2) == width;
   };
-  require(matches(seeds) && matches(valid) && matches(initial) && matches(labels),
-          "`seeds`, `valid`, `initial` and `labels` must have the size of `edges`");
+  require(matches(zero) && matches(seeds) && matches(valid) && matches(initial) && matches(labels),
+          "`zero`, `seeds`, `valid`, `initial` and `labels` must have the size of `edges`");
   require(energies.shape(0) == batch.size && energies.shape(1) == 3, "`energies` must be (B, 3)");
-  require(status.shape(0) == batch.size && status.shape(1) == 2, "`status` must be (B, 2)");
+  require(status.shape(0) == batch.size && status.shape(1) == 3, "`status` must be (B, 3)");
   require(max_sweeps >= 1, "`max_sweeps` must be at least 1");
   std::size_t total = 0;
   for (std::size_t b = 0; b < batch.size; ++b) {
     const std::int32_t count = num_labels.data()[b];
     require(count >= 0 && count <= 255, "`num_labels` must be between 0 and 255");
-    batch.plane.push_back(total);
+    batch.first.push_back(total);
     total += static_cast<std::size_t>(count);
   }
-  require(unary.shape(0) == total && names.shape(0) == total, "`unary` and `names` must list all labels of all images");
+  require(planes.shape(0) == total && names.shape(0) == total, "`planes` and `names` must list all labels of all images");
+  for (std::size_t i = 0; i < total; ++i) {
+    const std::int32_t plane = planes.data()[i];
+    require(plane >= 0 && static_cast<std::size_t>(plane) < scores.shape(0), "`planes` must number planes of `scores`");
+    batch.planes.push_back(scores.data() + static_cast<std::size_t>(plane) * batch.pixels);
+  }
   batch.num_labels = num_labels.data();
   batch.names = names.data();
   batch.seeds = seeds.data();
   batch.valid = valid.data();
   batch.initial = initial.data();
-  batch.unary = unary.data();
+  batch.zero = zero.data();
   batch.edges = edges.data();
   batch.labels = labels.data();
   batch.energies = energies.data();
@@ -129,11 +138,12 @@ void expand(const In<float, 3>& unary, const In<std::uint8_t, 1>& names, const I
   weakseg::ExpansionProblem problem;
   problem.height = static_cast<int>(height);
   problem.width = static_cast<int>(width);
-  problem.connectivity = static_cast<int>(planes) * 2;
+  problem.connectivity = static_cast<int>(edge_planes) * 2;
+  problem.slope = slope;
   problem.max_sweeps = max_sweeps;
   const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
   const nb::gil_scoped_release release;
-  if (planes == 2) run<4>(batch, problem, threads);
+  if (edge_planes == 2) run<4>(batch, problem, threads);
   else run<8>(batch, problem, threads);
 }
 
@@ -141,9 +151,9 @@ void expand(const In<float, 3>& unary, const In<std::uint8_t, 1>& names, const I
 
 NB_MODULE(_core, m) {
   m.doc() = "Compiled core of weakseg_lightning.";
-  m.def("expand", &expand, nb::arg("unary"), nb::arg("names"), nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"),
-        nb::arg("valid"), nb::arg("initial"), nb::arg("labels").noconvert(), nb::arg("energies").noconvert(),
+  m.def("expand", &expand, nb::arg("scores"), nb::arg("zero"), nb::arg("slope"), nb::arg("planes"), nb::arg("names"),
+        nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"), nb::arg("labels").noconvert(), nb::arg("energies").noconvert(),
         nb::arg("status").noconvert(), nb::arg("max_sweeps"), nb::arg("num_threads"),
         "alpha-expansion on the images of a batch; writes `labels`, `energies` (unary, pairwise, lower bound) and "
-        "`status` (sweeps, converged).");
+        "`status` (sweeps, converged, failure: 0 none, 1 scores, 2 edges not finite).");
 }

@@ -5,10 +5,11 @@
 //   D. Hochbaum, "The Pseudoflow Algorithm: A New Algorithm for the Maximum-Flow Problem", Operations Research 56(4), 2008.
 //   B. Chandran and D. Hochbaum, "A Computational Study of the Pseudoflow and Push-Relabel Algorithms for the Maximum
 //   Flow Problem", Operations Research 57(2), 2009 (labels, lowest label first, gaps).
-// Beyond the papers: exact labels and fresh trees by breadth-first search now and then, and pushing from the side of the
-// cut that has less to push.
+// Beyond the papers: a node comes into being when flow first looks at it, so that a cut which moves little touches
+// little; exact labels and fresh trees by breadth-first search once that does not suffice; pushing from the side of the
+// cut that has less to push; and excess waits where trees join, so that much of it travels the long way together.
 // The graph is implicit: a neighbour is a fixed offset away, the capacities of a node's arcs lie side by side, and a
-// frame of unreachable nodes around the grid saves all bounds checks.
+// frame of nothing around the grid saves all bounds checks.
 #pragma once
 
 #include <algorithm>
@@ -25,74 +26,184 @@ namespace weakseg {
 constexpr std::array<int, 8> kDeltaRow = {0, 0, 1, -1, 1, -1, 1, -1};
 constexpr std::array<int, 8> kDeltaColumn = {1, -1, 0, 0, 1, -1, -1, 1};
 
+// Where the pixels of an image lie in arrays with a frame around them.
+struct FramedGrid {
+  using Index = std::int32_t;
+
+  FramedGrid() = default;
+  FramedGrid(int grid_height, int grid_width) : height(grid_height), width(grid_width), stride(grid_width + 1) {
+    // One column of frame between rows is enough: it is right of one row and left of the next.
+    size = static_cast<std::size_t>(height + 2) * static_cast<std::size_t>(stride) + 2;
+    for (std::size_t d = 0; d < 8; ++d) offset[d] = kDeltaRow[d] * stride + kDeltaColumn[d];
+  }
+
+  Index node(int row, int column) const { return (row + 1) * stride + column + 1; }
+  std::size_t pixel(Index node) const {
+    const int row = (node - 1) / stride - 1;
+    return static_cast<std::size_t>(node - stride - 1 - row);
+  }
+
+  int height = 0, width = 0, stride = 0;
+  std::size_t size = 0;  // of an array with one element a node
+  std::array<Index, 8> offset{};
+};
+
+// Nodes are described by a `Graph` with
+//   bool is_node(Index) const                     whether the pixel takes part at all,
+//   Capacity describe(Index, Arcs& arcs) const    its arcs, and its source arc (positive) or sink arc (negative),
+//   const std::vector<Index>& more_sources()      sources to add, once all excess is pushed as far as it can.
+// Arcs to what is not a node have capacity 0. The graph keeps |source or sink arc| + the sum of a node's arcs below 2^31:
+// no excess can then overflow.
 template <int D>
 class GridMaxflow {
   static_assert(D == 4 || D == 8, "the grid is 4- or 8-connected");
 
  public:
-  using Index = std::int32_t;
-  // The caller keeps |terminal| + the sum of a node's arcs below 2^31: no excess can then overflow.
+  using Index = FramedGrid::Index;
   using Capacity = std::int32_t;
+  using Arcs = std::array<Capacity, D>;
 
-  // Makes an empty graph of height x width nodes; memory is kept between calls.
-  void reset(int height, int width) {
-    // One column of frame between rows is enough: it is right of one row and left of the next.
-    stride_ = width + 1;
-    const auto size = static_cast<std::size_t>(height + 2) * static_cast<std::size_t>(stride_) + 2;
-    for (int d = 0; d < D; ++d) offset_[d] = kDeltaRow[d] * stride_ + kDeltaColumn[d];
-    begin_ = index(0, 0);
-    end_ = index(height - 1, width - 1) + 1;
-    excess_.assign(size, 0);
-    arcs_.assign(size, Arcs{});
-    label_.resize(size);
-    parent_.resize(size);
-    current_.resize(size);
-    scan_.resize(size);
-    next_.resize(size);
-    queue_.resize(size);
-    bucket_.assign(size + 2, kNobody);
-    count_.assign(size + 2, 0);
-    highest_ = 0;
+  // Takes a grid without nodes; memory is kept between calls.
+  void reset(const FramedGrid& grid) {
+    grid_ = grid;
+    label_.assign(grid.size, kUntouched);
+    excess_.resize(grid.size);
+    arcs_.resize(grid.size);
+    link_.resize(grid.size);
+    unseen_.resize(grid.size);
+    used_.resize(grid.size);
+    next_.resize(grid.size);
+    touched_.clear();
+    touched_.reserve(pixels());
+    queue_.reserve(pixels());
+    if (bucket_.empty()) grow();
   }
 
-  Index index(int row, int column) const { return (row + 1) * stride_ + column + 1; }
-
-  // Adds `amount` to the source arc (positive) or the sink arc (negative) of a node.
-  void add_terminal(Index node, Capacity amount) { excess_[node] += amount; }
-
-  // Sets the arc from `node` in `direction` and the arc back.
-  void set_arc(Index node, int direction, Capacity forward, Capacity backward) {
-    arcs_[node][direction] = forward;
-    arcs_[node + offset_[direction]][direction ^ 1] = backward;
-  }
-
-  // Flow pushed from source to sink, what `add_terminal` cancels within a node not counted.
-  std::int64_t solve() {
-    const auto [supply, demand] = totals();
-    const bool reversed = demand < supply;
-    if (reversed) reverse();
-    relabel_exactly();
-    while (const Index root = pop_lowest()) {
-      process(root);
-      if (relabels_ > relabel_limit_) relabel_exactly();
+  // Finds a minimum cut. `sources` holds every node with a source arc, but for those that the graph holds back: they stay
+  // unmade until `more_sources` names them or flow looks at them. Returns what cannot be pushed from source to sink: the
+  // total of the source arcs minus the maximum flow.
+  template <class Graph>
+  std::int64_t solve(Graph& graph, const std::vector<Index>& sources) {
+    start();
+    for (const Index node : sources) touch(graph, node);
+    std::int64_t surplus = 0;  // of supply over demand, where the graph was reversed
+    bool reversed = false;
+    if (sources.size() > pixels() / kFewSources) {
+      complete(graph);
+      const auto [supply, demand] = totals();
+      reversed = demand < supply;
+      if (reversed) {
+        surplus = supply - demand;
+        reverse();
+      }
+      relabel_exactly();
     }
-    const std::int64_t left = totals().first;
-    reversed ? mark_reaching() : mark_reached();
-    return std::min(supply, demand) - left;
+    for (;;) {
+      push_all(graph);
+      const std::vector<Index>& more = graph.more_sources();
+      if (more.empty()) break;
+      for (const Index node : more) {
+        if (label_[node] == kUntouched) touch(graph, node);
+      }
+    }
+    const std::int64_t left = totals().first + surplus;
+    reversed ? collect_reversed() : collect();
+    return left;
   }
 
-  // True for the smallest source side among all minimum cuts.
-  bool in_source(Index node) const { return label_[node] != kUnreachable; }
+  // After `solve`: the smallest source side among all minimum cuts.
+  const std::vector<Index>& source_side() const { return queue_; }
+
+  // Nodes made since `solve` began, and whether flow has passed one of them.
+  const std::vector<Index>& touched() const { return touched_; }
+  bool is_used(Index node) const { return used_[node] != 0; }
 
  private:
+  static constexpr std::size_t kFewSources = 8;  // one pixel in so many may be a source before all nodes are made
+  static constexpr std::int64_t kPatience = 1000;  // labels raised before deferred excess is sent on
   static constexpr std::uint8_t kRoot = D;
+  static constexpr auto kAll = static_cast<std::uint8_t>((1 << D) - 1);
   static constexpr Index kNobody = 0;  // node 0 belongs to the frame
   static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
-  using Arcs = std::array<Capacity, D>;
+  static constexpr std::int32_t kUntouched = -1, kCollected = -2;  // in place of labels
+
+  // What a node knows of its neighbours: a bit for each direction, and the direction of its parent in the tree, or kRoot.
+  struct Link {
+    std::uint8_t open = 0;      // arcs that can carry more
+    std::uint8_t untried = 0;   // arcs that may lead to a label one lower
+    std::uint8_t children = 0;  // neighbours whose parent this node is
+    std::uint8_t parent = kRoot;
+  };
+
+  static constexpr std::uint8_t bit(int d) { return static_cast<std::uint8_t>(1U << d); }
+
+  // The lowest direction of a set that is not empty.
+  static int first(unsigned directions) {
+#if defined(__GNUC__) || defined(__clang__)
+    return __builtin_ctz(directions);
+#else
+    int d = 0;
+    while ((directions >> d & 1U) == 0) ++d;
+    return d;
+#endif
+  }
+
+  std::size_t pixels() const { return static_cast<std::size_t>(grid_.height) * static_cast<std::size_t>(grid_.width); }
+
+  void start() {
+    for (const Index node : touched_) label_[node] = kUntouched;
+    touched_.clear();
+    clear_buckets();
+    complete_ = false;
+    relabels_ = 0;
+    relabel_limit_ = static_cast<std::int64_t>(pixels() / 2);
+  }
+
+  template <class Graph>
+  void push_all(const Graph& graph) {
+    while (const Index root = pop_lowest()) {
+      process(graph, root);
+      if (relabels_ <= relabel_limit_) continue;
+      flush();
+      complete(graph);
+      relabel_exactly();
+    }
+  }
+
+  // Makes a node. Its label is a lower bound of the distance to a lacking node, itself included.
+  template <class Graph>
+  std::int32_t touch(const Graph& graph, Index node) {
+    excess_[node] = graph.describe(node, arcs_[node]);
+    used_[node] = 0;
+    link_[node] = {open_arcs(node), kAll, 0, kRoot};
+    touched_.push_back(node);
+    const std::int32_t label = label_[node] = excess_[node] < 0 ? 0 : 1;
+    ++count_[label];
+    highest_ = std::max(highest_, label);
+    if (excess_[node] > 0) enqueue(node);
+    return label;
+  }
+
+  std::uint8_t open_arcs(Index node) const {
+    unsigned open = 0;
+    for (int d = 0; d < D; ++d) open |= static_cast<unsigned>(arcs_[node][d] > 0) << d;
+    return static_cast<std::uint8_t>(open);
+  }
+
+  // Makes all nodes that are not there yet.
+  template <class Graph>
+  void complete(const Graph& graph) {
+    if (complete_) return;
+    complete_ = true;
+    const Index end = grid_.node(grid_.height - 1, grid_.width - 1);
+    for (Index node = grid_.node(0, 0); node <= end; ++node) {
+      if (label_[node] == kUntouched && graph.is_node(node)) touch(graph, node);
+    }
+  }
 
   std::pair<std::int64_t, std::int64_t> totals() const {
     std::int64_t supply = 0, demand = 0;
-    for (Index node = begin_; node < end_; ++node) {
+    for (const Index node : touched_) {
       if (excess_[node] > 0) supply += excess_[node];
       else demand -= excess_[node];
     }
@@ -101,39 +212,46 @@ class GridMaxflow {
 
   // Exchanges source and sink and turns all arcs round.
   void reverse() {
-    for (Index node = begin_; node < end_; ++node) {
+    for (const Index node : touched_) {
       excess_[node] = -excess_[node];
-      for (int d = 0; d < D; d += 2) std::swap(arcs_[node][d], arcs_[node + offset_[d]][d ^ 1]);
+      for (int d = 0; d < D; d += 2) {
+        const Index other = node + grid_.offset[d];
+        if (label_[other] != kUntouched) std::swap(arcs_[node][d], arcs_[other][d ^ 1]);
+      }
     }
+    for (const Index node : touched_) link_[node].open = open_arcs(node);
   }
 
   // Breadth-first search from the nodes that lack flow: exact labels, and their trees. Nodes with excess are roots; what
   // cannot reach a lacking node never will and is left out for good.
   void relabel_exactly() {
     clear_buckets();
-    std::fill(label_.begin(), label_.end(), kUnreachable);
-    std::fill(parent_.begin(), parent_.end(), kRoot);
-    std::fill(current_.begin(), current_.end(), std::uint8_t{0});
-    std::size_t tail = 0;
-    for (Index node = begin_; node < end_; ++node) {
-      if (excess_[node] < 0) label_[queue_[tail++] = node] = 0;
+    queue_.clear();
+    for (const Index node : touched_) {
+      label_[node] = kUnreachable;
+      link_[node] = {link_[node].open, kAll, 0, kRoot};
+      if (excess_[node] < 0) queue_.push_back(node);
     }
-    for (std::size_t head = 0; head < tail; ++head) {
+    for (const Index node : queue_) label_[node] = 0;
+    for (std::size_t head = 0; head < queue_.size(); ++head) {
       const Index node = queue_[head];
       const std::int32_t label = label_[node];
+      note(label);
       ++count_[label];
-      highest_ = label;
       if (excess_[node] > 0) enqueue(node);
       for (int d = 0; d < D; ++d) {
-        const Index other = node + offset_[d];
-        if (label_[other] != kUnreachable || arcs_[other][d ^ 1] == 0) continue;
+        const Index other = node + grid_.offset[d];
+        if (label_[other] != kUnreachable || (link_[other].open & bit(d ^ 1)) == 0) continue;
         label_[other] = label + 1;
-        if (excess_[other] <= 0) parent_[other] = static_cast<std::uint8_t>(d ^ 1);
-        queue_[tail++] = other;
+        if (excess_[other] <= 0) {
+          link_[other].parent = static_cast<std::uint8_t>(d ^ 1);
+          link_[node].children |= bit(d);
+        }
+        queue_.push_back(other);
       }
     }
     relabels_ = 0;
-    relabel_limit_ = static_cast<std::int64_t>(tail);
+    relabel_limit_ = static_cast<std::int64_t>(queue_.size());
   }
 
   void clear_buckets() {
@@ -143,6 +261,19 @@ class GridMaxflow {
     lowest_ = kUnreachable;
   }
 
+  // Makes room for a label.
+  void note(std::int32_t label) {
+    highest_ = std::max(highest_, label);
+    if (static_cast<std::size_t>(label) + 1 >= bucket_.size()) grow();
+  }
+
+  void grow() {
+    const std::size_t size = std::max<std::size_t>(64, 2 * bucket_.size());
+    bucket_.resize(size, kNobody);
+    deferred_.resize(size, kNobody);
+    count_.resize(size, 0);
+  }
+
   void enqueue(Index root) {
     const std::int32_t label = label_[root];
     next_[root] = bucket_[label];
@@ -150,133 +281,181 @@ class GridMaxflow {
     lowest_ = std::min(lowest_, label);
   }
 
-  // A root with excess of the lowest label, or nobody when none can reach a lacking node any more.
+  // A root with excess of the lowest label, or nobody when none can reach a lacking node any more. What is deferred is sent
+  // on when nothing else is left to do, or when the search has gone on for long without knowing where it ends up.
   Index pop_lowest() {
-    while (lowest_ <= highest_ && bucket_[lowest_] == kNobody) ++lowest_;
-    if (lowest_ > highest_) return kNobody;
-    // A gap: no node is one step closer than any of the roots left.
-    if (lowest_ > 0 && count_[lowest_ - 1] == 0) return kNobody;
+    for (;;) {
+      while (lowest_ <= highest_ && bucket_[lowest_] == kNobody) ++lowest_;
+      // A gap: no node is one step closer than any of the roots left. Nodes not made yet have labels 0 and 1.
+      const bool gap = lowest_ > (complete_ ? 0 : 1) && lowest_ <= highest_ && count_[lowest_ - 1] == 0;
+      const bool stuck = gap || lowest_ > highest_;
+      if (!stuck && (top_ < 0 || patience_ > 0)) break;
+      if (top_ < 0) return kNobody;
+      flush();
+    }
     const Index root = bucket_[lowest_];
     bucket_[lowest_] = next_[root];
     return root;
   }
 
   // Depth-first search of the root's label in its tree (labels never decrease away from the root) for an arc to a label
-  // one lower; pushes the excess over it, or raises all these labels by one.
-  void process(Index root) {
+  // one lower; hangs the tree there, or raises all these labels by one.
+  template <class Graph>
+  void process(const Graph& graph, Index root) {
     const std::int32_t label = label_[root];
-    scan_[root] = 0;
+    unseen_[root] = link_[root].children;
     for (Index node = root;;) {
-      if (const int d = admissible(node, label); d < D) return merge(root, node, static_cast<std::uint8_t>(d));
-      if (const int d = next_child(node, label); d < D) {
-        node += offset_[d];
-        scan_[node] = 0;
+      if (const int d = admissible(graph, node, label); d < D) return merge(root, node, static_cast<std::uint8_t>(d));
+      if (const Index child = next_child(node, label); child != kNobody) {
+        node = child;
+        unseen_[node] = link_[node].children;
         continue;
       }
       raise(node);
       if (node == root) break;
-      node += offset_[parent_[node]];
+      node += grid_.offset[link_[node].parent];
     }
     enqueue(root);
   }
 
-  int admissible(Index node, std::int32_t label) {
-    const Arcs& arcs = arcs_[node];
-    int d = current_[node];
-    while (d < D && (arcs[d] == 0 || label_[node + offset_[d]] != label - 1)) ++d;
-    current_[node] = static_cast<std::uint8_t>(d);
-    return d;
+  template <class Graph>
+  int admissible(const Graph& graph, Index node, std::int32_t label) {
+    const Link link = link_[node];
+    unsigned untried = link.untried;
+    for (unsigned open = link.open & untried; open != 0; open &= open - 1) {
+      const int d = first(open);
+      const Index other = node + grid_.offset[d];
+      const std::int32_t there = label_[other] == kUntouched ? touch(graph, other) : label_[other];
+      if (there == label - 1) {
+        link_[node].untried = static_cast<std::uint8_t>(untried);
+        return d;
+      }
+      untried &= ~static_cast<unsigned>(bit(d));
+    }
+    link_[node].untried = static_cast<std::uint8_t>(untried);
+    return D;
   }
 
-  int next_child(Index node, std::int32_t label) {
-    int d = scan_[node];
-    while (d < D && (parent_[node + offset_[d]] != (d ^ 1) || label_[node + offset_[d]] != label)) ++d;
-    scan_[node] = static_cast<std::uint8_t>(d + 1);
-    return d;
+  Index next_child(Index node, std::int32_t label) {
+    for (unsigned unseen = unseen_[node]; unseen != 0;) {
+      const Index child = node + grid_.offset[first(unseen)];
+      unseen &= unseen - 1;
+      if (label_[child] != label) continue;
+      unseen_[node] = static_cast<std::uint8_t>(unseen);
+      return child;
+    }
+    return kNobody;
   }
 
   void raise(Index node) {
     const std::int32_t label = label_[node]++;
+    note(label + 1);
     --count_[label];
     ++count_[label + 1];
-    highest_ = std::max(highest_, label + 1);
-    current_[node] = 0;
+    link_[node].untried = kAll;
     ++relabels_;
+    --patience_;
   }
 
-  // Turns the tree round so that `node` becomes its root, hangs it below its neighbour, and pushes.
+  // Turns the tree round so that `node` becomes its root, and hangs it below its neighbour.
   void merge(Index root, Index node, std::uint8_t direction) {
     for (Index here = node;;) {
-      const std::uint8_t old = std::exchange(parent_[here], direction);
+      const Index up = here + grid_.offset[direction];
+      const std::uint8_t old = std::exchange(link_[here].parent, direction);
+      link_[up].children |= bit(direction ^ 1);
       if (here == root) break;
-      here += offset_[old];
+      here += grid_.offset[old];
+      link_[here].children &= static_cast<std::uint8_t>(~bit(old ^ 1));
       direction = old ^ 1;
     }
-    push(root);
+    defer(root);
   }
 
-  // Sends the excess of a node towards the root of its tree; where an arc cannot carry it all, the tree is cut.
-  void push(Index node) {
-    while (parent_[node] != kRoot) {
-      const std::uint8_t d = parent_[node];
-      const Index up = node + offset_[d];
-      const Capacity amount = std::min(excess_[node], arcs_[node][d]);
-      arcs_[node][d] -= amount;
-      arcs_[up][d ^ 1] += amount;
-      excess_[node] -= amount;
-      excess_[up] += amount;
-      if (excess_[node] > 0) {
-        parent_[node] = kRoot;
-        enqueue(node);
+  // Notes that a node inside a tree has excess to send on.
+  void defer(Index node) {
+    const std::int32_t label = label_[node];
+    next_[node] = deferred_[label];
+    deferred_[label] = node;
+    top_ = std::max(top_, label);
+  }
+
+  // Sends all deferred excess towards the roots of the trees, from the highest label down, so that what meets on the way
+  // goes on together. Where an arc cannot carry it all, the tree is cut.
+  void flush() {
+    patience_ = kPatience;
+    for (; top_ >= 0; --top_) {
+      while (const Index node = deferred_[top_]) {
+        deferred_[top_] = next_[node];
+        send(node);
       }
-      if (excess_[up] <= 0) return;
-      node = up;
     }
-    enqueue(node);
   }
 
-  // Labels 0 for what excess can reach.
-  void mark_reached() {
-    mark([&](Index node) { return excess_[node] > 0; }, [&](Index node, int d) { return arcs_[node][d] > 0; });
+  void send(Index node) {
+    const std::uint8_t d = link_[node].parent;
+    if (d == kRoot) return enqueue(node);
+    const Index up = node + grid_.offset[d];
+    Capacity &arc = arcs_[node][d], &back = arcs_[up][d ^ 1];
+    const Capacity amount = std::min(excess_[node], arc);
+    if (arc == amount) link_[node].open &= static_cast<std::uint8_t>(~bit(d));
+    if (back == 0) link_[up].open |= bit(d ^ 1);
+    arc -= amount;
+    back += amount;
+    used_[node] = used_[up] = 1;
+    excess_[node] -= amount;
+    if (excess_[node] > 0) {
+      link_[node].parent = kRoot;
+      link_[up].children &= static_cast<std::uint8_t>(~bit(d ^ 1));
+      enqueue(node);
+    }
+    const Capacity before = excess_[up];
+    excess_[up] = before + amount;
+    if (before <= 0 && excess_[up] > 0) defer(up);
   }
 
-  // Labels 0 for what can reach a lacking node: in the reversed graph, what excess can reach in the given one.
-  void mark_reaching() {
-    mark([&](Index node) { return excess_[node] < 0; },
-         [&](Index node, int d) { return arcs_[node + offset_[d]][d ^ 1] > 0; });
+  // Collects what excess can reach.
+  void collect() {
+    collect([&](Index node) { return excess_[node] > 0; }, [&](Index node, int d) { return (link_[node].open & bit(d)) != 0; });
+  }
+
+  // Collects what can reach a lacking node: in the reversed graph, what excess can reach in the given one.
+  void collect_reversed() {
+    collect([&](Index node) { return excess_[node] < 0; },
+            [&](Index node, int d) { return (link_[node + grid_.offset[d]].open & bit(d ^ 1)) != 0; });
   }
 
   template <class IsStart, class IsOpen>
-  void mark(IsStart is_start, IsOpen is_open) {
-    std::fill(label_.begin(), label_.end(), kUnreachable);
-    std::size_t tail = 0;
-    for (Index node = begin_; node < end_; ++node) {
-      if (is_start(node)) label_[queue_[tail++] = node] = 0;
+  void collect(IsStart is_start, IsOpen is_open) {
+    queue_.clear();
+    for (const Index node : touched_) {
+      if (is_start(node)) queue_.push_back(node);
     }
-    for (std::size_t head = 0; head < tail; ++head) {
+    for (const Index node : queue_) label_[node] = kCollected;
+    for (std::size_t head = 0; head < queue_.size(); ++head) {
       const Index node = queue_[head];
       for (int d = 0; d < D; ++d) {
-        const Index other = node + offset_[d];
-        if (label_[other] == 0 || !is_open(node, d)) continue;
-        label_[other] = 0;
-        queue_[tail++] = other;
+        const Index other = node + grid_.offset[d];
+        if (label_[other] < 0 || !is_open(node, d)) continue;  // collected, or no node
+        label_[other] = kCollected;
+        queue_.push_back(other);
       }
     }
   }
 
-  Index stride_ = 0, begin_ = 0, end_ = 0;
-  std::array<Index, D> offset_{};
+  FramedGrid grid_;
   std::vector<Capacity> excess_;  // positive or zero inside a tree, of any sign at its root
   std::vector<Arcs> arcs_;        // residual capacities
   std::vector<std::int32_t> label_;
-  std::vector<std::uint8_t> parent_;   // direction of the parent in the tree, or kRoot
-  std::vector<std::uint8_t> current_;  // first direction that may be admissible
-  std::vector<std::uint8_t> scan_;     // first direction whose child the search has not seen
-  std::vector<Index> next_, bucket_;   // roots with excess by label, as linked lists
-  std::vector<std::int32_t> count_;    // nodes by label
-  std::vector<Index> queue_;
-  std::int32_t lowest_ = 0, highest_ = 0;
-  std::int64_t relabels_ = 0, relabel_limit_ = 0;
+  std::vector<Link> link_;
+  std::vector<std::uint8_t> unseen_;  // children that the search has not visited
+  std::vector<std::uint8_t> used_;    // flow has passed
+  std::vector<Index> next_, bucket_;  // roots with excess by label, as linked lists
+  std::vector<Index> deferred_;       // nodes inside trees with excess, likewise
+  std::vector<std::int32_t> count_;   // nodes by label
+  std::vector<Index> touched_, queue_;
+  std::int32_t lowest_ = 0, highest_ = 0, top_ = -1;
+  std::int64_t relabels_ = 0, relabel_limit_ = 0, patience_ = 0;
+  bool complete_ = false;  // whether all nodes are made
 };
 
 }  // namespace weakseg

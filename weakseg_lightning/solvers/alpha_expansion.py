@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning._native import _core
-from weakseg_lightning.energies import VOID, GridPotts, unary_potentials
+from weakseg_lightning.energies import VOID, GridPotts
 from weakseg_lightning.solvers.base import Solver, SolverResult
 
 Start = Literal["argmin", "zeros", "given"]
@@ -40,9 +40,9 @@ class AlphaExpansion(Solver):
         - The cut works on integers: edges and potentials are rounded to 2^-26 of the image's largest edge weight.
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
-    What it costs: one max-flow a label and sweep. An image of 321 x 321 takes 10 to 30 ms with two labels, 30 to 50 ms
-    with three, about 200 ms with 21 (one core), and up to ten times that where the scores are noise; larger weights
-    cost more. So restrict the labels to those of the image (``label_set``). Images of a batch run in parallel, without
+    What it costs: one max-flow a label and sweep, but only where the labelling may change: along the borders between
+    labels, and not again where nothing has changed since. Larger weights cost more, and so do scores that are noise.
+    Restrict the labels to those of the image (``label_set``). Images of a batch run in parallel, without
     the GIL; only the potentials of allowed labels travel to the CPU.
 
     Warning:
@@ -115,17 +115,15 @@ class AlphaExpansion(Solver):
             return _empty(logits)
         allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
         _check_allowed(allowed)
-        unary = unary_potentials(logits, self.unary_weight)
         edges = self.potts.edge_weights(image, valid)
-        message = _reasons(unary, edges, valid)
         began = time.perf_counter()
-        problem = _to_host(unary, edges, seeds, valid, initial, allowed.cpu(), message)
+        problem = _to_host(logits, edges, seeds, valid, initial, allowed, self.unary_weight)
         fetched = time.perf_counter()
         answer = self._expand(problem)
         solved = time.perf_counter()
         labels = torch.from_numpy(answer.labels).to(logits.device)
         transfer = fetched - began + time.perf_counter() - solved
-        return _result(labels, answer, solved - fetched, transfer, message)
+        return _result(labels, answer, solved - fetched, transfer)
 
     def _check_options(
         self,
@@ -158,10 +156,13 @@ class AlphaExpansion(Solver):
         answer = _HostAnswer(
             labels=np.full((batch, height, width), VOID, dtype=np.uint8),
             energies=np.full((batch, 3), np.nan),
-            status=np.zeros((batch, 2), dtype=np.int32),
+            status=np.zeros((batch, 3), dtype=np.int32),
         )
         _core.expand(
-            unary=problem.unary,
+            scores=problem.scores,
+            zero=problem.zero,
+            slope=-self.unary_weight,
+            planes=problem.planes,
             names=problem.names,
             num_labels=problem.num_labels,
             edges=problem.edges,
@@ -174,6 +175,7 @@ class AlphaExpansion(Solver):
             max_sweeps=self.max_sweeps,
             num_threads=self.num_threads or default_num_threads(),
         )
+        answer.energies[:, [0, 2]] += problem.constant[:, None]
         return answer
 
 
@@ -198,50 +200,69 @@ def _local_ranks() -> int:
 class _HostProblem:
     """The batch on the CPU; the labels of all images one after the other."""
 
-    unary: NDArray[np.float32]  # (sum of num_labels, H, W)
-    names: NDArray[np.uint8]  # (sum of num_labels,): the class of each plane
-    num_labels: NDArray[np.int32]  # (B,); 0 = do not solve
+    scores: NDArray[np.float32]  # (P, H, W)
+    zero: NDArray[np.float32]  # (B, H, W): the best score of each pixel
+    planes: NDArray[np.int32]  # (sum of num_labels,): the plane of `scores` of each label
+    names: NDArray[np.uint8]  # (sum of num_labels,): the class of each label
+    num_labels: NDArray[np.int32]  # (B,)
     edges: NDArray[np.float32]  # (B, E, H, W)
     seeds: NDArray[np.uint8]  # (B, H, W)
     valid: NDArray[np.uint8]
     initial: NDArray[np.uint8]
+    constant: NDArray[np.float64]  # (B,): what the softmax adds to the unary energy of every labelling
 
 
 @dataclass(frozen=True)
 class _HostAnswer:
     labels: NDArray[np.uint8]  # (B, H, W)
     energies: NDArray[np.float64]  # (B, 3): unary, pairwise, lower bound
-    status: NDArray[np.int32]  # (B, 2): sweeps, converged
+    status: NDArray[np.int32]  # (B, 3): sweeps, converged, failure
 
 
 def _to_host(
-    unary: Tensor,
+    logits: Tensor,
     edges: Tensor,
     seeds: Tensor,
     valid: Tensor,
     initial: Tensor,
     allowed: Tensor,
-    message: tuple[str, ...],
+    unary_weight: float,
 ) -> _HostProblem:
-    solvable = torch.tensor([not reason for reason in message])
-    image, label = (allowed & solvable[:, None]).nonzero(as_tuple=True)
-    planes = unary[image.to(unary.device), label.to(unary.device)]
+    scores = logits.float()
+    best = scores.amax(1)
+    # -log softmax_k = best - score_k + rest: apart, so that confident pixels keep their digits
+    rest = torch.logsumexp(scores - best[:, None], 1)
+    image, label = allowed.cpu().nonzero(as_tuple=True)
+    if scores.device.type == "cpu":  # read in place
+        planes = image * logits.shape[1] + label
+        used = scores.contiguous().flatten(0, 1)
+    else:
+        planes = torch.arange(len(label))
+        used = scores[image.to(scores.device), label.to(scores.device)].cpu()
     return _HostProblem(
-        unary=planes.cpu().contiguous().numpy(),
+        scores=used.numpy(),
+        zero=best.cpu().numpy(),
+        planes=planes.to(torch.int32).numpy(),
         names=label.to(torch.uint8).numpy(),
-        num_labels=torch.bincount(image, minlength=len(message)).to(torch.int32).numpy(),
+        num_labels=allowed.sum(1).to(torch.int32).cpu().numpy(),
         edges=edges.cpu().contiguous().numpy(),
         seeds=seeds.cpu().contiguous().numpy(),
         valid=valid.to(torch.uint8).cpu().contiguous().numpy(),
         initial=initial.cpu().contiguous().numpy(),
+        constant=unary_weight * torch.where(valid, rest, 0).cpu().double().sum((1, 2)).numpy(),
     )
 
 
-def _result(
-    labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_seconds: float, message: tuple[str, ...]
-) -> SolverResult:
+_FAILURES = (
+    "",
+    "`logits` hold nan or infinite values",
+    "`image` or the edge weights hold nan or infinite values",
+)
+
+
+def _result(labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_seconds: float) -> SolverResult:
     unary, pairwise, bound = torch.from_numpy(answer.energies).unbind(1)
-    sweeps, converged = torch.from_numpy(answer.status).unbind(1)
+    sweeps, converged, failure = torch.from_numpy(answer.status).unbind(1)
     return SolverResult(
         labels=labels,
         unary=unary,
@@ -251,7 +272,7 @@ def _result(
         lower_bound=bound,
         solve_seconds=solve_seconds,
         transfer_seconds=transfer_seconds,
-        message=message,
+        message=tuple(_FAILURES[code] for code in failure.tolist()),
     )
 
 
@@ -269,19 +290,6 @@ def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
     present = torch.zeros((seeds.shape[0], classes + 1), dtype=torch.bool, device=seeds.device)
     index = torch.where(valid & (seeds != VOID), seeds.long(), classes)
     return present.scatter_(1, index.flatten(1), True)[:, :classes]
-
-
-def _reasons(unary: Tensor, edges: Tensor, valid: Tensor) -> tuple[str, ...]:
-    """Why an image cannot be solved; empty if it can."""
-    bad_unary = (~unary.isfinite() & valid[:, None]).flatten(1).any(1)
-    bad_edges = (~edges.isfinite()).flatten(1).any(1)
-    reasons = []
-    for unary_is_bad, edges_are_bad in torch.stack([bad_unary, bad_edges], 1).tolist():
-        if unary_is_bad:
-            reasons.append("`logits` hold nan or infinite values, or overflow float32 in the softmax")
-        else:
-            reasons.append("`image` or the edge weights hold nan or infinite values" if edges_are_bad else "")
-    return tuple(reasons)
 
 
 def _check_scores(logits: Tensor, image: Tensor) -> None:
