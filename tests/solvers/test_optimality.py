@@ -248,3 +248,48 @@ def test_large_cuts_equal_scipy(size, weight):
     scaled = exact_two(unary * scale / 8, weights * scale / 8, np.array([0, 1]), free, everywhere)
     assert result.energy.item() == pytest.approx(scaled * 8 / scale, rel=1e-3)
     assert result.lower_bound.item() == pytest.approx(result.energy.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_smooth_scores_leave_no_move(seed):
+    """Networks give smooth scores: most of such an image is never looked at, and flows of earlier sweeps stand."""
+    rng = np.random.default_rng(seed)
+    height, width, classes = (int(v) for v in rng.integers((18, 18, 3), (28, 28, 7)))
+    generator = torch.Generator().manual_seed(seed)
+    coarse = float(rng.choice([1.0, 4.0])) * torch.randn(1, classes, 5, 5, generator=generator)
+    weights = rng.exponential(float(rng.choice([0.2, 2.0])), (1, 4, height, width))
+    everywhere = np.ones((1, height, width), dtype=bool)
+    for e, (dy, dx) in enumerate(STEPS):  # no edges out of the image
+        weights[0, e, height - dy :] = 0
+        weights[0, e, :, width - dx if dx > 0 else width :] = 0
+        weights[0, e, :, : max(0, -dx)] = 0
+    problem = {
+        "logits": torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear"),
+        "weights": torch.from_numpy(weights.astype(np.float32)),
+        "connectivity": 8,
+        "seeds": torch.from_numpy(np.where(rng.random(everywhere.shape) < 0.01, rng.integers(classes), 255)),
+        "valid": torch.from_numpy(everywhere),
+        "label_set": torch.ones(1, classes, dtype=torch.bool),
+        "initial": torch.from_numpy(rng.integers(0, classes, everywhere.shape)),
+        "start": str(rng.choice(["argmin", "zeros", "given"])),
+    }
+    result = solve(problem)
+    assert result.sweeps.item() > 1
+    check_image(problem, result, 0)
+
+
+def test_a_flow_that_stood_gives_way_to_one_that_needs_its_sink():
+    """Pixels r s t u v x y; label 1's first move is refused twice over, apart; once x has left, both pay together."""
+    costs = torch.full((3, 1, 40), 100.0)
+    costs[0, 0, :6] = torch.tensor([100.0, 0, 0, 0, 8, 30])
+    costs[1, 0, :6] = torch.tensor([0.0, 2, 10, 0, 0, 50])
+    costs[2, 0, 5] = 0.0
+    weights = torch.zeros(1, 4, 1, 40)
+    weights[0, 0, 0, :6] = torch.tensor([10.0, 20, 20, 20, 10, 100])
+    seeds = torch.full((1, 1, 40), 255)
+    seeds[0, 0, 0], seeds[0, 0, 6] = 1, 2
+    solver = AlphaExpansion(FixedWeights(connectivity=8, given=weights), start="zeros")
+    valid = (torch.arange(40) < 7)[None, None]
+    result = solver.solve(-costs[None], torch.zeros(1, 3, 1, 40), seeds=seeds, valid=valid)
+    assert result.labels[0, 0, :7].tolist() == [1, 1, 1, 1, 1, 2, 2]
+    assert result.sweeps.item() == 3
