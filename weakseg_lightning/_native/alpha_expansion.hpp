@@ -26,11 +26,11 @@ constexpr std::uint8_t kVoid = 255;
 // One image: planes are row-major height x width. Labels are 0..num_labels - 1; `seeds` and `initial` hold kVoid where
 // there is none. Label k costs slope * (planes[k][pixel] - zero[pixel]).
 struct ExpansionProblem {
-  int height = 0, width = 0, num_labels = 0, connectivity = 8;
+  int height = 0, width = 0, num_labels = 0;
   const float* const* planes = nullptr;
   const float* zero = nullptr;          // one plane
   double slope = 1;
-  const float* edges = nullptr;         // connectivity / 2 planes, in the order of the forward directions
+  const float* edges = nullptr;         // a plane for each forward direction, in their order
   const std::uint8_t* seeds = nullptr;  // hard constraints
   const std::uint8_t* valid = nullptr;  // 0 on padding
   const std::uint8_t* initial = nullptr;

@@ -93,7 +93,8 @@ void run(const Batch& batch, const weakseg::ExpansionProblem& problem, std::size
 }
 
 void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, const In<std::int32_t, 1>& planes,
-            const In<std::uint8_t, 1>& names, const In<std::int32_t, 1>& num_labels, const In<float, 4>& edges, const In<std::uint8_t, 3>& seeds, const In<std::uint8_t, 3>& valid,
+            const In<std::uint8_t, 1>& names, const In<std::int32_t, 1>& num_labels, const In<float, 4>& edges,
+            const In<std::uint8_t, 3>& seeds, const In<std::uint8_t, 3>& valid,
             const In<std::uint8_t, 3>& initial, const Out<std::uint8_t, 3>& labels, const Out<double, 2>& energies,
             const Out<std::int32_t, 2>& status, int max_sweeps, int num_threads) {
   Batch batch;
@@ -138,7 +139,6 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
   weakseg::ExpansionProblem problem;
   problem.height = static_cast<int>(height);
   problem.width = static_cast<int>(width);
-  problem.connectivity = static_cast<int>(edge_planes) * 2;
   problem.slope = slope;
   problem.max_sweeps = max_sweeps;
   const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
@@ -152,7 +152,8 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
 NB_MODULE(_core, m) {
   m.doc() = "Compiled core of weakseg_lightning.";
   m.def("expand", &expand, nb::arg("scores"), nb::arg("zero"), nb::arg("slope"), nb::arg("planes"), nb::arg("names"),
-        nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"), nb::arg("labels").noconvert(), nb::arg("energies").noconvert(),
+        nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"),
+        nb::arg("labels").noconvert(), nb::arg("energies").noconvert(),
         nb::arg("status").noconvert(), nb::arg("max_sweeps"), nb::arg("num_threads"),
         "alpha-expansion on the images of a batch; writes `labels`, `energies` (unary, pairwise, lower bound) and "
         "`status` (sweeps, converged, failure: 0 none, 1 scores, 2 edges not finite).");

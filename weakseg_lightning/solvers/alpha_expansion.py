@@ -116,8 +116,10 @@ class AlphaExpansion(Solver):
         allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
         _check_allowed(allowed)
         edges = self.potts.edge_weights(image, valid)
+        scores, best, rest = _split_softmax(logits)
+        constant = self.unary_weight * torch.where(valid, rest, 0)
         began = time.perf_counter()
-        problem = _to_host(logits, edges, seeds, valid, initial, allowed, self.unary_weight)
+        problem = _to_host(scores, best, constant, edges, seeds, valid, initial, allowed.cpu())
         fetched = time.perf_counter()
         answer = self._expand(problem)
         solved = time.perf_counter()
@@ -219,22 +221,30 @@ class _HostAnswer:
     status: NDArray[np.int32]  # (B, 3): sweeps, converged, failure
 
 
+def _split_softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Split ``-log softmax_k = best - score_k + rest``: apart, confident pixels keep their digits.
+
+    Returns:
+        scores ``(B, K, H, W)``, best and rest ``(B, H, W)``, float32.
+    """
+    scores = logits.float()
+    best = scores.amax(1)
+    return scores, best, torch.logsumexp(scores - best[:, None], 1)
+
+
 def _to_host(
-    logits: Tensor,
+    scores: Tensor,
+    best: Tensor,
+    constant: Tensor,
     edges: Tensor,
     seeds: Tensor,
     valid: Tensor,
     initial: Tensor,
     allowed: Tensor,
-    unary_weight: float,
 ) -> _HostProblem:
-    scores = logits.float()
-    best = scores.amax(1)
-    # -log softmax_k = best - score_k + rest: apart, so that confident pixels keep their digits
-    rest = torch.logsumexp(scores - best[:, None], 1)
-    image, label = allowed.cpu().nonzero(as_tuple=True)
+    image, label = allowed.nonzero(as_tuple=True)
     if scores.device.type == "cpu":  # read in place
-        planes = image * logits.shape[1] + label
+        planes = image * scores.shape[1] + label
         used = scores.contiguous().flatten(0, 1)
     else:
         planes = torch.arange(len(label))
@@ -244,12 +254,12 @@ def _to_host(
         zero=best.cpu().numpy(),
         planes=planes.to(torch.int32).numpy(),
         names=label.to(torch.uint8).numpy(),
-        num_labels=allowed.sum(1).to(torch.int32).cpu().numpy(),
+        num_labels=allowed.sum(1).to(torch.int32).numpy(),
         edges=edges.cpu().contiguous().numpy(),
         seeds=seeds.cpu().contiguous().numpy(),
         valid=valid.to(torch.uint8).cpu().contiguous().numpy(),
         initial=initial.cpu().contiguous().numpy(),
-        constant=unary_weight * torch.where(valid, rest, 0).cpu().double().sum((1, 2)).numpy(),
+        constant=constant.cpu().double().sum((1, 2)).numpy(),
     )
 
 
