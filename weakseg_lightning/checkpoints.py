@@ -4,11 +4,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import instantiate_module
 
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.resuming import read_checkpoint
 from weakseg_lightning.networks import Network
 
 
@@ -32,9 +32,9 @@ def load_module(path: str | Path) -> WeakSegModule:
         >>> module = load_module("runs/adm_grid/version_0/checkpoints/last.ckpt")  # doctest: +SKIP
         >>> labels = module(images).argmax(1)  # doctest: +SKIP
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(path)
     saved = dict(checkpoint.get("hyper_parameters", {}))
-    if "_class_path" not in saved or "state_dict" not in checkpoint:
+    if "_class_path" not in saved:
         raise ValueError(f"{path} does not say which module it holds: expected a checkpoint written by `weakseg fit`")
     saved.pop("_instantiator", None)
     network = _rebuilt(Network, {"_class_path": saved["network"]["class_path"], **saved["network"]["init_args"]})

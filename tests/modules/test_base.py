@@ -12,10 +12,14 @@ MakeTrainer = Callable[..., Trainer]
 EqualWeights = Callable[[torch.nn.Module, torch.nn.Module], bool]
 
 
+@pytest.mark.parametrize("validated", [1, 2, 3])
+@pytest.mark.parametrize("end", [{"max_epochs": 4}, {"max_epochs": -1, "max_steps": 8}], ids=["epochs", "steps"])
 @pytest.mark.parametrize("pce_fraction", [0.0, 0.5, 0.6])
 def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
     equal_weights: EqualWeights,
     pce_fraction: float,
+    end: dict[str, int],
+    validated: int,
     tiny_network: Network,
     tiny_data: LightningDataModule,
     make_trainer: MakeTrainer,
@@ -27,9 +31,11 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
                 trainer.save_checkpoint(tmp_path / "half.ckpt")
 
     undisturbed, resumed = (ADMModule(tiny_network, 3, pce_fraction=pce_fraction) for _ in range(2))
-    make_trainer(max_epochs=4, callbacks=[Save()]).fit(undisturbed, tiny_data)
+    make_trainer(**end, check_val_every_n_epoch=validated, callbacks=[Save()]).fit(undisturbed, tiny_data)
     torch.rand(7)  # the resuming process stands elsewhere in its random stream
-    make_trainer(max_epochs=4).fit(resumed, tiny_data, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    make_trainer(**end, check_val_every_n_epoch=validated).fit(
+        resumed, tiny_data, ckpt_path=tmp_path / "half.ckpt", weights_only=True
+    )
     assert equal_weights(undisturbed, resumed)
 
 
@@ -90,6 +96,71 @@ def test_checkpoint_of_another_network_is_refused(
     trainer.save_checkpoint(tmp_path / "three.ckpt")
     with pytest.raises(ValueError, match=r"another network.*head.* has shape \(3.* expected \(4.*with 3 classes"):
         make_trainer().validate(RegularizedLossModule(tiny_network, 4), tiny_data, ckpt_path=tmp_path / "three.ckpt")
+
+
+@pytest.fixture
+def pce_checkpoint(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
+) -> tuple[RegularizedLossModule, Path]:
+    """A module trained with partial cross-entropy, and its checkpoint."""
+    trainer, module = make_trainer(max_epochs=1), RegularizedLossModule(tiny_network, 3)
+    trainer.fit(module, tiny_data)
+    trainer.save_checkpoint(tmp_path / "pce.ckpt")
+    return module, tmp_path / "pce.ckpt"
+
+
+def test_start_from_takes_the_weights_of_another_method_and_nothing_else(
+    equal_weights: EqualWeights,
+    pce_checkpoint: tuple[RegularizedLossModule, Path],
+    tiny_network: Network,
+    tiny_data: LightningDataModule,
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+) -> None:
+    first, path = pce_checkpoint
+    second = ADMModule(tiny_network, 3, pce_fraction=0.0, start_from=str(path))
+    equal_at_start: list[bool] = []
+
+    class Watch(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            equal_at_start.append(equal_weights(first, pl_module))
+
+    trainer = make_trainer(max_epochs=1, callbacks=[Watch()])
+    trainer.fit(second, tiny_data)
+    assert equal_at_start == [True]
+    assert trainer.global_step == 2
+    assert not equal_weights(first, second)
+
+    trainer.save_checkpoint(tmp_path / "adm.ckpt")
+    path.unlink()  # neither loading nor resuming the second run reads the first run's file
+    assert torch.load(tmp_path / "adm.ckpt", weights_only=True)["hyper_parameters"]["start_from"] is None
+    make_trainer(max_epochs=2).fit(second, tiny_data, ckpt_path=tmp_path / "adm.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "classes", "error"),
+    [
+        (None, 3, "no checkpoint `"),
+        (b"not a checkpoint", 3, "is no checkpoint, or a damaged one"),
+        ("checkpoint", 4, r"another network.*head.* has shape \(3.* expected \(4"),
+    ],
+)
+def test_start_from_refuses_before_training(
+    content: bytes | str | None,
+    classes: int,
+    error: str,
+    pce_checkpoint: tuple[RegularizedLossModule, Path],
+    tiny_network: Network,
+    tiny_data: LightningDataModule,
+    make_trainer: MakeTrainer,
+) -> None:
+    _, path = pce_checkpoint
+    if content is None:
+        path.unlink()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        make_trainer().fit(RegularizedLossModule(tiny_network, classes, start_from=str(path)), tiny_data)
 
 
 def test_checkpoint_holds_plain_values_and_loads_again(

@@ -1,16 +1,16 @@
 """The folder of a run, and what is written into it by default."""
 
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from typing_extensions import override
+
+from weakseg_lightning.modules.resuming import read_checkpoint
 
 Metrics = dict[str, int | str | float | dict[str, float]]
 
@@ -108,21 +108,12 @@ def check_checkpoint(command: str, path: str | None, root: Path) -> None:
     if not Path(path).exists():
         raise FileNotFoundError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent}){hint}")
     if Path(path).is_file():  # sharded checkpoints are folders
-        _check_readable(path)
+        read_checkpoint(path)
 
 
 def _newest(root: Path) -> Path | None:
     found = [*root.glob("*/*/checkpoints/*.ckpt")]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def _check_readable(path: str) -> None:
-    try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"`{path}` is no checkpoint, or a damaged one, or one that holds code") from error
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise ValueError(f"`{path}` is no checkpoint of a whole run, as `weakseg fit` writes it")
 
 
 class BestCheckpoint(ModelCheckpoint):

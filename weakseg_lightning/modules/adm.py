@@ -32,6 +32,8 @@ class ADMModule(LatentModule):
         optimizer: optimiser settings of the second phase.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
+            ``pce_fraction`` to 0. Not read where a run is resumed.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
@@ -50,8 +52,9 @@ class ADMModule(LatentModule):
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
+        start_from: str | None = None,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction)
+        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
         if gamma < 0:
             raise ValueError(f"`gamma` must not be negative, got {gamma}")
         self.solver = solver or AlphaExpansion()

@@ -14,9 +14,11 @@ from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
+from weakseg_lightning.modules.resuming import close_finished_epoch, read_checkpoint
 from weakseg_lightning.networks import Network
 
 Batch = dict[str, Any]
+State = dict[str, Tensor]
 
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
 
@@ -34,6 +36,8 @@ class WeakSegModule(LightningModule, ABC):
         optimizer: optimiser settings.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
+            ``pce_fraction`` to 0. Not read where a run is resumed.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class WeakSegModule(LightningModule, ABC):
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
+        start_from: str | None = None,
     ) -> None:
         super().__init__()
         if not 2 <= num_classes <= 255:
@@ -54,6 +59,7 @@ class WeakSegModule(LightningModule, ABC):
         self.optimizer = optimizer
         self.pce_optimizer = pce_optimizer
         self.pce_fraction = pce_fraction
+        self.start_from = start_from
         self.net = network.build(num_classes)
         self.scores = nn.ModuleDict({stage: _Scores(num_classes) for stage in ("val", "test")})
 
@@ -86,8 +92,15 @@ class WeakSegModule(LightningModule, ABC):
 
     @override
     def setup(self, stage: str) -> None:
-        """Find out before training, not at the first checkpoint, whether the module can be saved."""
+        """Load the weights to start from; find out before training whether the module can be saved."""
         describe(self)
+        if stage == "fit" and self.start_from is not None and self.trainer.ckpt_path is None:
+            self._load_weights(self.start_from)
+
+    @override
+    def on_train_start(self) -> None:
+        """Go on after the epoch at whose end the checkpoint was written."""
+        close_finished_epoch(self.trainer)
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -201,24 +214,38 @@ class WeakSegModule(LightningModule, ABC):
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
             "_class_path": described["class_path"],
             **described["init_args"],
-            # All weights are in the checkpoint: those of the encoder need not be fetched to load it.
+            # All weights are in the checkpoint: whatever training started from need not be read to load it.
             "network": describe(self.network.without_weights()),
+            "start_from": None,
         }
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another network, in words."""
-        ours = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        theirs = {name: tensor.shape for name, tensor in checkpoint.get("state_dict", {}).items()}
-        if ours == theirs:
+        self._require_same_network(self.state_dict(), checkpoint.get("state_dict", {}), checkpoint)
+
+    def _load_weights(self, path: str) -> None:
+        """Load the network's weights from the checkpoint of another run, maybe of another method."""
+        checkpoint = read_checkpoint(path)
+        ours, theirs = (_weights_of_net(state) for state in (self.state_dict(), checkpoint["state_dict"]))
+        self._require_same_network(ours, theirs, checkpoint)
+        self.load_state_dict(theirs, strict=False)
+
+    def _require_same_network(self, ours: State, theirs: State, checkpoint: dict[str, Any]) -> None:
+        shapes, saved_shapes = ({name: tensor.shape for name, tensor in state.items()} for state in (ours, theirs))
+        if shapes == saved_shapes:
             return
         saved = checkpoint.get("hyper_parameters", {})
         there = f"{_network_name(saved.get('network', {}))} with {saved.get('num_classes', 'unknown')} classes"
         here = f"{_network_name(describe(self.network))} with {self.num_classes} classes"
         raise ValueError(
-            f"the checkpoint is of another network: {_first_difference(ours, theirs)}. The checkpoint holds {there}, "
-            f"this run builds {here}; use the recipe that made the checkpoint"
+            f"the checkpoint is of another network: {_first_difference(shapes, saved_shapes)}. The checkpoint holds "
+            f"{there}, this run builds {here}; use the recipe that made the checkpoint"
         )
+
+
+def _weights_of_net(state: State) -> State:
+    return {name: tensor for name, tensor in state.items() if name.startswith("net.")}
 
 
 def _network_name(described: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ class RegularizedLossModule(WeakSegModule):
         optimizer: optimiser settings.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
+            ``pce_fraction`` to 0. Not read where a run is resumed.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
@@ -44,8 +46,9 @@ class RegularizedLossModule(WeakSegModule):
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
+        start_from: str | None = None,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction)
+        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
         self.supervision = supervision
         self.potts = potts
         self.relaxation = relaxation

@@ -1,0 +1,50 @@
+"""Beginning with a checkpoint: its file, and the loops where it was written."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.loop import _Loop
+
+
+def close_finished_epoch(trainer: Trainer) -> None:
+    """Begin the next epoch where the checkpoint was written at the end of one.
+
+    Lightning (2.6; its issue 19403) does this only for runs that `max_epochs` ends. For one that `max_steps` ends it
+    takes up the finished epoch again, and unless that epoch ended with a validation it trains one batch too many in it.
+
+    Args:
+        trainer: a trainer that has loaded its checkpoint and not yet begun to train.
+    """
+    loop = trainer.fit_loop
+    if loop.restarted_on_epoch_end and loop.epoch_loop._num_ready_batches_reached():
+        loop.epoch_progress.increment_completed()
+        loop.reset_restart_stage()
+        loop.epoch_loop.reset_restart_stage()
+        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter refuses
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, without running any code that it may hold; tensors stay in the file until they are used.
+
+    Args:
+        path: a checkpoint as ``weakseg fit`` or a Lightning trainer writes it.
+
+    Returns:
+        The checkpoint, with ``state_dict`` in it, on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no checkpoint of a run, or damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent})")
+    try:
+        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"`{path}` is no checkpoint, or a damaged one, or one that holds code") from error
+    if not isinstance(content, dict) or not {"pytorch-lightning_version", "state_dict"} <= content.keys():
+        raise ValueError(f"`{path}` is no checkpoint of a whole run, as `weakseg fit` writes it")
+    return content
