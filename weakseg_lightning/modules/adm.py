@@ -33,7 +33,7 @@ class ADMModule(LatentModule):
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. Not read where a run is resumed.
+            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,

@@ -37,7 +37,7 @@ class WeakSegModule(LightningModule, ABC):
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. Not read where a run is resumed.
+            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class WeakSegModule(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Load the weights to start from; find out before training whether the module can be saved."""
         describe(self)
-        if stage == "fit" and self.start_from is not None and self.trainer.ckpt_path is None:
+        if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
 
     @override
