@@ -37,6 +37,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; each gets cores / jobs threads")
     parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "methods")
+    parser.add_argument("--start_from", help="begin with last.ckpt of the newest run in START_FROM-<seed>")
     parser.add_argument("--classes", nargs="*", default=[], help="also print the mIoU over these classes")
     return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
 
@@ -56,14 +57,23 @@ def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str])
             "--name",
             folder.name,
         ]
+        if options.start_from is not None:
+            command += [
+                "--model.start_from",
+                str(newest(Path(f"{options.start_from}-{seed}"), "checkpoints/last.ckpt")),
+            ]
         threads = str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
         start = time.perf_counter()
         with (folder / "log.txt").open("w") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": threads}
             subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=log, env=environment)
         done.write_text(f"{time.perf_counter() - start:.1f}")
-    newest = max(folder.glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
-    return {**last_validation(newest), "seconds": float(done.read_text())}
+    return {**last_validation(newest(folder, "metrics.csv")), "seconds": float(done.read_text())}
+
+
+def newest(folder: Path, name: str) -> Path:
+    """The file of this name in the newest run of a folder."""
+    return max(folder.resolve().glob(f"version_*/{name}"), key=lambda path: path.stat().st_mtime)
 
 
 def last_validation(metrics: Path) -> dict[str, float]:
