@@ -58,10 +58,8 @@ def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str])
             folder.name,
         ]
         if options.start_from is not None:
-            command += [
-                "--model.start_from",
-                str(newest(Path(f"{options.start_from}-{seed}"), "checkpoints/last.ckpt")),
-            ]
+            first = newest(Path(f"{options.start_from}-{seed}"), "checkpoints/last.ckpt")
+            command += ["--model.start_from", str(first)]
         threads = str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
         start = time.perf_counter()
         with (folder / "log.txt").open("w") as log:
