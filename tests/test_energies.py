@@ -45,17 +45,20 @@ def loop_weights(image, valid, potts):
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (2, 2), (5, 7)])
-def test_edge_weights_equal_a_count_by_hand(connectivity, normalize, size):
+@pytest.mark.parametrize("differentiable", [False, True])  # in compiled code, and in torch
+def test_edge_weights_equal_a_count_by_hand(connectivity, normalize, size, differentiable):
     generator = torch.Generator().manual_seed(sum(size))
     image = torch.rand(3, 3, *size, generator=generator)
     valid = torch.rand(3, *size, generator=generator) < 0.8
     valid[0] = True
     potts = GridPotts(7.5, connectivity, normalize)
-    weights = potts.edge_weights(image, valid)
+    weights = potts.edge_weights(image.requires_grad_(differentiable), valid).detach()
     assert weights.dtype == torch.float32
     assert weights.shape == (3, connectivity // 2, *size)
     for b in range(3):
-        torch.testing.assert_close(weights[b].double(), loop_weights(image[b], valid[b], potts), rtol=2e-5, atol=1e-6)
+        torch.testing.assert_close(
+            weights[b].double(), loop_weights(image[b].detach(), valid[b], potts), rtol=2e-5, atol=1e-6
+        )
 
 
 def test_weights_ignore_what_stands_on_padding():
@@ -116,7 +119,7 @@ def test_energies_of_a_labelling_equal_loops(connectivity):
     pairwise, single = potts_energy(labels, potts.edge_weights(image, valid)), unary_energy(labels, unary)
     assert pairwise.dtype == single.dtype == torch.float64
     for b in range(2):
-        weights = loop_weights(image[b], valid[b], potts)
+        weights = loop_weights(image[b].detach(), valid[b], potts)
         edges = loop_edges(valid[b], connectivity)
         cut = sum(weights[e, y, x] for e, y, x, y2, x2 in edges if labels[b, y, x] != labels[b, y2, x2])
         assert pairwise[b].item() == pytest.approx(float(cut), rel=1e-5)
@@ -164,3 +167,23 @@ def test_wrong_tensors():
         potts_energy(torch.zeros(2, 4, 4, dtype=torch.int64), GridPotts().edge_weights(image))
     with pytest.raises(ValueError, match="must belong together"):
         unary_energy(torch.zeros(2, 4, 4, dtype=torch.int64), torch.zeros(2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e3])
+def test_compiled_edge_weights_equal_those_of_torch(scale):
+    generator = torch.Generator().manual_seed(0)
+    image = scale * torch.rand(3, 3, 31, 45, generator=generator)
+    valid = torch.rand(3, 31, 45, generator=generator) < 0.9
+    image[~valid[:, None].expand_as(image)] = math.nan  # padding does not come through
+    potts = GridPotts(80.0)
+    in_torch = potts.edge_weights(image.clone().requires_grad_(), valid).detach()
+    torch.testing.assert_close(potts.edge_weights(image, valid), in_torch, rtol=3e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_edge_weights_of_a_broken_image_are_not_numbers(wrong):
+    image = torch.rand(2, 3, 4, 5)
+    image[1, 0, 2, 2] = wrong
+    weights = GridPotts().edge_weights(image)
+    assert weights[0].isfinite().all()
+    assert weights[1].isnan().any()

@@ -17,7 +17,7 @@ MODELLING = SOLVING | {"losses", "solvers", "metrics", "networks", "latents", "h
 ALLOWED = {
     "_native": set(),
     "hyperparameters": set(),
-    "energies": set(),
+    "energies": {"_native"},
     "constraints": set(),
     "networks": set(),
     "visualization": set(),

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from weakseg_lightning._native import _core
+
 Connectivity = Literal[4, 8]
 Offsets = tuple[tuple[int, int], ...]
 
@@ -123,6 +125,8 @@ class GridPotts:
             ValueError: if ``image`` is not a float ``(B, C, H, W)`` or ``valid`` not a bool ``(B, H, W)``.
         """
         valid = _check_image(image, valid)
+        if image.device.type == "cpu" and not image.requires_grad:
+            return self._native_edge_weights(image.float(), valid)
         contrast, exists = self._contrast(image.float(), valid)
         edges = exists.flatten(1).sum(1)
         mean = contrast.flatten(1).sum(1) / edges.clamp(min=1)
@@ -134,6 +138,20 @@ class GridPotts:
         inverse_length = contrast.new_tensor(length).reciprocal()[:, None, None]
         weights = torch.exp(-contrast / (2 * sigma2[:, None, None, None])) * inverse_length
         return torch.where(exists, weights * factor[:, None, None, None], 0.0)
+
+    def _native_edge_weights(self, image: Tensor, valid: Tensor) -> Tensor:
+        """The same in compiled code: one pass in place of twenty."""
+        batch, _, height, width = image.shape
+        weights = torch.empty(batch, self.connectivity // 2, height, width)
+        _core.potts_weights(
+            image=image.contiguous().numpy(),
+            valid=valid.to(torch.uint8).contiguous().numpy(),
+            weight=self.weight,
+            normalize=self.normalize_edges,
+            weights=weights.numpy(),
+            num_threads=torch.get_num_threads(),
+        )
+        return weights
 
     def _contrast(self, image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Squared color difference along each edge ``(B, E, H, W)``, and which edges exist."""

@@ -19,3 +19,13 @@ def expand(
     num_threads: int,
 ) -> None:
     """Alpha-expansion on the images of a batch; writes `labels`, `energies` and `status`."""
+
+def potts_weights(
+    image: NDArray[np.float32],
+    valid: NDArray[np.uint8],
+    weight: float,
+    normalize: bool,
+    weights: NDArray[np.float32],
+    num_threads: int,
+) -> None:
+    """Potts weights of all edges of a batch of images; writes `weights`, 2 or 4 planes an image."""

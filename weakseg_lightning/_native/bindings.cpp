@@ -11,6 +11,7 @@
 
 #include "alpha_expansion.hpp"
 #include "parallel.hpp"
+#include "potts_weights.hpp"
 
 namespace nb = nanobind;
 
@@ -147,6 +148,32 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
   else run<8>(batch, problem, threads);
 }
 
+void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, double weight, bool normalize,
+                   const Out<float, 4>& weights, int num_threads) {
+  const std::size_t height = image.shape(2), width = image.shape(3), planes = weights.shape(1);
+  require(planes == 2 || planes == 4, "`weights` must have 2 or 4 planes");
+  require(valid.shape(0) == image.shape(0) && valid.shape(1) == height && valid.shape(2) == width &&
+              weights.shape(0) == image.shape(0) && weights.shape(2) == height && weights.shape(3) == width,
+          "`image`, `valid` and `weights` must have the same batch and size");
+  weakseg::PottsWeights problem;
+  problem.height = static_cast<int>(height);
+  problem.width = static_cast<int>(width);
+  problem.channels = static_cast<int>(image.shape(1));
+  problem.weight = weight;
+  problem.normalize = normalize;
+  const std::size_t pixels = height * width;
+  const auto solve = [&](std::size_t b) {
+    weakseg::PottsWeights mine = problem;
+    mine.image = image.data() + b * image.shape(1) * pixels;
+    mine.valid = valid.data() + b * pixels;
+    float* out = weights.data() + b * planes * pixels;
+    planes == 2 ? weakseg::potts_weights<4>(mine, out) : weakseg::potts_weights<8>(mine, out);
+  };
+  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const nb::gil_scoped_release release;
+  weakseg::parallel_for(pixels == 0 ? 0 : image.shape(0), threads, [&] { return solve; });
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -157,4 +184,7 @@ NB_MODULE(_core, m) {
         nb::arg("status").noconvert(), nb::arg("max_sweeps"), nb::arg("num_threads"),
         "alpha-expansion on the images of a batch; writes `labels`, `energies` (unary, pairwise, lower bound) and "
         "`status` (sweeps, converged, failure: 0 none, 1 scores, 2 edges not finite).");
+  m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
+        nb::arg("weights").noconvert(), nb::arg("num_threads"),
+        "Potts weights of all edges of a batch of images, as `GridPotts.edge_weights` defines them.");
 }

@@ -70,7 +70,6 @@ class GridMaxflow {
     excess_.resize(grid.size);
     arcs_.resize(grid.size);
     link_.resize(grid.size);
-    unseen_.resize(grid.size);
     used_.resize(grid.size);
     next_.resize(grid.size);
     touched_.clear();
@@ -122,7 +121,6 @@ class GridMaxflow {
   static constexpr std::size_t kFewSources = 8;  // one pixel in so many may be a source before all nodes are made
   static constexpr std::int64_t kPatience = 1000;  // labels raised before deferred excess is sent on
   static constexpr std::uint8_t kRoot = D;
-  static constexpr auto kAll = static_cast<std::uint8_t>((1 << D) - 1);
   static constexpr Index kNobody = 0;  // node 0 belongs to the frame
   static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
   static constexpr std::int32_t kUntouched = -1, kCollected = -2;  // in place of labels
@@ -130,7 +128,6 @@ class GridMaxflow {
   // What a node knows of its neighbours: a bit for each direction, and the direction of its parent in the tree, or kRoot.
   struct Link {
     std::uint8_t open = 0;      // arcs that can carry more
-    std::uint8_t untried = 0;   // arcs that may lead to a label one lower
     std::uint8_t children = 0;  // neighbours whose parent this node is
     std::uint8_t parent = kRoot;
   };
@@ -175,7 +172,7 @@ class GridMaxflow {
   std::int32_t touch(const Graph& graph, Index node) {
     excess_[node] = graph.describe(node, arcs_[node]);
     used_[node] = 0;
-    link_[node] = {open_arcs(node), kAll, 0, kRoot};
+    link_[node] = {open_arcs(node), 0, kRoot};
     touched_.push_back(node);
     const std::int32_t label = label_[node] = excess_[node] < 0 ? 0 : 1;
     ++count_[label];
@@ -229,7 +226,7 @@ class GridMaxflow {
     queue_.clear();
     for (const Index node : touched_) {
       label_[node] = kUnreachable;
-      link_[node] = {link_[node].open, kAll, 0, kRoot};
+      link_[node] = {link_[node].open, 0, kRoot};
       if (excess_[node] < 0) queue_.push_back(node);
     }
     for (const Index node : queue_) label_[node] = 0;
@@ -303,12 +300,10 @@ class GridMaxflow {
   template <class Graph>
   void process(const Graph& graph, Index root) {
     const std::int32_t label = label_[root];
-    unseen_[root] = link_[root].children;
     for (Index node = root;;) {
       if (const int d = admissible(graph, node, label); d < D) return merge(root, node, static_cast<std::uint8_t>(d));
-      if (const Index child = next_child(node, label); child != kNobody) {
-        node = child;
-        unseen_[node] = link_[node].children;
+      if (const unsigned children = with_label(node, label) & link_[node].children) {
+        node += grid_.offset[first(children)];
         continue;
       }
       raise(node);
@@ -318,33 +313,25 @@ class GridMaxflow {
     enqueue(root);
   }
 
-  template <class Graph>
-  int admissible(const Graph& graph, Index node, std::int32_t label) {
-    const Link link = link_[node];
-    unsigned untried = link.untried;
-    for (unsigned open = link.open & untried; open != 0; open &= open - 1) {
-      const int d = first(open);
-      const Index other = node + grid_.offset[d];
-      const std::int32_t there = label_[other] == kUntouched ? touch(graph, other) : label_[other];
-      if (there == label - 1) {
-        link_[node].untried = static_cast<std::uint8_t>(untried);
-        return d;
-      }
-      untried &= ~static_cast<unsigned>(bit(d));
-    }
-    link_[node].untried = static_cast<std::uint8_t>(untried);
-    return D;
+  // The directions of the neighbours with a label; without a branch.
+  unsigned with_label(Index node, std::int32_t label) const {
+    const std::int32_t* here = label_.data() + node;
+    unsigned directions = 0;
+    for (int d = 0; d < D; ++d) directions |= static_cast<unsigned>(here[grid_.offset[d]] == label) << d;
+    return directions;
   }
 
-  Index next_child(Index node, std::int32_t label) {
-    for (unsigned unseen = unseen_[node]; unseen != 0;) {
-      const Index child = node + grid_.offset[first(unseen)];
-      unseen &= unseen - 1;
-      if (label_[child] != label) continue;
-      unseen_[node] = static_cast<std::uint8_t>(unseen);
-      return child;
+  // An open arc to a label one lower, or D.
+  template <class Graph>
+  int admissible(const Graph& graph, Index node, std::int32_t label) {
+    const unsigned open = link_[node].open;
+    if (!complete_) {
+      for (unsigned news = with_label(node, kUntouched) & open; news != 0; news &= news - 1) {
+        touch(graph, node + grid_.offset[first(news)]);
+      }
     }
-    return kNobody;
+    const unsigned lower = with_label(node, label - 1) & open;
+    return lower != 0 ? first(lower) : D;
   }
 
   void raise(Index node) {
@@ -352,7 +339,6 @@ class GridMaxflow {
     note(label + 1);
     --count_[label];
     ++count_[label + 1];
-    link_[node].untried = kAll;
     ++relabels_;
     --patience_;
   }
@@ -447,7 +433,6 @@ class GridMaxflow {
   std::vector<Arcs> arcs_;        // residual capacities
   std::vector<std::int32_t> label_;
   std::vector<Link> link_;
-  std::vector<std::uint8_t> unseen_;  // children that the search has not visited
   std::vector<std::uint8_t> used_;    // flow has passed
   std::vector<Index> next_, bucket_;  // roots with excess by label, as linked lists
   std::vector<Index> deferred_;       // nodes inside trees with excess, likewise
