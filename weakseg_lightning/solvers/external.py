@@ -150,8 +150,9 @@ def load_gco() -> Any:
             return import_module("gco")
     except Exception as error:  # also AttributeError, where NumPy has no float128
         if isinstance(error, ModuleNotFoundError) and error.name == "gco":
-            raise ImportError("`GCO` needs the package gco-wrapper: pip install weakseg-lightning[gco]") from error
-        raise ImportError(f"`GCO` needs gco-wrapper, which is installed but does not load: {error}") from error
+            text = 'the solver `GCO` needs gco-wrapper, not installed here: pip install "weakseg-lightning[gco]"'
+            raise ImportError(text) from error
+        raise ImportError(f"gco-wrapper, which the solver `GCO` needs, is installed but broken: {error!r}") from error
     finally:
         for name in {"int", "float", "bool"} & (set(vars(np)) - before):
             delattr(np, name)
