@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
@@ -15,6 +15,7 @@ from typing_extensions import override
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies import VOID, GridPotts
 from weakseg_lightning.solvers.base import Solver, SolverResult
+from weakseg_lightning.solvers.lower_bound import potts_lower_bound
 
 Start = Literal["argmin", "zeros", "given"]
 
@@ -127,6 +128,67 @@ class AlphaExpansion(Solver):
         transfer = fetched - began + time.perf_counter() - solved
         return _result(labels, answer, solved - fetched, transfer)
 
+    @torch.no_grad()
+    def certify(
+        self,
+        result: SolverResult,
+        logits: Tensor,
+        image: Tensor,
+        *,
+        seeds: Tensor | None = None,
+        label_set: Tensor | None = None,
+        valid: Tensor | None = None,
+        max_iterations: int = 1000,
+        tolerance: float = 1e-3,
+    ) -> SolverResult:
+        """Find out how far a labelling may be from the optimum, whatever the number of labels.
+
+        A tool for evaluation: it takes far longer than `solve`, and a GPU helps. See `potts_lower_bound`.
+
+        Args:
+            result: what `solve` returned.
+            logits: the arguments of that call, here and below.
+            image: likewise.
+            seeds: likewise.
+            label_set: likewise.
+            valid: likewise.
+            max_iterations: at most so many iterations, >= 0.
+            tolerance: images whose `SolverResult.gap` is at most this are done, >= 0.
+
+        Returns:
+            The result with the better of its own lower bound and the one found; nan for images that failed.
+
+        Raises:
+            ValueError: if the arguments do not fit together.
+        """
+        _check_scores(logits, image)
+        _check_labels("result.labels", result.labels, logits)
+        given = result.labels if self.start == "given" else None
+        seeds, label_set, valid, _ = self._check_options(logits, seeds, label_set, valid, given)
+        allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
+        _check_allowed(allowed)
+        unknown = (result.energy.isfinite() & ~(result.gap <= tolerance)).nonzero().flatten()
+        some, device = unknown.to(logits.device), logits.device
+        where = "cpu" if device.type == "mps" else device  # MPS has no float64
+        logits, image, seeds, allowed, valid, labels = (
+            t[some].to(where) for t in (logits, image, seeds, allowed, valid, result.labels)
+        )
+        found = potts_lower_bound(
+            _precise_potentials(logits, self.unary_weight),
+            # The solver may compute its weights by other means; the bound must stand whatever their last digits.
+            self.potts.edge_weights(image, valid) * (1 - 1e-5),
+            connectivity=self.potts.connectivity,
+            allowed=_usable(seeds, allowed),
+            valid=valid,
+            energy=result.energy[unknown],
+            labels=labels,
+            max_iterations=max_iterations,
+            tolerance=tolerance,
+        )
+        bound = result.lower_bound.clone()
+        bound[unknown] = torch.fmax(bound[unknown], found)
+        return replace(result, lower_bound=bound)
+
     def _check_options(
         self,
         logits: Tensor,
@@ -230,6 +292,18 @@ def _split_softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scores = logits.float()
     best = scores.amax(1)
     return scores, best, torch.logsumexp(scores - best[:, None], 1)
+
+
+def _precise_potentials(logits: Tensor, unary_weight: float) -> Tensor:
+    """The potentials that the energies are made of, float64 ``(B, K, H, W)``."""
+    scores, best, rest = _split_softmax(logits)
+    return (best[:, None].double() - scores) * unary_weight + (unary_weight * rest)[:, None]
+
+
+def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
+    """Which labels each pixel may take, bool ``(B, K, H, W)``: at seeds, theirs."""
+    names = torch.arange(allowed.shape[1], device=seeds.device)[:, None, None]
+    return allowed[:, :, None, None] & ((seeds == VOID)[:, None] | (seeds[:, None] == names))
 
 
 def _to_host(

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -36,6 +37,15 @@ class SolverResult:
     def energy(self) -> Tensor:
         """Total energy, float64 ``(B,)``."""
         return self.unary + self.pairwise
+
+    @property
+    def gap(self) -> Tensor:
+        """How far above the optimum the labelling may be, float64 ``(B,)``; nan where no bound is known.
+
+        ``(energy - lower_bound) / |energy|``, and the difference itself where the energy is 0.
+        """
+        size = self.energy.abs()
+        return (self.energy - self.lower_bound) / torch.where(size > 0, size, 1.0)
 
 
 class Solver(ABC):
