@@ -49,6 +49,7 @@ class Contestant(ABC):
     """A solver with an instance in the form that it wants."""
 
     warm_up = False
+    most_classes = 255
     package = "weakseg_lightning"
 
     @abstractmethod
@@ -115,10 +116,10 @@ class GcoArgmin(Gco):
 class GcoCut(Gco):
     """GCO by one cut, which is all that two labels need."""
 
+    most_classes = 2
+
     def expand(self, graph: Any) -> None:
         """Label 1 against label 0."""
-        if self.costs.data.shape[1] != 2:
-            raise SystemExit("gco_cut is for --classes 2")
         graph.expansion_on_alpha(1)
 
 
@@ -171,18 +172,25 @@ class Process:
         self._process = context.Process(target=_serve, args=(CONTESTANTS[name], instance, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._pipe.recv()  # nothing else runs while it gets ready
+        self._name = name
+        self._receive()  # nothing else runs while it gets ready
 
     def solve(self) -> Run:
         """Let it solve once more."""
         self._pipe.send(True)
-        run: Run = self._pipe.recv()
+        run: Run = self._receive()
         return run
 
     def close(self) -> None:
         """End the process."""
         self._pipe.send(False)
         self._process.join()
+
+    def _receive(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except EOFError:
+            raise SystemExit(f"{self._name} has ended; what it said stands above") from None
 
 
 def _serve(kind: type[Contestant], instance: Instance, pipe: Connection) -> None:
