@@ -302,8 +302,8 @@ class GridMaxflow {
     const std::int32_t label = label_[root];
     for (Index node = root;;) {
       if (const int d = admissible(graph, node, label); d < D) return merge(root, node, static_cast<std::uint8_t>(d));
-      if (const unsigned children = with_label(node, label) & link_[node].children) {
-        node += grid_.offset[first(children)];
+      if (const Index child = child_with_label(node, label)) {
+        node = child;
         continue;
       }
       raise(node);
@@ -311,6 +311,15 @@ class GridMaxflow {
       node += grid_.offset[link_[node].parent];
     }
     enqueue(root);
+  }
+
+  // A child with a label, or nobody.
+  Index child_with_label(Index node, std::int32_t label) const {
+    for (unsigned children = link_[node].children; children != 0; children &= children - 1) {
+      const Index child = node + grid_.offset[first(children)];
+      if (label_[child] == label) return child;
+    }
+    return kNobody;
   }
 
   // The directions of the neighbours with a label; without a branch.
