@@ -1,0 +1,280 @@
+// Random labelling problems, each derived from one number.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <vector>
+
+namespace fuzz {
+
+constexpr std::uint8_t kVoid = 255;
+constexpr std::array<int, 4> kRowStep = {0, 1, 1, 1}, kColumnStep = {1, 0, 1, -1};  // of the edge planes
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+
+// SplitMix64: the same numbers on every machine.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+
+  std::uint64_t bits() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15U;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31);
+  }
+  int below(int end) { return static_cast<int>(bits() % static_cast<std::uint64_t>(end)); }
+  int between(int first, int last) { return first + below(last - first + 1); }
+  float uniform() { return static_cast<float>(bits() >> 40) * 0x1p-24F; }
+  float signed_uniform() { return 2 * uniform() - 1; }
+  bool chance(int percent) { return below(100) < percent; }
+  template <class T>
+  T pick(std::initializer_list<T> values) { return values.begin()[below(static_cast<int>(values.size()))]; }
+
+ private:
+  std::uint64_t state_;
+};
+
+struct Edge {
+  int p, q;
+  float weight;
+};
+
+// Label k costs slope * (scores[k][pixel] - zero[pixel]); planes are row-major.
+struct Problem {
+  int height = 1, width = 1, connectivity = 4, num_labels = 1, max_sweeps = 60;
+  double slope = -1;
+  std::vector<std::vector<float>> scores;
+  std::vector<float> zero, weights;
+  std::vector<std::uint8_t> valid, seeds, initial;
+  std::vector<Edge> edges;  // those between two valid pixels
+
+  int pixels() const { return height * width; }
+  bool is_free(int pixel) const { return valid[at(pixel)] != 0 && seeds[at(pixel)] == kVoid; }
+  static std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+  // The pixel at the other end of an edge, or -1 outside the image.
+  int neighbour(int pixel, int plane) const {
+    const int row = pixel / width + kRowStep[at(plane)], column = pixel % width + kColumnStep[at(plane)];
+    return row < height && column >= 0 && column < width ? row * width + column : -1;
+  }
+};
+
+class Drawing {
+ public:
+  Drawing(std::uint64_t seed, int connectivity) : random_(seed) {
+    problem_.connectivity = random_.pick({4, 8});
+    if (connectivity != 0) problem_.connectivity = connectivity;
+  }
+
+  Problem draw() {
+    const bool cascade = random_.chance(25);
+    draw_size();
+    draw_valid();
+    if (cascade) draw_window();
+    draw_scores();
+    draw_weights();
+    problem_.seeds = draw_labels(random_.pick({0, 0, 0, 0, 0, 5, 5, 20, 50, 100}));
+    problem_.initial = draw_labels(random_.pick({0, 0, 0, 80, 100, 100}));
+    if (random_.chance(20)) problem_.initial.assign(pixels(), 0);
+    problem_.max_sweeps = random_.pick({1, 2, 5, 5, 60, 60, 60, 60});
+    if (cascade) draw_cascade();
+    if (random_.chance(3)) spoil();
+    find_edges();
+    return problem_;
+  }
+
+ private:
+  std::size_t pixels() const { return static_cast<std::size_t>(problem_.pixels()); }
+
+  void draw_size() {
+    const int kind = random_.below(1000);
+    const int most = kind < 500 ? 4 : kind < 850 ? 7 : kind < 992 ? 12 : 40;
+    problem_.height = random_.between(1, most);
+    problem_.width = random_.between(1, most);
+    if (random_.chance(12)) {  // long paths
+      problem_.height = random_.pick({1, 1, 2});
+      problem_.width = random_.between(1, 5 * most);
+      if (random_.chance(20)) std::swap(problem_.height, problem_.width);
+    }
+    problem_.num_labels = random_.pick({1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 6});
+    if (random_.chance(2)) problem_.num_labels = 21;
+    if (random_.chance(1) && pixels() < 10) problem_.num_labels = 255;
+  }
+
+  void draw_valid() {
+    problem_.valid.assign(pixels(), 1);
+    const int kind = random_.below(100);
+    if (kind < 50) return;
+    if (kind < 60) {
+      for (std::uint8_t& valid : problem_.valid) valid = random_.chance(80);
+    } else if (kind < 97) {  // a window: much padding around few pixels makes a cut local, as it is on large images
+      const int top = random_.below(problem_.height), left = random_.below(problem_.width);
+      const int bottom = random_.between(top, std::min(top + 3, problem_.height - 1));
+      const int right = random_.between(left, problem_.width - 1);
+      for (int y = 0; y < problem_.height; ++y) {
+        for (int x = 0; x < problem_.width; ++x) {
+          problem_.valid[Problem::at(y * problem_.width + x)] = y >= top && y <= bottom && x >= left && x <= right;
+        }
+      }
+    } else {
+      problem_.valid.assign(pixels(), 0);
+    }
+  }
+
+  // A few pixels and much padding: the solver sees a large image of which little takes part, and looks no further.
+  void draw_window() {
+    problem_.height = random_.pick({1, 1, 1, 1, 2});
+    problem_.width = 64 / problem_.height;
+    problem_.num_labels = random_.pick({3, 3, 3, 3, 4});
+    problem_.valid.assign(pixels(), 0);
+    const int length = random_.between(4, 10 / problem_.height);
+    for (int i = 0; i < problem_.pixels(); ++i) problem_.valid[Problem::at(i)] = i % problem_.width < length;
+  }
+
+  // Moves that are refused until another one makes way for them: what flows of earlier moves stand for is asked again.
+  void draw_cascade() {
+    problem_.slope = 1;
+    for (std::size_t k = 0; k < problem_.scores.size(); ++k) {
+      const int dear = k == 0 ? 0 : random_.pick({0, 0, 50, 85});
+      for (std::size_t i = 0; i < pixels(); ++i) {
+        if (problem_.valid[i] == 0) continue;
+        const float cost = random_.pick({0.0F, 0.0F, 0.0F, 2.0F, 8.0F, 10.0F, 30.0F, 50.0F});
+        problem_.scores[k][i] = random_.chance(dear) ? 100 : cost;
+      }
+    }
+    for (std::size_t i = 0; i < problem_.weights.size(); ++i) {
+      const float weight = random_.pick({2.0F, 10.0F, 10.0F, 20.0F, 20.0F, 64.0F});
+      if (problem_.valid[i % pixels()] != 0) problem_.weights[i] = weight;
+    }
+    if (random_.chance(80)) problem_.initial.assign(pixels(), 0);
+    if (random_.chance(30)) return;
+    problem_.seeds.assign(pixels(), kVoid);
+    for (std::size_t i = 0; i < pixels(); ++i) {  // the ends
+      const bool end = i == 0 || i + 1 == pixels() || problem_.valid[i - 1] == 0 || problem_.valid[i + 1] == 0;
+      if (end && random_.chance(70)) problem_.seeds[i] = static_cast<std::uint8_t>(random_.below(problem_.num_labels));
+    }
+  }
+
+  void draw_scores() {
+    const float size = random_.chance(80) ? 1.0F : random_.pick({1e-6F, 1e-3F, 80.0F, 1e6F, 1e36F, 1e-40F});
+    const int kind = random_.below(6), most = random_.pick({1, 2, 3, 8, 30});
+    draw_regions();
+    for (int k = 0; k < problem_.num_labels; ++k) {
+      std::vector<float> plane = kind == 0 ? smooth() : std::vector<float>(pixels());
+      for (std::size_t i = 0; i < pixels(); ++i) {
+        if (kind == 1) plane[i] = 4 * random_.signed_uniform();
+        if (kind >= 2 && kind <= 4) plane[i] = static_cast<float>(random_.between(0, most));
+        if (kind == 4) plane[i] = (regions_[i] == k ? 4.0F : 0.0F) + (random_.chance(10) ? plane[i] : 0.0F);
+        if (kind == 3 && random_.chance(30)) plane[i] = -100;  // out of the question for positive slopes and nearly so
+        plane[i] *= size;
+      }
+      if (k > 0 && random_.chance(5)) plane = problem_.scores.back();
+      problem_.scores.push_back(plane);
+    }
+    problem_.slope = random_.pick({-1.0, -1.0, -1.0, 1.0, 1.0, -2.0, 0.5, -1.37, 0.21});
+    if (random_.chance(4)) problem_.slope = random_.pick({0.0, 1e6, -1e-6});
+    problem_.zero.assign(pixels(), random_.chance(50) ? 0.0F : size);
+    if (random_.chance(30)) {
+      for (std::size_t i = 0; i < pixels(); ++i) {
+        for (const std::vector<float>& plane : problem_.scores) problem_.zero[i] = std::max(problem_.zero[i], plane[i]);
+      }
+    }
+  }
+
+  // The nearest of a few centres.
+  void draw_regions() {
+    struct Centre {
+      int row, column, label;
+    };
+    std::vector<Centre> centres(Problem::at(random_.between(1, 6)));
+    for (Centre& c : centres) {
+      c = {random_.below(problem_.height), random_.below(problem_.width), random_.below(problem_.num_labels)};
+    }
+    for (int i = 0; i < problem_.pixels(); ++i) {
+      const auto distance = [&](const Centre& c) {
+        const int dy = c.row - i / problem_.width, dx = c.column - i % problem_.width;
+        return dy * dy + dx * dx;
+      };
+      const auto nearer = [&](const Centre& a, const Centre& b) { return distance(a) < distance(b); };
+      regions_.push_back(std::min_element(centres.begin(), centres.end(), nearer)->label);
+    }
+  }
+
+  // Bilinear interpolation between random values some pixels apart.
+  std::vector<float> smooth() {
+    const int step = random_.between(2, 7), columns = problem_.width / step + 2, rows = problem_.height / step + 2;
+    std::vector<float> coarse(Problem::at(rows * columns)), plane;
+    for (float& value : coarse) value = 4 * random_.signed_uniform();
+    for (int i = 0; i < problem_.pixels(); ++i) {
+      const int y = i / problem_.width, x = i % problem_.width, first = y / step * columns + x / step;
+      const float fy = static_cast<float>(y % step) / static_cast<float>(step);
+      const float fx = static_cast<float>(x % step) / static_cast<float>(step);
+      const float above = (1 - fx) * coarse[Problem::at(first)] + fx * coarse[Problem::at(first + 1)];
+      const int next = first + columns;
+      const float below = (1 - fx) * coarse[Problem::at(next)] + fx * coarse[Problem::at(next + 1)];
+      plane.push_back((1 - fy) * above + fy * below);
+    }
+    return plane;
+  }
+
+  void draw_weights() {
+    const float size = random_.chance(70) ? 1.0F : random_.pick({1e-6F, 0.25F, 10.0F, 80.0F, 1e6F, 1e35F, 1e-40F});
+    const int kind = random_.below(6), most = random_.pick({1, 2, 4, 4, 16});
+    problem_.weights.resize(Problem::at(problem_.connectivity / 2) * pixels());
+    for (float& weight : problem_.weights) {
+      if (kind <= 1) weight = static_cast<float>(random_.between(0, most));
+      if (kind == 2) weight = 1;
+      if (kind == 3) weight = 3 * std::exp(-8 * random_.uniform());
+      if (kind == 4) weight = random_.chance(50) ? 0 : random_.pick({1.0F, 2.0F, 8.0F});
+      if (kind == 5) weight = random_.pick({0.0F, 1e-6F, 1.0F, 1.0F, 80.0F, 1e6F});
+      weight *= size;
+    }
+    if (random_.chance(3)) std::fill(problem_.weights.begin(), problem_.weights.end(), 0.0F);
+    if (kind == 1) problem_.weights[0] = 16 * size;  // a power of two: nothing is rounded
+  }
+
+  std::vector<std::uint8_t> draw_labels(int percent) {
+    std::vector<std::uint8_t> labels(pixels(), kVoid);
+    const bool regions = random_.chance(30);
+    for (std::size_t i = 0; i < pixels(); ++i) {
+      const int label = regions ? regions_[i] : random_.below(problem_.num_labels);
+      if (random_.chance(percent)) labels[i] = static_cast<std::uint8_t>(label);
+    }
+    return labels;
+  }
+
+  // Puts a value that is not finite somewhere, be it where nobody looks.
+  void spoil() {
+    std::vector<float>& scores = problem_.scores[Problem::at(random_.below(problem_.num_labels))];
+    std::vector<float>& plane = *random_.pick({&scores, &problem_.zero, &problem_.weights});
+    plane[Problem::at(random_.below(static_cast<int>(plane.size())))] = random_.pick({kNan, kInfinity, -kInfinity});
+  }
+
+  // Lists the edges, and puts anything in place of those that do not exist.
+  void find_edges() {
+    const float other = random_.pick({0.0F, 0.0F, 1e9F, -3.0F, kNan});
+    for (int plane = 0; plane < problem_.connectivity / 2; ++plane) {
+      for (int p = 0; p < problem_.pixels(); ++p) {
+        float& weight = problem_.weights[Problem::at(plane) * pixels() + Problem::at(p)];
+        const int q = problem_.neighbour(p, plane);
+        const bool exists = q >= 0 && problem_.valid[Problem::at(p)] != 0 && problem_.valid[Problem::at(q)] != 0;
+        if (exists) problem_.edges.push_back({p, q, weight});
+        else weight = other;
+      }
+    }
+  }
+
+  Random random_;
+  Problem problem_;
+  std::vector<int> regions_;
+};
+
+// The problem of a number; `connectivity` is 4, 8, or 0 for either.
+inline Problem draw(std::uint64_t seed, int connectivity = 0) { return Drawing(seed, connectivity).draw(); }
+
+}  // namespace fuzz
