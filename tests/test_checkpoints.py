@@ -87,7 +87,7 @@ def test_encoder_weights_are_not_fetched_again(load, tmp_path, monkeypatch):
 
 
 def test_a_file_that_says_no_class_is_refused(tmp_path):
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6"}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="does not say which module it holds"):
         load_module(tmp_path / "other.ckpt")
 

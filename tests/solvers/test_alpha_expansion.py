@@ -324,3 +324,18 @@ def test_default_threads_share_the_cores_among_the_ranks(monkeypatch):
     assert alpha_expansion.default_num_threads() == 4
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
     assert alpha_expansion.default_num_threads() == 1
+
+
+def test_best_start_is_the_better_of_both_image_by_image():
+    generator = torch.Generator().manual_seed(0)
+    logits, image = torch.randn(40, 5, 9, 9, generator=generator), torch.rand(40, 3, 9, 9, generator=generator)
+    argmin, zeros, best = (
+        AlphaExpansion(GridPotts(0.8), start=start).solve(logits, image) for start in ("argmin", "zeros", "best")
+    )
+    zeros_wins = zeros.energy < argmin.energy
+    assert zeros_wins.any()
+    assert (argmin.energy < zeros.energy).any()
+    torch.testing.assert_close(best.energy, torch.minimum(argmin.energy, zeros.energy), rtol=0, atol=0)
+    expected = torch.where(zeros_wins[:, None, None], zeros.labels, argmin.labels)
+    torch.testing.assert_close(best.labels, expected, rtol=0, atol=0)
+    torch.testing.assert_close(best.sweeps, torch.where(zeros_wins, zeros.sweeps, argmin.sweeps))

@@ -74,7 +74,7 @@ class AlphaExpansion {
   // ---- the graph of a move, for GridMaxflow: source side = take alpha -----------------------------------------------
   // Pixels that hold alpha, and seeds, are constants and no nodes.
 
-  bool is_node(Index node) const { return free_[node] != 0 && label_[node] != alpha_; }
+  bool is_node(Index node) const { return is_free(node) && label_[node] != alpha_; }
 
   Capacity describe(Index node, Arcs& arcs) const {
     const std::uint8_t own = label_[node];
@@ -107,9 +107,11 @@ class AlphaExpansion {
 
  private:
   static constexpr int E = D / 2;
-  static constexpr std::uint8_t kListed = 1, kHeld = 2;
+  static constexpr std::uint8_t kFree = 1, kListed = 2, kHeld = 4;  // flags of a node
   // 8 edges of this size, a unary of the same size and one unit stay below 2^31.
   static constexpr double kLargestEdge = 67108864.0;  // 2^26
+
+  bool is_free(Index node) const { return (flags_[node] & kFree) != 0; }
 
   template <class Visit>
   void for_each_pixel(Visit visit) const {
@@ -124,7 +126,7 @@ class AlphaExpansion {
   bool read_pixels() {
     label_.assign(grid_.size, kVoid);
     best_.assign(grid_.size, kVoid);
-    free_.assign(grid_.size, 0);
+    flags_.assign(grid_.size, 0);
     const auto width = static_cast<std::size_t>(problem_.width);
     std::vector<float> least(width), poison(width);
     std::vector<std::uint8_t> label(width);
@@ -137,7 +139,7 @@ class AlphaExpansion {
         if (poison[x] != 0) return false;
         const std::uint8_t seed = problem_.seeds[first + x];
         const Index here = node + static_cast<Index>(x);
-        free_[here] = seed == kVoid;
+        if (seed == kVoid) flags_[here] = kFree;
         label_[here] = best_[here] = seed == kVoid ? label[x] : seed;
       }
     }
@@ -220,13 +222,13 @@ class AlphaExpansion {
   // Puts the given labels in place of the best ones.
   void start() {
     candidates_.clear();
-    listed_.assign(grid_.size, 0);
-    sources_.reserve(pixels_);
+    for (std::vector<Index>* list : {&candidates_, &sources_, &held_, &stack_, &moved_}) {
+      list->reserve(pixels_);  // address space alone; to grow would take three times what is used
+    }
     for_each_pixel([&](std::size_t pixel, Index node) {
-      if (free_[node] == 0) return;
+      if (!is_free(node)) return;
       if (problem_.initial[pixel] != kVoid) label_[node] = problem_.initial[pixel];
-      listed_[node] = kListed;
-      candidates_.push_back(node);
+      list(node);
     });
     graph_.reset(grid_);
     standing_.assign(static_cast<std::size_t>(problem_.num_labels), std::vector<bool>());
@@ -268,12 +270,11 @@ class AlphaExpansion {
     find_sources();
     if (sources_.empty()) return 0;
     const std::int64_t gain = graph_.solve(*this, sources_);
+    for (const Index node : graph_.source_side()) label_[node] = alpha;
+    if (problem_.num_labels == 2) return gain;  // there is one move only
     remember_flow();
     for (const Index node : graph_.source_side()) {
-      label_[node] = alpha;
       moved_.push_back(node);
-    }
-    for (const Index node : graph_.source_side()) {
       list(node);
       for (int d = 0; d < D; ++d) list(node + grid_.offset[d]);
     }
@@ -299,8 +300,8 @@ class AlphaExpansion {
     for (stack_.assign(1, node); !stack_.empty();) {
       const Index here = stack_.back();
       stack_.pop_back();
-      if ((listed_[here] & kHeld) != 0) {
-        listed_[here] = kListed;
+      if ((flags_[here] & kHeld) != 0) {
+        flags_[here] ^= kHeld;
         sources_.push_back(here);
       }
       for (int d = 0; d < D; ++d) {
@@ -313,8 +314,7 @@ class AlphaExpansion {
   }
 
   void remember_flow() {
-    if (problem_.num_labels == 2) return;  // there is one move only
-    if (moved_.size() > pixels_) {         // bounds the memory
+    if (moved_.size() > pixels_ / 2) {  // bounds the memory
       moved_.clear();
       std::fill(seen_moves_.begin(), seen_moves_.end(), 0);
       for (std::vector<bool>& standing : standing_) standing.clear();
@@ -327,15 +327,15 @@ class AlphaExpansion {
   }
 
   void list(Index node) {
-    if (listed_[node] != 0 || free_[node] == 0) return;
-    listed_[node] = kListed;
+    if (flags_[node] != kFree) return;
+    flags_[node] |= kListed;
     candidates_.push_back(node);
   }
 
   // Finds the pixels that would take alpha if no neighbour objected, and drops from the candidates what lies inside its
   // best label: nothing there can gain. Holds back the sources whose flow still stands.
   void find_sources() {
-    for (const Index node : held_) listed_[node] &= kListed;
+    for (const Index node : held_) flags_[node] &= static_cast<std::uint8_t>(~kHeld);
     held_.clear();
     sources_.clear();
     const std::vector<bool>& standing = standing_[alpha_];
@@ -344,14 +344,14 @@ class AlphaExpansion {
     for (std::size_t i = 0; i < candidates_.size(); ++i) {
       const Index node = candidates_[i];
       if (is_settled(node)) {
-        listed_[node] = 0;
+        flags_[node] = kFree;
         continue;
       }
       candidates_[kept++] = node;
       if (label_[node] == alpha_ || cost(label_[node], node) - cost(alpha_, node) + limit_[node] <= 1) continue;
       if (describe(node, arcs) <= 0) continue;
       const bool stands = !standing.empty() && standing[static_cast<std::size_t>(node)];
-      if (stands) listed_[node] |= kHeld;
+      if (stands) flags_[node] |= kHeld;
       (stands ? held_ : sources_).push_back(node);
     }
     candidates_.resize(kept);
@@ -372,7 +372,7 @@ class AlphaExpansion {
     std::int64_t sum = 0;
     for_each_pixel([&](std::size_t, Index node) {
       if (label_[node] == kVoid) return;
-      if (free_[node] != 0) sum += cost(label_[node], node);
+      if (is_free(node)) sum += cost(label_[node], node);
       for (int e = 0; e < E; ++e) {
         if (label_[node + grid_.offset[2 * e]] != label_[node]) sum += edge(node, 2 * e);
       }
@@ -413,8 +413,7 @@ class AlphaExpansion {
   std::uint8_t alpha_ = 0;  // of the move
   // By node:
   std::vector<std::uint8_t> label_, best_;  // kVoid on padding and in the frame
-  std::vector<std::uint8_t> free_;          // neither padding nor seed
-  std::vector<std::uint8_t> listed_;        // kListed among the candidates, kHeld among the sources held back
+  std::vector<std::uint8_t> flags_;         // kFree: no padding, no seed; kListed: a candidate; kHeld: a source held back
   std::vector<Capacity> weight_;            // E edges a node
   std::vector<Capacity> limit_;             // one more than all edges of the node together
   std::vector<Index> candidates_, sources_, held_, stack_;

@@ -123,7 +123,7 @@ class GridMaxflow {
   static constexpr std::uint8_t kRoot = D;
   static constexpr Index kNobody = 0;  // node 0 belongs to the frame
   static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
-  static constexpr std::int32_t kUntouched = -1, kCollected = -2;  // in place of labels
+  static constexpr std::int32_t kUntouched = -2, kCollected = -3;  // in place of labels
 
   // What a node knows of its neighbours: a bit for each direction, and the direction of its parent in the tree, or kRoot.
   struct Link {
@@ -334,13 +334,13 @@ class GridMaxflow {
   template <class Graph>
   int admissible(const Graph& graph, Index node, std::int32_t label) {
     const unsigned open = link_[node].open;
-    if (!complete_) {
-      for (unsigned news = with_label(node, kUntouched) & open; news != 0; news &= news - 1) {
-        touch(graph, node + grid_.offset[first(news)]);
-      }
+    if (const unsigned lower = with_label(node, label - 1) & open) return first(lower);
+    if (complete_) return D;
+    for (unsigned news = with_label(node, kUntouched) & open; news != 0; news &= news - 1) {
+      const int d = first(news);
+      if (touch(graph, node + grid_.offset[d]) == label - 1) return d;
     }
-    const unsigned lower = with_label(node, label - 1) & open;
-    return lower != 0 ? first(lower) : D;
+    return D;
   }
 
   void raise(Index node) {

@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,10 +14,9 @@ from typing_extensions import override
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies import VOID, GridPotts
+from weakseg_lightning.solvers.arguments import Arguments, Start, check_arguments, check_labels, empty_result
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
-
-Start = Literal["argmin", "zeros", "given"]
 
 
 class AlphaExpansion(Solver):
@@ -41,10 +40,15 @@ class AlphaExpansion(Solver):
         - The cut works on integers: edges and potentials are rounded to 2^-26 of the image's largest edge weight.
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
-    What it costs: one max-flow a label and sweep, but only where the labelling may change: along the borders between
-    labels, and not again where nothing has changed since. Larger weights cost more, and so do scores that are noise.
-    Restrict the labels to those of the image (``label_set``). Images of a batch run in parallel, without
-    the GIL; only the potentials of allowed labels travel to the CPU.
+    How it works: each move is a minimum cut on the implicit grid, found by a pseudoflow algorithm; integers throughout.
+    A pixel becomes a node of the graph when flow first looks at it, and sources are looked for along the borders
+    between labels alone, so that a move which changes little touches little. The flow of a label's last move stands
+    where nothing has changed since. Seeds, padding and labels that an image may not use cost no nodes.
+
+    What it costs: time nearly linear in the pixels that the moves look at; more for larger weights and for scores that
+    are noise (the worst case is that of pseudoflow, O(n^2 log n) a move, n pixels). Restrict the labels to those of the
+    image (``label_set``). Images of a batch run in parallel, without the GIL; the scores of CPU tensors are read in
+    place, from other devices only those of allowed labels travel. About 90 bytes a pixel and thread, besides.
 
     Warning:
         With large Potts weights against the unary term and few or no seeds, thin and small objects are cut off (the
@@ -56,8 +60,8 @@ class AlphaExpansion(Solver):
         unary_weight: factor of the unary term, >= 0.
         max_sweeps: at most so many passes over the labels, >= 1.
         start: labelling to start from: ``argmin`` of the unary term over the allowed labels, ``zeros`` (the
-            background), or ``given`` by the argument ``initial`` of `solve`. Where the start names no allowed label,
-            argmin stands in.
+            background), ``best`` of the two, image by image, for twice the time, or ``given`` by the argument
+            ``initial`` of `solve`. Where the start names no allowed label, argmin stands in.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
             this machine.
 
@@ -88,8 +92,8 @@ class AlphaExpansion(Solver):
             raise ValueError(f"`unary_weight` must be finite and >= 0, got {unary_weight!r}.")
         if max_sweeps < 1:
             raise ValueError(f"`max_sweeps` must be at least 1, got {max_sweeps!r}.")
-        if start not in ("argmin", "zeros", "given"):
-            raise ValueError(f"`start` must be 'argmin', 'zeros' or 'given', got {start!r}.")
+        if start not in get_args(Start):
+            raise ValueError(f"`start` must be one of {get_args(Start)}, got {start!r}.")
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"`num_threads` must be at least 1, or None to choose, got {num_threads!r}.")
         self.potts = potts
@@ -110,19 +114,18 @@ class AlphaExpansion(Solver):
         valid: Tensor | None = None,
         initial: Tensor | None = None,
     ) -> SolverResult:
-        _check_scores(logits, image)
-        seeds, label_set, valid, initial = self._check_options(logits, seeds, label_set, valid, initial)
+        given = check_arguments(logits, image, seeds, label_set, valid, initial, self.start)
         if logits.numel() == 0:
-            return _empty(logits)
-        allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
-        _check_allowed(allowed)
-        edges = self.potts.edge_weights(image, valid)
+            return empty_result(logits)
+        edges = self.potts.edge_weights(image, given.valid)
         scores, best, rest = _split_softmax(logits)
-        constant = self.unary_weight * torch.where(valid, rest, 0)
+        constant = self.unary_weight * torch.where(given.valid, rest, 0)
         began = time.perf_counter()
-        problem = _to_host(scores, best, constant, edges, seeds, valid, initial, allowed.cpu())
+        problem = _to_host(scores, best, constant, edges, given)
         fetched = time.perf_counter()
-        answer = self._expand(problem)
+        answer = self._expand(problem, problem.initial)
+        if self.start == "best":
+            answer = _better(answer, self._expand(problem, np.zeros_like(problem.initial)))
         solved = time.perf_counter()
         labels = torch.from_numpy(answer.labels).to(logits.device)
         transfer = fetched - began + time.perf_counter() - solved
@@ -161,17 +164,13 @@ class AlphaExpansion(Solver):
         Raises:
             ValueError: if the arguments do not fit together.
         """
-        _check_scores(logits, image)
-        _check_labels("result.labels", result.labels, logits)
-        given = result.labels if self.start == "given" else None
-        seeds, label_set, valid, _ = self._check_options(logits, seeds, label_set, valid, given)
-        allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
-        _check_allowed(allowed)
+        given = check_arguments(logits, image, seeds, label_set, valid, None, "argmin")
+        check_labels("result.labels", result.labels, logits)
         unknown = (result.energy.isfinite() & ~(result.gap <= tolerance)).nonzero().flatten()
         some, device = unknown.to(logits.device), logits.device
         where = "cpu" if device.type == "mps" else device  # MPS has no float64
         logits, image, seeds, allowed, valid, labels = (
-            t[some].to(where) for t in (logits, image, seeds, allowed, valid, result.labels)
+            t[some].to(where) for t in (logits, image, given.seeds, given.allowed, given.valid, result.labels)
         )
         found = potts_lower_bound(
             _precise_potentials(logits, self.unary_weight),
@@ -189,33 +188,7 @@ class AlphaExpansion(Solver):
         bound[unknown] = torch.fmax(bound[unknown], found)
         return replace(result, lower_bound=bound)
 
-    def _check_options(
-        self,
-        logits: Tensor,
-        seeds: Tensor | None,
-        label_set: Tensor | None,
-        valid: Tensor | None,
-        initial: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Check the optional arguments and put the neutral value where there is none."""
-        if (initial is not None) != (self.start == "given"):
-            got = "None" if initial is None else "a tensor"
-            raise ValueError(f"`initial` must be passed exactly when `start` is 'given': `start` is {self.start!r}, "
-                             f"`initial` is {got}.")  # fmt: skip
-        batch, classes, height, width = logits.shape
-        plane, device = (batch, height, width), logits.device
-        if valid is None:
-            valid = torch.ones(plane, dtype=torch.bool, device=device)
-        if label_set is None:
-            label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
-        _check_mask("valid", valid, plane, device)
-        _check_mask("label_set", label_set, (batch, classes), device)
-        free = torch.full(plane, 0 if self.start == "zeros" else VOID, dtype=torch.uint8, device=device)
-        initial = free if initial is None else _check_labels("initial", initial, logits)
-        seeds = torch.full_like(free, VOID) if seeds is None else _check_labels("seeds", seeds, logits)
-        return seeds, label_set, valid, initial
-
-    def _expand(self, problem: "_HostProblem") -> "_HostAnswer":
+    def _expand(self, problem: "_HostProblem", initial: NDArray[np.uint8]) -> "_HostAnswer":
         batch, height, width = problem.seeds.shape
         answer = _HostAnswer(
             labels=np.full((batch, height, width), VOID, dtype=np.uint8),
@@ -232,7 +205,7 @@ class AlphaExpansion(Solver):
             edges=problem.edges,
             seeds=problem.seeds,
             valid=problem.valid,
-            initial=problem.initial,
+            initial=initial,
             labels=answer.labels,
             energies=answer.energies,
             status=answer.status,
@@ -311,11 +284,9 @@ def _to_host(
     best: Tensor,
     constant: Tensor,
     edges: Tensor,
-    seeds: Tensor,
-    valid: Tensor,
-    initial: Tensor,
-    allowed: Tensor,
+    given: Arguments,
 ) -> _HostProblem:
+    allowed = given.allowed.cpu()
     image, label = allowed.nonzero(as_tuple=True)
     if scores.device.type == "cpu":  # read in place
         planes = image * scores.shape[1] + label
@@ -330,9 +301,9 @@ def _to_host(
         names=label.to(torch.uint8).numpy(),
         num_labels=allowed.sum(1).to(torch.int32).numpy(),
         edges=edges.cpu().contiguous().numpy(),
-        seeds=seeds.cpu().contiguous().numpy(),
-        valid=valid.to(torch.uint8).cpu().contiguous().numpy(),
-        initial=initial.cpu().contiguous().numpy(),
+        seeds=given.seeds.cpu().contiguous().numpy(),
+        valid=given.valid.to(torch.uint8).cpu().contiguous().numpy(),
+        initial=given.initial.cpu().contiguous().numpy(),
         constant=constant.cpu().double().sum((1, 2)).numpy(),
     )
 
@@ -342,6 +313,16 @@ _FAILURES = (
     "`logits` hold nan or infinite values",
     "`image` or the edge weights hold nan or infinite values",
 )
+
+
+def _better(first: _HostAnswer, second: _HostAnswer) -> _HostAnswer:
+    """Of two answers the one with less energy, image by image; the first among equals."""
+    second_wins = second.energies[:, :2].sum(1) < first.energies[:, :2].sum(1)
+    return _HostAnswer(
+        labels=np.where(second_wins[:, None, None], second.labels, first.labels),
+        energies=np.where(second_wins[:, None], second.energies, first.energies),
+        status=np.where(second_wins[:, None], second.status, first.status),
+    )
 
 
 def _result(labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_seconds: float) -> SolverResult:
@@ -358,66 +339,3 @@ def _result(labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_
         transfer_seconds=transfer_seconds,
         message=tuple(_FAILURES[code] for code in failure.tolist()),
     )
-
-
-def _empty(logits: Tensor) -> SolverResult:
-    """Result for a batch without images or pixels."""
-    batch, _, height, width = logits.shape
-    labels = torch.full((batch, height, width), VOID, dtype=torch.uint8, device=logits.device)
-    zero = torch.zeros(batch, dtype=torch.float64)
-    count, done = torch.zeros(batch, dtype=torch.int64), torch.ones(batch, dtype=torch.bool)
-    return SolverResult(labels, zero, zero.clone(), count, done, zero.clone(), 0.0, 0.0, ("",) * batch)
-
-
-def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
-    """Which classes occur among the seeds, bool ``(B, K)``."""
-    present = torch.zeros((seeds.shape[0], classes + 1), dtype=torch.bool, device=seeds.device)
-    index = torch.where(valid & (seeds != VOID), seeds.long(), classes)
-    return present.scatter_(1, index.flatten(1), True)[:, :classes]
-
-
-def _check_scores(logits: Tensor, image: Tensor) -> None:
-    if logits.ndim != 4 or not logits.is_floating_point() or not 1 <= logits.shape[1] <= VOID:
-        raise ValueError(
-            f"`logits` must be a float (B, K, H, W) with 1 to {VOID} classes, got {logits.dtype} {tuple(logits.shape)}."
-        )
-    expected = (logits.shape[0], *logits.shape[2:])
-    if image.ndim != 4 or (image.shape[0], *image.shape[2:]) != expected or not image.is_floating_point():
-        raise ValueError(
-            f"`image` must be a float (B, 3, H, W) of the batch and size of `logits` {tuple(logits.shape)}, "
-            f"got {image.dtype} {tuple(image.shape)}."
-        )
-    _check_device("image", image, logits.device)
-
-
-def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:
-    if tensor.device != device:
-        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there.")
-
-
-def _check_mask(name: str, mask: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
-    if mask.shape != shape or mask.dtype != torch.bool:
-        raise ValueError(f"`{name}` must be a bool {shape}, got {mask.dtype} {tuple(mask.shape)}.")
-    _check_device(name, mask, device)
-
-
-def _check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
-    """Check a map of classes and 255, and return it as uint8."""
-    shape = (logits.shape[0], *logits.shape[2:])
-    if labels.shape != shape or labels.is_floating_point() or labels.dtype == torch.bool or labels.is_complex():
-        raise ValueError(f"`{name}` must be an integer {shape}, got {labels.dtype} {tuple(labels.shape)}.")
-    _check_device(name, labels, logits.device)
-    last = logits.shape[1] - 1
-    wrong = (labels != VOID) & ((labels < 0) | (labels > last))
-    if wrong.any():
-        raise ValueError(f"`{name}` must hold classes 0..{last} or {VOID}, got {int(labels[wrong][0])}.")
-    return labels.to(torch.uint8)
-
-
-def _check_allowed(allowed: Tensor) -> None:
-    empty = (~allowed.any(1)).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(
-            f"`label_set` must allow at least one class for each image; images {empty} of the batch have none and no "
-            "seeds either. Allow the background, or pass None to allow all classes."
-        )

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,14 +15,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.energies import VOID, GridPotts, neighbor_offsets, potts_energy, unary_energy, unary_potentials
-from weakseg_lightning.solvers.alpha_expansion import (
-    AlphaExpansion,
-    Start,
-    _check_allowed,
-    _check_scores,
-    _empty,
-    _labels_of,
-)
+from weakseg_lightning.solvers.alpha_expansion import AlphaExpansion
+from weakseg_lightning.solvers.arguments import check_arguments, empty_result
 from weakseg_lightning.solvers.base import Solver, SolverResult
 
 # GCO ends the process where a term exceeds this (its GCO_MAX_ENERGYTERM).
@@ -70,10 +64,12 @@ class GCO(Solver):
         potts: GridPotts = GridPotts(),  # noqa: B008 (frozen)
         unary_weight: float = 1.0,
         max_sweeps: int = 5,
-        start: Start = "argmin",
+        start: Literal["argmin", "zeros", "given"] = "argmin",
     ) -> None:
         load_gco()
-        AlphaExpansion(potts, unary_weight, max_sweeps, start)  # checks them
+        AlphaExpansion(potts, unary_weight, max_sweeps)  # checks them
+        if start not in ("argmin", "zeros", "given"):
+            raise ValueError(f"`start` must be 'argmin', 'zeros' or 'given', got {start!r}.")
         self.potts = potts
         self.unary_weight = unary_weight
         self.max_sweeps = max_sweeps
@@ -91,17 +87,13 @@ class GCO(Solver):
         valid: Tensor | None = None,
         initial: Tensor | None = None,
     ) -> SolverResult:
-        _check_scores(logits, image)
-        native = AlphaExpansion(self.potts, self.unary_weight, self.max_sweeps, self.start)
-        seeds, label_set, valid, initial = native._check_options(logits, seeds, label_set, valid, initial)
+        given = check_arguments(logits, image, seeds, label_set, valid, initial, self.start)
         if logits.numel() == 0:
-            return _empty(logits)
-        allowed = label_set | _labels_of(seeds, valid, logits.shape[1])
-        _check_allowed(allowed)
+            return empty_result(logits)
         unary = unary_potentials(logits, self.unary_weight)
-        edges = self.potts.edge_weights(image, valid)
+        edges = self.potts.edge_weights(image, given.valid)
         began = time.perf_counter()
-        tensors = [t.cpu() for t in (unary, edges, seeds, valid, initial, allowed)]
+        tensors = [t.cpu() for t in (unary, edges, given.seeds, given.valid, given.initial, given.allowed)]
         fetched = time.perf_counter()
         answers = [self._solve_image(*(t[b].numpy() for t in tensors)) for b in range(len(logits))]
         solved = time.perf_counter()
