@@ -30,9 +30,9 @@ namespace fuzz {
 namespace {
 
 constexpr std::uint8_t kUnwritten = 222;
-// The solver clamps what a label costs, at a little more than a pixel's best label and all its edges together. That
-// spares every labelling that no move can lower, but not the moves: one may pay less for a label than it should, and what
-// ends early may lie above its start. Set this to false once moves are exact, and each is held to that.
+// The solver clamps what a label costs a pixel at its best label's cost and all its edges. What no move can lower stays
+// so, but the moves differ: one may pay less for a label than it costs, and what ends early may lie above its start.
+// Set this to false once every move is exact; it is then held to that.
 constexpr bool kClampsCosts = true;
 constexpr unsigned kPatience = 60;  // seconds
 
@@ -265,7 +265,7 @@ void check_batch(std::uint64_t seed, std::size_t num_threads) {
   }
 }
 
-// ---- the command line ------------------------------------------------------------------------------------------------
+// ---- the command line ----------------------------------------------------------------------------------------------
 
 volatile std::uint64_t current = 0;
 

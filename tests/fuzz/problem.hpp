@@ -64,6 +64,38 @@ struct Problem {
   }
 };
 
+// One pixel of a problem made by hand: the costs of its labels, and its edges to the right and down. A seed's are 0.
+struct Planted {
+  int row, column, seed;
+  std::array<float, 4> costs;
+  float right, down;
+};
+
+// What no random problem showed: flows of earlier moves that must be asked again, or a move that pays is never made.
+constexpr float kDear = 200;
+// Label 1's first move is refused twice over, apart; once the pixel before the last has left, both pay together.
+constexpr std::array<Planted, 7> kSharedSink = {{{0, 0, 1, {}, 10, 0},
+                                                 {0, 1, kVoid, {0, 2, kDear, kDear}, 20, 0},
+                                                 {0, 2, kVoid, {0, 10, kDear, kDear}, 20, 0},
+                                                 {0, 3, kVoid, {0, 0, kDear, kDear}, 20, 0},
+                                                 {0, 4, kVoid, {8, 0, kDear, kDear}, 10, 0},
+                                                 {0, 5, kVoid, {30, 50, 0, kDear}, 100, 0},
+                                                 {0, 6, 2, {}, 0, 0}}};
+// Label 2's flow in the last two pixels of row 2 stands until their neighbour on the left, which it never passed, has
+// left for label 0 and come to label 2.
+constexpr std::array<Planted, 12> kNewNeighbour = {{{0, 2, kVoid, {kDear, kDear, 0, 60}, 0, 30},
+                                                    {0, 3, kVoid, {kDear, kDear, 0, 10}, 0, 20},
+                                                    {1, 1, 1, {}, 50, 0},
+                                                    {1, 2, kVoid, {0, kDear, 56, 20}, 10, 0},
+                                                    {1, 3, kVoid, {kDear, kDear, 4, 0}, 0, 10},
+                                                    {2, 0, kVoid, {kDear, kDear, 0, 50}, 35, 0},
+                                                    {2, 1, kVoid, {kDear, 10, 100, 20}, 40, 0},
+                                                    {2, 2, kVoid, {0, 10, kDear, 65}, 25, 10},
+                                                    {2, 3, kVoid, {8, 100, 1, 0}, 5, 0},
+                                                    {2, 4, kVoid, {kDear, kDear, 0, 6}, 20, 0},
+                                                    {2, 5, kVoid, {kDear, kDear, 6, 0}, 0, 0},
+                                                    {3, 2, kVoid, {kDear, kDear, 0, 60}, 0, 0}}};
+
 class Drawing {
  public:
   Drawing(std::uint64_t seed, int connectivity) : random_(seed) {
@@ -83,6 +115,7 @@ class Drawing {
     if (random_.chance(20)) problem_.initial.assign(pixels(), 0);
     problem_.max_sweeps = random_.pick({1, 2, 5, 5, 60, 60, 60, 60});
     if (cascade) draw_cascade();
+    if (random_.chance(2)) random_.chance(50) ? plant(kSharedSink, 0) : plant(kNewNeighbour, 3);
     if (random_.chance(3)) spoil();
     find_edges();
     return problem_;
@@ -157,6 +190,35 @@ class Drawing {
     for (std::size_t i = 0; i < pixels(); ++i) {  // the ends
       const bool end = i == 0 || i + 1 == pixels() || problem_.valid[i - 1] == 0 || problem_.valid[i + 1] == 0;
       if (end && random_.chance(70)) problem_.seeds[i] = static_cast<std::uint8_t>(random_.below(problem_.num_labels));
+    }
+  }
+
+  // A problem made by hand, with some of its numbers changed.
+  template <std::size_t N>
+  void plant(const std::array<Planted, N>& pixels_given, std::uint8_t start) {
+    const int connectivity = problem_.connectivity, percent = random_.pick({0, 3, 10});
+    problem_ = Problem();
+    problem_.connectivity = connectivity;
+    problem_.height = 4;
+    problem_.width = random_.pick({12, 24});
+    problem_.num_labels = 4;
+    problem_.slope = 1;
+    problem_.zero.assign(pixels(), 0);
+    problem_.valid.assign(pixels(), 0);
+    problem_.seeds.assign(pixels(), kVoid);
+    problem_.initial.assign(pixels(), start);
+    problem_.scores.assign(4, std::vector<float>(pixels()));
+    problem_.weights.assign(Problem::at(connectivity / 2) * pixels(), 0);
+    const auto change = [&](float value) {
+      return random_.chance(percent) ? value + random_.pick({-2.0F, 2.0F, 20.0F}) : value;
+    };
+    for (const Planted& given : pixels_given) {
+      const std::size_t i = Problem::at(given.row * problem_.width + given.column);
+      problem_.valid[i] = 1;
+      problem_.seeds[i] = static_cast<std::uint8_t>(given.seed);
+      for (std::size_t k = 0; k < 4; ++k) problem_.scores[k][i] = change(given.costs[k]);
+      problem_.weights[i] = std::max(0.0F, change(given.right));
+      problem_.weights[pixels() + i] = std::max(0.0F, change(given.down));
     }
   }
 
