@@ -1,0 +1,209 @@
+// Grid Potts energies in integers: what a labelling of an image costs, for minimisers that need exact arithmetic.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "grid_maxflow.hpp"
+
+namespace weakseg {
+
+constexpr std::uint8_t kVoid = 255;
+
+// One image: planes are row-major height x width. Labels are 0..num_labels - 1; `seeds` holds kVoid where there is none.
+// Label k costs slope * (planes[k][pixel] - zero[pixel]).
+struct PottsProblem {
+  int height = 0, width = 0, num_labels = 0;
+  const float* const* planes = nullptr;
+  const float* zero = nullptr;          // one plane
+  double slope = 1;
+  const float* edges = nullptr;         // a plane for each forward direction, in their order
+  const std::uint8_t* seeds = nullptr;  // hard constraints
+  const std::uint8_t* valid = nullptr;  // 0 on padding
+};
+
+enum class Failure : std::int32_t { kNone = 0, kScores = 1, kEdges = 2 };  // what is not finite
+
+template <int D>
+class IntegerPotts {
+ public:
+  using Index = FramedGrid::Index;
+  using Capacity = typename GridMaxflow<D>::Capacity;
+
+  // Reads a problem, whose arrays must outlive the calls below.
+  Failure read(const PottsProblem& problem) {
+    problem_ = problem;
+    grid_ = FramedGrid(problem.height, problem.width);
+    if (!read_pixels()) return Failure::kScores;
+    if (!quantize_edges()) return Failure::kEdges;
+    return Failure::kNone;
+  }
+
+  const FramedGrid& grid() const { return grid_; }
+  std::size_t pixels() const {
+    return static_cast<std::size_t>(problem_.height) * static_cast<std::size_t>(problem_.width);
+  }
+  double scale() const { return scale_; }  // of the integers
+
+  // The label that costs a pixel least, the seed's at a seed; kVoid on padding and in the frame.
+  std::uint8_t best(Index node) const { return best_[node]; }
+  // One more than all edges of a pixel together.
+  Capacity limit(Index node) const { return limit_[node]; }
+
+  template <class Visit>
+  void for_each_pixel(Visit visit) const {
+    std::size_t pixel = 0;
+    for (int row = 0; row < problem_.height; ++row) {
+      Index node = grid_.node(row, 0);
+      for (int column = 0; column < problem_.width; ++column) visit(pixel++, node++);
+    }
+  }
+
+  // The edge from a pixel in a direction; 0 where there is none.
+  Capacity edge(Index node, int d) const {
+    const Index first = d % 2 == 0 ? node : node + grid_.offset[d];
+    return weight_[static_cast<std::size_t>(first) * E + static_cast<std::size_t>(d / 2)];
+  }
+
+  // What a label costs a free pixel more than its best label.
+  Capacity cost(std::uint8_t label, Index node) const {
+    const std::uint8_t best = best_[node];
+    if (label == best) return 0;
+    const std::size_t pixel = grid_.pixel(node);
+    const double difference = static_cast<double>(problem_.planes[label][pixel]) - problem_.planes[best][pixel];
+    const double more = difference * problem_.slope * scale_;
+    return more < limit_[node] ? static_cast<Capacity>(more) : limit_[node];
+  }
+
+  // Integer energy of a labelling (by node), without the sum of the best unaries.
+  std::int64_t of(const std::vector<std::uint8_t>& labels) const {
+    std::int64_t sum = 0;
+    for_each_pixel([&](std::size_t, Index node) {
+      if (best_[node] == kVoid) return;
+      sum += cost(labels[node], node);
+      for (int e = 0; e < E; ++e) {
+        if (labels[node + grid_.offset[2 * e]] != labels[node]) sum += edge(node, 2 * e);
+      }
+    });
+    return sum;
+  }
+
+  // The sum of the best unaries.
+  double best_unary() const {
+    double sum = 0;
+    for_each_pixel([&](std::size_t pixel, Index node) { sum += best_[node] != kVoid ? unary(best_[node], pixel) : 0; });
+    return sum;
+  }
+
+  // Unary and pairwise energy in double precision from the float inputs.
+  std::pair<double, double> measure(const std::vector<std::uint8_t>& labels) const {
+    double unaries = 0, pairwise = 0;
+    for_each_pixel([&](std::size_t pixel, Index node) {
+      if (labels[node] != kVoid) unaries += unary(labels[node], pixel);
+    });
+    for_each_edge([&](Index node, Index other, int, float weight) {
+      if (labels[node] != labels[other]) pairwise += weight;
+    });
+    return {unaries, pairwise};
+  }
+
+ private:
+  static constexpr int E = D / 2;
+  // 8 edges of this size, a unary of the same size and one unit stay below 2^31.
+  static constexpr double kLargestEdge = 67108864.0;  // 2^26
+
+  double unary(std::uint8_t label, std::size_t pixel) const {
+    return problem_.slope * (static_cast<double>(problem_.planes[label][pixel]) - problem_.zero[pixel]);
+  }
+
+  // Finds the best label of every pixel; at a seed, the seed's. False if a score is not finite.
+  bool read_pixels() {
+    best_.assign(grid_.size, kVoid);
+    const auto width = static_cast<std::size_t>(problem_.width);
+    std::vector<float> least(width), poison(width);
+    std::vector<std::uint8_t> label(width);
+    for (int row = 0; row < problem_.height; ++row) {
+      const std::size_t first = static_cast<std::size_t>(row) * width;
+      find_best(first, least.data(), poison.data(), label.data());
+      const Index node = grid_.node(row, 0);
+      for (std::size_t x = 0; x < width; ++x) {
+        if (problem_.valid[first + x] == 0) continue;
+        if (poison[x] != 0) return false;
+        const std::uint8_t seed = problem_.seeds[first + x];
+        best_[node + static_cast<Index>(x)] = seed == kVoid ? label[x] : seed;
+      }
+    }
+    return true;
+  }
+
+  // Best label of each pixel of one row, the first among equals; `poison` is 0 where all scores are finite.
+  void find_best(std::size_t first, float* least, float* poison, std::uint8_t* label) const {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    const float sign = problem_.slope < 0 ? -1.0F : problem_.slope > 0 ? 1.0F : 0.0F;
+    for (std::size_t x = 0; x < width; ++x) {
+      least[x] = sign * problem_.planes[0][first + x];
+      poison[x] = 0.0F * problem_.planes[0][first + x] + 0.0F * problem_.zero[first + x];
+      label[x] = 0;
+    }
+    for (int k = 1; k < problem_.num_labels; ++k) {
+      const float* plane = problem_.planes[k] + first;
+      const auto name = static_cast<std::uint8_t>(k);
+      for (std::size_t x = 0; x < width; ++x) {
+        const float value = sign * plane[x];
+        poison[x] += 0.0F * plane[x];
+        const bool better = value < least[x];
+        least[x] = better ? value : least[x];
+        label[x] = better ? name : label[x];
+      }
+    }
+  }
+
+  // Integers for the cut. All terms are rounded down, so that the integer optimum divided by the scale bounds the float
+  // energy from below. The scale maps the largest edge to 2^26. A label that costs a pixel more than its best label and
+  // all its edges together can never pay off: `limit_` clamps it just above that sum, which changes no optimum, keeps
+  // every number inside int32, and leaves the scale to the edges alone. False if an edge is not finite.
+  bool quantize_edges() {
+    double largest = 0;
+    float poison = 0;
+    for_each_edge([&](Index, Index, int, float weight) {
+      largest = std::max(largest, static_cast<double>(weight));
+      poison += 0.0F * weight;
+    });
+    if (poison != 0) return false;
+    scale_ = largest > 0 ? kLargestEdge / largest : 1e30;  // without edges any difference between labels decides
+    weight_.assign(static_cast<std::size_t>(E) * grid_.size, 0);
+    limit_.assign(grid_.size, 1);
+    for_each_edge([&](Index node, Index other, int e, float weight) {
+      const auto rounded = static_cast<Capacity>(static_cast<double>(weight) * scale_);
+      weight_[static_cast<std::size_t>(node) * E + static_cast<std::size_t>(e)] = rounded;
+      limit_[node] += rounded;
+      limit_[other] += rounded;
+    });
+    return true;
+  }
+
+  // Calls visit(node, other, plane, weight) for every edge between two valid pixels.
+  template <class Visit>
+  void for_each_edge(Visit visit) const {
+    for_each_pixel([&](std::size_t pixel, Index node) {
+      if (best_[node] == kVoid) return;
+      for (int e = 0; e < E; ++e) {
+        const Index other = node + grid_.offset[2 * e];
+        if (best_[other] != kVoid) visit(node, other, e, problem_.edges[static_cast<std::size_t>(e) * pixels() + pixel]);
+      }
+    });
+  }
+
+  PottsProblem problem_;
+  FramedGrid grid_;
+  double scale_ = 1;
+  // By node:
+  std::vector<std::uint8_t> best_;
+  std::vector<Capacity> weight_;  // E edges a node
+  std::vector<Capacity> limit_;
+};
+
+}  // namespace weakseg
