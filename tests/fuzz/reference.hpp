@@ -177,19 +177,15 @@ class Cut {
   std::vector<Half> halves_;
 };
 
-// The problem in integers, finer than the solver's by 2^14. Unaries are relative to the pixel's best label; `clamped`,
-// they end one of the solver's units above what all edges of the pixel cost together.
+// The problem in integers, finer than the solver's by 2^14. Unaries are relative to the pixel's best label.
 class IntegerProblem {
  public:
-  IntegerProblem(const Problem& problem, bool clamped)
-      : problem_(problem), edge_sum_(Problem::at(problem.pixels()), 0), clamped_(clamped) {
+  explicit IntegerProblem(const Problem& problem) : problem_(problem) {
     Real largest = 0;
     for (const Edge& edge : problem.edges) largest = std::max<Real>(largest, edge.weight);
     scale_ = largest > 0 ? 0x1p40L / largest : 1e30L * kUnit;  // without edges any difference decides
     for (const Edge& edge : problem.edges) {
       weights_.push_back(round(edge.weight * scale_));
-      edge_sum_[Problem::at(edge.p)] += weights_.back();
-      edge_sum_[Problem::at(edge.q)] += weights_.back();
     }
     for (int k = 0; k < problem.num_labels; ++k) {
       for (int p = 0; p < problem.pixels(); ++p) unaries_.push_back(problem.is_free(p) ? unary(k, p) : 0);
@@ -241,9 +237,7 @@ class IntegerProblem {
 
   std::int64_t unary(int label, int p) {
     const Real more = (score(problem_, label, p) - score(problem_, best_label(problem_, p), p)) * scale_;
-    const std::int64_t limit = clamped_ ? edge_sum_[Problem::at(p)] + kUnit : kMost;
-    if (more < static_cast<Real>(limit)) return round(more);
-    if (clamped_) return limit;
+    if (more < static_cast<Real>(kMost)) return round(more);
     exact_ = false;
     return kMost;
   }
@@ -273,8 +267,8 @@ class IntegerProblem {
 
   const Problem& problem_;
   Real scale_ = 1;
-  std::vector<std::int64_t> weights_, edge_sum_, unaries_;
-  bool clamped_, exact_ = true;
+  std::vector<std::int64_t> weights_, unaries_;
+  bool exact_ = true;
 };
 
 }  // namespace fuzz

@@ -63,7 +63,7 @@ class AlphaExpansion {
 
   Capacity describe(Index node, Arcs& arcs) const {
     const std::uint8_t own = label_[node];
-    Capacity terminal = energy_.cost(own, node) - energy_.cost(alpha_, node);
+    Capacity terminal = energy_.saving(own, alpha_, node);
     for (int d = 0; d < D; ++d) {
       const Index other = node + grid_.offset[d];
       const Capacity weight = energy_.edge(node, d);
@@ -196,7 +196,7 @@ class AlphaExpansion {
 
   // Whether alpha could be worth it if it saved all edges.
   bool pays_off(Index node) const {
-    return energy_.cost(label_[node], node) - energy_.cost(alpha_, node) + energy_.limit(node) > 1;
+    return energy_.saving(label_[node], alpha_, node) + energy_.limit(node) > 1;
   }
 
   bool is_settled(Index node) const {

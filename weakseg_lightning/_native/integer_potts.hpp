@@ -68,22 +68,18 @@ class IntegerPotts {
     return weight_[static_cast<std::size_t>(first) * E + static_cast<std::size_t>(d / 2)];
   }
 
-  // What a label costs a free pixel more than its best label.
-  Capacity cost(std::uint8_t label, Index node) const {
-    const std::uint8_t best = best_[node];
-    if (label == best) return 0;
-    const std::size_t pixel = grid_.pixel(node);
-    const double difference = static_cast<double>(problem_.planes[label][pixel]) - problem_.planes[best][pixel];
-    const double more = difference * problem_.slope * scale_;
-    return more < limit_[node] ? static_cast<Capacity>(more) : limit_[node];
+  // How much less one label costs a free pixel than another, as far as it can matter: no more than all edges together.
+  Capacity saving(std::uint8_t from, std::uint8_t to, Index node) const {
+    const std::int64_t saved = cost(from, node) - cost(to, node), limit = limit_[node];
+    return static_cast<Capacity>(std::clamp(saved, -limit, limit));
   }
 
-  // Integer energy of a labelling (by node), without the sum of the best unaries.
+  // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs its limit at most.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
     for_each_pixel([&](std::size_t, Index node) {
       if (best_[node] == kVoid) return;
-      sum += cost(labels[node], node);
+      sum += std::min<std::int64_t>(cost(labels[node], node), limit_[node]);
       for (int e = 0; e < E; ++e) {
         if (labels[node + grid_.offset[2 * e]] != labels[node]) sum += edge(node, 2 * e);
       }
@@ -113,7 +109,8 @@ class IntegerPotts {
  private:
   static constexpr int E = D / 2;
   // 8 edges of this size, a unary of the same size and one unit stay below 2^31.
-  static constexpr double kLargestEdge = 67108864.0;  // 2^26
+  static constexpr double kLargestEdge = 67108864.0;         // 2^26
+  static constexpr double kLargestCost = 4503599627370496.0;  // 2^52
 
   double unary(std::uint8_t label, std::size_t pixel) const {
     return problem_.slope * (static_cast<double>(problem_.planes[label][pixel]) - problem_.zero[pixel]);
@@ -161,10 +158,19 @@ class IntegerPotts {
     }
   }
 
+  // What a label costs a pixel more than its best label.
+  std::int64_t cost(std::uint8_t label, Index node) const {
+    const std::uint8_t best = best_[node];
+    if (label == best) return 0;
+    const std::size_t pixel = grid_.pixel(node);
+    const double difference = static_cast<double>(problem_.planes[label][pixel]) - problem_.planes[best][pixel];
+    return static_cast<std::int64_t>(std::min(difference * problem_.slope * scale_, kLargestCost));
+  }
+
   // Integers for the cut. All terms are rounded down, so that the integer optimum divided by the scale bounds the float
-  // energy from below. The scale maps the largest edge to 2^26. A label that costs a pixel more than its best label and
-  // all its edges together can never pay off: `limit_` clamps it just above that sum, which changes no optimum, keeps
-  // every number inside int32, and leaves the scale to the edges alone. False if an edge is not finite.
+  // energy from below. The scale maps the largest edge to 2^26. Where two labels differ by more than all edges of the
+  // pixel together, that difference decides alone: the cut sees it cut down to just above that sum, which changes no
+  // move, keeps every number inside int32, and leaves the scale to the edges. False if an edge is not finite.
   bool quantize_edges() {
     double largest = 0;
     float poison = 0;

@@ -39,7 +39,7 @@ class StandingFlows {
   void forget_changes(std::uint8_t label) {
     if (!standing_[label].empty()) {
       for (std::size_t i = seen_moves_[label]; i < moved_.size(); ++i) {
-        forget(label, moved_[i], [](Index) {});
+        // A pixel that flow has passed has a neighbour that it has passed as well.
         for (int d = 0; d < D; ++d) forget(label, moved_[i] + grid_.offset[d], [](Index) {});
       }
     }
