@@ -197,7 +197,7 @@ class IntegerProblem {
 
   // What the solver's rounding may cost in all.
   std::int64_t rounding() const {
-    return exact_ ? 0 : kUnit * static_cast<std::int64_t>(problem_.edges.size() + edge_sum_.size());
+    return exact_ ? 0 : kUnit * static_cast<std::int64_t>(problem_.edges.size() + problem_.pixels());
   }
 
   // Lets `alpha` take the smallest of the sets that lower the energy most; returns by how much.
