@@ -237,6 +237,7 @@ def compare_threads(cases: list[Case], options: argparse.Namespace, images: int 
             solvers = {n: AlphaExpansion(GridPotts(weight), num_threads=n) for n in (1, 2)}
             runs: dict[int, list[tuple[float, ...]]] = {1: [], 2: []}
             for n in [1, 2] * (options.repeats + 1):
+                torch.set_num_threads(n)  # softmax and edge weights
                 began = time.perf_counter(), time.process_time()
                 result = solvers[n].solve(logits, image)
                 cpu = time.process_time() - began[1]

@@ -2,10 +2,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <vector>
 
@@ -25,6 +27,7 @@ using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 // The images of a batch; image b has its own number of labels, whose planes and names start at first[b].
 struct Batch {
   std::size_t size = 0, pixels = 0;
+  std::vector<std::size_t> order;  // in which they are solved
   std::vector<std::size_t> first;
   std::vector<const float*> planes;
   const std::int32_t* num_labels = nullptr;
@@ -45,7 +48,8 @@ class Worker {
  public:
   Worker(const Batch& batch, weakseg::ExpansionProblem problem) : batch_(batch), problem_(problem) {}
 
-  void operator()(std::size_t b) {
+  void operator()(std::size_t job) {
+    const std::size_t b = batch_.order[job];
     const std::size_t pixels = batch_.pixels, first = batch_.first[b];
     problem_.num_labels = batch_.num_labels[b];
     if (problem_.num_labels == 0) return;
@@ -87,6 +91,36 @@ class Worker {
   weakseg::AlphaExpansion<D> solver_;
   std::vector<std::uint8_t> seeds_, initial_;
 };
+
+// How hard an image promises to be: how often the best label changes along every fourth row, for each label.
+std::size_t contest(const Batch& batch, const weakseg::ExpansionProblem& problem, std::size_t b) {
+  const auto width = static_cast<std::size_t>(problem.width);
+  const float sign = problem.slope < 0 ? 1.0F : -1.0F;
+  std::vector<float> best(width);
+  std::vector<std::int32_t> label(width);
+  std::size_t changes = 0;
+  for (std::size_t row = 0; row < batch.pixels; row += 4 * width) {
+    std::fill(best.begin(), best.end(), std::numeric_limits<float>::lowest());
+    for (std::int32_t k = 0; k < batch.num_labels[b]; ++k) {
+      const float* scores = batch.planes[batch.first[b] + static_cast<std::size_t>(k)] + row;
+      for (std::size_t x = 0; x < width; ++x) {
+        const bool better = sign * scores[x] > best[x];
+        best[x] = better ? sign * scores[x] : best[x];
+        label[x] = better ? k : label[x];
+      }
+    }
+    for (std::size_t x = 1; x < width; ++x) changes += label[x] != label[x - 1];
+  }
+  return changes * static_cast<std::size_t>(batch.num_labels[b]);
+}
+
+// The hardest first, so that no thread is left alone with one of them at the end.
+void order_by_contest(Batch& batch, const weakseg::ExpansionProblem& problem) {
+  std::vector<std::size_t> contests;
+  for (std::size_t b = 0; b < batch.size; ++b) contests.push_back(contest(batch, problem, b));
+  std::stable_sort(batch.order.begin(), batch.order.end(),
+                   [&](std::size_t a, std::size_t b) { return contests[a] > contests[b]; });
+}
 
 template <int D>
 void run(const Batch& batch, const weakseg::ExpansionProblem& problem, std::size_t num_threads) {
@@ -144,6 +178,9 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
   problem.max_sweeps = max_sweeps;
   const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
   const nb::gil_scoped_release release;
+  batch.order.resize(batch.size);
+  std::iota(batch.order.begin(), batch.order.end(), std::size_t{0});
+  if (threads > 1 && batch.size > threads) order_by_contest(batch, problem);
   if (edge_planes == 2) run<4>(batch, problem, threads);
   else run<8>(batch, problem, threads);
 }
