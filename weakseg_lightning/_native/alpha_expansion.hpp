@@ -63,12 +63,13 @@ class AlphaExpansion {
 
   Capacity describe(Index node, Arcs& arcs) const {
     const std::uint8_t own = label_[node];
-    Capacity terminal = energy_.saving(own, alpha_, node);
+    Capacity terminal = 0, all = 0;
     for (int d = 0; d < D; ++d) {
       const Index other = node + grid_.offset[d];
       const Capacity weight = energy_.edge(node, d);
       const std::uint8_t there = label_[other];
       arcs[d] = 0;
+      all += weight;
       if (weight == 0) continue;
       if (!is_node(other)) {
         terminal += weight * ((own != there) - (alpha_ != there));
@@ -80,7 +81,9 @@ class AlphaExpansion {
         arcs[d] = weight;
       }
     }
-    return terminal;
+    // A difference greater than all edges together decides alone, however great: cut down, it fits.
+    const std::int64_t saving = energy_.saving(own, alpha_, node), limit = all + 1;
+    return terminal + static_cast<Capacity>(std::clamp(saving, -limit, limit));
   }
 
   const std::vector<Index>& more_sources() {
@@ -196,7 +199,7 @@ class AlphaExpansion {
 
   // Whether alpha could be worth it if it saved all edges.
   bool pays_off(Index node) const {
-    return energy_.saving(label_[node], alpha_, node) + energy_.limit(node) > 1;
+    return energy_.saving(label_[node], alpha_, node) > -D * std::int64_t{IntegerPotts<D>::kLargestEdge};
   }
 
   bool is_settled(Index node) const {

@@ -32,6 +32,8 @@ class IntegerPotts {
  public:
   using Index = FramedGrid::Index;
   using Capacity = typename GridMaxflow<D>::Capacity;
+  // D edges of this size, as much for a unary, and a unit or two stay below 2^31.
+  static constexpr Capacity kLargestEdge = 1 << 26;
 
   // Reads a problem, whose arrays must outlive the calls below.
   Failure read(const PottsProblem& problem) {
@@ -50,8 +52,6 @@ class IntegerPotts {
 
   // The label that costs a pixel least, the seed's at a seed; kVoid on padding and in the frame.
   std::uint8_t best(Index node) const { return best_[node]; }
-  // One more than all edges of a pixel together.
-  Capacity limit(Index node) const { return limit_[node]; }
 
   template <class Visit>
   void for_each_pixel(Visit visit) const {
@@ -68,18 +68,18 @@ class IntegerPotts {
     return weight_[static_cast<std::size_t>(first) * E + static_cast<std::size_t>(d / 2)];
   }
 
-  // How much less one label costs a free pixel than another, as far as it can matter: no more than all edges together.
-  Capacity saving(std::uint8_t from, std::uint8_t to, Index node) const {
-    const std::int64_t saved = cost(from, node) - cost(to, node), limit = limit_[node];
-    return static_cast<Capacity>(std::clamp(saved, -limit, limit));
-  }
+  // How much less one label costs a free pixel than another.
+  std::int64_t saving(std::uint8_t from, std::uint8_t to, Index node) const { return cost(from, node) - cost(to, node); }
 
-  // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs its limit at most.
+  // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one
+  // more than all its edges at most.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
     for_each_pixel([&](std::size_t, Index node) {
       if (best_[node] == kVoid) return;
-      sum += std::min<std::int64_t>(cost(labels[node], node), limit_[node]);
+      std::int64_t all = 1;
+      for (int d = 0; d < D; ++d) all += edge(node, d);
+      sum += std::min(cost(labels[node], node), all);
       for (int e = 0; e < E; ++e) {
         if (labels[node + grid_.offset[2 * e]] != labels[node]) sum += edge(node, 2 * e);
       }
@@ -108,8 +108,6 @@ class IntegerPotts {
 
  private:
   static constexpr int E = D / 2;
-  // 8 edges of this size, a unary of the same size and one unit stay below 2^31.
-  static constexpr double kLargestEdge = 67108864.0;         // 2^26
   static constexpr double kLargestCost = 4503599627370496.0;  // 2^52
 
   double unary(std::uint8_t label, std::size_t pixel) const {
@@ -168,9 +166,8 @@ class IntegerPotts {
   }
 
   // Integers for the cut. All terms are rounded down, so that the integer optimum divided by the scale bounds the float
-  // energy from below. The scale maps the largest edge to 2^26. Where two labels differ by more than all edges of the
-  // pixel together, that difference decides alone: the cut sees it cut down to just above that sum, which changes no
-  // move, keeps every number inside int32, and leaves the scale to the edges. False if an edge is not finite.
+  // energy from below. The scale maps the largest edge to 2^26. Unaries have that scale as well,
+  // however large they are. False if an edge is not finite.
   bool quantize_edges() {
     double largest = 0;
     float poison = 0;
@@ -181,12 +178,9 @@ class IntegerPotts {
     if (poison != 0) return false;
     scale_ = largest > 0 ? kLargestEdge / largest : 1e30;  // without edges any difference between labels decides
     weight_.assign(static_cast<std::size_t>(E) * grid_.size, 0);
-    limit_.assign(grid_.size, 1);
-    for_each_edge([&](Index node, Index other, int e, float weight) {
+    for_each_edge([&](Index node, Index, int e, float weight) {
       const auto rounded = static_cast<Capacity>(static_cast<double>(weight) * scale_);
       weight_[static_cast<std::size_t>(node) * E + static_cast<std::size_t>(e)] = rounded;
-      limit_[node] += rounded;
-      limit_[other] += rounded;
     });
     return true;
   }
@@ -209,7 +203,6 @@ class IntegerPotts {
   // By node:
   std::vector<std::uint8_t> best_;
   std::vector<Capacity> weight_;  // E edges a node
-  std::vector<Capacity> limit_;
 };
 
 }  // namespace weakseg

@@ -19,7 +19,7 @@ class StandingFlows {
 
   void reset(const FramedGrid& grid, std::size_t pixels, int num_labels) {
     grid_ = grid;
-    most_moved_ = pixels / 2;
+    most_moved_ = pixels / 4;
     standing_.assign(static_cast<std::size_t>(num_labels), std::vector<bool>());
     seen_moves_.assign(static_cast<std::size_t>(num_labels), 0);
     moved_.clear();
