@@ -6,9 +6,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "alpha_expansion.hpp"
@@ -46,7 +49,13 @@ void require(bool condition, const char* message) {
 template <int D>
 class Worker {
  public:
-  Worker(const Batch& batch, weakseg::ExpansionProblem problem) : batch_(batch), problem_(problem) {}
+  Worker(const Batch& batch, weakseg::ExpansionProblem problem)
+      : batch_(batch), problem_(problem), solver_(shelf().take()) {}
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  ~Worker() {
+    if (std::uncaught_exceptions() == 0) shelf().put(std::move(solver_));  // else it may be in any state
+  }
 
   void operator()(std::size_t job) {
     const std::size_t b = batch_.order[job];
@@ -61,7 +70,7 @@ class Worker {
     problem_.seeds = rename(batch_.seeds + b * pixels, names, seeds_);
     problem_.initial = rename(batch_.initial + b * pixels, names, initial_);
     std::uint8_t* labels = batch_.labels + b * pixels;
-    const weakseg::ExpansionResult result = solver_.run(problem_, labels);
+    const weakseg::ExpansionResult result = solver_->run(problem_, labels);
     batch_.status[3 * b + 2] = static_cast<std::int32_t>(result.failure);
     if (result.failure != weakseg::Failure::kNone) return;
     for (std::size_t i = 0; i < pixels; ++i) {
@@ -86,9 +95,14 @@ class Worker {
     return out.data();
   }
 
+  static weakseg::Shelf<weakseg::AlphaExpansion<D>>& shelf() {
+    static weakseg::Shelf<weakseg::AlphaExpansion<D>> kept;
+    return kept;
+  }
+
   const Batch& batch_;
   weakseg::ExpansionProblem problem_;
-  weakseg::AlphaExpansion<D> solver_;
+  std::unique_ptr<weakseg::AlphaExpansion<D>> solver_;
   std::vector<std::uint8_t> seeds_, initial_;
 };
 

@@ -5,12 +5,37 @@
 #include <atomic>
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace weakseg {
+
+// Keeps objects with large buffers from one call to the next. Nobody waits for it: whoever finds it locked, be it for ever
+// in the child of a fork, makes an object of their own.
+template <class T>
+class Shelf {
+ public:
+  std::unique_ptr<T> take() {
+    const std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
+    if (!lock || kept_.empty()) return std::make_unique<T>();
+    std::unique_ptr<T> object = std::move(kept_.back());
+    kept_.pop_back();
+    return object;
+  }
+
+  void put(std::unique_ptr<T> object) {
+    const std::unique_lock<std::mutex> lock(guard_, std::try_to_lock);
+    if (lock && kept_.size() < std::max(1U, std::thread::hardware_concurrency())) kept_.push_back(std::move(object));
+  }
+
+ private:
+  std::mutex guard_;
+  std::vector<std::unique_ptr<T>> kept_;
+};
 
 // Calls make_worker() once per thread and the worker for each job 0..jobs - 1; the calling thread takes part.
 // Rethrows the first exception of a job.

@@ -48,7 +48,8 @@ class AlphaExpansion(Solver):
     What it costs: time nearly linear in the pixels that the moves look at; more for larger weights and for scores that
     are noise (the worst case is that of pseudoflow, O(n^2 log n) a move, n pixels). Restrict the labels to those of the
     image (``label_set``). Images of a batch run in parallel, without the GIL; the scores of CPU tensors are read in
-    place, from other devices only those of allowed labels travel. About 90 bytes a pixel and thread, besides.
+    place, from other devices only those of allowed labels travel. About 90 bytes a pixel and thread, kept for the
+    next call.
 
     Warning:
         With large Potts weights against the unary term and few or no seeds, thin and small objects are cut off (the
