@@ -32,7 +32,7 @@ class IntegerPotts {
  public:
   using Index = FramedGrid::Index;
   using Capacity = typename GridMaxflow<D>::Capacity;
-  // D edges of this size, as much for a unary, and a unit or two stay below 2^31.
+  // The arcs of a node, its edges to pixels that are no nodes, and its unary: three times D edges stay below 2^31.
   static constexpr Capacity kLargestEdge = 1 << 26;
 
   // Reads a problem, whose arrays must outlive the calls below.
@@ -71,8 +71,8 @@ class IntegerPotts {
   // How much less one label costs a free pixel than another.
   std::int64_t saving(std::uint8_t from, std::uint8_t to, Index node) const { return cost(from, node) - cost(to, node); }
 
-  // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one
-  // more than all its edges at most.
+  // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one more than all its
+  // edges at most, as in the cut.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
     for_each_pixel([&](std::size_t, Index node) {
@@ -166,8 +166,8 @@ class IntegerPotts {
   }
 
   // Integers for the cut. All terms are rounded down, so that the integer optimum divided by the scale bounds the float
-  // energy from below. The scale maps the largest edge to 2^26. Unaries have that scale as well,
-  // however large they are. False if an edge is not finite.
+  // energy from below. The scale maps the largest edge to 2^26; unaries have it as well, however large they are. False
+  // if an edge is not finite.
   bool quantize_edges() {
     double largest = 0;
     float poison = 0;
