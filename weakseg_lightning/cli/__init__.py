@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weakseg_lightning import __version__
+from weakseg_lightning.cli.helpers import HELPERS, find_helper, group_help, helper_lines, run_helper
 from weakseg_lightning.cli.recipes import known_recipes, place_configs
 
 __all__ = ["main"]
 
 HELP = """\
-usage: weakseg {{fit,validate,test,predict}} [--config RECIPE] [--config OVERLAY] [--OPTION VALUE]
+usage: weakseg COMMAND [--config RECIPE] [--config OVERLAY] [--OPTION VALUE]
 
 Weakly supervised semantic segmentation with strong latent solvers.
 
@@ -19,7 +20,7 @@ Weakly supervised semantic segmentation with strong latent solvers.
   validate   evaluate on the validation images
   test       evaluate a checkpoint on the test images
   predict    write the labels of a checkpoint's network as images
-
+{helpers}
   weakseg fit --config recipes/adm_grid.yaml --config recipes/data/scenes.yaml
   weakseg test --config runs/<name>/version_0/config.yaml --ckpt_path FILE
   weakseg fit --help                              all options
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its arguments; those of the process by default.
 
     Returns:
-        The exit status: 0, 2 after an error of the user's, 130 after an interruption.
+        The exit status: 0, 1 if a helper could not do all it should, 2 after an error of the user's, 130 after an
+        interruption.
 
     Raises:
         Exception: an internal error, with its traceback; any error if ``WEAKSEG_TRACEBACK=1``.
@@ -48,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"weakseg {__version__}")
         return 0
     if not args or args[0] in {"-h", "--help", "help"}:
-        print(HELP.format(recipes=", ".join(known_recipes())), end="")
+        lines = helper_lines()
+        helpers = f"\n{lines}" if lines else ""
+        print(HELP.format(recipes=", ".join(known_recipes()), helpers=helpers), end="")
+        return 0
+    if (text := group_help(args)) is not None:
+        print(text, end="")
         return 0
     # Last, so that a file of the user's cannot shadow a module of the standard library.
     if (here := str(Path.cwd())) not in sys.path:
@@ -61,9 +68,11 @@ def _run(args: list[str]) -> int:
     from weakseg_lightning.cli.arguments import Arguments
     from weakseg_lightning.cli.errors import explain
 
-    arguments = Arguments(args)
+    arguments = Arguments(args, helpers=HELPERS)
     started = False
     try:
+        if (helper := find_helper(args)) is not None:
+            return run_helper(helper, arguments)
         arguments.given = place_configs(args)
         from weakseg_lightning.cli.command import WeakSegCLI
         from weakseg_lightning.cli.runs import Started

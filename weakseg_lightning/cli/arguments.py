@@ -1,7 +1,7 @@
 """What is wrong with an argument, with a suggestion, in the words of the package instead of the parser's."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,15 @@ class Arguments:
         given: the arguments.
         options: names of all options of the subcommand, as far as they are known.
         bases: base classes of the arguments at the top: ``{"model": WeakSegModule, ...}``.
+        types: types of the arguments at the top, where they are those of a function.
+        helpers: names of the commands that are functions.
     """
 
     given: list[str]
     options: list[str] = field(default_factory=list)
     bases: dict[str, type] = field(default_factory=dict)
+    types: dict[str, Any] = field(default_factory=dict)
+    helpers: Collection[str] = ()
 
 
 @dataclass
@@ -122,7 +126,8 @@ def _unrecognized(match: re.Match[str], place: Place, arguments: Arguments) -> _
     words = match[1].split()
     wrong = next((word.split("=", 1)[0] for word in words if word.startswith("-")), None)
     if wrong is None:
-        message = f"cannot use `{words[0]}`: a recipe is given as `--config {words[0]}`, a value as `--OPTION VALUE`"
+        what = "a file of options" if arguments.types else "a recipe"
+        message = f"cannot use `{words[0]}`: {what} is given as `--config {words[0]}`, a value as `--OPTION VALUE`"
         return _Finding(message)
     if place.cls is None:
         return _Finding(f"`{wrong}` is not an option{did_you_mean(wrong, [f'--{name}' for name in arguments.options])}")
@@ -171,11 +176,12 @@ def _no_import(match: re.Match[str], place: Place, arguments: Arguments) -> _Fin
 
 def _wrong_command(match: re.Match[str], place: Place, arguments: Arguments) -> _Finding:
     given = match[1] or arguments.given[0]
-    return _Finding(f"`{given}` is not a command{did_you_mean(given, _COMMANDS)}")
+    known = dict.fromkeys([*_COMMANDS, *(name.split()[0] for name in arguments.helpers)])
+    return _Finding(f"`{given}` is not a command{did_you_mean(given, known)}")
 
 
 def _wrong_value(match: re.Match[str], place: Place, arguments: Arguments) -> _Finding:
-    expected = annotation(place.cls, place.key) or match[1]
+    expected = annotation(place.cls, place.key) or arguments.types.get(place.key) or match[1]
     value = match[2].strip()
     return _Finding(f"`{place.key}` must be {in_words(expected)}, got {value!r}", _last(place.key), value)
 
@@ -218,7 +224,8 @@ def _malformed_configs(arguments: Arguments) -> Iterator[str]:
             yield f"{path}{line}: not YAML: {error.problem}"
             continue
         if not isinstance(content, dict):
-            yield f"{path}: expected `trainer:`, `model:`, `data:` at the outermost level, found {content!r:.60}"
+            expected = ", ".join(f"`{name}:`" for name in arguments.types or ("trainer", "model", "data"))
+            yield f"{path}: expected {expected} at the outermost level, found {content!r:.60}"
             continue
         for key in content if roots else ():
             if str(key).split(".", 1)[0] not in roots:

@@ -1,6 +1,6 @@
 """Where recipes are found: in the working directory, else among those that come with the package."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -57,14 +57,15 @@ def _is_text(name: str) -> bool:
     return "\n" in name or ": " in name or name.lstrip().startswith("{")
 
 
-def place_configs(args: list[str]) -> list[str]:
+def place_configs(args: list[str], find: Callable[[str], str] = find_recipe) -> list[str]:
     """Put the recipes first, so that options on the command line override them wherever they stand.
 
     Args:
         args: arguments of the command, the subcommand first.
+        find: turns the name of a recipe into the path of a file, see :func:`find_recipe`.
 
     Returns:
-        The arguments in the order: subcommand, recipes (found, see :func:`find_recipe`), other options.
+        The arguments in the order: subcommand, recipes (found), other options.
 
     Raises:
         FileNotFoundError: if a recipe is not found.
@@ -81,7 +82,7 @@ def place_configs(args: list[str]) -> list[str]:
             others.append(arg)
         else:
             given = value if equals else next(remaining, None)
-            configs += [name] if given is None else ["--config", find_recipe(given)]
+            configs += [name] if given is None else ["--config", find(given)]
     return [*command, *configs, *others]
 
 

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any
 
 _LISTED = 15
+_WORDS = {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false", "Path": "a path"}
 
 
 def did_you_mean(word: str, known: Iterable[str], *, listed: bool = True) -> str:
@@ -102,11 +103,11 @@ def _said(expected: Any) -> Iterator[str]:
     elif typing.get_origin(expected) in (typing.Union, UnionType):
         for inner in typing.get_args(expected):
             yield from _said(inner)
+    elif typing.get_origin(expected) is list:
+        yield f"a list (each {in_words(*typing.get_args(expected))})"
     else:
         name = expected.__name__ if inspect.isclass(expected) else str(expected)
-        yield {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false"}.get(
-            name, f"a {name}"
-        )
+        yield _WORDS.get(name, f"a {name}")
 
 
 def _constructors(cls: type | None) -> list[Any]:

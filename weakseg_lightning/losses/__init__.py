@@ -2,5 +2,22 @@
 
 from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.losses.potts import potts_loss, relaxed_potts_energy
+from weakseg_lightning.losses.robust import (
+    NoiseMatrixCrossEntropy,
+    RobustCrossEntropy,
+    noise_matrix_cross_entropy,
+    robust_cross_entropy,
+    uniform_noise,
+)
 
-__all__ = ["latent_cross_entropy", "partial_cross_entropy", "potts_loss", "relaxed_potts_energy"]
+__all__ = [
+    "NoiseMatrixCrossEntropy",
+    "RobustCrossEntropy",
+    "latent_cross_entropy",
+    "noise_matrix_cross_entropy",
+    "partial_cross_entropy",
+    "potts_loss",
+    "relaxed_potts_energy",
+    "robust_cross_entropy",
+    "uniform_noise",
+]

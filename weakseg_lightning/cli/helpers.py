@@ -1,0 +1,165 @@
+"""Commands besides training and evaluation: plain functions that run from the command line.
+
+To add one, write a function whose arguments are typed and documented, and enter it in :data:`HELPERS`. Its arguments
+become options (none may be called ``config``, which is the file of options), its docstring their help; a number that it
+returns is the exit status. What it finds wrong it raises as ``ValueError`` or ``OSError``, which end in one line.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from weakseg_lightning.cli.arguments import Arguments
+from weakseg_lightning.cli.recipes import place_configs
+from weakseg_lightning.cli.signatures import did_you_mean
+
+__all__ = ["HELPERS", "Helper", "find_helper", "group_help", "helper_lines", "run_helper"]
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A function that is a command.
+
+    Attributes:
+        path: import path of the function, imported only when the command is run.
+        summary: what it does, for ``weakseg --help``.
+    """
+
+    path: str
+    summary: str
+
+
+HELPERS: dict[str, Helper] = {}
+"""The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
+
+
+def find_helper(args: Sequence[str]) -> str | None:
+    """Find which helper is meant.
+
+    Args:
+        args: arguments of the command.
+
+    Returns:
+        Its name, None if none is meant.
+
+    Raises:
+        ValueError: if the first word is that of helpers, the second of none.
+    """
+    names = [" ".join(args[:2]), args[0]]
+    if (found := next((name for name in names if name in HELPERS), None)) is not None:
+        return found
+    if not (group := _group(args[0])):
+        return None
+    if len(args) < 2 or args[1].startswith("-"):
+        raise ValueError(f"`weakseg {args[0]}` needs to know what to do: one of {', '.join(group)}")
+    raise ValueError(f"`{names[0]}` is not a command{did_you_mean(names[0], group)}")
+
+
+def helper_lines(first: str = "") -> str:
+    """List the helpers for a help text, all or those that begin with a word."""
+    chosen = {name: helper.summary for name, helper in HELPERS.items() if not first or name.split()[0] == first}
+    width = max(map(len, chosen), default=0)
+    return "".join(f"  {name:{width}}  {summary}\n" for name, summary in chosen.items())
+
+
+def group_help(args: Sequence[str]) -> str | None:
+    """Answer `weakseg scribbles` and `weakseg scribbles --help`; None for other arguments."""
+    if not _group(args[0]) or args[0] in HELPERS or not set(args[1:]) <= {"-h", "--help", "help"}:
+        return None
+    choices = ",".join(name.split()[1] for name in _group(args[0]))
+    usage = f"usage: weakseg {args[0]} {{{choices}}} [--config FILE] [--OPTION VALUE]"
+    return f"{usage}\n\n{helper_lines(args[0])}\n  weakseg {args[0]} NAME --help    its options\n"
+
+
+def run_helper(name: str, arguments: Arguments) -> int:
+    """Run a helper.
+
+    Args:
+        name: its name.
+        arguments: what the command was given; what it accepts is added, for error messages.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ArgumentError: if an argument is wrong.
+    """
+    from jsonargparse import auto_cli, auto_parser
+
+    function = _function(HELPERS[name].path)
+    arguments.types = get_type_hints(function)
+    options: dict[str, Any] = {
+        "as_positional": False,
+        "prog": f"weakseg {name}",
+        "description": _description(function),
+        "exit_on_error": False,
+        "allow_abbrev": False,
+    }
+    actions = auto_parser(function, **options)._actions
+    names = (option for action in actions for option in action.option_strings)
+    arguments.options = [option.removeprefix("--") for option in names if option.startswith("--") and "+" not in option]
+    words = _spelt_out(arguments.given[len(name.split()) :], arguments.types)
+    arguments.given = place_configs([name, *words], find=_existing)
+    status = auto_cli(function, args=arguments.given[1:], **options)
+    return status if isinstance(status, int) else 0
+
+
+def _group(first: str) -> list[str]:
+    """The helpers of two words that begin with this one."""
+    return [name for name in HELPERS if name.startswith(f"{first} ")]
+
+
+def _function(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """The docstring up to its first section."""
+    return (inspect.getdoc(function) or "").split("\n\nArgs:", 1)[0].strip()
+
+
+def _existing(name: str) -> str:
+    if Path(name).is_file():
+        return name
+    raise FileNotFoundError(
+        f"no file `{name}` (working directory: {Path.cwd()}): --config takes a YAML file of options"
+    )
+
+
+def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
+    """Write `--overwrite` as `--overwrite=true` and `--lengths 0.5 0.3` as `--lengths=[0.5, 0.3]`, as the parser needs.
+
+    Args:
+        words: options of the command.
+        types: their types.
+    """
+    spelt: list[str] = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        expected = types.get(word.removeprefix("--")) if word.startswith("--") else None
+        following = list(takewhile(lambda other: not other.startswith("--"), remaining))
+        if expected is bool and not following:
+            spelt.append(f"{word}=true")
+        elif (element := _element_type(expected)) and following and not following[0].startswith("["):
+            values = following if element in (int, float) else map(json.dumps, following)
+            spelt.append(f"{word}=[{', '.join(values)}]")
+            del remaining[: len(following)]
+        else:
+            spelt.append(word)
+    return spelt
+
+
+def _element_type(expected: Any) -> Any:
+    """`int` of `list[int]` and of `list[int] | None`, None of what is no list."""
+    for option in (expected, *get_args(expected)):
+        if get_origin(option) is list:
+            return get_args(option)[0]
+    return None
