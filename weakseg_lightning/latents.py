@@ -118,7 +118,7 @@ class LatentStore:
 
     @staticmethod
     def redeem(ticket: Ticket) -> Labels | None:
-        """Turn a ticket into the labelling, uint8 ``(H, W)``; None if there is none, or, with a warning, a broken one."""
+        """Turn a ticket into the labelling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
         data = _read(ticket) if isinstance(ticket, str) else ticket
         if data is None:
             return None
@@ -182,8 +182,8 @@ class LatentStore:
 
 def compress(labels: Labels) -> bytes:
     """Write a labelling, uint8 ``(H, W)``, in few bytes that show when they are damaged."""
-    raw = np.ascontiguousarray(labels, dtype=np.uint8)
-    return _HEAD.pack(_MARK, *raw.shape, zlib.crc32(raw)) + zlib.compress(raw, 6)
+    raw = labels.astype(np.uint8, copy=False).tobytes()
+    return _HEAD.pack(_MARK, *labels.shape, zlib.crc32(raw)) + zlib.compress(raw, 6)
 
 
 def decompress(data: bytes) -> Labels:

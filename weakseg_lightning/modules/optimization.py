@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -116,7 +116,7 @@ def make_optimizer(
     ids = {id(parameter) for parameter in head}
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     # Base rate 1, so that the schedule's factors are the learning rates themselves, in either phase.
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if id(p) not in ids], "name": "encoder"},
         {"params": [p for p in trained if id(p) in ids], "name": "head"},
         {"params": free or [], "name": _FREE, "weight_decay": 0.0},

@@ -23,7 +23,7 @@ class TrustRegionModule(AmortizedLatentModule):
     """Robust trust region: stage A finds a labelling near the network's prediction, stage B follows it, with doubts.
 
     Stage A, once every ``epochs_per_cycle`` epochs, for the whole image at its original resolution: ``min over X of
-    E_Potts(X) + lambda KL(X || S)``, X = Y on the seeds (eq. 16, 25, 26), S the network's prediction in evaluation mode.
+    E_Potts(X) + lambda KL(X || S)``, X = Y on the seeds (eq. 16, 25, 26), S the network's output in evaluation mode.
     Stage B: gradient steps on ``-log S`` at the seeds and ``-log(a + b S)`` elsewhere, ``a = eps / (K - 1)``,
     ``b = 1 - K a``, both at the label in X (eq. 18, 24): a label of X is taken to be wrong with probability ``eps``.
 
@@ -36,7 +36,7 @@ class TrustRegionModule(AmortizedLatentModule):
         eps_unit: what ``eps`` is counted in: ``probability``, or ``limit``, shares of (K-1)/K.
         learn_eps: learn eps, beginning with the given one, at the learning rate of the network's new layers.
         normalizer: what the sum over the pixels is divided by: ``valid``, their number; ``seeds``, the number of seeds
-            in the batch times the batch size, as the authors' code does (learning rates differ by a factor of 10 or so).
+            in the batch times the batch size, as the authors' code does; learning rates are tied to it.
         labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set holds the
             background; with fewer than two labels it is ``all``.
         epochs_per_cycle: epochs M that train towards a labelling before it is solved for again.
