@@ -178,7 +178,7 @@ class SaveEachEpoch(Callback):
         trainer.save_checkpoint(self.path)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -188,7 +188,7 @@ def die_after(module: Recording, solves: int) -> None:
 
     def solve(logits: Tensor, batch: Batch) -> SolverResult:
         if next(left, None) is None:
-            raise Killed
+            raise KilledError
         return real(logits, batch)
 
     module.solve_latent = solve  # type: ignore[method-assign]
@@ -211,7 +211,7 @@ def test_run_killed_in_stage_a_loses_nothing(
         torch.rand(5)
         if moment is not None:
             die_after(module, moment)
-            with pytest.raises(Killed):
+            with pytest.raises(KilledError):
                 fit(module, make_data(num_train=11), resume, max_epochs=6, callbacks=[SaveEachEpoch(path)])
         else:
             fit(module, make_data(num_train=11), resume, max_epochs=6, callbacks=[SaveEachEpoch(path)])
@@ -251,7 +251,7 @@ def test_store_of_another_energy_is_refused_before_training(make_module, make_da
     fit(make_module(store=LatentStore(str(tmp_path))), make_data(), max_epochs=1)
     fit(make_module(store=LatentStore(str(tmp_path)), eps=0.5), make_data(), max_epochs=1)  # not part of the energy
     other = AlphaExpansion(GridPotts(50, normalize_edges=True), unary_weight=0.5, start="zeros")
-    with pytest.raises(ValueError, match="the store in .* has labellings that were solved with `solver`"):
+    with pytest.raises(ValueError, match=r"the store in .* has labellings that were solved with `solver`"):
         fit(make_module(store=LatentStore(str(tmp_path)), solver=other), make_data(), max_epochs=1)
 
 
