@@ -5,5 +5,16 @@ The functions are stateless; the classes sum their counts over batches and, unde
 
 from weakseg_lightning.metrics.energy import MeanGridEnergy, grid_energy
 from weakseg_lightning.metrics.segmentation import SegmentationScores, confusion_matrix, segmentation_scores
+from weakseg_lightning.metrics.trimap import Definition, TrimapScores, trimap_confusion, trimap_distance
 
-__all__ = ["MeanGridEnergy", "SegmentationScores", "confusion_matrix", "grid_energy", "segmentation_scores"]
+__all__ = [
+    "Definition",
+    "MeanGridEnergy",
+    "SegmentationScores",
+    "TrimapScores",
+    "confusion_matrix",
+    "grid_energy",
+    "segmentation_scores",
+    "trimap_confusion",
+    "trimap_distance",
+]

@@ -36,3 +36,11 @@ def check_range(name: str, values: Tensor, num_classes: int, other: str = "") ->
         wrong = low if low < 0 else high
         message = f"`{name}` must be classes 0 to {num_classes - 1}{other}, got {wrong}"
         raise ValueError(f"{message}; check `num_classes` against the data set's masks")
+
+
+def check_trimap(definition: str, max_width: int) -> None:
+    """Refuse an unknown definition, and widths that a byte cannot tell apart."""
+    if definition not in ("void", "boundary"):
+        raise ValueError(f"`definition` must be 'void' or 'boundary', got {definition!r}")
+    if not 1 <= max_width <= 254:
+        raise ValueError(f"`max_width` must be 1 to 254 pixels, got {max_width}")
