@@ -109,11 +109,12 @@ def trimap_confusion(
     check_maps(labels, target)
     distance = trimap_distance(target, definition, max_width, ignore_index, valid)
     counted = (target != ignore_index) & (True if valid is None else valid)
-    labels, target, distance = labels[counted].long(), target[counted].long(), distance[counted].long()
+    labels, target = (torch.where(counted, values, 0).long() for values in (labels, target))
     check_range("target", target, num_classes, f" or `ignore_index` = {ignore_index}")
     check_range("labels", labels, num_classes)
-    ring = distance.clamp(min=1) - 1  # a boundary pixel, at distance 0, belongs to width 1; the last ring is outside
-    cell = (ring * num_classes + target) * num_classes + labels
+    # A boundary pixel, at distance 0, belongs to width 1; one more ring takes what is farther away or left out.
+    ring = torch.where(counted, distance.clamp(min=1) - 1, max_width).long()
+    cell = ((ring * num_classes + target) * num_classes + labels).flatten()
     counts = torch.bincount(cell, minlength=(max_width + 1) * num_classes**2)
     return counts.view(-1, num_classes, num_classes)[:max_width].cumsum(0)
 
