@@ -131,4 +131,5 @@ def _name(definition: str, score: str) -> str:
 
 
 def _values(curve: Curve) -> npt.NDArray[np.float64]:
-    return np.asarray(curve.detach().cpu() if isinstance(curve, Tensor) else curve, dtype=np.float64)
+    values = np.asarray(curve.detach().cpu() if isinstance(curve, Tensor) else curve, dtype=np.float64)
+    return np.atleast_1d(values)  # torchmetrics makes scalars of curves of one width

@@ -23,7 +23,8 @@ class TrimapCurve(Callback):
     do.
 
     Args:
-        definition: what a trimap surrounds, see :func:`weakseg_lightning.metrics.trimap_distance`.
+        definition: what trimaps surround, void pixels or changes of class, see
+            :func:`weakseg_lightning.metrics.trimap_distance`.
         max_width: largest width in pixels, 1 to 254.
 
     Raises:
@@ -90,7 +91,7 @@ class TrimapCurve(Callback):
 
     def _log(self, pl_module: LightningModule, metric: TrimapScores, scores: dict[str, Tensor]) -> None:
         width, name = min(self.LOGGED_WIDTH, self.max_width), f"trimap_{metric.definition}_miou"
-        value = scores[name][width - 1].float()
+        value = scores[name].reshape(-1)[width - 1].float()
         pl_module.log(f"test_{name}_{width}", value, sync_dist=True, reduce_fx="max")  # equal on all ranks
 
     def _make_metrics(self, num_classes: int) -> list[TrimapScores]:

@@ -34,7 +34,8 @@ def trimap_distance(
     Void is no class and makes no boundary. It hides boundaries, however: in PASCAL VOC a void rim of some five pixels
     runs along nearly all of them. For ``boundary``, each void pixel therefore counts as of the class nearest to it
     (Chebyshev; the largest class number of those equally near), so that the boundary runs along the middle of the rim,
-    and void inside one class, or between it and the image's edge, makes none.
+    and void inside one class, or between it and the image's edge, makes none. There, the trimaps of the first two or
+    three widths lie within the rim and hold few scored pixels.
 
     Args:
         target: true classes ``(B, H, W)``.
@@ -167,7 +168,8 @@ class TrimapScores(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return ``trimap_<definition>_miou`` and ``trimap_<definition>_pixel_accuracy``, summed over all ranks first.
 
-        Both are ``(W,)``, in 0..1, entry ``w - 1`` for width ``w``; nan where nothing was counted.
+        Both are ``(W,)`` (torchmetrics makes scalars of them if W is 1), in 0..1, entry ``w - 1`` for width ``w``; nan
+        where nothing was counted.
         """
         scores = [segmentation_scores(confusion) for confusion in self.confusion]
         names = ("miou", "pixel_accuracy")
