@@ -21,16 +21,17 @@ ALLOWED = {
     "constraints": set(),
     "networks": set(),
     "visualization": set(),
+    "curves": set(),
     "latents": set(),
     "losses": SOLVING | {"_native"},
     "solvers": SOLVING | {"_native"},
     "metrics": SOLVING,
     "modules": MODELLING,
     "data": {"visualization"},
-    "callbacks": {"visualization", "metrics"},
+    "callbacks": {"visualization", "curves", "metrics"},
     "checkpoints": MODELLING | {"modules"},
     "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,
-    "__init__": {"callbacks", "checkpoints", "data", "modules"} | MODELLING,  # for type checkers
+    "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers
     "__main__": {"cli"},
 }
 

@@ -5,12 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weakseg_lightning.callbacks import PanelWriter, PredictionWriter
+    from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
     from weakseg_lightning.checkpoints import load_module
+    from weakseg_lightning.curves import read_trimap, trimap_figure
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.latents import LatentStore
-    from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+    from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TrimapScores
     from weakseg_lightning.modules import (
         ADMModule,
         AmortizedLatentModule,
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
-    "callbacks": ("PanelWriter", "PredictionWriter"),
+    "callbacks": ("PanelWriter", "PredictionWriter", "TrimapCurve"),
     "checkpoints": ("load_module",),
+    "curves": ("read_trimap", "trimap_figure"),
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
     "latents": ("LatentStore",),
-    "metrics": ("MeanGridEnergy", "SegmentationScores"),
+    "metrics": ("MeanGridEnergy", "SegmentationScores", "TrimapScores"),
     "modules": (
         "Optimizer",
         "ADMModule",
@@ -66,11 +68,15 @@ __all__ = [
     "SegmentationScores",
     "Solver",
     "SolverResult",
+    "TrimapCurve",
+    "TrimapScores",
     "TrustRegionModule",
     "VOCDataModule",
     "WeakSegModule",
     "__version__",
     "load_module",
+    "read_trimap",
+    "trimap_figure",
 ]
 
 try:

@@ -272,6 +272,24 @@ def test_test_writes_into_the_folder_of_its_run(run, config, version, best):
     assert len(list(version.glob("test*/metrics.csv"))) == before + 1
 
 
+def test_test_writes_curves_of_the_trimap(run, config, version, best):
+    before = set(version.glob("test*"))
+    options = ["--trimap.definition=boundary", "--trimap.max_width=7"]
+    status, out, _ = run("test", *config, "--ckpt_path", best, *options)
+    assert status == 0
+    assert "test_trimap_boundary_miou_5" in out
+    (folder,) = set(version.glob("test*")) - before
+    lines = (folder / "trimap.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [[str(width), "boundary"] for width in range(1, 8)]
+    assert (folder / "trimap.png").stat().st_size > 1000
+
+
+def test_wrong_trimap_width_is_refused_in_words(run, config, best):
+    status, _, err = run("test", *config, "--ckpt_path", best, "--trimap.max_width=300")
+    assert status == 2
+    assert "`max_width` must be 1 to 254 pixels, got 300" in err
+
+
 def test_predict_writes_pictures(run, config, version, best):
     status, _, err = run("predict", *config, "--ckpt_path", best)
     assert status == 0, err

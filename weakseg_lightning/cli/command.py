@@ -18,7 +18,7 @@ from typing_extensions import override
 
 # Importing them makes the classes known by their short names in recipes.
 from weakseg_lightning import networks, solvers  # noqa: F401
-from weakseg_lightning.callbacks import PanelWriter, PredictionWriter
+from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.recipes import given_configs
@@ -88,6 +88,7 @@ class WeakSegCLI(LightningCLI):
         parser.add_lightning_class_args(runs.BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PanelWriter, "panels")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(TrimapCurve, "trimap")
         parser.set_defaults({f"checkpoint.{name}": value for name, value in _CHECKPOINT_DEFAULTS.items()})
         parser.link_arguments("data", "model.init_args.num_classes", self._num_classes, apply_on="instantiate")
 
@@ -168,6 +169,8 @@ class WeakSegCLI(LightningCLI):
         if self.folder is None:
             return defaults
         defaults.append(runs.ConfigWriter(self.folder, self._saved_config()))
+        if self.command == "test":
+            defaults.append(section["trimap"])
         if self.command == "fit":
             defaults += [section["panels"], runs.FinalValidation()]
         if self.command == "fit" and config["enable_checkpointing"] is not False:

@@ -165,9 +165,9 @@ class WeakSegModule(LightningModule, ABC):
         self._evaluate(batch, "val")
 
     @override
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of whole images."""
-        self._evaluate(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Count one batch of whole images; callbacks get ``{"labels": uint8 (B, H, W)}``."""
+        return {"labels": self._evaluate(batch, "test").to(torch.uint8)}
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -184,11 +184,12 @@ class WeakSegModule(LightningModule, ABC):
         """Label whole images: ``{"id": list of B, "labels": uint8 (B, H, W)}``."""
         return {"id": batch["id"], "labels": self(batch["image"]).argmax(1).to(torch.uint8)}
 
-    def _evaluate(self, batch: Batch, stage: str) -> None:
-        labels = self(batch["image"]).argmax(1)
+    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+        labels: Tensor = self(batch["image"]).argmax(1)
         metrics = self._metrics(stage)
         metrics.segmentation.update(labels, batch["mask"])
         metrics.grid_energy.update(labels, batch["image"], batch["valid"])
+        return labels
 
     def _metrics(self, stage: str) -> "_Scores":
         metrics = self.scores[stage]

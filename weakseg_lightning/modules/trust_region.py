@@ -122,5 +122,5 @@ class TrustRegionModule(AmortizedLatentModule):
         seeded = batch["seeds"] != 255
         labels = torch.where(seeded, batch["seeds"], latent.labels.long())
         if self.learn_eps:
-            self.log("eps", float(self.robust_loss.current_eps), batch_size=len(logits))
+            self.log("eps", self.robust_loss.current_eps, batch_size=len(logits))
         return {"robust": self.robust_loss(logits, labels, exact=seeded)}

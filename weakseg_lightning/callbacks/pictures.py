@@ -1,4 +1,4 @@
-"""What a run draws and writes: panels during training, label maps and overlays of predictions."""
+"""Pictures of a run: panels during training, label maps and overlays of predictions."""
 
 import os
 import re
@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning.callbacks.files import replacing, run_folder
 from weakseg_lightning.visualization import VOID, PanelRow, draw_panels, overlay, save_palette_png
 
 _UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
@@ -59,7 +60,7 @@ class PanelWriter(Callback):
         if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or _in_last_epoch(trainer)):
             return
         # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
-        folder = _run_folder(trainer)
+        folder = run_folder(trainer)
         prediction = _predict(trainer, pl_module, batch["image"][: self.num_images])
         if trainer.is_global_zero:
             rows = _panel_rows(batch, getattr(pl_module, "latent_labels", None), prediction)
@@ -102,7 +103,7 @@ class PredictionWriter(BasePredictionWriter):
         super().setup(trainer, pl_module, stage)
         if stage != "predict":
             return
-        default = _run_folder(trainer) / "predictions"
+        default = run_folder(trainer) / "predictions"
         self._folder = Path(self.output_dir).expanduser() if self.output_dir is not None else default
         self._written = set()
         for name in ("labels", "overlays") if self.overlays else ("labels",):
@@ -125,10 +126,10 @@ class PredictionWriter(BasePredictionWriter):
         for name, image, classes, box in zip(prediction["id"], images, labels, _boxes(batch), strict=True):
             self._warn_if_written(name)
             stem, image, classes = _file_stem(name), image[:, *box], classes[box]
-            with _replacing(self._folder / "labels" / f"{stem}.png") as path:
+            with replacing(self._folder / "labels" / f"{stem}.png") as path:
                 save_palette_png(path, classes, palette)
             if self.overlays:
-                with _replacing(self._folder / "overlays" / f"{stem}.jpg") as path:
+                with replacing(self._folder / "overlays" / f"{stem}.jpg") as path:
                     overlay(image, classes, palette).save(path, format="JPEG", quality=92, subsampling=0)
 
     @override
@@ -144,10 +145,6 @@ class PredictionWriter(BasePredictionWriter):
 
 
 # ---- what the trainer knows -----------------------------------------------------------------------------------
-
-
-def _run_folder(trainer: Trainer) -> Path:
-    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def _classes_of(trainer: Trainer) -> tuple[Any, Any]:
@@ -204,7 +201,7 @@ def _panel_rows(batch: dict[str, Any], latent: Tensor | None, prediction: Tensor
 def _keep_picture(picture: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as unfinished:
+        with replacing(path) as unfinished:
             picture.save(unfinished, format="PNG")
     except OSError as error:  # hours of training must not end for a picture
         warnings.warn(f"{error}; training goes on without this panel", stacklevel=2)
@@ -253,16 +250,3 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         message = f"cannot write predictions to {folder}: {error.strerror or error}"
         raise OSError(f"{message}; make room, or name another folder with `output_dir`") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Write to a file next to ``path``, then put it in its place: no reader and no other rank meets half a file."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

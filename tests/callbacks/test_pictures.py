@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from weakseg_lightning import callbacks
-from weakseg_lightning.callbacks import PanelWriter, PredictionWriter
+import weakseg_lightning
+from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, pictures
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.visualization import colorize, voc_palette
 
@@ -107,7 +107,7 @@ def make_trainer(folder: Path, writer: Callback | list[Callback], **options: Any
 
 
 def test_docstring_examples() -> None:
-    results = doctest.testmod(callbacks)
+    results = doctest.testmod(pictures)
     assert results.attempted > 3
     assert results.failed == 0
 
@@ -186,7 +186,7 @@ def test_panel_shows_the_prediction_in_evaluation_mode_in_the_colors_of_the_data
         def train_dataloader(self) -> DataLoader:
             return DataLoader(Scenes(self.ids), batch_size=6)
 
-    monkeypatch.setattr(callbacks, "draw_panels", keep)
+    monkeypatch.setattr(pictures, "draw_panels", keep)
     module = Tiny()
     make_trainer(tmp_path, PanelWriter(num_images=6)).fit(module, OneStep())
     assert (drawn["names"], drawn["palette"]) == (TwoClasses.class_names, TwoClasses.palette)
@@ -372,7 +372,7 @@ def test_full_disk_is_found_before_the_first_prediction(tmp_path: Path, monkeypa
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(callbacks.os, "fsync", full)
+    monkeypatch.setattr(pictures.os, "fsync", full)
     module = Tiny()
     with pytest.raises(OSError, match=r"cannot write predictions to .*: No space left on device; make room"):
         make_trainer(tmp_path, PredictionWriter()).predict(module, TwoClasses())
@@ -385,7 +385,7 @@ def test_disk_that_fills_up_leaves_no_half_file(tmp_path: Path, monkeypatch: pyt
         Path(path).write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(callbacks, "save_palette_png", half)
+    monkeypatch.setattr(pictures, "save_palette_png", half)
     with pytest.raises(OSError, match=r"cannot write .*im0.png: No space left on device"):
         predict(tmp_path, PredictionWriter())
     assert files_in(tmp_path) == []
@@ -425,7 +425,7 @@ trainer.predict(helpers.Tiny(), data, return_predictions=False)
 def test_two_ranks_draw_one_panel_and_write_every_prediction(tmp_path: Path) -> None:
     script, out = tmp_path / "worker.py", tmp_path / "out"
     script.write_text(WORKER)
-    where = os.pathsep.join([str(Path(callbacks.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    where = os.pathsep.join([str(Path(weakseg_lightning.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": where, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), __file__, str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
