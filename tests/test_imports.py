@@ -28,6 +28,7 @@ ALLOWED = {
     "modules": MODELLING,
     "data": {"visualization"},
     "callbacks": {"visualization", "metrics"},
+    "experiments": {"losses"},
     "checkpoints": MODELLING | {"modules"},
     "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,
     "__init__": {"callbacks", "checkpoints", "data", "modules"} | MODELLING,  # for type checkers
