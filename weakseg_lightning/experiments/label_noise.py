@@ -5,7 +5,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
@@ -226,13 +225,15 @@ def _results_folder(out: Path | None, settings: dict[str, object]) -> Path:
 
 
 def _next_version(parent: Path) -> Path:
-    for number in count():
+    number = 0
+    while True:
+        folder = parent / f"version_{number}"
         try:
-            (parent / f"version_{number}").mkdir(parents=True)
+            folder.mkdir(parents=True)
         except FileExistsError:
+            number += 1
             continue
-        return parent / f"version_{number}"
-    raise AssertionError
+        return folder
 
 
 def _row(eps: float, accuracies: list[float]) -> str:
