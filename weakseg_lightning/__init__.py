@@ -9,8 +9,17 @@ if TYPE_CHECKING:
     from weakseg_lightning.checkpoints import load_module
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
+    from weakseg_lightning.latents import LatentStore
     from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
-    from weakseg_lightning.modules import ADMModule, LatentModule, Optimizer, RegularizedLossModule, WeakSegModule
+    from weakseg_lightning.modules import (
+        ADMModule,
+        AmortizedLatentModule,
+        LatentModule,
+        Optimizer,
+        RegularizedLossModule,
+        TrustRegionModule,
+        WeakSegModule,
+    )
     from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
     from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -20,8 +29,17 @@ _HOMES = {
     "checkpoints": ("load_module",),
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
+    "latents": ("LatentStore",),
     "metrics": ("MeanGridEnergy", "SegmentationScores"),
-    "modules": ("Optimizer", "ADMModule", "LatentModule", "RegularizedLossModule", "WeakSegModule"),
+    "modules": (
+        "Optimizer",
+        "ADMModule",
+        "AmortizedLatentModule",
+        "LatentModule",
+        "RegularizedLossModule",
+        "TrustRegionModule",
+        "WeakSegModule",
+    ),
     "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
     "solvers": ("AlphaExpansion", "Solver", "SolverResult"),
 }
@@ -30,9 +48,11 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "ADMModule",
     "AlphaExpansion",
+    "AmortizedLatentModule",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
+    "LatentStore",
     "MeanGridEnergy",
     "Network",
     "Optimizer",
@@ -46,6 +66,7 @@ __all__ = [
     "SegmentationScores",
     "Solver",
     "SolverResult",
+    "TrustRegionModule",
     "VOCDataModule",
     "WeakSegModule",
     "__version__",

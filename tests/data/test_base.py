@@ -13,6 +13,7 @@ from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.latents import LatentStore
 
 
 class SquaresDataModule(SegmentationDataModule):
@@ -133,10 +134,35 @@ def test_more_ranks_than_images_are_refused(make_data):
 
 def test_stored_labellings_reach_the_training_batches_alone(make_data):
     data = make_data()
-    data.latents = lambda name: data.train[int(name.split("_")[1])].mask
-    batch = read(data.train_dataloader())[0]
-    assert torch.equal(batch["latent"].long(), batch["mask"])
+    data.latents = LatentStore()
+    data.latents.begin("first")
+    loader = data.train_dataloader()
+    assert "latent" not in read(loader)[0], "nobody wants them yet"
+    data.latents.wanted = True
+    whole = {
+        name: item for batch in read(loader) for name, item in zip(batch["id"], batch["whole"].values(), strict=True)
+    }
+    for index in range(0, len(data.train), 2):
+        data.latents.put(data.train.ids[index], data.train[index].mask.numpy())
+    for batch in read(loader):
+        for position, name in enumerate(batch["id"]):
+            index = data.train.ids.index(name)
+            stored = index % 2 == 0
+            assert (position in batch.get("whole", {})) != stored
+            expected = batch["mask"][position] if stored else torch.full_like(batch["mask"][position], 255)
+            assert torch.equal(batch["latent"][position].long(), expected)
+    assert whole.keys() <= set(data.train.ids)
     assert "latent" not in read(data.val_dataloader())[0]
+
+
+def test_labellings_are_augmented_as_their_images_were(make_data):
+    data = make_data()
+    data.latents = LatentStore()
+    data.latents.wanted = True
+    for batch in read(data.train_dataloader()):
+        for position, whole in batch["whole"].items():
+            mask = data.train[data.train.ids.index(batch["id"][position])].mask
+            assert torch.equal(data.replay(mask, whole["draw"]).long(), batch["mask"][position])
 
 
 def test_constructor_arguments_are_kept():

@@ -156,6 +156,9 @@ def test_starts():
     same(given.solve(logits, image, initial=torch.zeros(3, 20, 24, dtype=torch.uint8)), zeros)
     same(given.solve(logits, image, initial=torch.full((3, 20, 24), 255)), argmin)
     same(given.solve(logits, image, initial=logits.argmax(1)), argmin)
+    for start in ("argmin", "zeros", "best"):  # what is given goes before
+        solver = AlphaExpansion(potts, max_sweeps=1, start=start)
+        same(solver.solve(logits, image, initial=torch.zeros(3, 20, 24, dtype=torch.uint8)), zeros)
     assert not torch.equal(argmin.labels, zeros.labels)
 
 

@@ -105,7 +105,7 @@ def test_wrong_arguments():
     logits, image = batch()
     with pytest.raises(ValueError, match="`max_sweeps` must be at least 1, got 0"):
         GCO(max_sweeps=0)
-    with pytest.raises(ValueError, match="`initial` must be passed exactly when"):
+    with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'given'"):
         GCO(start="given").solve(logits, image)
     with pytest.raises(ValueError, match="`seeds` must hold classes"):
         GCO().solve(logits, image, seeds=torch.full((3, 20, 24), 4))

@@ -3,12 +3,15 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
+from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from typing_extensions import override
 
 from weakseg_lightning.data.dataset import (
@@ -22,7 +25,7 @@ from weakseg_lightning.data.dataset import (
     collate,
 )
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
-from weakseg_lightning.data.transforms import training_transform
+from weakseg_lightning.data.transforms import replay, training_transform
 from weakseg_lightning.visualization import Colors, voc_palette
 
 __all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset"]
@@ -58,7 +61,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
     """
 
     latents: Latents | None = None
-    """Finds stored labellings of training images; set it before training starts. See :class:`SegmentationDataset`."""
+    """Finds stored labellings of training images; set it before training starts. See :class:`SegmentationDataset`.
+
+    What it finds comes with the batches of the epochs that begin while ``latents.wanted`` is set.
+    """
 
     def __init__(
         self,
@@ -137,10 +143,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
     @override
     def train_dataloader(self) -> DataLoader[Any]:
         """Load shuffled, augmented crops."""
-        transform = training_transform(self.crop_size, self.scale_range, self.flip, self.color_jitter)
-        data = self._dataset("train", transform=transform, latents=self.latents)
+        data = self._dataset("train", transform=self._training_transform(), latents=self.latents)
         rank, world = self._rank()
-        sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True)
+        sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=self._tickets(data))
         drop_last = len(sampler) >= self.batch_size
         return EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **self._loading())
 
@@ -159,7 +164,21 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Load whole images, one by one."""
         return self._evaluation_loader("predict")
 
+    def replay(self, labels: Tensor, draw: int) -> Tensor:
+        """Augment a labelling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""
+        return replay(self._training_transform(), labels, draw)
+
     # ---- inside ---------------------------------------------------------------------------------------------
+
+    def _training_transform(self) -> v2.Transform:
+        return training_transform(self.crop_size, self.scale_range, self.flip, self.color_jitter)
+
+    def _tickets(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
+        """Hand the way to its stored labelling to the worker with every index."""
+        latents, ids = self.latents, list(data.source.ids)
+        if latents is None:
+            return None
+        return lambda index: (latents.ticket(ids[index]),) if latents.wanted else ()
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         data = self._dataset(split)

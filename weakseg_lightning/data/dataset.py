@@ -2,9 +2,9 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.data.sampling import derive_seed
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.data.transforms import VOID, seeded
 
 __all__ = [
     "BadSampleError",
@@ -30,13 +30,26 @@ __all__ = [
     "present_labels",
 ]
 
-Latents = Callable[[str], "NDArray[Any] | Tensor | None"]
-"""Finds the stored labelling of an image, uint8 ``(H, W)``, by the image's id; None where there is none yet."""
+Index = int | tuple[int, int] | tuple[int, int, Any]
+"""What asks a data set for an item: its index; epoch and index; or these and a ticket for its stored labelling."""
 
 OnBadSample = Literal["error", "skip"]
 
 # A data set with so many bad samples in a row is broken as a whole.
 _MAX_SUBSTITUTES = 20
+
+
+class Latents(Protocol):
+    """Labellings that were stored for training images, such as :class:`weakseg_lightning.latents.LatentStore`."""
+
+    wanted: bool
+    """Whether the batches of the next epoch are to hold labellings."""
+
+    def ticket(self, image_id: str) -> Any:
+        """Make what :meth:`redeem` takes; runs in the training process."""
+
+    def redeem(self, ticket: Any) -> NDArray[Any] | None:
+        """Find the labelling, uint8 ``(H, W)``, None where there is none yet; runs in a loader's worker."""
 
 
 class BadSampleError(ValueError):
@@ -131,7 +144,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     """Reads, checks and augments samples.
 
     An item is asked for by its index or by (epoch, index); what comes back depends on these and on ``seed`` alone.
-    Items are dicts of uint8 tensors, see :func:`collate` for the batch.
+    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, ticket) has a
+    ``latent`` besides: the stored labelling, transformed with its image, or 255 and, for who wants to solve for it, the
+    ``whole`` image with its seeds and what :func:`replay` needs to transform the solution.
 
     Args:
         source: where samples come from.
@@ -139,8 +154,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         transform: joint augmentation of ``tv_tensors``; None leaves whole images at their size.
         seed: seed of the augmentation.
         on_bad_sample: ``"error"`` raises; ``"skip"`` warns once for each bad sample and takes another in its place.
-        latents: finds stored labellings, which are transformed with their image. Called in the loader's workers, so
-            it must look them up where the training process leaves them (on disc, or in shared memory).
+        latents: finds the stored labellings.
     """
 
     def __init__(
@@ -165,14 +179,18 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         return len(self.source)
 
     @override
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, position = index if isinstance(index, tuple) else (0, index)
+    def __getitem__(self, index: Index) -> dict[str, Any]:
+        epoch, position, *tickets = index if isinstance(index, tuple) else (0, index)
         if not 0 <= position < len(self):  # ends iteration with `for`, as for any sequence
             raise IndexError(f"index {position} is out of range: there are {len(self)} samples")
-        # Neither the caller's random state nor that of its GPU is touched.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive_seed(self.seed, epoch, position))
-            return self._item(self._read(position))
+        draw = derive_seed(self.seed, epoch, position)
+        with seeded(draw):
+            found, sample = self._read(position)
+        latents = [self._latent(sample, ticket if found == position else None) for ticket in tickets]
+        item = self._item(sample, draw, latents)
+        if latents and latents[0] is None:
+            item["whole"] = {"image": sample.image, "seeds": sample.seeds, "draw": draw}
+        return item
 
     def read(self, index: int) -> Sample:
         """Read a sample and check it.
@@ -187,10 +205,10 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             raise BadSampleError(f"{self.source.origin(index, what)} {message}")
         return sample
 
-    def _read(self, index: int) -> Sample:
+    def _read(self, index: int) -> tuple[int, Sample]:
         for _ in range(_MAX_SUBSTITUTES):
             try:
-                return self.read(index)
+                return index, self.read(index)
             except BadSampleError as error:
                 if self.on_bad_sample == "error":
                     raise
@@ -203,42 +221,44 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             self._warned[index] = True
             warnings.warn(f"skipping the sample {self.source.ids[index]!r}: {error}", stacklevel=2)
 
-    def _item(self, sample: Sample) -> dict[str, Any]:
-        item = self._annotated(sample)
+    def _item(self, sample: Sample, draw: int, latents: Sequence[Tensor | None]) -> dict[str, Any]:
+        item = _annotated(sample, latents)
         if self.transform is not None:
-            item = self.transform(item)
+            with seeded(draw):
+                item = self.transform(item)
         planes = item.pop("planes").as_subclass(Tensor)
         item["image"] = item["image"].as_subclass(Tensor)
         item["seeds"], item["mask"], item["valid"] = planes[0], planes[1], planes[2] == 0
-        if self.latents is not None:
+        if latents:
             item["latent"] = planes[3]
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
         return {**item, "id": sample.id, "tags": sample.tags, "seed_labels": _seed_labels(sample, self.num_classes)}
 
-    def _annotated(self, sample: Sample) -> dict[str, Any]:
-        """Wrap what moves with the image; all labellings are planes of one mask, the third marks padding."""
-        mask = torch.full_like(sample.seeds, VOID) if sample.mask is None else sample.mask
-        planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
-        if self.latents is not None:
-            planes.append(self._latent(sample))
-        item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}
-        if sample.boxes is not None:
-            size = sample.image.shape[-2:]
-            item["boxes"] = tv_tensors.BoundingBoxes(sample.boxes[:, :4], format="XYXY", canvas_size=tuple(size))
-        return item
-
-    def _latent(self, sample: Sample) -> Tensor:
-        stored = self.latents(sample.id) if self.latents is not None else None
+    def _latent(self, sample: Sample, ticket: Any) -> Tensor | None:
+        stored = self.latents.redeem(ticket) if self.latents is not None and ticket is not None else None
         if stored is None:
-            return torch.full_like(sample.seeds, VOID)
-        latent = torch.as_tensor(stored).to(torch.uint8)
+            return None
+        latent = torch.tensor(stored, dtype=torch.uint8)
         if latent.shape != sample.seeds.shape:
             raise ValueError(
                 f"the stored labelling of {sample.id!r} is {_size(latent)}, its image {_size(sample.seeds)}: "
                 "it was stored for another version of the data set, delete the stored labellings"
             )
         return latent
+
+
+def _annotated(sample: Sample, latents: Sequence[Tensor | None]) -> dict[str, Any]:
+    """Wrap what moves with the image; all labellings are planes of one mask, the third marks padding."""
+    empty = torch.full_like(sample.seeds, VOID)
+    mask = empty if sample.mask is None else sample.mask
+    planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
+    planes += [empty if latent is None else latent for latent in latents]
+    item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}
+    if sample.boxes is not None:
+        size = sample.image.shape[-2:]
+        item["boxes"] = tv_tensors.BoundingBoxes(sample.boxes[:, :4], format="XYXY", canvas_size=tuple(size))
+    return item
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -251,7 +271,9 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 = none;
         ``valid`` bool ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of
         the whole image and those of its seeds before cropping, background always True; ``id`` list of B names; and
-        where there are any, ``boxes`` (list of B float32 ``(n, 5)``) and ``latent`` uint8 ``(B, H, W)``.
+        where there are any, ``boxes`` (list of B float32 ``(n, 5)``) and ``latent`` uint8 ``(B, H, W)``, the stored
+        labellings. Where one of these is missing, ``whole`` has by its position in the batch the un-augmented ``image``
+        uint8 ``(3, h, w)``, its ``seeds`` ``(h, w)``, and the ``draw`` for :func:`replay`.
     """
     images = torch.stack([item["image"].contiguous() for item in items])
     batch: dict[str, Any] = {"image": images.to(torch.float32).div_(255)}
@@ -262,6 +284,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
             batch[name] = torch.stack([item[name] for item in items])
     if "boxes" in items[0]:
         batch["boxes"] = [item["boxes"] for item in items]
+    if whole := {position: item["whole"] for position, item in enumerate(items) if "whole" in item}:
+        batch["whole"] = whole
     return {**batch, "id": [item["id"] for item in items]}
 
 

@@ -1,7 +1,7 @@
 """Samplers: reproducible order for training, every image once for evaluation."""
 
 import hashlib
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ def derive_seed(*parts: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class EpochSampler(DistributedSampler[tuple[int, int]]):
+class EpochSampler(DistributedSampler[tuple[Any, ...]]):
     """Shuffle by (seed, epoch) alone, and hand the epoch on to the data set with every index.
 
     The data set can then augment by (seed, epoch, index), which makes a run independent of the number of workers, and
@@ -45,6 +45,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         shuffle: permute the indices in each epoch.
         seed: seed of the permutations.
         drop_last: how to even out the ranks, see above.
+        extras: more to hand on with an index, called with it shortly before the sample is read.
 
     Example:
         >>> sampler = EpochSampler(range(3), shuffle=False)
@@ -61,18 +62,21 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
+        extras: Callable[[int], tuple[Any, ...]] | None = None,
     ) -> None:
         if len(data) == 0:
             raise ValueError("there is nothing to sample from: `data` is empty")
         super().__init__(data, num_replicas, rank, shuffle, seed, drop_last and len(data) >= num_replicas)  # type: ignore[arg-type]
+        self.extras = extras
 
     @override
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         size, epoch = len(self.dataset), self.epoch  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         order = torch.randperm(size, generator=generator).tolist() if self.shuffle else list(range(size))
-        mine = (order[position % size] for position in range(self.rank, self.total_size, self.num_replicas))
-        return iter([(epoch, index) for index in mine])
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            index = order[position % size]
+            yield epoch, index, *(self.extras(index) if self.extras is not None else ())
 
 
 class EpochLoader(DataLoader[Any]):

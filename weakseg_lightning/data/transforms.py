@@ -5,6 +5,8 @@ torchvision. They draw from torch's global generator: :class:`weakseg_lightning.
 each sample.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
-__all__ = ["VOID", "PadTo", "RandomScaleCrop", "training_transform"]
+__all__ = ["VOID", "PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
 
 VOID = 255
 """The label of pixels that carry none: void, unlabelled, padding."""
@@ -47,6 +49,30 @@ def training_transform(
         steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10))
     # Padding comes last: a change of contrast would lift it off zero.
     return v2.Compose([*steps, PadTo(crop_size)])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a generator of this seed inside; neither the caller's random state nor that of its GPU is touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def replay(transform: v2.Transform, labels: Tensor, draw: int) -> Tensor:
+    """Transform a labelling as its image was transformed before.
+
+    Args:
+        transform: what transformed the image; its random choices must not depend on what it transforms but the size.
+        labels: uint8 ``(h, w)``, of the size that the image had.
+        draw: the seed that was in force.
+
+    Returns:
+        uint8 ``(H, W)``, 255 on padding.
+    """
+    with seeded(draw):
+        moved: Tensor = transform(tv_tensors.Mask(labels[None]))
+    return moved.as_subclass(Tensor)[0]
 
 
 class RandomScaleCrop(v2.Transform):

@@ -1,9 +1,19 @@
 """One LightningModule for each paper, and what they share."""
 
 from weakseg_lightning.modules.adm import ADMModule
+from weakseg_lightning.modules.amortized import AmortizedLatentModule
 from weakseg_lightning.modules.base import WeakSegModule
 from weakseg_lightning.modules.latent import LatentModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.regularized import RegularizedLossModule
+from weakseg_lightning.modules.trust_region import TrustRegionModule
 
-__all__ = ["ADMModule", "LatentModule", "Optimizer", "RegularizedLossModule", "WeakSegModule"]
+__all__ = [
+    "ADMModule",
+    "AmortizedLatentModule",
+    "LatentModule",
+    "Optimizer",
+    "RegularizedLossModule",
+    "TrustRegionModule",
+    "WeakSegModule",
+]

@@ -132,8 +132,13 @@ class WeakSegModule(LightningModule, ABC):
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser, one learning rate an iteration, a faster head."""
-        optimizer, schedule = make_optimizer(self.net, self.net.head_parameters(), self._phases())
+        free = self.parameters_of_loss()
+        optimizer, schedule = make_optimizer(self.net, self.net.head_parameters(), self._phases(), free)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def parameters_of_loss(self) -> list[nn.Parameter]:
+        """Parameters outside the network that are learnt with it, without weight decay; none by default."""
+        return []
 
     def _phases(self) -> Phases:
         if (steps := self.trainer.estimated_stepping_batches) == float("inf"):

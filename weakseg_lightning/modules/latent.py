@@ -58,16 +58,19 @@ class LatentModule(WeakSegModule):
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and solve for the latent labelling of this batch; log what that costs."""
+        """Find the latent labelling of this batch."""
         super().on_train_batch_start(batch, batch_idx)
-        self.latent = self._hook_logits = None
-        if self.in_pce_phase:
-            return
+        self._hook_logits = None
+        self.latent = None if self.in_pce_phase else self.find_latent(batch)
+
+    def find_latent(self, batch: Batch) -> SolverResult:
+        """Predict and solve for the latent labelling of a batch; log what that costs."""
         start = time.perf_counter()
         logits = self._predict_for_hook(batch["image"])
         forward = _seconds_since(start, logits)
-        self.latent = self.solve_latent(logits.detach().float(), batch)
-        self._log_cost(forward, self.latent, len(logits))
+        latent = self.solve_latent(logits.detach().float(), batch)
+        self._log_cost(forward, latent, len(logits))
+        return latent
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
+
+_FREE = "free"
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,15 @@ class Phases:
 
 
 def make_optimizer(
-    net: nn.Module, head: list[nn.Parameter], phases: Phases
+    net: nn.Module, head: list[nn.Parameter], phases: Phases, free: list[nn.Parameter] | None = None
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Build the optimiser with its two parameter groups and the schedule over both phases.
+    """Build the optimiser with its parameter groups and the schedule over both phases.
 
     Args:
         net: the network; parameters that need no gradient are left out.
         head: those of its parameters that learn ``head_lr_factor`` times faster.
         phases: the settings.
+        free: parameters outside the network; they learn as the head, without weight decay.
 
     Returns:
         The optimiser and a schedule to step once an iteration.
@@ -113,9 +116,10 @@ def make_optimizer(
     ids = {id(parameter) for parameter in head}
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     # Base rate 1, so that the schedule's factors are the learning rates themselves, in either phase.
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if id(p) not in ids], "name": "encoder"},
         {"params": [p for p in trained if id(p) in ids], "name": "head"},
+        {"params": free or [], "name": _FREE, "weight_decay": 0.0},
     ]
     first = phases.at(0)
     kept = [group for group in groups if group["params"]]
@@ -125,7 +129,7 @@ def make_optimizer(
     else:
         optimizer = torch.optim.SGD(kept, lr=1.0, weight_decay=first.weight_decay)
     _set_momentum(optimizer, first)
-    rates = [_rate(phases, head=group["name"] == "head") for group in kept]
+    rates = [_rate(phases, head=group["name"] != "encoder") for group in kept]
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
 
 
@@ -147,7 +151,7 @@ def enter_phase(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
         optimizer.state.clear()
     _set_momentum(optimizer, settings)
     for group in optimizer.param_groups:
-        group["weight_decay"] = settings.weight_decay
+        group["weight_decay"] = 0.0 if group["name"] == _FREE else settings.weight_decay
 
 
 def _set_momentum(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:

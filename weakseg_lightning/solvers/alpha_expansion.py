@@ -61,9 +61,9 @@ class AlphaExpansion(Solver):
         potts: the pairwise weights.
         unary_weight: factor of the unary term, >= 0.
         max_sweeps: at most so many passes over the labels, >= 1.
-        start: labelling to start from: ``argmin`` of the unary term over the allowed labels, ``zeros`` (the
-            background), ``best`` of the two, image by image, for twice the time, or ``given`` by the argument
-            ``initial`` of `solve`. Where the start names no allowed label, argmin stands in.
+        start: labelling to start from, where `solve` is not told one by its argument ``initial``: ``argmin`` of the
+            unary term over the allowed labels, ``zeros`` (the background), ``best`` of the two, image by image, for
+            twice the time; ``given`` insists on ``initial``. Where the start names no allowed label, argmin stands in.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
             this machine.
 
@@ -126,7 +126,7 @@ class AlphaExpansion(Solver):
         problem = _to_host(scores, best, constant, edges, given)
         fetched = time.perf_counter()
         answer = self._expand(problem, problem.initial)
-        if self.start == "best":
+        if self.start == "best" and initial is None:
             answer = _better(answer, self._expand(problem, np.zeros_like(problem.initial)))
         solved = time.perf_counter()
         labels = torch.from_numpy(answer.labels).to(logits.device)

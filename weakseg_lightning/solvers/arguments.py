@@ -46,8 +46,8 @@ def check_arguments(
         seeds: likewise.
         label_set: likewise.
         valid: likewise.
-        initial: likewise; there exactly when ``start`` is ``given``.
-        start: the labelling to start from.
+        initial: likewise; it goes before ``start``.
+        start: the labelling to start from; ``given`` demands ``initial``.
 
     Returns:
         The arguments, on the device of the logits.
@@ -56,10 +56,8 @@ def check_arguments(
         ValueError: if they do not fit together, or an image may use no label.
     """
     _check_scores(logits, image)
-    if (initial is not None) != (start == "given"):
-        got = "None" if initial is None else "a tensor"
-        raise ValueError(f"`initial` must be passed exactly when `start` is 'given': `start` is {start!r}, "
-                         f"`initial` is {got}.")  # fmt: skip
+    if initial is None and start == "given":
+        raise ValueError("`initial` must be passed where `start` is 'given', got None: pass a labelling to start from.")
     batch, classes, height, width = logits.shape
     plane, device = (batch, height, width), logits.device
     if valid is None:

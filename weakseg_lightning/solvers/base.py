@@ -75,7 +75,8 @@ class Solver(ABC):
             seeds: hard constraints, int64 ``(B, H, W)``: a class, or 255 where the pixel is free. None = no seeds.
             label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds. None = all.
             valid: bool ``(B, H, W)``, False on padding. None = no padding.
-            initial: integer ``(B, H, W)``, a labelling to start from, 255 where there is none.
+            initial: integer ``(B, H, W)``, a labelling to start from, 255 where there is none; it goes before whatever
+                start the solver is set to.
 
         Returns:
             The labellings.

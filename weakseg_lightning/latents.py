@@ -1,0 +1,249 @@
+"""Labellings of training images, kept compressed between epochs, ranks and restarts.
+
+Amortised methods solve for the latent labelling of an image once in a cycle of epochs and train on it for the rest of
+the cycle. A cycle's labellings form a *generation*: its name is made of the network that they were solved with, so that
+nothing that another network solved is ever taken for them. The last two generations are kept: the current one, and
+the one before, from which solves start and which a run resumed from its last checkpoint may still need.
+"""
+
+import json
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import fsspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["LatentStore", "compress", "decompress"]
+
+Labels = NDArray[np.uint8]
+Ticket = bytes | str | None
+
+_HEAD = struct.Struct("<4sIII")  # mark, height, width, checksum of the labels
+_MARK = b"WSL1"
+_MANIFEST = "store.json"
+_LONGEST_NAME = 200
+
+
+class LatentStore:
+    """Labellings by image id, in memory or below a path.
+
+    In memory, entries are exchanged between the ranks at the end of each epoch and travel in the checkpoint. With a
+    ``path`` they are files, written whole or not at all, which all ranks and restarts of a run share; the checkpoint
+    then holds none. A labelling of a photograph takes one to ten kilobytes.
+
+    Args:
+        path: folder, or address of an object store (anything that fsspec opens, such as ``s3://bucket/run``), that all
+            ranks can reach; None keeps the labellings in memory.
+
+    Example:
+        >>> store = LatentStore()
+        >>> store.begin("first")
+        >>> store.put("2007_000032", np.zeros((2, 3), dtype=np.uint8))
+        >>> store.get("2007_000032").shape, store.get("another") is None
+        ((2, 3), True)
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+        self.wanted = False
+        self.generations: list[str] = []
+        self.settings: dict[str, Any] = {}
+        self._entries: dict[str, dict[str, bytes]] = {}
+        self._unshared: list[str] = []
+
+    # ---- a run -------------------------------------------------------------------------------------------------
+
+    def open(self, settings: dict[str, Any]) -> None:
+        """Make sure that the path's labellings are of this network and energy; an empty path becomes theirs.
+
+        Args:
+            settings: what the labellings depend on besides the weights, as plain values.
+
+        Raises:
+            ValueError: if the path holds labellings of other settings.
+            OSError: if the path cannot be written.
+        """
+        self.settings = settings
+        if self.path is None:
+            return
+        files, folder = fsspec.url_to_fs(self.path)
+        files.makedirs(folder, exist_ok=True)
+        manifest = f"{folder}/{_MANIFEST}"
+        if files.exists(manifest):
+            self._require_same(_read_manifest(files, manifest), f"the store in {self.path}")
+        else:
+            _write(files, manifest, json.dumps(settings, indent=1).encode())
+
+    def begin(self, generation: str) -> None:
+        """Start a generation, or go on with it; of the earlier ones all but the last are dropped."""
+        if generation in self.generations[-1:]:
+            return
+        self.generations.append(generation)
+        while len(self.generations) > 2:
+            self._drop(self.generations.pop(0))
+
+    # ---- labellings --------------------------------------------------------------------------------------------
+
+    def put(self, image_id: str, labels: Labels) -> None:
+        """Keep a labelling, uint8 ``(H, W)``, in the current generation; safe against other writers and a crash."""
+        data, generation = compress(labels), self.generations[-1]
+        if self.path is None:
+            self._entries.setdefault(generation, {})[image_id] = data
+            self._unshared.append(image_id)
+        else:
+            files, folder = fsspec.url_to_fs(self.path)
+            files.makedirs(f"{folder}/{generation}", exist_ok=True)
+            _write(files, f"{folder}/{generation}/{_file_name(image_id)}", data)
+
+    def get(self, image_id: str, age: int = 0) -> Labels | None:
+        """Find a labelling of the current generation (``age`` 0) or of the one before (1); None if there is none."""
+        return self.redeem(self.ticket(image_id, age))
+
+    def ticket(self, image_id: str, age: int = 0) -> Ticket:
+        """Make what :meth:`redeem` turns into the labelling in another process: its bytes, or where they are."""
+        if age >= len(self.generations):
+            return None
+        generation = self.generations[-1 - age]
+        if self.path is None:
+            return self._entries.get(generation, {}).get(image_id)
+        return f"{self.path.rstrip('/')}/{generation}/{_file_name(image_id)}"
+
+    @staticmethod
+    def redeem(ticket: Ticket) -> Labels | None:
+        """Turn a ticket into the labelling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
+        data = _read(ticket) if isinstance(ticket, str) else ticket
+        if data is None:
+            return None
+        try:
+            return decompress(data)
+        except ValueError as error:
+            where = f" in {ticket}" if isinstance(ticket, str) else ""
+            warnings.warn(f"a stored labelling{where} is broken ({error}): it is solved for again", stacklevel=2)
+            return None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the labellings in memory."""
+        return sum(len(data) for entries in self._entries.values() for data in entries.values())
+
+    # ---- ranks and restarts ------------------------------------------------------------------------------------
+
+    def exchange(self) -> None:
+        """Give the labellings found since the last exchange to the other ranks; every rank has to call this."""
+        if self.path is None and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            mine = {name: self._entries[self.generations[-1]][name] for name in self._unshared}
+            gathered: list[dict[str, bytes]] = [{}] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, mine)
+            for entries in gathered:
+                self._entries.setdefault(self.generations[-1], {}).update(entries)
+        self._unshared = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Write the store's state as plain values and tensors, the labellings among them if they are in memory."""
+        held = {generation: _pack(entries) for generation, entries in self._entries.items()}
+        return {"generations": list(self.generations), "settings": self.settings, "entries": held}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was called.
+
+        Raises:
+            ValueError: if the state is of another network or energy than :meth:`open` was told.
+        """
+        self._require_same(state["settings"], "the checkpoint")
+        self.generations = list(state["generations"])
+        self._entries = {generation: _unpack(packed) for generation, packed in state["entries"].items()}
+
+    def _drop(self, generation: str) -> None:
+        self._entries.pop(generation, None)
+        if self.path is not None:
+            files, folder = fsspec.url_to_fs(self.path)
+            try:
+                files.rm(f"{folder}/{generation}", recursive=True)
+            except FileNotFoundError:  # another rank was first
+                return
+
+    def _require_same(self, found: dict[str, Any], holder: str) -> None:
+        different = [name for name in self.settings if found.get(name) != self.settings[name]]
+        if different:
+            name = different[0]
+            raise ValueError(
+                f"{holder} has labellings that were solved with `{name}` {found.get(name)}, this run has "
+                f"{self.settings[name]}: use the settings that made them, or begin anew with an empty `store.path`"
+            )
+
+
+def compress(labels: Labels) -> bytes:
+    """Write a labelling, uint8 ``(H, W)``, in few bytes that show when they are damaged."""
+    raw = labels.astype(np.uint8, copy=False).tobytes()
+    return _HEAD.pack(_MARK, *labels.shape, zlib.crc32(raw)) + zlib.compress(raw, 6)
+
+
+def decompress(data: bytes) -> Labels:
+    """Read what :func:`compress` wrote.
+
+    Returns:
+        uint8 ``(H, W)``.
+
+    Raises:
+        ValueError: if it is damaged, cut short or something else.
+    """
+    if len(data) < _HEAD.size or not data.startswith(_MARK):
+        raise ValueError("it is no labelling")
+    _, height, width, checksum = _HEAD.unpack_from(data)
+    try:
+        raw = zlib.decompress(data[_HEAD.size :])
+    except zlib.error as error:
+        raise ValueError("it is cut short or damaged") from error
+    if len(raw) != height * width or zlib.crc32(raw) != checksum:
+        raise ValueError("its checksum is wrong")
+    return np.frombuffer(raw, dtype=np.uint8).reshape(height, width)
+
+
+def _pack(entries: dict[str, bytes]) -> dict[str, Any]:
+    """One tensor in place of many byte strings, which a checkpoint would write one by one and half as large again."""
+    data = np.frombuffer(b"".join(entries.values()), dtype=np.uint8).copy()
+    return {"ids": list(entries), "sizes": [len(entry) for entry in entries.values()], "data": torch.from_numpy(data)}
+
+
+def _unpack(packed: dict[str, Any]) -> dict[str, bytes]:
+    data, ends = packed["data"].numpy().tobytes(), np.cumsum(packed["sizes"]).tolist()
+    starts: Iterable[int] = [0, *ends]
+    return {name: data[start:end] for name, start, end in zip(packed["ids"], starts, ends, strict=False)}
+
+
+def _file_name(image_id: str) -> str:
+    """A file name for any id: readable where it is short, a digest where it is not."""
+    name = quote(image_id, safe="")
+    return f"{name if len(name) <= _LONGEST_NAME else blake2b(image_id.encode(), digest_size=16).hexdigest()}.labels"
+
+
+def _read(path: str) -> bytes | None:
+    files, name = fsspec.url_to_fs(path)
+    try:
+        data: bytes = files.cat_file(name)
+    except FileNotFoundError:
+        return None
+    return data
+
+
+def _write(files: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write a file so that it is never seen half written: beside its place, then moved there."""
+    beside = f"{path}.{uuid4().hex}"
+    files.pipe_file(beside, data)
+    files.mv(beside, path)
+
+
+def _read_manifest(files: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads(files.cat_file(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): begin anew with an empty `store.path`") from error
+    return settings

@@ -1,0 +1,126 @@
+"""Robust trust region for regularised losses: a graph cut every few epochs, a robust loss between."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.losses import RobustCrossEntropy
+from weakseg_lightning.modules.adm import allowed_labels
+from weakseg_lightning.modules.amortized import AmortizedLatentModule
+from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.networks import Network
+from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
+
+_ANY_THREADS = "num_threads"  # the one argument of a solver that its labellings do not depend on
+
+
+class TrustRegionModule(AmortizedLatentModule):
+    """Robust trust region: stage A finds a labelling near the network's prediction, stage B follows it, with doubts.
+
+    Stage A, once every ``epochs_per_cycle`` epochs, for the whole image at its original resolution: ``min over X of
+    E_Potts(X) + lambda KL(X || S)``, X = Y on the seeds (eq. 16, 25, 26), S the network's output in evaluation mode.
+    Stage B: gradient steps on ``-log S`` at the seeds and ``-log(a + b S)`` elsewhere, ``a = eps / (K - 1)``,
+    ``b = 1 - K a``, both at the label in X (eq. 18, 24): a label of X is taken to be wrong with probability ``eps``.
+
+    Args:
+        network: the network to build.
+        num_classes: classes K, background included; taken from the data.
+        solver: finds the labelling of stage A; its ``unary_weight`` is lambda, its ``start`` that of the first cycle.
+        eps: probability that a label of stage A is wrong. It must be below (K-1)/K, where labels say nothing; with
+            ``eps_unit: limit`` it is a share of that, and so has one meaning for any number of classes.
+        eps_unit: what ``eps`` is counted in: ``probability``, or ``limit``, shares of (K-1)/K.
+        learn_eps: learn eps, beginning with the given one, at the learning rate of the network's new layers.
+        normalizer: what the sum over the pixels is divided by: ``valid``, their number; ``seeds``, the number of seeds
+            in the batch times the batch size, as the authors' code does; learning rates are tied to it.
+        labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set holds the
+            background; with fewer than two labels it is ``all``.
+        epochs_per_cycle: epochs M that train towards a labelling before it is solved for again.
+        warm_start: start each solve from the labelling of the cycle before.
+        store: keeps the labellings, in memory by default.
+        optimizer: optimiser settings of the second phase.
+        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
+        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
+            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+
+    References:
+        Marin and Boykov: Robust Trust Region for Weakly Supervised Segmentation, ICCV 2021, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        num_classes: int,
+        solver: Solver | None = None,
+        eps: float = 0.9912,
+        eps_unit: Literal["probability", "limit"] = "limit",
+        learn_eps: bool = False,
+        normalizer: Literal["seeds", "valid"] = "valid",
+        labels: Literal["seeds", "tags", "all"] = "seeds",
+        epochs_per_cycle: int = 5,
+        warm_start: bool = True,
+        store: LatentStore | None = None,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: Optimizer | None = None,
+        pce_fraction: float = 0.5,
+        start_from: str | None = None,
+    ) -> None:
+        super().__init__(
+            network,
+            num_classes,
+            epochs_per_cycle,
+            warm_start,
+            store,
+            optimizer,
+            pce_optimizer,
+            pce_fraction,
+            start_from,
+        )
+        if eps_unit == "limit" and not 0 <= eps < 1:
+            raise ValueError(f"`eps` must be at least 0 and below 1 with `eps_unit: limit`, got {eps}")
+        self.solver = solver or AlphaExpansion()
+        self.eps = eps
+        self.eps_unit = eps_unit
+        self.learn_eps = learn_eps
+        self.normalizer = normalizer
+        self.labels = labels
+        probability = eps * (num_classes - 1) / num_classes if eps_unit == "limit" else eps
+        self.robust_loss = RobustCrossEntropy(probability, normalizer, learn_eps=learn_eps, num_classes=num_classes)
+
+    @property
+    @override
+    def solver_settings(self) -> dict[str, Any]:
+        """The energy of stage A and how it is minimised."""
+        solver = describe(self.solver)
+        solver["init_args"].pop(_ANY_THREADS, None)
+        return {"solver": solver, "labels": self.labels, "warm_start": self.warm_start}
+
+    @override
+    def parameters_of_loss(self) -> list[nn.Parameter]:
+        """The level of noise, where it is learnt."""
+        return list(self.robust_loss.parameters())
+
+    @override
+    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+        """Stage A, eq. 16, for one whole image."""
+        return self.solver.solve(
+            logits,
+            batch["image"],
+            seeds=batch["seeds"],
+            label_set=allowed_labels(batch, self.labels),
+            initial=batch["initial"],
+        )
+
+    @override
+    def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
+        """Stage B, eq. 24."""
+        seeded = batch["seeds"] != 255
+        labels = torch.where(seeded, batch["seeds"], latent.labels.long())
+        if self.learn_eps:
+            self.log("eps", self.robust_loss.current_eps, batch_size=len(logits))
+        return {"robust": self.robust_loss(logits, labels, exact=seeded)}
