@@ -29,6 +29,7 @@ ALLOWED = {
     "modules": MODELLING,
     "data": {"visualization"},
     "callbacks": {"visualization", "curves", "metrics"},
+    "experiments": {"losses"},
     "checkpoints": MODELLING | {"modules"},
     "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,
     "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from weakseg_lightning.cli.arguments import Arguments
-from weakseg_lightning.cli.recipes import place_configs
+from weakseg_lightning.cli.recipes import place_configs, recipes_folder
 from weakseg_lightning.cli.signatures import did_you_mean
 
 __all__ = ["HELPERS", "Helper", "find_helper", "group_help", "helper_lines", "run_helper"]
@@ -34,7 +34,12 @@ class Helper:
     summary: str
 
 
-HELPERS: dict[str, Helper] = {}
+HELPERS: dict[str, Helper] = {
+    "label-noise": Helper(
+        "weakseg_lightning.experiments.label_noise.label_noise",
+        "accuracy under wrong labels, with the robust loss at several eps",
+    ),
+}
 """The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
 
 
@@ -126,8 +131,9 @@ def _description(function: Callable[..., Any]) -> str:
 
 
 def _existing(name: str) -> str:
-    if Path(name).is_file():
-        return name
+    for path in (Path(name), recipes_folder() / Path(name).as_posix().removeprefix("recipes/")):
+        if path.is_file():
+            return str(path)
     raise FileNotFoundError(
         f"no file `{name}` (working directory: {Path.cwd()}): --config takes a YAML file of options"
     )

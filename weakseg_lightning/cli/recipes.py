@@ -16,9 +16,13 @@ def recipes_folder() -> Path:
 
 
 def known_recipes() -> list[str]:
-    """Names of the recipes that come with the package, overlays last: `adm_grid`, ..., `data/scenes`."""
+    """Names of the recipes that come with the package, overlays last: `adm_grid`, ..., `data/scenes`.
+
+    Those below `experiments/` are not among them: they hold the options of other commands than `fit`.
+    """
     folder = recipes_folder()
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    names = [name for name in names if not name.startswith("experiments/")]
     return sorted(names, key=lambda name: (name.count("/"), name))
 
 

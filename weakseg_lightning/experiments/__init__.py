@@ -1,0 +1,1 @@
+"""Experiments of the papers beside segmentation, each a function that runs from the command line."""
