@@ -34,7 +34,14 @@ class Helper:
     summary: str
 
 
-HELPERS: dict[str, Helper] = {}
+HELPERS: dict[str, Helper] = {
+    f"scribbles {name}": Helper(f"weakseg_lightning.cli.scribbles.{name}", summary)
+    for name, summary in (
+        ("convert", "draw the XML scribbles of ScribbleSup as PNG"),
+        ("shorten", "shorten scribbles, XML or PNG"),
+        ("simulate", "make scribbles from full masks"),
+    )
+}
 """The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.scribbles import Stroke, connected_parts, draw_strokes, shorten
-from weakseg_lightning.data.thinning import Flags, middle_path, simplified, thickest, thickness
+from weakseg_lightning.data.thinning import Flags, middle_path, simplified, thickness
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["simulate_scribbles"]
@@ -55,11 +55,10 @@ def simulate_scribbles(
     scribbles = np.full_like(mask, VOID)
     for label, part, (x, y) in _visible_parts(mask, minimum_area):
         share = random.uniform(*_LIMBS)
-        depth = thickness(part)
-        path = middle_path(part, share) if part.sum() >= stroke_area else [thickest(depth)]
-        line = shorten(simplified(path), length)
+        kept = length if part.sum() >= stroke_area else 0
+        line = shorten(simplified(middle_path(part, share)), kept)
         drawn = (draw_strokes([Stroke(line, label)], *part.shape) == label) & part
-        inner = drawn & (depth > 1)
+        inner = drawn & (thickness(part) > 1)
         scribbles[y : y + part.shape[0], x : x + part.shape[1]][inner if inner.any() else drawn] = label
     return scribbles
 

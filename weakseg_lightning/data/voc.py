@@ -137,7 +137,7 @@ class VOCDataModule(SegmentationDataModule):
             ``box``: background outside all boxes; ``tags``: no pixel, only which classes there are.
         scribble_length: relative length of the scribbles, 0 (a click) to 1.
         scribble_format: ``png``: label maps, a folder for each length, or the folder of length 1, whose strokes are
-            then shortened whenever an image is read; ``xml``: the polylines of ScribbleSup, which are cut to any length.
+            then shortened when an image is read; ``xml``: the polylines of ScribbleSup, which are cut to any length.
         scribble_dir: folder of the scribbles, by default ``pascal_2012_scribble``, followed by the length if that is
             not 1, in ``VOC2012`` (PNG), or ``scribble_annotation/pascal_2012`` in ``root`` or ``VOC2012`` (XML). PNGs
             in a folder that is given here are taken as they are, whatever the length.
