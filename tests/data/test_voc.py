@@ -1,6 +1,7 @@
 """VOC as a data module: fake trees with every fault, and the real photographs."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from weakseg_lightning.data import BadSampleError, VOCDataModule
+from weakseg_lightning.data.scribbles import shorten_labels
+from weakseg_lightning.data.voc import scribble_folder_name
 from weakseg_lightning.hyperparameters import describe
 
 
@@ -74,6 +77,27 @@ def test_scribbles_of_another_length(make_data):
     source.rename(target)
     data.setup("fit")
     assert "pascal_2012_scribble0.3" in data.train_source().origin(0, "seeds")
+
+
+def test_scribbles_of_a_length_that_is_not_there_are_made_from_whole_ones(make_data, caplog):
+    whole = make_data().train_source()[0].seeds
+    data = make_data(scribble_length=0.5)
+    with caplog.at_level(logging.INFO):
+        shorter = data.train_source()[0].seeds
+    assert caplog.text.count("scribbles of length 0.5: those in VOCdevkit/VOC2012/pascal_2012_scribble are short") == 1
+    assert shorter.tolist() == shorten_labels(whole.numpy(), 0.5).tolist()
+    assert 0 < (shorter != 255).sum() < (whole != 255).sum()
+
+
+def test_ready_scribbles_and_a_folder_of_ones_own_are_taken_as_they_are(make_data):
+    data = make_data(scribble_length=0.5)
+    whole, ready = (voc_of(data) / scribble_folder_name(length) for length in (1, 0.5))
+    ready.mkdir()
+    for path in whole.iterdir():
+        Image.fromarray(np.full((40, 48), 7, np.uint8)).save(ready / path.name)
+    assert (data.train_source()[0].seeds == 7).all()
+    own = make_data(scribble_length=0.5, scribble_dir=whole).train_source()[0].seeds
+    assert torch.equal(own, make_data().train_source()[0].seeds)
 
 
 def test_scribbles_from_xml(make_data, tmp_path):
@@ -144,9 +168,11 @@ def test_missing_sbd_is_named(make_data):
 
 
 def test_missing_scribbles_are_named_with_the_lengths_that_are_there(make_data):
-    message = r"no VOCdevkit/VOC2012/pascal_2012_scribble0\.5, found pascal_2012_scribble;"
+    data = make_data(scribble_length=0.5)
+    (voc_of(data) / "pascal_2012_scribble").rename(voc_of(data) / "pascal_2012_scribble0.3")
+    message = r"no VOCdevkit/VOC2012/pascal_2012_scribble0\.5, found pascal_2012_scribble0\.3;"
     with pytest.raises(FileNotFoundError, match=message):
-        make_data(scribble_length=0.5).setup("fit")
+        data.setup("fit")
     with pytest.raises(FileNotFoundError, match=r"scribble_annotation/pascal_2012; .*scribble_annotation\.zip"):
         make_data(scribble_format="xml").setup("fit")
 

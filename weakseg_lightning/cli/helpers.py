@@ -39,6 +39,11 @@ HELPERS: dict[str, Helper] = {
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
     ),
+    "scribbles convert": Helper(
+        "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
+    ),
+    "scribbles shorten": Helper("weakseg_lightning.cli.scribbles.shorten", "shorten scribbles, XML or PNG"),
+    "scribbles simulate": Helper("weakseg_lightning.cli.scribbles.simulate", "make scribbles from full masks"),
 }
 """The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
 

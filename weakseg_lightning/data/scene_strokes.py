@@ -6,6 +6,7 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from weakseg_lightning.data.scribbles import Stroke, draw_strokes, shorten
+from weakseg_lightning.data.thinning import EIGHT, Flags, Point, longest_path, middle_path, thickest, thickness
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["MINIMUM_PIXELS", "click", "frame", "scribble"]
@@ -13,12 +14,7 @@ __all__ = ["MINIMUM_PIXELS", "click", "frame", "scribble"]
 MINIMUM_PIXELS = 24
 """Visible regions below this area get neither stroke, click nor box: an annotator would not see them."""
 
-_EIGHT = np.ones((3, 3), np.int64)
-_STEPS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
-
 Bytes = NDArray[np.uint8]
-Flags = NDArray[np.bool_]
-Point = tuple[int, int]
 
 
 def scribble(mask: Bytes, instances: Bytes, length: float = 1.0) -> Bytes:
@@ -37,7 +33,7 @@ def scribble(mask: Bytes, instances: Bytes, length: float = 1.0) -> Bytes:
     """
     seeds = np.full(mask.shape, VOID, np.uint8)
     for region, corner in _regions(instances):
-        _mark(seeds, mask, region, corner, _middle_path(region), length)
+        _mark(seeds, mask, region, corner, middle_path(region), length)
     for region, corner in _regions(instances == 0)[:2]:
         if region.sum() >= 0.05 * mask.size:
             _mark(seeds, mask, region, corner, _background_path(region, max(mask.shape) / 2), length)
@@ -59,7 +55,7 @@ def click(mask: Bytes, instances: Bytes) -> Bytes:
         regions = _regions(instances == number)
         if regions:
             region, corner = regions[0]
-            _mark(clicks, mask, region, corner, [_thickest(_thickness(region))])
+            _mark(clicks, mask, region, corner, [thickest(thickness(region))])
     return clicks
 
 
@@ -88,7 +84,7 @@ def _regions(instances: NDArray[np.generic]) -> list[tuple[Flags, Point]]:
     for number, window in enumerate(ndimage.find_objects(instances.astype(np.uint8)), start=1):
         if window is None:
             continue
-        parts, count = ndimage.label(instances[window] == number, _EIGHT)
+        parts, count = ndimage.label(instances[window] == number, EIGHT)
         areas, windows = np.bincount(parts.ravel(), minlength=count + 1), ndimage.find_objects(parts)
         for part in 1 + np.argsort(-areas[1:], kind="stable"):
             if areas[part] >= MINIMUM_PIXELS:
@@ -106,60 +102,12 @@ def _mark(seeds: Bytes, mask: Bytes, region: Flags, corner: Point, path: list[Po
     seeds[window][line] = mask[window][line]
 
 
-def _thickness(region: Flags) -> NDArray[np.int32]:
-    """Chessboard distance of every pixel to the outside, the rim of the array counting as outside."""
-    depth: NDArray[np.int32] = ndimage.distance_transform_cdt(np.pad(region, 1), "chessboard")[1:-1, 1:-1]
-    return depth
-
-
-def _thickest(depth: NDArray[np.int32]) -> Point:
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(y), int(x)
-
-
-def _middle_path(region: Flags) -> list[Point]:
-    """The longest path of the skeleton among pixels at least half as deep as the deepest."""
-    depth = _thickness(region)
-    skeleton = skeletonize(region) & (2 * depth >= depth.max())
-    start = _thickest(np.where(skeleton, depth, 0)) if skeleton.any() else _thickest(depth)
-    return _longest_path(skeleton, start)
-
-
 def _background_path(region: Flags, longest: float) -> list[Point]:
     """The middle of the skeleton's longest path; every other row and column will do for so large a region."""
     skeleton = skeletonize(region[::2, ::2])
     if not skeleton.any():
-        return [_thickest(_thickness(region))]
+        return [thickest(thickness(region))]
     y, x = np.argwhere(skeleton)[0]
-    path = _longest_path(skeleton, (int(y), int(x)))
+    path = longest_path(skeleton, (int(y), int(x)))
     spare = max(len(path) - int(longest / 2), 0)
     return [(2 * y, 2 * x) for y, x in path[spare // 2 : len(path) - spare // 2]]
-
-
-def _longest_path(skeleton: Flags, start: Point) -> list[Point]:
-    """The longest of the shortest paths through the thin tree around ``start``: breadth-first from both ends."""
-    pixels = {(int(y), int(x)) for y, x in np.argwhere(skeleton)}
-    end = _farthest(start, set(pixels))[-1]
-    return _farthest(end, pixels)
-
-
-def _farthest(start: Point, free: set[Point]) -> list[Point]:
-    """The path through ``free`` (emptied) from ``start`` to the pixel that is most steps away."""
-    origin: dict[Point, Point | None] = {start: None}
-    free.discard(start)
-    front = [start]
-    while front:
-        last, reached = front, []
-        for y, x in front:
-            for dy, dx in _STEPS:
-                if (step := (y + dy, x + dx)) in free:
-                    free.discard(step)
-                    origin[step] = (y, x)
-                    reached.append(step)
-        front = reached
-    path: list[Point] = []
-    at: Point | None = last[0]
-    while at is not None:
-        path.append(at)
-        at = origin[at]
-    return path[::-1]

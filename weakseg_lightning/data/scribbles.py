@@ -1,17 +1,28 @@
-"""Scribbles: polylines from XML, their shortening, and their drawing as label maps."""
+"""Scribbles: polylines from XML or label maps, their shortening, and their drawing as label maps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from weakseg_lightning.data.dataset import BadSampleError
+from weakseg_lightning.data.thinning import EIGHT, Flags, centre_line
 from weakseg_lightning.data.transforms import VOID
 
-__all__ = ["Stroke", "draw_strokes", "read_scribble_xml", "shorten"]
+__all__ = [
+    "Stroke",
+    "connected_parts",
+    "draw_strokes",
+    "read_scribble_xml",
+    "read_stated_size",
+    "recover_strokes",
+    "shorten",
+    "shorten_labels",
+]
 
 Points = NDArray[np.float64]
 Labels = NDArray[np.uint8]
@@ -47,12 +58,7 @@ def read_scribble_xml(path: Path, class_names: Sequence[str], size: tuple[int, i
         BadSampleError: if the file is missing, is no such XML, belongs to an image of another size, or
             names an unknown class.
     """
-    try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise BadSampleError(f"{path} cannot be read ({error.strerror}): restore it from the archive") from error
-    except ElementTree.ParseError as error:
-        raise BadSampleError(f"{path} is not valid XML ({error}): restore it from the archive") from error
+    root = _parse(path)
     if (stated := _stated_size(root)) is not None and size is not None and stated != size:
         raise BadSampleError(
             f"{path} was drawn on an image of {stated[0]} x {stated[1]} pixels, its image has {size[0]} x {size[1]}: "
@@ -63,6 +69,24 @@ def read_scribble_xml(path: Path, class_names: Sequence[str], size: tuple[int, i
         element for element in root.iter() if element.find("tag") is not None and element.find("point") is not None
     ]
     return [_read_stroke(element, index, path) for element in drawn]
+
+
+def read_stated_size(path: Path) -> tuple[int, int] | None:
+    """Read the width and height of the image that an XML file of scribbles states; None if it states none.
+
+    Raises:
+        BadSampleError: if the file is missing or is no XML.
+    """
+    return _stated_size(_parse(path))
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise BadSampleError(f"{path} cannot be read ({error.strerror}): restore it from the archive") from error
+    except ElementTree.ParseError as error:
+        raise BadSampleError(f"{path} is not valid XML ({error}): restore it from the archive") from error
 
 
 def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
@@ -146,3 +170,76 @@ def _trace(points: Points) -> NDArray[np.int64]:
     samples = np.arange(int(along[-1]) + 1)
     traced = np.stack([np.interp(samples, along, corners[:, axis]) for axis in (0, 1)], axis=1)
     return np.floor(traced + 0.5).astype(np.int64)
+
+
+# ---- from label maps ----------------------------------------------------------------------------------------
+
+
+def recover_strokes(labels: Labels) -> list[Stroke]:
+    """Find the polylines of strokes that were drawn in a label map.
+
+    Every connected part (8 neighbours) of a class is taken for one stroke, along its centre line. Strokes of one class
+    that touch are therefore one, and what a later stroke cuts in two is two.
+
+    Args:
+        labels: uint8 ``(H, W)``, 255 = unlabelled.
+
+    Returns:
+        The polylines by class.
+
+    Example:
+        >>> drawn = draw_strokes([Stroke(np.array([[3.0, 4.0], [20.0, 4.0]]), 7)], 9, 30)
+        >>> [(stroke.label, len(stroke.points)) for stroke in recover_strokes(drawn)]
+        [(7, 2)]
+    """
+    return [Stroke(centre_line(part) + corner, label) for label, part, corner in connected_parts(labels)]
+
+
+def shorten_labels(labels: Labels, ratio: float) -> Labels:
+    """Shorten the strokes of a label map, as :func:`shorten` does with polylines.
+
+    What remains of a stroke is 3 pixels wide and lies on pixels that the stroke had: never on another one, and where
+    it was thinner, it stays so. Every stroke keeps a pixel at least. What branches off, as where two strokes of a class
+    cross, goes.
+
+    Args:
+        labels: uint8 ``(H, W)``, 255 = unlabelled.
+        ratio: share of each stroke's length that is kept, about its middle; 0 leaves a click of at most 3 x 3 pixels, 1
+            changes nothing.
+
+    Returns:
+        uint8 ``(H, W)``.
+
+    Raises:
+        ValueError: if ``ratio`` is out of range.
+
+    Example:
+        >>> drawn = draw_strokes([Stroke(np.array([[3.0, 4.0], [20.0, 4.0]]), 7)], 9, 30)
+        >>> [int((shorten_labels(drawn, ratio) == 7).sum()) for ratio in (1, 0.5, 0)]
+        [60, 36, 9]
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"`ratio` must be between 0 and 1, got {ratio}")
+    if ratio == 1:
+        return labels.copy()
+    shorter = np.full_like(labels, VOID)
+    for label, part, (x, y) in connected_parts(labels):
+        kept = shorten(centre_line(part), ratio)
+        drawn = (draw_strokes([Stroke(kept, label)], *part.shape) == label) & part
+        shorter[y : y + part.shape[0], x : x + part.shape[1]][drawn] = label
+    return shorter
+
+
+def connected_parts(labels: Labels) -> Iterator[tuple[int, Flags, tuple[int, int]]]:
+    """Find the connected parts (8 neighbours) of each class.
+
+    Args:
+        labels: uint8 ``(H, W)``, 255 = none.
+
+    Yields:
+        By class: the class, the part's pixels in the smallest window around them, and x, y of the window's corner.
+    """
+    for label in np.unique(labels[labels != VOID]):
+        numbers, _ = ndimage.label(labels == label, EIGHT)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), start=1):
+            yield int(label), numbers[rows, columns] == number, (columns.start, rows.start)

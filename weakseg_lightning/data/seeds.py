@@ -12,7 +12,7 @@ from typing_extensions import override
 from weakseg_lightning.data.annotations import Click, boxes_from_mask, draw_clicks, seeds_from_boxes
 from weakseg_lightning.data.dataset import BadSampleError
 from weakseg_lightning.data.files import image_size, read_labels
-from weakseg_lightning.data.scribbles import Stroke, draw_strokes, read_scribble_xml, shorten
+from weakseg_lightning.data.scribbles import Stroke, draw_strokes, read_scribble_xml, shorten, shorten_labels
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["ClickSeeds", "MaskSeeds", "PNGScribbles", "SeedReader", "XMLScribbles"]
@@ -50,10 +50,12 @@ class PNGScribbles(SeedReader):
 
     Args:
         folder: folder of ``<name>.png``.
+        length: share of each stroke that is kept, about its middle; 0 leaves a click.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, length: float = 1.0) -> None:
         self.folder = folder
+        self.length = length
 
     @override
     def origin(self, name: str) -> str:
@@ -61,7 +63,10 @@ class PNGScribbles(SeedReader):
 
     @override
     def read(self, name: str, mask: Tensor) -> Tensor:
-        return _some_label(read_labels(self.folder / f"{name}.png"), self.origin(name))
+        labels = read_labels(self.folder / f"{name}.png")
+        if self.length < 1:
+            labels = torch.from_numpy(shorten_labels(labels.numpy(), self.length))
+        return _some_label(labels, self.origin(name))
 
     @override
     def find_problem(self, name: str, size: tuple[int, int]) -> str | None:

@@ -21,7 +21,7 @@ from weakseg_lightning.data.seeds import (
 )
 from weakseg_lightning.data.voc_files import VOCFiles, download_sbd, download_voc, read_mask
 
-__all__ = ["VOC_CLASSES", "VOCDataModule", "VOCSource"]
+__all__ = ["VOC_CLASSES", "VOCDataModule", "VOCSource", "scribble_folder_name"]
 
 VOC_CLASSES = (
     "background",
@@ -48,9 +48,20 @@ VOC_CLASSES = (
 )
 """Names of the 21 classes, in the order of their indices."""
 
+_WHOLE_SCRIBBLES = "pascal_2012_scribble"
 _CLICK_FILES = ("voc_whats_the_point.json", "voc_whats_the_point_bg_from_scribbles.json")
 _CLICK_ORIGIN = "https://github.com/abearman/whats-the-point1"
 _SCRIBBLE_ORIGIN = "https://jifengdai.org/downloads/scribble_sup"
+
+
+def scribble_folder_name(length: float) -> str:
+    """Name of the folder in ``VOC2012`` that holds scribbles of a length as PNG, as their authors call it.
+
+    Example:
+        >>> scribble_folder_name(1.0), scribble_folder_name(0.5), scribble_folder_name(0)
+        ('pascal_2012_scribble', 'pascal_2012_scribble0.5', 'pascal_2012_scribble0')
+    """
+    return _WHOLE_SCRIBBLES if length == 1 else f"{_WHOLE_SCRIBBLES}{length:g}"
 
 
 class VOCSource(SampleSource):
@@ -125,10 +136,11 @@ class VOCDataModule(SegmentationDataModule):
         supervision: labels of the training images: the ``full`` masks; ``scribble``; ``point``: clicks;
             ``box``: background outside all boxes; ``tags``: no pixel, only which classes there are.
         scribble_length: relative length of the scribbles, 0 (a click) to 1.
-        scribble_format: ``png``: label maps, a folder for each length; ``xml``: the polylines of ScribbleSup, which
-            are cut to any length.
+        scribble_format: ``png``: label maps, a folder for each length, or the folder of length 1, whose strokes are
+            then shortened when an image is read; ``xml``: the polylines of ScribbleSup, which are cut to any length.
         scribble_dir: folder of the scribbles, by default ``pascal_2012_scribble``, followed by the length if that is
-            not 1, in ``VOC2012`` (PNG), or ``scribble_annotation/pascal_2012`` in ``root`` or ``VOC2012`` (XML).
+            not 1, in ``VOC2012`` (PNG), or ``scribble_annotation/pascal_2012`` in ``root`` or ``VOC2012`` (XML). PNGs
+            in a folder that is given here are taken as they are, whatever the length.
         points_files: JSON files of clicks, by default those of What's the Point and its background points, in
             ``root``, ``root/points`` or ``VOC2012``.
         download: fetch VOC, and SBD for ``train_aug``, where they are missing (2 and 1.4 GB). Scribbles and clicks
@@ -224,12 +236,21 @@ class VOCDataModule(SegmentationDataModule):
     def _seed_reader(self) -> SeedReader:
         if self.supervision == "scribble":
             if self.scribble_format == "png":
-                return PNGScribbles(self._scribble_folder())
+                return self._png_scribbles()
             return XMLScribbles(self._scribble_folder(), VOC_CLASSES, self.scribble_length)
         if self.supervision == "point":
             paths = self._click_files()
             return ClickSeeds(read_clicks(paths), " and ".join(map(str, paths)))
         return MaskSeeds(self.supervision)
+
+    def _png_scribbles(self) -> PNGScribbles:
+        folder = self._scribble_folder()
+        if folder != (whole := self.files.folder / _WHOLE_SCRIBBLES) or self.scribble_dir is not None:
+            return PNGScribbles(folder)
+        if self.scribble_length < 1:
+            shown = self.files.shown(whole)
+            rank_zero_info(f"no ready scribbles of length {self.scribble_length:g}: those in {shown} are shortened")
+        return PNGScribbles(folder, self.scribble_length)
 
     def _missing_annotations(self) -> list[str]:
         shown = self.files.shown
@@ -245,8 +266,8 @@ class VOCDataModule(SegmentationDataModule):
             return Path(self.scribble_dir).absolute()
         folder = self.files.folder
         if self.scribble_format == "png":
-            length = "" if self.scribble_length == 1 else f"{self.scribble_length:g}"
-            return folder / f"pascal_2012_scribble{length}"
+            ready, whole = folder / scribble_folder_name(self.scribble_length), folder / _WHOLE_SCRIBBLES
+            return ready if ready.is_dir() or not whole.is_dir() else whole
         places = [base / "scribble_annotation" / "pascal_2012" for base in (self.files.root, folder)]
         return next((place for place in places if place.is_dir()), places[0])
 
