@@ -161,8 +161,9 @@ def test_help_comes_from_the_docstring(helper, capsys):
 
 
 def test_help_lists_the_helpers(helper):
-    lines = [" ".join(line.split()) for line in helper("--help")[1].splitlines()]
-    assert {"files copy do copy", "stop do stop"} < set(lines)
+    listed = [line.split() for line in helper("--help")[1].splitlines()]
+    assert ["files", "copy", "do", "copy"] in listed
+    assert ["stop", "do", "stop"] in listed
 
 
 @pytest.mark.parametrize("words", [["files"], ["files", "--help"], ["files", "-h"]])
