@@ -100,7 +100,8 @@ def test_the_scenes_leave_the_method_alone(build, name):
     recipe, scenes = build(name, *HERE), build(name, "data/scenes", *HERE)
     assert type(recipe.model) is type(scenes.model)
     assert recipe.datamodule.supervision == scenes.datamodule.supervision
-    for argument in {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "relaxation", "pce_fraction"}:
+    arguments = {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "relaxation", "pce_fraction"}
+    for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start"}:
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
 
 
@@ -141,6 +142,45 @@ def test_resnet101_has_the_numbers_of_the_paper(build):
     model = build("adm_grid_resnet101", *HERE).model
     assert (model.network.encoder, model.pce_optimizer.lr, model.optimizer.lr) == ("resnet101", 2.5e-4, 1.5e-4)
     assert {(o.schedule, o.power) for o in (model.pce_optimizer, model.optimizer)} == {("poly", 0.9)}
+
+
+TRUST_REGION = {  # published, by scribble length: the recipe, eps with 21 classes, lambda
+    1.0: ("trust_region_grid", 0.944, 0.05),
+    0.8: ("trust_region_grid_80", 0.946, 0.075),
+    0.5: ("trust_region_grid_50", 0.9514, 0.1),
+    0.3: ("trust_region_grid_30", 0.9516, 0.1),
+    0.0: ("trust_region_grid_clicks", 0.9522, 0.1),
+}
+
+
+@pytest.mark.parametrize("length", TRUST_REGION)
+def test_trust_region_has_the_published_eps_and_lambda_of_each_length(build, length):
+    name, eps, weight = TRUST_REGION[length]
+    cli = build(name, *HERE)
+    assert cli.model.robust_loss.eps == pytest.approx(eps, abs=5e-6)
+    assert cli.model.solver.unary_weight == weight
+    assert cli.datamodule.scribble_length == length
+    first, this = (
+        yaml.safe_load((FOLDER / f"{n}.yaml").read_text(encoding="utf-8")) for n in ("trust_region_grid", name)
+    )
+    for recipe in (first, this):
+        for argument in ("eps", "solver"):
+            recipe["model"]["init_args"].pop(argument)
+        recipe["data"]["init_args"].pop("scribble_length")
+    assert this == first, "nothing else differs"
+
+
+def test_trust_region_has_the_numbers_of_the_paper(build):
+    cli = build("trust_region_grid", *HERE)
+    model, data = cli.model, cli.datamodule
+    potts = model.solver.potts
+    assert (potts.weight, potts.connectivity, potts.normalize_edges) == (100, 8, True)
+    assert (model.solver.max_sweeps, model.solver.start, model.warm_start) == (5, "zeros", True)
+    assert (model.epochs_per_cycle, model.labels, model.normalizer) == (5, "seeds", "seeds")
+    assert (model.optimizer.lr, model.pce_optimizer.lr) == (7e-4, pytest.approx(7e-3 / 12, rel=1e-3))
+    assert (model.network.encoder, model.network.output_stride) == ("mobilenet_v2", 16)
+    assert (data.crop_size, data.batch_size, data.train_split) == (513, 12, "train_aug")
+    assert cli.trainer.max_steps == 120 * (10_582 // 12)
 
 
 def test_the_overlays_change_settings_in_silence(build, recwarn, capfd):

@@ -30,14 +30,16 @@ class Watch(Callback):
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.solved: list[float] = []
+        self.solved = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.seconds.append(time.perf_counter() - self.start)
-        self.solved += [float(trainer.callback_metrics.get("solved_images_per_second", 0))]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.solved = float(trainer.callback_metrics.get("solved_images_per_second", 0))
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def main() -> None:
         for name in seconds:
             watch = train(name, options)
             seconds[name] += watch.seconds[1:]
-            speeds += watch.solved[:1] if name == "TR" else []
+            speeds += [watch.solved] if name == "TR" else []
     pce, trust = (median(values) for values in seconds.values())
     print(f"{options.threads} threads, {options.batches} batches of 8 crops of 192, {options.repeats} repeats")
     print(f"epoch of pCE {pce:.2f} s, of TR without stage A {trust:.2f} s: ratio of the medians {trust / pce:.3f}")

@@ -33,6 +33,7 @@ class _Cycle:
 
     number: int
     net: nn.Module
+    first_epoch: int
 
 
 class AmortizedLatentModule(LatentModule):
@@ -111,7 +112,8 @@ class AmortizedLatentModule(LatentModule):
             self.store.load_state_dict(self._saved["store"])
             net = _frozen(self.net)
             net.load_state_dict(self._saved["net"])
-            self._cycle, self._saved = _Cycle(self._saved["cycle"], net), None
+            self._cycle = _Cycle(self._saved["cycle"], net, self._saved["first_epoch"])
+            self._saved = None
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -127,7 +129,7 @@ class AmortizedLatentModule(LatentModule):
             return
         net = _frozen(self.net)
         _equalise(net, self.trainer.strategy.broadcast)
-        self._cycle = _Cycle(number, net)
+        self._cycle = _Cycle(number, net, self.current_epoch)
         self.store.begin(f"{number:03d}-{_digest(net)}")
 
     def _steps_per_epoch(self) -> int:
@@ -136,10 +138,12 @@ class AmortizedLatentModule(LatentModule):
     @override
     def on_train_epoch_end(self) -> None:
         """Give the labellings found in this epoch to the other ranks, and log how fast they were found."""
-        if self._cycle is not None:
-            self.store.exchange()
-        if self._solved:
-            self.log("solved_images_per_second", self._solved / self._solving_seconds)
+        if self._cycle is None:
+            return
+        self.store.exchange()
+        if self._cycle.first_epoch == self.current_epoch:
+            speed = self._solved / max(self._solving_seconds, 1e-9)
+            self.log("solved_images_per_second", speed, sync_dist=True, reduce_fx="sum")  # of all ranks
         self._solved, self._solving_seconds = 0, 0.0
 
     # ---- labellings -----------------------------------------------------------------------------------------
@@ -206,8 +210,8 @@ class AmortizedLatentModule(LatentModule):
         """Keep the cycle with its network, and the labellings where they are in memory."""
         super().on_save_checkpoint(checkpoint)
         if self._cycle is not None:
-            cycle = {"cycle": self._cycle.number, "net": self._cycle.net.state_dict()}
-            checkpoint[_STATE] = {**cycle, "store": self.store.state_dict()}
+            cycle = {"cycle": self._cycle.number, "first_epoch": self._cycle.first_epoch}
+            checkpoint[_STATE] = {**cycle, "net": self._cycle.net.state_dict(), "store": self.store.state_dict()}
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
