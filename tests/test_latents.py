@@ -110,7 +110,9 @@ def test_state_goes_on_elsewhere(make_store, tmp_path):
     ("changed", "words"),
     [
         ({"num_classes": 4}, "`num_classes` 3, this run has 4"),
-        ({"network": {"class_path": "Net", "init_args": {"width": 4}}}, "`network` .*width"),
+        ({"network": {"class_path": "Net", "init_args": {"width": 4}}}, r"`network\.width` 3, this run has 4"),
+        ({"network": {"class_path": "Other", "init_args": {}}}, r"`network\.class_path` Net, this run has Other"),
+        ({"labels": "all"}, "`labels` None, this run has all"),
     ],
 )
 def test_labellings_of_another_network_or_energy_are_refused(changed, words, tmp_path):

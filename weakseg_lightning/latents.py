@@ -10,7 +10,7 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -171,13 +171,21 @@ class LatentStore:
                 return
 
     def _require_same(self, found: dict[str, Any], holder: str) -> None:
-        different = [name for name in self.settings if found.get(name) != self.settings[name]]
-        if different:
-            name = different[0]
+        for name, theirs, ours in _differences(found, self.settings):
             raise ValueError(
-                f"{holder} has labellings that were solved with `{name}` {found.get(name)}, this run has "
-                f"{self.settings[name]}: use the settings that made them, or begin anew with an empty `store.path`"
+                f"{holder} has labellings that were solved with `{name}` {theirs}, this run has {ours}: use the "
+                "settings that made them, or begin anew with an empty `store.path`"
             )
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, value there and value here of all settings that differ, the innermost."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in wanted | found:
+            inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
+            yield from _differences(found.get(key), wanted.get(key), inner)
+    elif found != wanted:
+        yield name, found, wanted
 
 
 def compress(labels: Labels) -> bytes:

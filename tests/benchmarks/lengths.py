@@ -11,6 +11,7 @@ Every run keeps its log, configuration and checkpoint under ``--out``; a run tha
 """
 
 import argparse
+import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,8 +90,7 @@ def second(
     length: float | None, seed: int, name: str, options: argparse.Namespace, extra: list[str]
 ) -> dict[str, float]:
     """Train the second phase of a method."""
-    own = {"Grid-GD": ["--model.potts.weight", options.potts]}
-    own["Grid-TR"] = ["--model.epochs_per_cycle", options.epochs_per_cycle]
+    own = {"Grid-GD": options.grid_gd, "Grid-TR": options.grid_tr}
     recipe = {"pCE": "pce", "Grid-GD": "grid_gd", FULL: "full"}.get(name) or TRUST_REGION[length or 0.0]
     return phase(length, seed, recipe, "second", options, [*extra, *own.get(name, [])])
 

@@ -251,7 +251,9 @@ def test_store_of_another_energy_is_refused_before_training(make_module, make_da
     fit(make_module(store=LatentStore(str(tmp_path))), make_data(), max_epochs=1)
     fit(make_module(store=LatentStore(str(tmp_path)), eps=0.5), make_data(), max_epochs=1)  # not part of the energy
     other = AlphaExpansion(GridPotts(50, normalize_edges=True), unary_weight=0.5, start="zeros")
-    with pytest.raises(ValueError, match=r"the store in .* has labellings that were solved with `solver`"):
+    with pytest.raises(
+        ValueError, match=r"the store in .* has labellings that were solved with `solver\.potts\.weight` 100"
+    ):
         fit(make_module(store=LatentStore(str(tmp_path)), solver=other), make_data(), max_epochs=1)
 
 

@@ -125,38 +125,44 @@ def test_labellings_of_two_ranks_are_those_of_one_process(trained: Path, scripte
 
 
 KILLED = """
-# Forks a run, kills it at a random moment within the solves of a cycle, resumes it from its last checkpoint; again and
-# again, then lets it end. A fork takes no time: everything is imported.
-import os, random, signal, time
+# Forks a run that kills itself at a random moment of stage A, a little after a solve began; resumes it from its last
+# checkpoint, again and again, then lets it end. A fork takes no time: everything is imported.
+import os, random, signal
 from pathlib import Path
+from threading import Timer
 import torch
 from lightning.pytorch import Callback
-from weakseg_lightning.modules.base import WeakSegModule
 
 folder, kind, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-last, sign = folder / "last.ckpt", folder / "solving"
+last, chance = folder / "last.ckpt", random.Random(3)
 
 class Keep(Callback):
     def on_train_epoch_end(self, trainer, module):
         trainer.save_checkpoint(folder / "next.ckpt")
         os.replace(folder / "next.ckpt", last)
 
-class Announced(TrustRegionModule):
+class Mortal(TrustRegionModule):
+    solves_left, delay = None, 0.0
     def solve_latent(self, logits, batch):
-        sign.touch()
+        if self.solves_left is not None:
+            self.solves_left -= 1
+            if self.solves_left < 0:
+                Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+                self.solves_left = None
         return super().solve_latent(logits, batch)
 
-def train(path, resume, end, callbacks):
+def train(path, end, callbacks, solves_left=None, delay=0.0):
     torch.set_num_threads(1)
     data = make_data()
     module = make_module(path, data.num_classes)
-    module.__class__ = Announced
+    module.__class__, module.solves_left, module.delay = Mortal, solves_left, delay
     trainer = Trainer(accelerator="cpu", max_epochs=8, limit_val_batches=0, default_root_dir=folder,
                       callbacks=callbacks, **quiet)
+    resume = last if callbacks and last.exists() else None
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     torch.save(module.net.state_dict(), end)
 
-def forked(*arguments):
+def status_of_fork(*arguments):
     child = os.fork()
     if child == 0:
         try:
@@ -164,32 +170,17 @@ def forked(*arguments):
             os._exit(0)
         finally:
             os._exit(1)
-    return child
+    return os.waitpid(child, 0)[1]
 
-child = forked(None, None, folder / "undisturbed", [])
-assert os.waitpid(child, 0)[1] == 0
-path = None if kind == "memory" else str(folder / "latents")
-chance, killed = random.Random(3), 0
-while True:
-    sign.unlink(missing_ok=True)
-    child = forked(path, last if last.exists() else None, folder / "killed", [Keep()])
-    delay = None if killed == kills else chance.uniform(0, 0.4)
-    while delay is not None and not sign.exists() and os.waitpid(child, os.WNOHANG)[0] == 0:
-        time.sleep(0.001)
-    if delay is None:
-        assert os.waitpid(child, 0)[1] == 0
-        break
-    time.sleep(delay)
-    try:
-        os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
-    except (ProcessLookupError, ChildProcessError):
-        status = 0
-    killed += 1
-    if (folder / "killed").exists():  # the run came to its end before its time: begin the next one
-        for old in (last, folder / "killed"):
-            old.unlink()
-print(killed)
+assert status_of_fork(None, folder / "undisturbed", []) == 0
+path, killed = None if kind == "memory" else str(folder / "latents"), 0
+while killed < kills:
+    status = status_of_fork(path, folder / "killed", [Keep()], chance.randrange(24), chance.uniform(0, 0.02))
+    killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    if not os.WIFSIGNALED(status):  # the run came to its end first: begin the next one
+        assert status == 0
+        last.unlink()
+assert status_of_fork(path, folder / "killed", [Keep()]) == 0
 """
 
 
