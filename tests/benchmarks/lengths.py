@@ -11,7 +11,6 @@ Every run keeps its log, configuration and checkpoint under ``--out``; a run tha
 """
 
 import argparse
-import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
