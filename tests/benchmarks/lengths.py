@@ -11,6 +11,7 @@ Every run keeps its log, configuration and checkpoint under ``--out``; a run tha
 """
 
 import argparse
+import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,10 +51,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; each gets cores / jobs threads")
     parser.add_argument("--iterations", type=int, default=240, help="of the second phase")
     parser.add_argument("--lr", default="1e-4", help="of the second phase, at its beginning")
-    parser.add_argument("--potts", default="1", help="weight of Grid-GD")
-    parser.add_argument(
-        "--epochs_per_cycle", default="1", help="of Grid-TR: a second phase so short has no five epochs"
-    )
+    parser.add_argument("--grid_gd", type=shlex.split, default=[], help="more options of Grid-GD, in one string")
+    parser.add_argument("--grid_tr", type=shlex.split, default=[], help="more options of Grid-TR, in one string")
     parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "lengths")
     parser.add_argument("--plot", type=Path, default=Path("lengths.png"))
     parser.add_argument("--classes", nargs="*", default=[], help="the score is the mIoU over these classes; else all")
