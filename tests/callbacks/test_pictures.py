@@ -202,7 +202,10 @@ def test_panel_shows_the_prediction_in_evaluation_mode_in_the_colors_of_the_data
         assert torch.equal(row.latent, batch["mask"][i, :16, :24].to(torch.uint8))
 
 
-def test_training_goes_on_as_if_nothing_had_been_drawn(tmp_path: Path) -> None:
+def test_training_goes_on_as_if_nothing_had_been_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(variable, "0")  # so that they are taken back
+
     class Modes(Callback):
         seen: list[dict[str, bool]]
 
