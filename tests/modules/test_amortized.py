@@ -273,6 +273,14 @@ def test_two_runs_in_one_folder_do_not_meet(make_module, make_data, fit, tmp_pat
         assert torch.equal(again.solved_in(2)[name], labels)
 
 
+def test_second_fit_solves_anew_and_leaves_the_data_to_other_modules(make_module, make_data, fit) -> None:
+    module, data = make_module(), make_data()
+    fit(module, data, max_epochs=1)
+    assert data.latents is None
+    fit(module, data, max_epochs=1)
+    assert len(module.solves) == 16
+
+
 def test_data_without_whole_images_are_refused(make_module, tiny_data, make_trainer) -> None:
     with pytest.raises(TypeError, match=r"needs the data as a SegmentationDataModule, got TinyData"):
         make_trainer().fit(make_module(), tiny_data)

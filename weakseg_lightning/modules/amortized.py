@@ -105,9 +105,16 @@ class AmortizedLatentModule(LatentModule):
         self.store.open(network | self.solver_settings)
 
     @override
+    def teardown(self, stage: str) -> None:
+        """Leave the data module as it was, for other modules."""
+        if stage == "fit":
+            self.trainer.datamodule.latents = None  # type: ignore[attr-defined]
+
+    @override
     def on_train_start(self) -> None:
         """Take up the cycle in which the checkpoint was written."""
         super().on_train_start()
+        self._cycle = None  # a second `fit` begins anew
         if self._saved is not None:
             self.store.load_state_dict(self._saved["store"])
             net = _frozen(self.net)
