@@ -195,7 +195,7 @@ def test_some_training_images_show_their_masks(make_data):
         for one in range(4)
     ]
     assert torch.cat(full).tolist() == shown
-    assert sum(sample.full for sample in data.training_labels()) == 3
+    assert sum(bool(known["full"]) for known in data.known_of_training()) == 3
     assert not any(batch["full"].any() for batch in read(data.val_dataloader()))
 
 
@@ -211,7 +211,11 @@ def test_tags_of_crops_are_for_training_alone(make_data):
 
 def test_what_is_known_about_training_images_comes_in_order(make_data):
     data = make_data(train=7)
-    assert [sample.id for sample in data.training_labels()] == [f"picture_{index}" for index in range(7)]
+    known = list(data.known_of_training())
+    assert [one["id"] for one in known] == [f"picture_{index}" for index in range(7)]
+    assert {(one["height"], one["width"]) for one in known} == {(40, 48)}
+    batch = read(data.val_dataloader())[0]
+    assert all(torch.equal(known[0][name], batch[name][0]) for name in ("tags", "sizes", "full"))
 
 
 def test_constructor_arguments_are_kept():

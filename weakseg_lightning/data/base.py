@@ -172,11 +172,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Load whole images, one by one."""
         return self._evaluation_loader("predict")
 
-    def training_labels(self) -> Iterator[Sample]:
-        """Read what is known about each training image; the images themselves may be left out."""
-        source = self._source("train")
+    def known_of_training(self) -> Iterator[dict[str, Any]]:
+        """Read what is known about each training image, see :meth:`SegmentationDataset.known`."""
+        data = self._dataset("train")
         with ThreadPoolExecutor(_available_cores()) as pool:  # decoding releases the GIL
-            yield from pool.map(source.labels, range(len(source)))
+            yield from pool.map(data.known, range(len(data)))
 
     def replay(self, labels: Tensor, draw: int) -> Tensor:
         """Augment a labelling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""

@@ -113,6 +113,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             raise BadSampleError(f"{self.source.origin(index, what)} {message}")
         return sample
 
+    def known(self, index: int) -> dict[str, Any]:
+        """Read what is known about an image as a whole; the image itself is not read where that can be avoided.
+
+        Returns:
+            ``id``, ``height`` and ``width`` in pixels, ``boxes``, and ``tags``, ``full``, ``sizes`` as in the batches.
+        """
+        sample = self.source.labels(index)
+        height, width = sample.seeds.shape
+        known = self._known(sample.tags, sample.full, sample.mask, height * width)
+        return {"id": sample.id, "height": height, "width": width, "boxes": sample.boxes, **known}
+
     def _read(self, index: int) -> tuple[int, Sample]:
         for _ in range(_MAX_SUBSTITUTES):
             try:
@@ -146,11 +157,13 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     def _knowledge(self, sample: Sample, item: dict[str, Any]) -> dict[str, Tensor]:
         """What is known about the image as a whole, or about its crop."""
-        tags, mask, pixels = sample.tags, sample.mask, sample.image[0].numel()
-        if self.tags_from == "crop":
-            mask, pixels = item["mask"], int(item["valid"].sum())
-            tags = present_labels(mask, self.num_classes)
-        known = {"tags": tags, "full": torch.tensor(sample.full)}
+        if self.tags_from == "image":
+            return self._known(sample.tags, sample.full, sample.mask, sample.seeds.numel())
+        tags = present_labels(item["mask"], self.num_classes)
+        return self._known(tags, sample.full, item["mask"], int(item["valid"].sum()))
+
+    def _known(self, tags: Tensor, full: bool, mask: Tensor | None, pixels: int) -> dict[str, Tensor]:
+        known = {"tags": tags, "full": torch.tensor(full)}
         return known if mask is None else {**known, "sizes": size_buckets(mask, tags, self.size_thresholds, pixels)}
 
     def _latent(self, sample: Sample, ticket: Any) -> Tensor | None:
