@@ -13,6 +13,7 @@ from weakseg_lightning.networks.base import (
     Network,
     SegmentationNet,
     check_dropout,
+    check_input_scale,
     check_num_classes,
 )
 from weakseg_lightning.networks.weights import is_file_name, raise_misfit, read_state_dict
@@ -27,10 +28,19 @@ class LargeFOVNet(SegmentationNet):
     Args:
         num_classes: Number K of classes.
         dropout: Probability of dropout after fc6 and after fc7.
+        input_scale: Factor by which images are resized.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
-        super().__init__(IMAGENET_MEAN, IMAGENET_STD, stride=8, remainder=1)
+    def __init__(self, num_classes: int, dropout: float = 0.5, input_scale: float = 1.0) -> None:
+        super().__init__(
+            IMAGENET_MEAN,
+            IMAGENET_STD,
+            stride=8,
+            remainder=1,
+            map_stride=8,
+            map_offset=0.0,
+            input_scale=input_scale,
+        )
         self.features = _vgg16_at_stride_8()
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=12, dilation=12)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
@@ -48,10 +58,15 @@ class LargeFOVNet(SegmentationNet):
         nn.init.normal_(self.fc8.weight, std=0.01)
 
     @override
-    def compute_logits(self, x: Tensor) -> Tensor:
+    def compute_map(self, x: Tensor) -> Tensor:
         hidden = self.dropout(F.relu(self.fc6(self.features(x)), inplace=True))
         hidden = self.dropout(F.relu(self.fc7(hidden), inplace=True))
-        return F.interpolate(self.fc8(hidden), size=x.shape[-2:], mode="bilinear", align_corners=True)
+        logits: Tensor = self.fc8(hidden)
+        return logits
+
+    @override
+    def compute_logits(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.compute_map(x), size=x.shape[-2:], mode="bilinear", align_corners=True)
 
     @override
     def head_parameters(self) -> list[nn.Parameter]:
@@ -123,6 +138,8 @@ class LargeFOV(Network):
         encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
             dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
         dropout: Probability of dropout after fc6 and after fc7.
+        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
+            logits are brought back. Below 1 it saves time and memory, and loses detail.
 
     References:
         Chen et al., Semantic image segmentation with deep convolutional nets and fully connected CRFs, ICLR 2015;
@@ -134,8 +151,11 @@ class LargeFOV(Network):
         20505429
     """
 
-    def __init__(self, encoder_weights: str | None = "imagenet", dropout: float = 0.5) -> None:
+    def __init__(
+        self, encoder_weights: str | None = "imagenet", dropout: float = 0.5, input_scale: float = 1.0
+    ) -> None:
         check_dropout(dropout)
+        check_input_scale(input_scale)
         if encoder_weights is not None and encoder_weights != "imagenet" and not is_file_name(encoder_weights):
             raise ValueError(
                 f'`encoder_weights` must be "imagenet", null, or the path of a state dict of torchvision\'s vgg16, '
@@ -143,6 +163,7 @@ class LargeFOV(Network):
             )
         self.encoder_weights = encoder_weights
         self.dropout = dropout
+        self.input_scale = input_scale
 
     @override
     def build(self, num_classes: int) -> LargeFOVNet:
@@ -164,7 +185,7 @@ class LargeFOV(Network):
         state = None
         if weights is not None:
             state = _download_vgg16() if weights == "imagenet" else read_state_dict(weights)
-        net = LargeFOVNet(num_classes, self.dropout)
+        net = LargeFOVNet(num_classes, self.dropout, self.input_scale)
         if state is not None:
             net.load_vgg16(state, str(weights))
         return net
@@ -172,7 +193,7 @@ class LargeFOV(Network):
     @override
     def without_weights(self) -> "LargeFOV":
         """Describe the same network with random weights."""
-        return LargeFOV(None, self.dropout)
+        return LargeFOV(None, self.dropout, self.input_scale)
 
 
 def _download_vgg16() -> dict[str, Tensor]:
