@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
     from weakseg_lightning.checkpoints import load_module
+    from weakseg_lightning.constraints import (
+        AreaBounds,
+        AreaRatio,
+        AreaTable,
+        BoundingBoxes,
+        ConstraintRule,
+        SizeBuckets,
+        Suppression,
+        preset,
+    )
     from weakseg_lightning.curves import read_trimap, trimap_figure
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
@@ -28,6 +38,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "callbacks": ("PanelWriter", "PredictionWriter", "TrimapCurve"),
     "checkpoints": ("load_module",),
+    "constraints": (
+        "AreaBounds",
+        "AreaRatio",
+        "AreaTable",
+        "BoundingBoxes",
+        "ConstraintRule",
+        "SizeBuckets",
+        "Suppression",
+        "preset",
+    ),
     "curves": ("read_trimap", "trimap_figure"),
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
@@ -51,6 +71,11 @@ __all__ = [
     "ADMModule",
     "AlphaExpansion",
     "AmortizedLatentModule",
+    "AreaBounds",
+    "AreaRatio",
+    "AreaTable",
+    "BoundingBoxes",
+    "ConstraintRule",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
@@ -66,8 +91,10 @@ __all__ = [
     "SegmentationDataModule",
     "SegmentationNet",
     "SegmentationScores",
+    "SizeBuckets",
     "Solver",
     "SolverResult",
+    "Suppression",
     "TrimapCurve",
     "TrimapScores",
     "TrustRegionModule",
@@ -75,6 +102,7 @@ __all__ = [
     "WeakSegModule",
     "__version__",
     "load_module",
+    "preset",
     "read_trimap",
     "trimap_figure",
 ]
