@@ -96,5 +96,6 @@ class Dual:
         span = torch.where(self.span > 0, self.span, 1)
         reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
         wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
-        straight = self.span * reached * (1 - reached) * (wanted.logit() - reached.logit())
-        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient)
+        odds = wanted.logit() - reached.logit()
+        straight = self.span * reached * (1 - reached) * odds
+        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient), odds.abs() / span

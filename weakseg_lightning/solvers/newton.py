@@ -5,7 +5,7 @@ from torch import Tensor
 
 from weakseg_lightning.solvers.dual import Dual
 
-QP_STEPS = 8
+QP_STEPS = 30
 OVERSHOOT = 0.9
 
 
@@ -43,38 +43,51 @@ def newton(dual: Dual, tolerance: float, max_evaluations: int):
     return point, residual, counts
 
 
+REACH = 2.0
+SLACK = 4.0
+
+
 def direction(dual: Dual, point, gradient, hessian):
-    lower, upper = -point, dual.upper - point
-    step = box_quadratic(dual.straightened(gradient), hessian, lower, upper)
+    straight, odds = dual.straightened(gradient)
+    radius = REACH * odds + SLACK
+    lower, upper = torch.maximum(-point, -radius), torch.minimum(dual.upper - point, radius)
+    step = box_quadratic(straight, hessian, lower, upper)
     rise = (step * gradient).sum(1)
     bad = ~(rise > 0)
     if bad.any():
         plain = box_quadratic(gradient, hessian, lower, upper)
         step = torch.where(bad[:, None], plain, step)
         rise = (step * gradient).sum(1)
-        bad = ~(rise > 0)
-        safe = torch.minimum(torch.maximum(gradient, lower), upper)
-        step = torch.where(bad[:, None], safe, step)
-        rise = (step * gradient).sum(1)
     return step, rise
 
 
 def box_quadratic(gradient, hessian, lower, upper):
     """Maximise g d - d H d / 2 in the box."""
-    low, high = (lower >= 0) & (gradient <= 0), (upper <= 0) & (gradient >= 0)
-    ridge = 1e-9 * hessian.diagonal(dim1=1, dim2=2).amax(1, keepdim=True) + 1e-30
-    for _ in range(QP_STEPS):
-        free = ~(low | high)
-        fixed = torch.where(low, lower, torch.where(high, upper, 0))
-        fixed = torch.where(free, 0, fixed)
-        matrix = torch.where(free[:, :, None] & free[:, None], hessian, 0) + torch.diag_embed(torch.where(free, ridge, 1))
-        known = torch.where(free, gradient - (hessian @ fixed[:, :, None])[:, :, 0], fixed)
-        step = torch.linalg.solve_ex(matrix, known[:, :, None])[0][:, :, 0]
-        pull = gradient - (hessian @ step[:, :, None])[:, :, 0]
-        new_low = torch.where(free, step < lower, low & (pull <= 0))
-        new_high = torch.where(free, step > upper, high & (pull >= 0))
-        same = ((new_low == low) & (new_high == high)).all()
-        low, high = new_low, new_high
-        if same:
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    ridge = 1e-9 * diagonal.amax(1, keepdim=True) + 1e-30
+    matrix = hessian + torch.diag_embed(ridge.expand_as(gradient))
+    eye = torch.eye(hessian.shape[1], dtype=hessian.dtype, device=hessian.device)
+    scale = 1 / (diagonal + ridge)
+    state = gradient * scale
+    for count in range(QP_STEPS):
+        bounded = state.clamp(lower, upper)
+        free = state == bounded
+        step = torch.linalg.solve_ex(
+            torch.where(free[:, :, None], matrix, eye), torch.where(free, gradient, bounded)[:, :, None]
+        )[0]
+        pull = torch.baddbmm(gradient[:, :, None], matrix, step, alpha=-1)
+        step = step[:, :, 0]
+        new = torch.addcmul(step, torch.where(free, 0, pull[:, :, 0]), scale)
+        changed = (new.clamp(lower, upper) != new) == free
+        changed |= ~free & (new.clamp(lower, upper) != bounded)
+        STATS.append(count)
+        if not changed.any():
             break
-    return torch.minimum(torch.maximum(step, lower), upper)
+        if count >= 4:
+            changed &= changed.flip(1).cumsum(1).flip(1) == 1
+            new = torch.where(changed, new, state)
+        state = new
+    return step.clamp(lower, upper)
+
+
+STATS = []
