@@ -1,0 +1,1 @@
+"""Latent label distributions under linear constraints."""

@@ -1,0 +1,101 @@
+"""The dual of linear constraints on label distributions: its gradient and Hessian, for a batch of images at once."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dual:
+    """A batch of dual functions, reduced to the K classes, C rows and R regions that the batch uses.
+
+    For an image with n valid pixels i, with lambda in ``[0, upper]``,
+
+        ``L(lambda) = sum_c lambda_c target_c - 1/n sum_i log sum_l exp(logits_il + sum_c lambda_c a_cl [i in R_c])``.
+
+    Pixels are in one dimension of N; large tensors have the precision of the logits, small ones are double precision
+    where the device has it, so that sums over rows and solves of C equations cost no accuracy.
+
+    Args:
+        logits: float ``(B, K, N)``, -inf for classes that a pixel may not take.
+        masks: float ``(B, R, N)``, 1 on the valid pixels of each region; None where all rows use all N pixels.
+        rows: a, float ``(B, C, R * K)``, 0 outside the row's own region.
+        target: ``b_c |R_c| / n``, float ``(B, C)``.
+        upper: upper bound of each dual variable, float ``(B, C)``.
+        least: the least value of ``a_c p``, as a share of the image like ``target``, float ``(B, C)``.
+        span: the greatest value minus the least, float ``(B, C)``.
+        pixels: n, float ``(B,)``, at least 1.
+
+    References:
+        Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
+        ICCV 2015, eq. 4 and 6.
+    """
+
+    logits: Tensor
+    masks: Tensor | None
+    rows: Tensor
+    target: Tensor
+    upper: Tensor
+    least: Tensor
+    span: Tensor
+    pixels: Tensor
+
+    def __getitem__(self, images: Tensor) -> "Dual":
+        """Return the problems of some images, int64 ``(b,)``."""
+        return replace(self, **{n: t[images] for n, t in vars(self).items() if t is not None})
+
+    def distributions(self, duals: Tensor) -> Tensor:
+        """P at given dual variables ``(B, C)``: float ``(B, K, N)``."""
+        batch, classes, _ = self.logits.shape
+        shift = (duals[:, None] @ self.rows).reshape(batch, -1, classes)
+        # Softmax does not see what is common to the classes; without it large duals round nothing away.
+        shift = (shift - shift.amax(2, keepdim=True)).to(self.logits.dtype).mT
+        if self.masks is None:
+            return (self.logits + shift).softmax(1)
+        return torch.baddbmm(self.logits, shift, self.masks).softmax(1)
+
+    def gradient(self, duals: Tensor) -> Tensor:
+        """Gradient of L, ``(B, C)``."""
+        return self._gradient(self._by_region(self.distributions(duals)))
+
+    def gradient_and_hessian(self, duals: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of L ``(B, C)`` and its negative Hessian ``(B, C, C)``."""
+        members = self._by_region(self.distributions(duals))
+        pairs = (members @ members.mT).to(self.rows) / self.pixels[:, None, None]
+        batch, classes, _ = self.logits.shape
+        if self.masks is None:
+            covariance = torch.diag_embed(pairs.sum(2)) - pairs
+        else:
+            blocks = pairs.unflatten(1, (-1, classes)).unflatten(3, (-1, classes))
+            within = torch.diag_embed(blocks.sum(4).transpose(2, 3), dim1=2, dim2=4)
+            covariance = (within - blocks).reshape(pairs.shape)
+        return self._gradient(members), self.rows @ covariance @ self.rows.mT
+
+    def _by_region(self, probabilities: Tensor) -> Tensor:
+        """P within each region, ``(B, R * K, N)``."""
+        if self.masks is None:
+            return probabilities
+        return (self.masks[:, :, None] * probabilities[:, None]).flatten(1, 2)
+
+    def _gradient(self, members: Tensor) -> Tensor:
+        shares = members.sum(2).to(self.rows) / self.pixels[:, None]
+        return self.target - (self.rows @ shares[:, :, None])[:, :, 0]
+
+    def residual(self, duals: Tensor, gradient: Tensor) -> Tensor:
+        """KKT residual ``(B,)``: the largest component of the projected gradient."""
+        outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
+        return torch.where(outward, 0, gradient).abs().amax(1)
+
+    def straightened(self, gradient: Tensor) -> Tensor:
+        """Gradient with each share measured by its log odds, which change evenly where all pixels are alike.
+
+        Where a class has probability 1e-6 and is to have 0.05, Newton's step from the gradient itself is 5000 times
+        too long; from this one it is right if all pixels are alike.
+        """
+        span = torch.where(self.span > 0, self.span, 1)
+        reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
+        wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
+        odds = wanted.logit() - reached.logit()
+        straight = self.span * reached * (1 - reached) * odds
+        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient), odds.abs() / span
