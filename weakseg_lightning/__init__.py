@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         WeakSegModule,
     )
     from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
+    from weakseg_lightning.solvers import AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
@@ -63,7 +63,7 @@ _HOMES = {
         "WeakSegModule",
     ),
     "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
-    "solvers": ("AlphaExpansion", "Solver", "SolverResult"),
+    "solvers": ("AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -85,6 +85,8 @@ __all__ = [
     "Optimizer",
     "PanelWriter",
     "PredictionWriter",
+    "PyDenseCRF",
+    "Refinement",
     "RegularizedLossModule",
     "SMPNetwork",
     "ScenesDataModule",

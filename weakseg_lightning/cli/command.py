@@ -24,6 +24,7 @@ from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.data import SegmentationDataModule, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.solvers import Refinement
 
 _CHECKPOINT_DEFAULTS = {
     "monitor": "val_miou",
@@ -85,6 +86,8 @@ class WeakSegCLI(LightningCLI):
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
+        refine = "Refines the labels of every evaluation and prediction, as --refine PyDenseCRF."
+        parser.add_argument("--refine", type=Refinement | None, default=None, help=refine)
         parser.add_lightning_class_args(runs.BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PanelWriter, "panels")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
@@ -107,6 +110,7 @@ class WeakSegCLI(LightningCLI):
             "data": SegmentationDataModule,
             "trainer.callbacks": Callback,
             "trainer.logger": Logger,
+            "refine": Refinement,
         }
         if command := self._subcommand_parsers.get(self.arguments.given[0]):
             names = (option for action in command._actions for option in action.option_strings)
@@ -140,6 +144,11 @@ class WeakSegCLI(LightningCLI):
         runs.check_checkpoint(self.command, path, Path(section["trainer"]["default_root_dir"]))
         if self.command == "validate" and path is None:
             _say("weakseg: warning: no --ckpt_path, so that the untrained network is validated")
+
+    @override
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        self.model.refinement = self._section(self.config_init)["refine"]
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from typing_extensions import override
@@ -16,6 +17,7 @@ from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import close_finished_epoch, read_checkpoint
 from weakseg_lightning.networks import Network
+from weakseg_lightning.solvers import Refinement
 
 Batch = dict[str, Any]
 State = dict[str, Tensor]
@@ -39,6 +41,9 @@ class WeakSegModule(LightningModule, ABC):
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
     """
+
+    refinement: Refinement | None = None
+    """Refines every prediction in validation, test and prediction; set it at any time, checkpoints do not hold it."""
 
     def __init__(
         self,
@@ -94,6 +99,8 @@ class WeakSegModule(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Load the weights to start from; find out before training whether the module can be saved."""
         describe(self)
+        if self.refinement is not None:
+            rank_zero_info(f"Evaluation and prediction: labels are refined by {_in_words(self.refinement)}")
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
 
@@ -182,10 +189,21 @@ class WeakSegModule(LightningModule, ABC):
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
         """Label whole images: ``{"id": list of B, "labels": uint8 (B, H, W)}``."""
-        return {"id": batch["id"], "labels": self(batch["image"]).argmax(1).to(torch.uint8)}
+        return {"id": batch["id"], "labels": self._predict(batch).to(torch.uint8)}
+
+    def _predict(self, batch: Batch) -> Tensor:
+        """Label a batch, refined if there is a refinement, ``(B, H, W)``."""
+        logits: Tensor = self(batch["image"])
+        if self.refinement is None:
+            return logits.argmax(1)
+        finite = logits.isfinite().flatten(1).all(1).tolist()
+        if broken := [name for name, good in zip(batch["id"], finite, strict=True) if not good]:
+            problem = f"the scores of the network for {', '.join(broken[:4])} are not finite and cannot be refined"
+            raise ValueError(f"{problem}: use another checkpoint, or check these images")
+        return self.refinement.refine(logits, batch["image"], batch.get("valid")).argmax(1)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        labels: Tensor = self(batch["image"]).argmax(1)
+        labels = self._predict(batch)
         metrics = self._metrics(stage)
         metrics.segmentation.update(labels, batch["mask"])
         metrics.grid_energy.update(labels, batch["image"], batch["valid"])
@@ -263,6 +281,13 @@ def _network_name(described: dict[str, Any]) -> str:
 
 def _pce_alone(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
     return {"pce": partial_cross_entropy(logits, batch["seeds"])}
+
+
+def _in_words(refinement: Refinement) -> str:
+    """Short name and arguments, such as `PyDenseCRF(iterations=10)`."""
+    described = describe(refinement)
+    arguments = ", ".join(f"{name}={value}" for name, value in described["init_args"].items())
+    return f"{type(refinement).__name__}({arguments})"
 
 
 class _Scores(nn.Module):

@@ -4,5 +4,7 @@ from weakseg_lightning.solvers.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.external import GCO
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
+from weakseg_lightning.solvers.pydensecrf import PyDenseCRF
+from weakseg_lightning.solvers.refinement import Refinement
 
-__all__ = ["GCO", "AlphaExpansion", "Solver", "SolverResult", "potts_lower_bound"]
+__all__ = ["GCO", "AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult", "potts_lower_bound"]
