@@ -35,6 +35,9 @@ class Helper:
 
 
 HELPERS: dict[str, Helper] = {
+    "crf-search": Helper(
+        "weakseg_lightning.cli.crf_search.crf_search", "find a dense CRF's parameters on some validation images"
+    ),
     "label-noise": Helper(
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
@@ -44,6 +47,9 @@ HELPERS: dict[str, Helper] = {
     ),
     "scribbles shorten": Helper("weakseg_lightning.cli.scribbles.shorten", "shorten scribbles, XML or PNG"),
     "scribbles simulate": Helper("weakseg_lightning.cli.scribbles.simulate", "make scribbles from full masks"),
+    "voc-submission": Helper(
+        "weakseg_lightning.cli.voc_submission.voc_submission", "pack predictions for VOC's evaluation server"
+    ),
 }
 """The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
 

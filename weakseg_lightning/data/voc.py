@@ -22,6 +22,7 @@ from weakseg_lightning.data.seeds import (
     XMLScribbles,
     find_size_problem,
 )
+from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.voc_files import VOCFiles, download_sbd, download_voc, read_mask
 
 __all__ = ["VOC_CLASSES", "VOCDataModule", "VOCSource", "scribble_folder_name"]
@@ -75,13 +76,23 @@ class VOCSource(SampleSource):
         names: names of the images.
         seeds: reads the seeds.
         with_boxes: derive boxes from the masks.
+        need_masks: whether an image without a mask is an error; otherwise it has neither mask nor seeds, and its tags
+            say background alone.
     """
 
-    def __init__(self, files: VOCFiles, names: Sequence[str], seeds: SeedReader, with_boxes: bool = False) -> None:
+    def __init__(
+        self,
+        files: VOCFiles,
+        names: Sequence[str],
+        seeds: SeedReader,
+        with_boxes: bool = False,
+        need_masks: bool = True,
+    ) -> None:
         self.files = files
         self.names = names
         self.seeds = seeds
         self.with_boxes = with_boxes
+        self.need_masks = need_masks
 
     @property
     @override
@@ -90,7 +101,11 @@ class VOCSource(SampleSource):
 
     @override
     def __getitem__(self, index: int) -> Sample:
-        return replace(self.labels(index), image=read_image(self.files.image(self.names[index])))
+        image = read_image(self.files.image(name := self.names[index]))
+        if self._lacks_mask(name):
+            nothing = torch.full(image.shape[1:], VOID, dtype=torch.uint8)
+            return Sample(name, image, nothing, None, present_labels(nothing, len(VOC_CLASSES)))
+        return replace(self.labels(index), image=image)
 
     @override
     def labels(self, index: int) -> Sample:
@@ -122,10 +137,15 @@ class VOCSource(SampleSource):
             size = image_size(self.files.image(name))
         except BadSampleError as error:
             return str(error)
+        if self._lacks_mask(name):
+            return None
         mask = self.files.mask(name)
         # The size of a MAT file's mask is known only after unpacking it: that waits until it is read.
         problem = None if mask.suffix == ".mat" else find_size_problem(mask, size)
         return problem or self.seeds.find_problem(name, size)
+
+    def _lacks_mask(self, name: str) -> bool:
+        return not self.need_masks and not self.files.mask(name).is_file()
 
 
 class VOCDataModule(SegmentationDataModule):
@@ -139,7 +159,9 @@ class VOCDataModule(SegmentationDataModule):
         train_split: ``train``, or ``train_aug``: ``ImageSets/SegmentationAug/train.txt`` if it is there, otherwise VOC
             train and all of SBD without VOC val; masks from ``SegmentationClass``, ``SegmentationClassAug``, or SBD's
             ``benchmark_RELEASE/dataset/cls``.
-        val_split: list in ``ImageSets/Segmentation`` of the images for validation, test and prediction.
+        val_split: list in ``ImageSets/Segmentation`` of the images for validation and test.
+        predict_split: list there of the images for prediction, ``test`` for those of VOC's evaluation server (fetched
+            by hand from its site); masks may be missing. None takes ``val_split``.
         supervision: labels of the training images: the ``full`` masks; ``scribble``; ``point``: clicks;
             ``box``: background outside all boxes; ``tags``: no pixel, only which classes there are.
         scribble_length: relative length of the scribbles, 0 (a click) to 1.
@@ -175,6 +197,7 @@ class VOCDataModule(SegmentationDataModule):
         root: str | Path = "datasets",
         train_split: Literal["train", "train_aug"] = "train_aug",
         val_split: str = "val",
+        predict_split: str | None = None,
         supervision: Supervision = "scribble",
         scribble_length: float = 1.0,
         scribble_format: Literal["png", "xml"] = "png",
@@ -211,6 +234,7 @@ class VOCDataModule(SegmentationDataModule):
         self.root = root
         self.train_split = train_split
         self.val_split = val_split
+        self.predict_split = predict_split
         self.supervision = supervision
         self.scribble_length = scribble_length
         self.scribble_format = scribble_format
@@ -255,6 +279,14 @@ class VOCDataModule(SegmentationDataModule):
         """Find the validation images; they have no seeds."""
         _refuse(self.files.missing(self.val_split), self.files)
         return VOCSource(self.files, self.files.names(self.val_split), MaskSeeds("tags"))
+
+    @override
+    def predict_source(self) -> SampleSource:
+        """Find the images to predict, with or without masks."""
+        if self.predict_split is None:
+            return self.test_source()
+        names = self.files.image_names(self.predict_split)
+        return VOCSource(self.files, names, MaskSeeds("tags"), need_masks=False)
 
     # ---- annotations ----------------------------------------------------------------------------------------
 

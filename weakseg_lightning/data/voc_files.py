@@ -17,6 +17,7 @@ from weakseg_lightning.data.samples import BadSampleError
 __all__ = ["VOCFiles", "download_sbd", "download_voc", "read_mask"]
 
 VOC_ARCHIVE = "VOCtrainval_11-May-2012.tar"
+TEST_ARCHIVE = "VOC2012test.tar"
 SBD_ARCHIVE = "benchmark.tgz"
 AUG_MASKS = "SegmentationClassAug"
 
@@ -94,6 +95,34 @@ class VOCFiles:
             lists = [path for part in ("train", "val") if (path := sbd / f"{part}.txt").is_file()]
             return {name for path in lists for name in read_list(path)} or {p.stem for p in (sbd / "cls").glob("*.mat")}
         return {path.stem for path in (self.folder / AUG_MASKS).glob("*.png")}
+
+    def image_names(self, split: str) -> list[str]:
+        """Names of the images of an official split, whose masks need not be there.
+
+        Args:
+            split: its list in ``ImageSets/Segmentation``.
+
+        Returns:
+            Names without folder and suffix.
+
+        Raises:
+            FileNotFoundError: if the list is not there, or a photograph on it.
+        """
+        path = self.split_list(split)
+        from_where = f" (archive {TEST_ARCHIVE}, from VOC's evaluation server)" if split == "test" else ""
+        if not path.is_file():
+            found = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
+            raise FileNotFoundError(
+                f"no list {self.shown(path)} of the split {split!r} in {self.root}; there are: {found}. "
+                f"Put the list and its photographs there{from_where}"
+            )
+        names = read_list(path)
+        if absent := [name for name in names if not self.image(name).is_file()]:
+            raise FileNotFoundError(
+                f"{len(absent)} of the {len(names)} photographs of the split {split!r} are missing in {self.root}, "
+                f"the first is {self.shown(self.image(absent[0]))}. Put them there{from_where}"
+            )
+        return names
 
     def missing(self, *splits: str) -> list[str]:
         """Say what keeps splits from being found: an empty list if nothing does.

@@ -135,9 +135,10 @@ def load_pydensecrf() -> Any:
         return import_module("pydensecrf.densecrf")
     except Exception as error:  # compiled for another NumPy, it raises ValueError
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("pydensecrf"):
-            text = 'the refinement `PyDenseCRF` needs pydensecrf2, not installed here: pip install "weakseg-lightning[crf]"'
-            raise ImportError(text) from error
-        text = f"pydensecrf2, which the refinement `PyDenseCRF` needs, is installed but broken: {error!r}"
+            remedy = 'pip install "weakseg-lightning[crf]"'
+            text = f"the refinement `PyDenseCRF` needs pydensecrf2, not installed here: {remedy}"
+        else:
+            text = f"pydensecrf2, which the refinement `PyDenseCRF` needs, is installed but broken: {error!r}"
         raise ImportError(text) from error
 
 
