@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         TrustRegionModule,
         WeakSegModule,
     )
-    from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
+    from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
     from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
@@ -42,7 +42,7 @@ _HOMES = {
         "TrustRegionModule",
         "WeakSegModule",
     ),
-    "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
+    "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
     "solvers": ("AlphaExpansion", "Solver", "SolverResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -51,6 +51,7 @@ __all__ = [
     "ADMModule",
     "AlphaExpansion",
     "AmortizedLatentModule",
+    "FCN32s",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
