@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         TrustRegionModule,
         WeakSegModule,
     )
-    from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
+    from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
     from weakseg_lightning.solvers import AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
@@ -62,7 +62,7 @@ _HOMES = {
         "TrustRegionModule",
         "WeakSegModule",
     ),
-    "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
+    "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
     "solvers": ("AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -76,6 +76,7 @@ __all__ = [
     "AreaTable",
     "BoundingBoxes",
     "ConstraintRule",
+    "FCN32s",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
