@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,33 @@ class CoarseGrid:
         for axis, length in ((0, width), (1, height)):
             moved[:, axis : axis + 3 : 2] = self._interval(boxes[:, axis : axis + 3 : 2], length).to(boxes.dtype)
         return moved
+
+    def upsample(self, values: Tensor, height: int, width: int) -> Tensor:
+        """Bring values of cells to pixels: linear between the centres of cells, constant beyond the outermost.
+
+        Args:
+            values: float ``(B, K, h, w)``, h and w as :meth:`size` says.
+            height: height of the image in pixels.
+            width: width of the image in pixels.
+
+        Returns:
+            The values at the centre of each pixel, ``(B, K, height, width)``.
+
+        Example:
+            >>> CoarseGrid(stride=2, offset=0.5).upsample(torch.tensor([[[[0.0, 4.0]]]]), 2, 4)[0, 0, 0]
+            tensor([0., 1., 3., 4.])
+        """
+        columns, rows = (self._normalised(length) for length in (width, height))
+        where = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(values)
+        where = where.expand(len(values), -1, -1, -1)
+        return F.grid_sample(values, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _normalised(self, length: int) -> Tensor:
+        """Centres of pixels along an axis in cells, from -1 at the beginning of the first cell to 1."""
+        small = resized(length, self.scale)
+        centers = (torch.arange(length, dtype=torch.float64) + 0.5) * (small / length)
+        cells = (centers - self.offset - 0.5) / self.stride + 0.5
+        return 2 * cells / math.ceil(small / self.stride) - 1
 
     def _interval(self, interval: Tensor, length: int) -> Tensor:
         """Take intervals ``(n, 2)`` along an axis of ``length`` pixels to cells."""
