@@ -2,6 +2,7 @@
 
 from weakseg_lightning.constraints.arguments import Classes, Region
 from weakseg_lightning.constraints.boxes import BoundingBoxes
+from weakseg_lightning.constraints.feasibility import find_contradictions
 from weakseg_lightning.constraints.files import AreaTable
 from weakseg_lightning.constraints.linear import Knowledge, LinearConstraints
 from weakseg_lightning.constraints.presets import PresetName, preset
@@ -24,5 +25,6 @@ __all__ = [
     "SizeBuckets",
     "Suppression",
     "compile_constraints",
+    "find_contradictions",
     "preset",
 ]

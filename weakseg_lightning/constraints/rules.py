@@ -30,7 +30,7 @@ class Suppression(ConstraintRule):
 
     @override
     def compile(self, knowledge: Knowledge) -> CompiledRule:
-        return CompiledRule(allowed=knowledge.tags)
+        return CompiledRule(allowed=knowledge.tags, absence="{class} = 0 (not tagged)")
 
 
 class AreaBounds(ConstraintRule):
