@@ -22,7 +22,14 @@ if TYPE_CHECKING:
         WeakSegModule,
     )
     from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
+    from weakseg_lightning.solvers import (
+        AlphaExpansion,
+        ConstrainedLatent,
+        DistributionResult,
+        DistributionSolver,
+        Solver,
+        SolverResult,
+    )
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
@@ -43,7 +50,14 @@ _HOMES = {
         "WeakSegModule",
     ),
     "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
-    "solvers": ("AlphaExpansion", "Solver", "SolverResult"),
+    "solvers": (
+        "AlphaExpansion",
+        "ConstrainedLatent",
+        "DistributionResult",
+        "DistributionSolver",
+        "Solver",
+        "SolverResult",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -51,6 +65,9 @@ __all__ = [
     "ADMModule",
     "AlphaExpansion",
     "AmortizedLatentModule",
+    "ConstrainedLatent",
+    "DistributionResult",
+    "DistributionSolver",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
