@@ -31,8 +31,15 @@ if TYPE_CHECKING:
         TrustRegionModule,
         WeakSegModule,
     )
-    from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.solvers import AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
+    from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SMPNetwork, SegmentationNet
+    from weakseg_lightning.solvers import (, AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
+        AlphaExpansion,
+        ConstrainedLatent,
+        DistributionResult,
+        DistributionSolver,
+        Solver,
+        SolverResult,
+    )
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
@@ -64,6 +71,13 @@ _HOMES = {
     ),
     "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
     "solvers": ("AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
+        "AlphaExpansion",
+        "ConstrainedLatent",
+        "DistributionResult",
+        "DistributionSolver",
+        "Solver",
+        "SolverResult",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -77,6 +91,9 @@ __all__ = [
     "BoundingBoxes",
     "ConstraintRule",
     "FCN32s",
+    "ConstrainedLatent",
+    "DistributionResult",
+    "DistributionSolver",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
