@@ -9,17 +9,15 @@ from weakseg_lightning.solvers.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.pydensecrf import PyDenseCRF
 from weakseg_lightning.solvers.refinement import Refinement
 
-<<<<<<< HEAD
-__all__ = ["GCO", "AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult", "potts_lower_bound"]
-=======
 __all__ = [
     "GCO",
     "AlphaExpansion",
     "ConstrainedLatent",
     "DistributionResult",
     "DistributionSolver",
+    "PyDenseCRF",
+    "Refinement",
     "Solver",
     "SolverResult",
     "potts_lower_bound",
 ]
->>>>>>> ccnn-solver
