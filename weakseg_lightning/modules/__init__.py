@@ -3,6 +3,7 @@
 from weakseg_lightning.modules.adm import ADMModule
 from weakseg_lightning.modules.amortized import AmortizedLatentModule
 from weakseg_lightning.modules.base import WeakSegModule
+from weakseg_lightning.modules.ccnn import CCNNModule
 from weakseg_lightning.modules.latent import LatentModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.regularized import RegularizedLossModule
@@ -11,6 +12,7 @@ from weakseg_lightning.modules.trust_region import TrustRegionModule
 __all__ = [
     "ADMModule",
     "AmortizedLatentModule",
+    "CCNNModule",
     "LatentModule",
     "Optimizer",
     "RegularizedLossModule",
