@@ -26,13 +26,14 @@ if TYPE_CHECKING:
         ADMModule,
         AmortizedLatentModule,
         LatentModule,
+        MILModule,
         Optimizer,
         RegularizedLossModule,
         TrustRegionModule,
         WeakSegModule,
     )
     from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.solvers import AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
+    from weakseg_lightning.solvers import AdaptiveBias, AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
@@ -58,17 +59,19 @@ _HOMES = {
         "ADMModule",
         "AmortizedLatentModule",
         "LatentModule",
+        "MILModule",
         "RegularizedLossModule",
         "TrustRegionModule",
         "WeakSegModule",
     ),
     "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
-    "solvers": ("AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
+    "solvers": ("AdaptiveBias", "AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ADMModule",
+    "AdaptiveBias",
     "AlphaExpansion",
     "AmortizedLatentModule",
     "AreaBounds",
@@ -81,6 +84,7 @@ __all__ = [
     "LargeFOV",
     "LatentModule",
     "LatentStore",
+    "MILModule",
     "MeanGridEnergy",
     "Network",
     "Optimizer",

@@ -4,6 +4,7 @@ from weakseg_lightning.modules.adm import ADMModule
 from weakseg_lightning.modules.amortized import AmortizedLatentModule
 from weakseg_lightning.modules.base import WeakSegModule
 from weakseg_lightning.modules.latent import LatentModule
+from weakseg_lightning.modules.mil import MILModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.regularized import RegularizedLossModule
 from weakseg_lightning.modules.trust_region import TrustRegionModule
@@ -12,6 +13,7 @@ __all__ = [
     "ADMModule",
     "AmortizedLatentModule",
     "LatentModule",
+    "MILModule",
     "Optimizer",
     "RegularizedLossModule",
     "TrustRegionModule",
