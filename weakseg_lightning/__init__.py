@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         AmortizedLatentModule,
         CCNNModule,
         LatentModule,
+        MILModule,
         Optimizer,
         RegularizedLossModule,
         TrustRegionModule,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     )
     from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
     from weakseg_lightning.solvers import (
+        AdaptiveBias,
         AlphaExpansion,
         ConstrainedLatent,
         DistributionResult,
@@ -69,12 +71,14 @@ _HOMES = {
         "AmortizedLatentModule",
         "CCNNModule",
         "LatentModule",
+        "MILModule",
         "RegularizedLossModule",
         "TrustRegionModule",
         "WeakSegModule",
     ),
     "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
     "solvers": (
+        "AdaptiveBias",
         "AlphaExpansion",
         "ConstrainedLatent",
         "DistributionResult",
@@ -89,6 +93,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ADMModule",
+    "AdaptiveBias",
     "AlphaExpansion",
     "AmortizedLatentModule",
     "AreaBounds",
@@ -105,6 +110,7 @@ __all__ = [
     "LargeFOV",
     "LatentModule",
     "LatentStore",
+    "MILModule",
     "MeanGridEnergy",
     "Network",
     "Optimizer",

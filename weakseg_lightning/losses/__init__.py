@@ -2,6 +2,7 @@
 
 from weakseg_lightning.losses.constrained import kl_loss
 from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
+from weakseg_lightning.losses.mil import mil_loss
 from weakseg_lightning.losses.potts import potts_loss, relaxed_potts_energy
 from weakseg_lightning.losses.robust import (
     NoiseMatrixCrossEntropy,
@@ -16,6 +17,7 @@ __all__ = [
     "RobustCrossEntropy",
     "kl_loss",
     "latent_cross_entropy",
+    "mil_loss",
     "noise_matrix_cross_entropy",
     "partial_cross_entropy",
     "potts_loss",

@@ -1,5 +1,6 @@
 """Latent solvers: tensors in, `SolverResult` or `DistributionResult` out."""
 
+from weakseg_lightning.solvers.adaptive_bias import AdaptiveBias
 from weakseg_lightning.solvers.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.constrained import ConstrainedLatent
@@ -11,6 +12,7 @@ from weakseg_lightning.solvers.refinement import Refinement
 
 __all__ = [
     "GCO",
+    "AdaptiveBias",
     "AlphaExpansion",
     "ConstrainedLatent",
     "DistributionResult",
