@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from weakseg_lightning.modules import (
         ADMModule,
         AmortizedLatentModule,
+        CCNNModule,
         LatentModule,
         MILModule,
         Optimizer,
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
         WeakSegModule,
     )
     from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.solvers import AdaptiveBias, AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
+    from weakseg_lightning.solvers import (
+        AdaptiveBias,
+        AlphaExpansion,
+        ConstrainedLatent,
+        DistributionResult,
+        DistributionSolver,
+        PyDenseCRF,
+        Refinement,
+        Solver,
+        SolverResult,
+    )
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
@@ -58,6 +69,7 @@ _HOMES = {
         "Optimizer",
         "ADMModule",
         "AmortizedLatentModule",
+        "CCNNModule",
         "LatentModule",
         "MILModule",
         "RegularizedLossModule",
@@ -65,7 +77,17 @@ _HOMES = {
         "WeakSegModule",
     ),
     "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
-    "solvers": ("AdaptiveBias", "AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
+    "solvers": (
+        "AdaptiveBias",
+        "AlphaExpansion",
+        "ConstrainedLatent",
+        "DistributionResult",
+        "DistributionSolver",
+        "PyDenseCRF",
+        "Refinement",
+        "Solver",
+        "SolverResult",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -78,7 +100,11 @@ __all__ = [
     "AreaRatio",
     "AreaTable",
     "BoundingBoxes",
+    "CCNNModule",
+    "ConstrainedLatent",
     "ConstraintRule",
+    "DistributionResult",
+    "DistributionSolver",
     "FCN32s",
     "GridPotts",
     "LargeFOV",

@@ -10,12 +10,12 @@ from torch import Tensor
 class Dual:
     """A batch of dual functions, reduced to the K classes, C rows and R regions that the batch uses.
 
-    For an image with n valid pixels i, with lambda in ``[0, upper]``,
+    For an image with n valid pixels i, and lambda in ``[0, upper]``,
 
         ``L(lambda) = sum_c lambda_c target_c - 1/n sum_i log sum_l exp(logits_il + sum_c lambda_c a_cl [i in R_c])``.
 
-    Pixels are in one dimension of N; large tensors have the precision of the logits, small ones are double precision
-    where the device has it, so that sums over rows and solves of C equations cost no accuracy.
+    The pixels lie in one dimension of length N. What has a value for each of them has the precision of the logits; the
+    rest is double precision (where the device has it), so that the algebra of the C rows costs no accuracy.
 
     Args:
         logits: float ``(B, K, N)``, -inf for classes that a pixel may not take.
@@ -23,7 +23,7 @@ class Dual:
         rows: a, float ``(B, C, R * K)``, 0 outside the row's own region.
         target: ``b_c |R_c| / n``, float ``(B, C)``.
         upper: upper bound of each dual variable, float ``(B, C)``.
-        least: the least value of ``a_c p``, as a share of the image like ``target``, float ``(B, C)``.
+        least: the least value that the row can take, as a share of the image like ``target``, float ``(B, C)``.
         span: the greatest value minus the least, float ``(B, C)``.
         pixels: n, float ``(B,)``, at least 1.
 
@@ -41,36 +41,61 @@ class Dual:
     span: Tensor
     pixels: Tensor
 
-    def __getitem__(self, images: Tensor) -> "Dual":
+    def select(self, images: Tensor) -> "Dual":
         """Return the problems of some images, int64 ``(b,)``."""
-        return replace(self, **{n: t[images] for n, t in vars(self).items() if t is not None})
+        return replace(self, **{name: tensor[images] for name, tensor in vars(self).items() if tensor is not None})
 
     def distributions(self, duals: Tensor) -> Tensor:
-        """P at given dual variables ``(B, C)``: float ``(B, K, N)``."""
+        """Return P at the dual variables ``(B, C)``: float ``(B, K, N)``."""
         batch, classes, _ = self.logits.shape
         shift = (duals[:, None] @ self.rows).reshape(batch, -1, classes)
-        # Softmax does not see what is common to the classes; without it large duals round nothing away.
+        # Softmax does not see what all classes share; without it, large duals round nothing away.
         shift = (shift - shift.amax(2, keepdim=True)).to(self.logits.dtype).mT
         if self.masks is None:
             return (self.logits + shift).softmax(1)
         return torch.baddbmm(self.logits, shift, self.masks).softmax(1)
 
-    def gradient(self, duals: Tensor) -> Tensor:
-        """Gradient of L, ``(B, C)``."""
-        return self._gradient(self._by_region(self.distributions(duals)))
+    def gradient(self, probabilities: Tensor) -> Tensor:
+        """Return the gradient of L, ``(B, C)``, where P is ``(B, K, N)``."""
+        return self._gradient(self._by_region(probabilities))
 
     def gradient_and_hessian(self, duals: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of L ``(B, C)`` and its negative Hessian ``(B, C, C)``."""
+        """Return the gradient of L ``(B, C)`` and its negative Hessian ``(B, C, C)``."""
         members = self._by_region(self.distributions(duals))
         pairs = (members @ members.mT).to(self.rows) / self.pixels[:, None, None]
-        batch, classes, _ = self.logits.shape
         if self.masks is None:
             covariance = torch.diag_embed(pairs.sum(2)) - pairs
         else:
+            classes = self.logits.shape[1]
             blocks = pairs.unflatten(1, (-1, classes)).unflatten(3, (-1, classes))
             within = torch.diag_embed(blocks.sum(4).transpose(2, 3), dim1=2, dim2=4)
             covariance = (within - blocks).reshape(pairs.shape)
         return self._gradient(members), self.rows @ covariance @ self.rows.mT
+
+    def residual(self, duals: Tensor, gradient: Tensor) -> Tensor:
+        """Return the KKT residual ``(B,)``: the largest component of the projected gradient."""
+        outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
+        return torch.where(outward, 0, gradient).abs().amax(1)
+
+    def straighten(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Measure how far each row is from its bound in log odds, which a dual changes evenly where pixels are alike.
+
+        Where a class has probability 1e-6 and is to have 0.05, Newton's step is 5000 times too long; with log odds in
+        place of shares it is right if all pixels are alike, and the same as Newton's near the bound.
+
+        Args:
+            gradient: of L, ``(B, C)``.
+
+        Returns:
+            What takes the gradient's place in Newton's step, and the dual that each row by itself would take if all
+            pixels were alike, both ``(B, C)``.
+        """
+        span = torch.where(self.span > 0, self.span, 1)
+        reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
+        wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
+        odds = wanted.logit() - reached.logit()
+        straight = span * reached * (1 - reached) * odds
+        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient), odds.abs() / span
 
     def _by_region(self, probabilities: Tensor) -> Tensor:
         """P within each region, ``(B, R * K, N)``."""
@@ -79,23 +104,6 @@ class Dual:
         return (self.masks[:, :, None] * probabilities[:, None]).flatten(1, 2)
 
     def _gradient(self, members: Tensor) -> Tensor:
+        # Not taken from `pairs`: matrix products may be in TF32, which Newton's direction bears, but not its end.
         shares = members.sum(2).to(self.rows) / self.pixels[:, None]
         return self.target - (self.rows @ shares[:, :, None])[:, :, 0]
-
-    def residual(self, duals: Tensor, gradient: Tensor) -> Tensor:
-        """KKT residual ``(B,)``: the largest component of the projected gradient."""
-        outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
-        return torch.where(outward, 0, gradient).abs().amax(1)
-
-    def straightened(self, gradient: Tensor) -> Tensor:
-        """Gradient with each share measured by its log odds, which change evenly where all pixels are alike.
-
-        Where a class has probability 1e-6 and is to have 0.05, Newton's step from the gradient itself is 5000 times
-        too long; from this one it is right if all pixels are alike.
-        """
-        span = torch.where(self.span > 0, self.span, 1)
-        reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
-        wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
-        odds = wanted.logit() - reached.logit()
-        straight = self.span * reached * (1 - reached) * odds
-        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient), odds.abs() / span
