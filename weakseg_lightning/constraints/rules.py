@@ -184,7 +184,7 @@ class SizeBuckets(ConstraintRule):
         sizes = knowledge.sizes
         if sizes is None:
             raise ValueError("SizeBuckets needs the sizes of the classes, which the data does not give.")
-        if not sizes.is_cuda and bool((sizes >= len(self.bounds)).any()):
+        if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
             raise ValueError(
                 f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
                 "bounds for each bucket."
