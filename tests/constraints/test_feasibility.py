@@ -51,6 +51,16 @@ NAMES = ["background", "person", "dog", "cat"]
             {2},
             "dog in [0, 0, 1, 0.5] <= 0.4 contradicts dog >= 0.8 for image i0",
         ),
+        (
+            [AreaBounds("present", 0.6, region=[0, 0, 1, 0.5])],
+            {2, 3},
+            "dog in [0, 0, 1, 0.5] >= 0.6 contradicts cat in [0, 0, 1, 0.5] >= 0.6 for image i0",
+        ),
+        (
+            [Suppression(), AreaBounds("background", 0.7), AreaBounds("dog", 0.301)],
+            {2},
+            "background >= 0.7 contradicts dog >= 0.301 for image i0",
+        ),
     ],
 )
 def test_a_contradiction_is_named(know, rules, tags, sentence):

@@ -109,7 +109,7 @@ def test_buckets_bound_the_classes_whose_size_is_known(know, said):
 
 def test_small_classes_may_count_as_absent(know, said):
     known = know({1, 2}, sizes=[[0, 0, 1, 0]])
-    constraints = compile_constraints([SizeBuckets([(0, 0.01), (0.1, 1)], small_absent=True)], known)
+    constraints = compile_constraints([SizeBuckets([(0.001, 0.01), (0.1, 1)], small_absent=True)], known)
     assert said(constraints) == ["dog >= 0.1"]
     assert constraints.allowed.tolist() == [[True, False, True, True]], "the background's bucket says nothing"
 
@@ -158,6 +158,7 @@ def test_regions_of_several_rules_are_told_apart(know):
         ([0.4, 0.6, 1.6, 1.4], [1], [0, 1]),  # centres at 0.5 and 1.5; none between 0.6 and 1.4: that of y = 1.0
         ([2.6, 3.1, 2.9, 3.2], [3], [2]),
         ([-5, -5, 1, 9], [0, 1, 2, 3], [0]),
+        ([-3, 0, 0.4, 1], [0], [0]),
         ([-1, 0, 0, 4], [], []),
         ([4, 0, 9, 4], [], []),
         ([NAN] * 4, [], []),
