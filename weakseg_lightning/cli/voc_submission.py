@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from weakseg_lightning.data.files import BadSampleError, image_size
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.files import image_size
 from weakseg_lightning.data.voc import VOC_CLASSES
 from weakseg_lightning.data.voc_files import VOCFiles
 from weakseg_lightning.visualization import voc_palette
@@ -125,5 +126,5 @@ def _refuse_incomplete(folder: Path, names: Sequence[str], split: str) -> None:
     if absent:
         raise FileNotFoundError(
             f"{len(absent)} of the {len(names)} images of the split {split!r} have no prediction in {folder}, the "
-            f"first is {absent[0]}.png: run `weakseg predict ... --data.predict_split {split}`, and name its `labels` folder"
+            f"first is {absent[0]}.png: `weakseg predict ... --data.predict_split {split}` writes them to its `labels`"
         )

@@ -30,7 +30,8 @@ class PyDenseCRF(Refinement):
     ``k(p, q) = w_s exp(-|p - q|^2 / (2 s_s^2)) + w_b exp(-|p - q|^2 / (2 s_xy^2) - |I_p - I_q|^2 / (2 s_rgb^2))``
 
     where p, q are positions in pixels, I colours in 0..255, and each of the two Gaussians is normalised, by default as
-    ``D^-1/2 K D^-1/2`` with D the sums of its rows. Sums over all pixels are approximated on a permutohedral lattice.
+    ``D^-1/2 K D^-1/2`` with D the sums of its rows. Sums over all pixels are approximated on a permutohedral lattice,
+    and contain the pixel itself.
 
     The default values are those that CCNN was evaluated with; its authors also tuned them on 100 validation images:
     ``spatial_sigma=19, spatial_weight=15, bilateral_sigma_xy=61, bilateral_sigma_rgb=10, bilateral_weight=35``
@@ -143,8 +144,10 @@ def load_pydensecrf() -> Any:
 
 
 def _positions(inside: Tensor) -> NDArray[np.float32]:
-    """Columns and rows of the pixels of a mask ``(H, W)``, ``(2, N)``, row by row."""
-    return inside.nonzero().flip(1).T.numpy().astype(np.float32)
+    """Columns and rows of the pixels of a mask ``(H, W)``, ``(2, N)``, row by row, counted from the first ones."""
+    places = inside.nonzero()
+    # The lattice is no finer than the Gaussians: where its origin lies shows in the result, and padding must not.
+    return (places - places.amin(0)).flip(1).T.numpy().astype(np.float32)
 
 
 def _check(name: str, value: float, *, above_zero: bool = False) -> None:
