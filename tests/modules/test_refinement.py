@@ -52,7 +52,9 @@ def test_it_is_no_part_of_what_is_trained(module, tiny_data, make_trainer, tmp_p
         trainer = make_trainer(max_epochs=1)
         trainer.fit(one, tiny_data)
     trainer.save_checkpoint(tmp_path / "refined.ckpt")
-    assert all(torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True)
+    )
     assert "refinement" not in torch.load(tmp_path / "refined.ckpt", weights_only=True)["hyper_parameters"]
 
 
