@@ -94,7 +94,7 @@ def test_an_overlay_given_to_fit_refines_its_validation_alone(run, tiny, trained
     assert status == 0, err
     assert "labels are refined by PyDenseCRF(" in caplog.text
     rows = [
-        next(row for row in csv.DictReader((folder / "metrics.csv").open()) if row[column])[column]
+        next(row for row in csv.DictReader((folder / "metrics.csv").read_text().splitlines()) if row[column])[column]
         for folder in (trained, Path("runs/refined/version_0"))
         for column in ("train_loss", "val_grid_energy")
     ]

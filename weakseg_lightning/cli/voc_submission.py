@@ -12,9 +12,8 @@ from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.files import image_size
-from weakseg_lightning.data.voc import VOC_CLASSES
+from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
 from weakseg_lightning.data.voc_files import VOCFiles
-from weakseg_lightning.visualization import voc_palette
 
 __all__ = ["voc_submission"]
 
@@ -86,7 +85,7 @@ def find_fault(path: Path, photograph: Path) -> str | None:
         return f"{path.name} has {labels.shape[1]} x {labels.shape[0]} pixels, its photograph {expected}"
     if labels.max() >= len(VOC_CLASSES):
         return f"{path.name} holds the label {labels.max()}, expected 0 to {len(VOC_CLASSES) - 1} (255 neither)"
-    wanted = voc_palette(len(VOC_CLASSES)).flatten().tolist()
+    wanted = VOCDataModule().palette.flatten().tolist()
     # Encoders may leave out the end of a palette that no pixel uses.
     used = 3 * (int(labels.max()) + 1)
     if (colors or [])[:used] != wanted[:used]:

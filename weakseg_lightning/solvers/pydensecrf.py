@@ -38,12 +38,12 @@ class PyDenseCRF(Refinement):
     (``recipes/refine/ccnn_tuned.yaml``). What is good for one network need not be for another: see
     ``weakseg crf-search``.
 
-    What it costs: half a second for 375 x 500 pixels and 21 classes, on one CPU core, one image after the other. The
+    What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, an image after the other. The
     package holds Python's lock meanwhile: threads do not help, processes do.
 
     Note:
-        pydensecrf is under the MIT licence. Nothing of it is copied, bundled or linked here: it is loaded if you have
-        installed it. The package to install is called ``pydensecrf2``.
+        pydensecrf is under the MIT licence; what it compiles in is under BSD (Krähenbühl's code) and MPL 2 (Eigen).
+        Nothing of it is copied, bundled or linked here: it is loaded if you have installed it, as ``pydensecrf2``.
 
     Args:
         spatial_sigma: width of the first Gaussian, in pixels, > 0.
