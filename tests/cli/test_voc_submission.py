@@ -6,8 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lightning.pytorch import Trainer
 from PIL import Image
 
+from weakseg_lightning.callbacks import PredictionWriter
+from weakseg_lightning.data import VOCDataModule
+from weakseg_lightning.data.files import image_size
+from weakseg_lightning.modules import RegularizedLossModule
+from weakseg_lightning.networks import SMPNetwork
 from weakseg_lightning.visualization import save_palette_png, voc_palette
 
 SIZES = {"2008_000006": (50, 37), "2008_000011": (37, 50), "2010_003829": (41, 41)}
@@ -125,3 +131,26 @@ def test_an_archive_is_replaced_only_on_demand(submit):
 
 def test_a_wrong_folder_is_named(submit):
     assert "`predictions`: there is no folder nowhere" in submit("--predictions=nowhere")[2]
+
+
+def test_predictions_of_photographs_without_masks_can_be_submitted(run, shared):
+    ours, theirs = Path("datasets/VOCdevkit/VOC2012"), shared / "data" / "VOCdevkit" / "VOC2012"
+    names = (theirs / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[:3]
+    for folder in (ours / "JPEGImages", ours / "ImageSets" / "Segmentation"):
+        folder.mkdir(parents=True)
+    for name in names:
+        (ours / "JPEGImages" / f"{name}.jpg").symlink_to(theirs / "JPEGImages" / f"{name}.jpg")
+    (ours / "ImageSets" / "Segmentation" / "test.txt").write_text("\n".join(names))
+    data = VOCDataModule("datasets", predict_split="test", num_workers=0)
+    network = SMPNetwork(encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", callbacks=[PredictionWriter("predicted", overlays=False)], **quiet)
+    trainer.predict(RegularizedLossModule(network, 21), data, return_predictions=False)
+    status, _, err = run(*SUBMIT)
+    assert status == 0, err
+    found = read("results_comp6_test.tgz")
+    assert list(found) == [f"{INSIDE}/{name}.png" for name in names]
+    for name in names:
+        predicted = np.array(Image.open(f"predicted/labels/{name}.png"))
+        assert np.array_equal(np.array(found[f"{INSIDE}/{name}.png"]), predicted)
+        assert predicted.shape[::-1] == image_size(ours / "JPEGImages" / f"{name}.jpg")
