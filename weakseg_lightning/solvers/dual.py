@@ -45,7 +45,7 @@ class Dual:
 
     def select(self, images: Tensor) -> "Dual":
         """Return the problems of some images, int64 ``(b,)``."""
-        return replace(self, **{name: tensor[images] for name, tensor in vars(self).items() if tensor is not None})
+        return replace(self, **{name: tensor.index_select(0, images) for name, tensor in vars(self).items() if tensor is not None})
 
     def distributions(self, duals: Tensor) -> Tensor:
         """Return P at the dual variables ``(B, C)``: float ``(B, K, N)``."""

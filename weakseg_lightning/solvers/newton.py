@@ -9,6 +9,7 @@ from weakseg_lightning.solvers.dual import Dual
 
 OVERSHOOT = 0.9  # a step is too long where the slope at its end is this far below zero, as a share of the first slope
 REACH, MARGIN = 3.0, 8.0  # a row's dual moves at most so many times what it would take by itself, plus so much
+PATIENCE = 5  # from this evaluation on, the latter doubles each time: duals of rows that cannot hold go far
 SPREAD = 15.0  # logits that vary more than this over the pixels are scaled down to it at first
 HARDEN, LOOSE = 3.0, 5e-3  # and scaled up again by this factor whenever the residual is at most so much
 BLOCK_STEPS = 3  # all rows of the quadratic programme change sides at once in its first steps, then one at a time
@@ -26,7 +27,7 @@ class _Search:
     length: Tensor
 
     def select(self, images: Tensor) -> "_Search":
-        return _Search(*(tensor[images] for tensor in vars(self).values()))
+        return _Search(*(tensor.index_select(0, images) for tensor in vars(self).values()))
 
 
 def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Tensor, Tensor]:
@@ -60,9 +61,12 @@ def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Tensor, 
         if left == 0:
             break
         if left < len(images):
-            images, dual, search = images[going], dual.select(going), search.select(going)
-            point, gradient, hessian, residual = (t[going] for t in (point, gradient, hessian, residual))
-        search = _advance(search, dual, point, gradient, hessian)
+            keep = going.nonzero()[:, 0]
+            images, dual, search = images[keep], dual.select(keep), search.select(keep)
+            point, gradient, hessian, residual = (
+                t.index_select(0, keep) for t in (point, gradient, hessian, residual)
+            )
+        search = _advance(search, dual, point, gradient, hessian, MARGIN * 2 ** max(0, count - PATIENCE))
         if count == 1:
             dual, search = _soften(dual, search)
         else:
@@ -70,11 +74,11 @@ def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Tensor, 
     return best, counts
 
 
-def _advance(search: _Search, dual: Dual, point: Tensor, gradient: Tensor, hessian: Tensor) -> _Search:
+def _advance(search: _Search, dual: Dual, point: Tensor, gradient: Tensor, hessian: Tensor, margin: float) -> _Search:
     """Take a new direction where the last step was right, shorten it elsewhere."""
     slope = (gradient * search.step).sum(1)
     good = slope >= -OVERSHOOT * search.slope
-    step, rise = _direction(dual, point, gradient, hessian)
+    step, rise = _direction(dual, point, gradient, hessian, margin)
     shorter = search.length * (search.slope / (search.slope - slope)).clamp(0.1, 0.6)
     return _Search(
         base=torch.where(good[:, None], point, search.base),
@@ -106,10 +110,10 @@ def _harden(dual: Dual, search: _Search, residual: Tensor) -> tuple[Dual, _Searc
     return replace(dual, softness=softness), replace(search, slope=slope)
 
 
-def _direction(dual: Dual, point: Tensor, gradient: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
+def _direction(dual: Dual, point: Tensor, gradient: Tensor, hessian: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """Return an ascent direction that stays in the box, and the slope along it."""
     straight, alone = dual.straighten(gradient)
-    radius = REACH * alone + (MARGIN if dual.softness is None else MARGIN / dual.softness[:, None])
+    radius = REACH * alone + (margin if dual.softness is None else margin / dual.softness[:, None])
     lower, upper = torch.maximum(-point, -radius), torch.minimum(dual.upper - point, radius)
     step = _box_quadratic(straight, hessian, lower, upper)
     rise = (step * gradient).sum(1)
