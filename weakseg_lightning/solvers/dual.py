@@ -80,7 +80,7 @@ class Dual:
     def residual(self, duals: Tensor, gradient: Tensor) -> Tensor:
         """Return the KKT residual ``(B,)``: the largest component of the projected gradient."""
         outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
-        return torch.where(outward, 0, gradient).abs().amax(1)
+        return gradient.masked_fill(outward, 0).abs().amax(1)
 
     def straighten(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Measure how far each row is from its bound in log odds, which a dual changes evenly where pixels are alike.
@@ -95,7 +95,8 @@ class Dual:
             What takes the gradient's place in Newton's step, and the dual that each row by itself would take if all
             pixels were alike, both ``(B, C)``.
         """
-        span = torch.where(self.span > 0, self.span, 1)
+        constant = self.span <= 0
+        span = self.span.masked_fill(constant, 1)
         reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
         wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
         odds = wanted.logit() - reached.logit()
@@ -103,7 +104,7 @@ class Dual:
         alone = odds.abs() / span
         if self.softness is not None:
             alone = alone / self.softness[:, None]
-        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient), alone
+        return torch.where((straight * gradient <= 0).logical_or_(constant), gradient, straight), alone
 
     def _by_region(self, probabilities: Tensor) -> Tensor:
         """P within each region, ``(B, R * K, N)``."""

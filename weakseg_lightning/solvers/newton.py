@@ -79,19 +79,19 @@ def _advance(search: _Search, dual: Dual, point: Tensor, gradient: Tensor, hessi
     slope = (gradient * search.step).sum(1)
     good = slope >= -OVERSHOOT * search.slope
     step, rise = _direction(dual, point, gradient, hessian, margin)
-    shorter = search.length * (search.slope / (search.slope - slope)).clamp(0.1, 0.6)
+    length = search.length * (search.slope / (search.slope - slope)).clamp(0.1, 0.6)
     return _Search(
         base=torch.where(good[:, None], point, search.base),
         step=torch.where(good[:, None], step, search.step),
         slope=torch.where(good, rise, search.slope),
-        length=torch.where(good, 1, shorter),
+        length=length.masked_fill_(good, 1),
     )
 
 
 def _soften(dual: Dual, search: _Search) -> tuple[Dual, _Search]:
     """Scale down logits that vary much over the pixels, and begin anew with them."""
-    sample = dual.logits[:, :, ::8]
-    spread = torch.where(sample.isfinite(), sample, 0).std(2, correction=0).amax(1)
+    sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)]
+    spread = sample.masked_fill(sample.isinf(), 0).std(2, correction=0).amax(1)
     softness = (SPREAD / spread).clamp(max=1).to(dual.pixels)
     soft = softness < 1
     if not bool(soft.any()):
@@ -133,9 +133,10 @@ def _box_quadratic(gradient: Tensor, hessian: Tensor, lower: Tensor, upper: Tens
     ridge = RIDGE * diagonal.amax(1, keepdim=True) + 1e-30
     matrix = hessian + torch.diag_embed(ridge.expand_as(gradient))
     unit = torch.eye(gradient.shape[1], dtype=gradient.dtype, device=gradient.device)
+    numbers = torch.arange(gradient.shape[1], device=gradient.device)
     scale = 1 / (diagonal + ridge)
     stuck = ((lower >= 0) & (gradient <= 0)) | ((upper <= 0) & (gradient >= 0))
-    state = torch.where(stuck, gradient * scale, 0)
+    state = gradient * scale * stuck
     for count in range(QUADRATIC_STEPS):
         bounded = state.clamp(lower, upper)
         free = state == bounded
@@ -143,13 +144,14 @@ def _box_quadratic(gradient: Tensor, hessian: Tensor, lower: Tensor, upper: Tens
         step = torch.linalg.solve_ex(torch.where(free[:, :, None], matrix, unit), known)[0]
         pull = torch.baddbmm(gradient[:, :, None], matrix, step, alpha=-1)[:, :, 0]
         step = step[:, :, 0]
-        ahead = torch.addcmul(step, torch.where(free, 0, pull), scale)
+        ahead = torch.addcmul(step, pull.masked_fill_(free, 0), scale)
         within = ahead.clamp(lower, upper)
         changed = torch.where(free, ahead != within, within != bounded)
         if not bool(changed.any()):
             break
         if count >= BLOCK_STEPS:
-            changed &= changed.flip(1).cumsum(1).flip(1) == 1
+            last = changed * numbers
+            changed &= last == last.amax(1, keepdim=True)
             ahead = torch.where(changed, ahead, state)
         state = ahead
     return torch.minimum(torch.maximum(step, lower), upper)
