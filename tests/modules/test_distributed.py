@@ -9,25 +9,44 @@ import pytest
 
 SCRIPT = """
 import json, sys
+import torch
 from lightning.pytorch import Trainer, seed_everything
 from weakseg_lightning.data import ScenesDataModule
-from weakseg_lightning.modules import ADMModule
+from weakseg_lightning.modules import ADMModule, CCNNModule
 from weakseg_lightning.networks import SMPNetwork
+
+class Checked(CCNNModule):
+    def solve_latent(self, logits, batch):
+        self.solved_on = logits
+        return super().solve_latent(logits, batch)
+
+    def latent_loss(self, logits, latent, batch):
+        assert torch.equal(self.solved_on, logits.detach()), "the step sees other logits than the hook"
+        return super().latent_loss(logits, latent, batch)
 
 mode, folder = sys.argv[1], sys.argv[2]
 seed_everything(1)
 data = ScenesDataModule(num_train=8, num_val=5, size=48, crop_size=32, batch_size=2, num_workers=0)
 network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
 module = ADMModule(network, data.num_classes, pce_fraction=0.0)
+if mode == "ccnn":
+    data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_share=0.5)
+    module = Checked(network, data.num_classes, map_stride=4)
 ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
 quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-limit = 0 if mode == "train" else 1.0
+limit = 1.0 if mode in ("one", "two") else 0
 trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, limit_val_batches=limit, **quiet, **ranks)
 if mode == "train":
     trainer.fit(module, data)
     assert not module.shares_forward()
     trainer.save_checkpoint(folder + "/trained.ckpt")
     result = {"counted": int(module.net.state_dict()[next(k for k in module.net.state_dict() if "num_batches" in k)])}
+elif mode == "ccnn":
+    trainer.fit(module, data)
+    assert not module.shares_forward()
+    weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach()
+    ranks = trainer.strategy.all_gather(weights)
+    result = {"same": bool((ranks[0] == ranks[1]).all()), "loss": float(trainer.callback_metrics["train_kl"])}
 else:
     result = trainer.validate(module, data, ckpt_path=folder + "/trained.ckpt", weights_only=True, verbose=False)[0]
 if trainer.is_global_zero:
@@ -40,7 +59,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    return {mode: run(script, mode, folder) for mode in ("train", "one", "two")}
+    return {mode: run(script, mode, folder) for mode in ("train", "one", "two", "ccnn")}
 
 
 def run(script: Path, mode: str, folder: Path) -> dict[str, float]:
@@ -53,6 +72,11 @@ def run(script: Path, mode: str, folder: Path) -> dict[str, float]:
 
 def test_hook_trains_on_two_ranks_and_batch_norm_counts_each_step_once(results: dict[str, dict[str, float]]) -> None:
     assert results["train"]["counted"] == 2, "8 images, 2 ranks, batches of 2"
+
+
+def test_constrained_cnn_trains_on_two_ranks(results: dict[str, dict[str, float]]) -> None:
+    assert results["ccnn"]["same"]
+    assert 0 <= results["ccnn"]["loss"] < float("inf")
 
 
 def test_two_ranks_score_as_one_to_the_last_digit(results: dict[str, dict[str, float]]) -> None:
