@@ -3,53 +3,38 @@
 import csv
 import os
 import shlex
-import signal
-import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from weakseg_lightning.checkpoints import load_module
+from weakseg_lightning.cli.crf_trials import NAMES, Parameters, Trials, by_coordinates, by_grid, followed, mapping
 from weakseg_lightning.cli.runs import discard, new_folder
 from weakseg_lightning.cli.signatures import did_you_mean, imported, known_classes, options_of
 from weakseg_lightning.data import SegmentationDataModule, collate, scenes, voc  # noqa: F401 - known by short names
-from weakseg_lightning.hyperparameters import init_args
-from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
+from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
 
 __all__ = ["crf_search"]
 
-Parameters = tuple[float, ...]  # the values of NAMES
-Counts = NDArray[np.int64]  # confusion matrices (n, K, K)
-Mapped = Callable[[Callable[[Path], Counts], Sequence[Path]], Iterable[Counts]]
-
-NAMES = ("spatial_sigma", "spatial_weight", "bilateral_sigma_xy", "bilateral_sigma_rgb", "bilateral_weight")
-PUBLISHED = ((6.0, 6.0, 50.0, 4.0, 5.0), (19.0, 15.0, 61.0, 10.0, 35.0))  # CCNN: untuned, tuned
 SPATIAL_SIGMA = [3.0, 6.0, 19.0]
 SPATIAL_WEIGHT = [3.0, 6.0, 15.0]
 BILATERAL_SIGMA_XY = [30.0, 50.0, 61.0, 80.0]
 BILATERAL_SIGMA_RGB = [3.0, 4.0, 6.0, 10.0]
 BILATERAL_WEIGHT = [3.0, 5.0, 10.0, 35.0]
-# The weight of colours first: it decides most.
-_ORDER = (4, 3, 2, 1, 0)
 
 
 def crf_search(
@@ -100,10 +85,7 @@ def crf_search(
     """
     lists = [spatial_sigma, spatial_weight, bilateral_sigma_xy, bilateral_sigma_rgb, bilateral_weight]
     _check(lists, images, processes)
-    make = partial(_refinement_class(refinement), iterations=iterations)
-    described = init_args(make(**dict(zip(NAMES, [values[0] for values in lists], strict=True))))
-    for combination in product(*([min(values), max(values)] for values in lists)):
-        make(**dict(zip(NAMES, combination, strict=True)))  # refuses what is out of range, before anything runs
+    make = _maker(refinement, iterations, lists)
     config = run / "config.yaml" if run.is_dir() else run
     module, data = load_module(ckpt_path), _load_data(_read(config), root)
     if module.num_classes != data.num_classes:
@@ -111,7 +93,7 @@ def crf_search(
     chosen = _choose(data, images, seed)
     folder = new_folder(*_place(run, output), numbered=False)
     try:
-        with tempfile.TemporaryDirectory(dir=folder) as kept, _mapping(processes) as mapped:
+        with tempfile.TemporaryDirectory(dir=folder) as kept, mapping(processes) as mapped:
             paths = _predict(module, data, chosen, Path(kept), _device(device))
             trials = Trials(paths, make, module.num_classes, mapped)
             (by_grid if search == "grid" else by_coordinates)(trials, lists)
@@ -120,103 +102,7 @@ def crf_search(
         raise
     command = ["weakseg", "test", "--config", _shown(config), "--config", _shown(folder / "best.yaml")]
     command += ["--ckpt_path", _shown(ckpt_path), *([] if root is None else ["--data.root", root])]
-    _report(trials, described, folder, f"{len(chosen)} validation images, seed {seed}", make.func, shlex.join(command))
-
-
-# ---- the search -----------------------------------------------------------------------------------------------
-
-
-class Trials:
-    """Scores of the parameters that were tried, in the order in which they were.
-
-    Args:
-        paths: files of the predictions, see :func:`count`.
-        make: makes a refinement of the parameters by name.
-        num_classes: classes K.
-        mapped: a `map` that keeps the order.
-    """
-
-    def __init__(
-        self, paths: Sequence[Path], make: Callable[..., Refinement], num_classes: int, mapped: Mapped = map
-    ) -> None:
-        self.paths = paths
-        self.make = make
-        self.num_classes = num_classes
-        self.mapped = mapped
-        self.scores: dict[Parameters, dict[str, float]] = {}
-        self.unrefined = self._scores([None])[0]
-
-    def best(self, candidates: Iterable[Parameters]) -> Parameters:
-        """Try those that have not been tried yet; of equal scores the first is the best."""
-        candidates = list(dict.fromkeys(candidates))
-        new = [parameters for parameters in candidates if parameters not in self.scores]
-        if new:
-            self.scores |= dict(zip(new, self._scores(new), strict=True))
-        return max(candidates, key=lambda parameters: self.scores[parameters]["miou"])
-
-    def _scores(self, tried: Sequence[Parameters | None]) -> list[dict[str, float]]:
-        made = [None if values is None else dict(zip(NAMES, values, strict=True)) for values in tried]
-        work = partial(count, self.make, made, self.num_classes)
-        total = np.zeros((len(tried), self.num_classes, self.num_classes), dtype=np.int64)
-        for counts in _followed(self.mapped(work, self.paths), f"{len(tried)} sets of parameters", len(self.paths)):
-            total += counts
-        scores = map(segmentation_scores, torch.from_numpy(total))
-        return [{name: float(score[name]) for name in ("miou", "pixel_accuracy")} for score in scores]
-
-
-def by_grid(trials: Trials, lists: Sequence[Sequence[float]]) -> None:
-    """Try every combination of the values."""
-    trials.best(product(*lists))
-
-
-def by_coordinates(trials: Trials, lists: Sequence[Sequence[float]]) -> None:
-    """Change one parameter at a time to its best value, from the better of the published sets, to the end."""
-    starts = [
-        tuple(min(values, key=lambda value: abs(value - wanted)) for values, wanted in zip(lists, start, strict=True))
-        for start in PUBLISHED
-    ]
-    best, before = trials.best(starts), None
-    while best != before:
-        before = best
-        for place in _ORDER:
-            # The one in hand first, so that an equal score changes nothing and the search ends.
-            others = [(*best[:place], value, *best[place + 1 :]) for value in lists[place]]
-            best = trials.best([best, *others])
-
-
-def count(
-    make: Callable[..., Refinement], tried: Sequence[Mapping[str, float] | None], num_classes: int, path: Path
-) -> Counts:
-    """Refine the predictions for one image with several sets of parameters.
-
-    Args:
-        make: makes a refinement of the parameters by name.
-        tried: the sets of parameters; None does not refine.
-        num_classes: classes K.
-        path: npz file of ``logits`` ``(1, K, H, W)``, ``image``, ``mask`` and ``valid``.
-
-    Returns:
-        A confusion matrix of each set, int64 ``(len(tried), K, K)``.
-    """
-    with np.load(path) as stored:
-        logits, image, mask, valid = (torch.from_numpy(stored[name]) for name in ("logits", "image", "mask", "valid"))
-    answers = (logits if one is None else make(**one).refine(logits, image, valid) for one in tried)
-    return np.stack([confusion_matrix(answer.argmax(1), mask, num_classes).numpy() for answer in answers])
-
-
-@contextmanager
-def _mapping(processes: int) -> Iterator[Mapped]:
-    """A `map` over processes, in order; threads would wait for Python's lock."""
-    if processes == 1:
-        yield map
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin_worker) as pool:
-        yield pool.map
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    _report(trials, folder, f"{len(chosen)} validation images, seed {seed}", shlex.join(command))
 
 
 # ---- what is searched on ----------------------------------------------------------------------------------------
@@ -259,8 +145,8 @@ def _predict(
     """Write the predictions for the chosen images, a file each."""
     module.to(device).eval()
     subset = Subset(data.val_dataloader().dataset, chosen)
-    paths = []
-    for batch in _followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen)):
+    paths: list[Path] = []
+    for batch in followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen)):
         logits: Tensor = module(batch["image"].to(device)).float().cpu()
         if not logits.isfinite().all():
             raise ValueError(f"the scores of the network for {batch['id'][0]} are not finite: use another checkpoint")
@@ -288,6 +174,14 @@ def _check(lists: Sequence[Sequence[float]], images: int, processes: int) -> Non
             raise ValueError(f"`{name}` must be at least 1, got {number}")
 
 
+def _maker(refinement: str, iterations: int, lists: Sequence[Sequence[float]]) -> Callable[..., Refinement]:
+    """The class with the number of iterations; refuses what is out of range, before anything runs."""
+    make: Callable[..., Refinement] = partial(cast(Any, _refinement_class(refinement)), iterations=iterations)
+    for combination in product(*([min(values), max(values)] for values in lists)):
+        make(**dict(zip(NAMES, combination, strict=True)))
+    return make
+
+
 def _refinement_class(name: str) -> type[Refinement]:
     cls = imported(name if "." in name else f"weakseg_lightning.solvers.{name}")
     if cls is None or not issubclass(cls, Refinement):
@@ -306,20 +200,25 @@ def _place(run: Path, output: Path | None) -> tuple[Path, str]:
 # ---- results ----------------------------------------------------------------------------------------------------
 
 
-def _report(trials: Trials, described: Mapping[str, Any], folder: Path, what: str, cls: type, command: str) -> None:
-    ranked = sorted(trials.scores.items(), key=lambda item: -item[1]["miou"])  # stable: of equals the first tried
-    best, score = ranked[0]
+def _report(trials: Trials, folder: Path, what: str, command: str) -> None:
+    ranked = sorted(trials.scores, key=lambda parameters: -trials.scores[parameters]["miou"])  # stable
+    best = trials.scores[ranked[0]]["miou"]
+    gain = f"mIoU {best:.4f}, without refinement {trials.unrefined['miou']:.4f}"
     _write_csv(folder / "search.csv", trials)
-    overlay = folder / "best.yaml"
-    gain = f"mIoU {score['miou']:.4f}, without refinement {trials.unrefined['miou']:.4f}"
-    path = cls.__name__ if cls.__module__.startswith("weakseg_lightning.") else f"{cls.__module__}.{cls.__qualname__}"
-    content = {"refine": {"class_path": path, "init_args": {**described, **dict(zip(NAMES, best, strict=True))}}}
     head = f"# Overlay: the best of {len(ranked)} sets of parameters on {what}: {gain}.\n#\n#   {command}\n\n"
-    overlay.write_text(head + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    Console().print(_table(trials, [parameters for parameters, _ in ranked], what))
-    if score["miou"] <= trials.unrefined["miou"]:
+    overlay = {"refine": _named(trials.make(**dict(zip(NAMES, ranked[0], strict=True))))}
+    (folder / "best.yaml").write_text(head + yaml.safe_dump(overlay, sort_keys=False), encoding="utf-8")
+    Console().print(_table(trials, ranked, what))
+    if best <= trials.unrefined["miou"]:
         print("No set of parameters is better than no refinement.")
     print(f"Results are in {_shown(folder)}. To test with the best, {gain}:\n  {command}")
+
+
+def _named(refinement: Refinement) -> dict[str, Any]:
+    """As a recipe has it, the classes of this package by their short names."""
+    described = describe(refinement)
+    path = described["class_path"]
+    return {**described, "class_path": path.rpartition(".")[2] if path.startswith("weakseg_lightning.") else path}
 
 
 def _write_csv(path: Path, trials: Trials) -> None:
@@ -343,8 +242,3 @@ def _table(trials: Trials, ranked: Sequence[Parameters], what: str) -> Table:
 
 def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)
-
-
-def _followed(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
-    console = Console(stderr=True)
-    return track(items, description, total, console=console, transient=True, disable=not sys.stderr.isatty())

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from weakseg_lightning.data.files import BadSampleError, image_size
-from weakseg_lightning.data.voc import VOC_CLASSES
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.files import image_size
+from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
 from weakseg_lightning.data.voc_files import VOCFiles
-from weakseg_lightning.visualization import voc_palette
 
 __all__ = ["voc_submission"]
 
@@ -85,7 +85,7 @@ def find_fault(path: Path, photograph: Path) -> str | None:
         return f"{path.name} has {labels.shape[1]} x {labels.shape[0]} pixels, its photograph {expected}"
     if labels.max() >= len(VOC_CLASSES):
         return f"{path.name} holds the label {labels.max()}, expected 0 to {len(VOC_CLASSES) - 1} (255 neither)"
-    wanted = voc_palette(len(VOC_CLASSES)).flatten().tolist()
+    wanted = VOCDataModule().palette.flatten().tolist()
     # Encoders may leave out the end of a palette that no pixel uses.
     used = 3 * (int(labels.max()) + 1)
     if (colors or [])[:used] != wanted[:used]:
@@ -125,5 +125,5 @@ def _refuse_incomplete(folder: Path, names: Sequence[str], split: str) -> None:
     if absent:
         raise FileNotFoundError(
             f"{len(absent)} of the {len(names)} images of the split {split!r} have no prediction in {folder}, the "
-            f"first is {absent[0]}.png: run `weakseg predict ... --data.predict_split {split}`, and name its `labels` folder"
+            f"first is {absent[0]}.png: `weakseg predict ... --data.predict_split {split}` writes them to its `labels`"
         )

@@ -135,17 +135,17 @@ def class_indices(classes: Classes, names: Sequence[str], argument: str) -> list
         ValueError: if there is no such class, or one is named twice.
     """
     listed = classes if isinstance(classes, list) else [classes]
-    indices = [class_index(one, names, f"`{argument}`") for one in listed]
+    indices = [class_index(one, names, f"`{argument}`", _WORDS) for one in listed]
     if len(set(indices)) < len(indices):
         raise ValueError(f"`{argument}` must name each class once, got {classes!r}.")
     return indices
 
 
-def class_index(given: str | int, names: Sequence[str], where: str) -> int:
+def class_index(given: str | int, names: Sequence[str], where: str, words: Sequence[str] = ()) -> int:
     """Index of a class that is given by name or index.
 
     Raises:
-        ValueError: if there is no such class; begins with ``where``.
+        ValueError: if there is no such class; begins with ``where``, and may suggest one of ``words``.
     """
     if given == "background":
         return 0
@@ -155,7 +155,7 @@ def class_index(given: str | int, names: Sequence[str], where: str) -> int:
         if 0 <= int(given) < len(names):
             return int(given)
         raise ValueError(f"{where} must name one of the classes 0..{len(names) - 1}, got {given}.")
-    near = get_close_matches(given, [*names, *_WORDS], 1)
+    near = get_close_matches(given, [*names, *words], 1)
     hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(names)}."
     raise ValueError(f"{where} must name a class, got {given!r}: {hint}")
 

@@ -58,7 +58,7 @@ def _padded(knowledge: Knowledge) -> Tensor:
             raise ValueError(
                 f"`boxes` must be x1, y1, x2, y2, class, float (n, 5), got {tuple(found.shape)} for image {name}."
             )
-        if not found.is_cuda and bool(((found[:, 4] < 1) | (found[:, 4] >= len(knowledge.class_names))).any()):
+        if found.device.type == "cpu" and bool(((found[:, 4] < 1) | (found[:, 4] >= len(knowledge.class_names))).any()):
             raise ValueError(
                 f"`boxes` must be of the classes 1..{len(knowledge.class_names) - 1}, got {found[:, 4].tolist()} for "
                 f"image {name}."

@@ -76,7 +76,8 @@ class AreaTable(ConstraintRule):
     @override
     def check(self, ids: Sequence[str], class_names: Sequence[str]) -> None:
         table = self._read(class_names)
-        unknown = [name for name in table.places if name not in set(ids)] if set(table.places) - set(ids) else []
+        known = set(ids)
+        unknown = [name for name in table.places if name not in known]
         if unknown:
             line = table.lines[unknown[0]]
             raise ValueError(

@@ -24,8 +24,8 @@ def preset(
     All suppress the classes that an image is not tagged with. Further:
 
     - ``tags``: each tagged foreground class covers at least 0.05 of the image (beta 2), the background 0.3 to 0.7.
-    - ``tags_size``, as the paper has it: likewise, and classes known to be large cover at least 0.1, small ones at most
-      0.01 (beta 2 as well, or an image of small classes alone would contradict the bound of the background).
+    - ``tags_size``, as the paper has it: classes known to be large cover at least 0.1, small ones at most 0.01 (beta 2,
+      or an image of small classes alone would contradict the bound of the background), the background 0.3 to 0.7.
     - ``tags_size_released``, as the authors' code has it: small classes are suppressed, large ones cover at least 0.1,
       the background 0.2 to 0.7; all hard. It goes with a hardness of 1000.
     - ``boxes``: 0.75 of each box is of its class (beta 2), which does not occur outside its boxes.
@@ -76,4 +76,4 @@ def preset(
     if released:
         return [Suppression(), SizeBuckets([(0.0, _LARGE), large], small_absent=True), background]
     sizes = SizeBuckets([(0.0, 0.01), large], slack=2.0)
-    return [Suppression(), AreaBounds("present", 0.05, slack=2.0), sizes, background]
+    return [Suppression(), sizes, background]

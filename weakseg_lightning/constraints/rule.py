@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from math import inf
 
 import torch
 from torch import Tensor
@@ -153,19 +155,13 @@ def compile_rule(rule: ConstraintRule, knowledge: Knowledge) -> CompiledRule:
 def join(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> LinearConstraints:
     """Join what compiled rules say, see :func:`compile_constraints`."""
     rows = [group for rule in compiled for group in rule.rows if group.names]
-    shape = (knowledge.tags.shape[0], len(knowledge.class_names))
     allowed = torch.ones_like(knowledge.tags)
     for rule in compiled:
         allowed = allowed if rule.allowed is None else allowed & rule.allowed
-    coefficients = _joined([_expanded(group.coefficients, len(group.names), shape) for group in rows], knowledge, shape)
-    bounds, slack = (
-        _joined([_numbers(values, group, knowledge) for values, group in pairs], knowledge)
-        for pairs in (
-            [(group.bounds, group) for group in rows],
-            [(float("inf") if group.slack is None else group.slack, group) for group in rows],
-        )
-    )
-    active = _joined([_numbers(group.active.float(), group, knowledge) for group in rows], knowledge).bool()
+    coefficients = _joined([(group.coefficients, group) for group in rows], knowledge, allowed.shape[1:])
+    bounds = _joined([(group.bounds, group) for group in rows], knowledge)
+    slack = _joined([(inf if group.slack is None else group.slack, group) for group in rows], knowledge)
+    active = _joined([(group.active, group) for group in rows], knowledge).bool()
     regions, region_of = _regions(rows, knowledge)
     active = active & ~_meaningless(coefficients, bounds, slack, allowed)
     if regions is not None and region_of is not None:
@@ -179,7 +175,7 @@ def join(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> LinearConstr
         allowed,
         regions,
         region_of,
-        _allowed_at(compiled),
+        _allowed_at(compiled, knowledge),
         tuple(name for group in rows for name in group.names),
         tuple(knowledge.class_names),
     )
@@ -220,21 +216,14 @@ def _check_shape(rule: ConstraintRule, name: str, tensor: Tensor | None, shape: 
         )
 
 
-def _expanded(values: Tensor, count: int, shape: tuple[int, int]) -> Tensor:
-    return values.expand(shape[0], count, shape[1])
-
-
-def _numbers(values: Tensor | float, group: Rows, knowledge: Knowledge) -> Tensor:
-    tensor = torch.as_tensor(values, dtype=torch.float32, device=knowledge.tags.device)
-    return tensor.expand(knowledge.tags.shape[0], len(group.names))
-
-
-def _joined(parts: list[Tensor], knowledge: Knowledge, shape: tuple[int, int] | None = None) -> Tensor:
-    tags = knowledge.tags
-    if not parts:
-        empty = (tags.shape[0], 0) if shape is None else (shape[0], 0, shape[1])
-        return torch.zeros(empty, device=tags.device)
-    return torch.cat([part.to(tags.device, torch.float32) for part in parts], 1)
+def _joined(parts: Sequence[tuple[Tensor | float, Rows]], knowledge: Knowledge, width: Sequence[int] = ()) -> Tensor:
+    """The values of all groups of rows, float ``(B, C, *width)``."""
+    batch, device = len(knowledge.ids), knowledge.tags.device
+    expanded = [torch.zeros((batch, 0, *width), device=device)]
+    for values, group in parts:
+        tensor = torch.as_tensor(values, dtype=torch.float32, device=device)
+        expanded.append(tensor.expand(batch, len(group.names), *width))
+    return torch.cat(expanded, 1)
 
 
 def _meaningless(coefficients: Tensor, bounds: Tensor, slack: Tensor, allowed: Tensor) -> Tensor:
@@ -268,9 +257,9 @@ def _regions(rows: Sequence[Rows], knowledge: Knowledge) -> tuple[Tensor | None,
     return torch.cat(masks, 1), torch.cat(indices).expand(batch, -1)
 
 
-def _allowed_at(compiled: Sequence[CompiledRule]) -> Tensor | None:
-    result: Tensor | None = None
-    for rule in compiled:
-        if rule.allowed_at is not None:
-            result = rule.allowed_at if result is None else result & rule.allowed_at
-    return result
+def _allowed_at(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> Tensor | None:
+    planes = [rule.allowed_at for rule in compiled if rule.allowed_at is not None]
+    if not planes:
+        return None
+    shape = (*knowledge.tags.shape, *knowledge.valid.shape[1:])
+    return reduce(torch.logical_and, planes).expand(shape)

@@ -39,7 +39,8 @@ class AreaBounds(ConstraintRule):
     Args:
         classes: a class by name or index; a list of classes, whose areas are added; or one of the words ``background``
             (class 0), ``present`` (each tagged foreground class by itself), ``foreground`` (all tagged foreground
-            classes together), ``absent`` (each class without a tag by itself).
+            classes together), ``absent`` (each class without a tag by itself). A class that is called like one of the
+            words is given by its index.
         lower: least share of the region, 0..1; null = none.
         upper: greatest share of the region, 0..1; null = none.
         slack: beta of eq. 6: the most that the constraint may add to a logit; null = it holds whatever it costs.
@@ -184,7 +185,7 @@ class SizeBuckets(ConstraintRule):
         sizes = knowledge.sizes
         if sizes is None:
             raise ValueError("SizeBuckets needs the sizes of the classes, which the data does not give.")
-        if not sizes.is_cuda and bool((sizes >= len(self.bounds)).any()):
+        if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
             raise ValueError(
                 f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
                 "bounds for each bucket."

@@ -178,7 +178,8 @@ def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
     batch, classes, height, width = logits.shape
     if problem.present is not None:
         some = some * problem.present[:, None]
-    some = torch.where(problem.sound[:, None, None], some, 0)
+    if not problem.all_sound:
+        some = some * problem.sound[:, None, None]
     first = torch.arange(0, batch * classes, classes, device=logits.device)[:, None]
     out = some.new_zeros(batch * classes, height * width)
     out.index_copy_(0, (problem.classes + first).flatten(), some.flatten(0, 1))

@@ -26,6 +26,7 @@ class Dual:
         least: the least value that the row can take, as a share of the image like ``target``, float ``(B, C)``.
         span: the greatest value minus the least, float ``(B, C)``.
         pixels: n, float ``(B,)``, at least 1.
+        softness: factor of all exponents, float ``(B,)``; None = 1. Gradients are those of ``L / softness``.
 
     References:
         Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
@@ -40,10 +41,11 @@ class Dual:
     least: Tensor
     span: Tensor
     pixels: Tensor
+    softness: Tensor | None = None
 
     def select(self, images: Tensor) -> "Dual":
         """Return the problems of some images, int64 ``(b,)``."""
-        return replace(self, **{name: tensor[images] for name, tensor in vars(self).items() if tensor is not None})
+        return replace(self, **{name: tensor.index_select(0, images) for name, tensor in vars(self).items() if tensor is not None})
 
     def distributions(self, duals: Tensor) -> Tensor:
         """Return P at the dual variables ``(B, C)``: float ``(B, K, N)``."""
@@ -51,9 +53,10 @@ class Dual:
         shift = (duals[:, None] @ self.rows).reshape(batch, -1, classes)
         # Softmax does not see what all classes share; without it, large duals round nothing away.
         shift = (shift - shift.amax(2, keepdim=True)).to(self.logits.dtype).mT
-        if self.masks is None:
-            return (self.logits + shift).softmax(1)
-        return torch.baddbmm(self.logits, shift, self.masks).softmax(1)
+        scores = self.logits + shift if self.masks is None else torch.baddbmm(self.logits, shift, self.masks)
+        if self.softness is not None:
+            scores = scores * self.softness.to(scores)[:, None, None]
+        return scores.softmax(1)
 
     def gradient(self, probabilities: Tensor) -> Tensor:
         """Return the gradient of L, ``(B, C)``, where P is ``(B, K, N)``."""
@@ -67,15 +70,17 @@ class Dual:
             covariance = torch.diag_embed(pairs.sum(2)) - pairs
         else:
             classes = self.logits.shape[1]
-            blocks = pairs.unflatten(1, (-1, classes)).unflatten(3, (-1, classes))
+            batch, size, _ = pairs.shape
+            blocks = pairs.reshape(batch, size // classes, classes, size // classes, classes)
             within = torch.diag_embed(blocks.sum(4).transpose(2, 3), dim1=2, dim2=4)
             covariance = (within - blocks).reshape(pairs.shape)
-        return self._gradient(members), self.rows @ covariance @ self.rows.mT
+        hessian = self.rows @ covariance @ self.rows.mT
+        return self._gradient(members), hessian if self.softness is None else hessian * self.softness[:, None, None]
 
     def residual(self, duals: Tensor, gradient: Tensor) -> Tensor:
         """Return the KKT residual ``(B,)``: the largest component of the projected gradient."""
         outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
-        return torch.where(outward, 0, gradient).abs().amax(1)
+        return gradient.masked_fill(outward, 0).abs().amax(1)
 
     def straighten(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Measure how far each row is from its bound in log odds, which a dual changes evenly where pixels are alike.
@@ -90,12 +95,16 @@ class Dual:
             What takes the gradient's place in Newton's step, and the dual that each row by itself would take if all
             pixels were alike, both ``(B, C)``.
         """
-        span = torch.where(self.span > 0, self.span, 1)
+        constant = self.span <= 0
+        span = self.span.masked_fill(constant, 1)
         reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
         wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
         odds = wanted.logit() - reached.logit()
         straight = span * reached * (1 - reached) * odds
-        return torch.where((self.span > 0) & (straight * gradient > 0), straight, gradient), odds.abs() / span
+        alone = odds.abs() / span
+        if self.softness is not None:
+            alone = alone / self.softness[:, None]
+        return torch.where((straight * gradient <= 0).logical_or_(constant), gradient, straight), alone
 
     def _by_region(self, probabilities: Tensor) -> Tensor:
         """P within each region, ``(B, R * K, N)``."""

@@ -30,19 +30,20 @@ class PyDenseCRF(Refinement):
     ``k(p, q) = w_s exp(-|p - q|^2 / (2 s_s^2)) + w_b exp(-|p - q|^2 / (2 s_xy^2) - |I_p - I_q|^2 / (2 s_rgb^2))``
 
     where p, q are positions in pixels, I colours in 0..255, and each of the two Gaussians is normalised, by default as
-    ``D^-1/2 K D^-1/2`` with D the sums of its rows. Sums over all pixels are approximated on a permutohedral lattice.
+    ``D^-1/2 K D^-1/2`` with D the sums of its rows. Sums over all pixels are approximated on a permutohedral lattice,
+    and contain the pixel itself.
 
     The default values are those that CCNN was evaluated with; its authors also tuned them on 100 validation images:
     ``spatial_sigma=19, spatial_weight=15, bilateral_sigma_xy=61, bilateral_sigma_rgb=10, bilateral_weight=35``
     (``recipes/refine/ccnn_tuned.yaml``). What is good for one network need not be for another: see
     ``weakseg crf-search``.
 
-    What it costs: half a second for 375 x 500 pixels and 21 classes, on one CPU core, one image after the other. The
+    What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, an image after the other. The
     package holds Python's lock meanwhile: threads do not help, processes do.
 
     Note:
-        pydensecrf is under the MIT licence. Nothing of it is copied, bundled or linked here: it is loaded if you have
-        installed it. The package to install is called ``pydensecrf2``.
+        pydensecrf is under the MIT licence; what it compiles in is under BSD (Krähenbühl's code) and MPL 2 (Eigen).
+        Nothing of it is copied, bundled or linked here: it is loaded if you have installed it, as ``pydensecrf2``.
 
     Args:
         spatial_sigma: width of the first Gaussian, in pixels, > 0.
@@ -143,8 +144,10 @@ def load_pydensecrf() -> Any:
 
 
 def _positions(inside: Tensor) -> NDArray[np.float32]:
-    """Columns and rows of the pixels of a mask ``(H, W)``, ``(2, N)``, row by row."""
-    return inside.nonzero().flip(1).T.numpy().astype(np.float32)
+    """Columns and rows of the pixels of a mask ``(H, W)``, ``(2, N)``, row by row, counted from the first ones."""
+    places = inside.nonzero()
+    # The lattice is no finer than the Gaussians: where its origin lies shows in the result, and padding must not.
+    return (places - places.amin(0)).flip(1).T.numpy().astype(np.float32)
 
 
 def _check(name: str, value: float, *, above_zero: bool = False) -> None:

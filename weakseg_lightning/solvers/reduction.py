@@ -21,6 +21,7 @@ class Reduced:
         areas: number of valid pixels in the region of each of these rows, ``(B, c)``, at least 1.
         present: bool ``(B, N)``, the pixels that have a distribution; None = all.
         sound: bool ``(B,)``, False where logits are not finite.
+        all_sound: whether there are none.
         open: bool ``(B,)``, whether there is anything to solve.
     """
 
@@ -30,6 +31,7 @@ class Reduced:
     areas: Tensor
     present: Tensor | None
     sound: Tensor
+    all_sound: bool
     open: Tensor
 
 
@@ -50,37 +52,37 @@ def reduce_problem(
     """
     present = None if valid is None or bool(valid.all()) else valid.flatten(1)
     usable, used = _usable(constraints, present)
-    width = max(1, int(used.sum(1).max()))
-    classes = used.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
-    kept = take_rows(used[:, :, None] if usable is None else usable, classes)
-    scores, sound = _scores(logits, classes, kept, present, hardness)
+    classes, rows = _first(used), _first(constraints.active)
+    there, active = used.gather(1, classes), constraints.active.gather(1, rows)
+    scores, sound, all_sound = _scores(logits, classes, ~there, usable, present, hardness)
     wide = torch.float32 if logits.device.type == "mps" else torch.float64
     is_open = sound & (used.sum(1) > 1) & constraints.active.any(1)
-    rows, active = _rows(constraints)
     masks, region = _regions(constraints, rows, present)
     numbers = torch.full((len(logits), 1), scores.shape[2], device=logits.device) if masks is None else masks.sum(2)
     pixels = numbers[:, :1].to(wide).clamp(min=1)
     areas = numbers.gather(1, region).to(wide)
     coefficients = constraints.coefficients.gather(1, rows[:, :, None].expand(-1, -1, logits.shape[1]))
-    coefficients = coefficients.gather(2, classes[:, None].expand(-1, rows.shape[1], -1)).to(wide) * active[:, :, None]
+    coefficients = coefficients.gather(2, classes[:, None].expand(-1, rows.shape[1], -1)).to(wide)
+    coefficients = coefficients.masked_fill_(~active[:, :, None], 0)
     share = areas / pixels
-    there = used.gather(1, classes)[:, None]
-    least = torch.where(there, coefficients, torch.inf).amin(2) * share
-    most = torch.where(there, coefficients, -torch.inf).amax(2) * share
+    least = coefficients.masked_fill(~there[:, None], torch.inf).amin(2) * share
+    most = coefficients.masked_fill(~there[:, None], -torch.inf).amax(2) * share
     upper = constraints.slack.gather(1, rows).to(wide)
-    upper = torch.where(upper.isinf(), max_dual, upper) * hardness
-    spread = functional.one_hot(region, numbers.shape[1])[:, :, :, None] * coefficients[:, :, None]
+    upper = upper.masked_fill(upper.isinf(), max_dual) * hardness
+    if numbers.shape[1] > 1:
+        where = functional.one_hot(region, numbers.shape[1])[:, :, :, None]
+        spread = (where * coefficients[:, :, None]).flatten(2)
     dual = Dual(
         logits=scores,
         masks=None if masks is None else masks.to(scores.dtype),
-        rows=spread.flatten(2),
-        target=torch.where(active, constraints.bounds.gather(1, rows), 0).to(wide) * share,
-        upper=torch.where(active & is_open[:, None], upper, 0),
+        rows=coefficients if numbers.shape[1] == 1 else spread,
+        target=constraints.bounds.gather(1, rows).to(wide).masked_fill_(~active, 0) * share,
+        upper=upper.masked_fill_(~(active & is_open[:, None]), 0),
         least=least,
         span=most - least,
         pixels=pixels[:, 0],
     )
-    return Reduced(dual, classes, rows, areas.clamp(min=1), present, sound, is_open)
+    return Reduced(dual, classes, rows, areas.clamp(min=1), present, sound, all_sound, is_open)
 
 
 def check_problem(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
@@ -156,26 +158,34 @@ def _usable(constraints: LinearConstraints, present: Tensor | None) -> tuple[Ten
 
 
 def _scores(
-    logits: Tensor, classes: Tensor, kept: Tensor, present: Tensor | None, hardness: float
-) -> tuple[Tensor, Tensor]:
-    """The logits of the classes kept, -inf where they may not be taken; and which images have finite ones."""
+    logits: Tensor, classes: Tensor, absent: Tensor, usable: Tensor | None, present: Tensor | None, hardness: float
+) -> tuple[Tensor, Tensor, bool]:
+    """The logits of the classes used, -inf where they may not be taken; which images have finite ones, and if all."""
     scores = take_rows(logits.flatten(2), classes)
-    scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32) * hardness
+    scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    if hardness != 1:
+        scores = scores * hardness
+    unused = absent.flatten().nonzero()[:, 0]
+    scores.view(-1, scores.shape[2]).index_fill_(0, unused, 0)
+    closed = None if usable is None else ~take_rows(usable, classes)
+    if closed is not None:
+        scores = scores.masked_fill_(closed, 0)
     if present is not None:
-        scores = torch.where(present[:, None], scores, 0)
-    scores = torch.where(kept, scores, 0)
-    sound = scores.isfinite().flatten(1).all(1)
-    if not bool(sound.all()):
+        scores = scores.masked_fill_(~present[:, None], 0)
+    sound = scores.sum((1, 2)).isfinite()
+    if not (all_sound := bool(sound.all())):
+        sound = scores.isfinite().flatten(1).all(1)  # a sum may overflow
         scores = torch.where(sound[:, None, None], scores, 0)
-    return scores.masked_fill_(~kept, -torch.inf), sound
+    scores.view(-1, scores.shape[2]).index_fill_(0, unused, -torch.inf)
+    if closed is not None:
+        scores = scores.masked_fill_(closed, -torch.inf)
+    return scores, sound, all_sound
 
 
-def _rows(constraints: LinearConstraints) -> tuple[Tensor, Tensor]:
-    """The rows that exist, first in each image; at least one column."""
-    active = constraints.active
-    width = max(1, int(active.sum(1).max()))
-    rows = active.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
-    return rows, active.gather(1, rows)
+def _first(table: Tensor) -> Tensor:
+    """For bool ``(B, K)``, the places of what is True, then others, as many as any image needs: int64 ``(B, k)``."""
+    order = torch.arange(table.shape[1], 0, -1, device=table.device)
+    return (table * order).topk(max(1, int(table.sum(1).max()))).indices
 
 
 def _regions(constraints: LinearConstraints, rows: Tensor, present: Tensor | None) -> tuple[Tensor | None, Tensor]:
