@@ -226,6 +226,31 @@ def test_a_box_smaller_than_a_cell_gets_the_nearest_one() -> None:
     assert grid.boxes_of(boxes, 71, 71).tolist() == [[1, 0, 2, 1, 7], [2, 2, 3, 3, 1]]
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-9.0, 2.0, 0.0, 9.0),
+        (40.0, 2.0, 44.0, 9.0),
+        (2.0, -9.0, 9.0, -1.0),
+        (2.0, 30.0, 9.0, 90.0),
+        (9.0, 2.0, 2.0, 9.0),
+    ],
+)
+def test_boxes_beside_the_image_hold_no_cell(box: tuple[float, ...]) -> None:
+    for grid in GRIDS:
+        x1, y1, x2, y2 = grid.boxes_of(torch.tensor([box]), 30, 40)[0].tolist()
+        height, width = grid.size(30, 40)
+        rows, columns = (y1 <= y + 0.5 < y2 for y in range(height)), (x1 <= x + 0.5 < x2 for x in range(width))
+        assert not (any(rows) and any(columns))
+        assert 0 <= min(x1, x2) <= max(x1, x2) <= width
+        assert 0 <= min(y1, y2) <= max(y1, y2) <= height
+
+
+def test_boxes_that_reach_beyond_the_image_are_cut() -> None:
+    boxes = torch.tensor([[-20.0, 5.0, 12.0, 90.0], [38.0, -5.0, 60.0, 1.0]])
+    assert CoarseGrid(8, 3.5).boxes_of(boxes, 30, 40).tolist() == [[0, 0.625, 1.5, 4], [4, 0, 5, 1]]
+
+
 def test_no_boxes_stay_no_boxes() -> None:
     assert CoarseGrid(8, 0.0).boxes_of(torch.zeros(0, 5), 20, 20).shape == (0, 5)
 

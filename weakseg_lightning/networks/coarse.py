@@ -81,7 +81,7 @@ class CoarseGrid:
 
         Returns:
             The boxes in cells, same shape and type, within the map. A box too small to hold a cell's centre gets the
-            cell nearest to its middle, so that no object is lost.
+            cell nearest to its middle, so that no object is lost; one beside the image holds no cell.
 
         Example:
             >>> CoarseGrid(stride=8, offset=3.5).boxes_of(torch.tensor([[0.0, 8.0, 16.0, 9.0, 5.0]]), 32, 32)
@@ -128,7 +128,8 @@ class CoarseGrid:
         ends = ends.clamp(0, cells)
         # the first centre at or after each end: the same for both where none lies between
         first, behind = (ends - 0.5).ceil().unbind(1)
-        return torch.where((first < behind)[:, None], ends, torch.stack((middle, middle + 1), 1))
+        lost = (first >= behind) & (interval[:, 0] <= interval[:, 1]) & (interval[:, 1] > 0) & (interval[:, 0] < length)
+        return torch.where(lost[:, None], torch.stack((middle, middle + 1), 1), ends)
 
 
 def resized(length: int, scale: float) -> int:
