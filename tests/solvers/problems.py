@@ -87,7 +87,9 @@ def random_problem(kind: str, rng: np.random.Generator, size: int = 6) -> Proble
     return Problem(logits, rows, allowed, valid)
 
 
-def pack(problems: list[Problem], dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, LinearConstraints, torch.Tensor]:
+def pack(
+    problems: list[Problem], dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, LinearConstraints, torch.Tensor]:
     """A batch of problems: logits, constraints and valid pixels; what an image does not have is nan."""
     batch, classes = len(problems), max(len(p.logits) for p in problems)
     height, width = (max(p.valid.shape[axis] for p in problems) for axis in (0, 1))
