@@ -52,9 +52,14 @@ class Dual:
         """Return the problems of some images."""
         there = torch.from_numpy(images).to(self.logits.device)
         return Dual(
-            self.logits.index_select(0, there),
-            None if self.masks is None else self.masks.index_select(0, there),
-            *(array[images] for array in (self.rows, self.target, self.upper, self.least, self.span, self.pixels)),
+            logits=self.logits.index_select(0, there),
+            masks=None if self.masks is None else self.masks.index_select(0, there),
+            rows=self.rows[images],
+            target=self.target[images],
+            upper=self.upper[images],
+            least=self.least[images],
+            span=self.span[images],
+            pixels=self.pixels[images],
             softness=None if self.softness is None else self.softness[images],
         )
 

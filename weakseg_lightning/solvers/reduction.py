@@ -91,8 +91,8 @@ def _spread(coefficients: Array, region: Index, number: int) -> Array:
     """Put the coefficients ``(B, c, k)`` of each row where its region is among R: ``(B, c, R k)``."""
     if number == 1:
         return coefficients
-    spread = (region[:, :, None] == np.arange(number))[:, :, :, None] * coefficients[:, :, None]
-    return spread.reshape(*region.shape, -1)
+    own = region[:, :, None] == np.arange(number)
+    return np.asarray((own[:, :, :, None] * coefficients[:, :, None]).reshape(*region.shape, -1))
 
 
 def check_problem(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
@@ -185,7 +185,7 @@ def _scores(
     scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
     scores = scores * hardness if hardness != 1 else scores
     absent = torch.from_numpy(np.flatnonzero(~there)).to(logits.device)
-    closed = None if usable is None else ~_take(usable, classes)
+    closed = None if usable is None else ~_take(usable if present is None else usable | ~present[:, None], classes)
     scores.view(-1, scores.shape[2]).index_fill_(0, absent, 0)
     for hidden in (closed, None if present is None else ~present[:, None]):
         scores = scores if hidden is None else scores.masked_fill_(hidden, 0)
