@@ -57,7 +57,7 @@ class ConstrainedLatent(DistributionSolver):
         hardness: P is ``softmax(hardness (f + A^T lambda))``, > 0: at 1 the problem above; the larger, the closer is P
             to a labelling. The dual variables, and beta, stay in units of f.
         tolerance: KKT residual to reach, > 0, as a share of the image.
-        max_evaluations: at most so many evaluations, >= 1; None = 100 for Newton, 10000 for the others.
+        max_evaluations: at most so many evaluations, >= 1; None = 200 for Newton, 10000 for the others.
         max_dual: upper bound of the duals of hard rows, > 0, in units of f.
 
     Raises:
@@ -112,9 +112,11 @@ class ConstrainedLatent(DistributionSolver):
     ) -> DistributionResult:
         began = time.perf_counter()
         check_problem(logits, constraints, valid)
+        if logits.numel() == 0:
+            return _nothing(logits, constraints)
         with torch.autocast(logits.device.type, enabled=False):
             problem = reduce_problem(logits, constraints, valid, self.hardness, self.max_dual)
-            limit = self.max_evaluations or (100 if self.method == "newton" else 10000)
+            limit = self.max_evaluations or (200 if self.method == "newton" else 10000)
             duals, counts = METHODS[self.method](problem.dual, self.tolerance, limit)
             return self._result(problem, constraints, logits, duals, counts, began)
 
@@ -150,6 +152,22 @@ class ConstrainedLatent(DistributionSolver):
             transfer_seconds=0.0,
             message=tuple(messages),
         )
+
+
+def _nothing(logits: Tensor, constraints: LinearConstraints) -> DistributionResult:
+    """Result for a batch without images or pixels."""
+    batch, zero = len(logits), torch.zeros_like(constraints.bounds)
+    return DistributionResult(
+        probabilities=torch.zeros_like(logits),
+        duals=zero,
+        residual=logits.new_zeros(batch),
+        violation=zero.clone(),
+        evaluations=torch.zeros(batch, dtype=torch.int64),
+        converged=torch.ones(batch, dtype=torch.bool),
+        solve_seconds=0.0,
+        transfer_seconds=0.0,
+        message=("",) * batch,
+    )
 
 
 @dataclass(frozen=True)

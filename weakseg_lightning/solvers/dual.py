@@ -115,7 +115,7 @@ class Dual:
             pixels were alike, both ``(B, C)``.
         """
         span = np.where(self.span > 0, self.span, 1)
-        reached = np.clip((self.target - gradient - self.least) / span, 1e-30, 1 - 1e-15)
+        reached = np.clip((self.target - gradient - self.least) / span, 1e-15, 1 - 1e-15)
         wanted = np.clip((self.target - self.least) / span, 1e-6, 1 - 1e-6)
         odds = np.log(wanted / (1 - wanted)) - np.log(reached / (1 - reached))
         straight = span * reached * (1 - reached) * odds
