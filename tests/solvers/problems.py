@@ -175,7 +175,7 @@ class Reference:
         return np.asarray(found.x)
 
     def primal(self, probabilities: Array) -> float:
-        """KL divergence and price of the slack, per pixel."""
+        """KL divergence and price of the slack, per pixel; its least value is the dual's greatest, less that at 0."""
         logs = self.hardness * self.scores - logsumexp(self.hardness * self.scores, axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
             divergence = np.where(probabilities > 0, probabilities * (np.log(probabilities) - logs), 0).sum()

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.constraints import LinearConstraints
 from weakseg_lightning.solvers.distributions import DistributionResult, DistributionSolver
-from weakseg_lightning.solvers.dual import Dual
+from weakseg_lightning.solvers.dual import Array, Dual
 from weakseg_lightning.solvers.first_order import fista, projected_gradient
 from weakseg_lightning.solvers.newton import newton
-from weakseg_lightning.solvers.reduction import Reduced, check_problem, reduce_problem
+from weakseg_lightning.solvers.reduction import Index, Mask, Reduced, check_problem, flat_rows, reduce_problem
 
 Method = Literal["newton", "projected_gradient", "fista"]
-Maximise = Callable[[Dual, float, int], tuple[Tensor, Tensor]]
+Maximise = Callable[[Dual, float, int], tuple[Array, Index]]
 METHODS: dict[Method, Maximise] = {"newton": newton, "projected_gradient": projected_gradient, "fista": fista}
 
 
@@ -56,7 +57,7 @@ class ConstrainedLatent(DistributionSolver):
         hardness: P is ``softmax(hardness (f + A^T lambda))``, > 0: at 1 the problem above; the larger, the closer is P
             to a labelling. The dual variables, and beta, stay in units of f.
         tolerance: KKT residual to reach, > 0, as a share of the image.
-        max_evaluations: at most so many evaluations, >= 1; None = 100 for Newton, 10000 for the others.
+        max_evaluations: at most so many evaluations, >= 1; None = 200 for Newton, 10000 for the others.
         max_dual: upper bound of the duals of hard rows, > 0, in units of f.
 
     Raises:
@@ -111,9 +112,11 @@ class ConstrainedLatent(DistributionSolver):
     ) -> DistributionResult:
         began = time.perf_counter()
         check_problem(logits, constraints, valid)
+        if logits.numel() == 0:
+            return _nothing(logits, constraints)
         with torch.autocast(logits.device.type, enabled=False):
             problem = reduce_problem(logits, constraints, valid, self.hardness, self.max_dual)
-            limit = self.max_evaluations or (100 if self.method == "newton" else 10000)
+            limit = self.max_evaluations or (200 if self.method == "newton" else 10000)
             duals, counts = METHODS[self.method](problem.dual, self.tolerance, limit)
             return self._result(problem, constraints, logits, duals, counts, began)
 
@@ -122,55 +125,67 @@ class ConstrainedLatent(DistributionSolver):
         problem: Reduced,
         constraints: LinearConstraints,
         logits: Tensor,
-        duals: Tensor,
-        counts: Tensor,
+        duals: Array,
+        counts: Index,
         began: float,
     ) -> DistributionResult:
         dual = problem.dual
         some = dual.distributions(duals)
         gradient = dual.gradient(some)
-        residual = torch.where(problem.sound, dual.residual(duals, gradient), torch.nan)
-        short = gradient.clamp(min=0) * (dual.pixels[:, None] / problem.areas)
-        hard = constraints.slack.isinf().gather(1, problem.rows)
+        residual = np.where(problem.sound, dual.residual(duals, gradient), np.nan)
+        short = np.maximum(gradient, 0) * (dual.pixels[:, None] / problem.areas)
+        hard = np.take_along_axis(constraints.slack.isinf().cpu().numpy(), problem.rows, 1)
         missed = hard & (duals >= dual.upper) & (gradient > self.tolerance) & problem.open[:, None]
-        violation = _spread(short, problem.rows, constraints.bounds)
-        probabilities = _probabilities(problem, some, logits)
-        duals = _spread(duals / self.hardness, problem.rows, constraints.bounds)
+        counts = np.where(problem.open, counts, 0)
         converged = (residual <= self.tolerance) & ~missed.any(1)
-        counts = torch.where(problem.open, counts, 0).cpu()
-        done = converged.cpu()
-        messages = [""] * len(done)
-        if not bool(done.all()):
-            missing = _spread(missed, problem.rows, constraints.bounds).cpu()
-            failed = _Failed(problem.sound.cpu(), residual.cpu(), counts, missing.bool(), violation.cpu())
-            messages = ["" if done[b] else _why(failed, constraints, b) for b in range(len(done))]
+        failed = _Failed(problem, residual, counts, missed, short)
+        messages = ["" if converged[b] else _why(failed, constraints, b) for b in range(len(converged))]
+        probabilities = _probabilities(problem, some, logits)
         return DistributionResult(
             probabilities=probabilities,
-            duals=duals,
-            residual=residual.to(probabilities.dtype),
-            violation=violation,
-            evaluations=counts,
-            converged=done,
+            duals=_spread(duals / self.hardness, problem.rows, constraints.bounds),
+            residual=torch.from_numpy(residual).to(probabilities),
+            violation=_spread(short, problem.rows, constraints.bounds),
+            evaluations=torch.from_numpy(counts),
+            converged=torch.from_numpy(converged),
             solve_seconds=time.perf_counter() - began,
             transfer_seconds=0.0,
             message=tuple(messages),
         )
 
 
+def _nothing(logits: Tensor, constraints: LinearConstraints) -> DistributionResult:
+    """Result for a batch without images or pixels."""
+    batch, zero = len(logits), torch.zeros_like(constraints.bounds)
+    return DistributionResult(
+        probabilities=torch.zeros_like(logits),
+        duals=zero,
+        residual=logits.new_zeros(batch),
+        violation=zero.clone(),
+        evaluations=torch.zeros(batch, dtype=torch.int64),
+        converged=torch.ones(batch, dtype=torch.bool),
+        solve_seconds=0.0,
+        transfer_seconds=0.0,
+        message=("",) * batch,
+    )
+
+
 @dataclass(frozen=True)
 class _Failed:
-    """What messages are made from, on the CPU: one entry for each image, and row of the constraints."""
+    """What messages are made from: an entry for each image, and for each row of the reduced problem."""
 
-    sound: Tensor
-    residual: Tensor
-    counts: Tensor
-    missed: Tensor
-    violation: Tensor
+    problem: Reduced
+    residual: Array
+    counts: Index
+    missed: Mask
+    short: Array
 
 
-def _spread(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
+def _spread(values: Array, rows: Index, like: Tensor) -> Tensor:
     """Put the values of the rows that exist where the constraints have those rows, 0 elsewhere."""
-    return torch.zeros_like(like).scatter_(1, rows, values.to(like))
+    out = np.zeros(like.shape)
+    np.put_along_axis(out, rows, values, 1)
+    return torch.from_numpy(out).to(like)
 
 
 def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
@@ -178,23 +193,23 @@ def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
     batch, classes, height, width = logits.shape
     if problem.present is not None:
         some = some * problem.present[:, None]
-    if not problem.all_sound:
-        some = some * problem.sound[:, None, None]
-    first = torch.arange(0, batch * classes, classes, device=logits.device)[:, None]
+    if not problem.sound.all():
+        some = some * torch.from_numpy(problem.sound).to(some)[:, None, None]
     out = some.new_zeros(batch * classes, height * width)
-    out.index_copy_(0, (problem.classes + first).flatten(), some.flatten(0, 1))
+    out.index_copy_(0, flat_rows(problem.classes, classes, logits.device), some.flatten(0, 1))
     return out.view(logits.shape)
 
 
 def _why(failed: _Failed, constraints: LinearConstraints, image: int) -> str:
     """Why an image did not converge."""
-    if not failed.sound[image]:
+    if not failed.problem.sound[image]:
         return "the logits are not finite"
-    missed = failed.missed[image].nonzero()[:, 0].tolist()
-    if missed:
-        return "; ".join(_missed(constraints, image, row, float(failed.violation[image, row])) for row in missed)
+    missed = np.flatnonzero(failed.missed[image])
+    if len(missed):
+        rows = failed.problem.rows[image]
+        return "; ".join(_missed(constraints, image, int(rows[c]), float(failed.short[image, c])) for c in missed)
     return (
-        f"the KKT residual is {float(failed.residual[image]):.1e} after {int(failed.counts[image])} evaluations: "
+        f"the KKT residual is {failed.residual[image]:.1e} after {failed.counts[image]} evaluations: "
         "raise `max_evaluations`"
     )
 

@@ -1,9 +1,13 @@
 """The dual of linear constraints on label distributions: its gradient and Hessian, for a batch of images at once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -14,19 +18,20 @@ class Dual:
 
         ``L(lambda) = sum_c lambda_c target_c - 1/n sum_i log sum_l exp(logits_il + sum_c lambda_c a_cl [i in R_c])``.
 
-    The pixels lie in one dimension of length N. What has a value for each of them has the precision of the logits; the
-    rest is double precision (where the device has it), so that the algebra of the C rows costs no accuracy.
+    The pixels lie in one dimension of length N. What has a value for each of them is a tensor, with the device and the
+    precision of the logits; the rest is small and lies on the host in double precision, where the algebra of C rows is
+    exact and quick: each evaluation moves C numbers to the device, and ``(R K)^2`` back.
 
     Args:
         logits: float ``(B, K, N)``, -inf for classes that a pixel may not take.
         masks: float ``(B, R, N)``, 1 on the valid pixels of each region; None where all rows use all N pixels.
-        rows: a, float ``(B, C, R * K)``, 0 outside the row's own region.
-        target: ``b_c |R_c| / n``, float ``(B, C)``.
-        upper: upper bound of each dual variable, float ``(B, C)``.
-        least: the least value that the row can take, as a share of the image like ``target``, float ``(B, C)``.
-        span: the greatest value minus the least, float ``(B, C)``.
-        pixels: n, float ``(B,)``, at least 1.
-        softness: factor of all exponents, float ``(B,)``; None = 1. Gradients are those of ``L / softness``.
+        rows: a, ``(B, C, R * K)``, 0 outside the row's own region.
+        target: ``b_c |R_c| / n``, ``(B, C)``.
+        upper: upper bound of each dual variable, ``(B, C)``.
+        least: the least value that the row can take, as a share of the image like ``target``, ``(B, C)``.
+        span: the greatest value minus the least, ``(B, C)``.
+        pixels: n, ``(B,)``, at least 1.
+        softness: factor of all exponents, ``(B,)``; None = 1. Gradients are those of ``L / softness``.
 
     References:
         Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
@@ -35,54 +40,68 @@ class Dual:
 
     logits: Tensor
     masks: Tensor | None
-    rows: Tensor
-    target: Tensor
-    upper: Tensor
-    least: Tensor
-    span: Tensor
-    pixels: Tensor
-    softness: Tensor | None = None
+    rows: Array
+    target: Array
+    upper: Array
+    least: Array
+    span: Array
+    pixels: Array
+    softness: Array | None = None
 
-    def select(self, images: Tensor) -> "Dual":
-        """Return the problems of some images, int64 ``(b,)``."""
-        return replace(self, **{name: tensor.index_select(0, images) for name, tensor in vars(self).items() if tensor is not None})
+    def select(self, images: NDArray[np.int64]) -> "Dual":
+        """Return the problems of some images."""
+        there = torch.from_numpy(images).to(self.logits.device)
+        return Dual(
+            logits=self.logits.index_select(0, there),
+            masks=None if self.masks is None else self.masks.index_select(0, there),
+            rows=self.rows[images],
+            target=self.target[images],
+            upper=self.upper[images],
+            least=self.least[images],
+            span=self.span[images],
+            pixels=self.pixels[images],
+            softness=None if self.softness is None else self.softness[images],
+        )
 
-    def distributions(self, duals: Tensor) -> Tensor:
+    def distributions(self, duals: Array) -> Tensor:
         """Return P at the dual variables ``(B, C)``: float ``(B, K, N)``."""
         batch, classes, _ = self.logits.shape
         shift = (duals[:, None] @ self.rows).reshape(batch, -1, classes)
         # Softmax does not see what all classes share; without it, large duals round nothing away.
-        shift = (shift - shift.amax(2, keepdim=True)).to(self.logits.dtype).mT
-        scores = self.logits + shift if self.masks is None else torch.baddbmm(self.logits, shift, self.masks)
+        shift = shift - shift.max(2, keepdims=True)
+        there = torch.from_numpy(shift).to(self.logits.device, self.logits.dtype).mT
+        scores = self.logits + there if self.masks is None else torch.baddbmm(self.logits, there, self.masks)
         if self.softness is not None:
-            scores = scores * self.softness.to(scores)[:, None, None]
+            scores *= torch.from_numpy(self.softness).to(scores)[:, None, None]
         return scores.softmax(1)
 
-    def gradient(self, probabilities: Tensor) -> Tensor:
+    def gradient(self, probabilities: Tensor) -> Array:
         """Return the gradient of L, ``(B, C)``, where P is ``(B, K, N)``."""
-        return self._gradient(self._by_region(probabilities))
+        return self._gradient(_to_host(self._by_region(probabilities).sum(2)))
 
-    def gradient_and_hessian(self, duals: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient_and_hessian(self, duals: Array) -> tuple[Array, Array]:
         """Return the gradient of L ``(B, C)`` and its negative Hessian ``(B, C, C)``."""
         members = self._by_region(self.distributions(duals))
-        pairs = (members @ members.mT).to(self.rows) / self.pixels[:, None, None]
-        if self.masks is None:
-            covariance = torch.diag_embed(pairs.sum(2)) - pairs
-        else:
-            classes = self.logits.shape[1]
-            batch, size, _ = pairs.shape
-            blocks = pairs.reshape(batch, size // classes, classes, size // classes, classes)
-            within = torch.diag_embed(blocks.sum(4).transpose(2, 3), dim1=2, dim2=4)
-            covariance = (within - blocks).reshape(pairs.shape)
-        hessian = self.rows @ covariance @ self.rows.mT
-        return self._gradient(members), hessian if self.softness is None else hessian * self.softness[:, None, None]
+        # Sums are not taken from the products: those may be in TF32, which Newton's direction bears, but not its end.
+        sums = _to_host(torch.cat([members @ members.mT, members.sum(2, keepdim=True)], dim=2))
+        batch, size, _ = sums.shape
+        classes = self.logits.shape[1]
+        pairs = sums[:, :, :-1].reshape(batch, size // classes, classes, size // classes, classes)
+        covariance = -pairs
+        within = np.einsum("brlsl->brsl", covariance)
+        within += pairs.sum(4).transpose(0, 1, 3, 2)
+        scaled = self.rows / self.pixels[:, None, None]
+        if self.softness is not None:
+            scaled = scaled * self.softness[:, None, None]
+        hessian = scaled @ covariance.reshape(batch, size, size) @ self.rows.transpose(0, 2, 1)
+        return self._gradient(sums[:, :, -1]), hessian
 
-    def residual(self, duals: Tensor, gradient: Tensor) -> Tensor:
+    def residual(self, duals: Array, gradient: Array) -> Array:
         """Return the KKT residual ``(B,)``: the largest component of the projected gradient."""
         outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
-        return gradient.masked_fill(outward, 0).abs().amax(1)
+        return np.asarray(np.abs(np.where(outward, 0, gradient)).max(1, initial=0.0))
 
-    def straighten(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def straighten(self, gradient: Array) -> tuple[Array, Array]:
         """Measure how far each row is from its bound in log odds, which a dual changes evenly where pixels are alike.
 
         Where a class has probability 1e-6 and is to have 0.05, Newton's step is 5000 times too long; with log odds in
@@ -95,16 +114,13 @@ class Dual:
             What takes the gradient's place in Newton's step, and the dual that each row by itself would take if all
             pixels were alike, both ``(B, C)``.
         """
-        constant = self.span <= 0
-        span = self.span.masked_fill(constant, 1)
-        reached = ((self.target - gradient - self.least) / span).clamp(1e-30, 1 - 1e-15)
-        wanted = ((self.target - self.least) / span).clamp(1e-6, 1 - 1e-6)
-        odds = wanted.logit() - reached.logit()
+        span = np.where(self.span > 0, self.span, 1)
+        reached = np.clip((self.target - gradient - self.least) / span, 1e-15, 1 - 1e-15)
+        wanted = np.clip((self.target - self.least) / span, 1e-6, 1 - 1e-6)
+        odds = np.log(wanted / (1 - wanted)) - np.log(reached / (1 - reached))
         straight = span * reached * (1 - reached) * odds
-        alone = odds.abs() / span
-        if self.softness is not None:
-            alone = alone / self.softness[:, None]
-        return torch.where((straight * gradient <= 0).logical_or_(constant), gradient, straight), alone
+        alone = np.abs(odds) / span if self.softness is None else np.abs(odds) / span / self.softness[:, None]
+        return np.where((straight * gradient > 0) & (self.span > 0), straight, gradient), alone
 
     def _by_region(self, probabilities: Tensor) -> Tensor:
         """P within each region, ``(B, R * K, N)``."""
@@ -112,7 +128,10 @@ class Dual:
             return probabilities
         return (self.masks[:, :, None] * probabilities[:, None]).flatten(1, 2)
 
-    def _gradient(self, members: Tensor) -> Tensor:
-        # Not taken from `pairs`: matrix products may be in TF32, which Newton's direction bears, but not its end.
-        shares = members.sum(2).to(self.rows) / self.pixels[:, None]
-        return self.target - (self.rows @ shares[:, :, None])[:, :, 0]
+    def _gradient(self, sums: Array) -> Array:
+        shares = sums / self.pixels[:, None]
+        return np.asarray(self.target - (self.rows @ shares[:, :, None])[:, :, 0])
+
+
+def _to_host(tensor: Tensor) -> Array:
+    return np.asarray(tensor.cpu().numpy(), dtype=np.float64)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from weakseg_lightning.solvers.dual import Dual
+from weakseg_lightning.solvers.dual import Array, Dual
 
 OVERSHOOT = 0.9  # a step is too long where the slope at its end is this far below zero, as a share of the first slope
 REACH, MARGIN = 3.0, 8.0  # a row's dual moves at most so many times what it would take by itself, plus so much
@@ -21,16 +21,17 @@ RIDGE = 1e-9
 class _Search:
     """Where each image's line search stands: it looks at ``base + length * step``; ``slope`` is that at its base."""
 
-    base: Tensor
-    step: Tensor
-    slope: Tensor
-    length: Tensor
+    base: Array
+    step: Array
+    slope: Array
+    length: Array
 
-    def select(self, images: Tensor) -> "_Search":
-        return _Search(*(tensor.index_select(0, images) for tensor in vars(self).values()))
+    def select(self, images: NDArray[np.int64]) -> "_Search":
+        return _Search(*(array[images] for array in vars(self).values()))
 
 
-def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Tensor, Tensor]:
+@np.errstate(all="ignore")  # what is divided by zero is not used
+def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Array, NDArray[np.int64]]:
     """Maximise the dual of each image: Newton's directions from box-constrained quadratic programmes, with a safeguard.
 
     The dual is concave: a step is right whose slope at its end is not far below zero; another is shortened, by the
@@ -44,28 +45,23 @@ def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Tensor, 
         max_evaluations: at most so many evaluations of gradient and Hessian.
 
     Returns:
-        The dual variables ``(B, C)``, and the evaluations of each image, int64 ``(B,)``.
+        The dual variables ``(B, C)``, and the evaluations of each image, ``(B,)``.
     """
-    best = torch.zeros_like(dual.target)
-    counts = torch.zeros_like(dual.pixels, dtype=torch.int64)
-    images = torch.arange(len(best), device=best.device)
-    zero = torch.zeros_like(dual.pixels)
-    search = _Search(best, torch.zeros_like(best), zero, zero)
+    best, counts = np.zeros_like(dual.target), np.zeros(len(dual.target), dtype=np.int64)
+    images, zero = np.arange(len(best)), np.zeros_like(dual.pixels)
+    search = _Search(best.copy(), np.zeros_like(best), zero, zero)
     for count in range(1, max_evaluations + 1):
         point = search.base + search.length[:, None] * search.step
         gradient, hessian = dual.gradient_and_hessian(point)
         residual = dual.residual(point, gradient)
         best[images], counts[images] = point, count
         going = residual > tolerance if dual.softness is None else (residual > tolerance) | (dual.softness < 1)
-        left = int(going.sum())
-        if left == 0:
+        if not going.any():
             break
-        if left < len(images):
-            keep = going.nonzero()[:, 0]
+        if not going.all():
+            keep = np.flatnonzero(going)
             images, dual, search = images[keep], dual.select(keep), search.select(keep)
-            point, gradient, hessian, residual = (
-                t.index_select(0, keep) for t in (point, gradient, hessian, residual)
-            )
+            point, gradient, hessian, residual = point[keep], gradient[keep], hessian[keep], residual[keep]
         search = _advance(search, dual, point, gradient, hessian, MARGIN * 2 ** max(0, count - PATIENCE))
         if count == 1:
             dual, search = _soften(dual, search)
@@ -74,84 +70,89 @@ def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Tensor, 
     return best, counts
 
 
-def _advance(search: _Search, dual: Dual, point: Tensor, gradient: Tensor, hessian: Tensor, margin: float) -> _Search:
+def _advance(search: _Search, dual: Dual, point: Array, gradient: Array, hessian: Array, margin: float) -> _Search:
     """Take a new direction where the last step was right, shorten it elsewhere."""
     slope = (gradient * search.step).sum(1)
     good = slope >= -OVERSHOOT * search.slope
     step, rise = _direction(dual, point, gradient, hessian, margin)
-    length = search.length * (search.slope / (search.slope - slope)).clamp(0.1, 0.6)
+    shorter = search.length * np.clip(search.slope / (search.slope - slope), 0.1, 0.6)
     return _Search(
-        base=torch.where(good[:, None], point, search.base),
-        step=torch.where(good[:, None], step, search.step),
-        slope=torch.where(good, rise, search.slope),
-        length=length.masked_fill_(good, 1),
+        base=np.where(good[:, None], point, search.base),
+        step=np.where(good[:, None], step, search.step),
+        slope=np.where(good, rise, search.slope),
+        length=np.where(good, 1, shorter),
     )
 
 
 def _soften(dual: Dual, search: _Search) -> tuple[Dual, _Search]:
     """Scale down logits that vary much over the pixels, and begin anew with them."""
-    sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)]
-    spread = sample.masked_fill(sample.isinf(), 0).std(2, correction=0).amax(1)
-    softness = (SPREAD / spread).clamp(max=1).to(dual.pixels)
+    sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)].double().cpu().numpy()
+    spread = np.where(np.isinf(sample), 0, sample).std(2).max(1)
+    softness = np.minimum(SPREAD / spread, 1)
     soft = softness < 1
-    if not bool(soft.any()):
+    if not soft.any():
         return dual, search
-    step, slope = torch.where(soft[:, None], 0, search.step), torch.where(soft, torch.inf, search.slope)
+    step, slope = np.where(soft[:, None], 0, search.step), np.where(soft, np.inf, search.slope)
     return replace(dual, softness=softness), replace(search, step=step, slope=slope)
 
 
-def _harden(dual: Dual, search: _Search, residual: Tensor) -> tuple[Dual, _Search]:
+def _harden(dual: Dual, search: _Search, residual: Array) -> tuple[Dual, _Search]:
     """Scale up again the logits of images that are near their optimum; their next step is right whatever its slope."""
     if dual.softness is None:
         return dual, search
     near = (residual <= LOOSE) & (dual.softness < 1)
-    softness = torch.where(near, (dual.softness * HARDEN).clamp(max=1), dual.softness)
-    slope = torch.where(near, torch.inf, search.slope)
-    return replace(dual, softness=softness), replace(search, slope=slope)
+    softness = np.where(near, np.minimum(dual.softness * HARDEN, 1), dual.softness)
+    return replace(dual, softness=softness), replace(search, slope=np.where(near, np.inf, search.slope))
 
 
-def _direction(dual: Dual, point: Tensor, gradient: Tensor, hessian: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+def _direction(dual: Dual, point: Array, gradient: Array, hessian: Array, margin: float) -> tuple[Array, Array]:
     """Return an ascent direction that stays in the box, and the slope along it."""
     straight, alone = dual.straighten(gradient)
     radius = REACH * alone + (margin if dual.softness is None else margin / dual.softness[:, None])
-    lower, upper = torch.maximum(-point, -radius), torch.minimum(dual.upper - point, radius)
+    lower, upper = np.maximum(-point, -radius), np.minimum(dual.upper - point, radius)
     step = _box_quadratic(straight, hessian, lower, upper)
     rise = (step * gradient).sum(1)
-    if bool((rise <= 0).any()):
-        for other in (_box_quadratic(gradient, hessian, lower, upper), gradient.clamp(lower, upper)):
-            step = torch.where((rise > 0)[:, None], step, other)
+    if (rise <= 0).any():
+        for other in (_box_quadratic(gradient, hessian, lower, upper), _within(gradient, lower, upper)):
+            step = np.where((rise > 0)[:, None], step, other)
             rise = (step * gradient).sum(1)
     return step, rise
 
 
-def _box_quadratic(gradient: Tensor, hessian: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Maximise ``gradient d - d hessian d / 2`` in the box: block principal pivoting, ``(B, C)``.
+def _box_quadratic(gradient: Array, hessian: Array, lower: Array, upper: Array) -> Array:
+    """Maximise ``gradient d - d hessian d / 2`` in the box, ``(B, C)``, by block principal pivoting.
 
-    Rows are free, or fixed at the bound that ``state`` lies beyond.
+    A row is free where ``state`` lies in the box, else fixed at the bound that it lies beyond.
+
+    References:
+        Júdice, Pires: A Block Principal Pivoting Algorithm for Large-Scale Strictly Monotone Linear Complementarity
+        Problems, Computers & Operations Research 1994.
     """
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    ridge = RIDGE * diagonal.amax(1, keepdim=True) + 1e-30
-    matrix = hessian + torch.diag_embed(ridge.expand_as(gradient))
-    unit = torch.eye(gradient.shape[1], dtype=gradient.dtype, device=gradient.device)
-    numbers = torch.arange(gradient.shape[1], device=gradient.device)
+    numbers, unit = np.arange(gradient.shape[1]), np.eye(gradient.shape[1])
+    diagonal = np.einsum("bcc->bc", hessian)
+    ridge = RIDGE * diagonal.max(1, keepdims=True) + 1e-30
+    matrix = hessian + ridge[:, :, None] * unit
     scale = 1 / (diagonal + ridge)
     stuck = ((lower >= 0) & (gradient <= 0)) | ((upper <= 0) & (gradient >= 0))
     state = gradient * scale * stuck
     for count in range(QUADRATIC_STEPS):
-        bounded = state.clamp(lower, upper)
+        bounded = _within(state, lower, upper)
         free = state == bounded
-        known = torch.where(free, gradient, bounded)[:, :, None]
-        step = torch.linalg.solve_ex(torch.where(free[:, :, None], matrix, unit), known)[0]
-        pull = torch.baddbmm(gradient[:, :, None], matrix, step, alpha=-1)[:, :, 0]
-        step = step[:, :, 0]
-        ahead = torch.addcmul(step, pull.masked_fill_(free, 0), scale)
-        within = ahead.clamp(lower, upper)
-        changed = torch.where(free, ahead != within, within != bounded)
-        if not bool(changed.any()):
+        known = np.where(free, gradient, bounded)[:, :, None]
+        solved = np.linalg.solve(np.where(free[:, :, None], matrix, unit), known)
+        step = solved[:, :, 0]
+        pull = gradient - (matrix @ solved)[:, :, 0]
+        ahead = np.where(free, step, step + pull * scale)
+        within = _within(ahead, lower, upper)
+        changed = np.where(free, ahead != within, within != bounded)
+        if not changed.any():
             break
         if count >= BLOCK_STEPS:
             last = changed * numbers
-            changed &= last == last.amax(1, keepdim=True)
-            ahead = torch.where(changed, ahead, state)
+            ahead = np.where(changed & (last == last.max(1, keepdims=True)), ahead, state)
         state = ahead
-    return torch.minimum(torch.maximum(step, lower), upper)
+    return _within(step, lower, upper)
+
+
+def _within(values: Array, lower: Array, upper: Array) -> Array:
+    return np.asarray(np.minimum(np.maximum(values, lower), upper))

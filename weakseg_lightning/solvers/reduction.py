@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from weakseg_lightning.constraints import LinearConstraints
-from weakseg_lightning.solvers.dual import Dual
+from weakseg_lightning.solvers.dual import Array, Dual
+
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -16,23 +20,21 @@ class Reduced:
 
     Args:
         dual: the problems; images that are not ``open`` have no rows.
-        classes: int64 ``(B, k)``, the classes that the k columns of the problems stand for, all different.
-        rows: int64 ``(B, c)``, the rows likewise.
+        classes: ``(B, k)``, the classes that the k columns of the problems stand for, all different.
+        rows: ``(B, c)``, the rows likewise.
         areas: number of valid pixels in the region of each of these rows, ``(B, c)``, at least 1.
         present: bool ``(B, N)``, the pixels that have a distribution; None = all.
         sound: bool ``(B,)``, False where logits are not finite.
-        all_sound: whether there are none.
         open: bool ``(B,)``, whether there is anything to solve.
     """
 
     dual: Dual
-    classes: Tensor
-    rows: Tensor
-    areas: Tensor
+    classes: Index
+    rows: Index
+    areas: Array
     present: Tensor | None
-    sound: Tensor
-    all_sound: bool
-    open: Tensor
+    sound: Mask
+    open: Mask
 
 
 def reduce_problem(
@@ -52,37 +54,45 @@ def reduce_problem(
     """
     present = None if valid is None or bool(valid.all()) else valid.flatten(1)
     usable, used = _usable(constraints, present)
-    classes, rows = _first(used), _first(constraints.active)
-    there, active = used.gather(1, classes), constraints.active.gather(1, rows)
-    scores, sound, all_sound = _scores(logits, classes, ~there, usable, present, hardness)
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64
-    is_open = sound & (used.sum(1) > 1) & constraints.active.any(1)
+    exists = constraints.active.cpu().numpy()
+    classes, rows = _first(used), _first(exists)
+    there, active = np.take_along_axis(used, classes, 1), np.take_along_axis(exists, rows, 1)
+    scores, sound = _scores(logits, classes, there, usable, present, hardness)
     masks, region = _regions(constraints, rows, present)
-    numbers = torch.full((len(logits), 1), scores.shape[2], device=logits.device) if masks is None else masks.sum(2)
-    pixels = numbers[:, :1].to(wide).clamp(min=1)
-    areas = numbers.gather(1, region).to(wide)
-    coefficients = constraints.coefficients.gather(1, rows[:, :, None].expand(-1, -1, logits.shape[1]))
-    coefficients = coefficients.gather(2, classes[:, None].expand(-1, rows.shape[1], -1)).to(wide)
-    coefficients = coefficients.masked_fill_(~active[:, :, None], 0)
-    share = areas / pixels
-    least = coefficients.masked_fill(~there[:, None], torch.inf).amin(2) * share
-    most = coefficients.masked_fill(~there[:, None], -torch.inf).amax(2) * share
-    upper = constraints.slack.gather(1, rows).to(wide)
-    upper = upper.masked_fill(upper.isinf(), max_dual) * hardness
-    if numbers.shape[1] > 1:
-        where = functional.one_hot(region, numbers.shape[1])[:, :, :, None]
-        spread = (where * coefficients[:, :, None]).flatten(2)
+    areas = np.full((len(used), 1), float(scores.shape[2])) if masks is None else _host(masks.sum(2))
+    pixels = np.maximum(areas[:, :1], 1)
+    area = np.take_along_axis(areas, region, 1)
+    share = area / pixels
+    image = np.arange(len(used))[:, None]
+    coefficients = _host(constraints.coefficients)[image[:, :, None], rows[:, :, None], classes[:, None]]
+    coefficients[~active] = 0
+    bounds, slack = _host(constraints.bounds)[image, rows], _host(constraints.slack)[image, rows]
+    least = np.where(there[:, None], coefficients, np.inf).min(2) * share
+    upper = np.where(np.isinf(slack), max_dual, slack) * hardness
+    is_open = sound & (used.sum(1) > 1) & exists.any(1)
     dual = Dual(
         logits=scores,
         masks=None if masks is None else masks.to(scores.dtype),
-        rows=coefficients if numbers.shape[1] == 1 else spread,
-        target=constraints.bounds.gather(1, rows).to(wide).masked_fill_(~active, 0) * share,
-        upper=upper.masked_fill_(~(active & is_open[:, None]), 0),
+        rows=_spread(coefficients, region, areas.shape[1]),
+        target=np.where(active, bounds, 0) * share,
+        upper=np.where(active & is_open[:, None], upper, 0),
         least=least,
-        span=most - least,
+        span=np.where(there[:, None], coefficients, -np.inf).max(2) * share - least,
         pixels=pixels[:, 0],
     )
-    return Reduced(dual, classes, rows, areas.clamp(min=1), present, sound, all_sound, is_open)
+    return Reduced(dual, classes, rows, np.maximum(area, 1), present, sound, is_open)
+
+
+def _host(tensor: Tensor) -> Array:
+    return np.asarray(tensor.cpu().numpy(), dtype=np.float64)
+
+
+def _spread(coefficients: Array, region: Index, number: int) -> Array:
+    """Put the coefficients ``(B, c, k)`` of each row where its region is among R: ``(B, c, R k)``."""
+    if number == 1:
+        return coefficients
+    own = region[:, :, None] == np.arange(number)
+    return np.asarray((own[:, :, :, None] * coefficients[:, :, None]).reshape(*region.shape, -1))
 
 
 def check_problem(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
@@ -137,62 +147,61 @@ def _check_values(constraints: LinearConstraints) -> None:
         )
 
 
-def take_rows(table: Tensor, index: Tensor) -> Tensor:
-    """Return ``table[b, index[b, j]]`` for ``(B, K, N)`` and int64 ``(B, k)``."""
+def flat_rows(index: Index, size: int, device: torch.device) -> Tensor:
+    """Return the places of the rows ``index[b, j]`` of each image in a table of ``B * size`` rows."""
+    places = index + np.arange(0, len(index) * size, size)[:, None]
+    return torch.from_numpy(places.ravel()).to(device)
+
+
+def _take(table: Tensor, index: Index) -> Tensor:
+    """Return ``table[b, index[b, j]]`` for ``(B, K, N)`` and ``(B, k)``."""
     batch, size, width = table.shape
-    first = torch.arange(0, batch * size, size, device=table.device)[:, None]
-    return table.reshape(-1, width).index_select(0, (index + first).flatten()).view(batch, -1, width)
+    return table.reshape(-1, width).index_select(0, flat_rows(index, size, table.device)).view(batch, -1, width)
 
 
-def _usable(constraints: LinearConstraints, present: Tensor | None) -> tuple[Tensor | None, Tensor]:
+def _first(table: Mask) -> Index:
+    """For bool ``(B, K)``, the places of what is True, then others, as many as any image needs: ``(B, k)``."""
+    return np.argsort(~table, axis=1, kind="stable")[:, : int(table.sum(1).max())]
+
+
+def _usable(constraints: LinearConstraints, present: Tensor | None) -> tuple[Tensor | None, Mask]:
     """Which classes each pixel may take ``(B, K, N)``, None = those of its image; and those that each image uses."""
     if constraints.allowed_at is None:
-        used = constraints.allowed.clone()
-        used[:, 0] |= ~used.any(1)
-        return None, used
-    usable = constraints.allowed[:, :, None] & constraints.allowed_at.flatten(2)
-    usable[:, 0] |= ~usable.any(1)
-    used = (usable if present is None else usable & present[:, None]).any(2)
+        usable, some = None, constraints.allowed
+    else:
+        usable = constraints.allowed[:, :, None] & constraints.allowed_at.flatten(2)
+        usable[:, 0] |= ~usable.any(1)
+        some = (usable if present is None else usable & present[:, None]).any(2)
+    used = some.cpu().numpy().copy()
     used[:, 0] |= ~used.any(1)
     return usable, used
 
 
 def _scores(
-    logits: Tensor, classes: Tensor, absent: Tensor, usable: Tensor | None, present: Tensor | None, hardness: float
-) -> tuple[Tensor, Tensor, bool]:
-    """The logits of the classes used, -inf where they may not be taken; which images have finite ones, and if all."""
-    scores = take_rows(logits.flatten(2), classes)
+    logits: Tensor, classes: Index, there: Mask, usable: Tensor | None, present: Tensor | None, hardness: float
+) -> tuple[Tensor, Mask]:
+    """The logits of the classes used, -inf where they may not be taken; and which images have finite ones."""
+    scores = _take(logits.flatten(2), classes)
     scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
-    if hardness != 1:
-        scores = scores * hardness
-    unused = absent.flatten().nonzero()[:, 0]
-    scores.view(-1, scores.shape[2]).index_fill_(0, unused, 0)
-    closed = None if usable is None else ~take_rows(usable, classes)
-    if closed is not None:
-        scores = scores.masked_fill_(closed, 0)
-    if present is not None:
-        scores = scores.masked_fill_(~present[:, None], 0)
+    scores = scores * hardness if hardness != 1 else scores
+    absent = torch.from_numpy(np.flatnonzero(~there)).to(logits.device)
+    closed = None if usable is None else ~_take(usable if present is None else usable | ~present[:, None], classes)
+    scores.view(-1, scores.shape[2]).index_fill_(0, absent, 0)
+    for hidden in (closed, None if present is None else ~present[:, None]):
+        scores = scores if hidden is None else scores.masked_fill_(hidden, 0)
     sound = scores.sum((1, 2)).isfinite()
-    if not (all_sound := bool(sound.all())):
+    if not bool(sound.all()):
         sound = scores.isfinite().flatten(1).all(1)  # a sum may overflow
         scores = torch.where(sound[:, None, None], scores, 0)
-    scores.view(-1, scores.shape[2]).index_fill_(0, unused, -torch.inf)
-    if closed is not None:
-        scores = scores.masked_fill_(closed, -torch.inf)
-    return scores, sound, all_sound
+    scores.view(-1, scores.shape[2]).index_fill_(0, absent, -torch.inf)
+    return scores if closed is None else scores.masked_fill_(closed, -torch.inf), sound.cpu().numpy()
 
 
-def _first(table: Tensor) -> Tensor:
-    """For bool ``(B, K)``, the places of what is True, then others, as many as any image needs: int64 ``(B, k)``."""
-    order = torch.arange(table.shape[1], 0, -1, device=table.device)
-    return (table * order).topk(max(1, int(table.sum(1).max()))).indices
-
-
-def _regions(constraints: LinearConstraints, rows: Tensor, present: Tensor | None) -> tuple[Tensor | None, Tensor]:
+def _regions(constraints: LinearConstraints, rows: Index, present: Tensor | None) -> tuple[Tensor | None, Index]:
     """The masks ``(B, R, N)``, the whole image first, None if there is no other; and the region of each row."""
     if constraints.regions is None or constraints.region_of is None:
-        return (None if present is None else present[:, None]), torch.zeros_like(rows)
+        return (None if present is None else present[:, None]), np.zeros_like(rows)
     regions = constraints.regions.flatten(2)
-    whole = torch.ones_like(regions[:, 0]) if present is None else present
-    masks = torch.cat([whole[:, None], regions & whole[:, None]], dim=1)
-    return masks, constraints.region_of.gather(1, rows) + 1
+    whole = torch.ones_like(regions[:, :1]) if present is None else present[:, None]
+    masks = torch.cat([whole, regions & whole], dim=1)
+    return masks, np.take_along_axis(constraints.region_of.cpu().numpy(), rows, 1) + 1
