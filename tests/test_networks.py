@@ -128,7 +128,8 @@ def test_same_seed_same_network() -> None:
 
 
 def test_a_description_keeps_its_arguments_and_makes_nothing() -> None:
-    network = SMPNetwork("unet", "no_such_encoder", "no/such/file.pt", 8, 0.1, 64, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    mean, std = (0.1, 0.2, 0.3), (1.0, 1.0, 1.0)
+    network = SMPNetwork("unet", "no_such_encoder", "no/such/file.pt", 8, 0.1, 64, mean, std, 0.5)
     assert vars(network) == {
         "architecture": "unet",
         "encoder": "no_such_encoder",
@@ -138,8 +139,9 @@ def test_a_description_keeps_its_arguments_and_makes_nothing() -> None:
         "decoder_channels": 64,
         "mean": (0.1, 0.2, 0.3),
         "std": (1.0, 1.0, 1.0),
+        "input_scale": 0.5,
     }
-    assert vars(LargeFOV("vgg.pth", 0.2)) == {"encoder_weights": "vgg.pth", "dropout": 0.2}
+    assert vars(LargeFOV("vgg.pth", 0.2)) == {"encoder_weights": "vgg.pth", "dropout": 0.2, "input_scale": 1.0}
 
 
 def test_importing_the_networks_leaves_the_slow_libraries_alone() -> None:
@@ -270,7 +272,7 @@ def test_normalization_reaches_the_network_and_can_be_set() -> None:
 
 
 def test_without_weights_keeps_all_but_the_weights() -> None:
-    network = SMPNetwork("deeplabv3", "timm-efficientnet-b0", "advprop", 8, 0.3, 64)
+    network = SMPNetwork("deeplabv3", "timm-efficientnet-b0", "advprop", 8, 0.3, 64, input_scale=0.5)
     bare = network.without_weights()
     assert bare.encoder_weights is None
     assert bare.normalization() == network.normalization()
@@ -278,7 +280,8 @@ def test_without_weights_keeps_all_but_the_weights() -> None:
     assert {k: v for k, v in vars(bare).items() if k not in changed} == {
         k: v for k, v in vars(network).items() if k not in changed
     }
-    assert vars(LargeFOV("gone.pth", 0.2).without_weights()) == {"encoder_weights": None, "dropout": 0.2}
+    bare_vgg = LargeFOV("gone.pth", 0.2, 0.5).without_weights()
+    assert vars(bare_vgg) == {"encoder_weights": None, "dropout": 0.2, "input_scale": 0.5}
 
 
 # ---------------------------------------------------------------- weights from files

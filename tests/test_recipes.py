@@ -9,7 +9,9 @@ from weakseg_lightning.cli.command import WeakSegCLI
 from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
 from weakseg_lightning.cli.runs import Started
 from weakseg_lightning.cli.signatures import imported, options_of
+from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.hyperparameters import describe
 
 RECIPES = [name for name in known_recipes() if "/" not in name]
 OVERLAYS = [name for name in known_recipes() if "/" in name]
@@ -22,6 +24,13 @@ SMALL = [
     *("--data.num_train=4", "--data.num_val=1", "--data.size=32", "--data.crop_size=32", "--data.batch_size=2"),
     *("--data.num_workers=0", "--trainer.num_sanity_val_steps=0"),
 ]
+
+
+def overlays_of(name: str) -> tuple[str, str]:
+    """The overlays for scenes and for a computer without a GPU that suit a recipe."""
+    data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["data"]["init_args"]
+    whole = data["supervision"] in ("tags", "box")
+    return ("data/scenes_whole", "hardware/cpu_whole") if whole else ("data/scenes", "hardware/cpu")
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +89,11 @@ def test_a_recipe_builds(build, name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds_for_a_computer_without_gpu(build, name):
-    cli = build(name, "hardware/cpu", *HERE)
+    cli = build(name, overlays_of(name)[1], *HERE)
     recipe = build(name, *HERE)
     assert type(cli.model) is type(recipe.model)
-    assert cli.datamodule.crop_size < recipe.datamodule.crop_size
+    seen = [built.datamodule.crop_size * built.model.network.input_scale for built in (cli, recipe)]
+    assert seen[0] < seen[1]
     parameters = [sum(p.numel() for p in built.model.parameters()) for built in (cli, recipe)]
     assert parameters[0] < parameters[1]
 
@@ -92,7 +102,7 @@ def test_a_recipe_builds_for_a_computer_without_gpu(build, name):
 def test_a_recipe_trains_on_scenes_through_both_phases(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
-    cli = _command(name, "data/scenes", *SMALL)
+    cli = _command(name, overlays_of(name)[0], *SMALL)
     assert cli.trainer.global_step == 2
     assert torch.isfinite(cli.trainer.callback_metrics["train_loss"])
     assert 0 <= cli.trainer.callback_metrics["val_miou"] <= 1
@@ -101,12 +111,16 @@ def test_a_recipe_trains_on_scenes_through_both_phases(name, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_scenes_leave_the_method_alone(build, name):
-    recipe, scenes = build(name, *HERE), build(name, "data/scenes", *HERE)
+    recipe, scenes = build(name, *HERE), build(name, overlays_of(name)[0], *HERE)
     assert type(recipe.model) is type(scenes.model)
     assert recipe.datamodule.supervision == scenes.datamodule.supervision
     arguments = {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "relaxation", "pce_fraction"}
-    for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start"}:
+    for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start", "mask_weight"}:
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
+    for argument in ("tags_from", "size_thresholds", "full_share"):
+        assert getattr(recipe.datamodule, argument) == getattr(scenes.datamodule, argument)
+    rules, same = (list(map(describe, getattr(cli.model, "rules", ()))) for cli in (recipe, scenes))
+    assert rules == same
 
 
 def test_adm_has_the_numbers_of_the_paper(build):
@@ -185,6 +199,36 @@ def test_trust_region_has_the_numbers_of_the_paper(build):
     assert (model.network.encoder, model.network.output_stride) == ("mobilenet_v2", 16)
     assert (data.crop_size, data.batch_size, data.train_split) == (513, 12, "train_aug")
     assert cli.trainer.max_steps == 120 * (10_582 // 12)
+
+
+PRESETS = {
+    "ccnn_tags": "tags",
+    "ccnn_tags_size": "tags_size",
+    "ccnn_size_released": "tags_size_released",
+    "ccnn_boxes": "boxes",
+    "ccnn_random_crops": "random_crops",
+    "ccnn_semi": "tags_size",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_constraints_of_a_recipe_are_those_of_its_preset(build, name):
+    model = build(name, *HERE).model
+    assert list(map(describe, model.rules)) == list(map(describe, preset(PRESETS[name])))
+    assert model.solver.hardness == (1000 if name == "ccnn_size_released" else 1)
+
+
+def test_constrained_cnns_have_the_numbers_of_the_paper(build):
+    for name in (*PRESETS, "em_adapt", "mil"):
+        cli = build(name, *HERE)
+        optimizer = cli.model.optimizer
+        assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-6, 0.99, 5e-7)
+        assert (optimizer.schedule, optimizer.step_every, optimizer.step_factor) == ("step", 20_000, 0.1)
+        assert cli.trainer.max_steps == (35_000 if name == "ccnn_size_released" else 60_000)
+        assert (cli.model.map_stride, cli.datamodule.batch_size, cli.model.pce_fraction) == (8, 1, 0)
+        assert cli.datamodule.supervision == ("box" if name == "ccnn_boxes" else "tags")
+        assert cli.datamodule.tags_from == ("crop" if name == "ccnn_random_crops" else "image")
+        assert cli.datamodule.full_share == (0.1 if name == "ccnn_semi" else 0)
 
 
 def test_the_overlays_change_settings_in_silence(build, recwarn, capfd):

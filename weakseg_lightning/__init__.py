@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
     from weakseg_lightning.checkpoints import load_module
+    from weakseg_lightning.constraints import (
+        AreaBounds,
+        AreaRatio,
+        AreaTable,
+        BoundingBoxes,
+        ConstraintRule,
+        SizeBuckets,
+        Suppression,
+        preset,
+    )
     from weakseg_lightning.curves import read_trimap, trimap_figure
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
@@ -15,19 +25,41 @@ if TYPE_CHECKING:
     from weakseg_lightning.modules import (
         ADMModule,
         AmortizedLatentModule,
+        CCNNModule,
         LatentModule,
+        MILModule,
         Optimizer,
         RegularizedLossModule,
         TrustRegionModule,
         WeakSegModule,
     )
-    from weakseg_lightning.networks import LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.solvers import AlphaExpansion, PyDenseCRF, Refinement, Solver, SolverResult
+    from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
+    from weakseg_lightning.solvers import (
+        AdaptiveBias,
+        AlphaExpansion,
+        ConstrainedLatent,
+        DistributionResult,
+        DistributionSolver,
+        PyDenseCRF,
+        Refinement,
+        Solver,
+        SolverResult,
+    )
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
     "callbacks": ("PanelWriter", "PredictionWriter", "TrimapCurve"),
     "checkpoints": ("load_module",),
+    "constraints": (
+        "AreaBounds",
+        "AreaRatio",
+        "AreaTable",
+        "BoundingBoxes",
+        "ConstraintRule",
+        "SizeBuckets",
+        "Suppression",
+        "preset",
+    ),
     "curves": ("read_trimap", "trimap_figure"),
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
@@ -37,24 +69,48 @@ _HOMES = {
         "Optimizer",
         "ADMModule",
         "AmortizedLatentModule",
+        "CCNNModule",
         "LatentModule",
+        "MILModule",
         "RegularizedLossModule",
         "TrustRegionModule",
         "WeakSegModule",
     ),
-    "networks": ("LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
-    "solvers": ("AlphaExpansion", "PyDenseCRF", "Refinement", "Solver", "SolverResult"),
+    "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
+    "solvers": (
+        "AdaptiveBias",
+        "AlphaExpansion",
+        "ConstrainedLatent",
+        "DistributionResult",
+        "DistributionSolver",
+        "PyDenseCRF",
+        "Refinement",
+        "Solver",
+        "SolverResult",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ADMModule",
+    "AdaptiveBias",
     "AlphaExpansion",
     "AmortizedLatentModule",
+    "AreaBounds",
+    "AreaRatio",
+    "AreaTable",
+    "BoundingBoxes",
+    "CCNNModule",
+    "ConstrainedLatent",
+    "ConstraintRule",
+    "DistributionResult",
+    "DistributionSolver",
+    "FCN32s",
     "GridPotts",
     "LargeFOV",
     "LatentModule",
     "LatentStore",
+    "MILModule",
     "MeanGridEnergy",
     "Network",
     "Optimizer",
@@ -68,8 +124,10 @@ __all__ = [
     "SegmentationDataModule",
     "SegmentationNet",
     "SegmentationScores",
+    "SizeBuckets",
     "Solver",
     "SolverResult",
+    "Suppression",
     "TrimapCurve",
     "TrimapScores",
     "TrustRegionModule",
@@ -77,6 +135,7 @@ __all__ = [
     "WeakSegModule",
     "__version__",
     "load_module",
+    "preset",
     "read_trimap",
     "trimap_figure",
 ]

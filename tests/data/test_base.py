@@ -19,8 +19,28 @@ from weakseg_lightning.latents import LatentStore
 class SquaresDataModule(SegmentationDataModule):
     """The pictures of the fixture as a data module."""
 
-    def __init__(self, train, val, batch_size: int = 4, num_workers: int = 0, seed=3, on_bad_sample="error") -> None:
-        super().__init__(batch_size, 32, num_workers=num_workers, seed=seed, on_bad_sample=on_bad_sample)
+    def __init__(
+        self,
+        train,
+        val,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        seed=3,
+        on_bad_sample="error",
+        tags_from="image",
+        size_thresholds=(0.1,),
+        full_share: float = 0.0,
+    ) -> None:
+        super().__init__(
+            batch_size,
+            32,
+            num_workers=num_workers,
+            seed=seed,
+            on_bad_sample=on_bad_sample,
+            tags_from=tags_from,
+            size_thresholds=size_thresholds,
+            full_share=full_share,
+        )
         self.train, self.val = train, val
 
     @property
@@ -165,6 +185,39 @@ def test_labellings_are_augmented_as_their_images_were(make_data):
             assert torch.equal(data.replay(mask, whole["draw"]).long(), batch["mask"][position])
 
 
+def test_some_training_images_show_their_masks(make_data):
+    data = make_data(full_share=0.3)
+    data.setup("fit")
+    full = [batch["full"] for batch in read(data.train_dataloader())]
+    shown = [
+        bool((batch["seeds"][one] == batch["mask"][one]).all())
+        for batch in read(data.train_dataloader())
+        for one in range(4)
+    ]
+    assert torch.cat(full).tolist() == shown
+    assert sum(bool(known["full"]) for known in data.known_of_training()) == 3
+    assert not any(batch["full"].any() for batch in read(data.val_dataloader()))
+
+
+def test_tags_of_crops_are_for_training_alone(make_data):
+    data = make_data(tags_from="crop")
+    data.setup("fit")
+    for batch in read(data.train_dataloader()):
+        present = torch.stack([(batch["mask"] == label).flatten(1).any(1) for label in range(1, 3)], 1)
+        assert torch.equal(batch["tags"][:, 1:], present)
+        assert torch.equal(batch["sizes"][:, 1:] >= 0, present)
+    assert data.val_dataloader().dataset.tags_from == "image"
+
+
+def test_what_is_known_about_training_images_comes_in_order(make_data):
+    data = make_data(train=7)
+    known = list(data.known_of_training())
+    assert [one["id"] for one in known] == [f"picture_{index}" for index in range(7)]
+    assert {(one["height"], one["width"]) for one in known} == {(40, 48)}
+    batch = read(data.val_dataloader())[0]
+    assert all(torch.equal(known[0][name], batch[name][0]) for name in ("tags", "sizes", "full"))
+
+
 def test_constructor_arguments_are_kept():
     described = describe(SquaresDataModule(None, None, batch_size=7))["init_args"]
     assert described["batch_size"] == 7
@@ -176,6 +229,9 @@ def test_constructor_arguments_are_kept():
     [
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"num_workers": -1}, "`num_workers` must be 0 or more"),
+        ({"full_share": 1.5}, "`full_share` must be between 0 and 1, got 1.5"),
+        ({"size_thresholds": (0.5, 0.1)}, "`size_thresholds` must ascend between 0 and 1"),
+        ({"size_thresholds": (0.0,)}, "`size_thresholds` must ascend between 0 and 1"),
     ],
 )
 def test_errors(make_data, arguments, message):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, SegmentationDataset, collate
-from weakseg_lightning.data.dataset import SampleSubset, present_labels
 from weakseg_lightning.data.transforms import replay, training_transform
 
 
@@ -43,6 +42,8 @@ def test_batch_follows_the_contract(squares):
         "valid": (torch.bool, (4, 64, 64)),
         "tags": (torch.bool, (4, 3)),
         "seed_labels": (torch.bool, (4, 3)),
+        "full": (torch.bool, (4,)),
+        "sizes": (torch.int8, (4, 3)),
         "latent": (torch.uint8, (4, 64, 64)),
     }
     assert all(batch[name].is_contiguous() for name in shapes)
@@ -211,18 +212,3 @@ def test_a_data_set_ends(squares):
     assert [item["id"] for item in SegmentationDataset(squares(3), 3)] == ["picture_0", "picture_1", "picture_2"]
     with pytest.raises(IndexError):
         SegmentationDataset(squares(3), 3)[3]
-
-
-def test_subset_keeps_names_origins_and_problems(squares):
-    source = squares(5)
-    source.find_problems = lambda: {1: "first", 3: "second"}
-    subset = SampleSubset(source, [4, 3, 0])
-    assert subset.ids == ["picture_4", "picture_3", "picture_0"]
-    assert [subset[index].id for index in range(len(subset))] == list(subset.ids)
-    assert subset.origin(1, "mask") == "mask of 'picture_3'"
-    assert subset.find_problems() == {1: "second"}
-
-
-def test_present_labels_ignores_void():
-    labels = torch.tensor([[255, 2], [2, 255]], dtype=torch.uint8)
-    assert present_labels(labels, 4).tolist() == [True, False, True, False]

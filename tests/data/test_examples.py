@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("name", ["annotations", "dataset", "sampling", "scribbles", "simulation", "thinning", "voc"])
+@pytest.mark.parametrize("name", ["annotations", "samples", "sampling", "scribbles", "simulation", "thinning", "voc"])
 def test_examples(name):
     results = doctest.testmod(import_module(f"weakseg_lightning.data.{name}"))
     assert results.attempted > 0

@@ -38,6 +38,9 @@ def test_kinds_of_supervision(make_data, supervision):
     data = make_data(supervision=supervision)
     data.setup("fit")
     sample = data.train_source()[0]
+    labels = data.train_source().labels(0)
+    assert labels.image.shape == sample.image.shape
+    assert torch.equal(labels.seeds, sample.seeds)
     labelled = sample.seeds != 255
     assert sample.tags.nonzero().flatten().tolist() == [0, 15]
     assert (sample.boxes is None) == (supervision != "box")

@@ -35,6 +35,9 @@ class Helper:
 
 
 HELPERS: dict[str, Helper] = {
+    "ccnn-bounds": Helper(
+        "weakseg_lightning.cli.ccnn_bounds.ccnn_bounds", "train constrained CNNs with each bound changed in turn"
+    ),
     "crf-search": Helper(
         "weakseg_lightning.cli.crf_search.crf_search", "find a dense CRF's parameters on some validation images"
     ),

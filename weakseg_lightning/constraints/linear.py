@@ -25,7 +25,8 @@ class LinearConstraints:
         region_of: int64 ``(B, C)``, the region of each row, -1 = the whole image; None where no row has a region.
         allowed_at: bool ``(B, K, H, W)``, the classes that each pixel may take, besides ``allowed``; None = all. A
             pixel that may take none takes class 0.
-        names: what the C rows say, for messages.
+        names: what the C rows say, for messages; see :meth:`name`.
+        class_names: names of the K classes.
 
     References:
         Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
@@ -41,6 +42,22 @@ class LinearConstraints:
     region_of: Tensor | None
     allowed_at: Tensor | None
     names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+
+    def name(self, image: int, row: int) -> str:
+        """What a row says about an image, as people say it: ``dog in box 2 >= 0.75``.
+
+        Rows whose class or bound depends on the image have ``{class}`` and ``{bound}`` in :attr:`names`; here they are
+        filled in.
+
+        Args:
+            image: index in the batch.
+            row: index among the C rows.
+        """
+        name = self.names[row]
+        if "{class}" in name:
+            name = name.replace("{class}", self.class_names[int(self.coefficients[image, row].abs().argmax())])
+        return name.replace("{bound}", f"{abs(float(self.bounds[image, row])):g}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 """
 
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import BadSampleError, Sample, SampleSource, SegmentationDataset, collate
+from weakseg_lightning.data.dataset import SegmentationDataset, collate
+from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.scenes import ScenesDataModule
 from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
 

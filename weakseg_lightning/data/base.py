@@ -3,7 +3,8 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -14,16 +15,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
-from weakseg_lightning.data.dataset import (
-    BadSampleError,
-    Latents,
-    OnBadSample,
-    Sample,
-    SampleSource,
-    SampleSubset,
-    SegmentationDataset,
-    collate,
-)
+from weakseg_lightning.data.dataset import Latents, OnBadSample, SegmentationDataset, TagsFrom, collate
+from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
 from weakseg_lightning.visualization import Colors, voc_palette
@@ -58,6 +51,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         on_bad_sample: what to do with files that cannot be used: ``"error"`` stops with a message, ``"skip"`` warns
             and goes on without them. Files are looked for, and their sizes compared, before training starts; contents
             are checked when read (for evaluation with ``"skip"``: before, so that what is evaluated stays fixed).
+        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
+        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
+        full_share: share of the training images that show their full mask besides: semi-supervised training.
     """
 
     latents: Latents | None = None
@@ -76,12 +72,19 @@ class SegmentationDataModule(LightningDataModule, ABC):
         num_workers: int = 4,
         seed: int | None = None,
         on_bad_sample: OnBadSample = "error",
+        tags_from: TagsFrom = "image",
+        size_thresholds: Sequence[float] = (0.1,),
+        full_share: float = 0.0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
         if num_workers < 0:
             raise ValueError(f"`num_workers` must be 0 or more, got {num_workers}")
+        if not 0 <= full_share <= 1:
+            raise ValueError(f"`full_share` must be between 0 and 1, got {full_share}")
+        if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < share < 1 for share in size_thresholds):
+            raise ValueError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
         training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched
         self.batch_size = batch_size
         self.crop_size = crop_size
@@ -91,6 +94,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.seed = seed
         self.on_bad_sample = on_bad_sample
+        self.tags_from = tags_from
+        self.size_thresholds = size_thresholds
+        self.full_share = full_share
         self._sources: dict[str, SampleSource] = {}
 
     # ---- what a data set writes -----------------------------------------------------------------------------
@@ -143,7 +149,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
     @override
     def train_dataloader(self) -> DataLoader[Any]:
         """Load shuffled, augmented crops."""
-        data = self._dataset("train", transform=self._training_transform(), latents=self.latents)
+        data = self._dataset(
+            "train", transform=self._training_transform(), latents=self.latents, tags_from=self.tags_from
+        )
         rank, world = self._rank()
         sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=self._tickets(data))
         drop_last = len(sampler) >= self.batch_size
@@ -163,6 +171,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Load whole images, one by one."""
         return self._evaluation_loader("predict")
+
+    def known_of_training(self) -> Iterator[dict[str, Any]]:
+        """Read what is known about each training image, see :meth:`SegmentationDataset.known`."""
+        data = self._dataset("train")
+        with ThreadPoolExecutor(_available_cores()) as pool:  # decoding releases the GIL
+            yield from pool.map(data.known, range(len(data)))
 
     def replay(self, labels: Tensor, draw: int) -> Tensor:
         """Augment a labelling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""
@@ -189,15 +203,19 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return DataLoader(data, batch_size=1, sampler=shared, **self._loading())
 
     def _dataset(self, split: str, **kwargs: Any) -> SegmentationDataset:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
-        source = self._source(split)
-        return SegmentationDataset(source, self.num_classes, seed=seed, on_bad_sample=self.on_bad_sample, **kwargs)
+        kwargs |= {"on_bad_sample": self.on_bad_sample, "size_thresholds": self.size_thresholds}
+        return SegmentationDataset(self._source(split), self.num_classes, seed=self._seed(), **kwargs)
+
+    def _seed(self) -> int:
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
 
     def _source(self, split: str) -> SampleSource:
         """Find and check the samples of a split, once."""
         if split not in self._sources:
             source: SampleSource = getattr(self, f"{split}_source")()
-            self._sources[split] = self._checked(source, split)
+            source = self._checked(source, split)
+            partly_full = split == "train" and self.full_share > 0
+            self._sources[split] = FullyLabelled(source, self.full_share, self._seed()) if partly_full else source
         return self._sources[split]
 
     def _checked(self, source: SampleSource, split: str) -> SampleSource:

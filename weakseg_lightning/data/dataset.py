@@ -1,9 +1,7 @@
 """Samples, where they come from, and the data set that turns them into batches."""
 
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -15,25 +13,17 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
+from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels, size_buckets
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.transforms import VOID, seeded
 
-__all__ = [
-    "BadSampleError",
-    "Latents",
-    "OnBadSample",
-    "Sample",
-    "SampleSource",
-    "SampleSubset",
-    "SegmentationDataset",
-    "collate",
-    "present_labels",
-]
+__all__ = ["Latents", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 
 Index = int | tuple[int, int] | tuple[int, int, Any]
 """What asks a data set for an item: its index; epoch and index; or these and a ticket for its stored labelling."""
 
 OnBadSample = Literal["error", "skip"]
+TagsFrom = Literal["image", "crop"]
 
 # A data set with so many bad samples in a row is broken as a whole.
 _MAX_SUBSTITUTES = 20
@@ -52,94 +42,6 @@ class Latents(Protocol):
         """Find the labelling, uint8 ``(H, W)``, None where there is none yet; runs in a loader's worker."""
 
 
-class BadSampleError(ValueError):
-    """A sample cannot be used; the message names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image with what is known about it, at its original size.
-
-    Attributes:
-        id: name of the image, unique in its data set.
-        image: RGB, uint8 ``(3, H, W)``.
-        seeds: class of the labelled pixels, 255 elsewhere, uint8 ``(H, W)``.
-        mask: true class of every pixel, 255 = void, uint8 ``(H, W)``; None where it is not known.
-        tags: classes of the whole image, bool ``(K,)``.
-        boxes: ``x1, y1, x2, y2, class`` in pixels, float32 ``(n, 5)``; None where supervision is not by boxes.
-    """
-
-    id: str
-    image: Tensor
-    seeds: Tensor
-    mask: Tensor | None
-    tags: Tensor
-    boxes: Tensor | None = None
-
-
-class SampleSource(ABC):
-    """An indexable collection of samples. To bring your own data, write ``ids`` and ``__getitem__``."""
-
-    @property
-    @abstractmethod
-    def ids(self) -> Sequence[str]:
-        """Names of the samples, in order."""
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> Sample:
-        """Read a sample.
-
-        Raises:
-            BadSampleError: if it cannot be used.
-        """
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
-        """Say for error messages where a part of a sample comes from, as a file name for example."""
-        return f"{what} of {self.ids[index]!r}"
-
-    def find_problems(self) -> dict[int, str]:
-        """Look for bad samples without reading them in full (missing files, sizes): message by index."""
-        return {}
-
-
-class SampleSubset(SampleSource):
-    """Some samples of a source.
-
-    Args:
-        source: the whole.
-        indices: which samples, in order.
-    """
-
-    def __init__(self, source: SampleSource, indices: Sequence[int]) -> None:
-        self.source = source
-        self.indices = indices
-
-    @property
-    @override
-    def ids(self) -> Sequence[str]:
-        return [self.source.ids[index] for index in self.indices]
-
-    @override
-    def __getitem__(self, index: int) -> Sample:
-        return self.source[self.indices[index]]
-
-    @override
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @override
-    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
-        return self.source.origin(self.indices[index], what)
-
-    @override
-    def find_problems(self) -> dict[int, str]:
-        found = self.source.find_problems()
-        return {new: found[old] for new, old in enumerate(self.indices) if old in found}
-
-
 class SegmentationDataset(Dataset[dict[str, Any]]):
     """Reads, checks and augments samples.
 
@@ -155,6 +57,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         seed: seed of the augmentation.
         on_bad_sample: ``"error"`` raises; ``"skip"`` warns once for each bad sample and takes another in its place.
         latents: finds the stored labellings.
+        size_thresholds: shares of the image that part the sizes of classes into buckets, see :func:`size_buckets`.
+        tags_from: whether tags and sizes are those of the whole ``image`` or of its ``crop``.
     """
 
     def __init__(
@@ -165,6 +69,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         on_bad_sample: OnBadSample = "error",
         latents: Latents | None = None,
+        size_thresholds: Sequence[float] = (0.1,),
+        tags_from: TagsFrom = "image",
     ) -> None:
         self.source = source
         self.num_classes = num_classes
@@ -172,6 +78,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.on_bad_sample = on_bad_sample
         self.latents = latents
+        self.size_thresholds = size_thresholds
+        self.tags_from = tags_from
         # In shared memory, so that one worker's warning is not repeated by the others.
         self._warned = torch.zeros(len(source), dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
 
@@ -205,6 +113,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             raise BadSampleError(f"{self.source.origin(index, what)} {message}")
         return sample
 
+    def known(self, index: int) -> dict[str, Any]:
+        """Read what is known about an image as a whole; the image itself is not read where that can be avoided.
+
+        Returns:
+            ``id``, ``height`` and ``width`` in pixels, ``boxes``, and ``tags``, ``full``, ``sizes`` as in the batches.
+        """
+        sample = self.source.labels(index)
+        height, width = sample.seeds.shape
+        known = self._known(sample.tags, sample.full, sample.mask, height * width)
+        return {"id": sample.id, "height": height, "width": width, "boxes": sample.boxes, **known}
+
     def _read(self, index: int) -> tuple[int, Sample]:
         for _ in range(_MAX_SUBSTITUTES):
             try:
@@ -233,7 +152,19 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             item["latent"] = planes[3]
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
-        return {**item, "id": sample.id, "tags": sample.tags, "seed_labels": _seed_labels(sample, self.num_classes)}
+        seed_labels = present_labels(sample.seeds, self.num_classes)
+        return {**item, **self._knowledge(sample, item), "id": sample.id, "seed_labels": seed_labels}
+
+    def _knowledge(self, sample: Sample, item: dict[str, Any]) -> dict[str, Tensor]:
+        """What is known about the image as a whole, or about its crop."""
+        if self.tags_from == "image":
+            return self._known(sample.tags, sample.full, sample.mask, sample.seeds.numel())
+        tags = present_labels(item["mask"], self.num_classes)
+        return self._known(tags, sample.full, item["mask"], int(item["valid"].sum()))
+
+    def _known(self, tags: Tensor, full: bool, mask: Tensor | None, pixels: int) -> dict[str, Tensor]:
+        known = {"tags": tags, "full": torch.tensor(full)}
+        return known if mask is None else {**known, "sizes": size_buckets(mask, tags, self.size_thresholds, pixels)}
 
     def _latent(self, sample: Sample, ticket: Any) -> Tensor | None:
         stored = self.latents.redeem(ticket) if self.latents is not None and ticket is not None else None
@@ -270,46 +201,25 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 = none;
         ``valid`` bool ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of
-        the whole image and those of its seeds before cropping, background always True; ``id`` list of B names; and
-        where there are any, ``boxes`` (list of B float32 ``(n, 5)``) and ``latent`` uint8 ``(B, H, W)``, the stored
-        labellings. Where one of these is missing, ``whole`` has by its position in the batch the un-augmented ``image``
-        uint8 ``(3, h, w)``, its ``seeds`` ``(h, w)``, and the ``draw`` for :func:`replay`.
+        the whole image and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether
+        the seeds are a full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8
+        ``(B, K)``, see :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``;
+        ``latent`` uint8 ``(B, H, W)``, the stored labellings. Where one of these is missing, ``whole`` has by its
+        position in the batch the un-augmented ``image`` uint8 ``(3, h, w)``, its ``seeds`` ``(h, w)``, and the ``draw``
+        for :func:`replay`.
     """
     images = torch.stack([item["image"].contiguous() for item in items])
     batch: dict[str, Any] = {"image": images.to(torch.float32).div_(255)}
     for name in ("seeds", "mask"):
         batch[name] = torch.stack([item[name] for item in items]).to(torch.int64)
-    for name in ("valid", "tags", "seed_labels", "latent"):
-        if name in items[0]:
+    for name in ("valid", "tags", "seed_labels", "full", "sizes", "latent"):
+        if all(name in item for item in items):
             batch[name] = torch.stack([item[name] for item in items])
     if "boxes" in items[0]:
         batch["boxes"] = [item["boxes"] for item in items]
     if whole := {position: item["whole"] for position, item in enumerate(items) if "whole" in item}:
         batch["whole"] = whole
     return {**batch, "id": [item["id"] for item in items]}
-
-
-def present_labels(labels: Tensor, num_classes: int) -> Tensor:
-    """Tell which classes occur in a label map.
-
-    Args:
-        labels: uint8 ``(H, W)`` of classes and 255.
-        num_classes: classes K.
-
-    Returns:
-        bool ``(K,)``, background always True.
-
-    Example:
-        >>> present_labels(torch.tensor([[2, 255]], dtype=torch.uint8), 3).tolist()
-        [True, False, True]
-    """
-    present: Tensor = torch.bincount(labels.flatten(), minlength=256)[:num_classes] > 0
-    present[0] = True
-    return present
-
-
-def _seed_labels(sample: Sample, num_classes: int) -> Tensor:
-    return present_labels(sample.seeds, num_classes)
 
 
 def _join_boxes(boxes: tv_tensors.BoundingBoxes, classes: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from weakseg_lightning.data.dataset import BadSampleError
+from weakseg_lightning.data.samples import BadSampleError
 
 __all__ = ["image_size", "read_image", "read_labels"]
 

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from weakseg_lightning.data.annotations import seeds_from_boxes
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import OnBadSample, Sample, SampleSource, present_labels
+from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
+from weakseg_lightning.data.samples import Sample, SampleSource, present_labels
 from weakseg_lightning.data.scene_drawing import CLASS_NAMES, Scene, draw_scene
 from weakseg_lightning.data.scene_strokes import click, frame, scribble
 from weakseg_lightning.data.transforms import VOID
@@ -122,6 +123,9 @@ class ScenesDataModule(SegmentationDataModule):
         num_workers: processes that load data; each draws and keeps scenes of its own, so that 0 is best for few scenes.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: see :class:`weakseg_lightning.data.SegmentationDataModule`; scenes are never bad.
+        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
+        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
+        full_share: share of the training images that show their full mask besides: semi-supervised training.
 
     Example:
         >>> data = ScenesDataModule(num_train=8, num_val=2, size=64, crop_size=64, batch_size=4, num_workers=0)
@@ -145,8 +149,23 @@ class ScenesDataModule(SegmentationDataModule):
         num_workers: int = 0,
         seed: int | None = None,
         on_bad_sample: OnBadSample = "error",
+        tags_from: TagsFrom = "image",
+        size_thresholds: Sequence[float] = (0.1,),
+        full_share: float = 0.0,
     ) -> None:
-        super().__init__(batch_size, crop_size, scale_range, flip, color_jitter, num_workers, seed, on_bad_sample)
+        super().__init__(
+            batch_size,
+            crop_size,
+            scale_range,
+            flip,
+            color_jitter,
+            num_workers,
+            seed,
+            on_bad_sample,
+            tags_from,
+            size_thresholds,
+            full_share,
+        )
         for name, value, least in (("num_train", num_train, 1), ("num_val", num_val, 1), ("size", size, _SMALLEST)):
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")

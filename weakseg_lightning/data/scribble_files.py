@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weakseg_lightning.data.dataset import BadSampleError
 from weakseg_lightning.data.files import image_size, read_labels
+from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.scribbles import (
     Stroke,
     connected_parts,

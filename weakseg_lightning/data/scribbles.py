@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from weakseg_lightning.data.dataset import BadSampleError
+from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.thinning import EIGHT, Flags, centre_line
 from weakseg_lightning.data.transforms import VOID
 

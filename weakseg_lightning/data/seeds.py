@@ -10,8 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.data.annotations import Click, boxes_from_mask, draw_clicks, seeds_from_boxes
-from weakseg_lightning.data.dataset import BadSampleError
 from weakseg_lightning.data.files import image_size, read_labels
+from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.scribbles import Stroke, draw_strokes, read_scribble_xml, shorten, shorten_labels
 from weakseg_lightning.data.transforms import VOID
 

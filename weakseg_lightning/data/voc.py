@@ -1,6 +1,7 @@
 """PASCAL VOC 2012 with SBD, and its weak annotations: scribbles, clicks, boxes, tags."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +11,9 @@ from typing_extensions import override
 
 from weakseg_lightning.data.annotations import Supervision, boxes_from_mask, read_clicks
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import BadSampleError, OnBadSample, Sample, SampleSource, present_labels
+from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
 from weakseg_lightning.data.files import image_size, read_image
+from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels
 from weakseg_lightning.data.seeds import (
     ClickSeeds,
     MaskSeeds,
@@ -99,15 +101,19 @@ class VOCSource(SampleSource):
 
     @override
     def __getitem__(self, index: int) -> Sample:
-        name = self.names[index]
-        image = read_image(self.files.image(name))
+        image = read_image(self.files.image(name := self.names[index]))
         if self._lacks_mask(name):
             nothing = torch.full(image.shape[1:], VOID, dtype=torch.uint8)
             return Sample(name, image, nothing, None, present_labels(nothing, len(VOC_CLASSES)))
+        return replace(self.labels(index), image=image)
+
+    @override
+    def labels(self, index: int) -> Sample:
+        name = self.names[index]
         mask = read_mask(self.files.mask(name))
         return Sample(
             id=name,
-            image=image,
+            image=torch.empty(3, *mask.shape, dtype=torch.uint8, device="meta"),
             seeds=self.seeds.read(name, mask),
             mask=mask,
             tags=present_labels(mask, len(VOC_CLASSES)),
@@ -176,6 +182,9 @@ class VOCDataModule(SegmentationDataModule):
         num_workers: processes that load data, at most one for each CPU core.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: ``error`` stops at a file that cannot be used, ``skip`` warns and goes on without it.
+        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
+        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
+        full_share: share of the training images that show their full mask besides: semi-supervised training.
 
     References:
         Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010. Hariharan et al., Semantic Contours
@@ -203,8 +212,23 @@ class VOCDataModule(SegmentationDataModule):
         num_workers: int = 4,
         seed: int | None = None,
         on_bad_sample: OnBadSample = "error",
+        tags_from: TagsFrom = "image",
+        size_thresholds: Sequence[float] = (0.1,),
+        full_share: float = 0.0,
     ) -> None:
-        super().__init__(batch_size, crop_size, scale_range, flip, color_jitter, num_workers, seed, on_bad_sample)
+        super().__init__(
+            batch_size,
+            crop_size,
+            scale_range,
+            flip,
+            color_jitter,
+            num_workers,
+            seed,
+            on_bad_sample,
+            tags_from,
+            size_thresholds,
+            full_share,
+        )
         if not 0 <= scribble_length <= 1:
             raise ValueError(f"`scribble_length` must be between 0 and 1, got {scribble_length}")
         self.root = root

@@ -11,8 +11,8 @@ from scipy.io import loadmat
 from torch import Tensor
 from torchvision.datasets import SBDataset, VOCSegmentation
 
-from weakseg_lightning.data.dataset import BadSampleError
 from weakseg_lightning.data.files import read_labels
+from weakseg_lightning.data.samples import BadSampleError
 
 __all__ = ["VOCFiles", "download_sbd", "download_voc", "read_mask"]
 

@@ -3,7 +3,9 @@
 from weakseg_lightning.modules.adm import ADMModule
 from weakseg_lightning.modules.amortized import AmortizedLatentModule
 from weakseg_lightning.modules.base import WeakSegModule
+from weakseg_lightning.modules.ccnn import CCNNModule
 from weakseg_lightning.modules.latent import LatentModule
+from weakseg_lightning.modules.mil import MILModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.regularized import RegularizedLossModule
 from weakseg_lightning.modules.trust_region import TrustRegionModule
@@ -11,7 +13,9 @@ from weakseg_lightning.modules.trust_region import TrustRegionModule
 __all__ = [
     "ADMModule",
     "AmortizedLatentModule",
+    "CCNNModule",
     "LatentModule",
+    "MILModule",
     "Optimizer",
     "RegularizedLossModule",
     "TrustRegionModule",

@@ -4,17 +4,37 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Generic, Protocol
 
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
-from typing_extensions import override
+from typing_extensions import TypeVar, override
 
 from weakseg_lightning.modules.base import Batch, WeakSegModule
 from weakseg_lightning.solvers import SolverResult
 
 
-class LatentModule(WeakSegModule):
+class Latent(Protocol):
+    """What the results of all latent solvers tell."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labelling, uint8 ``(B, H, W)``."""
+
+    @property
+    def solve_seconds(self) -> float:
+        """Wall time of the solve."""
+
+    @property
+    def transfer_seconds(self) -> float:
+        """Wall time of moving data between devices."""
+
+
+Result = TypeVar("Result", bound=Latent, default=SolverResult)
+
+
+class LatentModule(WeakSegModule, Generic[Result]):
     """A method that alternates: predict, solve for a latent labelling, step the network towards it.
 
     Subclasses write :meth:`solve_latent` and :meth:`latent_loss`, nothing else. The solve runs in
@@ -23,11 +43,11 @@ class LatentModule(WeakSegModule):
     the random state and the buffers back, so that dropout repeats and batch norm counts the batch once.
     """
 
-    latent: SolverResult | None = None
+    latent: Result | None = None
     _hook_logits: Tensor | None = None
 
     @abstractmethod
-    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+    def solve_latent(self, logits: Tensor, batch: Batch) -> Result:
         """Solve for the latent labelling.
 
         Args:
@@ -39,7 +59,7 @@ class LatentModule(WeakSegModule):
         """
 
     @abstractmethod
-    def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
+    def latent_loss(self, logits: Tensor, latent: Result, batch: Batch) -> dict[str, Tensor]:
         """Compute the weighted terms of the loss towards the latent labelling.
 
         Args:
@@ -63,7 +83,7 @@ class LatentModule(WeakSegModule):
         self._hook_logits = None
         self.latent = None if self.in_pce_phase else self.find_latent(batch)
 
-    def find_latent(self, batch: Batch) -> SolverResult:
+    def find_latent(self, batch: Batch) -> Result:
         """Predict and solve for the latent labelling of a batch; log what that costs."""
         start = time.perf_counter()
         logits = self._predict_for_hook(batch["image"])
@@ -72,11 +92,18 @@ class LatentModule(WeakSegModule):
         self._log_cost(forward, latent, len(logits))
         return latent
 
+    def score(self, images: Tensor) -> Tensor:
+        """Logits that the latent labelling is solved on and the step differentiates, ``(B, K, H, W)``."""
+        logits: Tensor = self(images)
+        return logits
+
     @override
     def training_logits(self, batch: Batch) -> Tensor:
         """Logits of the training batch: the hook's own where its graph was kept."""
+        if self.in_pce_phase:
+            return super().training_logits(batch)
         logits, self._hook_logits = self._hook_logits, None
-        return super().training_logits(batch) if logits is None else logits
+        return self.score(batch["image"]) if logits is None else logits
 
     @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -92,13 +119,12 @@ class LatentModule(WeakSegModule):
     def _predict_for_hook(self, images: Tensor) -> Tensor:
         with self.trainer.precision_plugin.forward_context():
             if self.shares_forward():
-                self._hook_logits = self(images)
+                self._hook_logits = self.score(images)
                 return self._hook_logits
             with torch.no_grad(), _as_if_never_run(self.net):
-                logits: Tensor = self(images)
-        return logits
+                return self.score(images)
 
-    def _log_cost(self, forward_seconds: float, result: SolverResult, size: int) -> None:
+    def _log_cost(self, forward_seconds: float, result: Result, size: int) -> None:
         seconds = {"forward": forward_seconds, "solve": result.solve_seconds, "transfer": result.transfer_seconds}
         self.log_dict({f"hook_{name}_ms": 1000 * value for name, value in seconds.items()}, batch_size=size)
 

@@ -1,7 +1,19 @@
 """Segmentation networks: descriptions that stand in YAML, and the modules they build."""
 
 from weakseg_lightning.networks.base import Network, SegmentationNet
+from weakseg_lightning.networks.coarse import CoarseGrid
+from weakseg_lightning.networks.fcn import FCN32s, FCN32sNet
 from weakseg_lightning.networks.large_fov import LargeFOV, LargeFOVNet
 from weakseg_lightning.networks.smp import SMPNet, SMPNetwork
 
-__all__ = ["LargeFOV", "LargeFOVNet", "Network", "SMPNet", "SMPNetwork", "SegmentationNet"]
+__all__ = [
+    "CoarseGrid",
+    "FCN32s",
+    "FCN32sNet",
+    "LargeFOV",
+    "LargeFOVNet",
+    "Network",
+    "SMPNet",
+    "SMPNetwork",
+    "SegmentationNet",
+]

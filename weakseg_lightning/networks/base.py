@@ -1,12 +1,14 @@
-"""What every network of the package shares: normalisation, padding, cropping."""
+"""What every network of the package shares: normalisation, padding, cropping, the coarse map."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
+
+from weakseg_lightning.networks.coarse import CoarseGrid, resized
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -17,7 +19,7 @@ class SegmentationNet(nn.Module, ABC):
 
     Images are normalised on the device, padded at the right and the bottom with the mean color (0 after
     normalisation) to a size that the network maps without loss, and the logits are cropped back. A subclass
-    implements `compute_logits` and `head_parameters`.
+    implements `compute_logits` and `head_parameters`, and `compute_map` where it upsamples a coarser map.
 
     Args:
         mean: Mean of the three channels, in 0..1.
@@ -25,18 +27,35 @@ class SegmentationNet(nn.Module, ABC):
         stride: Heights and widths are padded to the next number n with n % `stride` == `remainder`.
         remainder: See `stride`.
         min_size: Smallest height and width that the network can take.
+        map_stride: Stride of the map of `compute_map`, in pixels of the image that the network computes on.
+        map_offset: The pixel that cell 0 of that map is centred at; by default cell i stands for the pixels from
+            `map_stride` i on, `map_stride` of them.
+        input_scale: Factor in (0, 1] by which images are resized (bilinear, antialiased) before all else; logits are
+            brought back (bilinear).
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, mean: Sequence[float], std: Sequence[float], stride: int, remainder: int = 0, min_size: int = 1
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        stride: int,
+        remainder: int = 0,
+        min_size: int = 1,
+        map_stride: int = 1,
+        map_offset: float | None = None,
+        input_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        check_input_scale(input_scale)
         self.stride = stride
         self.remainder = remainder
         self.min_size = min_size
+        self.map_stride = map_stride
+        self.map_offset = (map_stride - 1) / 2 if map_offset is None else map_offset
+        self.input_scale = input_scale
         # not persistent: they belong to the description of the network, and old checkpoints stay loadable
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -51,6 +70,17 @@ class SegmentationNet(nn.Module, ABC):
         Returns:
             Logits (B, K, H', W').
         """
+
+    def compute_map(self, x: Tensor) -> Tensor:
+        """Logits of normalised, padded images before `compute_logits` upsamples them; by default it does not.
+
+        Args:
+            x: Images (B, 3, H', W'), H' and W' as `padded_size` says.
+
+        Returns:
+            Logits (B, K, h, w), at least ceil(H' / `map_stride`) x ceil(W' / `map_stride`) cells.
+        """
+        return self.compute_logits(x)
 
     @abstractmethod
     def head_parameters(self) -> list[nn.Parameter]:
@@ -74,13 +104,71 @@ class SegmentationNet(nn.Module, ABC):
         Raises:
             ValueError: The shape is wrong, or batch norm has a single value per channel to train on.
         """
+        small = self._resize(images)
+        logits = self._compute(self.compute_logits, small)[..., : small.shape[-2], : small.shape[-1]].float()
+        if small.shape == images.shape:
+            return logits
+        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def coarse_logits(self, images: Tensor, stride: int | None = None) -> Tensor:
+        """Logits of the cells of the coarse map, which `forward` upsamples; the cells that lie in the image.
+
+        Takes the same time, and much less memory, than `forward`. :meth:`coarse_grid` says where the cells lie.
+
+        Args:
+            images: RGB in 0..1, (B, 3, H, W), any H, W >= 1.
+            stride: Distance of cells in pixels of the image that the network computes on (which `input_scale` resizes),
+                a multiple of `map_stride`: the map's logits are averaged over squares of cells. None = `map_stride`.
+
+        Returns:
+            Logits (B, K, h, w), h = ceil(H / stride) and w = ceil(W / stride) of the resized H and W, float32 under
+            autocast too.
+
+        Raises:
+            ValueError: As `forward`, or the network has no map of that stride.
+        """
+        small = self._resize(images)
+        grid = self.coarse_grid(stride)
+        height, width = (-(-length // self.map_stride) for length in small.shape[-2:])
+        logits = self._compute(self.compute_map, small)[..., :height, :width].float()
+        factor = grid.stride // self.map_stride
+        # the last square may reach beyond the image: its average is over the cells that there are
+        return logits if factor == 1 else F.avg_pool2d(logits, factor, ceil_mode=True)
+
+    def coarse_grid(self, stride: int | None = None) -> CoarseGrid:
+        """Where the cells of `coarse_logits` lie in the image.
+
+        Args:
+            stride: As in `coarse_logits`.
+
+        Raises:
+            ValueError: The network has no map of that stride.
+        """
+        if stride is None:
+            stride = self.map_stride
+        if stride < 1 or stride % self.map_stride:
+            raise ValueError(
+                f"`stride` must be a multiple of {self.map_stride}, the stride of this network's coarse map, got "
+                f"{stride}; take such a multiple, null for the map as it is, or another network"
+            )
+        return CoarseGrid(stride, self.map_offset + (stride - self.map_stride) / 2, self.input_scale)
+
+    def _resize(self, images: Tensor) -> Tensor:
+        """The images that the network computes on."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"`images` must have the shape (B, 3, H, W), got {tuple(images.shape)}")
+        height, width = (resized(length, self.input_scale) for length in images.shape[-2:])
+        if (height, width) == images.shape[-2:]:
+            return images
+        return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+
+    def _compute(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Normalise and pad images, and compute."""
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
         x = F.pad(x, (0, self.padded_size(width) - width, 0, self.padded_size(height) - height))
         try:
-            logits = self.compute_logits(x)
+            return compute(x)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -89,7 +177,6 @@ class SegmentationNet(nn.Module, ABC):
                 "leave just that somewhere in the network (DeepLab pools the whole image); train with batches of 2 or "
                 "more, the last one included"
             ) from error
-        return logits[..., :height, :width].float()
 
 
 class Network(ABC):
@@ -124,6 +211,12 @@ def check_dropout(dropout: float | None) -> None:
     """Refuse a dropout probability outside [0, 1)."""
     if dropout is not None and not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be a probability in [0, 1), got {dropout}")
+
+
+def check_input_scale(input_scale: float) -> None:
+    """Refuse a factor for the input outside (0, 1]."""
+    if not 0 < input_scale <= 1:
+        raise ValueError(f"`input_scale` must be in (0, 1], got {input_scale}")
 
 
 def check_channels(name: str, values: Sequence[float] | None, positive: bool = False) -> None:

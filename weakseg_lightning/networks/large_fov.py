@@ -13,9 +13,10 @@ from weakseg_lightning.networks.base import (
     Network,
     SegmentationNet,
     check_dropout,
+    check_input_scale,
     check_num_classes,
 )
-from weakseg_lightning.networks.weights import is_file_name, raise_misfit, read_state_dict
+from weakseg_lightning.networks.vgg16 import check_vgg16_weights, load_convolutions, read_vgg16, reset_convolutions
 
 
 class LargeFOVNet(SegmentationNet):
@@ -27,31 +28,36 @@ class LargeFOVNet(SegmentationNet):
     Args:
         num_classes: Number K of classes.
         dropout: Probability of dropout after fc6 and after fc7.
+        input_scale: Factor by which images are resized.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
-        super().__init__(IMAGENET_MEAN, IMAGENET_STD, stride=8, remainder=1)
+    def __init__(self, num_classes: int, dropout: float = 0.5, input_scale: float = 1.0) -> None:
+        super().__init__(
+            IMAGENET_MEAN,
+            IMAGENET_STD,
+            stride=8,
+            remainder=1,
+            map_stride=8,
+            map_offset=0.0,
+            input_scale=input_scale,
+        )
         self.features = _vgg16_at_stride_8()
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=12, dilation=12)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
         self.dropout = nn.Dropout(dropout)
         self.fc8 = nn.Conv2d(1024, num_classes, 1)
-        self._reset_parameters()
+        reset_convolutions(self, self.fc8)
 
-    def _reset_parameters(self) -> None:
-        """Draw random weights: as torchvision's VGG, and the last layer from N(0, 0.01)."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.fc8.weight, std=0.01)
+    @override
+    def compute_map(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(F.relu(self.fc6(self.features(x)), inplace=True))
+        hidden = self.dropout(F.relu(self.fc7(hidden), inplace=True))
+        logits: Tensor = self.fc8(hidden)
+        return logits
 
     @override
     def compute_logits(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(F.relu(self.fc6(self.features(x)), inplace=True))
-        hidden = self.dropout(F.relu(self.fc7(hidden), inplace=True))
-        return F.interpolate(self.fc8(hidden), size=x.shape[-2:], mode="bilinear", align_corners=True)
+        return F.interpolate(self.compute_map(x), size=x.shape[-2:], mode="bilinear", align_corners=True)
 
     @override
     def head_parameters(self) -> list[nn.Parameter]:
@@ -73,27 +79,12 @@ class LargeFOVNet(SegmentationNet):
         Raises:
             ValueError: Keys are missing or left over, or shapes differ.
         """
-        own = {f"features.{key}": value for key, value in self.features.state_dict().items()}
-        full = _classifier_on_meta()
-        if any(key.startswith("classifier.") for key in state):
-            own |= {key: value for key, value in full.items() if not key.startswith("classifier.6.")}
-        renamed = {key: value for key, value in state.items() if not key.startswith("classifier.6.")}
-        raise_misfit(own, renamed, sorted(renamed.keys() - own.keys()), state, "vgg16", source)
-        self.features.load_state_dict({key.removeprefix("features."): renamed[key] for key in own if "features" in key})
-        if "classifier.0.weight" in renamed:
+        if load_convolutions(self.features, state, source):
             with torch.no_grad():
-                self.fc6.weight.copy_(renamed["classifier.0.weight"].view(4096, 512, 7, 7)[::4, :, ::3, ::3])
-                self.fc6.bias.copy_(renamed["classifier.0.bias"][::4])  # type: ignore[union-attr]
-                self.fc7.weight.copy_(renamed["classifier.3.weight"][::4, ::4, None, None])
-                self.fc7.bias.copy_(renamed["classifier.3.bias"][::4])  # type: ignore[union-attr]
-
-
-def _classifier_on_meta() -> dict[str, Tensor]:
-    """Keys and shapes of the fully connected layers of torchvision's `vgg16`."""
-    from torchvision.models import vgg16
-
-    with torch.device("meta"):
-        return {key: value for key, value in vgg16().state_dict().items() if key.startswith("classifier.")}
+                self.fc6.weight.copy_(state["classifier.0.weight"].view(4096, 512, 7, 7)[::4, :, ::3, ::3])
+                self.fc6.bias.copy_(state["classifier.0.bias"][::4])  # type: ignore[union-attr]
+                self.fc7.weight.copy_(state["classifier.3.weight"][::4, ::4, None, None])
+                self.fc7.bias.copy_(state["classifier.3.bias"][::4])  # type: ignore[union-attr]
 
 
 def _vgg16_at_stride_8() -> nn.Sequential:
@@ -123,6 +114,8 @@ class LargeFOV(Network):
         encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
             dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
         dropout: Probability of dropout after fc6 and after fc7.
+        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
+            logits are brought back. Below 1 it saves time and memory, and loses detail.
 
     References:
         Chen et al., Semantic image segmentation with deep convolutional nets and fully connected CRFs, ICLR 2015;
@@ -134,15 +127,15 @@ class LargeFOV(Network):
         20505429
     """
 
-    def __init__(self, encoder_weights: str | None = "imagenet", dropout: float = 0.5) -> None:
+    def __init__(
+        self, encoder_weights: str | None = "imagenet", dropout: float = 0.5, input_scale: float = 1.0
+    ) -> None:
         check_dropout(dropout)
-        if encoder_weights is not None and encoder_weights != "imagenet" and not is_file_name(encoder_weights):
-            raise ValueError(
-                f'`encoder_weights` must be "imagenet", null, or the path of a state dict of torchvision\'s vgg16, '
-                f"got {encoder_weights!r}"
-            )
+        check_input_scale(input_scale)
+        check_vgg16_weights(encoder_weights)
         self.encoder_weights = encoder_weights
         self.dropout = dropout
+        self.input_scale = input_scale
 
     @override
     def build(self, num_classes: int) -> LargeFOVNet:
@@ -160,30 +153,13 @@ class LargeFOV(Network):
             ConnectionError: The weights could not be downloaded.
         """
         check_num_classes(num_classes)
-        weights = self.encoder_weights
-        state = None
-        if weights is not None:
-            state = _download_vgg16() if weights == "imagenet" else read_state_dict(weights)
-        net = LargeFOVNet(num_classes, self.dropout)
+        state = read_vgg16(self.encoder_weights)
+        net = LargeFOVNet(num_classes, self.dropout, self.input_scale)
         if state is not None:
-            net.load_vgg16(state, str(weights))
+            net.load_vgg16(state, str(self.encoder_weights))
         return net
 
     @override
     def without_weights(self) -> "LargeFOV":
         """Describe the same network with random weights."""
-        return LargeFOV(None, self.dropout)
-
-
-def _download_vgg16() -> dict[str, Tensor]:
-    """Published weights of torchvision's VGG16."""
-    from torchvision.models import VGG16_Weights
-
-    url = VGG16_Weights.IMAGENET1K_V1.url
-    try:
-        return dict(torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True, check_hash=True))
-    except Exception as error:
-        raise ConnectionError(
-            f"`encoder_weights`: could not download {url} ({type(error).__name__}: {error}); connect to the network, "
-            "or fetch that file elsewhere and give its path, or null for random weights"
-        ) from error
+        return LargeFOV(None, self.dropout, self.input_scale)

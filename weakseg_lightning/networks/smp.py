@@ -14,6 +14,7 @@ from weakseg_lightning.networks.base import (
     SegmentationNet,
     check_channels,
     check_dropout,
+    check_input_scale,
     check_num_classes,
 )
 from weakseg_lightning.networks.encoders import check_encoder, check_weights, close_names, encoder_normalization
@@ -42,24 +43,36 @@ _MIN_MAP = {"pan": 8}
 class SMPNet(SegmentationNet):
     """A network of segmentation_models_pytorch, for images of any size.
 
+    The coarse map is what the segmentation head upsamples, of stride 4 in most architectures, and the logits themselves
+    where it upsamples nothing. The head aligns corners: over the padded image the cells are spread from the first pixel
+    to the last, so that cell i lands on one of the pixels that it stands for, from `map_stride` i on.
+
     Args:
         model: The network.
         mean: Mean of the three channels.
         std: Standard deviation of the three channels.
         min_map: Smallest height and width of the encoder's last map.
         dropout: Probability of dropping a channel of the decoder's output.
+        input_scale: Factor by which images are resized.
     """
 
     def __init__(
-        self, model: Any, mean: Sequence[float], std: Sequence[float], min_map: int = 1, dropout: float = 0.0
+        self,
+        model: Any,
+        mean: Sequence[float],
+        std: Sequence[float],
+        min_map: int = 1,
+        dropout: float = 0.0,
+        input_scale: float = 1.0,
     ) -> None:
         stride = int(model.encoder.output_stride)
-        super().__init__(mean, std, stride, min_size=min_map * stride)
+        super().__init__(mean, std, stride, min_size=min_map * stride, input_scale=input_scale)
         self.model = model
         # no parameters: state-dict keys do not depend on dropout
         self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
         # the vision transformers of DPT give their class token beside the maps
         self._prefix_tokens = hasattr(model.encoder, "has_prefix_tokens")
+        self._has_map = True
         self._find_stride()
 
     @torch.no_grad()
@@ -73,6 +86,7 @@ class SMPNet(SegmentationNet):
             image = self.mean.new_zeros(1, 3, size, size + self.stride)
             try:
                 if self.compute_logits(image).shape[-2:] == image.shape[-2:]:
+                    self._find_map_stride(image)
                     break
             except (AssertionError, RuntimeError, ValueError) as error:
                 reason = f" ({error})"
@@ -82,17 +96,45 @@ class SMPNet(SegmentationNet):
             raise ValueError(f"`architecture` and `encoder` do not work together on images of any size{reason}")
         self.train(training)
 
+    def _find_map_stride(self, image: Tensor) -> None:
+        """Take the stride of the map from the size of the map of an image, if it has one stride."""
+        map_size = self.compute_map(image).shape[-2:]
+        strides = {size / cells for size, cells in zip(image.shape[-2:], map_size, strict=True)}
+        self._has_map = len(strides) == 1 and min(strides).is_integer()
+        self.map_stride = int(strides.pop()) if self._has_map else 1
+        self.map_offset = (self.map_stride - 1) / 2
+
     @override
     def compute_logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model.segmentation_head(self._decode(x))
+        return logits
+
+    @override
+    def compute_map(self, x: Tensor) -> Tensor:
+        head = _head_before_upsampling(self.model.segmentation_head) if self._has_map else self.model.segmentation_head
+        logits: Tensor = head(self._decode(x))
+        return logits
+
+    def _decode(self, x: Tensor) -> Tensor:
+        """Features that the segmentation head takes."""
         features = self.model.encoder(x)
         decoded = self.model.decoder(*features) if self._prefix_tokens else self.model.decoder(features)
-        logits: Tensor = self.model.segmentation_head(self.dropout(decoded))
-        return logits
+        dropped: Tensor = self.dropout(decoded)
+        return dropped
 
     @override
     def head_parameters(self) -> list[nn.Parameter]:
         """Decoder and segmentation head: all that is not encoder."""
         return [parameter for name, parameter in self.model.named_parameters() if not name.startswith("encoder.")]
+
+
+def _head_before_upsampling(head: Any) -> Any:
+    """The part of a segmentation head that makes logits, the whole head where it is not known to upsample."""
+    if isinstance(head, nn.Sequential) and len(head) == 3 and isinstance(head[1], nn.Upsample):
+        return head[0]
+    if hasattr(head, "upsampling_factor") and isinstance(getattr(head, "head", None), nn.Module):  # DPT's
+        return head.head
+    return head
 
 
 class SMPNetwork(Network):
@@ -111,6 +153,8 @@ class SMPNetwork(Network):
         decoder_channels: Width of the decoder, where one number says it; null for the architecture's default.
         mean: Mean of red, green, blue in 0..1; null for what the encoder was trained with.
         std: Standard deviation of red, green, blue; null for what the encoder was trained with.
+        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
+            logits are brought back. Below 1 it saves time and memory, and loses detail.
 
     Example:
         >>> network = SMPNetwork("deeplabv3plus", "resnet18", encoder_weights=None, output_stride=16)
@@ -127,6 +171,7 @@ class SMPNetwork(Network):
         decoder_channels: int | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
+        input_scale: float = 1.0,
     ) -> None:
         if output_stride not in (None, 8, 16):
             raise ValueError(f"`output_stride` must be 8, 16 or null, got {output_stride}")
@@ -135,6 +180,7 @@ class SMPNetwork(Network):
         check_dropout(dropout)
         check_channels("mean", mean)
         check_channels("std", std, positive=True)
+        check_input_scale(input_scale)
         self.architecture = architecture
         self.encoder = encoder
         self.encoder_weights = encoder_weights
@@ -143,6 +189,7 @@ class SMPNetwork(Network):
         self.decoder_channels = decoder_channels
         self.mean = mean
         self.std = std
+        self.input_scale = input_scale
 
     @override
     def build(self, num_classes: int) -> SMPNet:
@@ -172,13 +219,21 @@ class SMPNetwork(Network):
         mean, std = self.normalization()
         name = self.architecture.lower()
         dropout = 0.0 if self.dropout is None or name in _DROPOUT else self.dropout
-        return SMPNet(model, mean, std, _MIN_MAP.get(name, 1), dropout)
+        return SMPNet(model, mean, std, _MIN_MAP.get(name, 1), dropout, self.input_scale)
 
     @override
     def without_weights(self) -> "SMPNetwork":
         mean, std = self.normalization()
         return SMPNetwork(
-            self.architecture, self.encoder, None, self.output_stride, self.dropout, self.decoder_channels, mean, std
+            self.architecture,
+            self.encoder,
+            None,
+            self.output_stride,
+            self.dropout,
+            self.decoder_channels,
+            mean,
+            std,
+            self.input_scale,
         )
 
     def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -1,0 +1,70 @@
+"""The rule about bounding boxes."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
+
+from weakseg_lightning.constraints.arguments import box_masks, check_bounds, check_slack
+from weakseg_lightning.constraints.linear import Knowledge
+from weakseg_lightning.constraints.rule import CompiledRule, ConstraintRule, Rows
+
+
+class BoundingBoxes(ConstraintRule):
+    """Each box is mostly of its class, and no foreground class occurs outside its boxes.
+
+    A foreground class without a box is absent; the background may be anywhere. A box that is thinner than a cell of
+    the network's map takes the cell of its centre; boxes beside the map say nothing. Boxes of different classes that
+    overlap may contradict each other where ``lower`` exceeds a half: keep the slack.
+
+    Args:
+        lower: least share of the pixels of a box that take its class, 0..1.
+        slack: the most that a constraint may add to a logit; null = hard.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    References:
+        Pathak et al., ICCV 2015, section 7.4.
+    """
+
+    def __init__(self, lower: float = 0.75, slack: float | None = 2.0) -> None:
+        check_bounds(lower, None)
+        check_slack(slack)
+        self.lower = lower
+        self.slack = slack
+
+    @override
+    def compile(self, knowledge: Knowledge) -> CompiledRule:
+        if knowledge.boxes is None:
+            raise ValueError("BoundingBoxes needs bounding boxes, which the data does not give.")
+        classes = len(knowledge.class_names)
+        boxes = _padded(knowledge)
+        masks = box_masks(boxes[..., :4], *knowledge.valid.shape[1:]) & knowledge.valid[:, None]
+        kinds = one_hot(boxes[..., 4].nan_to_num(0).long(), classes).float()
+        covered = torch.einsum("brk,brhw->bkhw", kinds, masks.float()) > 0
+        covered[:, 0] = True
+        names = [f"{{class}} in box {number + 1} >= {self.lower:g}" for number in range(boxes.shape[1])]
+        rows = Rows(kinds, self.lower, masks.flatten(2).any(2), names, self.slack, masks)
+        return CompiledRule([rows], covered.flatten(2).any(2), covered, "{class} = 0 outside its boxes")
+
+
+def _padded(knowledge: Knowledge) -> Tensor:
+    """The boxes of all images, float ``(B, R, 5)``, nan where an image has fewer than R."""
+    boxes = list(knowledge.boxes or ())
+    for name, found in zip(knowledge.ids, boxes, strict=True):
+        if found.ndim != 2 or found.shape[1] != 5:
+            raise ValueError(
+                f"`boxes` must be x1, y1, x2, y2, class, float (n, 5), got {tuple(found.shape)} for image {name}."
+            )
+        if found.device.type == "cpu" and bool(((found[:, 4] < 1) | (found[:, 4] >= len(knowledge.class_names))).any()):
+            raise ValueError(
+                f"`boxes` must be of the classes 1..{len(knowledge.class_names) - 1}, got {found[:, 4].tolist()} for "
+                f"image {name}."
+            )
+    device = knowledge.tags.device
+    if not boxes:
+        return torch.zeros((0, 0, 5), device=device)
+    padded: Tensor = pad_sequence([found.to(device, torch.float32) for found in boxes], True, float("nan"))
+    return padded

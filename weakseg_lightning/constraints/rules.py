@@ -1,0 +1,204 @@
+"""Rules about classes and their areas."""
+
+import torch
+from typing_extensions import override
+
+from weakseg_lightning.constraints.arguments import (
+    Classes,
+    Region,
+    areas,
+    bound_rows,
+    check_bounds,
+    check_classes,
+    check_region,
+    check_slack,
+    class_indices,
+    place_of,
+    region_masks,
+)
+from weakseg_lightning.constraints.linear import Knowledge
+from weakseg_lightning.constraints.rule import CompiledRule, ConstraintRule, Rows
+
+
+class Suppression(ConstraintRule):
+    """Classes that an image is not tagged with do not occur in it.
+
+    References:
+        Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
+        ICCV 2015, eq. 7.
+    """
+
+    @override
+    def compile(self, knowledge: Knowledge) -> CompiledRule:
+        return CompiledRule(allowed=knowledge.tags, absence="{class} = 0 (not tagged)")
+
+
+class AreaBounds(ConstraintRule):
+    """Bounds of the area of a class, or of several classes together, in the images that are tagged with one of them.
+
+    Args:
+        classes: a class by name or index; a list of classes, whose areas are added; or one of the words ``background``
+            (class 0), ``present`` (each tagged foreground class by itself), ``foreground`` (all tagged foreground
+            classes together), ``absent`` (each class without a tag by itself). A class that is called like one of the
+            words is given by its index.
+        lower: least share of the region, 0..1; null = none.
+        upper: greatest share of the region, 0..1; null = none.
+        slack: beta of eq. 6: the most that the constraint may add to a logit; null = it holds whatever it costs.
+        region: where the area is measured: null = the whole image, ``[x1, y1, x2, y2]`` = this part of its width and
+            height, or the name of a mask that comes with the images.
+
+    Raises:
+        ValueError: if an argument is out of range, or the bounds exclude each other.
+
+    References:
+        Pathak et al., ICCV 2015, eq. 8 (``present``), 9 (``background``) and 10.
+    """
+
+    def __init__(
+        self,
+        classes: Classes,
+        lower: float | None = None,
+        upper: float | None = None,
+        slack: float | None = None,
+        region: Region = None,
+    ) -> None:
+        check_classes("classes", classes)
+        check_bounds(lower, upper)
+        check_slack(slack)
+        check_region(region)
+        self.classes = classes
+        self.lower = lower
+        self.upper = upper
+        self.slack = slack
+        self.region = region
+
+    @override
+    def compile(self, knowledge: Knowledge) -> CompiledRule:
+        sums, regions = areas(self.classes, knowledge), region_masks(self.region, knowledge)
+        return CompiledRule([bound_rows(sums, self.lower, self.upper, self.slack, place_of(self.region), regions)])
+
+
+class AreaRatio(ConstraintRule):
+    """Bounds of the area of a class in relation to another, in the images that are tagged with both.
+
+    ``lower * area(to) <= area(classes) <= upper * area(to)``
+
+    Args:
+        classes: a class by name or index, a list of classes, whose areas are added, ``background`` or ``foreground``.
+        to: the class or classes to compare with, likewise.
+        lower: least ratio, >= 0; null = none.
+        upper: greatest ratio; null = none.
+        slack: the most that the constraint may add to a logit of ``classes``; null = hard.
+        region: where the areas are measured, see `AreaBounds`.
+
+    Raises:
+        ValueError: if an argument is out of range, or the bounds exclude each other.
+    """
+
+    def __init__(
+        self,
+        classes: Classes,
+        to: Classes,
+        lower: float | None = None,
+        upper: float | None = None,
+        slack: float | None = None,
+        region: Region = None,
+    ) -> None:
+        for name, given in (("classes", classes), ("to", to)):
+            check_classes(name, given)
+            if {"present", "absent"} & set(given if isinstance(given, list) else [given]):
+                raise ValueError(f"`{name}` must be a class, a list of classes, or 'foreground', got {given!r}.")
+        check_bounds(lower, upper, most=float("inf"))
+        check_slack(slack)
+        check_region(region)
+        self.classes = classes
+        self.to = to
+        self.lower = lower
+        self.upper = upper
+        self.slack = slack
+        self.region = region
+
+    @override
+    def compile(self, knowledge: Knowledge) -> CompiledRule:
+        self._check_overlap(knowledge)
+        one, other = areas(self.classes, knowledge), areas(self.to, knowledge, "to")
+        name, reference = one.names[0] + place_of(self.region), other.names[0]
+        reference = f"({reference})" if " + " in reference else reference
+        coefficients, names = [], []
+        if self.lower:
+            coefficients.append(one.coefficients - self.lower * other.coefficients)
+            names.append(f"{name} >= {self.lower:g} {reference}")
+        if self.upper is not None:
+            coefficients.append(self.upper * other.coefficients - one.coefficients)
+            names.append(f"{name} <= {self.upper:g} {reference}")
+        active = one.tagged & other.tagged
+        regions = region_masks(self.region, knowledge)
+        return CompiledRule([Rows(torch.cat(coefficients, 1), 0.0, active, names, self.slack, regions)])
+
+    def _check_overlap(self, knowledge: Knowledge) -> None:
+        known, every = knowledge.class_names, set(range(1, len(knowledge.class_names)))
+        one, other = (
+            every if given in ("foreground", ["foreground"]) else set(class_indices(given, known, name))
+            for name, given in (("classes", self.classes), ("to", self.to))
+        )
+        if one & other:
+            shared = ", ".join(known[index] for index in sorted(one & other))
+            raise ValueError(f"`classes` and `to` must not share classes, but both hold {shared}.")
+
+
+class SizeBuckets(ConstraintRule):
+    """Bounds of the area of each tagged foreground class by the bucket that its size is known to be in.
+
+    Classes whose size is not known (bucket -1) are left alone.
+
+    Args:
+        bounds: ``[lower, upper]`` as shares of the image for each bucket, the smallest first:
+            ``[[0, 0.01], [0.1, 1]]`` for the one bit "does the class cover more than a tenth of the image?".
+        slack: the most that a constraint may add to a logit; null = hard.
+        small_absent: whether classes of the first bucket are suppressed, whatever its bounds.
+
+    Raises:
+        ValueError: if a bound is out of range.
+
+    References:
+        Pathak et al., ICCV 2015, eq. 10 and section 7.3. The authors' released code suppresses small classes.
+    """
+
+    def __init__(
+        self, bounds: list[tuple[float, float]], slack: float | None = None, small_absent: bool = False
+    ) -> None:
+        if not bounds:
+            raise ValueError("`bounds` must hold [lower, upper] for each bucket, got none.")
+        for bucket, pair in enumerate(bounds):
+            if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= 1:
+                raise ValueError(
+                    f"`bounds` must be [lower, upper] with 0 <= lower <= upper <= 1 for each bucket, got {pair!r} for "
+                    f"bucket {bucket}."
+                )
+        check_slack(slack)
+        self.bounds = bounds
+        self.slack = slack
+        self.small_absent = small_absent
+
+    @override
+    def compile(self, knowledge: Knowledge) -> CompiledRule:
+        sizes = knowledge.sizes
+        if sizes is None:
+            raise ValueError("SizeBuckets needs the sizes of the classes, which the data does not give.")
+        if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
+            raise ValueError(
+                f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
+                "bounds for each bucket."
+            )
+        known = knowledge.tags[:, 1:] & (sizes[:, 1:] >= 0)
+        small = known & (sizes[:, 1:] == 0) & self.small_absent
+        each = torch.eye(len(knowledge.class_names), device=sizes.device)[None, 1:]
+        rows = []
+        for side, sign, symbol in ((0, 1, ">="), (1, -1, "<=")):
+            table = torch.tensor([float(pair[side]) for pair in self.bounds], device=sizes.device)
+            bounds = table[sizes[:, 1:].long().clamp(0, len(self.bounds) - 1)]
+            active = known & ~small & ((bounds > 0) if side == 0 else (bounds < 1))
+            names = [f"{name} {symbol} {{bound}}" for name in knowledge.class_names[1:]]
+            rows.append(Rows(sign * each, sign * bounds, active, names, self.slack))
+        allowed = torch.cat([torch.ones_like(small[:, :1]), ~small], 1) if self.small_absent else None
+        return CompiledRule(rows, allowed, absence="{class} = 0 (small)")

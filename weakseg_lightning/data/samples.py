@@ -1,0 +1,208 @@
+"""Samples, and where they come from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.data.sampling import derive_seed
+
+__all__ = [
+    "BadSampleError",
+    "FullyLabelled",
+    "Sample",
+    "SampleSource",
+    "SampleSubset",
+    "present_labels",
+    "size_buckets",
+]
+
+
+class BadSampleError(ValueError):
+    """A sample cannot be used; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with what is known about it, at its original size.
+
+    Attributes:
+        id: name of the image, unique in its data set.
+        image: RGB, uint8 ``(3, H, W)``.
+        seeds: class of the labelled pixels, 255 elsewhere, uint8 ``(H, W)``.
+        mask: true class of every pixel, 255 = void, uint8 ``(H, W)``; None where it is not known.
+        tags: classes of the whole image, bool ``(K,)``.
+        boxes: ``x1, y1, x2, y2, class`` in pixels, float32 ``(n, 5)``; None where supervision is not by boxes.
+        full: whether ``seeds`` are a full mask, among images that are weakly labelled.
+    """
+
+    id: str
+    image: Tensor
+    seeds: Tensor
+    mask: Tensor | None
+    tags: Tensor
+    boxes: Tensor | None = None
+    full: bool = False
+
+
+class SampleSource(ABC):
+    """An indexable collection of samples. To bring your own data, write ``ids`` and ``__getitem__``."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> Sequence[str]:
+        """Names of the samples, in order."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read a sample.
+
+        Raises:
+            BadSampleError: if it cannot be used.
+        """
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def labels(self, index: int) -> Sample:
+        """Read what is known about a sample, its ``image`` left out where that saves time."""
+        return self[index]
+
+    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
+        """Say for error messages where a part of a sample comes from, as a file name for example."""
+        return f"{what} of {self.ids[index]!r}"
+
+    def find_problems(self) -> dict[int, str]:
+        """Look for bad samples without reading them in full (missing files, sizes): message by index."""
+        return {}
+
+
+class SampleSubset(SampleSource):
+    """Some samples of a source.
+
+    Args:
+        source: the whole.
+        indices: which samples, in order.
+    """
+
+    def __init__(self, source: SampleSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = indices
+
+    @property
+    @override
+    def ids(self) -> Sequence[str]:
+        return [self.source.ids[index] for index in self.indices]
+
+    @override
+    def __getitem__(self, index: int) -> Sample:
+        return self.source[self.indices[index]]
+
+    @override
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @override
+    def labels(self, index: int) -> Sample:
+        return self.source.labels(self.indices[index])
+
+    @override
+    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
+        return self.source.origin(self.indices[index], what)
+
+    @override
+    def find_problems(self) -> dict[int, str]:
+        found = self.source.find_problems()
+        return {new: found[old] for new, old in enumerate(self.indices) if old in found}
+
+
+class FullyLabelled(SampleSource):
+    """A source of which some samples show their full mask: semi-supervised training.
+
+    Which ones depends on the seed and the names alone: a larger share contains a smaller one.
+
+    Args:
+        source: the weakly labelled samples, with masks.
+        share: share of the samples whose ``seeds`` become their mask, 0..1.
+        seed: chooses them.
+    """
+
+    def __init__(self, source: SampleSource, share: float, seed: int) -> None:
+        self.source = source
+        ids = source.ids
+        count = round(share * len(ids))
+        shuffled = sorted(range(len(ids)), key=lambda index: derive_seed(seed, *ids[index].encode()))
+        self.chosen = frozenset(shuffled[:count])
+
+    @property
+    @override
+    def ids(self) -> Sequence[str]:
+        return self.source.ids
+
+    @override
+    def __getitem__(self, index: int) -> Sample:
+        return self._shown(index, self.source[index])
+
+    @override
+    def labels(self, index: int) -> Sample:
+        return self._shown(index, self.source.labels(index))
+
+    @override
+    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
+        return self.source.origin(index, "mask" if what == "seeds" and index in self.chosen else what)
+
+    @override
+    def find_problems(self) -> dict[int, str]:
+        return self.source.find_problems()
+
+    def _shown(self, index: int, sample: Sample) -> Sample:
+        if index not in self.chosen:
+            return sample
+        if sample.mask is None:
+            raise BadSampleError(f"{self.source.origin(index, 'mask')} is missing: images shown with theirs need one")
+        return replace(sample, seeds=sample.mask, full=True)
+
+
+def present_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """Tell which classes occur in a label map.
+
+    Args:
+        labels: uint8 ``(H, W)`` of classes and 255.
+        num_classes: classes K.
+
+    Returns:
+        bool ``(K,)``, background always True.
+
+    Example:
+        >>> present_labels(torch.tensor([[2, 255]], dtype=torch.uint8), 3).tolist()
+        [True, False, True]
+    """
+    present: Tensor = torch.bincount(labels.flatten(), minlength=256)[:num_classes] > 0
+    present[0] = True
+    return present
+
+
+def size_buckets(mask: Tensor, tags: Tensor, thresholds: Sequence[float], pixels: int) -> Tensor:
+    """Tell roughly how large each class is.
+
+    Args:
+        mask: uint8 ``(H, W)`` of classes and 255.
+        tags: the classes of the image, bool ``(K,)``.
+        thresholds: shares of the image, ascending, that part the buckets.
+        pixels: pixels of the image, void included.
+
+    Returns:
+        int8 ``(K,)``: how many of the thresholds the class exceeds, -1 for those that are not tagged.
+
+    Example:
+        >>> mask = torch.tensor([[0, 0, 0, 2]], dtype=torch.uint8)
+        >>> size_buckets(mask, torch.tensor([True, False, True]), [0.1, 0.5], 4).tolist()
+        [2, -1, 1]
+    """
+    shares = torch.bincount(mask.flatten(), minlength=256)[: len(tags)] / max(pixels, 1)
+    exceeded = (shares[:, None] > torch.tensor(thresholds)).sum(1)
+    return torch.where(tags, exceeded, -1).to(torch.int8)

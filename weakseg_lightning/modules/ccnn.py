@@ -1,0 +1,203 @@
+"""Constrained CNN (CCNN): the network follows the nearest label distribution that satisfies linear constraints."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import override
+
+from weakseg_lightning.constraints import (
+    ConstraintRule,
+    Knowledge,
+    PresetName,
+    compile_constraints,
+    find_contradictions,
+    preset,
+)
+from weakseg_lightning.losses import kl_loss, partial_cross_entropy
+from weakseg_lightning.losses.cross_entropy import VOID
+from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.latent import LatentModule
+from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.networks import Network
+from weakseg_lightning.solvers import ConstrainedLatent, DistributionResult, DistributionSolver
+
+_NAMED_CONTRADICTIONS = 5
+_CHECKED_TOGETHER = 64
+
+
+class CCNNModule(LatentModule[DistributionResult]):
+    """Constrained CNN: trains from tags, sizes, boxes, and whatever else linear constraints can say of the output.
+
+    Each iteration minimises ``KL(P || Q)`` over the label distributions P that satisfy the constraints of the image
+    (the solver; Q = the network's output), then takes a gradient step of the network on the same, P fixed: the mean of
+    ``sum_i KL(P_i || Q_i) / n`` over the images, n = cells of the network's coarse map. Constraints speak of whole
+    images: train on whole images (``crop_size`` no smaller than they are, ``scale_range: [1, 1]``), or with
+    ``tags_from: crop``. Images that show their full mask (``data.full_share``) are trained with cross-entropy.
+
+    Args:
+        network: the network to build.
+        num_classes: classes K, background included; taken from the data.
+        constraints: rules that make the constraints of an image from what is known about it, or the name of a set of
+            them: ``tags``, ``tags_size``, ``tags_size_released``, ``boxes``, ``random_crops``.
+        solver: finds P: :class:`weakseg_lightning.solvers.ConstrainedLatent`, or EM-Adapt's ``AdaptiveBias``.
+        map_stride: distance in pixels of the cells that constraints act on; null for the network's own coarse map.
+        mask_weight: weight of the cross-entropy on an image with a full mask against the divergence on a weak one.
+        optimizer: optimiser settings.
+        pce_optimizer: settings of a first phase; those of ``optimizer`` by default.
+        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
+            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+
+    References:
+        Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
+        ICCV 2015, eq. 3 to 10.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        num_classes: int,
+        constraints: PresetName | list[ConstraintRule] = "tags",
+        solver: DistributionSolver | None = None,
+        map_stride: int | None = 8,
+        mask_weight: float = 1.0,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
+        pce_optimizer: Optimizer | None = None,
+        pce_fraction: float = 0.0,
+        start_from: str | None = None,
+    ) -> None:
+        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
+        if mask_weight < 0:
+            raise ValueError(f"`mask_weight` must not be negative, got {mask_weight}")
+        self.constraints = constraints
+        self.rules = preset(constraints) if isinstance(constraints, str) else constraints
+        self.solver = solver or ConstrainedLatent()
+        self.map_stride = map_stride
+        self.mask_weight = mask_weight
+        self.grid = self.net.coarse_grid(map_stride)  # refuses strides that the network cannot do
+        self.class_names: Sequence[str] = [str(label) for label in range(num_classes)]  # until the data are known
+        self._warned: set[str] = set()
+
+    # ---- before training ------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Compare the rules with the data, and look for contradictions between the constraints of each training image.
+
+        Raises:
+            ValueError: if constraints without slack cannot hold together; names them and the images.
+        """
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        self.class_names = getattr(data, "class_names", self.class_names)
+        read_known = getattr(data, "known_of_training", None)
+        if stage == "fit" and read_known is not None:
+            images = list(read_known())
+            for rule in self.rules:
+                rule.check([one["id"] for one in images], self.class_names)
+            self._refuse_contradictions(images)
+
+    def _refuse_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
+        found = find_contradictions(self.rules, map(self._knowledge_of, _grouped(images, self._map_size)))
+        if found:
+            more = len(found) - _NAMED_CONTRADICTIONS
+            shown = "; ".join(list(found.values())[:_NAMED_CONTRADICTIONS]) + (f"; and {more} more" if more > 0 else "")
+            raise ValueError(f"`constraints`: {shown}. Loosen one of them, or give it `slack`.")
+
+    def _map_size(self, known: dict[str, Any]) -> tuple[int, int]:
+        return self.grid.size(known["height"], known["width"])
+
+    def _knowledge_of(self, images: Sequence[dict[str, Any]]) -> Knowledge:
+        """What is known about whole images whose coarse maps are of one size."""
+        sizes = [one["sizes"] for one in images if "sizes" in one]
+        boxes = [
+            self.grid.boxes_of(one["boxes"], one["height"], one["width"]) for one in images if one["boxes"] is not None
+        ]
+        return Knowledge(
+            ids=[one["id"] for one in images],
+            class_names=self.class_names,
+            tags=torch.stack([one["tags"] for one in images]),
+            valid=torch.ones(len(images), *self._map_size(images[0]), dtype=torch.bool),
+            sizes=torch.stack(sizes) if len(sizes) == len(images) else None,
+            boxes=boxes if len(boxes) == len(images) else None,
+        )
+
+    # ---- the alternation ------------------------------------------------------------------------------------
+
+    @property
+    @override
+    def latent_labels(self) -> Tensor | None:
+        """The most probable classes of P, at the size of the images, uint8 ``(B, H, W)``."""
+        if self.latent is None:
+            return None
+        return F.interpolate(self.latent.labels[:, None], size=self._image_size, mode="nearest-exact")[:, 0]
+
+    @override
+    def score(self, images: Tensor) -> Tensor:
+        """Logits of the cells of the coarse map, ``(B, K, h, w)``."""
+        return self.net.coarse_logits(images, self.map_stride)
+
+    @override
+    def solve_latent(self, logits: Tensor, batch: Batch) -> DistributionResult:
+        """Find the nearest distribution that satisfies the constraints (eq. 3, P fixed to factorise)."""
+        known = self._knowledge(batch)
+        constraints = compile_constraints(self.rules, known)
+        result = self.solver.solve(logits, constraints, valid=known.valid)
+        self._warn_of_failures(result, batch["id"])
+        return result
+
+    @override
+    def latent_loss(self, logits: Tensor, latent: DistributionResult, batch: Batch) -> dict[str, Tensor]:
+        """Compute the divergence of eq. 3 over the weak images, and cross-entropy where the full mask is known."""
+        weak = ~batch["full"]
+        cells = self.grid.cells_of(batch["valid"]) & weak[:, None, None]
+        terms = {"kl": weak.float().mean() * kl_loss(logits, latent.probabilities, cells)}
+        if not weak.all():
+            labels = torch.where(weak[:, None, None], VOID, batch["seeds"])
+            upsampled = self.grid.upsample(logits, *labels.shape[-2:])
+            share = self.mask_weight * (~weak).float().mean()
+            terms["mask"] = share * partial_cross_entropy(upsampled, labels)
+        return terms
+
+    def _knowledge(self, batch: Batch) -> Knowledge:
+        """What is known about the images of a batch, in cells of the coarse map."""
+        self._image_size = height, width = batch["image"].shape[-2:]
+        boxes = batch.get("boxes")
+        regions = {name: mask for name, mask in batch.items() if _is_mask(mask, batch["valid"]) and name != "valid"}
+        return Knowledge(
+            ids=batch["id"],
+            class_names=self.class_names,
+            tags=batch["tags"],
+            valid=self.grid.cells_of(batch["valid"]),
+            sizes=batch.get("sizes"),
+            boxes=None if boxes is None else [self.grid.boxes_of(one, height, width) for one in boxes],
+            masks={name: self.grid.cells_of(mask) for name, mask in regions.items()},
+        )
+
+    def _warn_of_failures(self, result: DistributionResult, names: Sequence[str]) -> None:
+        """Say once what each constraint that could not be met says."""
+        for name, message in zip(names, result.message, strict=True):
+            if message and message.split(":")[0] not in self._warned:
+                self._warned.add(message.split(":")[0])
+                warnings.warn(f"image {name!r}: {message} (not repeated for other images)", stacklevel=2)
+
+
+def _grouped(
+    images: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], tuple[int, int]]
+) -> Iterator[list[dict[str, Any]]]:
+    """Collect images of one key, a limited number at a time."""
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for image in images:
+        group = groups.setdefault(key(image), [])
+        group.append(image)
+        if len(group) == _CHECKED_TOGETHER:
+            yield groups.pop(key(image))
+    yield from groups.values()
+
+
+def _is_mask(value: Any, valid: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.bool and value.shape == valid.shape
