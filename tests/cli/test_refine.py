@@ -166,6 +166,21 @@ def test_the_search_is_the_same_on_two_processes_and_puts_no_file_on_another(run
     assert rows_of("found") == rows_of("found_1")
 
 
+@needs_pydensecrf
+def test_an_interrupted_search_keeps_what_it_tried(run, searched, monkeypatch):
+    tried = Trials.best
+
+    def stop_at_the_second_round(self, candidates):
+        if self.scores:
+            raise KeyboardInterrupt
+        return tried(self, candidates)
+
+    monkeypatch.setattr(Trials, "best", stop_at_the_second_round)
+    assert run(*searched, *SINGLE)[0] == 130
+    assert [row["spatial_sigma"] for row in rows_of()] == ["", "2.0"]
+    assert [path.name for path in Path("found").iterdir()] == ["search.csv"]
+
+
 def test_coordinates_reach_the_best_of_a_hill_and_stop():
     goal = (6.0, 3.0, 80.0, 10.0, 3.0)
 
@@ -189,6 +204,7 @@ def test_coordinates_reach_the_best_of_a_hill_and_stop():
     [
         (["--spatial_sigma", "0", "3"], "`spatial_sigma` must be greater than 0, got 0.0"),
         (["--images", "0"], "`images` must be at least 1, got 0"),
+        (["--device", "gpu"], "`device` must be auto, cpu or cuda, got 'gpu'"),
         (["--processes", "0"], "`processes` must be at least 1, got 0"),
         (["--bilateral_weight=[]"], "`bilateral_weight` must be one value or several, got none"),
         (["--refinement", "PyDensCRF"], "`PyDensCRF` is no Refinement; did you mean `PyDenseCRF`?"),

@@ -58,6 +58,7 @@ def test_equal_predictions_give_equal_archives(submit):
     for name in ("a.tgz", "b.tgz"):
         assert submit("--output", name)[0] == 0
     assert Path("a.tgz").read_bytes() == Path("b.tgz").read_bytes()
+    assert Path("a.tgz").read_bytes()[4:8] == bytes(4), "the time of packing is in the file"
 
 
 def test_competition_and_split_name_the_folder(submit):

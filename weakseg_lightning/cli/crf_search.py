@@ -53,7 +53,7 @@ def crf_search(
     root: str | None = None,
     output: Path | None = None,
     processes: int = 1,
-    device: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Find the parameters of a dense CRF that suit a trained network, on some of the validation images.
 
@@ -61,8 +61,9 @@ def crf_search(
     are a table, search.csv, and best.yaml, an overlay for `weakseg validate`, `test` and `predict`. Equal arguments
     give equal results. The best score is that of images that the parameters were chosen on: a little too good.
 
-    100 images of VOC take about half a minute a set on one core; the default search tries 15 to 40 sets. Meanwhile the
-    predictions lie in the output folder, 16 MB for 375 x 500 pixels and 21 classes.
+    100 images of VOC take 40 to 100 seconds a set on one core; the default search tries 15 to 40 sets. Meanwhile the
+    predictions lie in the output folder, 16 MB for 375 x 500 pixels and 21 classes. Of a search that is interrupted,
+    search.csv has what was tried in full.
 
     Args:
         run: folder of a run, or its config.yaml, which says what the data are.
@@ -81,7 +82,7 @@ def crf_search(
         root: folder of the data set, if it is not where the run had it.
         output: folder for the results; RUN/crf_search by default.
         processes: how many images are refined at once.
-        device: what the network runs on, as cpu or cuda; a GPU by default, if there is one.
+        device: what the network runs on; a GPU by default, if there is one.
     """
     lists = [spatial_sigma, spatial_weight, bilateral_sigma_xy, bilateral_sigma_rgb, bilateral_weight]
     _check(lists, images, processes)
@@ -90,15 +91,16 @@ def crf_search(
     module, data = load_module(ckpt_path), _load_data(_read(config), root)
     if module.num_classes != data.num_classes:
         raise ValueError(f"`ckpt_path` has {module.num_classes} classes, the data of `run` {data.num_classes}")
-    chosen = _choose(data, images, seed)
+    chosen, where = _choose(data, images, seed), _device(device)
     folder = new_folder(*_place(run, output), numbered=False)
+    trials: Trials | None = None
     try:
         with tempfile.TemporaryDirectory(dir=folder) as kept, mapping(processes) as mapped:
-            paths = _predict(module, data, chosen, Path(kept), _device(device))
+            paths = _predict(module, data, chosen, Path(kept), where)
             trials = Trials(paths, make, module.num_classes, mapped)
             (by_grid if search == "grid" else by_coordinates)(trials, lists)
-    except BaseException:
-        discard(folder)
+    except BaseException:  # also an interruption, after hours maybe
+        _write_csv(folder / "search.csv", trials) if trials else discard(folder)
         raise
     command = ["weakseg", "test", "--config", _shown(config), "--config", _shown(folder / "best.yaml")]
     command += ["--ckpt_path", _shown(ckpt_path), *([] if root is None else ["--data.root", root])]
@@ -156,10 +158,11 @@ def _predict(
     return paths
 
 
-def _device(given: str) -> str:
-    if given != "auto":
-        return given
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _device(given: Literal["auto", "cpu", "cuda"]) -> str:
+    available = torch.cuda.is_available()
+    if given == "cuda" and not available:
+        raise ValueError("`device` is cuda, but torch finds no GPU that it can use: take cpu")
+    return "cuda" if available and given != "cpu" else "cpu"
 
 
 # ---- arguments --------------------------------------------------------------------------------------------------
