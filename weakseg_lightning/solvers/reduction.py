@@ -143,7 +143,7 @@ def _check_values(constraints: LinearConstraints) -> None:
         image, row = wrong.nonzero()[0].tolist()
         raise ValueError(
             f"`constraints` must have finite coefficients and bounds, a slack >= 0 and regions that exist; row "
-            f"'{constraints.names[row]}' of image {image} has not."
+            f"'{constraints.name(image, row)}' of image {image} has not."
         )
 
 
