@@ -366,7 +366,7 @@ def test_energy_decreases_over_alternations_on_a_linear_model():
     weights = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
     one = simple([([1.0, 0, 0], 0.3, INFINITE), ([-1.0, 0, 0], -0.5, INFINITE), ([0, 1.0, 0], 0.4, INFINITE)])
     constraints = LinearConstraints(
-        **{n: None if (t := getattr(one, n)) is None else torch.cat([t, t]) for n in vars(one) if n != "names"},
+        **{n: None if (t := getattr(one, n)) is None else torch.cat([t, t]) for n in vars(one) if "names" not in n},
         names=one.names,
     )
     energies = []

@@ -220,6 +220,6 @@ def _missed(constraints: LinearConstraints, image: int, row: int, short: float) 
     upper = bool((constraints.coefficients[image, row] <= 0).all())
     sign, word = (-1, "at most") if upper else (1, "at least")
     return (
-        f"'{constraints.name(image, row)}' cannot be met together with the other hard rows: {word} {sign * bound:.3g} of the "
-        f"pixels required, {sign * (bound - short):.3g} reached"
+        f"'{constraints.name(image, row)}' cannot be met together with the other hard rows: {word} "
+        f"{sign * bound:.3g} of the pixels required, {sign * (bound - short):.3g} reached"
     )
