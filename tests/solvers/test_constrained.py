@@ -242,6 +242,14 @@ def test_hard_rows_that_cannot_be_met_are_named():
     assert result.evaluations.max() <= 30
 
 
+def test_large_duals_cost_no_precision():
+    rows = [([1.0, 0, 0], 0.3, INFINITE), ([0, 1.0, 0], 0.8, INFINITE), ([0, 0, 1.0], 0.01, 2.0)]
+    logits = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    result = ConstrainedLatent(max_dual=1e6).solve(logits, simple(rows))
+    assert result.duals.max() == 1e6
+    assert result.residual.item() <= 1e-5
+
+
 def test_an_upper_bound_that_cannot_be_met_says_at_most():
     rows = [([-1.0, 0], -0.2, INFINITE), ([0, -1.0], -0.3, 2.0)]
     constraints = simple([*rows, ([0, -1.0], -0.5, INFINITE)], names=["background <= 0.2", "soft", "dog <= 0.5"])

@@ -115,9 +115,9 @@ class Dual:
             pixels were alike, both ``(B, C)``.
         """
         span = np.where(self.span > 0, self.span, 1)
-        reached = np.clip((self.target - gradient - self.least) / span, 1e-15, 1 - 1e-15)
-        wanted = np.clip((self.target - self.least) / span, 1e-6, 1 - 1e-6)
-        odds = np.log(wanted / (1 - wanted)) - np.log(reached / (1 - reached))
+        reached = np.minimum(np.maximum((self.target - gradient - self.least) / span, 1e-15), 1 - 1e-15)
+        wanted = np.minimum(np.maximum((self.target - self.least) / span, 1e-6), 1 - 1e-6)
+        odds = np.log(wanted * (1 - reached) / (reached * (1 - wanted)))
         straight = span * reached * (1 - reached) * odds
         alone = np.abs(odds) / span if self.softness is None else np.abs(odds) / span / self.softness[:, None]
         return np.where((straight * gradient > 0) & (self.span > 0), straight, gradient), alone

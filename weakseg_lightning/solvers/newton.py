@@ -75,7 +75,7 @@ def _advance(search: _Search, dual: Dual, point: Array, gradient: Array, hessian
     slope = (gradient * search.step).sum(1)
     good = slope >= -OVERSHOOT * search.slope
     step, rise = _direction(dual, point, gradient, hessian, margin)
-    shorter = search.length * np.clip(search.slope / (search.slope - slope), 0.1, 0.6)
+    shorter = search.length * np.minimum(np.maximum(search.slope / (search.slope - slope), 0.1), 0.6)
     return _Search(
         base=np.where(good[:, None], point, search.base),
         step=np.where(good[:, None], step, search.step),
@@ -86,7 +86,7 @@ def _advance(search: _Search, dual: Dual, point: Array, gradient: Array, hessian
 
 def _soften(dual: Dual, search: _Search) -> tuple[Dual, _Search]:
     """Scale down logits that vary much over the pixels, and begin anew with them."""
-    sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)].double().cpu().numpy()
+    sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)].cpu().numpy()
     spread = np.where(np.isinf(sample), 0, sample).std(2).max(1)
     softness = np.minimum(SPREAD / spread, 1)
     soft = softness < 1
