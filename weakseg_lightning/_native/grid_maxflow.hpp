@@ -95,7 +95,7 @@ class GridMaxflow {
         surplus = supply - demand;
         reverse();
       }
-      relabel_exactly();
+      relabel_exactly(graph);
     }
     for (;;) {
       push_all(graph);
@@ -120,6 +120,7 @@ class GridMaxflow {
  private:
   static constexpr std::size_t kFewSources = 8;  // one pixel in so many may be a source before all nodes are made
   static constexpr std::int64_t kPatience = 1000;  // labels raised before deferred excess is sent on
+  static constexpr std::size_t kEverything = std::numeric_limits<std::size_t>::max();
   static constexpr std::uint8_t kRoot = D;
   static constexpr Index kNobody = 0;  // node 0 belongs to the frame
   static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
@@ -162,8 +163,7 @@ class GridMaxflow {
       process(graph, root);
       if (relabels_ <= relabel_limit_) continue;
       flush();
-      complete(graph);
-      relabel_exactly();
+      relabel_exactly(graph);
     }
   }
 
@@ -219,9 +219,13 @@ class GridMaxflow {
     for (const Index node : touched_) link_[node].open = open_arcs(node);
   }
 
-  // Breadth-first search from the nodes that lack flow: exact labels, and their trees. Nodes with excess are roots; what
-  // cannot reach a lacking node never will and is left out for good.
-  void relabel_exactly() {
+  // Breadth-first search from the nodes that lack flow, and from those that border on what is not made yet: labels, exact
+  // as far as one can see, and their trees. Nodes with excess are roots; what cannot reach a lacking node, nor the border,
+  // never will and is left out for good.
+  template <class Graph>
+  void relabel_exactly(const Graph& graph) {
+    const std::size_t inside = touched_.size();
+    touch_border(graph);
     clear_buckets();
     queue_.clear();
     for (const Index node : touched_) {
@@ -230,7 +234,34 @@ class GridMaxflow {
       if (excess_[node] < 0) queue_.push_back(node);
     }
     for (const Index node : queue_) label_[node] = 0;
-    for (std::size_t head = 0; head < queue_.size(); ++head) {
+    const std::size_t lacking = queue_.size();
+    search(0, lacking);
+    for (std::size_t i = inside; i < touched_.size(); ++i) {
+      if (label_[touched_[i]] != kUnreachable) continue;
+      label_[touched_[i]] = 1;  // as for all nodes that are new
+      queue_.push_back(touched_[i]);
+    }
+    search(lacking, kEverything);
+    relabels_ = 0;
+    relabel_limit_ = static_cast<std::int64_t>(queue_.size());
+  }
+
+  // Makes the nodes that an arc leads to.
+  template <class Graph>
+  void touch_border(const Graph& graph) {
+    if (complete_) return;
+    const std::size_t inside = touched_.size();
+    for (std::size_t i = 0; i < inside; ++i) {
+      const Index node = touched_[i];
+      for (unsigned news = with_label(node, kUntouched) & link_[node].open; news != 0; news &= news - 1) {
+        touch(graph, node + grid_.offset[first(news)]);
+      }
+    }
+  }
+
+  // Goes through a part of the queue, which may grow meanwhile.
+  void search(std::size_t begin, std::size_t end) {
+    for (std::size_t head = begin; head < std::min(end, queue_.size()); ++head) {
       const Index node = queue_[head];
       const std::int32_t label = label_[node];
       note(label);
@@ -247,8 +278,6 @@ class GridMaxflow {
         queue_.push_back(other);
       }
     }
-    relabels_ = 0;
-    relabel_limit_ = static_cast<std::int64_t>(queue_.size());
   }
 
   void clear_buckets() {
