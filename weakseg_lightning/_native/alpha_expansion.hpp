@@ -100,7 +100,6 @@ class AlphaExpansion {
 
   // Starts from the best labels, or those given.
   void start(const ExpansionProblem& problem) {
-    binary_ = problem.num_labels == 2;
     label_.assign(grid_.size, kVoid);
     flags_.assign(grid_.size, 0);
     candidates_.clear();
@@ -118,10 +117,18 @@ class AlphaExpansion {
     flows_.reset(grid_, energy_.pixels(), problem.num_labels);
   }
 
-  // Two labels: label 1 expands over a labelling of zeros, which reaches every labelling, so one cut is exact.
+  // Two labels. Let a be the best labelling that turns ones of the start into zeros alone, and b the best that turns zeros
+  // of a into ones: no labelling x is better than b. For E(a or x) + E(a and x) <= E(a) + E(x), and `a and x` turns ones of
+  // the start into zeros, so that E(a and x) >= E(a) and E(x) >= E(a or x) >= E(b). Of equals, a is to have the most zeros
+  // and b the fewest ones; then no minimum has fewer ones than b.
   void binary(ExpansionResult& result) {
-    for (const Index node : candidates_) label_[node] = 0;
-    const std::int64_t before = energy_.of(label_), gain = expand(1);
+    const std::int64_t before = energy_.of(label_);
+    std::int64_t gain = 0;
+    for (const std::uint8_t label : {std::uint8_t{0}, std::uint8_t{1}}) {
+      takes_ties_ = label == 0;
+      gain += expand(label);
+    }
+    takes_ties_ = false;
     result.lower_bound = energy_.best_unary() + static_cast<double>(before - gain) / energy_.scale();
     result.has_bound = true;
     result.converged = true;
@@ -149,9 +156,8 @@ class AlphaExpansion {
     flows_.forget_changes(alpha);
     find_sources();
     if (sources_.empty()) return 0;
-    const std::int64_t gain = graph_.solve(*this, sources_);
+    const std::int64_t gain = graph_.solve(*this, sources_, takes_ties_);
     for (const Index node : graph_.source_side()) label_[node] = alpha;
-    if (binary_) return gain;  // there is one move only
     flows_.remember(alpha, graph_);
     for (const Index node : graph_.source_side()) {
       flows_.moved(node);
@@ -189,7 +195,7 @@ class AlphaExpansion {
         continue;
       }
       candidates_[kept++] = node;
-      if (label_[node] == alpha_ || !pays_off(node) || describe(node, arcs) <= 0) continue;
+      if (label_[node] == alpha_ || !pays_off(node) || describe(node, arcs) < (takes_ties_ ? 0 : 1)) continue;
       const bool stands = flows_.stands(alpha_, node);
       if (stands) flags_[node] |= kHeld;
       (stands ? held_ : sources_).push_back(node);
@@ -225,7 +231,7 @@ class AlphaExpansion {
   IntegerPotts<D> energy_;
   FramedGrid grid_;
   std::uint8_t alpha_ = 0;  // of the move
-  bool binary_ = false;
+  bool takes_ties_ = false;  // whether what gains nothing takes alpha as well
   std::vector<std::uint8_t> label_;  // by node; kVoid on padding and in the frame
   std::vector<std::uint8_t> flags_;  // by node; kFree: no padding, no seed; kListed: a candidate; kHeld: a source held back
   std::vector<Index> candidates_, sources_, held_;

@@ -80,9 +80,10 @@ class GridMaxflow {
 
   // Finds a minimum cut. `sources` holds every node with a source arc, but for those that the graph holds back: they stay
   // unmade until `more_sources` names them or flow looks at them. Returns what cannot be pushed from source to sink: the
-  // total of the source arcs minus the maximum flow.
+  // total of the source arcs minus the maximum flow. `source_side` is then the smallest among all minimum cuts, or, where
+  // asked for, the largest that holds no node without a source or sink arc but those that are among `sources`.
   template <class Graph>
-  std::int64_t solve(Graph& graph, const std::vector<Index>& sources) {
+  std::int64_t solve(Graph& graph, const std::vector<Index>& sources, bool largest = false) {
     start();
     for (const Index node : sources) touch(graph, node);
     std::int64_t surplus = 0;  // of supply over demand, where the graph was reversed
@@ -106,11 +107,12 @@ class GridMaxflow {
       }
     }
     const std::int64_t left = totals().first + surplus;
-    reversed ? collect_reversed() : collect();
+    if (largest) collect_largest(graph, reversed);
+    else reversed ? collect_reversed() : collect();
     return left;
   }
 
-  // After `solve`: the smallest source side among all minimum cuts.
+  // After `solve`: the source side of the minimum cut.
   const std::vector<Index>& source_side() const { return queue_; }
 
   // Nodes made since `solve` began, and whether flow has passed one of them.
@@ -446,6 +448,19 @@ class GridMaxflow {
   void collect_reversed() {
     collect([&](Index node) { return excess_[node] < 0; },
             [&](Index node, int d) { return (link_[node + grid_.offset[d]].open & bit(d ^ 1)) != 0; });
+  }
+
+  // Collects all but what can reach a lacking node, or one that is not made yet.
+  template <class Graph>
+  void collect_largest(const Graph& graph, bool reversed) {
+    if (reversed) {
+      reverse();
+    }
+    relabel_exactly(graph);
+    queue_.clear();
+    for (const Index node : touched_) {
+      if (label_[node] == kUnreachable) queue_.push_back(node);
+    }
   }
 
   template <class IsStart, class IsOpen>
