@@ -16,6 +16,7 @@
 #include <tuple>
 #include <vector>
 
+#include "coarse_potts.hpp"
 #include "grid_maxflow.hpp"
 #include "integer_potts.hpp"
 #include "standing_flows.hpp"
@@ -23,7 +24,8 @@
 namespace weakseg {
 
 struct ExpansionProblem : PottsProblem {
-  const std::uint8_t* initial = nullptr;  // kVoid where the best label is to start
+  const std::uint8_t* initial = nullptr;  // kVoid where none is given
+  bool from_blocks = false;               // start there from the labelling of blocks that costs little; else the best label
   int max_sweeps = 5;
 };
 
@@ -43,11 +45,12 @@ class AlphaExpansion {
 
   // Writes a label per pixel, kVoid on padding; nothing where it fails.
   ExpansionResult run(const ExpansionProblem& problem, std::uint8_t* labels) {
+    const std::vector<std::uint8_t> blocks = problem.from_blocks ? label_blocks(problem) : std::vector<std::uint8_t>();
     ExpansionResult result;
     result.failure = energy_.read(problem);
     if (result.failure != Failure::kNone) return result;
     grid_ = energy_.grid();
-    start(problem);
+    start(problem, blocks);
     if (problem.num_labels == 1) result.converged = true;
     else if (problem.num_labels == 2) binary(result);
     else sweep(problem, result);
@@ -98,21 +101,44 @@ class AlphaExpansion {
 
   bool is_free(Index node) const { return (flags_[node] & kFree) != 0; }
 
-  // Starts from the best labels, or those given.
-  void start(const ExpansionProblem& problem) {
+  // Solves for labels of blocks, in the same way down to few of them; no labels where it fails.
+  std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
+    std::vector<std::uint8_t> labels;
+    if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlock) return labels;
+    const CoarsePotts<D> coarse(problem);
+    ExpansionProblem blocks;
+    static_cast<PottsProblem&>(blocks) = coarse.problem();
+    const std::vector<std::uint8_t> none(coarse.pixels(), kVoid);
+    blocks.initial = none.data();
+    blocks.from_blocks = true;
+    blocks.max_sweeps = problem.max_sweeps;
+    labels.resize(coarse.pixels());
+    if (run(blocks, labels.data()).failure != Failure::kNone) labels.clear();
+    return labels;
+  }
+
+  // Starts from the labels given, or those of the blocks, or the best.
+  void start(const ExpansionProblem& problem, const std::vector<std::uint8_t>& blocks) {
     label_.assign(grid_.size, kVoid);
     flags_.assign(grid_.size, 0);
     candidates_.clear();
     for (std::vector<Index>* list : {&candidates_, &sources_, &held_}) {
       list->reserve(energy_.pixels());  // address space alone; to grow would take three times what is used
     }
-    energy_.for_each_pixel([&](std::size_t pixel, Index node) {
-      label_[node] = energy_.best(node);
-      if (label_[node] == kVoid || problem.seeds[pixel] != kVoid) return;
-      if (problem.initial[pixel] != kVoid) label_[node] = problem.initial[pixel];
-      flags_[node] = kFree;
-      list(node);
-    });
+    std::size_t pixel = 0;
+    const int blocks_in_row = (problem.width + kBlock - 1) / kBlock;
+    for (int row = 0; row < problem.height; ++row) {
+      const std::uint8_t* line = blocks.empty() ? nullptr : blocks.data() + row / kBlock * blocks_in_row;
+      for (int column = 0; column < problem.width; ++column, ++pixel) {
+        const Index node = grid_.node(row, column);
+        label_[node] = energy_.best(node);
+        if (label_[node] == kVoid || problem.seeds[pixel] != kVoid) continue;
+        if (problem.initial[pixel] != kVoid) label_[node] = problem.initial[pixel];
+        else if (line != nullptr) label_[node] = line[column / kBlock];
+        flags_[node] = kFree;
+        list(node);
+      }
+    }
     graph_.reset(grid_);
     flows_.reset(grid_, energy_.pixels(), problem.num_labels);
   }
