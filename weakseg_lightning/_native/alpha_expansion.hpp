@@ -221,7 +221,7 @@ class AlphaExpansion {
         continue;
       }
       candidates_[kept++] = node;
-      if (label_[node] == alpha_ || !pays_off(node) || describe(node, arcs) < (takes_ties_ ? 0 : 1)) continue;
+      if (label_[node] == alpha_ || !may_gain(node) || describe(node, arcs) < (takes_ties_ ? 0 : 1)) continue;
       const bool stands = flows_.stands(alpha_, node);
       if (stands) flags_[node] |= kHeld;
       (stands ? held_ : sources_).push_back(node);
@@ -229,19 +229,23 @@ class AlphaExpansion {
     candidates_.resize(kept);
   }
 
-  // Whether alpha could be worth it if it saved all edges.
-  bool pays_off(Index node) const {
-    return energy_.saving(label_[node], alpha_, node) > -D * std::int64_t{IntegerPotts<D>::kLargestEdge};
+  // Whether alpha costs less than the label of a pixel, or could save edges: cheaper to find out than `describe`.
+  bool may_gain(Index node) const {
+    if (takes_ties_) return energy_.saving(label_[node], alpha_, node) >= 0 || is_on_border(node);
+    return energy_.is_dearer(label_[node], alpha_, node) || is_on_border(node);
   }
 
   bool is_settled(Index node) const {
+    return label_[node] == energy_.best(node) && !is_on_border(node);
+  }
+
+  bool is_on_border(Index node) const {
     const std::uint8_t own = label_[node];
-    if (own != energy_.best(node)) return false;
     for (int d = 0; d < D; ++d) {
       const std::uint8_t there = label_[node + grid_.offset[d]];
-      if (there != own && there != kVoid) return false;
+      if (there != own && there != kVoid) return true;
     }
-    return true;
+    return false;
   }
 
   void measure(ExpansionResult& result) const {

@@ -71,6 +71,13 @@ class IntegerPotts {
   // How much less one label costs a free pixel than another.
   std::int64_t saving(std::uint8_t from, std::uint8_t to, Index node) const { return cost(from, node) - cost(to, node); }
 
+  // Whether one label costs a pixel more than another, be it too little for a saving.
+  bool is_dearer(std::uint8_t label, std::uint8_t than, Index node) const {
+    const std::size_t pixel = grid_.pixel(node);
+    const float a = problem_.planes[label][pixel], b = problem_.planes[than][pixel];
+    return problem_.slope < 0 ? a < b : problem_.slope > 0 && a > b;
+  }
+
   // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one more than all its
   // edges at most, as in the cut.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
