@@ -216,7 +216,7 @@ class AlphaExpansion {
     std::size_t kept = 0;
     for (std::size_t i = 0; i < candidates_.size(); ++i) {
       const Index node = candidates_[i];
-      if (is_settled(node)) {
+      if (is_settled(node) && !(takes_ties_ && costs_nothing(node))) {
         flags_[node] = kFree;
         continue;
       }
@@ -231,8 +231,13 @@ class AlphaExpansion {
 
   // Whether alpha costs less than the label of a pixel, or could save edges: cheaper to find out than `describe`.
   bool may_gain(Index node) const {
-    if (takes_ties_) return energy_.saving(label_[node], alpha_, node) >= 0 || is_on_border(node);
+    if (takes_ties_) return costs_nothing(node) || is_on_border(node);
     return energy_.is_dearer(label_[node], alpha_, node) || is_on_border(node);
+  }
+
+  // Whether alpha costs no more than the label of a pixel.
+  bool costs_nothing(Index node) const {
+    return label_[node] != alpha_ && energy_.saving(label_[node], alpha_, node) >= 0;
   }
 
   bool is_settled(Index node) const {

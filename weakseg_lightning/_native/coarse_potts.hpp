@@ -11,7 +11,7 @@
 
 namespace weakseg {
 
-constexpr int kBlock = 4;  // pixels on a side
+constexpr int kBlock = 4;  // pixels on a side; sums below are written out for four
 
 // The energy of an image's blocks, each a pixel of a smaller image: unaries and edges between blocks add up. A block takes
 // the first of its seeds, so that a labelling of blocks may contradict a seed of the image, and is valid if a pixel is.
@@ -69,15 +69,19 @@ class CoarsePotts {
   void add_scores(const PottsProblem& fine) {
     zero_.assign(pixels(), 0.0F);
     scores_.assign(static_cast<std::size_t>(num_labels_) * pixels(), 0.0F);
+    const auto width = static_cast<std::size_t>(fine.width);
+    std::vector<float> line(static_cast<std::size_t>(width_) * kBlock, 0.0F);
     for (int k = 0; k < num_labels_; ++k) {
       float* sums = scores_.data() + static_cast<std::size_t>(k) * pixels();
       planes_.push_back(sums);
-      std::size_t pixel = 0;
       for (int row = 0; row < fine.height; ++row) {
+        const std::size_t first = static_cast<std::size_t>(row) * width;
+        const float *scores = fine.planes[k] + first, *zero = fine.zero + first;
+        for (std::size_t x = 0; x < width; ++x) line[x] = fine.valid[first + x] != 0 ? scores[x] - zero[x] : 0.0F;
         float* sum = sums + block(row, 0);
-        for (int column = 0; column < fine.width; ++column, ++pixel) {
-          const float score = fine.planes[k][pixel] - fine.zero[pixel];
-          sum[column / kBlock] += fine.valid[pixel] != 0 ? score : 0.0F;
+        for (std::size_t x = 0; x < static_cast<std::size_t>(width_); ++x) {
+          const float* four = line.data() + kBlock * x;
+          sum[x] += (four[0] + four[1]) + (four[2] + four[3]);
         }
       }
     }

@@ -67,11 +67,13 @@ class GridMaxflow {
   void reset(const FramedGrid& grid) {
     grid_ = grid;
     label_.assign(grid.size, kUntouched);
-    excess_.resize(grid.size);
-    arcs_.resize(grid.size);
-    link_.resize(grid.size);
-    used_.resize(grid.size);
-    next_.resize(grid.size);
+    if (excess_.size() < grid.size) {  // else as they are: what is not made is not read
+      excess_.resize(grid.size);
+      arcs_.resize(grid.size);
+      link_.resize(grid.size);
+      used_.resize(grid.size);
+      next_.resize(grid.size);
+    }
     touched_.clear();
     touched_.reserve(pixels());
     queue_.reserve(pixels());
