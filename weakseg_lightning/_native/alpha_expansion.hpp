@@ -26,7 +26,7 @@ namespace weakseg {
 struct ExpansionProblem : PottsProblem {
   const std::uint8_t* initial = nullptr;  // kVoid where none is given
   bool from_blocks = false;               // start there from the labelling of blocks that costs little; else the best label
-  int max_sweeps = 5;
+  int max_sweeps = 5;                     // 0: the start itself
 };
 
 struct ExpansionResult {
@@ -52,11 +52,27 @@ class AlphaExpansion {
     grid_ = energy_.grid();
     start(problem, blocks);
     if (problem.num_labels == 1) result.converged = true;
-    else if (problem.num_labels == 2) binary(result);
+    else if (problem.num_labels == 2 && problem.max_sweeps > 0) binary(result);
     else sweep(problem, result);
     measure(result);
     energy_.for_each_pixel([&](std::size_t pixel, Index node) { labels[pixel] = label_[node]; });
     return result;
+  }
+
+  // Labels of blocks that cost little: the same problem on fewer pixels, down to few. None where it fails.
+  std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
+    std::vector<std::uint8_t> labels;
+    if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlock) return labels;
+    const CoarsePotts<D> coarse(problem);
+    ExpansionProblem blocks;
+    static_cast<PottsProblem&>(blocks) = coarse.problem();
+    const std::vector<std::uint8_t> none(coarse.pixels(), kVoid);
+    blocks.initial = none.data();
+    blocks.from_blocks = true;
+    blocks.max_sweeps = kSweepsOfBlocks;
+    labels.resize(coarse.pixels());
+    if (run(blocks, labels.data()).failure != Failure::kNone) labels.clear();
+    return labels;
   }
 
   // ---- the graph of a move, for GridMaxflow: source side = take alpha -----------------------------------------------
@@ -97,25 +113,10 @@ class AlphaExpansion {
   }
 
  private:
+  static constexpr int kSweepsOfBlocks = 2;  // more moves what is a start alone
   static constexpr std::uint8_t kFree = 1, kListed = 2, kHeld = 4;  // flags of a node
 
   bool is_free(Index node) const { return (flags_[node] & kFree) != 0; }
-
-  // Solves for labels of blocks, in the same way down to few of them; no labels where it fails.
-  std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
-    std::vector<std::uint8_t> labels;
-    if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlock) return labels;
-    const CoarsePotts<D> coarse(problem);
-    ExpansionProblem blocks;
-    static_cast<PottsProblem&>(blocks) = coarse.problem();
-    const std::vector<std::uint8_t> none(coarse.pixels(), kVoid);
-    blocks.initial = none.data();
-    blocks.from_blocks = true;
-    blocks.max_sweeps = problem.max_sweeps;
-    labels.resize(coarse.pixels());
-    if (run(blocks, labels.data()).failure != Failure::kNone) labels.clear();
-    return labels;
-  }
 
   // Starts from the labels given, or those of the blocks, or the best.
   void start(const ExpansionProblem& problem, const std::vector<std::uint8_t>& blocks) {
@@ -256,7 +257,7 @@ class AlphaExpansion {
   void measure(ExpansionResult& result) const {
     std::tie(result.unary, result.pairwise) = energy_.measure(label_);
     const double total = result.unary + result.pairwise;
-    if (result.sweeps == 0) {  // one label
+    if (result.sweeps == 0 && result.converged) {  // one label
       result.lower_bound = total;
       result.has_bound = true;
     }

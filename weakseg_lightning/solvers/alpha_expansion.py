@@ -61,9 +61,11 @@ class AlphaExpansion(Solver):
         potts: the pairwise weights.
         unary_weight: factor of the unary term, >= 0.
         max_sweeps: at most so many passes over the labels, >= 1.
-        start: labelling to start from, where `solve` is not told one by its argument ``initial``: ``argmin`` of the
-            unary term over the allowed labels, ``zeros`` (the background), ``best`` of the two, image by image, for
-            twice the time; ``given`` insists on ``initial``. Where the start names no allowed label, argmin stands in.
+        start: labelling to start from, where `solve` is not told one by its argument ``initial``: ``coarse``, the
+            result for blocks of 4 x 4 pixels, which costs little and mostly ends sooner and lower than the others;
+            ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``best`` of these last
+            two, image by image, for twice the time; ``given`` insists on ``initial``. Where the start names no allowed
+            label, argmin stands in.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
             this machine.
 
@@ -87,7 +89,7 @@ class AlphaExpansion(Solver):
         potts: GridPotts = GridPotts(),  # noqa: B008 (frozen)
         unary_weight: float = 1.0,
         max_sweeps: int = 5,
-        start: Start = "argmin",
+        start: Start = "coarse",
         num_threads: int | None = None,
     ) -> None:
         if not (isfinite(unary_weight) and unary_weight >= 0):
@@ -125,7 +127,7 @@ class AlphaExpansion(Solver):
         began = time.perf_counter()
         problem = _to_host(scores, best, constant, edges, given)
         fetched = time.perf_counter()
-        answer = self._expand(problem, problem.initial)
+        answer = self._expand(problem, problem.initial, from_blocks=self.start == "coarse" and initial is None)
         if self.start == "best" and initial is None:
             answer = _better(answer, self._expand(problem, np.zeros_like(problem.initial)))
         solved = time.perf_counter()
@@ -190,7 +192,9 @@ class AlphaExpansion(Solver):
         bound[unknown] = torch.fmax(bound[unknown], found)
         return replace(result, lower_bound=bound)
 
-    def _expand(self, problem: "_HostProblem", initial: NDArray[np.uint8]) -> "_HostAnswer":
+    def _expand(
+        self, problem: "_HostProblem", initial: NDArray[np.uint8], *, from_blocks: bool = False
+    ) -> "_HostAnswer":
         batch, height, width = problem.seeds.shape
         answer = _HostAnswer(
             labels=np.full((batch, height, width), VOID, dtype=np.uint8),
@@ -212,6 +216,7 @@ class AlphaExpansion(Solver):
             energies=answer.energies,
             status=answer.status,
             max_sweeps=self.max_sweeps,
+            from_blocks=from_blocks,
             num_threads=self.num_threads or default_num_threads(),
         )
         answer.energies[:, [0, 2]] += problem.constant[:, None]
