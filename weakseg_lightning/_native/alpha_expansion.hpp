@@ -63,6 +63,8 @@ class AlphaExpansion {
   std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
     std::vector<std::uint8_t> labels;
     if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlock) return labels;
+    energy_.reserve(FramedGrid(problem.height, problem.width));
+    graph_.reserve(FramedGrid(problem.height, problem.width));
     const CoarsePotts<D> coarse(problem);
     ExpansionProblem blocks;
     static_cast<PottsProblem&>(blocks) = coarse.problem();

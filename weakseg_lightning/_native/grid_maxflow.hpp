@@ -63,6 +63,16 @@ class GridMaxflow {
   using Capacity = std::int32_t;
   using Arcs = std::array<Capacity, D>;
 
+  // Takes the memory for a grid at once, where smaller ones come first; to grow would leave gaps behind.
+  void reserve(const FramedGrid& grid) {
+    label_.reserve(grid.size);
+    excess_.reserve(grid.size);
+    arcs_.reserve(grid.size);
+    link_.reserve(grid.size);
+    used_.reserve(grid.size);
+    next_.reserve(grid.size);
+  }
+
   // Takes a grid without nodes; memory is kept between calls.
   void reset(const FramedGrid& grid) {
     grid_ = grid;
@@ -368,7 +378,7 @@ class GridMaxflow {
   int admissible(const Graph& graph, Index node, std::int32_t label) {
     const unsigned open = link_[node].open;
     if (const unsigned lower = with_label(node, label - 1) & open) return first(lower);
-    if (complete_) return D;
+    if (complete_ || label > 1) return D;  // what is not made has label 0 or 1
     for (unsigned news = with_label(node, kUntouched) & open; news != 0; news &= news - 1) {
       const int d = first(news);
       if (touch(graph, node + grid_.offset[d]) == label - 1) return d;
@@ -414,9 +424,21 @@ class GridMaxflow {
     for (; top_ >= 0; --top_) {
       while (const Index node = deferred_[top_]) {
         deferred_[top_] = next_[node];
+        prefetch(deferred_[top_]);
         send(node);
       }
     }
+  }
+
+  // Fetches what `send` needs of a node that may be anywhere.
+  void prefetch(Index node) const {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(&arcs_[node]);
+    __builtin_prefetch(&excess_[node]);
+    __builtin_prefetch(&link_[node]);
+#else
+    static_cast<void>(node);
+#endif
   }
 
   void send(Index node) {

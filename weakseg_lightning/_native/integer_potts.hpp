@@ -45,6 +45,12 @@ class IntegerPotts {
     return Failure::kNone;
   }
 
+  // Takes the memory for an image at once, where smaller ones come first.
+  void reserve(const FramedGrid& grid) {
+    best_.reserve(grid.size);
+    weight_.reserve(static_cast<std::size_t>(E) * grid.size);
+  }
+
   const FramedGrid& grid() const { return grid_; }
   std::size_t pixels() const {
     return static_cast<std::size_t>(problem_.height) * static_cast<std::size_t>(problem_.width);
