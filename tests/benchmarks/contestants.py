@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from instances import VOID, Instance
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from weakseg_lightning import AlphaExpansion, GridPotts
 from weakseg_lightning.energies import unary_potentials
@@ -81,7 +82,6 @@ class Ours(Contestant):
 class Gco(Contestant):
     """GCO from zeros: building the graph and expanding; its integer costs are made beforehand."""
 
-    from_argmin = False
     package = "gco"
 
     def prepare(self, instance: Instance) -> None:
@@ -93,8 +93,8 @@ class Gco(Contestant):
         """Time the building and the expansion, but not the hand-over of the start, a slow loop in Python."""
         with _Clock() as building:
             graph = build_graph(self.costs)
-        if self.from_argmin:
-            set_labels(graph, self.costs.data.argmin(1))
+        if (labels := self.start()) is not None:
+            set_labels(graph, labels)
         with _Clock() as expanding:
             self.expand(graph)
             labels = graph.get_labels()
@@ -102,15 +102,40 @@ class Gco(Contestant):
         parts = {"build": building.wall, "expand": expanding.wall}
         return Run(labels.reshape(self.size).astype(np.uint8), sum(parts.values()), building.cpu + expanding.cpu, parts)
 
+    def start(self) -> NDArray[np.int64] | None:
+        """Labels to start from; None: zeros."""
+        return None
+
     def expand(self, graph: Any) -> None:
         """All labels in turn."""
         graph.expansion(SWEEPS)
 
 
 class GcoArgmin(Gco):
-    """GCO from the cheapest label of each pixel, our own start."""
+    """GCO from the cheapest label of each pixel."""
 
-    from_argmin = True
+    @override
+    def start(self) -> NDArray[np.int64]:
+        """Cheapest labels."""
+        return self.costs.data.argmin(1)
+
+
+class GcoCoarse(Gco):
+    """GCO from our own start, made beforehand."""
+
+    @override
+    def prepare(self, instance: Instance) -> None:
+        """Round the costs and make the start."""
+        super().prepare(instance)
+        solver = AlphaExpansion(GridPotts(instance.case.weight), num_threads=1)
+        solver.max_sweeps = 0  # the start itself
+        labels = solver.solve(instance.logits, instance.image, seeds=instance.seeds).labels
+        self.labels = labels.flatten().numpy().astype(np.int64)
+
+    @override
+    def start(self) -> NDArray[np.int64]:
+        """The labels of blocks of pixels."""
+        return self.labels
 
 
 class GcoCut(Gco):
@@ -149,6 +174,7 @@ CONTESTANTS: dict[str, type[Contestant]] = {
     "ours": Ours,
     "gco": Gco,
     "gco_argmin": GcoArgmin,
+    "gco_coarse": GcoCoarse,
     "gco_cut": GcoCut,
     "pymaxflow": PyMaxflow,
 }

@@ -47,9 +47,8 @@ struct Answer {
 };
 
 // All that this program knows of the solver's interface.
-template <int D>
-Answer solve(weakseg::AlphaExpansion<D>& solver, const Problem& problem) {
-  std::vector<const float*> planes;
+weakseg::ExpansionProblem view(const Problem& problem, std::vector<const float*>& planes) {
+  planes.clear();
   for (const std::vector<float>& plane : problem.scores) planes.push_back(plane.data());
   weakseg::ExpansionProblem given;
   given.height = problem.height;
@@ -63,6 +62,14 @@ Answer solve(weakseg::AlphaExpansion<D>& solver, const Problem& problem) {
   given.valid = problem.valid.data();
   given.initial = problem.initial.data();
   given.max_sweeps = problem.max_sweeps;
+  return given;
+}
+
+template <int D>
+Answer solve(weakseg::AlphaExpansion<D>& solver, const Problem& problem, bool from_blocks = false) {
+  std::vector<const float*> planes;
+  weakseg::ExpansionProblem given = view(problem, planes);
+  given.from_blocks = from_blocks;
   Answer answer;
   answer.labels.assign(Problem::at(problem.pixels()), kUnwritten);
   const weakseg::ExpansionResult result = solver.run(given, answer.labels.data());
@@ -200,6 +207,55 @@ void check_fixed_point(const Problem& problem, const Answer& answer) {
   expect(same.labels == answer.labels && same.sweeps <= 1, "a fresh solver finds a move from where this one ended");
 }
 
+// Puts every pixel's block in its place.
+Labels spread(const Problem& problem, const Labels& blocks) {
+  const int in_row = (problem.width + weakseg::kBlock - 1) / weakseg::kBlock;
+  Labels labels(problem.valid.size(), kVoid);
+  for (int p = 0; p < problem.pixels(); ++p) {
+    const int row = p / problem.width / weakseg::kBlock, column = p % problem.width / weakseg::kBlock;
+    if (problem.valid[Problem::at(p)] != 0) labels[Problem::at(p)] = blocks[Problem::at(row * in_row + column)];
+  }
+  return labels;
+}
+
+// A labelling of blocks costs what it costs the pixels, but for rounding.
+template <int D>
+void check_block_energy(const Problem& problem, Random& random) {
+  std::vector<const float*> planes;
+  const weakseg::CoarsePotts<D> coarse(view(problem, planes));
+  const weakseg::PottsProblem blocks = coarse.problem();
+  weakseg::IntegerPotts<D> energy;
+  if (energy.read(blocks) != weakseg::Failure::kNone) return;  // a sum that is not finite
+  Labels labels(coarse.pixels(), kVoid), framed(energy.grid().size, kVoid);
+  for (int p = 0; p < blocks.height * blocks.width; ++p) {
+    if (blocks.valid[p] == 0) continue;
+    labels[Problem::at(p)] = static_cast<std::uint8_t>(random.below(problem.num_labels));
+    framed[Problem::at(energy.grid().node(p / blocks.width, p % blocks.width))] = labels[Problem::at(p)];
+  }
+  const Energy expected(problem, spread(problem, labels));
+  const auto [unary, pairwise] = energy.measure(framed);
+  expect(std::abs(unary - expected.unary) <= 1e-5L * expected.size + 1e-37L, "blocks cost something else than pixels");
+  expect(std::abs(pairwise - expected.pairwise) <= 1e-5L * expected.size + 1e-37L, "edges of blocks do not add up");
+}
+
+// To start from blocks is to be given their labels.
+template <int D>
+void check_blocks(weakseg::AlphaExpansion<D>& solver, const Problem& problem, const Answer& answer, Random& random) {
+  check_block_energy<D>(problem, random);
+  const Answer from_blocks = solve(solver, problem, true);
+  std::vector<const float*> planes;
+  const Labels blocks = solver.label_blocks(view(problem, planes));
+  Problem given = problem;
+  if (!blocks.empty()) {
+    const Labels start = spread(problem, blocks);
+    for (std::size_t p = 0; p < start.size(); ++p) {
+      if (given.initial[p] == kVoid) given.initial[p] = start[p];
+    }
+  }
+  expect(from_blocks == solve(solver, given), "blocks are another start than their labels");
+  if (problem.num_labels == 2) expect(from_blocks.labels == answer.labels, "two labels depend on the start");
+}
+
 template <int D>
 void check_memory(weakseg::AlphaExpansion<D>& solver, const Problem& problem, const Answer& answer, Random& random) {
   if (random.chance(30)) expect(solve(solver, problem) == answer, "a second run differs");
@@ -224,6 +280,7 @@ void check(const Problem& problem, Random& random) {
       check_fixed_point(problem, answer);
     }
   }
+  if (answer.failure == 0 && random.chance(30)) check_blocks(solver, problem, answer, random);
   check_memory(solver, problem, answer, random);
 }
 

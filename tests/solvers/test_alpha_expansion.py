@@ -156,10 +156,49 @@ def test_starts():
     same(given.solve(logits, image, initial=torch.zeros(3, 20, 24, dtype=torch.uint8)), zeros)
     same(given.solve(logits, image, initial=torch.full((3, 20, 24), 255)), argmin)
     same(given.solve(logits, image, initial=logits.argmax(1)), argmin)
-    for start in ("argmin", "zeros", "best"):  # what is given goes before
+    for start in ("coarse", "argmin", "zeros", "best"):  # what is given goes before
         solver = AlphaExpansion(potts, max_sweeps=1, start=start)
         same(solver.solve(logits, image, initial=torch.zeros(3, 20, 24, dtype=torch.uint8)), zeros)
     assert not torch.equal(argmin.labels, zeros.labels)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("size", [(9, 10), (8, 13), (12, 5)])
+def test_the_coarse_start_is_the_best_labelling_of_blocks(connectivity, size):
+    """Two labels, so that blocks are solved exactly: no other labelling that is constant on 4 x 4 blocks costs less."""
+    height, width = size
+    generator = torch.Generator().manual_seed(height * connectivity)
+    logits, image = 0.5 * torch.randn(1, 2, *size, generator=generator), torch.rand(1, 3, *size, generator=generator)
+    logits[:, 0, : height // 2] += 1.0
+    logits[:, 1, height // 2 :] += 1.0
+    valid = torch.ones(1, *size, dtype=torch.bool)
+    valid[:, :2, -3:] = False
+    potts = GridPotts(0.1, connectivity=connectivity)
+    solver = AlphaExpansion(potts, start="coarse")
+    solver.max_sweeps = 0  # the start itself
+    start = solver.solve(logits, image, valid=valid)
+    rows, columns = -(-height // 4), -(-width // 4)
+    every = torch.tensor(list(itertools.product((0, 1), repeat=rows * columns))).view(-1, rows, columns)
+    every = every.repeat_interleave(4, 1)[:, :height].repeat_interleave(4, 2)[:, :, :width]
+    unary, edges = unary_potentials(logits)[0], potts.edge_weights(image, valid)
+    energies = torch.where(valid, torch.where(every == 1, unary[1], unary[0]), 0).sum((1, 2))
+    energies += potts_energy(every, edges.expand(len(every), -1, -1, -1))
+    best = every[energies.argmin()]
+    assert torch.equal(start.labels[0].long(), torch.where(valid[0], best, 255))
+    assert 0 < best.float().mean() < 1
+
+
+def test_the_coarse_start_keeps_seeds_and_ends_as_low_as_others():
+    logits, image = batch(classes=5, sharpness=1.0)
+    seeds = torch.full((3, 20, 24), 255)
+    seeds[:, 3, 4:9], seeds[:, 4, 4:9] = 1, 2  # two labels in one block
+    coarse, argmin, zeros = (
+        AlphaExpansion(GridPotts(1.5), max_sweeps=50, start=start).solve(logits, image, seeds=seeds)
+        for start in ("coarse", "argmin", "zeros")
+    )
+    assert torch.equal(coarse.labels[seeds != 255].long(), seeds[seeds != 255])
+    assert coarse.converged.all()
+    assert (coarse.energy <= 1.01 * torch.minimum(argmin.energy, zeros.energy)).all()
 
 
 def test_start_labels_that_are_not_allowed_give_way_to_argmin():

@@ -29,6 +29,7 @@ def problem(batch=3, height=2, width=3, planes=4, classes=(1, 4)):
         "energies": np.zeros((batch, 3)),
         "status": np.zeros((batch, 3), dtype=np.int32),
         "max_sweeps": 5,
+        "from_blocks": False,
         "num_threads": 2,
     }
 
@@ -76,7 +77,7 @@ def test_images_without_labels_are_left_alone():
         ("labels", np.zeros((2, 2, 3), dtype=np.uint8), "size of `edges`"),
         ("energies", np.zeros((3, 2)), "`energies`"),
         ("status", np.zeros((2, 3), dtype=np.int32), "`status`"),
-        ("max_sweeps", 0, "`max_sweeps`"),
+        ("max_sweeps", -1, "`max_sweeps`"),
     ],
 )
 def test_wrong_sizes_never_reach_memory(name, value, words):

@@ -262,7 +262,9 @@ def test_nothing_to_weigh_up(classes):
     logits, image = batch(classes=classes)
     for weight, valid in ((0.0, True), (3.0, False)):
         mask = torch.full((3, 20, 24), valid)
-        theirs, ours = (c(GridPotts(weight)).solve(logits, image, valid=mask) for c in (GCO, AlphaExpansion))
+        theirs, ours = (
+            c(GridPotts(weight), start="argmin").solve(logits, image, valid=mask) for c in (GCO, AlphaExpansion)
+        )
         assert torch.equal(theirs.labels, ours.labels)
         assert torch.equal(theirs.sweeps, ours.sweeps)
         assert theirs.converged.all()
@@ -319,6 +321,8 @@ def test_two_solves_at_once_do_not_mix():
 def test_magnitudes(exponents):
     logit_scale, weight = (10.0**e for e in exponents)
     logits, image = batch(size=(15, 16))
-    theirs, ours = (solver(GridPotts(weight)).solve(logits * logit_scale, image) for solver in (GCO, AlphaExpansion))
+    theirs, ours = (
+        solver(GridPotts(weight), start="argmin").solve(logits * logit_scale, image) for solver in (GCO, AlphaExpansion)
+    )
     assert theirs.converged.all()
     assert_same_energy(theirs, ours, rtol=5e-3)

@@ -16,9 +16,10 @@ def expand(
     energies: NDArray[np.float64],
     status: NDArray[np.int32],
     max_sweeps: int,
+    from_blocks: bool,
     num_threads: int,
 ) -> None:
-    """Alpha-expansion on the images of a batch; writes `labels`, `energies` and `status`."""
+    """Alpha-expansion on the images of a batch; writes `labels`, `energies` and `status`. Without sweeps, the start."""
 
 def potts_weights(
     image: NDArray[np.float32],

@@ -16,6 +16,7 @@
 #include <tuple>
 #include <vector>
 
+#include "coarse_potts.hpp"
 #include "grid_maxflow.hpp"
 #include "integer_potts.hpp"
 #include "standing_flows.hpp"
@@ -23,8 +24,9 @@
 namespace weakseg {
 
 struct ExpansionProblem : PottsProblem {
-  const std::uint8_t* initial = nullptr;  // kVoid where the best label is to start
-  int max_sweeps = 5;
+  const std::uint8_t* initial = nullptr;  // kVoid where none is given
+  bool from_blocks = false;               // start there from the labelling of blocks that costs little; else the best label
+  int max_sweeps = 5;                     // 0: the start itself
 };
 
 struct ExpansionResult {
@@ -43,17 +45,36 @@ class AlphaExpansion {
 
   // Writes a label per pixel, kVoid on padding; nothing where it fails.
   ExpansionResult run(const ExpansionProblem& problem, std::uint8_t* labels) {
+    const std::vector<std::uint8_t> blocks = problem.from_blocks ? label_blocks(problem) : std::vector<std::uint8_t>();
     ExpansionResult result;
     result.failure = energy_.read(problem);
     if (result.failure != Failure::kNone) return result;
     grid_ = energy_.grid();
-    start(problem);
+    start(problem, blocks);
     if (problem.num_labels == 1) result.converged = true;
-    else if (problem.num_labels == 2) binary(result);
+    else if (problem.num_labels == 2 && problem.max_sweeps > 0) binary(result);
     else sweep(problem, result);
     measure(result);
     energy_.for_each_pixel([&](std::size_t pixel, Index node) { labels[pixel] = label_[node]; });
     return result;
+  }
+
+  // Labels of blocks that cost little: the same problem on fewer pixels, down to few. None where it fails.
+  std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
+    std::vector<std::uint8_t> labels;
+    if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlock) return labels;
+    energy_.reserve(FramedGrid(problem.height, problem.width));
+    graph_.reserve(FramedGrid(problem.height, problem.width));
+    const CoarsePotts<D> coarse(problem);
+    ExpansionProblem blocks;
+    static_cast<PottsProblem&>(blocks) = coarse.problem();
+    const std::vector<std::uint8_t> none(coarse.pixels(), kVoid);
+    blocks.initial = none.data();
+    blocks.from_blocks = true;
+    blocks.max_sweeps = kSweepsOfBlocks;
+    labels.resize(coarse.pixels());
+    if (run(blocks, labels.data()).failure != Failure::kNone) labels.clear();
+    return labels;
   }
 
   // ---- the graph of a move, for GridMaxflow: source side = take alpha -----------------------------------------------
@@ -94,34 +115,49 @@ class AlphaExpansion {
   }
 
  private:
+  static constexpr int kSweepsOfBlocks = 2;  // more moves what is a start alone
   static constexpr std::uint8_t kFree = 1, kListed = 2, kHeld = 4;  // flags of a node
 
   bool is_free(Index node) const { return (flags_[node] & kFree) != 0; }
 
-  // Starts from the best labels, or those given.
-  void start(const ExpansionProblem& problem) {
-    binary_ = problem.num_labels == 2;
+  // Starts from the labels given, or those of the blocks, or the best.
+  void start(const ExpansionProblem& problem, const std::vector<std::uint8_t>& blocks) {
     label_.assign(grid_.size, kVoid);
     flags_.assign(grid_.size, 0);
     candidates_.clear();
     for (std::vector<Index>* list : {&candidates_, &sources_, &held_}) {
       list->reserve(energy_.pixels());  // address space alone; to grow would take three times what is used
     }
-    energy_.for_each_pixel([&](std::size_t pixel, Index node) {
-      label_[node] = energy_.best(node);
-      if (label_[node] == kVoid || problem.seeds[pixel] != kVoid) return;
-      if (problem.initial[pixel] != kVoid) label_[node] = problem.initial[pixel];
-      flags_[node] = kFree;
-      list(node);
-    });
+    std::size_t pixel = 0;
+    const int blocks_in_row = (problem.width + kBlock - 1) / kBlock;
+    for (int row = 0; row < problem.height; ++row) {
+      const std::uint8_t* line = blocks.empty() ? nullptr : blocks.data() + row / kBlock * blocks_in_row;
+      for (int column = 0; column < problem.width; ++column, ++pixel) {
+        const Index node = grid_.node(row, column);
+        label_[node] = energy_.best(node);
+        if (label_[node] == kVoid || problem.seeds[pixel] != kVoid) continue;
+        if (problem.initial[pixel] != kVoid) label_[node] = problem.initial[pixel];
+        else if (line != nullptr) label_[node] = line[column / kBlock];
+        flags_[node] = kFree;
+        list(node);
+      }
+    }
     graph_.reset(grid_);
     flows_.reset(grid_, energy_.pixels(), problem.num_labels);
   }
 
-  // Two labels: label 1 expands over a labelling of zeros, which reaches every labelling, so one cut is exact.
+  // Two labels. Let a be the best labelling that turns ones of the start into zeros alone, and b the best that turns zeros
+  // of a into ones: no labelling x is better than b. For E(a or x) + E(a and x) <= E(a) + E(x), and `a and x` turns ones of
+  // the start into zeros, so that E(a and x) >= E(a) and E(x) >= E(a or x) >= E(b). Of equals, a is to have the most zeros
+  // and b the fewest ones; then no minimum has fewer ones than b.
   void binary(ExpansionResult& result) {
-    for (const Index node : candidates_) label_[node] = 0;
-    const std::int64_t before = energy_.of(label_), gain = expand(1);
+    const std::int64_t before = energy_.of(label_);
+    std::int64_t gain = 0;
+    for (const std::uint8_t label : {std::uint8_t{0}, std::uint8_t{1}}) {
+      takes_ties_ = label == 0;
+      gain += expand(label);
+    }
+    takes_ties_ = false;
     result.lower_bound = energy_.best_unary() + static_cast<double>(before - gain) / energy_.scale();
     result.has_bound = true;
     result.converged = true;
@@ -149,9 +185,8 @@ class AlphaExpansion {
     flows_.forget_changes(alpha);
     find_sources();
     if (sources_.empty()) return 0;
-    const std::int64_t gain = graph_.solve(*this, sources_);
+    const std::int64_t gain = graph_.solve(*this, sources_, takes_ties_);
     for (const Index node : graph_.source_side()) label_[node] = alpha;
-    if (binary_) return gain;  // there is one move only
     flows_.remember(alpha, graph_);
     for (const Index node : graph_.source_side()) {
       flows_.moved(node);
@@ -184,12 +219,12 @@ class AlphaExpansion {
     std::size_t kept = 0;
     for (std::size_t i = 0; i < candidates_.size(); ++i) {
       const Index node = candidates_[i];
-      if (is_settled(node)) {
+      if (is_settled(node) && !(takes_ties_ && costs_nothing(node))) {
         flags_[node] = kFree;
         continue;
       }
       candidates_[kept++] = node;
-      if (label_[node] == alpha_ || !pays_off(node) || describe(node, arcs) <= 0) continue;
+      if (label_[node] == alpha_ || !may_gain(node) || describe(node, arcs) < (takes_ties_ ? 0 : 1)) continue;
       const bool stands = flows_.stands(alpha_, node);
       if (stands) flags_[node] |= kHeld;
       (stands ? held_ : sources_).push_back(node);
@@ -197,25 +232,34 @@ class AlphaExpansion {
     candidates_.resize(kept);
   }
 
-  // Whether alpha could be worth it if it saved all edges.
-  bool pays_off(Index node) const {
-    return energy_.saving(label_[node], alpha_, node) > -D * std::int64_t{IntegerPotts<D>::kLargestEdge};
+  // Whether alpha costs less than the label of a pixel, or could save edges: cheaper to find out than `describe`.
+  bool may_gain(Index node) const {
+    if (takes_ties_) return costs_nothing(node) || is_on_border(node);
+    return energy_.is_dearer(label_[node], alpha_, node) || is_on_border(node);
+  }
+
+  // Whether alpha costs no more than the label of a pixel.
+  bool costs_nothing(Index node) const {
+    return label_[node] != alpha_ && energy_.saving(label_[node], alpha_, node) >= 0;
   }
 
   bool is_settled(Index node) const {
+    return label_[node] == energy_.best(node) && !is_on_border(node);
+  }
+
+  bool is_on_border(Index node) const {
     const std::uint8_t own = label_[node];
-    if (own != energy_.best(node)) return false;
     for (int d = 0; d < D; ++d) {
       const std::uint8_t there = label_[node + grid_.offset[d]];
-      if (there != own && there != kVoid) return false;
+      if (there != own && there != kVoid) return true;
     }
-    return true;
+    return false;
   }
 
   void measure(ExpansionResult& result) const {
     std::tie(result.unary, result.pairwise) = energy_.measure(label_);
     const double total = result.unary + result.pairwise;
-    if (result.sweeps == 0) {  // one label
+    if (result.sweeps == 0 && result.converged) {  // one label
       result.lower_bound = total;
       result.has_bound = true;
     }
@@ -225,7 +269,7 @@ class AlphaExpansion {
   IntegerPotts<D> energy_;
   FramedGrid grid_;
   std::uint8_t alpha_ = 0;  // of the move
-  bool binary_ = false;
+  bool takes_ties_ = false;  // whether what gains nothing takes alpha as well
   std::vector<std::uint8_t> label_;  // by node; kVoid on padding and in the frame
   std::vector<std::uint8_t> flags_;  // by node; kFree: no padding, no seed; kListed: a candidate; kHeld: a source held back
   std::vector<Index> candidates_, sources_, held_;

@@ -145,7 +145,7 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
             const In<std::uint8_t, 1>& names, const In<std::int32_t, 1>& num_labels, const In<float, 4>& edges,
             const In<std::uint8_t, 3>& seeds, const In<std::uint8_t, 3>& valid,
             const In<std::uint8_t, 3>& initial, const Out<std::uint8_t, 3>& labels, const Out<double, 2>& energies,
-            const Out<std::int32_t, 2>& status, int max_sweeps, int num_threads) {
+            const Out<std::int32_t, 2>& status, int max_sweeps, bool from_blocks, int num_threads) {
   Batch batch;
   batch.size = num_labels.shape(0);
   const std::size_t height = edges.shape(2), width = edges.shape(3), edge_planes = edges.shape(1);
@@ -161,7 +161,7 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
           "`zero`, `seeds`, `valid`, `initial` and `labels` must have the size of `edges`");
   require(energies.shape(0) == batch.size && energies.shape(1) == 3, "`energies` must be (B, 3)");
   require(status.shape(0) == batch.size && status.shape(1) == 3, "`status` must be (B, 3)");
-  require(max_sweeps >= 1, "`max_sweeps` must be at least 1");
+  require(max_sweeps >= 0, "`max_sweeps` must be at least 0");
   std::size_t total = 0;
   for (std::size_t b = 0; b < batch.size; ++b) {
     const std::int32_t count = num_labels.data()[b];
@@ -190,6 +190,7 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
   problem.width = static_cast<int>(width);
   problem.slope = slope;
   problem.max_sweeps = max_sweeps;
+  problem.from_blocks = from_blocks;
   const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
   const nb::gil_scoped_release release;
   batch.order.resize(batch.size);
@@ -232,7 +233,7 @@ NB_MODULE(_core, m) {
   m.def("expand", &expand, nb::arg("scores"), nb::arg("zero"), nb::arg("slope"), nb::arg("planes"), nb::arg("names"),
         nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"),
         nb::arg("labels").noconvert(), nb::arg("energies").noconvert(),
-        nb::arg("status").noconvert(), nb::arg("max_sweeps"), nb::arg("num_threads"),
+        nb::arg("status").noconvert(), nb::arg("max_sweeps"), nb::arg("from_blocks"), nb::arg("num_threads"),
         "alpha-expansion on the images of a batch; writes `labels`, `energies` (unary, pairwise, lower bound) and "
         "`status` (sweeps, converged, failure: 0 none, 1 scores, 2 edges not finite).");
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),

@@ -63,15 +63,27 @@ class GridMaxflow {
   using Capacity = std::int32_t;
   using Arcs = std::array<Capacity, D>;
 
+  // Takes the memory for a grid at once, where smaller ones come first; to grow would leave gaps behind.
+  void reserve(const FramedGrid& grid) {
+    label_.reserve(grid.size);
+    excess_.reserve(grid.size);
+    arcs_.reserve(grid.size);
+    link_.reserve(grid.size);
+    used_.reserve(grid.size);
+    next_.reserve(grid.size);
+  }
+
   // Takes a grid without nodes; memory is kept between calls.
   void reset(const FramedGrid& grid) {
     grid_ = grid;
     label_.assign(grid.size, kUntouched);
-    excess_.resize(grid.size);
-    arcs_.resize(grid.size);
-    link_.resize(grid.size);
-    used_.resize(grid.size);
-    next_.resize(grid.size);
+    if (excess_.size() < grid.size) {  // else as they are: what is not made is not read
+      excess_.resize(grid.size);
+      arcs_.resize(grid.size);
+      link_.resize(grid.size);
+      used_.resize(grid.size);
+      next_.resize(grid.size);
+    }
     touched_.clear();
     touched_.reserve(pixels());
     queue_.reserve(pixels());
@@ -80,9 +92,10 @@ class GridMaxflow {
 
   // Finds a minimum cut. `sources` holds every node with a source arc, but for those that the graph holds back: they stay
   // unmade until `more_sources` names them or flow looks at them. Returns what cannot be pushed from source to sink: the
-  // total of the source arcs minus the maximum flow.
+  // total of the source arcs minus the maximum flow. `source_side` is then the smallest among all minimum cuts, or, where
+  // asked for, the largest that holds no node without a source or sink arc but those that are among `sources`.
   template <class Graph>
-  std::int64_t solve(Graph& graph, const std::vector<Index>& sources) {
+  std::int64_t solve(Graph& graph, const std::vector<Index>& sources, bool largest = false) {
     start();
     for (const Index node : sources) touch(graph, node);
     std::int64_t surplus = 0;  // of supply over demand, where the graph was reversed
@@ -95,7 +108,7 @@ class GridMaxflow {
         surplus = supply - demand;
         reverse();
       }
-      relabel_exactly();
+      relabel_exactly(graph);
     }
     for (;;) {
       push_all(graph);
@@ -106,11 +119,12 @@ class GridMaxflow {
       }
     }
     const std::int64_t left = totals().first + surplus;
-    reversed ? collect_reversed() : collect();
+    if (largest) collect_largest(graph, reversed);
+    else reversed ? collect_reversed() : collect();
     return left;
   }
 
-  // After `solve`: the smallest source side among all minimum cuts.
+  // After `solve`: the source side of the minimum cut.
   const std::vector<Index>& source_side() const { return queue_; }
 
   // Nodes made since `solve` began, and whether flow has passed one of them.
@@ -120,6 +134,7 @@ class GridMaxflow {
  private:
   static constexpr std::size_t kFewSources = 8;  // one pixel in so many may be a source before all nodes are made
   static constexpr std::int64_t kPatience = 1000;  // labels raised before deferred excess is sent on
+  static constexpr std::size_t kEverything = std::numeric_limits<std::size_t>::max();
   static constexpr std::uint8_t kRoot = D;
   static constexpr Index kNobody = 0;  // node 0 belongs to the frame
   static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
@@ -162,8 +177,7 @@ class GridMaxflow {
       process(graph, root);
       if (relabels_ <= relabel_limit_) continue;
       flush();
-      complete(graph);
-      relabel_exactly();
+      relabel_exactly(graph);
     }
   }
 
@@ -219,9 +233,13 @@ class GridMaxflow {
     for (const Index node : touched_) link_[node].open = open_arcs(node);
   }
 
-  // Breadth-first search from the nodes that lack flow: exact labels, and their trees. Nodes with excess are roots; what
-  // cannot reach a lacking node never will and is left out for good.
-  void relabel_exactly() {
+  // Breadth-first search from the nodes that lack flow, and from those that border on what is not made yet: labels, exact
+  // as far as one can see, and their trees. Nodes with excess are roots; what cannot reach a lacking node, nor the border,
+  // never will and is left out for good.
+  template <class Graph>
+  void relabel_exactly(const Graph& graph) {
+    const std::size_t inside = touched_.size();
+    touch_border(graph);
     clear_buckets();
     queue_.clear();
     for (const Index node : touched_) {
@@ -230,7 +248,34 @@ class GridMaxflow {
       if (excess_[node] < 0) queue_.push_back(node);
     }
     for (const Index node : queue_) label_[node] = 0;
-    for (std::size_t head = 0; head < queue_.size(); ++head) {
+    const std::size_t lacking = queue_.size();
+    search(0, lacking);
+    for (std::size_t i = inside; i < touched_.size(); ++i) {
+      if (label_[touched_[i]] != kUnreachable) continue;
+      label_[touched_[i]] = 1;  // as for all nodes that are new
+      queue_.push_back(touched_[i]);
+    }
+    search(lacking, kEverything);
+    relabels_ = 0;
+    relabel_limit_ = static_cast<std::int64_t>(queue_.size());
+  }
+
+  // Makes the nodes that an arc leads to.
+  template <class Graph>
+  void touch_border(const Graph& graph) {
+    if (complete_) return;
+    const std::size_t inside = touched_.size();
+    for (std::size_t i = 0; i < inside; ++i) {
+      const Index node = touched_[i];
+      for (unsigned news = with_label(node, kUntouched) & link_[node].open; news != 0; news &= news - 1) {
+        touch(graph, node + grid_.offset[first(news)]);
+      }
+    }
+  }
+
+  // Goes through a part of the queue, which may grow meanwhile.
+  void search(std::size_t begin, std::size_t end) {
+    for (std::size_t head = begin; head < std::min(end, queue_.size()); ++head) {
       const Index node = queue_[head];
       const std::int32_t label = label_[node];
       note(label);
@@ -247,8 +292,6 @@ class GridMaxflow {
         queue_.push_back(other);
       }
     }
-    relabels_ = 0;
-    relabel_limit_ = static_cast<std::int64_t>(queue_.size());
   }
 
   void clear_buckets() {
@@ -335,7 +378,7 @@ class GridMaxflow {
   int admissible(const Graph& graph, Index node, std::int32_t label) {
     const unsigned open = link_[node].open;
     if (const unsigned lower = with_label(node, label - 1) & open) return first(lower);
-    if (complete_) return D;
+    if (complete_ || label > 1) return D;  // what is not made has label 0 or 1
     for (unsigned news = with_label(node, kUntouched) & open; news != 0; news &= news - 1) {
       const int d = first(news);
       if (touch(graph, node + grid_.offset[d]) == label - 1) return d;
@@ -381,9 +424,21 @@ class GridMaxflow {
     for (; top_ >= 0; --top_) {
       while (const Index node = deferred_[top_]) {
         deferred_[top_] = next_[node];
+        prefetch(deferred_[top_]);
         send(node);
       }
     }
+  }
+
+  // Fetches what `send` needs of a node that may be anywhere.
+  void prefetch(Index node) const {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(&arcs_[node]);
+    __builtin_prefetch(&excess_[node]);
+    __builtin_prefetch(&link_[node]);
+#else
+    static_cast<void>(node);
+#endif
   }
 
   void send(Index node) {
@@ -417,6 +472,19 @@ class GridMaxflow {
   void collect_reversed() {
     collect([&](Index node) { return excess_[node] < 0; },
             [&](Index node, int d) { return (link_[node + grid_.offset[d]].open & bit(d ^ 1)) != 0; });
+  }
+
+  // Collects all but what can reach a lacking node, or one that is not made yet.
+  template <class Graph>
+  void collect_largest(const Graph& graph, bool reversed) {
+    if (reversed) {
+      reverse();
+    }
+    relabel_exactly(graph);
+    queue_.clear();
+    for (const Index node : touched_) {
+      if (label_[node] == kUnreachable) queue_.push_back(node);
+    }
   }
 
   template <class IsStart, class IsOpen>

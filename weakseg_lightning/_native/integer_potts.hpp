@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,12 @@ class IntegerPotts {
     return Failure::kNone;
   }
 
+  // Takes the memory for an image at once, where smaller ones come first.
+  void reserve(const FramedGrid& grid) {
+    best_.reserve(grid.size);
+    weight_.reserve(static_cast<std::size_t>(E) * grid.size);
+  }
+
   const FramedGrid& grid() const { return grid_; }
   std::size_t pixels() const {
     return static_cast<std::size_t>(problem_.height) * static_cast<std::size_t>(problem_.width);
@@ -71,19 +78,24 @@ class IntegerPotts {
   // How much less one label costs a free pixel than another.
   std::int64_t saving(std::uint8_t from, std::uint8_t to, Index node) const { return cost(from, node) - cost(to, node); }
 
+  // Whether one label costs a pixel more than another, be it too little for a saving.
+  bool is_dearer(std::uint8_t label, std::uint8_t than, Index node) const {
+    const std::size_t pixel = grid_.pixel(node);
+    const float a = problem_.planes[label][pixel], b = problem_.planes[than][pixel];
+    return problem_.slope < 0 ? a < b : problem_.slope > 0 && a > b;
+  }
+
   // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one more than all its
   // edges at most, as in the cut.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
     for_each_pixel([&](std::size_t, Index node) {
-      if (best_[node] == kVoid) return;
+      if (labels[node] == best_[node]) return;
       std::int64_t all = 1;
       for (int d = 0; d < D; ++d) all += edge(node, d);
       sum += std::min(cost(labels[node], node), all);
-      for (int e = 0; e < E; ++e) {
-        if (labels[node + grid_.offset[2 * e]] != labels[node]) sum += edge(node, 2 * e);
-      }
     });
+    for_each_cut(labels, [&](Index node, int e, float) { sum += edge(node, 2 * e); });
     return sum;
   }
 
@@ -100,14 +112,14 @@ class IntegerPotts {
     for_each_pixel([&](std::size_t pixel, Index node) {
       if (labels[node] != kVoid) unaries += unary(labels[node], pixel);
     });
-    for_each_edge([&](Index node, Index other, int, float weight) {
-      if (labels[node] != labels[other]) pairwise += weight;
-    });
+    for_each_cut(labels, [&](Index, int, float weight) { pairwise += weight; });
     return {unaries, pairwise};
   }
 
  private:
   static constexpr int E = D / 2;
+  static constexpr std::size_t kRun = 32;                // labels compared at once
+  static constexpr std::int32_t kExponent = 0x7f800000;  // of a float: all bits set where it is not finite
   static constexpr double kLargestCost = 4503599627370496.0;  // 2^52
 
   double unary(std::uint8_t label, std::size_t pixel) const {
@@ -169,32 +181,89 @@ class IntegerPotts {
   // energy from below. The scale maps the largest edge to 2^26; unaries have it as well, however large they are. False
   // if an edge is not finite.
   bool quantize_edges() {
-    double largest = 0;
-    float poison = 0;
-    for_each_edge([&](Index, Index, int, float weight) {
-      largest = std::max(largest, static_cast<double>(weight));
-      poison += 0.0F * weight;
+    // As integers, bits of floats that are not negative have their order, and maxima of integers wait for nobody.
+    std::int32_t largest = 0, strange = 0;
+    for_each_row_of_edges([&](int, Index first, Index second, const float* weight, std::size_t count) {
+      const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
+      std::int32_t most = 0, bad = 0;
+      for (std::size_t x = 0; x < count; ++x) {
+        std::int32_t bits;
+        std::memcpy(&bits, weight + x, sizeof bits);
+        bits = (from[x] != kVoid) & (to[x] != kVoid) ? bits : 0;
+        most = most < bits ? bits : most;
+        bad |= (bits & kExponent) == kExponent ? 1 : 0;
+      }
+      largest = std::max(largest, most);
+      strange |= bad;
     });
-    if (poison != 0) return false;
-    scale_ = largest > 0 ? kLargestEdge / largest : 1e30;  // without edges any difference between labels decides
-    weight_.assign(static_cast<std::size_t>(E) * grid_.size, 0);
-    for_each_edge([&](Index node, Index, int e, float weight) {
-      const auto rounded = static_cast<Capacity>(static_cast<double>(weight) * scale_);
-      weight_[static_cast<std::size_t>(node) * E + static_cast<std::size_t>(e)] = rounded;
-    });
+    if (strange != 0) return false;
+    float largest_weight;
+    std::memcpy(&largest_weight, &largest, sizeof largest_weight);
+    // Without edges any difference between labels decides.
+    scale_ = largest > 0 ? kLargestEdge / static_cast<double>(largest_weight) : 1e30;
+    round_edges();
     return true;
   }
 
-  // Calls visit(node, other, plane, weight) for every edge between two valid pixels.
+  // Fills the weights of all nodes and of the frame.
+  void round_edges() {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    weight_.resize(std::max(weight_.size(), static_cast<std::size_t>(E) * grid_.size));
+    const auto node_weights = [&](Index node) { return weight_.begin() + static_cast<std::ptrdiff_t>(E) * node; };
+    std::fill(weight_.begin(), node_weights(grid_.node(0, 0)), 0);
+    std::fill(node_weights(grid_.node(problem_.height, 0) - 1), node_weights(static_cast<Index>(grid_.size)), 0);
+    std::vector<Capacity> rounded(E * width);
+    for (int row = 0; row < problem_.height; ++row) {
+      std::fill(rounded.begin(), rounded.end(), 0);
+      for_each_edge_of_row(row, [&](int e, Index first, Index second, const float* weight, std::size_t count) {
+        const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
+        Capacity* out = rounded.data() + static_cast<std::size_t>(e) * width + (first - grid_.node(row, 0));
+        for (std::size_t x = 0; x < count; ++x) {
+          const float value = (from[x] != kVoid) & (to[x] != kVoid) ? weight[x] : 0.0F;
+          out[x] = static_cast<Capacity>(static_cast<double>(value) * scale_);
+        }
+      });
+      Capacity* out = &*node_weights(grid_.node(row, 0));
+      for (std::size_t x = 0; x < width; ++x) {
+        for (std::size_t e = 0; e < E; ++e) out[E * x + e] = rounded[e * width + x];
+      }
+      std::fill_n(out + E * width, E, 0);  // the frame
+    }
+  }
+
+  // Calls visit(first node, plane, weight) for the edges between labels; labels are kVoid on padding alone.
   template <class Visit>
-  void for_each_edge(Visit visit) const {
-    for_each_pixel([&](std::size_t pixel, Index node) {
-      if (best_[node] == kVoid) return;
-      for (int e = 0; e < E; ++e) {
-        const Index other = node + grid_.offset[2 * e];
-        if (best_[other] != kVoid) visit(node, other, e, problem_.edges[static_cast<std::size_t>(e) * pixels() + pixel]);
+  void for_each_cut(const std::vector<std::uint8_t>& labels, Visit visit) const {
+    for_each_row_of_edges([&](int e, Index first, Index second, const float* weight, std::size_t count) {
+      const std::uint8_t *from = labels.data() + first, *to = labels.data() + second;
+      for (std::size_t x = 0; x < count; x += kRun) {
+        const std::size_t end = std::min(count, x + kRun);
+        if (std::memcmp(from + x, to + x, end - x) == 0) continue;  // most are alike
+        for (std::size_t i = x; i < end; ++i) {
+          if (from[i] != to[i] && from[i] != kVoid && to[i] != kVoid) visit(first + static_cast<Index>(i), e, weight[i]);
+        }
       }
     });
+  }
+
+  // Calls visit(plane, first node, second node, weights, count) for each row of the edges in each direction: edge x joins
+  // the nodes first + x and second + x, one of which may be padding.
+  template <class Visit>
+  void for_each_row_of_edges(Visit visit) const {
+    for (int row = 0; row < problem_.height; ++row) for_each_edge_of_row(row, visit);
+  }
+
+  template <class Visit>
+  void for_each_edge_of_row(int row, Visit visit) const {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    for (int e = 0; e < E; ++e) {
+      const int right = kDeltaColumn[2 * e], begin = right < 0 ? 1 : 0;
+      if (row + kDeltaRow[2 * e] >= problem_.height) continue;
+      const std::size_t pixel = static_cast<std::size_t>(row) * width + static_cast<std::size_t>(begin);
+      const Index node = grid_.node(row, begin);
+      visit(e, node, node + grid_.offset[2 * e], problem_.edges + static_cast<std::size_t>(e) * pixels() + pixel,
+            width - (right != 0 ? 1 : 0));
+    }
   }
 
   PottsProblem problem_;

@@ -9,7 +9,7 @@ from torch import Tensor
 from weakseg_lightning.energies import VOID
 from weakseg_lightning.solvers.base import SolverResult
 
-Start = Literal["argmin", "zeros", "best", "given"]
+Start = Literal["coarse", "argmin", "zeros", "best", "given"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Arguments:
         seeds: uint8 ``(B, H, W)``, 255 where the pixel is free.
         allowed: bool ``(B, K)``: the label set and the labels of the seeds.
         valid: bool ``(B, H, W)``.
-        initial: uint8 ``(B, H, W)``, 255 where argmin is to start.
+        initial: uint8 ``(B, H, W)``, 255 where none is given.
     """
 
     seeds: Tensor
