@@ -119,7 +119,7 @@ def test_the_scenes_leave_the_method_alone(build, name):
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
     for argument in ("tags_from", "size_thresholds", "full_share"):
         assert getattr(recipe.datamodule, argument) == getattr(scenes.datamodule, argument)
-    rules, same = (list(map(describe, getattr(cli.model, "rules", ()))) for cli in (recipe, scenes))
+    rules, same = (list(map(describe, getattr(cli.model, "constraints", ()))) for cli in (recipe, scenes))
     assert rules == same
 
 
@@ -214,7 +214,7 @@ PRESETS = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_constraints_of_a_recipe_are_those_of_its_preset(build, name):
     model = build(name, *HERE).model
-    assert list(map(describe, model.rules)) == list(map(describe, preset(PRESETS[name])))
+    assert list(map(describe, model.constraints)) == list(map(describe, preset(PRESETS[name])))
     assert model.solver.hardness == (1000 if name == "ccnn_size_released" else 1)
 
 

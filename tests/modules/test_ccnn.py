@@ -41,7 +41,7 @@ class CoarseNetwork(Network):
 
 
 def ccnn(**arguments: Any) -> CCNNModule:
-    return CCNNModule(CoarseNetwork(), CLASSES, **{"map_stride": 4, **arguments})
+    return CCNNModule(CoarseNetwork(), CLASSES, **{"constraints": preset("tags"), "map_stride": 4, **arguments})
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def small_trainer(tmp_path: Any, **arguments: Any) -> Trainer:
 
 
 def test_tags_give_every_class_its_share(batch: dict[str, Any]) -> None:
-    module = ccnn(constraints="tags")
+    module = ccnn()
     logits = 3 * torch.randn(3, CLASSES, 6, 8)
     logits[:, 2] += 9
     latent = module.solve_latent(logits, batch)
@@ -213,7 +213,7 @@ def test_strides_that_the_network_cannot_do_are_refused() -> None:
 @pytest.mark.parametrize("constraints", ["tags", "tags_size", "tags_size_released", "boxes", "random_crops"])
 def test_presets_train(constraints: str, tmp_path: Any) -> None:
     data = scenes(supervision="box" if constraints == "boxes" else "tags", full_share=0.2)
-    module = CCNNModule(CoarseNetwork(), 6, constraints=constraints, map_stride=4)  # type: ignore[arg-type]
+    module = CCNNModule(CoarseNetwork(), 6, constraints=preset(constraints), map_stride=4)  # type: ignore[arg-type]
     before = module.net.head.weight.clone()
     trainer = small_trainer(tmp_path)
     trainer.fit(module, datamodule=data)
@@ -265,6 +265,6 @@ def test_checkpoint_rebuilds_constraints_and_solver(tmp_path: Any) -> None:
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     loaded = load_module(tmp_path / "a.ckpt")
     assert isinstance(loaded, CCNNModule)
-    assert [type(rule) for rule in loaded.rules] == [type(rule) for rule in rules]
-    assert loaded.rules[1].bounds in ([(0.0, 0.01), (0.1, 1.0)], [[0.0, 0.01], [0.1, 1.0]])
+    assert [type(rule) for rule in loaded.constraints] == [type(rule) for rule in rules]
+    assert loaded.constraints[1].bounds in ([(0.0, 0.01), (0.1, 1.0)], [[0.0, 0.01], [0.1, 1.0]])
     assert loaded.solver.hardness == 10.0

@@ -10,6 +10,7 @@ import pytest
 SCRIPT = """
 import json, sys
 import torch
+from weakseg_lightning.constraints import preset
 from lightning.pytorch import Trainer, seed_everything
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import ADMModule, CCNNModule
@@ -31,7 +32,7 @@ network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weight
 module = ADMModule(network, data.num_classes, pce_fraction=0.0)
 if mode == "ccnn":
     data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_share=0.5)
-    module = Checked(network, data.num_classes, map_stride=4)
+    module = Checked(network, data.num_classes, preset("tags"), map_stride=4)
 ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
 quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 limit = 1.0 if mode in ("one", "two") else 0

@@ -9,14 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.constraints import (
-    ConstraintRule,
-    Knowledge,
-    PresetName,
-    compile_constraints,
-    find_contradictions,
-    preset,
-)
+from weakseg_lightning.constraints import ConstraintRule, Knowledge, compile_constraints, find_contradictions
 from weakseg_lightning.losses import kl_loss, partial_cross_entropy
 from weakseg_lightning.losses.cross_entropy import VOID
 from weakseg_lightning.modules.base import Batch
@@ -41,8 +34,8 @@ class CCNNModule(LatentModule[DistributionResult]):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        constraints: rules that make the constraints of an image from what is known about it, or the name of a set of
-            them: ``tags``, ``tags_size``, ``tags_size_released``, ``boxes``, ``random_crops``.
+        constraints: rules that make the constraints of an image from what is known about it; the published sets are in
+            the recipes, and :func:`weakseg_lightning.constraints.preset` makes them.
         solver: finds P: :class:`weakseg_lightning.solvers.ConstrainedLatent`, or EM-Adapt's ``AdaptiveBias``.
         map_stride: distance in pixels of the cells that constraints act on; null for the network's own coarse map.
         mask_weight: weight of the cross-entropy on an image with a full mask against the divergence on a weak one.
@@ -61,7 +54,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         self,
         network: Network,
         num_classes: int,
-        constraints: PresetName | list[ConstraintRule] = "tags",
+        constraints: list[ConstraintRule],
         solver: DistributionSolver | None = None,
         map_stride: int | None = 8,
         mask_weight: float = 1.0,
@@ -74,7 +67,6 @@ class CCNNModule(LatentModule[DistributionResult]):
         if mask_weight < 0:
             raise ValueError(f"`mask_weight` must not be negative, got {mask_weight}")
         self.constraints = constraints
-        self.rules = preset(constraints) if isinstance(constraints, str) else constraints
         self.solver = solver or ConstrainedLatent()
         self.map_stride = map_stride
         self.mask_weight = mask_weight
@@ -97,12 +89,12 @@ class CCNNModule(LatentModule[DistributionResult]):
         read_known = getattr(data, "known_of_training", None)
         if stage == "fit" and read_known is not None:
             images = list(read_known())
-            for rule in self.rules:
+            for rule in self.constraints:
                 rule.check([one["id"] for one in images], self.class_names)
             self._refuse_contradictions(images)
 
     def _refuse_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
-        found = find_contradictions(self.rules, map(self._knowledge_of, _grouped(images, self._map_size)))
+        found = find_contradictions(self.constraints, map(self._knowledge_of, _grouped(images, self._map_size)))
         if found:
             more = len(found) - _NAMED_CONTRADICTIONS
             shown = "; ".join(list(found.values())[:_NAMED_CONTRADICTIONS]) + (f"; and {more} more" if more > 0 else "")
@@ -145,7 +137,7 @@ class CCNNModule(LatentModule[DistributionResult]):
     def solve_latent(self, logits: Tensor, batch: Batch) -> DistributionResult:
         """Find the nearest distribution that satisfies the constraints (eq. 3, P fixed to factorise)."""
         known = self._knowledge(batch)
-        constraints = compile_constraints(self.rules, known)
+        constraints = compile_constraints(self.constraints, known)
         result = self.solver.solve(logits, constraints, valid=known.valid)
         self._warn_of_failures(result, batch["id"])
         return result
