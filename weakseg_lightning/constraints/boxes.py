@@ -38,7 +38,9 @@ class BoundingBoxes(ConstraintRule):
     @override
     def compile(self, knowledge: Knowledge) -> CompiledRule:
         if knowledge.boxes is None:
-            raise ValueError("BoundingBoxes needs bounding boxes, which the data does not give: choose those with `supervision: box`.")
+            raise ValueError(
+                "BoundingBoxes needs bounding boxes, which the data does not give: choose those with `supervision: box`."
+            )
         classes = len(knowledge.class_names)
         boxes = _padded(knowledge)
         masks = box_masks(boxes[..., :4], *knowledge.valid.shape[1:]) & knowledge.valid[:, None]

@@ -184,7 +184,9 @@ class SizeBuckets(ConstraintRule):
     def compile(self, knowledge: Knowledge) -> CompiledRule:
         sizes = knowledge.sizes
         if sizes is None:
-            raise ValueError("SizeBuckets needs the sizes of the classes, which the data does not give: it takes them from full masks.")
+            raise ValueError(
+                "SizeBuckets needs the sizes of the classes, which the data does not give: it takes them from full masks."
+            )
         if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
             raise ValueError(
                 f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
