@@ -39,7 +39,7 @@ class BoundingBoxes(ConstraintRule):
     def compile(self, knowledge: Knowledge) -> CompiledRule:
         if knowledge.boxes is None:
             raise ValueError(
-                "BoundingBoxes needs bounding boxes, which the data does not give: choose those with `supervision: box`."
+                "BoundingBoxes needs bounding boxes, which the data does not give: choose `supervision: box`."
             )
         classes = len(knowledge.class_names)
         boxes = _padded(knowledge)

@@ -185,7 +185,7 @@ class SizeBuckets(ConstraintRule):
         sizes = knowledge.sizes
         if sizes is None:
             raise ValueError(
-                "SizeBuckets needs the sizes of the classes, which the data does not give: it takes them from full masks."
+                "SizeBuckets needs the sizes of the classes, which the data does not give: they come from full masks."
             )
         if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
             raise ValueError(
