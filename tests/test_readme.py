@@ -4,7 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from lightning.pytorch import Trainer
+
+import weakseg_lightning
+from weakseg_lightning.constraints import Knowledge, compile_constraints
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +28,24 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     Trainer(max_steps=2, limit_val_batches=1, accelerator="cpu", **quiet).fit(own, names["data"])  # type: ignore[arg-type]
     assert own.latent_labels is not None
+
+
+def test_yaml_blocks_name_rules_with_their_arguments() -> None:
+    (block,) = (yaml.safe_load(text) for text in blocks("yaml") if "constraints:" in text)
+    written = block["model"]["init_args"]["constraints"]
+    rules = [{"class_path": rule, "init_args": {}} if isinstance(rule, str) else rule for rule in written]
+    built = [getattr(weakseg_lightning, rule["class_path"])(**rule["init_args"]) for rule in rules]
+    known = Knowledge(
+        ids=["a"],
+        class_names=["background", "cat", "dog", "person", "horse"],
+        tags=torch.ones(1, 5, dtype=torch.bool),
+        valid=torch.ones(1, 8, 8, dtype=torch.bool),
+        sizes=torch.tensor([[1, 0, 1, 0, 1]]),
+        boxes=[torch.tensor([[0.0, 0.0, 4.0, 4.0, 1.0]])],
+    )
+    compiled = compile_constraints(built[:-1], known)  # the last reads a file
+    # The box leaves the cat alone: the background's two bounds, four rows about the cat.
+    assert int(compiled.active.sum()) == 6
 
 
 def test_recipes_and_scripts_in_commands_exist() -> None:
