@@ -219,7 +219,8 @@ void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, 
     mine.image = image.data() + b * image.shape(1) * pixels;
     mine.valid = valid.data() + b * pixels;
     float* out = weights.data() + b * planes * pixels;
-    planes == 2 ? weakseg::potts_weights<4>(mine, out) : weakseg::potts_weights<8>(mine, out);
+    if (planes == 2) weakseg::PottsWeightsOfImage<4>(mine).write(out);
+    else weakseg::PottsWeightsOfImage<8>(mine).write(out);
   };
   const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
   const nb::gil_scoped_release release;
