@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "alpha_expansion.hpp"
+#include "label_maps.hpp"
 #include "parallel.hpp"
 #include "potts_weights.hpp"
+#include "softmax.hpp"
 
 namespace nb = nanobind;
 
@@ -227,6 +229,42 @@ void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, 
   weakseg::parallel_for(pixels == 0 ? 0 : image.shape(0), threads, [&] { return solve; });
 }
 
+void split_softmax(const In<float, 4>& scores, const In<std::uint8_t, 3>& valid, const Out<float, 3>& best,
+                   const Out<double, 1>& logarithms, int num_threads) {
+  const std::size_t batch = scores.shape(0), classes = scores.shape(1);
+  const auto matches = [&](const auto& a) {
+    return a.shape(0) == batch && a.shape(1) == scores.shape(2) && a.shape(2) == scores.shape(3);
+  };
+  require(matches(valid) && matches(best) && logarithms.shape(0) == batch,
+          "`valid`, `best` and `logarithms` must have the batch and size of `scores`");
+  require(classes >= 1 && classes <= 255, "`scores` must have 1 to 255 planes");
+  const std::size_t pixels = scores.shape(2) * scores.shape(3);
+  const auto split = [&](std::size_t b) {
+    const weakseg::Softmax mine{pixels, classes, scores.data() + b * classes * pixels, valid.data() + b * pixels};
+    logarithms.data()[b] = weakseg::SplitSoftmax(mine).run(best.data() + b * pixels);
+  };
+  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const nb::gil_scoped_release release;
+  weakseg::parallel_for(batch, threads, [&] { return split; });
+}
+
+template <class Integer>
+bool read_labels(const In<Integer, 3>& labels, int classes, const Out<std::uint8_t, 3>& bytes) {
+  require(classes >= 1 && classes <= 255, "`classes` must be between 1 and 255");
+  require(labels.size() == bytes.size(), "`labels` and `bytes` must have the same size");
+  return weakseg::read_labels(labels.data(), labels.size(), static_cast<std::uint8_t>(classes - 1), bytes.data());
+}
+
+void find_labels(const In<std::uint8_t, 3>& labels, const In<std::uint8_t, 3>& valid,
+                 const Out<std::uint8_t, 2>& present) {
+  const std::size_t batch = labels.shape(0), pixels = labels.shape(1) * labels.shape(2);
+  require(valid.size() == labels.size(), "`labels` and `valid` must have the same size");
+  require(present.shape(0) == batch && present.shape(1) == 256, "`present` must be (B, 256)");
+  for (std::size_t b = 0; b < batch; ++b) {
+    weakseg::find_labels(labels.data() + b * pixels, valid.data() + b * pixels, pixels, present.data() + 256 * b);
+  }
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -240,4 +278,17 @@ NB_MODULE(_core, m) {
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Potts weights of all edges of a batch of images, as `GridPotts.edge_weights` defines them.");
+  m.def("split_softmax", &split_softmax, nb::arg("scores"), nb::arg("valid"), nb::arg("best").noconvert(),
+        nb::arg("logarithms").noconvert(), nb::arg("num_threads"),
+        "Writes `best`, the best score of every pixel, and `logarithms`, for each image the sum of "
+        "log(sum_k exp(score_k - best)) over its valid pixels.");
+  const auto define = [&](auto read) {
+    m.def("read_labels", read, nb::arg("labels").noconvert(), nb::arg("classes"), nb::arg("bytes").noconvert(),
+          "Writes a map in bytes; returns whether it holds nothing but classes and 255.");
+  };
+  define(&read_labels<std::int64_t>);
+  define(&read_labels<std::int32_t>);
+  define(&read_labels<std::uint8_t>);
+  m.def("find_labels", &find_labels, nb::arg("labels"), nb::arg("valid"), nb::arg("present").noconvert(),
+        "Sets `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside.");
 }
