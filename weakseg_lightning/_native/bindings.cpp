@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <limits>
 #include <memory>
@@ -75,7 +76,9 @@ class Worker {
     const weakseg::ExpansionResult result = solver_->run(problem_, labels);
     batch_.status[3 * b + 2] = static_cast<std::int32_t>(result.failure);
     if (result.failure != weakseg::Failure::kNone) return;
-    for (std::size_t i = 0; i < pixels; ++i) {
+    bool renamed = false;
+    for (int k = 0; k < problem_.num_labels; ++k) renamed |= names[k] != k;
+    for (std::size_t i = 0; renamed && i < pixels; ++i) {
       if (labels[i] != weakseg::kVoid) labels[i] = names[labels[i]];
     }
     batch_.energies[3 * b] = result.unary;
@@ -93,7 +96,14 @@ class Worker {
     for (int k = 0; k < problem_.num_labels; ++k) position[names[k]] = static_cast<std::uint8_t>(k);
     position[weakseg::kVoid] = weakseg::kVoid;
     out.resize(batch_.pixels);
-    for (std::size_t i = 0; i < batch_.pixels; ++i) out[i] = position[classes[i]];
+    std::size_t i = 0;
+    for (; i + 8 <= batch_.pixels; i += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, classes + i, sizeof eight);
+      if (eight == ~std::uint64_t{0}) std::memcpy(out.data() + i, &eight, sizeof eight);  // most are void
+      else for (std::size_t j = i; j < i + 8; ++j) out[j] = position[classes[j]];
+    }
+    for (; i < batch_.pixels; ++i) out[i] = position[classes[i]];
     return out.data();
   }
 
