@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "grid_maxflow.hpp"
 #include "integer_potts.hpp"
+#include "wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -22,7 +24,7 @@ class CoarsePotts {
   explicit CoarsePotts(const PottsProblem& fine)
       : height_(blocks(fine.height)), width_(blocks(fine.width)), num_labels_(fine.num_labels), slope_(fine.slope) {
     mark(fine);
-    add_scores(fine);
+    vectorised([&]() WEAKSEG_INLINED { add_scores(fine); });
     add_edges(fine);
   }
 
@@ -45,6 +47,7 @@ class CoarsePotts {
 
  private:
   static constexpr int E = D / 2;
+  static constexpr std::uint8_t kNoSeeds[kBlock] = {kVoid, kVoid, kVoid, kVoid};
 
   static int blocks(int pixels) { return (pixels + kBlock - 1) / kBlock; }
   std::size_t block(int row, int column) const {
@@ -53,20 +56,26 @@ class CoarsePotts {
   }
 
   void mark(const PottsProblem& fine) {
+    const auto width = static_cast<std::size_t>(fine.width), size = width * static_cast<std::size_t>(fine.height);
+    padded_ = std::memchr(fine.valid, 0, size) != nullptr;
     seeds_.assign(pixels(), kVoid);
-    valid_.assign(pixels(), 0);
-    std::size_t pixel = 0;
+    valid_.assign(pixels(), padded_ ? 0 : 1);
     for (int row = 0; row < fine.height; ++row) {
-      for (int column = 0; column < fine.width; ++column, ++pixel) {
-        if (fine.valid[pixel] == 0) continue;
-        const std::size_t here = block(row, column);
-        valid_[here] = 1;
-        if (seeds_[here] == kVoid) seeds_[here] = fine.seeds[pixel];
+      const std::size_t first = static_cast<std::size_t>(row) * width;
+      for (std::size_t x = 0; x < width; x += kBlock) {
+        const std::uint8_t *seeds = fine.seeds + first + x, *valid = fine.valid + first + x;
+        const std::size_t count = std::min<std::size_t>(kBlock, width - x), here = block(row, static_cast<int>(x));
+        if (!padded_ && count == kBlock && std::memcmp(seeds, kNoSeeds, kBlock) == 0) continue;  // most are
+        for (std::size_t i = 0; i < count; ++i) {
+          if (valid[i] == 0) continue;
+          valid_[here] = 1;
+          if (seeds_[here] == kVoid) seeds_[here] = seeds[i];
+        }
       }
     }
   }
 
-  void add_scores(const PottsProblem& fine) {
+  WEAKSEG_INLINED void add_scores(const PottsProblem& fine) {
     zero_.assign(pixels(), 0.0F);
     scores_.assign(static_cast<std::size_t>(num_labels_) * pixels(), 0.0F);
     const auto width = static_cast<std::size_t>(fine.width);
@@ -108,7 +117,7 @@ class CoarsePotts {
     const auto pixel = [&](int r, int c) {
       return static_cast<std::size_t>(r) * static_cast<std::size_t>(fine.width) + static_cast<std::size_t>(c);
     };
-    if (fine.valid[pixel(row, column)] == 0 || fine.valid[pixel(other_row, other_column)] == 0) return;
+    if (padded_ && (fine.valid[pixel(row, column)] == 0 || fine.valid[pixel(other_row, other_column)] == 0)) return;
     const int down = other_row / kBlock - row / kBlock, right = other_column / kBlock - column / kBlock;
     // Planes: to the right, down, down right, down left; what leads to the left is the other block's.
     const int plane = down == 0 ? 0 : right == 0 ? 1 : right > 0 ? 2 : 3;
@@ -119,6 +128,7 @@ class CoarsePotts {
 
   int height_, width_, num_labels_;
   double slope_;
+  bool padded_ = true;  // whether the image is
   std::vector<std::uint8_t> seeds_, valid_;
   std::vector<float> zero_, scores_, edges_;
   std::vector<const float*> planes_;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -64,6 +65,7 @@ class IntegerPotts {
 
   // The label that costs a pixel least, the seed's at a seed; kVoid on padding and in the frame.
   std::uint8_t best(Index node) const { return best_[node]; }
+  const std::uint8_t* best() const { return best_.data(); }  // of all nodes
 
   template <class Visit>
   void for_each_pixel(Visit visit) const {
@@ -88,6 +90,18 @@ class IntegerPotts {
     const std::size_t pixel = grid_.pixel(node);
     const float a = problem_.planes[label][pixel], b = problem_.planes[than][pixel];
     return problem_.slope < 0 ? a < b : problem_.slope > 0 && a > b;
+  }
+
+  // Marks the pixels of a row that would as soon hold a label as their best one, if that is another.
+  WEAKSEG_INLINED void mark_ties(int row, std::uint8_t label, std::uint8_t than, std::uint8_t* marks) const {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    const std::size_t first = static_cast<std::size_t>(row) * width;
+    const float *scores = problem_.planes[label] + first, *rivals = problem_.planes[than] + first;
+    const std::uint8_t* best = best_.data() + grid_.node(row, 0);
+    for (std::size_t x = 0; x < width; ++x) {
+      const bool costs_nothing = (static_cast<double>(scores[x]) - rivals[x]) * problem_.slope * scale_ < 1;  // see `cost`
+      marks[x] |= static_cast<std::uint8_t>((best[x] == than) & costs_nothing);
+    }
   }
 
   // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one more than all its
@@ -213,21 +227,21 @@ class IntegerPotts {
   // if an edge is not finite.
   WEAKSEG_INLINED bool quantize_edges() {
     // As integers, bits of floats that are not negative have their order, and maxima of integers wait for nobody.
-    std::int32_t largest = 0, strange = 0;
+    std::int32_t largest = 0, largest_size = 0;
     for_each_row_of_edges([&](int, Index first, Index second, const float* weight, std::size_t count) WEAKSEG_INLINED {
       const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
-      std::int32_t most = 0, bad = 0;
+      std::int32_t most = 0, size = 0;
       for (std::size_t x = 0; x < count; ++x) {
         std::int32_t bits;
         std::memcpy(&bits, weight + x, sizeof bits);
-        bits = (from[x] != kVoid) & (to[x] != kVoid) ? bits : 0;
-        most = most < bits ? bits : most;
-        bad |= (bits & kExponent) == kExponent ? 1 : 0;
+        bits &= -static_cast<std::int32_t>((from[x] != kVoid) & (to[x] != kVoid));
+        most = std::max(most, bits);
+        size = std::max(size, bits & std::numeric_limits<std::int32_t>::max());  // without the sign
       }
       largest = std::max(largest, most);
-      strange |= bad;
+      largest_size = std::max(largest_size, size);
     });
-    if (strange != 0) return false;
+    if (largest_size >= kExponent) return false;
     float largest_weight;
     std::memcpy(&largest_weight, &largest, sizeof largest_weight);
     // Without edges any difference between labels decides.
