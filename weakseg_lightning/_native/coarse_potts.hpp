@@ -25,7 +25,7 @@ class CoarsePotts {
       : height_(blocks(fine.height)), width_(blocks(fine.width)), num_labels_(fine.num_labels), slope_(fine.slope) {
     mark(fine);
     vectorised([&]() WEAKSEG_INLINED { add_scores(fine); });
-    add_edges(fine);
+    vectorised([&]() WEAKSEG_INLINED { add_edges(fine); });
   }
 
   // Points into this object.
@@ -96,34 +96,56 @@ class CoarsePotts {
     }
   }
 
-  void add_edges(const PottsProblem& fine) {
+  WEAKSEG_INLINED void add_edges(const PottsProblem& fine) {
     edges_.assign(static_cast<std::size_t>(E) * pixels(), 0.0F);
+    std::vector<float> line((static_cast<std::size_t>(width_) + 1) * kBlock, 0.0F);
     for (int row = 0; row < fine.height; ++row) {
       for (int e = 0; e < E; ++e) {
         const int down = kDeltaRow[2 * e], right = kDeltaColumn[2 * e];
         if (row + down >= fine.height) continue;
         // Edges to other rows of blocks, or those at the sides of the blocks alone.
-        const bool leaves = down == 1 && (row + 1) % kBlock == 0;
-        if (!leaves && right == 0) continue;
-        const int step = leaves ? 1 : kBlock, last = fine.width - std::max(right, 0);
-        for (int column = leaves ? std::max(-right, 0) : right > 0 ? kBlock - 1 : kBlock; column < last; column += step) {
-          add_edge(fine, e, row, column, row + down, column + right);
+        if (down == 1 && (row + 1) % kBlock == 0) {
+          read_row(fine, e, row, 1, line.data());
+          add_row_below(right, block(row, 0), line.data());
+        } else if (right != 0) {
+          read_row(fine, e, row, kBlock, line.data());
+          add_row_aside(right, block(row, 0), line.data());
         }
       }
     }
   }
 
-  void add_edge(const PottsProblem& fine, int e, int row, int column, int other_row, int other_column) {
-    const auto pixel = [&](int r, int c) {
-      return static_cast<std::size_t>(r) * static_cast<std::size_t>(fine.width) + static_cast<std::size_t>(c);
-    };
-    if (padded_ && (fine.valid[pixel(row, column)] == 0 || fine.valid[pixel(other_row, other_column)] == 0)) return;
-    const int down = other_row / kBlock - row / kBlock, right = other_column / kBlock - column / kBlock;
-    // Planes: to the right, down, down right, down left; what leads to the left is the other block's.
-    const int plane = down == 0 ? 0 : right == 0 ? 1 : right > 0 ? 2 : 3;
-    const std::size_t here = right < 0 && down == 0 ? block(other_row, other_column) : block(row, column);
-    edges_[static_cast<std::size_t>(plane) * pixels() + here] +=
-        fine.edges[static_cast<std::size_t>(e) * pixel(fine.height, 0) + pixel(row, column)];
+  // The edges of a row in one direction, or those among them that leave a block to its sides; 0 where there is none.
+  WEAKSEG_INLINED void read_row(const PottsProblem& fine, int e, int row, int step, float* line) const {
+    const int right = kDeltaColumn[2 * e], last = fine.width - std::max(right, 0);
+    const auto width = static_cast<std::size_t>(fine.width), size = width * static_cast<std::size_t>(fine.height);
+    const std::size_t first = static_cast<std::size_t>(row) * width;
+    const float* weights = fine.edges + static_cast<std::size_t>(e) * size + first;
+    const std::uint8_t* here = fine.valid + first;
+    const std::uint8_t* there = here + (kDeltaRow[2 * e] * fine.width + right);
+    line[0] = line[fine.width - 1] = 0.0F;
+    for (int x = step == 1 ? std::max(-right, 0) : right > 0 ? kBlock - 1 : kBlock; x < last; x += step) {
+      line[x] = !padded_ || ((here[x] != 0) & (there[x] != 0)) ? weights[x] : 0.0F;
+    }
+  }
+
+  // Planes: to the right, down, down right, down left; what leads to the left is the other block's.
+  WEAKSEG_INLINED void add_row_below(int right, std::size_t first, const float* line) {
+    float *below = edges_.data() + pixels() + first, *aside = right == 0 ? nullptr : below + pixels() * (right > 0 ? 1 : 2);
+    for (std::size_t x = 0; x < static_cast<std::size_t>(width_); ++x) {
+      const float* four = line + kBlock * x;
+      if (right == 0) below[x] = (((below[x] + four[0]) + four[1]) + four[2]) + four[3];
+      else if (right > 0) below[x] = ((below[x] + four[0]) + four[1]) + four[2];
+      else below[x] = ((below[x] + four[1]) + four[2]) + four[3];
+      if (right != 0) aside[x] += right > 0 ? four[3] : four[0];
+    }
+  }
+
+  WEAKSEG_INLINED void add_row_aside(int right, std::size_t first, const float* line) {
+    float* aside = edges_.data() + first;
+    for (std::size_t x = 0; x + 1 < static_cast<std::size_t>(width_); ++x) {
+      aside[x] += right > 0 ? line[kBlock * x + kBlock - 1] : line[kBlock * (x + 1)];
+    }
   }
 
   int height_, width_, num_labels_;
