@@ -240,6 +240,8 @@ class AlphaExpansion(Solver):
             num_threads=self.num_threads or default_num_threads(),
         )
         answer.energies[:, [0, 2]] += problem.constant[:, None]
+        unary, pairwise, bound = answer.energies.T
+        np.minimum(bound, unary + pairwise, out=bound)  # the constant may round them apart
         return answer
 
 
