@@ -145,7 +145,7 @@ class GridPotts:
         weights = torch.empty(batch, self.connectivity // 2, height, width)
         _core.potts_weights(
             image=image.contiguous().numpy(),
-            valid=valid.to(torch.uint8).contiguous().numpy(),
+            valid=valid.contiguous().view(torch.uint8).numpy(),
             weight=self.weight,
             normalize=self.normalize_edges,
             weights=weights.numpy(),

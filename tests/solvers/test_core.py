@@ -101,3 +101,69 @@ def test_an_image_that_is_not_finite_is_left_alone(name, failure, bad):
     assert p["status"][:, 2].tolist() == [0, failure, 0]
     assert (p["labels"][1] == 7).all()
     assert p["labels"][[0, 2]].tolist() == [[[1, 4, 4], [1, 4, 4]]] * 2
+
+
+@pytest.mark.parametrize("classes", [1, 2, 21, 255])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (40, 41)])
+def test_split_softmax_adds_up_to_the_normalizer(classes, size):
+    scores = np.random.default_rng(classes).normal(scale=5.0, size=(2, classes, *size)).astype(np.float32)
+    valid = np.random.default_rng(1).random((2, *size)) < 0.8
+    scores[np.broadcast_to(~valid[:, None], scores.shape)] = np.nan
+    best, logarithms = np.zeros((2, *size), dtype=np.float32), np.zeros(2)
+    _core.split_softmax(scores=scores, valid=valid.view(np.uint8), best=best, logarithms=logarithms, num_threads=2)
+    np.testing.assert_array_equal(best[valid], scores.max(1)[valid])
+    exact = scores.astype(np.float64)
+    rest = np.log(np.exp(exact - exact.max(1, keepdims=True)).sum(1))
+    np.testing.assert_allclose(logarithms, np.where(valid, rest, 0).sum((1, 2)), rtol=1e-6, atol=1e-7)
+
+
+def test_split_softmax_keeps_what_is_no_number():
+    scores = np.zeros((1, 3, 1, 4), dtype=np.float32)
+    scores[0, 0, 0, 0] = scores[0, 2, 0, 1] = np.nan
+    scores[0, 1, 0, 2], scores[0, 1, 0, 3] = np.inf, -np.inf
+    best, logarithms, valid = np.zeros((1, 1, 4), dtype=np.float32), np.zeros(1), np.ones((1, 1, 4), dtype=np.uint8)
+    _core.split_softmax(scores=scores, valid=valid, best=best, logarithms=logarithms, num_threads=1)
+    np.testing.assert_array_equal(best, [[[np.nan, np.nan, np.inf, 0.0]]])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("place", [0, 1023, 1024, 2499])
+def test_read_labels_finds_what_is_no_class(kind, place):
+    labels = np.random.default_rng(0).choice([0, 1, 2, 3, 255], size=(1, 50, 50)).astype(kind)
+    out = np.zeros(labels.shape, dtype=np.uint8)
+    assert _core.read_labels(labels=labels, classes=4, bytes=out)
+    np.testing.assert_array_equal(out, labels)
+    range_ = np.iinfo(kind)
+    for wrong in [4, 254, 256, 511, -1, -253, 2**31 - 1, 2**40 + 1]:
+        if range_.min <= wrong <= range_.max:
+            labels.reshape(-1)[place] = wrong
+            assert not _core.read_labels(labels=labels, classes=4, bytes=out)
+
+
+def test_find_labels_counts_valid_pixels_alone():
+    labels = np.full((2, 3, 7), 255, dtype=np.uint8)
+    labels[0, 0, 0], labels[0, 2, 6], labels[1, 1, 1], labels[1, 2, 6] = 5, 0, 254, 9
+    valid, present = np.ones_like(labels), np.zeros((2, 256), dtype=np.uint8)
+    valid[1, 2, 6] = 0
+    _core.find_labels(labels=labels, valid=valid, present=present)
+    assert [np.flatnonzero(row).tolist() for row in present] == [[0, 5], [254]]
+
+
+def test_sizes_of_maps_never_reach_memory():
+    scores, plane = np.zeros((2, 3, 4, 5), dtype=np.float32), np.ones((2, 4, 5), dtype=np.uint8)
+    best, rest = np.zeros((2, 4, 5), dtype=np.float32), np.zeros(2)
+    for wrong in (
+        {"valid": plane[:1]},
+        {"best": best[:, :3].copy()},
+        {"logarithms": rest[:1]},
+        {"scores": scores[:, :0]},
+    ):
+        given = {"scores": scores, "valid": plane, "best": best, "logarithms": rest, "num_threads": 1, **wrong}
+        with pytest.raises(ValueError, match=r"`scores`"):
+            _core.split_softmax(**given)
+    with pytest.raises(ValueError, match="same size"):
+        _core.read_labels(labels=plane, classes=3, bytes=plane[:1].copy())
+    with pytest.raises(ValueError, match="same size"):
+        _core.find_labels(labels=plane, valid=plane[:1], present=np.zeros((2, 256), dtype=np.uint8))
+    with pytest.raises(ValueError, match="256"):
+        _core.find_labels(labels=plane, valid=plane, present=np.zeros((2, 255), dtype=np.uint8))

@@ -30,3 +30,22 @@ def potts_weights(
     num_threads: int,
 ) -> None:
     """Potts weights of all edges of a batch of images; writes `weights`, 2 or 4 planes an image."""
+
+def split_softmax(
+    scores: NDArray[np.float32],
+    valid: NDArray[np.uint8],
+    best: NDArray[np.float32],
+    logarithms: NDArray[np.float64],
+    num_threads: int,
+) -> None:
+    """Best score of every pixel, and for each image the sum of log(sum_k exp(score_k - best)) over its valid pixels."""
+
+def read_labels(
+    labels: NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint8],
+    classes: int,
+    bytes: NDArray[np.uint8],
+) -> bool:
+    """Write a map in bytes; tell whether it holds nothing but classes and 255."""
+
+def find_labels(labels: NDArray[np.uint8], valid: NDArray[np.uint8], present: NDArray[np.uint8]) -> None:
+    """Set `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside."""

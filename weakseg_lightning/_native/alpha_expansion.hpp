@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <tuple>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "grid_maxflow.hpp"
 #include "integer_potts.hpp"
 #include "standing_flows.hpp"
+#include "wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -128,22 +130,57 @@ class AlphaExpansion {
     for (std::vector<Index>* list : {&candidates_, &sources_, &held_}) {
       list->reserve(energy_.pixels());  // address space alone; to grow would take three times what is used
     }
-    std::size_t pixel = 0;
-    const int blocks_in_row = (problem.width + kBlock - 1) / kBlock;
-    for (int row = 0; row < problem.height; ++row) {
-      const std::uint8_t* line = blocks.empty() ? nullptr : blocks.data() + row / kBlock * blocks_in_row;
-      for (int column = 0; column < problem.width; ++column, ++pixel) {
-        const Index node = grid_.node(row, column);
-        label_[node] = energy_.best(node);
-        if (label_[node] == kVoid || problem.seeds[pixel] != kVoid) continue;
-        if (problem.initial[pixel] != kVoid) label_[node] = problem.initial[pixel];
-        else if (line != nullptr) label_[node] = line[column / kBlock];
-        flags_[node] = kFree;
-        list(node);
-      }
-    }
+    vectorised([&]() WEAKSEG_INLINED { set_labels(problem, blocks); });
+    vectorised([&]() WEAKSEG_INLINED { list_unsettled(problem); });
     graph_.reset(grid_);
     flows_.reset(grid_, energy_.pixels(), problem.num_labels);
+  }
+
+  WEAKSEG_INLINED void set_labels(const ExpansionProblem& problem, const std::vector<std::uint8_t>& blocks) {
+    const auto width = static_cast<std::size_t>(problem.width), blocks_in_row = (width + kBlock - 1) / kBlock;
+    std::vector<std::uint8_t> given(blocks_in_row * kBlock, kVoid);
+    for (int row = 0; row < problem.height; ++row) {
+      if (!blocks.empty() && row % kBlock == 0) {
+        const std::uint8_t* line = blocks.data() + static_cast<std::size_t>(row / kBlock) * blocks_in_row;
+        for (std::size_t x = 0; x < given.size(); ++x) given[x] = line[x / kBlock];
+      }
+      const std::uint8_t* seeds = problem.seeds + static_cast<std::size_t>(row) * width;
+      const std::uint8_t* initial = problem.initial + static_cast<std::size_t>(row) * width;
+      const Index first = grid_.node(row, 0);
+      const std::uint8_t* best = energy_.best() + first;
+      std::uint8_t *labels = label_.data() + first, *flags = flags_.data() + first;
+      for (std::size_t x = 0; x < width; ++x) {
+        const bool free = (best[x] != kVoid) & (seeds[x] == kVoid);
+        const std::uint8_t otherwise = given[x] != kVoid ? given[x] : best[x];
+        const std::uint8_t start = initial[x] != kVoid ? initial[x] : otherwise;
+        labels[x] = free ? start : best[x];
+        flags[x] = free ? kFree : 0;
+      }
+    }
+  }
+
+  // Makes candidates of the pixels that `find_sources` would not drop at once.
+  WEAKSEG_INLINED void list_unsettled(const ExpansionProblem& problem) {
+    const auto width = static_cast<std::size_t>(problem.width);
+    std::vector<std::uint8_t> marks(width);
+    for (int row = 0; row < problem.height; ++row) {
+      const Index first = grid_.node(row, 0);
+      const std::uint8_t *labels = label_.data() + first, *best = energy_.best() + first;
+      for (std::size_t x = 0; x < width; ++x) marks[x] = labels[x] != best[x];
+      for (int d = 0; d < D; ++d) {
+        const std::uint8_t* others = labels + grid_.offset[d];
+        for (std::size_t x = 0; x < width; ++x) {
+          marks[x] |= static_cast<std::uint8_t>((others[x] != labels[x]) & (others[x] != kVoid));
+        }
+      }
+      if (problem.num_labels == 2) energy_.mark_ties(row, 0, 1, marks.data());
+      for (std::size_t x = 0; x < width; ++x) {
+        const void* next = std::memchr(marks.data() + x, 1, width - x);
+        if (next == nullptr) break;
+        x = static_cast<std::size_t>(static_cast<const std::uint8_t*>(next) - marks.data());
+        list(first + static_cast<Index>(x));
+      }
+    }
   }
 
   // Two labels. Let a be the best labelling that turns ones of the start into zeros alone, and b the best that turns zeros

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <limits>
 #include <memory>
@@ -15,8 +16,10 @@
 #include <vector>
 
 #include "alpha_expansion.hpp"
+#include "label_maps.hpp"
 #include "parallel.hpp"
 #include "potts_weights.hpp"
+#include "softmax.hpp"
 
 namespace nb = nanobind;
 
@@ -73,7 +76,9 @@ class Worker {
     const weakseg::ExpansionResult result = solver_->run(problem_, labels);
     batch_.status[3 * b + 2] = static_cast<std::int32_t>(result.failure);
     if (result.failure != weakseg::Failure::kNone) return;
-    for (std::size_t i = 0; i < pixels; ++i) {
+    bool renamed = false;
+    for (int k = 0; k < problem_.num_labels; ++k) renamed |= names[k] != k;
+    for (std::size_t i = 0; renamed && i < pixels; ++i) {
       if (labels[i] != weakseg::kVoid) labels[i] = names[labels[i]];
     }
     batch_.energies[3 * b] = result.unary;
@@ -91,7 +96,14 @@ class Worker {
     for (int k = 0; k < problem_.num_labels; ++k) position[names[k]] = static_cast<std::uint8_t>(k);
     position[weakseg::kVoid] = weakseg::kVoid;
     out.resize(batch_.pixels);
-    for (std::size_t i = 0; i < batch_.pixels; ++i) out[i] = position[classes[i]];
+    std::size_t i = 0;
+    for (; i + 8 <= batch_.pixels; i += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, classes + i, sizeof eight);
+      if (eight == ~std::uint64_t{0}) std::memcpy(out.data() + i, &eight, sizeof eight);  // most are void
+      else for (std::size_t j = i; j < i + 8; ++j) out[j] = position[classes[j]];
+    }
+    for (; i < batch_.pixels; ++i) out[i] = position[classes[i]];
     return out.data();
   }
 
@@ -219,11 +231,48 @@ void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, 
     mine.image = image.data() + b * image.shape(1) * pixels;
     mine.valid = valid.data() + b * pixels;
     float* out = weights.data() + b * planes * pixels;
-    planes == 2 ? weakseg::potts_weights<4>(mine, out) : weakseg::potts_weights<8>(mine, out);
+    if (planes == 2) weakseg::PottsWeightsOfImage<4>(mine).write(out);
+    else weakseg::PottsWeightsOfImage<8>(mine).write(out);
   };
   const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
   const nb::gil_scoped_release release;
   weakseg::parallel_for(pixels == 0 ? 0 : image.shape(0), threads, [&] { return solve; });
+}
+
+void split_softmax(const In<float, 4>& scores, const In<std::uint8_t, 3>& valid, const Out<float, 3>& best,
+                   const Out<double, 1>& logarithms, int num_threads) {
+  const std::size_t batch = scores.shape(0), classes = scores.shape(1);
+  const auto matches = [&](const auto& a) {
+    return a.shape(0) == batch && a.shape(1) == scores.shape(2) && a.shape(2) == scores.shape(3);
+  };
+  require(matches(valid) && matches(best) && logarithms.shape(0) == batch,
+          "`valid`, `best` and `logarithms` must have the batch and size of `scores`");
+  require(classes >= 1 && classes <= 255, "`scores` must have 1 to 255 planes");
+  const std::size_t pixels = scores.shape(2) * scores.shape(3);
+  const auto split = [&](std::size_t b) {
+    const weakseg::Softmax mine{pixels, classes, scores.data() + b * classes * pixels, valid.data() + b * pixels};
+    logarithms.data()[b] = weakseg::SplitSoftmax(mine).run(best.data() + b * pixels);
+  };
+  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const nb::gil_scoped_release release;
+  weakseg::parallel_for(batch, threads, [&] { return split; });
+}
+
+template <class Integer>
+bool read_labels(const In<Integer, 3>& labels, int classes, const Out<std::uint8_t, 3>& bytes) {
+  require(classes >= 1 && classes <= 255, "`classes` must be between 1 and 255");
+  require(labels.size() == bytes.size(), "`labels` and `bytes` must have the same size");
+  return weakseg::read_labels(labels.data(), labels.size(), static_cast<std::uint8_t>(classes - 1), bytes.data());
+}
+
+void find_labels(const In<std::uint8_t, 3>& labels, const In<std::uint8_t, 3>& valid,
+                 const Out<std::uint8_t, 2>& present) {
+  const std::size_t batch = labels.shape(0), pixels = labels.shape(1) * labels.shape(2);
+  require(valid.size() == labels.size(), "`labels` and `valid` must have the same size");
+  require(present.shape(0) == batch && present.shape(1) == 256, "`present` must be (B, 256)");
+  for (std::size_t b = 0; b < batch; ++b) {
+    weakseg::find_labels(labels.data() + b * pixels, valid.data() + b * pixels, pixels, present.data() + 256 * b);
+  }
 }
 
 }  // namespace
@@ -239,4 +288,17 @@ NB_MODULE(_core, m) {
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Potts weights of all edges of a batch of images, as `GridPotts.edge_weights` defines them.");
+  m.def("split_softmax", &split_softmax, nb::arg("scores"), nb::arg("valid"), nb::arg("best").noconvert(),
+        nb::arg("logarithms").noconvert(), nb::arg("num_threads"),
+        "Writes `best`, the best score of every pixel, and `logarithms`, for each image the sum of "
+        "log(sum_k exp(score_k - best)) over its valid pixels.");
+  const auto define = [&](auto read) {
+    m.def("read_labels", read, nb::arg("labels").noconvert(), nb::arg("classes"), nb::arg("bytes").noconvert(),
+          "Writes a map in bytes; returns whether it holds nothing but classes and 255.");
+  };
+  define(&read_labels<std::int64_t>);
+  define(&read_labels<std::int32_t>);
+  define(&read_labels<std::uint8_t>);
+  m.def("find_labels", &find_labels, nb::arg("labels"), nb::arg("valid"), nb::arg("present").noconvert(),
+        "Sets `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside.");
 }

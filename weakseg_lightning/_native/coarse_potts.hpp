@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "grid_maxflow.hpp"
 #include "integer_potts.hpp"
+#include "wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -22,8 +24,8 @@ class CoarsePotts {
   explicit CoarsePotts(const PottsProblem& fine)
       : height_(blocks(fine.height)), width_(blocks(fine.width)), num_labels_(fine.num_labels), slope_(fine.slope) {
     mark(fine);
-    add_scores(fine);
-    add_edges(fine);
+    vectorised([&]() WEAKSEG_INLINED { add_scores(fine); });
+    vectorised([&]() WEAKSEG_INLINED { add_edges(fine); });
   }
 
   // Points into this object.
@@ -45,6 +47,7 @@ class CoarsePotts {
 
  private:
   static constexpr int E = D / 2;
+  static constexpr std::uint8_t kNoSeeds[kBlock] = {kVoid, kVoid, kVoid, kVoid};
 
   static int blocks(int pixels) { return (pixels + kBlock - 1) / kBlock; }
   std::size_t block(int row, int column) const {
@@ -53,20 +56,26 @@ class CoarsePotts {
   }
 
   void mark(const PottsProblem& fine) {
+    const auto width = static_cast<std::size_t>(fine.width), size = width * static_cast<std::size_t>(fine.height);
+    padded_ = std::memchr(fine.valid, 0, size) != nullptr;
     seeds_.assign(pixels(), kVoid);
-    valid_.assign(pixels(), 0);
-    std::size_t pixel = 0;
+    valid_.assign(pixels(), padded_ ? 0 : 1);
     for (int row = 0; row < fine.height; ++row) {
-      for (int column = 0; column < fine.width; ++column, ++pixel) {
-        if (fine.valid[pixel] == 0) continue;
-        const std::size_t here = block(row, column);
-        valid_[here] = 1;
-        if (seeds_[here] == kVoid) seeds_[here] = fine.seeds[pixel];
+      const std::size_t first = static_cast<std::size_t>(row) * width;
+      for (std::size_t x = 0; x < width; x += kBlock) {
+        const std::uint8_t *seeds = fine.seeds + first + x, *valid = fine.valid + first + x;
+        const std::size_t count = std::min<std::size_t>(kBlock, width - x), here = block(row, static_cast<int>(x));
+        if (!padded_ && count == kBlock && std::memcmp(seeds, kNoSeeds, kBlock) == 0) continue;  // most are
+        for (std::size_t i = 0; i < count; ++i) {
+          if (valid[i] == 0) continue;
+          valid_[here] = 1;
+          if (seeds_[here] == kVoid) seeds_[here] = seeds[i];
+        }
       }
     }
   }
 
-  void add_scores(const PottsProblem& fine) {
+  WEAKSEG_INLINED void add_scores(const PottsProblem& fine) {
     zero_.assign(pixels(), 0.0F);
     scores_.assign(static_cast<std::size_t>(num_labels_) * pixels(), 0.0F);
     const auto width = static_cast<std::size_t>(fine.width);
@@ -87,38 +96,61 @@ class CoarsePotts {
     }
   }
 
-  void add_edges(const PottsProblem& fine) {
+  WEAKSEG_INLINED void add_edges(const PottsProblem& fine) {
     edges_.assign(static_cast<std::size_t>(E) * pixels(), 0.0F);
+    std::vector<float> line((static_cast<std::size_t>(width_) + 1) * kBlock, 0.0F);
     for (int row = 0; row < fine.height; ++row) {
       for (int e = 0; e < E; ++e) {
         const int down = kDeltaRow[2 * e], right = kDeltaColumn[2 * e];
         if (row + down >= fine.height) continue;
         // Edges to other rows of blocks, or those at the sides of the blocks alone.
-        const bool leaves = down == 1 && (row + 1) % kBlock == 0;
-        if (!leaves && right == 0) continue;
-        const int step = leaves ? 1 : kBlock, last = fine.width - std::max(right, 0);
-        for (int column = leaves ? std::max(-right, 0) : right > 0 ? kBlock - 1 : kBlock; column < last; column += step) {
-          add_edge(fine, e, row, column, row + down, column + right);
+        if (down == 1 && (row + 1) % kBlock == 0) {
+          read_row(fine, e, row, 1, line.data());
+          add_row_below(right, block(row, 0), line.data());
+        } else if (right != 0) {
+          read_row(fine, e, row, kBlock, line.data());
+          add_row_aside(right, block(row, 0), line.data());
         }
       }
     }
   }
 
-  void add_edge(const PottsProblem& fine, int e, int row, int column, int other_row, int other_column) {
-    const auto pixel = [&](int r, int c) {
-      return static_cast<std::size_t>(r) * static_cast<std::size_t>(fine.width) + static_cast<std::size_t>(c);
-    };
-    if (fine.valid[pixel(row, column)] == 0 || fine.valid[pixel(other_row, other_column)] == 0) return;
-    const int down = other_row / kBlock - row / kBlock, right = other_column / kBlock - column / kBlock;
-    // Planes: to the right, down, down right, down left; what leads to the left is the other block's.
-    const int plane = down == 0 ? 0 : right == 0 ? 1 : right > 0 ? 2 : 3;
-    const std::size_t here = right < 0 && down == 0 ? block(other_row, other_column) : block(row, column);
-    edges_[static_cast<std::size_t>(plane) * pixels() + here] +=
-        fine.edges[static_cast<std::size_t>(e) * pixel(fine.height, 0) + pixel(row, column)];
+  // The edges of a row in one direction, or those among them that leave a block to its sides; 0 where there is none.
+  WEAKSEG_INLINED void read_row(const PottsProblem& fine, int e, int row, int step, float* line) const {
+    const int right = kDeltaColumn[2 * e], last = fine.width - std::max(right, 0);
+    const auto width = static_cast<std::size_t>(fine.width), size = width * static_cast<std::size_t>(fine.height);
+    const std::size_t first = static_cast<std::size_t>(row) * width;
+    const float* weights = fine.edges + static_cast<std::size_t>(e) * size + first;
+    const std::uint8_t* here = fine.valid + first;
+    const std::uint8_t* there = here + (kDeltaRow[2 * e] * fine.width + right);
+    line[0] = line[fine.width - 1] = 0.0F;
+    for (int x = step == 1 ? std::max(-right, 0) : right > 0 ? kBlock - 1 : kBlock; x < last; x += step) {
+      line[x] = !padded_ || ((here[x] != 0) & (there[x] != 0)) ? weights[x] : 0.0F;
+    }
+  }
+
+  // Planes: to the right, down, down right, down left; what leads to the left is the other block's.
+  WEAKSEG_INLINED void add_row_below(int right, std::size_t first, const float* line) {
+    float *below = edges_.data() + pixels() + first, *aside = right == 0 ? nullptr : below + pixels() * (right > 0 ? 1 : 2);
+    for (std::size_t x = 0; x < static_cast<std::size_t>(width_); ++x) {
+      const float* four = line + kBlock * x;
+      if (right == 0) below[x] = (((below[x] + four[0]) + four[1]) + four[2]) + four[3];
+      else if (right > 0) below[x] = ((below[x] + four[0]) + four[1]) + four[2];
+      else below[x] = ((below[x] + four[1]) + four[2]) + four[3];
+      if (right != 0) aside[x] += right > 0 ? four[3] : four[0];
+    }
+  }
+
+  WEAKSEG_INLINED void add_row_aside(int right, std::size_t first, const float* line) {
+    float* aside = edges_.data() + first;
+    for (std::size_t x = 0; x + 1 < static_cast<std::size_t>(width_); ++x) {
+      aside[x] += right > 0 ? line[kBlock * x + kBlock - 1] : line[kBlock * (x + 1)];
+    }
   }
 
   int height_, width_, num_labels_;
   double slope_;
+  bool padded_ = true;  // whether the image is
   std::vector<std::uint8_t> seeds_, valid_;
   std::vector<float> zero_, scores_, edges_;
   std::vector<const float*> planes_;

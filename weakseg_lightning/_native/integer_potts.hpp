@@ -2,13 +2,17 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "grid_maxflow.hpp"
+#include "wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -40,9 +44,11 @@ class IntegerPotts {
   Failure read(const PottsProblem& problem) {
     problem_ = problem;
     grid_ = FramedGrid(problem.height, problem.width);
-    if (!read_pixels()) return Failure::kScores;
-    if (!quantize_edges()) return Failure::kEdges;
-    return Failure::kNone;
+    bool scores_are_finite = false, edges_are_finite = false;
+    vectorised([&]() WEAKSEG_INLINED { scores_are_finite = read_pixels(); });
+    if (!scores_are_finite) return Failure::kScores;
+    vectorised([&]() WEAKSEG_INLINED { edges_are_finite = quantize_edges(); });
+    return edges_are_finite ? Failure::kNone : Failure::kEdges;
   }
 
   // Takes the memory for an image at once, where smaller ones come first.
@@ -59,6 +65,7 @@ class IntegerPotts {
 
   // The label that costs a pixel least, the seed's at a seed; kVoid on padding and in the frame.
   std::uint8_t best(Index node) const { return best_[node]; }
+  const std::uint8_t* best() const { return best_.data(); }  // of all nodes
 
   template <class Visit>
   void for_each_pixel(Visit visit) const {
@@ -85,12 +92,23 @@ class IntegerPotts {
     return problem_.slope < 0 ? a < b : problem_.slope > 0 && a > b;
   }
 
+  // Marks the pixels of a row that would as soon hold a label as their best one, if that is another.
+  WEAKSEG_INLINED void mark_ties(int row, std::uint8_t label, std::uint8_t than, std::uint8_t* marks) const {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    const std::size_t first = static_cast<std::size_t>(row) * width;
+    const float *scores = problem_.planes[label] + first, *rivals = problem_.planes[than] + first;
+    const std::uint8_t* best = best_.data() + grid_.node(row, 0);
+    for (std::size_t x = 0; x < width; ++x) {
+      const bool costs_nothing = (static_cast<double>(scores[x]) - rivals[x]) * problem_.slope * scale_ < 1;  // see `cost`
+      marks[x] |= static_cast<std::uint8_t>((best[x] == than) & costs_nothing);
+    }
+  }
+
   // Integer energy of a labelling (by node), without the sum of the best unaries; a pixel costs one more than all its
   // edges at most, as in the cut.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
-    for_each_pixel([&](std::size_t, Index node) {
-      if (labels[node] == best_[node]) return;
+    for_each_difference(labels, [&](std::size_t, Index node) {
       std::int64_t all = 1;
       for (int d = 0; d < D; ++d) all += edge(node, d);
       sum += std::min(cost(labels[node], node), all);
@@ -100,17 +118,13 @@ class IntegerPotts {
   }
 
   // The sum of the best unaries.
-  double best_unary() const {
-    double sum = 0;
-    for_each_pixel([&](std::size_t pixel, Index node) { sum += best_[node] != kVoid ? unary(best_[node], pixel) : 0; });
-    return sum;
-  }
+  double best_unary() const { return problem_.slope * best_sum_; }
 
   // Unary and pairwise energy in double precision from the float inputs.
   std::pair<double, double> measure(const std::vector<std::uint8_t>& labels) const {
-    double unaries = 0, pairwise = 0;
-    for_each_pixel([&](std::size_t pixel, Index node) {
-      if (labels[node] != kVoid) unaries += unary(labels[node], pixel);
+    double unaries = best_unary(), pairwise = 0;
+    for_each_difference(labels, [&](std::size_t pixel, Index node) {
+      unaries += unary(labels[node], pixel) - unary(best_[node], pixel);
     });
     for_each_cut(labels, [&](Index, int, float weight) { pairwise += weight; });
     return {unaries, pairwise};
@@ -119,35 +133,66 @@ class IntegerPotts {
  private:
   static constexpr int E = D / 2;
   static constexpr std::size_t kRun = 32;                // labels compared at once
+  static constexpr std::size_t kLanes = 8;               // sums that do not wait for each other
   static constexpr std::int32_t kExponent = 0x7f800000;  // of a float: all bits set where it is not finite
   static constexpr double kLargestCost = 4503599627370496.0;  // 2^52
 
-  double unary(std::uint8_t label, std::size_t pixel) const {
-    return problem_.slope * (static_cast<double>(problem_.planes[label][pixel]) - problem_.zero[pixel]);
+  double above_zero(std::uint8_t label, std::size_t pixel) const {
+    return static_cast<double>(problem_.planes[label][pixel]) - problem_.zero[pixel];
   }
 
+  double unary(std::uint8_t label, std::size_t pixel) const { return problem_.slope * above_zero(label, pixel); }
+
   // Finds the best label of every pixel; at a seed, the seed's. False if a score is not finite.
-  bool read_pixels() {
+  WEAKSEG_INLINED bool read_pixels() {
     best_.assign(grid_.size, kVoid);
     const auto width = static_cast<std::size_t>(problem_.width);
     std::vector<float> least(width), poison(width);
     std::vector<std::uint8_t> label(width);
+    std::array<double, kLanes> sums{};
+    double sum_of_seeds = 0;
     for (int row = 0; row < problem_.height; ++row) {
       const std::size_t first = static_cast<std::size_t>(row) * width;
       find_best(first, least.data(), poison.data(), label.data());
-      const Index node = grid_.node(row, 0);
+      const std::uint8_t *valid = problem_.valid + first, *seeds = problem_.seeds + first;
+      std::uint8_t* best = best_.data() + grid_.node(row, 0);
+      std::uint8_t seeded = 0;
+      std::int32_t bad = 0;
+      for (std::size_t x = 0; x < width; ++x) bad |= static_cast<std::int32_t>((valid[x] != 0) & (poison[x] != 0));
+      if (bad != 0) return false;
       for (std::size_t x = 0; x < width; ++x) {
-        if (problem_.valid[first + x] == 0) continue;
-        if (poison[x] != 0) return false;
-        const std::uint8_t seed = problem_.seeds[first + x];
-        best_[node + static_cast<Index>(x)] = seed == kVoid ? label[x] : seed;
+        const std::uint8_t own = seeds[x] == kVoid ? label[x] : seeds[x];
+        best[x] = valid[x] != 0 ? own : kVoid;
+        seeded |= static_cast<std::uint8_t>((valid[x] != 0) & (seeds[x] != kVoid));
+      }
+      add_best(first, least.data(), sums);
+      for (std::size_t x = 0; x < width && seeded != 0; ++x) {
+        if (valid[x] != 0 && seeds[x] != kVoid) sum_of_seeds += above_zero(seeds[x], first + x);
       }
     }
+    best_sum_ = std::accumulate(sums.begin(), sums.end(), sum_of_seeds);
     return true;
   }
 
+  // Adds up the best scores of the pixels of a row that are no seeds.
+  WEAKSEG_INLINED void add_best(std::size_t first, float* least, std::array<double, kLanes>& sums) const {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    const std::uint8_t *valid = problem_.valid + first, *seeds = problem_.seeds + first;
+    const float* zero = problem_.zero + first;
+    const float sign = problem_.slope < 0 ? -1.0F : 1.0F;
+    const auto term = [&](std::size_t x) WEAKSEG_INLINED {
+      const double value = static_cast<double>(sign * least[x]) - zero[x];
+      return (valid[x] != 0) & (seeds[x] == kVoid) ? value : 0.0;
+    };
+    std::size_t x = 0;
+    for (; x + kLanes <= width; x += kLanes) {
+      for (std::size_t i = 0; i < kLanes; ++i) sums[i] += term(x + i);
+    }
+    for (; x < width; ++x) sums[0] += term(x);
+  }
+
   // Best label of each pixel of one row, the first among equals; `poison` is 0 where all scores are finite.
-  void find_best(std::size_t first, float* least, float* poison, std::uint8_t* label) const {
+  WEAKSEG_INLINED void find_best(std::size_t first, float* least, float* poison, std::uint8_t* label) const {
     const auto width = static_cast<std::size_t>(problem_.width);
     const float sign = problem_.slope < 0 ? -1.0F : problem_.slope > 0 ? 1.0F : 0.0F;
     for (std::size_t x = 0; x < width; ++x) {
@@ -180,23 +225,23 @@ class IntegerPotts {
   // Integers for the cut. All terms are rounded down, so that the integer optimum divided by the scale bounds the float
   // energy from below. The scale maps the largest edge to 2^26; unaries have it as well, however large they are. False
   // if an edge is not finite.
-  bool quantize_edges() {
+  WEAKSEG_INLINED bool quantize_edges() {
     // As integers, bits of floats that are not negative have their order, and maxima of integers wait for nobody.
-    std::int32_t largest = 0, strange = 0;
-    for_each_row_of_edges([&](int, Index first, Index second, const float* weight, std::size_t count) {
+    std::int32_t largest = 0, largest_size = 0;
+    for_each_row_of_edges([&](int, Index first, Index second, const float* weight, std::size_t count) WEAKSEG_INLINED {
       const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
-      std::int32_t most = 0, bad = 0;
+      std::int32_t most = 0, size = 0;
       for (std::size_t x = 0; x < count; ++x) {
         std::int32_t bits;
         std::memcpy(&bits, weight + x, sizeof bits);
-        bits = (from[x] != kVoid) & (to[x] != kVoid) ? bits : 0;
-        most = most < bits ? bits : most;
-        bad |= (bits & kExponent) == kExponent ? 1 : 0;
+        bits &= -static_cast<std::int32_t>((from[x] != kVoid) & (to[x] != kVoid));
+        most = std::max(most, bits);
+        size = std::max(size, bits & std::numeric_limits<std::int32_t>::max());  // without the sign
       }
       largest = std::max(largest, most);
-      strange |= bad;
+      largest_size = std::max(largest_size, size);
     });
-    if (strange != 0) return false;
+    if (largest_size >= kExponent) return false;
     float largest_weight;
     std::memcpy(&largest_weight, &largest, sizeof largest_weight);
     // Without edges any difference between labels decides.
@@ -206,7 +251,7 @@ class IntegerPotts {
   }
 
   // Fills the weights of all nodes and of the frame.
-  void round_edges() {
+  WEAKSEG_INLINED void round_edges() {
     const auto width = static_cast<std::size_t>(problem_.width);
     weight_.resize(std::max(weight_.size(), static_cast<std::size_t>(E) * grid_.size));
     const auto node_weights = [&](Index node) { return weight_.begin() + static_cast<std::ptrdiff_t>(E) * node; };
@@ -215,7 +260,7 @@ class IntegerPotts {
     std::vector<Capacity> rounded(E * width);
     for (int row = 0; row < problem_.height; ++row) {
       std::fill(rounded.begin(), rounded.end(), 0);
-      for_each_edge_of_row(row, [&](int e, Index first, Index second, const float* weight, std::size_t count) {
+      for_each_edge_of_row(row, [&](int e, Index first, Index second, const float* weight, std::size_t count) WEAKSEG_INLINED {
         const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
         Capacity* out = rounded.data() + static_cast<std::size_t>(e) * width + (first - grid_.node(row, 0));
         for (std::size_t x = 0; x < count; ++x) {
@@ -228,6 +273,23 @@ class IntegerPotts {
         for (std::size_t e = 0; e < E; ++e) out[E * x + e] = rounded[e * width + x];
       }
       std::fill_n(out + E * width, E, 0);  // the frame
+    }
+  }
+
+  // Calls visit(pixel, node) where a label is not the best.
+  template <class Visit>
+  void for_each_difference(const std::vector<std::uint8_t>& labels, Visit visit) const {
+    const auto width = static_cast<std::size_t>(problem_.width);
+    for (int row = 0; row < problem_.height; ++row) {
+      const Index first = grid_.node(row, 0);
+      const std::uint8_t *own = labels.data() + first, *best = best_.data() + first;
+      for (std::size_t x = 0; x < width; x += kRun) {
+        const std::size_t end = std::min(width, x + kRun);
+        if (std::memcmp(own + x, best + x, end - x) == 0) continue;  // most are alike
+        for (std::size_t i = x; i < end; ++i) {
+          if (own[i] != best[i]) visit(static_cast<std::size_t>(row) * width + i, first + static_cast<Index>(i));
+        }
+      }
     }
   }
 
@@ -249,12 +311,12 @@ class IntegerPotts {
   // Calls visit(plane, first node, second node, weights, count) for each row of the edges in each direction: edge x joins
   // the nodes first + x and second + x, one of which may be padding.
   template <class Visit>
-  void for_each_row_of_edges(Visit visit) const {
+  WEAKSEG_INLINED void for_each_row_of_edges(Visit visit) const {
     for (int row = 0; row < problem_.height; ++row) for_each_edge_of_row(row, visit);
   }
 
   template <class Visit>
-  void for_each_edge_of_row(int row, Visit visit) const {
+  WEAKSEG_INLINED void for_each_edge_of_row(int row, Visit visit) const {
     const auto width = static_cast<std::size_t>(problem_.width);
     for (int e = 0; e < E; ++e) {
       const int right = kDeltaColumn[2 * e], begin = right < 0 ? 1 : 0;
@@ -269,6 +331,7 @@ class IntegerPotts {
   PottsProblem problem_;
   FramedGrid grid_;
   double scale_ = 1;
+  double best_sum_ = 0;  // of the best scores, less `zero`
   // By node:
   std::vector<std::uint8_t> best_;
   std::vector<Capacity> weight_;  // E edges a node

@@ -4,15 +4,15 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
-#include <utility>
-#include <vector>
 
 #include "grid_maxflow.hpp"
+#include "wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -25,7 +25,7 @@ struct PottsWeights {
 };
 
 // exp(x) for x <= 0 to 2e-7, in a form that compilers vectorise; 1e-38 below -87. What is not a number counts as -87.
-inline float exp_of_negative(float x) {
+WEAKSEG_INLINED inline float exp_of_negative(float x) {
   x = x > -87.0F ? x : -87.0F;
   const auto power = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);  // rounds: x is not positive
   const float n = static_cast<float>(power);
@@ -38,68 +38,129 @@ inline float exp_of_negative(float x) {
   return sum * scale;
 }
 
-// Calls visit(plane, first pixel, second pixel, count) for each row of the edges in each direction: edge x of a row joins
-// the pixels first + x and second + x.
-template <int D, class Visit>
-void for_each_row_of_edges(const PottsWeights& problem, Visit visit) {
-  const auto width = static_cast<std::size_t>(problem.width);
-  for (int e = 0; e < D / 2; ++e) {
-    const int dy = kDeltaRow[2 * e], dx = kDeltaColumn[2 * e];
-    const std::size_t count = width - (dx != 0 ? 1 : 0);
-    for (int row = 0; row + dy < problem.height; ++row) {
-      const std::size_t here = static_cast<std::size_t>(row) * width, there = here + static_cast<std::size_t>(dy) * width;
-      visit(static_cast<std::size_t>(e), here + (dx < 0 ? 1 : 0), there + (dx > 0 ? 1 : 0), count);
-    }
-  }
-}
-
-// The number of edges, and the sum of the squared differences of color along them, which go to `planes`; -1 where there
-// is no edge. `planes` must be zero.
+// Passes over the edges of an image, row by row.
 template <int D>
-std::pair<double, double> contrasts(const PottsWeights& problem, float* planes) {
-  const auto width = static_cast<std::size_t>(problem.width), pixels = width * static_cast<std::size_t>(problem.height);
-  std::vector<double> sums(width, 0.0);  // by column: sums that do not wait for each other
-  std::vector<std::int32_t> counts(width, 0);
-  for_each_row_of_edges<D>(problem, [&](std::size_t e, std::size_t first, std::size_t second, std::size_t count) {
-    float* contrast = planes + e * pixels + first;
-    for (int c = 0; c < problem.channels; ++c) {
-      const float* color = problem.image + static_cast<std::size_t>(c) * pixels;
-      for (std::size_t x = 0; x < count; ++x) {
-        const float difference = color[first + x] - color[second + x];
+class PottsWeightsOfImage {
+ public:
+  explicit PottsWeightsOfImage(const PottsWeights& problem)
+      : problem_(problem),
+        width_(static_cast<std::size_t>(problem.width)),
+        pixels_(width_ * static_cast<std::size_t>(problem.height)),
+        padding_(count_zeros(problem.valid, pixels_)) {}
+
+  // Writes D / 2 planes of weights, 0 where there is no edge; not a number where the image is not.
+  void write(float* planes) {
+    vectorised([&]() WEAKSEG_INLINED { padding_ == 0 ? add_contrasts<false>(planes) : add_contrasts<true>(planes); });
+    const double sigma2 = sum_ > 0 ? sum_ / edges_ : 1.0;
+    const auto slope = static_cast<float>(std::max(-0.5 / sigma2, -1e38));
+    double factor = problem_.weight;
+    if (problem_.normalize && edges_ > 0) factor *= static_cast<double>(pixels_ - padding_) / edges_;
+    vectorised([&]() WEAKSEG_INLINED { padding_ == 0 ? weigh<false>(planes, slope, factor) : weigh<true>(planes, slope, factor); });
+  }
+
+ private:
+  static std::size_t count_zeros(const std::uint8_t* bytes, std::size_t count) {
+    if (std::memchr(bytes, 0, count) == nullptr) return 0;  // much faster
+    return static_cast<std::size_t>(std::count(bytes, bytes + count, 0));
+  }
+
+  static constexpr std::size_t kLanes = 8;  // sums that do not wait for each other
+
+  // Where the edges of a row lie in one direction: edge x joins the pixels first + x and second + x.
+  struct Row {
+    std::size_t first, second, count;
+  };
+  Row row_of_edges(int row, int e) const {
+    const int dy = kDeltaRow[2 * e], dx = kDeltaColumn[2 * e];
+    if (row + dy >= problem_.height) return {0, 0, 0};
+    const std::size_t here = static_cast<std::size_t>(row) * width_, there = here + static_cast<std::size_t>(dy) * width_;
+    return {here + (dx < 0 ? 1 : 0), there + (dx > 0 ? 1 : 0), width_ - (dx != 0 ? 1 : 0)};
+  }
+
+  // Writes the squared differences of color, -1 where there is no edge, and adds up those of the edges.
+  template <bool Padded>
+  WEAKSEG_INLINED void add_contrasts(float* planes) {
+    std::array<double, kLanes> sums{};
+    std::size_t edges = 0;
+    for (int row = 0; row < problem_.height; ++row) {
+      for (int e = 0; e < D / 2; ++e) {
+        const Row edge = row_of_edges(row, e);
+        float* contrast = planes + static_cast<std::size_t>(e) * pixels_ + edge.first;
+        square_differences(edge, contrast);
+        edges += Padded ? mask(edge, contrast) : edge.count;
+        std::size_t x = 0;
+        for (; x + kLanes <= edge.count; x += kLanes) {
+          for (std::size_t i = 0; i < kLanes; ++i) sums[i] += value_of<Padded>(contrast[x + i]);
+        }
+        for (; x < edge.count; ++x) sums[0] += value_of<Padded>(contrast[x]);
+      }
+    }
+    sum_ = std::accumulate(sums.begin(), sums.end(), 0.0);
+    edges_ = static_cast<double>(edges);
+  }
+
+  template <bool Padded>
+  WEAKSEG_INLINED static double value_of(float contrast) {
+    return Padded && contrast == -1.0F ? 0.0F : contrast;
+  }
+
+  WEAKSEG_INLINED void square_differences(const Row& edge, float* contrast) const {
+    if (problem_.channels == 3) {  // at once
+      const float *red = problem_.image, *green = red + pixels_, *blue = green + pixels_;
+      for (std::size_t x = 0; x < edge.count; ++x) {
+        const float r = red[edge.first + x] - red[edge.second + x], g = green[edge.first + x] - green[edge.second + x],
+                    b = blue[edge.first + x] - blue[edge.second + x];
+        contrast[x] = r * r + g * g + b * b;
+      }
+      return;
+    }
+    std::fill_n(contrast, edge.count, 0.0F);
+    for (int c = 0; c < problem_.channels; ++c) {
+      const float* color = problem_.image + static_cast<std::size_t>(c) * pixels_;
+      for (std::size_t x = 0; x < edge.count; ++x) {
+        const float difference = color[edge.first + x] - color[edge.second + x];
         contrast[x] += difference * difference;
       }
     }
-    for (std::size_t x = 0; x < count; ++x) {  // what stands on padding, be it not a number, must not come through
-      const bool exists = (problem.valid[first + x] != 0) & (problem.valid[second + x] != 0);
-      sums[x] += exists ? contrast[x] : 0.0F;
-      contrast[x] = exists ? contrast[x] : -1.0F;
-      counts[x] += exists;
-    }
-  });
-  return {std::accumulate(counts.begin(), counts.end(), 0.0), std::accumulate(sums.begin(), sums.end(), 0.0)};
-}
-
-// Writes D / 2 planes of weights, 0 where there is no edge; not a number where the image is not.
-template <int D>
-void potts_weights(const PottsWeights& problem, float* planes) {
-  const std::size_t pixels = static_cast<std::size_t>(problem.width) * static_cast<std::size_t>(problem.height);
-  std::fill_n(planes, pixels * (D / 2), 0.0F);
-  const auto [edges, sum] = contrasts<D>(problem, planes);
-  const double sigma2 = sum > 0 ? sum / edges : 1.0;
-  const auto slope = static_cast<float>(std::max(-0.5 / sigma2, -1e38));
-  double factor = problem.weight;
-  if (problem.normalize && edges > 0) {
-    factor *= static_cast<double>(pixels - static_cast<std::size_t>(std::count(problem.valid, problem.valid + pixels, 0))) / edges;
   }
-  for_each_row_of_edges<D>(problem, [&](std::size_t e, std::size_t first, std::size_t, std::size_t count) {
-    const auto scale = static_cast<float>(e < 2 ? factor : factor * std::sqrt(0.5));  // the diagonals are longer
-    float* weight = planes + e * pixels + first;
-    for (std::size_t x = 0; x < count; ++x) {
-      const float contrast = weight[x];
-      const float value = scale * exp_of_negative(slope * contrast) + 0.0F * contrast;
-      weight[x] = contrast == -1.0F ? 0.0F : value;
+
+  // What stands on padding, be it not a number, must not come through. Returns the number of edges.
+  WEAKSEG_INLINED std::size_t mask(const Row& edge, float* contrast) const {
+    std::int32_t count = 0;
+    for (std::size_t x = 0; x < edge.count; ++x) {
+      const bool exists = (problem_.valid[edge.first + x] != 0) & (problem_.valid[edge.second + x] != 0);
+      contrast[x] = exists ? contrast[x] : -1.0F;
+      count += exists;
     }
-  });
-}
+    return static_cast<std::size_t>(count);
+  }
+
+  // Turns the contrasts into weights.
+  template <bool Padded>
+  WEAKSEG_INLINED void weigh(float* planes, float slope, double factor) const {
+    for (int e = 0; e < D / 2; ++e) {
+      const auto scale = static_cast<float>(e < 2 ? factor : factor * std::sqrt(0.5));  // the diagonals are longer
+      for (int row = 0; row < problem_.height; ++row) {
+        float* line = planes + static_cast<std::size_t>(e) * pixels_ + static_cast<std::size_t>(row) * width_;
+        const Row edge = row_of_edges(row, e);
+        if (edge.count == 0) {
+          std::fill_n(line, width_, 0.0F);
+          continue;
+        }
+        if (edge.count < width_) line[kDeltaColumn[2 * e] > 0 ? width_ - 1 : 0] = 0.0F;
+        float* weight = planes + static_cast<std::size_t>(e) * pixels_ + edge.first;
+        for (std::size_t x = 0; x < edge.count; ++x) {
+          const float contrast = weight[x];
+          const float value = scale * exp_of_negative(slope * contrast) + 0.0F * contrast;
+          weight[x] = Padded && contrast == -1.0F ? 0.0F : value;
+        }
+      }
+    }
+  }
+
+  const PottsWeights& problem_;
+  std::size_t width_, pixels_, padding_;
+  double sum_ = 0, edges_ = 0;
+};
 
 }  // namespace weakseg

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies import VOID, GridPotts
-from weakseg_lightning.solvers.arguments import Arguments, Start, check_arguments, check_labels, empty_result
+from weakseg_lightning.solvers.arguments import Arguments, Start, as_bytes, check_arguments, check_labels, empty_result
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
 
@@ -127,8 +127,8 @@ class AlphaExpansion(Solver):
         if logits.numel() == 0:
             return empty_result(logits)
         edges = self.potts.edge_weights(image, given.valid)
-        scores, best, rest = _split_softmax(logits)
-        constant = self.unary_weight * torch.where(given.valid, rest, 0)
+        scores = logits.detach().float()
+        best, constant = self._normalizers(scores, given.valid)
         began = time.perf_counter()
         problem = _to_host(scores, best, constant, edges, given)
         fetched = time.perf_counter()
@@ -197,6 +197,21 @@ class AlphaExpansion(Solver):
         bound[unknown] = torch.fmax(bound[unknown], found)
         return replace(result, lower_bound=bound)
 
+    def _normalizers(self, scores: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Best score of each pixel ``(B, H, W)``; what the softmax adds to each image's energy, ``(B,)`` on the CPU."""
+        if scores.device.type != "cpu":
+            _, best, rest = _split_softmax(scores)
+            return best, torch.where(valid, rest * self.unary_weight, 0).cpu().double().sum((1, 2))
+        best, rest = torch.empty(valid.shape), torch.empty(len(valid), dtype=torch.float64)
+        _core.split_softmax(
+            scores=scores.contiguous().numpy(),
+            valid=as_bytes(valid),
+            best=best.numpy(),
+            logarithms=rest.numpy(),
+            num_threads=self.num_threads or default_num_threads(),
+        )
+        return best, rest * self.unary_weight
+
     def _expand(
         self, problem: "_HostProblem", initial: NDArray[np.uint8], *, from_blocks: bool = False
     ) -> "_HostAnswer":
@@ -225,6 +240,8 @@ class AlphaExpansion(Solver):
             num_threads=self.num_threads or default_num_threads(),
         )
         answer.energies[:, [0, 2]] += problem.constant[:, None]
+        unary, pairwise, bound = answer.energies.T
+        np.minimum(bound, unary + pairwise, out=bound)  # the constant may round them apart
         return answer
 
 
@@ -314,9 +331,9 @@ def _to_host(
         num_labels=allowed.sum(1).to(torch.int32).numpy(),
         edges=edges.cpu().contiguous().numpy(),
         seeds=given.seeds.cpu().contiguous().numpy(),
-        valid=given.valid.to(torch.uint8).cpu().contiguous().numpy(),
+        valid=as_bytes(given.valid),
         initial=given.initial.cpu().contiguous().numpy(),
-        constant=constant.cpu().double().sum((1, 2)).numpy(),
+        constant=constant.numpy(),
     )
 
 

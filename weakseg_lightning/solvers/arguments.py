@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from weakseg_lightning._native import _core
 from weakseg_lightning.energies import VOID
 from weakseg_lightning.solvers.base import SolverResult
 
@@ -68,8 +71,11 @@ def check_arguments(
     _check_mask("label_set", label_set, (batch, classes), device)
     free = torch.full(plane, 0 if start == "zeros" else VOID, dtype=torch.uint8, device=device)
     initial = free if initial is None else check_labels("initial", initial, logits)
-    seeds = torch.full_like(free, VOID) if seeds is None else check_labels("seeds", seeds, logits)
-    allowed = label_set | _labels_of(seeds, valid, classes)
+    if seeds is None:
+        seeds, allowed = torch.full_like(free, VOID), label_set
+    else:
+        seeds = check_labels("seeds", seeds, logits)
+        allowed = label_set | _labels_of(seeds, valid, classes)
     _check_allowed(allowed)
     return Arguments(seeds, allowed, valid, initial)
 
@@ -92,6 +98,10 @@ def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
     if labels.shape != shape or labels.is_floating_point() or labels.dtype == torch.bool or labels.is_complex():
         raise ValueError(f"`{name}` must be an integer {shape}, got {labels.dtype} {tuple(labels.shape)}.")
     _check_device(name, labels, logits.device)
+    if labels.device.type == "cpu" and labels.dtype in (torch.uint8, torch.int32, torch.int64):
+        narrow = torch.empty(shape, dtype=torch.uint8)
+        if _core.read_labels(labels.contiguous().numpy(), logits.shape[1], narrow.numpy()):
+            return narrow
     last = logits.shape[1] - 1
     wrong = (labels != VOID) & ((labels < 0) | (labels > last))
     if wrong.any():
@@ -108,8 +118,18 @@ def empty_result(logits: Tensor) -> SolverResult:
     return SolverResult(labels, zero, zero.clone(), count, done, zero.clone(), 0.0, 0.0, ("",) * batch)
 
 
+def as_bytes(mask: Tensor) -> NDArray[np.uint8]:
+    """Return a bool tensor as an array of 0 and 1, without a copy where it is contiguous and on the CPU."""
+    array: NDArray[np.uint8] = mask.cpu().contiguous().view(torch.uint8).numpy()
+    return array
+
+
 def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
     """Which classes occur among the seeds, bool ``(B, K)``."""
+    if seeds.device.type == "cpu":
+        named = torch.zeros((seeds.shape[0], VOID + 1), dtype=torch.bool)
+        _core.find_labels(seeds.numpy(), as_bytes(valid), named.view(torch.uint8).numpy())
+        return named[:, :classes]
     present = torch.zeros((seeds.shape[0], classes + 1), dtype=torch.bool, device=seeds.device)
     index = torch.where(valid & (seeds != VOID), seeds.long(), classes)
     return present.scatter_(1, index.flatten(1), True)[:, :classes]

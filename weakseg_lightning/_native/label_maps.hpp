@@ -1,0 +1,51 @@
+// Maps of classes and 255.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "wide_vectors.hpp"
+
+namespace weakseg {
+
+// Writes a map in bytes. Returns whether it holds nothing but the classes 0 to `last` and 255.
+template <class Integer>
+bool read_labels(const Integer* labels, std::size_t count, std::uint8_t last, std::uint8_t* bytes) {
+  std::uint8_t strange = 0;
+  Integer high = 0;
+  vectorised([&]() WEAKSEG_INLINED {
+    constexpr std::size_t kBlock = 1024;
+    for (std::size_t first = 0; first < count; first += kBlock) {
+      const std::size_t end = std::min(count, first + kBlock);
+      Integer others = 0;
+      for (std::size_t i = first; i < end; ++i) {
+        bytes[i] = static_cast<std::uint8_t>(labels[i]);
+        others |= labels[i];
+      }
+      high |= others;
+      std::uint8_t wrong = 0;
+      for (std::size_t i = first; i < end; ++i) wrong |= static_cast<std::uint8_t>((bytes[i] > last) & (bytes[i] != 255));
+      strange |= wrong;
+    }
+  });
+  return strange == 0 && (high & ~static_cast<Integer>(255)) == 0;
+}
+
+// Sets present[label] for the labels of the valid pixels, 255 aside.
+inline void find_labels(const std::uint8_t* labels, const std::uint8_t* valid, std::size_t count, std::uint8_t* present) {
+  const auto note = [&](std::size_t i) {
+    if (labels[i] != 255 && valid[i] != 0) present[labels[i]] = 1;
+  };
+  std::size_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, labels + i, sizeof eight);
+    if (eight == ~std::uint64_t{0}) continue;  // most are
+    for (std::size_t j = i; j < i + 8; ++j) note(j);
+  }
+  for (; i < count; ++i) note(i);
+}
+
+}  // namespace weakseg
