@@ -30,3 +30,27 @@ def potts_weights(
     num_threads: int,
 ) -> None:
     """Potts weights of all edges of a batch of images; writes `weights`, 2 or 4 planes an image."""
+
+def box_quadratic(
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    step: NDArray[np.float64],
+) -> None:
+    """Maximise ``gradient d - d hessian d / 2`` in the box for each image ``(B, C)``; writes `step`."""
+
+def newton_direction(
+    target: NDArray[np.float64],
+    least: NDArray[np.float64],
+    span: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    softness: NDArray[np.float64],
+    point: NDArray[np.float64],
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    margin: float,
+    step: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> None:
+    """Ascent directions of Newton's method on the duals of a batch; writes `step` ``(B, C)`` and `slope` ``(B,)``."""

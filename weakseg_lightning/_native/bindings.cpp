@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -15,6 +16,8 @@
 #include <vector>
 
 #include "alpha_expansion.hpp"
+#include "box_quadratic.hpp"
+#include "newton_direction.hpp"
 #include "parallel.hpp"
 #include "potts_weights.hpp"
 
@@ -226,6 +229,48 @@ void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, 
   weakseg::parallel_for(pixels == 0 ? 0 : image.shape(0), threads, [&] { return solve; });
 }
 
+// Arrays of a batch of small problems: of (B, C) numbers each, with matrices (B, C, C).
+void require_rows(std::size_t batch, std::size_t rows, const In<double, 3>& hessian,
+                  std::initializer_list<const In<double, 2>*> arrays) {
+  require(hessian.shape(0) == batch && hessian.shape(1) == rows && hessian.shape(2) == rows, "`hessian` must be (B, C, C)");
+  for (const auto* array : arrays) {
+    require(array->shape(0) == batch && array->shape(1) == rows, "all arrays of rows must be (B, C)");
+  }
+}
+
+void box_quadratic(const In<double, 2>& gradient, const In<double, 3>& hessian, const In<double, 2>& lower,
+                   const In<double, 2>& upper, const Out<double, 2>& step) {
+  const std::size_t batch = gradient.shape(0), rows = gradient.shape(1);
+  require_rows(batch, rows, hessian, {&lower, &upper});
+  require(step.shape(0) == batch && step.shape(1) == rows, "`step` must be (B, C)");
+  const nb::gil_scoped_release release;
+  weakseg::BoxQuadratic solver;
+  for (std::size_t b = 0; b < batch; ++b) {
+    const auto of = [&](const auto& array) { return array.data() + b * rows; };
+    solver.solve({rows, of(gradient), hessian.data() + b * rows * rows, of(lower), of(upper)}, of(step));
+  }
+}
+
+void newton_direction(const In<double, 2>& target, const In<double, 2>& least, const In<double, 2>& span,
+                      const In<double, 2>& upper, const In<double, 1>& softness, const In<double, 2>& point,
+                      const In<double, 2>& gradient, const In<double, 3>& hessian, double margin,
+                      const Out<double, 2>& step, const Out<double, 1>& slope) {
+  const std::size_t batch = gradient.shape(0), rows = gradient.shape(1);
+  require_rows(batch, rows, hessian, {&target, &least, &span, &upper, &point});
+  require(step.shape(0) == batch && step.shape(1) == rows, "`step` must be (B, C)");
+  require(softness.shape(0) == batch && slope.shape(0) == batch, "`softness` and `slope` must be (B,)");
+  const nb::gil_scoped_release release;
+  weakseg::NewtonDirection direction;
+  for (std::size_t b = 0; b < batch; ++b) {
+    const auto of = [&](const auto& array) { return array.data() + b * rows; };
+    weakseg::DualPoint dual{rows, of(target), of(least), of(span), of(upper), softness.data()[b]};
+    dual.point = of(point);
+    dual.gradient = of(gradient);
+    dual.hessian = hessian.data() + b * rows * rows;
+    slope.data()[b] = direction.find(dual, margin, of(step));
+  }
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -239,4 +284,11 @@ NB_MODULE(_core, m) {
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Potts weights of all edges of a batch of images, as `GridPotts.edge_weights` defines them.");
+  m.def("box_quadratic", &box_quadratic, nb::arg("gradient"), nb::arg("hessian"), nb::arg("lower"), nb::arg("upper"),
+        nb::arg("step").noconvert(),
+        "Maximises `gradient d - d hessian d / 2` in the box, for each image of a batch; writes `step`.");
+  m.def("newton_direction", &newton_direction, nb::arg("target"), nb::arg("least"), nb::arg("span"), nb::arg("upper"),
+        nb::arg("softness"), nb::arg("point"), nb::arg("gradient"), nb::arg("hessian"), nb::arg("margin"),
+        nb::arg("step").noconvert(), nb::arg("slope").noconvert(),
+        "Ascent directions of Newton's method on the duals of a batch, `Dual`; writes `step` and the slopes along them.");
 }

@@ -101,27 +101,6 @@ class Dual:
         outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
         return np.asarray(np.abs(np.where(outward, 0, gradient)).max(1, initial=0.0))
 
-    def straighten(self, gradient: Array) -> tuple[Array, Array]:
-        """Measure how far each row is from its bound in log odds, which a dual changes evenly where pixels are alike.
-
-        Where a class has probability 1e-6 and is to have 0.05, Newton's step is 5000 times too long; with log odds in
-        place of shares it is right if all pixels are alike, and the same as Newton's near the bound.
-
-        Args:
-            gradient: of L, ``(B, C)``.
-
-        Returns:
-            What takes the gradient's place in Newton's step, and the dual that each row by itself would take if all
-            pixels were alike, both ``(B, C)``.
-        """
-        span = np.where(self.span > 0, self.span, 1)
-        reached = np.minimum(np.maximum((self.target - gradient - self.least) / span, 1e-15), 1 - 1e-15)
-        wanted = np.minimum(np.maximum((self.target - self.least) / span, 1e-6), 1 - 1e-6)
-        odds = np.log(wanted * (1 - reached) / (reached * (1 - wanted)))
-        straight = span * reached * (1 - reached) * odds
-        alone = np.abs(odds) / span if self.softness is None else np.abs(odds) / span / self.softness[:, None]
-        return np.where((straight * gradient > 0) & (self.span > 0), straight, gradient), alone
-
     def _by_region(self, probabilities: Tensor) -> Tensor:
         """P within each region, ``(B, R * K, N)``."""
         if self.masks is None:
