@@ -8,9 +8,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
+STEEP = 10.0  # odds are taken anew where the duals have since moved the classes' logits apart by more than this
+FAINT = 40.0  # logits that are further below the best are lifted to it, lest squares of odds underflow, which is slow
 
 
 @dataclass(frozen=True)
+class Odds:
+    """``exp(logits + shift)``, at most 1, up to a factor for each pixel: ``table (B, K, N)``, ``shift (B, K)``."""
+
+    table: Tensor
+    shift: Array
+
+
+@dataclass
 class Dual:
     """A batch of dual functions, reduced to the K classes, C rows and R regions that the batch uses.
 
@@ -32,6 +42,7 @@ class Dual:
         span: the greatest value minus the least, ``(B, C)``.
         pixels: n, ``(B,)``, at least 1.
         softness: factor of all exponents, ``(B,)``; None = 1. Gradients are those of ``L / softness``.
+        odds: kept from one evaluation for the next; None = none yet.
 
     References:
         Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
@@ -47,10 +58,12 @@ class Dual:
     span: Array
     pixels: Array
     softness: Array | None = None
+    odds: Odds | None = None
 
     def select(self, images: NDArray[np.int64]) -> "Dual":
         """Return the problems of some images."""
         there = torch.from_numpy(images).to(self.logits.device)
+        odds = self.odds
         return Dual(
             logits=self.logits.index_select(0, there),
             masks=None if self.masks is None else self.masks.index_select(0, there),
@@ -61,19 +74,12 @@ class Dual:
             span=self.span[images],
             pixels=self.pixels[images],
             softness=None if self.softness is None else self.softness[images],
+            odds=None if odds is None else Odds(odds.table.index_select(0, there), odds.shift[images]),
         )
 
     def distributions(self, duals: Array) -> Tensor:
         """Return P at the dual variables ``(B, C)``: float ``(B, K, N)``."""
-        batch, classes, _ = self.logits.shape
-        shift = (duals[:, None] @ self.rows).reshape(batch, -1, classes)
-        # Softmax does not see what all classes share; without it, large duals round nothing away.
-        shift = shift - shift.max(2, keepdims=True)
-        there = torch.from_numpy(shift).to(self.logits.device, self.logits.dtype).mT
-        scores = self.logits + there if self.masks is None else torch.baddbmm(self.logits, there, self.masks)
-        if self.softness is not None:
-            scores *= torch.from_numpy(self.softness).to(scores)[:, None, None]
-        return scores.softmax(1)
+        return self._softmax(self._shift(duals))
 
     def gradient(self, probabilities: Tensor) -> Array:
         """Return the gradient of L, ``(B, C)``, where P is ``(B, K, N)``."""
@@ -81,9 +87,7 @@ class Dual:
 
     def gradient_and_hessian(self, duals: Array) -> tuple[Array, Array]:
         """Return the gradient of L ``(B, C)`` and its negative Hessian ``(B, C, C)``."""
-        members = self._by_region(self.distributions(duals))
-        # Sums are not taken from the products: those may be in TF32, which Newton's direction bears, but not its end.
-        sums = _to_host(torch.cat([members @ members.mT, members.sum(2, keepdim=True)], dim=2))
+        sums = self._moments(self._shift(duals))
         batch, size, _ = sums.shape
         classes = self.logits.shape[1]
         pairs = sums[:, :, :-1].reshape(batch, size // classes, classes, size // classes, classes)
@@ -101,6 +105,42 @@ class Dual:
         outward = ((duals <= 0) & (gradient <= 0)) | ((duals >= self.upper) & (gradient >= 0))
         return np.asarray(np.abs(np.where(outward, 0, gradient)).max(1, initial=0.0))
 
+    def _shift(self, duals: Array) -> Array:
+        """What the duals add to the logits of each region's pixels, ``(B, R, K)``."""
+        shift = (duals[:, None] @ self.rows).reshape(len(duals), -1, self.logits.shape[1])
+        # Softmax does not see what all classes share; without it, large duals round nothing away.
+        return np.asarray(shift - shift.max(2, keepdims=True))
+
+    def _softmax(self, shift: Array) -> Tensor:
+        there = torch.from_numpy(shift).to(self.logits.device, self.logits.dtype).mT
+        scores = self.logits + there if self.masks is None else torch.baddbmm(self.logits, there, self.masks)
+        if self.softness is not None:
+            scores *= torch.from_numpy(self.softness).to(scores)[:, None, None]
+        return scores.softmax(1)
+
+    def _moments(self, shift: Array) -> Array:
+        """Sums over the pixels of the products of all members, and in the last column of each: ``(B, R K, R K + 1)``."""
+        if self.masks is not None or self.softness is not None:
+            return _sums(self._by_region(self._softmax(shift)))
+        # All pixels have the same shift: P is odds times weights, of which only the former are taken for each pixel.
+        odds, weights = self._weighted_odds(shift[:, 0])
+        sums = _sums(odds / _product(weights, odds))
+        sums *= weights[:, :, None]
+        sums[:, :, :-1] *= weights[:, None]
+        return sums
+
+    def _weighted_odds(self, shift: Array) -> tuple[Tensor, Array]:
+        """Return the odds at a shift near this one, and the weights ``(B, K)`` that lead from it to this one."""
+        if self.odds is not None:
+            further = shift - self.odds.shift
+            further -= further.max(1, keepdims=True)
+            if further.min() >= -STEEP:
+                return self.odds.table, np.exp(further)
+        scores = self.logits + torch.from_numpy(shift).to(self.logits)[:, :, None]
+        scores -= scores.amax(1, keepdim=True)
+        self.odds = Odds(scores.clamp_(min=-FAINT).exp_(), shift)
+        return self.odds.table, np.ones_like(shift)
+
     def _by_region(self, probabilities: Tensor) -> Tensor:
         """P within each region, ``(B, R * K, N)``."""
         if self.masks is None:
@@ -110,6 +150,22 @@ class Dual:
     def _gradient(self, sums: Array) -> Array:
         shares = sums / self.pixels[:, None]
         return np.asarray(self.target - (self.rows @ shares[:, :, None])[:, :, 0])
+
+
+def _product(weights: Array, table: Tensor) -> Tensor:
+    """Return ``weights @ table``, ``(B, 1, N)``, for ``(B, K)`` and ``(B, K, N)``; never in TF32, as torch might."""
+    if table.device.type == "cpu":
+        return torch.from_numpy(weights.astype(table.numpy().dtype)[:, None] @ table.numpy())
+    return (table * torch.from_numpy(weights).to(table)[:, :, None]).sum(1, keepdim=True)
+
+
+def _sums(members: Tensor) -> Array:
+    """Sums over N of the products of all members ``(B, M, N)``, and in the last column of each: ``(B, M, M + 1)``."""
+    # Sums are not taken from the products: those may be in TF32, which Newton's direction bears, but not its end.
+    products, alone = members @ members.mT, members.sum(2, keepdim=True)
+    if members.device.type == "cpu":
+        return np.concatenate([products.numpy(), alone.numpy()], axis=2, dtype=np.float64)
+    return _to_host(torch.cat([products, alone], dim=2))
 
 
 def _to_host(tensor: Tensor) -> Array:
