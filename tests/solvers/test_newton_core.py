@@ -112,3 +112,22 @@ def test_arrays_that_do_not_fit_are_refused():
         solve(two, np.zeros((1, 3, 3)), two, two)
     with pytest.raises(ValueError, match="all arrays of rows"):
         solve(two, np.zeros((1, 2, 2)), three, two)
+
+
+@pytest.mark.parametrize(("classes", "pixels"), [(1, 1), (2, 128), (6, 1681), (21, 300), (3, 0)])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_label_moments_equal_those_in_double_precision(classes, pixels, num_threads):
+    rng = np.random.default_rng(classes)
+    odds = np.exp(-rng.exponential(10, size=(4, classes, pixels))).astype(np.float32)
+    weights = np.exp(-rng.uniform(0, 20, size=(4, classes)))
+    sums = np.full((4, classes, classes + 1), np.nan)
+    _core.label_moments(odds, weights, sums, num_threads)
+    shares = odds * weights[:, :, None]
+    shares /= shares.sum(1, keepdims=True)
+    np.testing.assert_allclose(sums[:, :, :-1], shares @ shares.transpose(0, 2, 1), rtol=2e-6, atol=1e-12)
+    np.testing.assert_allclose(sums[:, :, -1], shares.sum(2), rtol=2e-6, atol=1e-12)
+
+
+def test_label_moments_refuse_sums_of_another_size():
+    with pytest.raises(ValueError, match="`sums` must be"):
+        _core.label_moments(np.ones((1, 2, 3), dtype=np.float32), np.ones((1, 2)), np.empty((1, 2, 2)), 1)

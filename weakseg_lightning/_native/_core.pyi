@@ -54,3 +54,8 @@ def newton_direction(
     slope: NDArray[np.float64],
 ) -> None:
     """Ascent directions of Newton's method on the duals of a batch; writes `step` ``(B, C)`` and `slope` ``(B,)``."""
+
+def label_moments(
+    odds: NDArray[np.float32], weights: NDArray[np.float64], sums: NDArray[np.float64], num_threads: int
+) -> None:
+    """Sums over the pixels of products of classes, and of each class; writes `sums` ``(B, K, K + 1)``."""

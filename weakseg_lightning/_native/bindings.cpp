@@ -17,6 +17,7 @@
 
 #include "alpha_expansion.hpp"
 #include "box_quadratic.hpp"
+#include "label_moments.hpp"
 #include "newton_direction.hpp"
 #include "parallel.hpp"
 #include "potts_weights.hpp"
@@ -271,6 +272,20 @@ void newton_direction(const In<double, 2>& target, const In<double, 2>& least, c
   }
 }
 
+void label_moments(const In<float, 3>& odds, const In<double, 2>& weights, const Out<double, 3>& sums, int num_threads) {
+  const std::size_t batch = odds.shape(0), classes = odds.shape(1), pixels = odds.shape(2);
+  require(weights.shape(0) == batch && weights.shape(1) == classes, "`weights` must be (B, K), `odds` being (B, K, N)");
+  require(sums.shape(0) == batch && sums.shape(1) == classes && sums.shape(2) == classes + 1,
+          "`sums` must be (B, K, K + 1), `odds` being (B, K, N)");
+  const auto job = [&, moments = weakseg::LabelMoments()](std::size_t b) mutable {
+    moments.sum({classes, pixels, odds.data() + b * classes * pixels, weights.data() + b * classes},
+                sums.data() + b * classes * (classes + 1));
+  };
+  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const nb::gil_scoped_release release;
+  weakseg::parallel_for(batch, threads, [&] { return job; });
+}
+
 }  // namespace
 
 NB_MODULE(_core, m) {
@@ -291,4 +306,8 @@ NB_MODULE(_core, m) {
         nb::arg("softness"), nb::arg("point"), nb::arg("gradient"), nb::arg("hessian"), nb::arg("margin"),
         nb::arg("step").noconvert(), nb::arg("slope").noconvert(),
         "Ascent directions of Newton's method on the duals of a batch, `Dual`; writes `step` and the slopes along them.");
+  m.def("label_moments", &label_moments, nb::arg("odds"), nb::arg("weights"), nb::arg("sums").noconvert(),
+        nb::arg("num_threads"),
+        "Sums over the pixels of the distributions `odds weights / sum`: of the products of all classes, and in the last "
+        "column of each class; writes `sums`.");
 }

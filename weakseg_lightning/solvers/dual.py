@@ -7,9 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from weakseg_lightning._native import _core
+
 Array = NDArray[np.float64]
-STEEP = 10.0  # odds are taken anew where the duals have since moved the classes' logits apart by more than this
-FAINT = 40.0  # logits that are further below the best are lifted to it, lest squares of odds underflow, which is slow
+STEEP = 25.0  # odds are taken anew where the duals have since moved the classes' logits apart by more than this
+FAINT = 60.0  # logits that are further below the best are lifted to it, lest odds times weights underflow, which is slow
+THREAD_WORK = 2**22  # products and sums that are worth a thread
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,11 @@ class Dual:
             return _sums(self._by_region(self._softmax(shift)))
         # All pixels have the same shift: P is odds times weights, of which only the former are taken for each pixel.
         odds, weights = self._weighted_odds(shift[:, 0])
-        sums = _sums(odds / _product(weights, odds))
-        sums *= weights[:, :, None]
-        sums[:, :, :-1] *= weights[:, None]
-        return sums
+        if odds.device.type == "cpu" and odds.dtype == torch.float32:
+            return _label_moments(odds, weights)
+        there = torch.from_numpy(weights).to(odds)[:, :, None]
+        members = odds * there
+        return _sums(members.div_(members.sum(1, keepdim=True)))
 
     def _weighted_odds(self, shift: Array) -> tuple[Tensor, Array]:
         """Return the odds at a shift near this one, and the weights ``(B, K)`` that lead from it to this one."""
@@ -152,20 +156,19 @@ class Dual:
         return np.asarray(self.target - (self.rows @ shares[:, :, None])[:, :, 0])
 
 
-def _product(weights: Array, table: Tensor) -> Tensor:
-    """Return ``weights @ table``, ``(B, 1, N)``, for ``(B, K)`` and ``(B, K, N)``; never in TF32, as torch might."""
-    if table.device.type == "cpu":
-        return torch.from_numpy(weights.astype(table.numpy().dtype)[:, None] @ table.numpy())
-    return (table * torch.from_numpy(weights).to(table)[:, :, None]).sum(1, keepdim=True)
+def _label_moments(odds: Tensor, weights: Array) -> Array:
+    """What `_sums` gives for P, which is odds times weights, without writing P down."""
+    batch, classes, _ = odds.shape
+    sums = np.empty((batch, classes, classes + 1))
+    threads = min(torch.get_num_threads(), odds.numel() * classes // THREAD_WORK)
+    _core.label_moments(odds.numpy(), weights, sums, threads)
+    return sums
 
 
 def _sums(members: Tensor) -> Array:
     """Sums over N of the products of all members ``(B, M, N)``, and in the last column of each: ``(B, M, M + 1)``."""
     # Sums are not taken from the products: those may be in TF32, which Newton's direction bears, but not its end.
-    products, alone = members @ members.mT, members.sum(2, keepdim=True)
-    if members.device.type == "cpu":
-        return np.concatenate([products.numpy(), alone.numpy()], axis=2, dtype=np.float64)
-    return _to_host(torch.cat([products, alone], dim=2))
+    return _to_host(torch.cat([members @ members.mT, members.sum(2, keepdim=True)], dim=2))
 
 
 def _to_host(tensor: Tensor) -> Array:
