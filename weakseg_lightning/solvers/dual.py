@@ -1,6 +1,7 @@
 """The dual of linear constraints on label distributions: its gradient and Hessian, for a batch of images at once."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from weakseg_lightning._native import _core
 
 Array = NDArray[np.float64]
 STEEP = 25.0  # odds are taken anew where the duals have since moved the classes' logits apart by more than this
-FAINT = 60.0  # logits that are further below the best are lifted to it, lest odds times weights underflow, which is slow
+FAINT = (
+    60.0  # logits that are further below the best are lifted to it, lest odds times weights underflow, which is slow
+)
 THREAD_WORK = 2**22  # products and sums that are worth a thread
 
 
@@ -36,7 +39,7 @@ class Dual:
     exact and quick: each evaluation moves C numbers to the device, and ``(R K)^2`` back.
 
     Args:
-        logits: float ``(B, K, N)``, -inf for classes that a pixel may not take.
+        all_logits: float ``(B, K, N)``, -inf for classes that a pixel may not take.
         masks: float ``(B, R, N)``, 1 on the valid pixels of each region; None where all rows use all N pixels.
         rows: a, ``(B, C, R * K)``, 0 outside the row's own region.
         target: ``b_c |R_c| / n``, ``(B, C)``.
@@ -45,6 +48,7 @@ class Dual:
         span: the greatest value minus the least, ``(B, C)``.
         pixels: n, ``(B,)``, at least 1.
         softness: factor of all exponents, ``(B,)``; None = 1. Gradients are those of ``L / softness``.
+        images: the places of the problems' images in ``all_logits``; None = those are theirs.
         odds: kept from one evaluation for the next; None = none yet.
 
     References:
@@ -52,7 +56,7 @@ class Dual:
         ICCV 2015, eq. 4 and 6.
     """
 
-    logits: Tensor
+    all_logits: Tensor
     masks: Tensor | None
     rows: Array
     target: Array
@@ -61,14 +65,23 @@ class Dual:
     span: Array
     pixels: Array
     softness: Array | None = None
+    images: NDArray[np.int64] | None = None
     odds: Odds | None = None
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The logits of these images, copied only if needed: mostly `odds` stand in for them."""
+        if self.images is None:
+            return self.all_logits
+        return self.all_logits.index_select(0, torch.from_numpy(self.images).to(self.all_logits.device))
 
     def select(self, images: NDArray[np.int64]) -> "Dual":
         """Return the problems of some images."""
-        there = torch.from_numpy(images).to(self.logits.device)
+        there = torch.from_numpy(images).to(self.all_logits.device)
         odds = self.odds
         return Dual(
-            logits=self.logits.index_select(0, there),
+            all_logits=self.all_logits,
+            images=images if self.images is None else self.images[images],
             masks=None if self.masks is None else self.masks.index_select(0, there),
             rows=self.rows[images],
             target=self.target[images],
@@ -92,7 +105,7 @@ class Dual:
         """Return the gradient of L ``(B, C)`` and its negative Hessian ``(B, C, C)``."""
         sums = self._moments(self._shift(duals))
         batch, size, _ = sums.shape
-        classes = self.logits.shape[1]
+        classes = self.all_logits.shape[1]
         pairs = sums[:, :, :-1].reshape(batch, size // classes, classes, size // classes, classes)
         covariance = -pairs
         within = np.einsum("brlsl->brsl", covariance)
@@ -110,7 +123,7 @@ class Dual:
 
     def _shift(self, duals: Array) -> Array:
         """What the duals add to the logits of each region's pixels, ``(B, R, K)``."""
-        shift = (duals[:, None] @ self.rows).reshape(len(duals), -1, self.logits.shape[1])
+        shift = (duals[:, None] @ self.rows).reshape(len(duals), -1, self.all_logits.shape[1])
         # Softmax does not see what all classes share; without it, large duals round nothing away.
         return np.asarray(shift - shift.max(2, keepdims=True))
 

@@ -85,7 +85,10 @@ def _advance(search: _Search, dual: Dual, point: Array, gradient: Array, hessian
 def _soften(dual: Dual, search: _Search) -> tuple[Dual, _Search]:
     """Scale down logits that vary much over the pixels, and begin anew with them."""
     sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)].cpu().numpy()
-    spread = np.where(np.isinf(sample), 0, sample).std(2).max(1)
+    sample = np.where(np.isinf(sample), 0, sample)
+    if (sample.max(2) - sample.min(2)).max() <= 2 * SPREAD:  # which bounds the deviation, and is quicker
+        return dual, search
+    spread = sample.std(2).max(1)
     softness = np.minimum(SPREAD / spread, 1)
     soft = softness < 1
     if not soft.any():
@@ -99,6 +102,8 @@ def _harden(dual: Dual, search: _Search, residual: Array) -> tuple[Dual, _Search
     if dual.softness is None:
         return dual, search
     near = (residual <= LOOSE) & (dual.softness < 1)
+    if not near.any():
+        return dual, search
     softness = np.where(near, np.minimum(dual.softness * HARDEN, 1), dual.softness)
     return replace(dual, softness=softness), replace(search, slope=np.where(near, np.inf, search.slope))
 
