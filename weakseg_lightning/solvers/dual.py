@@ -12,9 +12,7 @@ from weakseg_lightning._native import _core
 
 Array = NDArray[np.float64]
 STEEP = 25.0  # odds are taken anew where the duals have since moved the classes' logits apart by more than this
-FAINT = (
-    60.0  # logits that are further below the best are lifted to it, lest odds times weights underflow, which is slow
-)
+FAINT = 60.0  # logits further below the best are lifted to it, lest odds times weights underflow, which is slow
 THREAD_WORK = 2**22  # products and sums that are worth a thread
 
 
@@ -135,7 +133,7 @@ class Dual:
         return scores.softmax(1)
 
     def _moments(self, shift: Array) -> Array:
-        """Sums over the pixels of the products of all members, and in the last column of each: ``(B, R K, R K + 1)``."""
+        """What `_sums` gives for the members of each region, ``(B, R K, R K + 1)``."""
         if self.masks is not None or self.softness is not None:
             return _sums(self._by_region(self._softmax(shift)))
         # All pixels have the same shift: P is odds times weights, of which only the former are taken for each pixel.
