@@ -49,3 +49,32 @@ def read_labels(
 
 def find_labels(labels: NDArray[np.uint8], valid: NDArray[np.uint8], present: NDArray[np.uint8]) -> None:
     """Set `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside."""
+
+def box_quadratic(
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    step: NDArray[np.float64],
+) -> None:
+    """Maximise ``gradient d - d hessian d / 2`` in the box for each image ``(B, C)``; writes `step`."""
+
+def newton_direction(
+    target: NDArray[np.float64],
+    least: NDArray[np.float64],
+    span: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    softness: NDArray[np.float64],
+    point: NDArray[np.float64],
+    gradient: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    margin: float,
+    step: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> None:
+    """Ascent directions of Newton's method on the duals of a batch; writes `step` ``(B, C)`` and `slope` ``(B,)``."""
+
+def label_moments(
+    odds: NDArray[np.float32], weights: NDArray[np.float64], sums: NDArray[np.float64], num_threads: int
+) -> None:
+    """Sums over the pixels of products of classes, and of each class; writes `sums` ``(B, K, K + 1)``."""

@@ -5,16 +5,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_lightning._native import _core
 from weakseg_lightning.solvers.dual import Array, Dual
 
 OVERSHOOT = 0.9  # a step is too long where the slope at its end is this far below zero, as a share of the first slope
-REACH, MARGIN = 3.0, 8.0  # a row's dual moves at most so many times what it would take by itself, plus so much
+MARGIN = 8.0  # a row's dual moves at most thrice what it would take by itself, plus so much
 PATIENCE = 5  # from this evaluation on, the latter doubles each time: duals of rows that cannot hold go far
 SPREAD = 15.0  # logits that vary more than this over the pixels are scaled down to it at first
 HARDEN, LOOSE = 3.0, 5e-3  # and scaled up again by this factor whenever the residual is at most so much
-BLOCK_STEPS = 3  # all rows of the quadratic programme change sides at once in its first steps, then one at a time
-QUADRATIC_STEPS = 30
-RIDGE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,10 @@ def _advance(search: _Search, dual: Dual, point: Array, gradient: Array, hessian
 def _soften(dual: Dual, search: _Search) -> tuple[Dual, _Search]:
     """Scale down logits that vary much over the pixels, and begin anew with them."""
     sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)].cpu().numpy()
-    spread = np.where(np.isinf(sample), 0, sample).std(2).max(1)
+    sample = np.where(np.isinf(sample), 0, sample)
+    if (sample.max(2) - sample.min(2)).max() <= 2 * SPREAD:  # which bounds the deviation, and is quicker
+        return dual, search
+    spread = sample.std(2).max(1)
     softness = np.minimum(SPREAD / spread, 1)
     soft = softness < 1
     if not soft.any():
@@ -101,58 +102,21 @@ def _harden(dual: Dual, search: _Search, residual: Array) -> tuple[Dual, _Search
     if dual.softness is None:
         return dual, search
     near = (residual <= LOOSE) & (dual.softness < 1)
+    if not near.any():
+        return dual, search
     softness = np.where(near, np.minimum(dual.softness * HARDEN, 1), dual.softness)
     return replace(dual, softness=softness), replace(search, slope=np.where(near, np.inf, search.slope))
 
 
 def _direction(dual: Dual, point: Array, gradient: Array, hessian: Array, margin: float) -> tuple[Array, Array]:
-    """Return an ascent direction that stays in the box, and the slope along it."""
-    straight, alone = dual.straighten(gradient)
-    radius = REACH * alone + (margin if dual.softness is None else margin / dual.softness[:, None])
-    lower, upper = np.maximum(-point, -radius), np.minimum(dual.upper - point, radius)
-    step = _box_quadratic(straight, hessian, lower, upper)
-    rise = (step * gradient).sum(1)
-    if (rise <= 0).any():
-        for other in (_box_quadratic(gradient, hessian, lower, upper), _within(gradient, lower, upper)):
-            step = np.where((rise > 0)[:, None], step, other)
-            rise = (step * gradient).sum(1)
-    return step, rise
+    """Return an ascent direction that stays in the box, and the slope along it.
 
-
-def _box_quadratic(gradient: Array, hessian: Array, lower: Array, upper: Array) -> Array:
-    """Maximise ``gradient d - d hessian d / 2`` in the box, ``(B, C)``, by block principal pivoting.
-
-    A row is free where ``state`` lies in the box, else fixed at the bound that it lies beyond.
-
-    References:
-        Júdice, Pires: A Block Principal Pivoting Algorithm for Large-Scale Strictly Monotone Linear Complementarity
-        Problems, Computers & Operations Research 1994.
+    Where a class has probability 1e-6 and is to have 0.05, Newton's step is 5000 times too long: the shares of the rows
+    are measured in log odds, which a dual changes evenly where pixels are alike.
     """
-    numbers, unit = np.arange(gradient.shape[1]), np.eye(gradient.shape[1])
-    diagonal = np.einsum("bcc->bc", hessian)
-    ridge = RIDGE * diagonal.max(1, keepdims=True) + 1e-30
-    matrix = hessian + ridge[:, :, None] * unit
-    scale = 1 / (diagonal + ridge)
-    stuck = ((lower >= 0) & (gradient <= 0)) | ((upper <= 0) & (gradient >= 0))
-    state = gradient * scale * stuck
-    for count in range(QUADRATIC_STEPS):
-        bounded = _within(state, lower, upper)
-        free = state == bounded
-        known = np.where(free, gradient, bounded)[:, :, None]
-        solved = np.linalg.solve(np.where(free[:, :, None], matrix, unit), known)
-        step = solved[:, :, 0]
-        pull = gradient - (matrix @ solved)[:, :, 0]
-        ahead = np.where(free, step, step + pull * scale)
-        within = _within(ahead, lower, upper)
-        changed = np.where(free, ahead != within, within != bounded)
-        if not changed.any():
-            break
-        if count >= BLOCK_STEPS:
-            last = changed * numbers
-            ahead = np.where(changed & (last == last.max(1, keepdims=True)), ahead, state)
-        state = ahead
-    return _within(step, lower, upper)
-
-
-def _within(values: Array, lower: Array, upper: Array) -> Array:
-    return np.asarray(np.minimum(np.maximum(values, lower), upper))
+    step, slope = np.empty_like(point), np.empty_like(dual.pixels)
+    softness = np.ones_like(dual.pixels) if dual.softness is None else dual.softness
+    _core.newton_direction(
+        dual.target, dual.least, dual.span, dual.upper, softness, point, gradient, hessian, margin, step, slope
+    )
+    return step, slope

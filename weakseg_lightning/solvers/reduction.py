@@ -71,7 +71,7 @@ def reduce_problem(
     upper = np.where(np.isinf(slack), max_dual, slack) * hardness
     is_open = sound & (used.sum(1) > 1) & exists.any(1)
     dual = Dual(
-        logits=scores,
+        all_logits=scores,
         masks=None if masks is None else masks.to(scores.dtype),
         rows=_spread(coefficients, region, areas.shape[1]),
         target=np.where(active, bounds, 0) * share,
