@@ -17,6 +17,7 @@ from weakseg_lightning.energies import VOID, GridPotts
 from weakseg_lightning.solvers.arguments import Arguments, Start, as_bytes, check_arguments, check_labels, empty_result
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
+from weakseg_lightning.solvers.softmax import precise_potentials, split_softmax
 
 
 class AlphaExpansion(Solver):
@@ -128,7 +129,8 @@ class AlphaExpansion(Solver):
             return empty_result(logits)
         edges = self.potts.edge_weights(image, given.valid)
         scores = logits.detach().float()
-        best, constant = self._normalizers(scores, given.valid)
+        best, rest = split_softmax(scores, given.valid, self.num_threads or default_num_threads())
+        constant = rest * self.unary_weight
         began = time.perf_counter()
         problem = _to_host(scores, best, constant, edges, given)
         fetched = time.perf_counter()
@@ -182,7 +184,7 @@ class AlphaExpansion(Solver):
             t[some].to(where) for t in (logits, image, given.seeds, given.allowed, given.valid, result.labels)
         )
         found = potts_lower_bound(
-            _precise_potentials(logits, self.unary_weight),
+            precise_potentials(logits, self.unary_weight),
             # The solver may compute its weights by other means; the bound must stand whatever their last digits.
             self.potts.edge_weights(image, valid) * (1 - 1e-5),
             connectivity=self.potts.connectivity,
@@ -196,21 +198,6 @@ class AlphaExpansion(Solver):
         bound = result.lower_bound.clone()
         bound[unknown] = torch.fmax(bound[unknown], found)
         return replace(result, lower_bound=bound)
-
-    def _normalizers(self, scores: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Best score of each pixel ``(B, H, W)``; what the softmax adds to each image's energy, ``(B,)`` on the CPU."""
-        if scores.device.type != "cpu":
-            _, best, rest = _split_softmax(scores)
-            return best, torch.where(valid, rest * self.unary_weight, 0).cpu().double().sum((1, 2))
-        best, rest = torch.empty(valid.shape), torch.empty(len(valid), dtype=torch.float64)
-        _core.split_softmax(
-            scores=scores.contiguous().numpy(),
-            valid=as_bytes(valid),
-            best=best.numpy(),
-            logarithms=rest.numpy(),
-            num_threads=self.num_threads or default_num_threads(),
-        )
-        return best, rest * self.unary_weight
 
     def _expand(
         self, problem: "_HostProblem", initial: NDArray[np.uint8], *, from_blocks: bool = False
@@ -283,23 +270,6 @@ class _HostAnswer:
     labels: NDArray[np.uint8]  # (B, H, W)
     energies: NDArray[np.float64]  # (B, 3): unary, pairwise, lower bound
     status: NDArray[np.int32]  # (B, 3): sweeps, converged, failure
-
-
-def _split_softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Split ``-log softmax_k = best - score_k + rest``: apart, confident pixels keep their digits.
-
-    Returns:
-        scores ``(B, K, H, W)``, best and rest ``(B, H, W)``, float32.
-    """
-    scores = logits.float()
-    best = scores.amax(1)
-    return scores, best, (scores - best[:, None]).exp_().sum(1).log_()  # in place: half the time of `logsumexp`
-
-
-def _precise_potentials(logits: Tensor, unary_weight: float) -> Tensor:
-    """The potentials that the energies are made of, float64 ``(B, K, H, W)``."""
-    scores, best, rest = _split_softmax(logits)
-    return (best[:, None].double() - scores) * unary_weight + (unary_weight * rest)[:, None]
 
 
 def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
