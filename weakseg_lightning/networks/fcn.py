@@ -6,19 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.networks.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Network,
-    SegmentationNet,
-    check_dropout,
-    check_input_scale,
-    check_num_classes,
-)
-from weakseg_lightning.networks.vgg16 import check_vgg16_weights, load_convolutions, read_vgg16, reset_convolutions
+from weakseg_lightning.networks.base import IMAGENET_MEAN, IMAGENET_STD
+from weakseg_lightning.networks.vgg16 import VGG16Net, VGG16Network, load_convolutions, reset_convolutions
 
 
-class FCN32sNet(SegmentationNet):
+class FCN32sNet(VGG16Net):
     """VGG16 as a fully convolutional network: one cell for each 32 x 32 pixels, upsampled 32 times.
 
     fc6 is padded by 3, half its window, so that the map has the size of pool5's: cell i stands for the pixels 32 i to
@@ -81,7 +73,7 @@ class FCN32sNet(SegmentationNet):
                 layer.load_state_dict({"weight": weight.view(layer.weight.shape), "bias": bias})
 
 
-class FCN32s(Network):
+class FCN32s(VGG16Network):
     """FCN-32s on VGG16, with output stride 32 and 134.3 million parameters at 21 classes.
 
     VGG16's convolutions and poolings as they are, fc6 and fc7 as convolutions with 4096 channels, dropout after both,
@@ -103,39 +95,7 @@ class FCN32s(Network):
         134346581
     """
 
-    def __init__(
-        self, encoder_weights: str | None = "imagenet", dropout: float = 0.5, input_scale: float = 1.0
-    ) -> None:
-        check_dropout(dropout)
-        check_input_scale(input_scale)
-        check_vgg16_weights(encoder_weights)
-        self.encoder_weights = encoder_weights
-        self.dropout = dropout
-        self.input_scale = input_scale
-
     @override
-    def build(self, num_classes: int) -> FCN32sNet:
-        """Make the network.
-
-        Args:
-            num_classes: Number K of classes, background included.
-
-        Returns:
-            The network with the weights of VGG16.
-
-        Raises:
-            ValueError: The weights do not fit.
-            FileNotFoundError: The file of the weights is missing.
-            ConnectionError: The weights could not be downloaded.
-        """
-        check_num_classes(num_classes)
-        state = read_vgg16(self.encoder_weights)
-        net = FCN32sNet(num_classes, self.dropout, self.input_scale)
-        if state is not None:
-            net.load_vgg16(state, str(self.encoder_weights))
-        return net
-
-    @override
-    def without_weights(self) -> "FCN32s":
-        """Describe the same network with random weights."""
-        return FCN32s(None, self.dropout, self.input_scale)
+    def make_net(self, num_classes: int) -> FCN32sNet:
+        """Make the network with random weights."""
+        return FCN32sNet(num_classes, self.dropout, self.input_scale)

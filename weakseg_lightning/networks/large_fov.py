@@ -7,19 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.networks.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Network,
-    SegmentationNet,
-    check_dropout,
-    check_input_scale,
-    check_num_classes,
-)
-from weakseg_lightning.networks.vgg16 import check_vgg16_weights, load_convolutions, read_vgg16, reset_convolutions
+from weakseg_lightning.networks.base import IMAGENET_MEAN, IMAGENET_STD
+from weakseg_lightning.networks.vgg16 import VGG16Net, VGG16Network, load_convolutions, reset_convolutions
 
 
-class LargeFOVNet(SegmentationNet):
+class LargeFOVNet(VGG16Net):
     """VGG16 at stride 8 under a dilated, fully convolutional classifier with a large field of view.
 
     All poolings are 3 x 3 with padding 1, so that cell i of the map is centred at pixel 8 i. Images are therefore
@@ -103,7 +95,7 @@ def _vgg16_at_stride_8() -> nn.Sequential:
     return features
 
 
-class LargeFOV(Network):
+class LargeFOV(VGG16Network):
     """DeepLab-LargeFOV on VGG16, with output stride 8 and 20.5 million parameters at 21 classes.
 
     VGG16's convolutions with poolings 4 and 5 at stride 1 and conv5 dilated by 2; fc6 as a 3 x 3 convolution with 1024
@@ -127,39 +119,7 @@ class LargeFOV(Network):
         20505429
     """
 
-    def __init__(
-        self, encoder_weights: str | None = "imagenet", dropout: float = 0.5, input_scale: float = 1.0
-    ) -> None:
-        check_dropout(dropout)
-        check_input_scale(input_scale)
-        check_vgg16_weights(encoder_weights)
-        self.encoder_weights = encoder_weights
-        self.dropout = dropout
-        self.input_scale = input_scale
-
     @override
-    def build(self, num_classes: int) -> LargeFOVNet:
-        """Make the network.
-
-        Args:
-            num_classes: Number K of classes, background included.
-
-        Returns:
-            The network with the weights of VGG16.
-
-        Raises:
-            ValueError: The weights do not fit.
-            FileNotFoundError: The file of the weights is missing.
-            ConnectionError: The weights could not be downloaded.
-        """
-        check_num_classes(num_classes)
-        state = read_vgg16(self.encoder_weights)
-        net = LargeFOVNet(num_classes, self.dropout, self.input_scale)
-        if state is not None:
-            net.load_vgg16(state, str(self.encoder_weights))
-        return net
-
-    @override
-    def without_weights(self) -> "LargeFOV":
-        """Describe the same network with random weights."""
-        return LargeFOV(None, self.dropout, self.input_scale)
+    def make_net(self, num_classes: int) -> LargeFOVNet:
+        """Make the network with random weights."""
+        return LargeFOVNet(num_classes, self.dropout, self.input_scale)

@@ -1,10 +1,20 @@
-"""The weights of torchvision's VGG16, which LargeFOV and FCN-32s begin with."""
+"""What the networks on torchvision's VGG16 share, LargeFOV and FCN-32s: its weights, and how they are described."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
+from weakseg_lightning.networks.base import (
+    Network,
+    SegmentationNet,
+    check_dropout,
+    check_input_scale,
+    check_num_classes,
+)
 from weakseg_lightning.networks.weights import is_file_name, raise_misfit, read_state_dict
 
 
@@ -92,3 +102,64 @@ def _download_vgg16() -> dict[str, Tensor]:
             f"`encoder_weights`: could not download {url} ({type(error).__name__}: {error}); connect to the network, "
             "or fetch that file elsewhere and give its path, or null for random weights"
         ) from error
+
+
+class VGG16Net(SegmentationNet):
+    """A network that takes over VGG16."""
+
+    @abstractmethod
+    def load_vgg16(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take over the state dict of torchvision's `vgg16`, which comes from `source`, all or nothing."""
+
+
+class VGG16Network(Network):
+    """The description of a network on VGG16; a subclass writes `make_net`.
+
+    Args:
+        encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
+            dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
+        dropout: Probability of dropout after fc6 and after fc7.
+        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
+            logits are brought back. Below 1 it saves time and memory, and loses detail.
+    """
+
+    def __init__(
+        self, encoder_weights: str | None = "imagenet", dropout: float = 0.5, input_scale: float = 1.0
+    ) -> None:
+        check_dropout(dropout)
+        check_input_scale(input_scale)
+        check_vgg16_weights(encoder_weights)
+        self.encoder_weights = encoder_weights
+        self.dropout = dropout
+        self.input_scale = input_scale
+
+    @abstractmethod
+    def make_net(self, num_classes: int) -> VGG16Net:
+        """Make the network with random weights."""
+
+    @override
+    def build(self, num_classes: int) -> VGG16Net:
+        """Make the network.
+
+        Args:
+            num_classes: Number K of classes, background included.
+
+        Returns:
+            The network with the weights of VGG16.
+
+        Raises:
+            ValueError: The weights do not fit.
+            FileNotFoundError: The file of the weights is missing.
+            ConnectionError: The weights could not be downloaded.
+        """
+        check_num_classes(num_classes)
+        state = read_vgg16(self.encoder_weights)
+        net = self.make_net(num_classes)
+        if state is not None:
+            net.load_vgg16(state, str(self.encoder_weights))
+        return net
+
+    @override
+    def without_weights(self) -> Self:
+        """Describe the same network with random weights."""
+        return type(self)(None, self.dropout, self.input_scale)
