@@ -3,6 +3,7 @@
 //   Y. Boykov, O. Veksler, R. Zabih, "Fast Approximate Energy Minimization via Graph Cuts", PAMI 23(11), 2001, section 5.
 //   V. Kolmogorov, R. Zabih, "What Energy Functions Can Be Minimized via Graph Cuts?", PAMI 26(2), 2004, section 4:
 //   the terms of a move are reduced to arcs directly, without auxiliary nodes.
+// Labels take their turns by the area where they are best, the largest first.
 // Beyond the papers, none of which changes a move:
 //  - Only a pixel next to another label, or one that does not hold its best label, can gain from a move on its own; the
 //    sources of a cut are looked for among these alone.
@@ -14,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <tuple>
 #include <vector>
 
@@ -202,18 +204,28 @@ class AlphaExpansion {
   }
 
   void sweep(const ExpansionProblem& problem, ExpansionResult& result) {
-    std::vector<int> seen(static_cast<std::size_t>(problem.num_labels), -1);  // labelling after a label's last move
+    const std::vector<std::uint8_t> turns = turns_of(problem.num_labels);
+    std::vector<int> seen(turns.size(), -1);  // labelling after a label's last move
     int version = 0;
-    const auto stale = [&](int label) { return seen[static_cast<std::size_t>(label)] != version; };
     while (result.sweeps < problem.max_sweeps && !result.converged) {
       ++result.sweeps;
-      for (int label = 0; label < problem.num_labels; ++label) {
-        if (!stale(label)) continue;
-        if (expand(static_cast<std::uint8_t>(label)) > 0) ++version;
-        seen[static_cast<std::size_t>(label)] = version;
+      for (const std::uint8_t label : turns) {
+        if (seen[label] == version) continue;
+        if (expand(label) > 0) ++version;
+        seen[label] = version;
       }
       result.converged = std::all_of(seen.begin(), seen.end(), [&](int v) { return v == version; });
     }
+  }
+
+  // The labels that are best on the most pixels first: where one ends must not hang on how they are numbered, and from a
+  // good start large labels that move first leave small ones what these would lose in the other order.
+  std::vector<std::uint8_t> turns_of(int num_labels) const {
+    const auto areas = energy_.best_areas();
+    std::vector<std::uint8_t> turns(static_cast<std::size_t>(num_labels));
+    std::iota(turns.begin(), turns.end(), std::uint8_t{0});
+    std::stable_sort(turns.begin(), turns.end(), [&](std::uint8_t a, std::uint8_t b) { return areas[a] > areas[b]; });
+    return turns;
   }
 
   // Lets `alpha` take the set of pixels that lowers the energy most; ties keep the labels. Returns the gain.
