@@ -139,7 +139,7 @@ def test_adm_has_the_numbers_of_the_paper(build):
 def test_the_released_layer_differs_in_four_ways(build):
     paper, released = (build(name, *HERE).model for name in ("adm_grid", "adm_grid_released"))
     assert (released.labels, released.hard_seeds, released.latent_pixels) == ("all", False, "all")
-    assert (paper.solver.start, released.solver.start) == ("argmin", "zeros")
+    assert (paper.solver.start, released.solver.start) == ("coarse", "zeros")
     assert released.solver.potts == paper.solver.potts
 
 

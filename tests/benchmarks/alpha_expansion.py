@@ -12,7 +12,8 @@ What is timed, on one thread:
     - ours: `AlphaExpansion.solve` whole, from tensors: edge weights, softmax, expansion, start coarse.
     - gco: GCO called directly: building its graph and expanding, from zeros, its own start. Rounding the costs to
       integers is not timed.
-    - gco_coarse: the same from our start. Making it and handing it over is not timed.
+    - gco_coarse: the same from our start and in the order of our moves, the labels that are cheapest on the most pixels
+      first. Making the start and handing it over is not timed.
     - gco_argmin: the same from the cheapest labels.
     - gco_cut: the same from zeros, by a single cut (two labels only).
     - pymaxflow: an expansion on PyMaxflow's grids, start argmin. Rounding is not timed.

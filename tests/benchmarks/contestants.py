@@ -121,16 +121,27 @@ class GcoArgmin(Gco):
 
 
 class GcoCoarse(Gco):
-    """GCO from our own start, made beforehand."""
+    """GCO from our own start, made beforehand, with the labels numbered in the order of our moves."""
 
     @override
     def prepare(self, instance: Instance) -> None:
-        """Round the costs and make the start."""
+        """Round the costs, number the labels anew, and make the start."""
         super().prepare(instance)
+        data, seeds = self.costs.data, self.costs.seeds
+        areas = np.bincount(np.where(seeds < 0, data.argmin(1), seeds), minlength=instance.case.classes)
+        self.turns = np.argsort(-areas, kind="stable")
+        number = self.turns.argsort()
+        self.costs = replace(self.costs, data=data[:, self.turns].copy(), seeds=np.where(seeds < 0, -1, number[seeds]))
         solver = AlphaExpansion(GridPotts(instance.case.weight), num_threads=1)
         solver.max_sweeps = 0  # the start itself
         labels = solver.solve(instance.logits, instance.image, seeds=instance.seeds).labels
-        self.labels = labels.flatten().numpy().astype(np.int64)
+        self.labels = number[labels.flatten().numpy()]
+
+    @override
+    def solve(self) -> Run:
+        """Name the labels as they were."""
+        run = super().solve()
+        return replace(run, labels=self.turns[run.labels].astype(np.uint8))
 
     @override
     def start(self) -> NDArray[np.int64]:

@@ -117,11 +117,20 @@ void check_labels(const Problem& problem, const Answer& answer) {
   }
 }
 
-// What rounding may cost: one of the solver's units, 2^-26 of the largest edge, for each pixel and edge; and the sums.
+// The best label of every pixel; at seeds, theirs.
+Labels best_of(const Problem& problem) {
+  Problem free = problem;
+  free.initial.assign(problem.valid.size(), kVoid);
+  return start_of(free);
+}
+
+// What rounding may cost: one of the solver's units, 2^-26 of the largest edge, for each pixel and edge; and the sums,
+// which begin with those of the best labels.
 struct Tolerance {
   Real sum, cut;
 
-  Tolerance(const Problem& problem, const Energy& energy) : sum(1e-13L * energy.size), cut(sum) {
+  Tolerance(const Problem& problem, const Energy& energy)
+      : sum(1e-13L * (energy.size + Energy(problem, best_of(problem)).size)), cut(sum) {
     Real largest = 0;
     for (const Edge& edge : problem.edges) largest = std::max<Real>(largest, edge.weight);
     const Real unit = largest > 0 ? 0x1p-26L * largest : 1e-30L;
@@ -144,10 +153,8 @@ void check_energy(const Problem& problem, const Answer& answer) {
 
 // Labels by the number of pixels where they are best, the most first; of equals the first.
 std::vector<int> turns_of(const Problem& problem) {
-  Problem free = problem;
-  free.initial.assign(problem.valid.size(), kVoid);
   std::vector<int> areas(256, 0), turns;
-  for (const std::uint8_t label : start_of(free)) ++areas[label];
+  for (const std::uint8_t label : best_of(problem)) ++areas[label];
   for (int k = 0; k < problem.num_labels; ++k) {
     std::size_t place = turns.size();
     while (place > 0 && areas[Problem::at(turns[place - 1])] < areas[Problem::at(k)]) --place;

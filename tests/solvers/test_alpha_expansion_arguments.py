@@ -17,7 +17,7 @@ def batch():
         ({"unary_weight": -1.0}, "`unary_weight` must be finite and >= 0, got -1.0"),
         ({"unary_weight": float("nan")}, "`unary_weight`"),
         ({"max_sweeps": 0}, "`max_sweeps` must be at least 1, got 0"),
-        ({"start": "one"}, r"`start` must be one of .'coarse', 'argmin', 'zeros', 'best', 'given'., got 'one'"),
+        ({"start": "one"}, r"`start` must be one of .'coarse', 'argmin', 'zeros', 'given'., got 'one'"),
         ({"num_threads": 0}, "`num_threads` must be at least 1"),
     ],
 )

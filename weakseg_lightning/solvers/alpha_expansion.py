@@ -38,11 +38,13 @@ class AlphaExpansion(Solver):
           is not). The first sweep does nearly all the work.
         - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
           from the final energy by parts per million). With a message: the image was not solved, its labels are 255.
-        - Ties keep the label a pixel has. The result does not depend on ``num_threads``.
+        - Ties keep the label a pixel has. The result does not depend on ``num_threads``; nor on how the labels are
+          numbered, but where two cost the same or are the cheapest on equally many pixels or blocks (and for ``zeros``).
         - The cut works on integers: edges and potentials are rounded to 2^-26 of the image's largest edge weight.
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
     How it works: each move is a minimum cut on the implicit grid, found by a pseudoflow algorithm; integers throughout.
+    In a sweep labels take their turns by the number of pixels whose unary term they minimise, the most first.
     A pixel becomes a node of the graph when flow first looks at it, and sources are looked for along the borders
     between labels alone, so that a move which changes little touches little. The flow of a label's last move stands
     where nothing has changed since. Seeds, padding and labels that an image may not use cost no nodes.
@@ -69,9 +71,8 @@ class AlphaExpansion(Solver):
         max_sweeps: at most so many passes over the labels, >= 1.
         start: labelling to start from, where `solve` is not told one by its argument ``initial``: ``coarse``, the
             result for blocks of 4 x 4 pixels, which costs little and mostly ends sooner and lower than the others;
-            ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``best`` of these last
-            two, image by image, for twice the time; ``given`` insists on ``initial``. Where the start names no allowed
-            label, argmin stands in.
+            ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``given`` insists on
+            ``initial``. Where the start names no allowed label, argmin stands in.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
             this machine.
 
@@ -135,8 +136,6 @@ class AlphaExpansion(Solver):
         problem = _to_host(scores, best, constant, edges, given)
         fetched = time.perf_counter()
         answer = self._expand(problem, problem.initial, from_blocks=self.start == "coarse" and initial is None)
-        if self.start == "best" and initial is None:
-            answer = _better(answer, self._expand(problem, np.zeros_like(problem.initial)))
         solved = time.perf_counter()
         labels = torch.from_numpy(answer.labels).to(logits.device)
         transfer = fetched - began + time.perf_counter() - solved
@@ -312,16 +311,6 @@ _FAILURES = (
     "`logits` hold nan or infinite values",
     "`image` or the edge weights hold nan or infinite values",
 )
-
-
-def _better(first: _HostAnswer, second: _HostAnswer) -> _HostAnswer:
-    """Of two answers the one with less energy, image by image; the first among equals."""
-    second_wins = second.energies[:, :2].sum(1) < first.energies[:, :2].sum(1)
-    return _HostAnswer(
-        labels=np.where(second_wins[:, None, None], second.labels, first.labels),
-        energies=np.where(second_wins[:, None], second.energies, first.energies),
-        status=np.where(second_wins[:, None], second.status, first.status),
-    )
 
 
 def _result(labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_seconds: float) -> SolverResult:

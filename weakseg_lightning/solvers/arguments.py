@@ -12,7 +12,7 @@ from weakseg_lightning._native import _core
 from weakseg_lightning.energies import VOID
 from weakseg_lightning.solvers.base import SolverResult
 
-Start = Literal["coarse", "argmin", "zeros", "best", "given"]
+Start = Literal["coarse", "argmin", "zeros", "given"]
 
 
 @dataclass(frozen=True)
