@@ -38,8 +38,8 @@ class AlphaExpansion(Solver):
           is not). The first sweep does nearly all the work.
         - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
           from the final energy by parts per million). With a message: the image was not solved, its labels are 255.
-        - Ties keep the label a pixel has. The result does not depend on ``num_threads``; nor on how the labels are
-          numbered, but where two cost the same or are the cheapest on equally many pixels or blocks (and for ``zeros``).
+        - Ties keep the label a pixel has. The result does not depend on ``num_threads``; nor (but for ``zeros``) on how
+          the labels are numbered, unless two cost the same or are the cheapest on equally many pixels or blocks.
         - The cut works on integers: edges and potentials are rounded to 2^-26 of the image's largest edge weight.
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
