@@ -1,8 +1,9 @@
 """What all methods share: the network, its optimiser, evaluation, checkpoints."""
 
+import math
 import os
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -23,6 +24,13 @@ Batch = dict[str, Any]
 State = dict[str, Tensor]
 
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
+
+
+class Attachment(Protocol):
+    """What the workers that load the data add to the batches; the data modules say how."""
+
+    wanted: bool
+    """Whether the batches of the next epoch are to hold it."""
 
 
 class WeakSegModule(LightningModule, ABC):
@@ -82,6 +90,11 @@ class WeakSegModule(LightningModule, ABC):
             Scalars by name; each is logged as ``train_<name>``.
         """
 
+    @property
+    def attachment(self) -> Attachment | None:
+        """What the workers that load the data add to the batches of the second phase; nothing by default."""
+        return None
+
     # ---- training -------------------------------------------------------------------------------------------
 
     @override
@@ -103,11 +116,34 @@ class WeakSegModule(LightningModule, ABC):
             rank_zero_info(f"Evaluation and prediction: labels are refined by {_in_words(self.refinement)}")
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
+        if stage == "fit" and self.attachment is not None:
+            self._hand_to_data(self.attachment)
+
+    def _hand_to_data(self, attachment: Attachment | None) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(data, "attachment"):
+            raise TypeError(
+                f"{type(self).__name__} has the workers that load the data add to the batches: it needs the data as a "
+                f"SegmentationDataModule, got {type(data).__name__}"
+            )
+        data.attachment = attachment
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Leave the data module as it was, for other modules."""
+        if stage == "fit" and self.attachment is not None:
+            self._hand_to_data(None)
 
     @override
     def on_train_start(self) -> None:
         """Go on after the epoch at whose end the checkpoint was written."""
         close_finished_epoch(self.trainer)
+
+    @override
+    def on_train_epoch_start(self) -> None:
+        """Ask the loader for what it can attach to the batches if this epoch needs it."""
+        if self.attachment is not None:
+            self.attachment.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -152,6 +188,9 @@ class WeakSegModule(LightningModule, ABC):
             raise ValueError("the schedule needs an end: set `trainer.max_epochs` or `trainer.max_steps`")
         switch = round(self.pce_fraction * steps)
         return Phases(self.pce_optimizer or self.optimizer, self.optimizer, switch, int(steps))
+
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     def _seed_iteration(self, batch_idx: int) -> None:
         """Make dropout a function of (seed, iteration, rank), so that a resumed run repeats the undisturbed one."""
