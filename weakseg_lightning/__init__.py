@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.latents import LatentStore
+    from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss, Regularizer
     from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TrimapScores
     from weakseg_lightning.modules import (
         ADMModule,
@@ -64,6 +65,7 @@ _HOMES = {
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
     "latents": ("LatentStore",),
+    "losses": ("DenseCRFLoss", "GatedCRFLoss", "GridPottsLoss", "Regularizer"),
     "metrics": ("MeanGridEnergy", "SegmentationScores", "TrimapScores"),
     "modules": (
         "Optimizer",
@@ -103,10 +105,13 @@ __all__ = [
     "CCNNModule",
     "ConstrainedLatent",
     "ConstraintRule",
+    "DenseCRFLoss",
     "DistributionResult",
     "DistributionSolver",
     "FCN32s",
+    "GatedCRFLoss",
     "GridPotts",
+    "GridPottsLoss",
     "LargeFOV",
     "LatentModule",
     "LatentStore",
@@ -119,6 +124,7 @@ __all__ = [
     "PyDenseCRF",
     "Refinement",
     "RegularizedLossModule",
+    "Regularizer",
     "SMPNetwork",
     "ScenesDataModule",
     "SegmentationDataModule",

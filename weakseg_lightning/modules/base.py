@@ -3,7 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,6 +15,7 @@ from typing_extensions import override
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import close_finished_epoch, read_checkpoint
 from weakseg_lightning.networks import Network
@@ -24,13 +25,6 @@ Batch = dict[str, Any]
 State = dict[str, Tensor]
 
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
-
-
-class Attachment(Protocol):
-    """What the workers that load the data add to the batches; the data modules say how."""
-
-    wanted: bool
-    """Whether the batches of the next epoch are to hold it."""
 
 
 class WeakSegModule(LightningModule, ABC):
@@ -117,22 +111,13 @@ class WeakSegModule(LightningModule, ABC):
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
         if stage == "fit" and self.attachment is not None:
-            self._hand_to_data(self.attachment)
-
-    def _hand_to_data(self, attachment: Attachment | None) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "attachment"):
-            raise TypeError(
-                f"{type(self).__name__} has the workers that load the data add to the batches: it needs the data as a "
-                f"SegmentationDataModule, got {type(data).__name__}"
-            )
-        data.attachment = attachment
+            hand_to_data(self, self.attachment)
 
     @override
     def teardown(self, stage: str) -> None:
         """Leave the data module as it was, for other modules."""
         if stage == "fit" and self.attachment is not None:
-            self._hand_to_data(None)
+            hand_to_data(self, None)
 
     @override
     def on_train_start(self) -> None:
