@@ -23,7 +23,7 @@ ALLOWED = {
     "visualization": set(),
     "curves": set(),
     "latents": set(),
-    "losses": SOLVING | {"_native"},
+    "losses": SOLVING | {"_native", "lattice"},
     "solvers": SOLVING | {"_native"},
     "metrics": SOLVING,
     "modules": MODELLING,

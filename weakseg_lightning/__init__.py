@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.latents import LatentStore
+    from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss, Regularizer
     from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TrimapScores
     from weakseg_lightning.modules import (
         ADMModule,
@@ -66,6 +67,7 @@ _HOMES = {
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
     "latents": ("LatentStore",),
+    "losses": ("DenseCRFLoss", "GatedCRFLoss", "GridPottsLoss", "Regularizer"),
     "metrics": ("MeanGridEnergy", "SegmentationScores", "TrimapScores"),
     "modules": (
         "Optimizer",
@@ -107,11 +109,14 @@ __all__ = [
     "CCNNModule",
     "ConstrainedLatent",
     "ConstraintRule",
+    "DenseCRFLoss",
     "DistributionResult",
     "DistributionSolver",
     "FCN32s",
+    "GatedCRFLoss",
     "GrabCut",
     "GridPotts",
+    "GridPottsLoss",
     "LargeFOV",
     "LatentModule",
     "LatentStore",
@@ -125,6 +130,7 @@ __all__ = [
     "PyDenseCRF",
     "Refinement",
     "RegularizedLossModule",
+    "Regularizer",
     "SMPNetwork",
     "ScenesDataModule",
     "SegmentationDataModule",

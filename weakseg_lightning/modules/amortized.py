@@ -1,6 +1,5 @@
 """The alternation with latent labellings that are found once in a cycle of epochs, for whole images, and kept."""
 
-import math
 import time
 import warnings
 from abc import abstractmethod
@@ -94,27 +93,19 @@ class AmortizedLatentModule(LatentModule):
 
     # ---- cycles ---------------------------------------------------------------------------------------------
 
+    @property
     @override
-    def setup(self, stage: str) -> None:
-        """Let the data module look into the store."""
-        super().setup(stage)
-        if stage != "fit":
-            return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "replay"):
-            raise TypeError(
-                f"{type(self).__name__} solves for the labellings of whole images: it needs the data as a "
-                f"SegmentationDataModule, got {type(data).__name__}"
-            )
-        data.latents = self.store
-        network = {"network": describe(self.network.without_weights())} if self.solves_with_network else {}
-        self.store.open(network | {"num_classes": self.num_classes} | self.solver_settings)
+    def attachment(self) -> LatentStore:
+        """The workers look into the store."""
+        return self.store
 
     @override
-    def teardown(self, stage: str) -> None:
-        """Leave the data module as it was, for other modules."""
+    def setup(self, stage: str) -> None:
+        """Make sure that the store's labellings are of this network and energy."""
+        super().setup(stage)
         if stage == "fit":
-            self.trainer.datamodule.latents = None  # type: ignore[attr-defined]
+            network = {"network": describe(self.network.without_weights())} if self.solves_with_network else {}
+            self.store.open(network | {"num_classes": self.num_classes} | self.solver_settings)
 
     @override
     def on_train_start(self) -> None:
@@ -131,8 +122,8 @@ class AmortizedLatentModule(LatentModule):
 
     @override
     def on_train_epoch_start(self) -> None:
-        """Ask the loader for labellings if this epoch needs them; begin a cycle where one is due."""
-        self.store.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
+        """Begin a cycle where one is due."""
+        super().on_train_epoch_start()
         if not self.in_pce_phase:
             self._begin_cycle_if_due()
 
@@ -146,9 +137,6 @@ class AmortizedLatentModule(LatentModule):
             _equalise(net, self.trainer.strategy.broadcast)
         self._cycle = _Cycle(number, net, self.current_epoch)
         self.store.begin(f"{number:03d}" if net is None else f"{number:03d}-{_digest(net)}")
-
-    def _steps_per_epoch(self) -> int:
-        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     @override
     def on_train_epoch_end(self) -> None:

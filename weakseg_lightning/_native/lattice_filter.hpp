@@ -1,0 +1,152 @@
+// Splat, blur and slice on a lattice that stands: sums over all pixels, weighted by a Gaussian of their features.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "lanes.hpp"
+#include "wide_vectors.hpp"
+
+namespace weakseg {
+
+// The lattice of one image, numbered from `first` on; vertex `first` stands for those that are not there.
+struct LatticeTables {
+  std::size_t pixels = 0, size = 0, corners = 0;
+  std::int32_t first = 0;
+  const std::int32_t* vertices = nullptr;   // (pixels, corners)
+  const float* weights = nullptr;           // likewise
+  const std::int32_t* neighbors = nullptr;  // (size, corners, 2)
+
+  // A factor that makes up for the blur, which gives a vertex itself weight 1 in each direction.
+  float scale() const { return 1.0F / (1.0F + 1.0F / static_cast<float>(std::size_t{1} << (corners - 1))); }
+};
+
+enum class Blur { kForward, kAdjoint, kMean };
+
+// Values at the vertices of a lattice, `V` times eight channels each; as many as the constructor says where V is 0.
+template <std::size_t V>
+class LatticeValues {
+ public:
+  explicit LatticeValues(std::size_t blocks = V) : blocks_(blocks) {}
+
+  std::size_t blocks() const { return V > 0 ? V : blocks_; }
+  std::size_t stride() const { return blocks() * kLanes; }
+
+  void clear(const LatticeTables& lattice) {
+    lattice_ = &lattice;
+    values_.assign(lattice.size * stride(), 0.0F);
+    other_.resize(values_.size());
+  }
+
+  WEAKSEG_INLINED void splat(std::size_t pixel, const Lanes* what) {
+    const std::size_t start = pixel * lattice_->corners;
+    for (std::size_t i = start; i < start + lattice_->corners; ++i) {
+      float* row = row_of(values_, lattice_->vertices[i]);
+      const float weight = lattice_->weights[i];
+      for (std::size_t v = 0; v < blocks(); ++v) {
+        Lanes value;
+        load(value, row + v * kLanes);
+        store(value + what[v] * weight, row + v * kLanes);
+      }
+    }
+  }
+
+  WEAKSEG_INLINED void slice(std::size_t pixel, Lanes* sums) const {
+    const std::size_t start = pixel * lattice_->corners;
+    for (std::size_t v = 0; v < blocks(); ++v) sums[v] = Lanes{};
+    for (std::size_t i = start; i < start + lattice_->corners; ++i) {
+      const float* row = row_of(values_, lattice_->vertices[i]);
+      const float weight = lattice_->weights[i];
+      for (std::size_t v = 0; v < blocks(); ++v) {
+        Lanes value;
+        load(value, row + v * kLanes);
+        sums[v] += value * weight;
+      }
+    }
+  }
+
+  WEAKSEG_INLINED void blur(Blur how) {
+    if (how == Blur::kMean) kept_ = values_;
+    for (std::size_t i = 0; i < lattice_->corners; ++i) {
+      blur_along(how == Blur::kAdjoint ? lattice_->corners - 1 - i : i);
+    }
+    if (how != Blur::kMean) return;
+    kept_.swap(values_);
+    blur(Blur::kAdjoint);
+    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = 0.5F * (values_[i] + kept_[i]);
+  }
+
+ private:
+  template <class Values>
+  WEAKSEG_INLINED auto row_of(Values& values, std::int32_t vertex) const {
+    return values.data() + static_cast<std::size_t>(vertex - lattice_->first) * stride();
+  }
+
+  WEAKSEG_INLINED void blur_along(std::size_t direction) {
+    const std::int32_t* pair = lattice_->neighbors + 2 * direction;
+    const float *own = values_.data();
+    float* out = other_.data();
+    for (std::size_t i = 0; i < lattice_->size; ++i, pair += 2 * lattice_->corners, own += stride(), out += stride()) {
+      const float *one = row_of(values_, pair[0]), *two = row_of(values_, pair[1]);
+      for (std::size_t v = 0; v < stride(); v += kLanes) {
+        Lanes a, b, c;
+        load(a, own + v);
+        load(b, one + v);
+        load(c, two + v);
+        store(a + (b + c) * 0.5F, out + v);
+      }
+    }
+    values_.swap(other_);
+  }
+
+  std::size_t blocks_;
+  const LatticeTables* lattice_ = nullptr;
+  std::vector<float> values_, other_, kept_;
+};
+
+// Filters planes, up to 32 of them at a time.
+class LatticeFilter {
+ public:
+  static constexpr std::size_t kMostPlanes = 4 * kLanes;
+
+  void run(const LatticeTables& lattice, Blur how, std::size_t planes, const float* in, float* out) {
+    const std::size_t blocks = (planes + kLanes - 1) / kLanes;
+    if (blocks == 1) filter(one_, lattice, how, planes, in, out);
+    else if (blocks == 2) filter(two_, lattice, how, planes, in, out);
+    else if (blocks == 3) filter(three_, lattice, how, planes, in, out);
+    else filter(four_, lattice, how, planes, in, out);
+  }
+
+ private:
+  template <std::size_t V>
+  void filter(LatticeValues<V>& values, const LatticeTables& lattice, Blur how, std::size_t planes, const float* in,
+              float* out) {
+    const float scale = lattice.scale();
+    values.clear(lattice);
+    vectorised([&]() WEAKSEG_INLINED {
+      std::array<float, V * kLanes> row{};
+      std::array<Lanes, V> lanes;
+      for (std::size_t p = 0; p < lattice.pixels; ++p) {
+        for (std::size_t c = 0; c < planes; ++c) row[c] = in[c * lattice.pixels + p];
+        for (std::size_t v = 0; v < V; ++v) load(lanes[v], row.data() + v * kLanes);
+        values.splat(p, lanes.data());
+      }
+      values.blur(how);
+      for (std::size_t p = 0; p < lattice.pixels; ++p) {
+        values.slice(p, lanes.data());
+        for (std::size_t v = 0; v < V; ++v) store(lanes[v], row.data() + v * kLanes);
+        for (std::size_t c = 0; c < planes; ++c) out[c * lattice.pixels + p] = scale * row[c];
+      }
+    });
+  }
+
+  LatticeValues<1> one_;
+  LatticeValues<2> two_;
+  LatticeValues<3> three_;
+  LatticeValues<4> four_;
+};
+
+}  // namespace weakseg
