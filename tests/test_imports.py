@@ -28,7 +28,8 @@ ALLOWED = {
     "metrics": SOLVING,
     "modules": MODELLING,
     "data": {"visualization"},
-    "callbacks": {"visualization", "curves", "metrics"},
+    # A figure compares regularisers and solvers, whatever the module: they are what it is configured with.
+    "callbacks": {"visualization", "curves", "metrics", "losses", "solvers"},
     "experiments": {"losses"},
     "checkpoints": MODELLING | {"modules"},
     "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,

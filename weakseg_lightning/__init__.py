@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
+    from weakseg_lightning.callbacks import GradientPanels, PanelWriter, PredictionWriter, TrimapCurve
     from weakseg_lightning.checkpoints import load_module
     from weakseg_lightning.constraints import (
         AreaBounds,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
-    "callbacks": ("PanelWriter", "PredictionWriter", "TrimapCurve"),
+    "callbacks": ("GradientPanels", "PanelWriter", "PredictionWriter", "TrimapCurve"),
     "checkpoints": ("load_module",),
     "constraints": (
         "AreaBounds",
@@ -115,6 +115,7 @@ __all__ = [
     "FCN32s",
     "GatedCRFLoss",
     "GrabCut",
+    "GradientPanels",
     "GridPotts",
     "GridPottsLoss",
     "LargeFOV",

@@ -28,7 +28,7 @@ _STATE = "amortized"
 
 @dataclass
 class _Cycle:
-    """A cycle of epochs and the network, as it was when the cycle began, that its labellings are solved with, if any."""
+    """A cycle of epochs and the network, as it was at its beginning, that its labellings are solved with, if any."""
 
     number: int
     net: nn.Module | None

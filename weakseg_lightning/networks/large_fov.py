@@ -1,4 +1,4 @@
-"""DeepLab on VGG16: LargeFOV, its variant with multi-scale features, and the four parallel classifiers of DeepLab-v2."""
+"""DeepLab on VGG16: LargeFOV, with multi-scale features, and with the four parallel classifiers of DeepLab-v2."""
 
 from collections.abc import Mapping, Sequence
 

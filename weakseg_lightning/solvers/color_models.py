@@ -13,7 +13,7 @@ LEVELS = 32
 
 _ROUNDS = 10
 _NOISE = 5e-4
-"""Least variance of a colour channel in 0..1: that of a camera's noise, far above that of rounding, 1 / (12 LEVELS^2)."""
+"""Least variance of a colour channel in 0..1: a camera's noise, above that of rounding, 1 / (12 LEVELS^2)."""
 
 
 @dataclass(frozen=True)

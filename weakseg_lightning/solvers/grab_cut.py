@@ -115,6 +115,7 @@ class GrabCut(Solver):
         initial = given.initial[0].cpu().numpy()
         models = _Models(ColorTable.of(image[0].float().cpu().numpy()), self.components, self.outliers)
         labels = np.where(seeds != VOID, seeds, initial)
+        before: Tensor | None = None
         for turn in range(1, self.max_rounds + 1):
             models.fit(labels, given.allowed[0].nonzero().flatten().tolist(), valid)
             scores = models.log_likelihoods(given.allowed.shape[1]).to(device)
@@ -124,11 +125,11 @@ class GrabCut(Solver):
                 seeds=given.seeds.long(),
                 label_set=given.allowed,
                 valid=given.valid,
-                initial=None if turn == 1 else result.labels,
+                initial=before,
             )
             found = result.labels[0].cpu().numpy()
             stable = bool((found == labels)[valid].all())
-            labels = found
+            labels, before = found, result.labels
             if stable or result.message[0]:
                 break
         return replace(
