@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -171,6 +171,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Load whole images, one by one."""
         return self._evaluation_loader("predict")
+
+    def whole_images(self, split: Literal["train", "val"]) -> SegmentationDataset:
+        """The images of a split as evaluation sees them, whole and without augmentation."""
+        return self._dataset(split)
 
     def known_of_training(self) -> Iterator[dict[str, Any]]:
         """Read what is known about each training image, see :meth:`SegmentationDataset.known`."""

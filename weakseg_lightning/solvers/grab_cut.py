@@ -116,7 +116,7 @@ class GrabCut(Solver):
         models = _Models(ColorTable.of(image[0].float().cpu().numpy()), self.components, self.outliers)
         labels = np.where(seeds != VOID, seeds, initial)
         before: Tensor | None = None
-        for turn in range(1, self.max_rounds + 1):
+        for turn in range(self.max_rounds):  # noqa: B007 - the last one counts
             models.fit(labels, given.allowed[0].nonzero().flatten().tolist(), valid)
             scores = models.log_likelihoods(given.allowed.shape[1]).to(device)
             result = self.solver.solve(
@@ -134,7 +134,7 @@ class GrabCut(Solver):
                 break
         return replace(
             result,
-            sweeps=torch.tensor([turn]),
+            sweeps=torch.tensor([turn + 1]),
             converged=torch.tensor([stable and not result.message[0]]),
             lower_bound=torch.full_like(result.lower_bound, torch.nan),  # the solver's is that of its models alone
         )
