@@ -96,7 +96,7 @@ def energy_figure(curves: Mapping[str, Curve]) -> Figure:
     axes = figure.add_subplot()
     for title, curve in curves.items():
         axes.plot(*zip(*curve, strict=True), ".-", label=title)
-    axes.set(xlabel="iteration", ylabel="grid CRF energy an edge, validation images")
+    axes.set(xlabel="iteration", ylabel="grid CRF energy, validation")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
