@@ -95,7 +95,7 @@ def gated_crf_loss(
     probabilities = _pooled(precise(logits).softmax(1), downscale)
     colors = _pooled(image.to(probabilities), downscale)
     gates = inside.to(probabilities), influences.to(probabilities)
-    total = probabilities.new_zeros(())
+    total = probabilities.flatten()[:0].sum()  # 0 with a gradient, should there be no pair
     for dy, dx in _half_window(radius, *probabilities.shape[2:]):
         affinity = _affinity(colors, gates, kernels, dy, dx)
         first, second = shifted_pair(probabilities, dy, dx)
