@@ -176,7 +176,7 @@ class _Energy(torch.autograd.Function):
 
 @torch.compiler.disable  # the lattice is compiled code already
 def _energy(probabilities: Tensor, lattice: Lattice) -> Tensor:
-    energy: Tensor = _Energy.apply(probabilities, lattice)  # type: ignore[no-untyped-call]
+    energy: Tensor = _Energy.apply(probabilities, lattice)
     return energy
 
 

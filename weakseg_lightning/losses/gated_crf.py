@@ -165,8 +165,8 @@ def _pooled(maps: Tensor, downscale: int) -> Tensor:
     """Means over cells of about ``downscale`` pixels; a size that it does not divide makes cells that overlap."""
     if downscale == 1:
         return maps
-    size = [max(1, round(length / downscale)) for length in maps.shape[2:]]
-    return functional.adaptive_avg_pool2d(maps, size)
+    height, width = (max(1, round(length / downscale)) for length in maps.shape[2:])
+    return functional.adaptive_avg_pool2d(maps, (height, width))
 
 
 def _check_gated(weight: float, kernels: Sequence[GaussianKernel], radius: int, downscale: int) -> None:
