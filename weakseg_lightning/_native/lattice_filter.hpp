@@ -37,8 +37,7 @@ class LatticeValues {
 
   void clear(const LatticeTables& lattice) {
     lattice_ = &lattice;
-    values_.assign(lattice.size * stride(), 0.0F);
-    other_.resize(values_.size());
+    values_.assign(lattice.size * blocks(), 0.0F);
   }
 
   WEAKSEG_INLINED void splat(std::size_t pixel, const Lanes* what) {
@@ -68,6 +67,7 @@ class LatticeValues {
     }
   }
 
+  // In place, along one direction after the other.
   WEAKSEG_INLINED void blur(Blur how) {
     if (how == Blur::kMean) kept_ = values_;
     for (std::size_t i = 0; i < lattice_->corners; ++i) {
@@ -75,36 +75,52 @@ class LatticeValues {
     }
     if (how != Blur::kMean) return;
     kept_.swap(values_);
-    blur(Blur::kAdjoint);
-    for (std::size_t i = 0; i < values_.size(); ++i) values_[i] = 0.5F * (values_[i] + kept_[i]);
+    for (std::size_t i = lattice_->corners; i > 0; --i) blur_along(i - 1);
+    float* sum = values_.data();
+    const float* kept = kept_.data();
+    for (std::size_t i = 0; i < values_.blocks() * kLanes; ++i) sum[i] = 0.5F * (sum[i] + kept[i]);
   }
 
  private:
+  static constexpr std::size_t kMostBlocks = V > 0 ? V : 32;
+
   template <class Values>
   WEAKSEG_INLINED auto row_of(Values& values, std::int32_t vertex) const {
     return values.data() + static_cast<std::size_t>(vertex - lattice_->first) * stride();
   }
 
+  // A vertex without neighbours keeps its value; the others form chains, which are walked from their heads.
   WEAKSEG_INLINED void blur_along(std::size_t direction) {
-    const std::int32_t* pair = lattice_->neighbors + 2 * direction;
-    const float *own = values_.data();
-    float* out = other_.data();
-    for (std::size_t i = 0; i < lattice_->size; ++i, pair += 2 * lattice_->corners, own += stride(), out += stride()) {
-      const float *one = row_of(values_, pair[0]), *two = row_of(values_, pair[1]);
-      for (std::size_t v = 0; v < stride(); v += kLanes) {
-        Lanes a, b, c;
-        load(a, own + v);
-        load(b, one + v);
-        load(c, two + v);
-        store(a + (b + c) * 0.5F, out + v);
+    const std::int32_t none = lattice_->first;
+    const std::size_t step = 2 * lattice_->corners;
+    const std::int32_t* neighbors = lattice_->neighbors + 2 * direction;
+    const auto behind = [&](std::int32_t vertex) { return neighbors[static_cast<std::size_t>(vertex - none) * step + 1]; };
+    for (std::size_t i = 0; i < lattice_->size; ++i) {
+      if (neighbors[i * step] != none || neighbors[i * step + 1] == none) continue;
+      std::array<Lanes, kMostBlocks> before{}, own;
+      std::int32_t vertex = none + static_cast<std::int32_t>(i);
+      load_row(own, vertex);
+      for (std::int32_t next = behind(vertex); vertex != none; vertex = next, next = behind(vertex)) {
+        float* row = row_of(values_, vertex);
+        const float* after_row = row_of(values_, next);
+        for (std::size_t v = 0; v < blocks(); ++v) {
+          Lanes after;
+          load(after, after_row + v * kLanes);
+          store(own[v] + (before[v] + after) * 0.5F, row + v * kLanes);
+          before[v] = own[v];
+          own[v] = after;
+        }
       }
     }
-    values_.swap(other_);
+  }
+
+  WEAKSEG_INLINED void load_row(std::array<Lanes, kMostBlocks>& row, std::int32_t vertex) const {
+    for (std::size_t v = 0; v < blocks(); ++v) load(row[v], row_of(values_, vertex) + v * kLanes);
   }
 
   std::size_t blocks_;
   const LatticeTables* lattice_ = nullptr;
-  std::vector<float> values_, other_, kept_;
+  AlignedFloats values_, kept_;
 };
 
 // Filters planes, up to 32 of them at a time.
