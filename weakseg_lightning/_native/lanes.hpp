@@ -19,6 +19,7 @@ using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using IntegerLanes = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
 
 WEAKSEG_INLINED inline void keep_greater(Lanes& lanes, const Lanes& other) { lanes = other > lanes ? other : lanes; }
+WEAKSEG_INLINED inline void drop_below(Lanes& lanes, float least) { lanes = lanes < least ? Lanes{} : lanes; }
 WEAKSEG_INLINED inline void to_integers(const Lanes& lanes, IntegerLanes& integers) {
   integers = __builtin_convertvector(lanes, IntegerLanes);  // towards zero
 }
@@ -73,6 +74,9 @@ using IntegerLanes = EightOf<std::int32_t>;
 inline void keep_greater(Lanes& lanes, const Lanes& other) {
   for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = other[i] > lanes[i] ? other[i] : lanes[i];
 }
+inline void drop_below(Lanes& lanes, float least) {
+  for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = lanes[i] < least ? 0.0F : lanes[i];
+}
 inline void to_integers(const Lanes& lanes, IntegerLanes& integers) {
   for (std::size_t i = 0; i < kLanes; ++i) integers[i] = static_cast<std::int32_t>(lanes[i]);
 }
@@ -105,6 +109,15 @@ class AlignedFloats {
 
 WEAKSEG_INLINED inline void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
 WEAKSEG_INLINED inline void store(const Lanes& lanes, float* to) { std::memcpy(to, &lanes, sizeof lanes); }
+
+inline void prefetch(const float* address) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(address);
+  __builtin_prefetch(address + 16);
+#else
+  static_cast<void>(address);
+#endif
+}
 
 // Sum and greatest of the eight numbers, in an order that does not depend on the processor.
 WEAKSEG_INLINED inline float sum_of(const Lanes& x) {

@@ -38,6 +38,8 @@ class MeanField {
     gather_scores();
     best_.assign(problem.pixels, 0);
     for (auto* values : {&now_, &next_}) values->resize(problem.num_kernels, Values(blocks_));
+    chains_.resize(problem.num_kernels);
+    for (std::size_t k = 0; k < problem.num_kernels; ++k) chains_[k].find(problem.kernels[k].lattice);
     for (std::size_t i = 0; i <= problem.iterations; ++i) {
       const bool first = i == 0, last = i == problem.iterations;
       const bool watched = problem.watched && i + 1 >= problem.iterations;
@@ -53,6 +55,7 @@ class MeanField {
   using Values = LatticeValues<V>;
   static constexpr std::size_t kMostBlocks = V > 0 ? V : 32;
   static constexpr float kNever = -1e30F;  // the score of what is no class
+  static constexpr float kFaint = 1e-18F;  // of the most probable class; products that underflow are slow
 
   std::size_t blocks() const { return V > 0 ? V : blocks_; }
 
@@ -86,7 +89,7 @@ class MeanField {
       if (probabilities != nullptr) write(p, row.data(), probabilities);
       else for (std::size_t k = 0; k < problem_->num_kernels; ++k) send(k, p, row.data());
     }
-    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(Blur::kForward);
+    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(chains_[k]);
   }
 
   WEAKSEG_INLINED void receive(std::size_t k, std::size_t p, Lanes* row) const {
@@ -110,6 +113,7 @@ class MeanField {
     for (std::size_t v = 0; v < blocks(); ++v) {
       row[v] = row[v] - greatest;
       exp_of_negative(row[v]);
+      drop_below(row[v], kFaint);
       sum += row[v];
     }
     const float factor = 1.0F / sum_of(sum);
@@ -136,6 +140,7 @@ class MeanField {
   AlignedFloats scores_;
   std::vector<std::uint8_t> best_;
   std::vector<Values> now_, next_;
+  std::vector<LatticeChains> chains_;
 };
 
 }  // namespace weakseg
