@@ -18,6 +18,7 @@ ALLOWED = {
     "_native": set(),
     "hyperparameters": set(),
     "energies": {"_native"},
+    "lattice": {"_native"},
     "constraints": set(),
     "networks": set(),
     "visualization": set(),

@@ -211,7 +211,7 @@ struct MeanFieldWorkers {
 };
 
 void mean_field(const In<float, 3>& scores, const std::vector<Kernel>& kernels, int iterations,
-                const Out<float, 3>& probabilities, const Out<std::int64_t, 1>& changed, int num_threads) {
+                const Out<float, 3>& probabilities, const Out<std::int64_t, 1>& changed, bool watched, int num_threads) {
   const std::size_t batch = scores.shape(0), classes = scores.shape(1), pixels = scores.shape(2);
   require(classes >= 1 && classes <= 255, "`scores` must have 1 to 255 planes");
   require(iterations >= 0, "`iterations` must not be negative");
@@ -235,7 +235,7 @@ void mean_field(const In<float, 3>& scores, const std::vector<Kernel>& kernels, 
       }
       const std::size_t start = b * classes * pixels;
       const weakseg::MeanFieldProblem problem{pixels,      classes,     scores.data() + start, static_cast<std::size_t>(iterations),
-                                              mine.data(), mine.size()};
+                                              mine.data(), mine.size(), watched};
       changed.data()[b] = static_cast<std::int64_t>(workers->run(problem, probabilities.data() + start));
     };
   });
@@ -252,7 +252,7 @@ void define_dense_bindings(nb::module_& m) {
         nb::arg("starts"), nb::arg("values"), nb::arg("blur"), nb::arg("filtered").noconvert(), nb::arg("num_threads"),
         "Gaussian sums over the pixels; `blur`: 0 forward, 1 its adjoint, 2 the mean of both; writes `filtered`.");
   m.def("mean_field", &mean_field, nb::arg("scores"), nb::arg("kernels"), nb::arg("iterations"),
-        nb::arg("probabilities").noconvert(), nb::arg("changed").noconvert(), nb::arg("num_threads"),
+        nb::arg("probabilities").noconvert(), nb::arg("changed").noconvert(), nb::arg("watched"), nb::arg("num_threads"),
         "Mean field; kernels are (vertices, weights, neighbors, starts, before, after); writes `probabilities` and "
-        "`changed`, the pixels whose best class the last iteration changed.");
+        "`changed`, where `watched` the number of pixels whose best class the last iteration changed.");
 }

@@ -1,5 +1,6 @@
 """The dense CRF as a regulariser: all pairs of pixels, weighted by a Gaussian of their distance in space and colour."""
 
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -147,8 +148,9 @@ class DenseCRFLoss(Regularizer):
 
     @override
     def forward(self, logits: Tensor, image: Tensor, valid: Tensor | None = None, built: Any = None) -> Tensor:
+        lattice = self.build(image, valid) if built is None else replace(built, num_threads=torch.get_num_threads())
         return dense_crf_loss(
-            logits, image, self.weight, self.sigma_rgb, self.sigma_xy, self.scale, valid, lattice=built
+            logits, image, self.weight, self.sigma_rgb, self.sigma_xy, self.scale, valid, lattice=lattice
         )
 
     @override
@@ -174,7 +176,7 @@ class _Energy(torch.autograd.Function):
 
 @torch.compiler.disable  # the lattice is compiled code already
 def _energy(probabilities: Tensor, lattice: Lattice) -> Tensor:
-    energy: Tensor = _Energy.apply(probabilities, lattice)  # type: ignore[no-untyped-call]
+    energy: Tensor = _Energy.apply(probabilities, lattice)
     return energy
 
 

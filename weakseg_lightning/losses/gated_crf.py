@@ -95,7 +95,7 @@ def gated_crf_loss(
     probabilities = _pooled(precise(logits).softmax(1), downscale)
     colors = _pooled(image.to(probabilities), downscale)
     gates = inside.to(probabilities), influences.to(probabilities)
-    total = probabilities.new_zeros(())
+    total = probabilities.flatten()[:0].sum()  # 0 with a gradient, should there be no pair
     for dy, dx in _half_window(radius, *probabilities.shape[2:]):
         affinity = _affinity(colors, gates, kernels, dy, dx)
         first, second = shifted_pair(probabilities, dy, dx)
@@ -165,8 +165,8 @@ def _pooled(maps: Tensor, downscale: int) -> Tensor:
     """Means over cells of about ``downscale`` pixels; a size that it does not divide makes cells that overlap."""
     if downscale == 1:
         return maps
-    size = [max(1, round(length / downscale)) for length in maps.shape[2:]]
-    return functional.adaptive_avg_pool2d(maps, size)
+    height, width = (max(1, round(length / downscale)) for length in maps.shape[2:])
+    return functional.adaptive_avg_pool2d(maps, (height, width))
 
 
 def _check_gated(weight: float, kernels: Sequence[GaussianKernel], radius: int, downscale: int) -> None:
