@@ -13,6 +13,7 @@ from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses import GatedCRFLoss
+from weakseg_lightning.solvers import GrabCut
 
 RECIPES = [name for name in known_recipes() if "/" not in name]
 OVERLAYS = [name for name in known_recipes() if "/" in name]
@@ -189,6 +190,27 @@ def test_resnet101_has_the_numbers_of_the_paper(build):
     assert {(o.schedule, o.power) for o in (model.pce_optimizer, model.optimizer)} == {("poly", 0.9)}
 
 
+def test_networks_of_the_paper(build):
+    vgg16, msc, grid = (build(f"adm_grid{name}", *HERE) for name in ("_vgg16", "_msc_largefov", ""))
+    assert list(vgg16.model.network.dilations) == [6, 12, 18, 24]
+    assert (vgg16.model.network.multi_scale, msc.model.network.multi_scale) == (False, True)
+    assert list(msc.model.network.dilations) == list(grid.model.network.dilations) == [12]
+    assert (vgg16.model.pce_optimizer.lr, vgg16.model.optimizer.lr) == (1e-3, 5e-4)
+    assert round(vgg16.trainer.max_steps * vgg16.model.pce_fraction) == 20_000
+    for cli in (vgg16, msc):
+        assert describe(cli.model.solver) == describe(grid.model.solver)
+        assert (cli.model.gamma, cli.datamodule.crop_size) == (1.5, 321)
+
+
+def test_proposals_share_network_data_and_iterations_with_adm(build):
+    adm, proposals = (build(name, *HERE) for name in ("adm_grid", "proposals"))
+    assert vars(proposals.model.network) == vars(adm.model.network)
+    assert proposals.trainer.max_steps == adm.trainer.max_steps
+    assert (proposals.datamodule.batch_size, proposals.datamodule.supervision) == (20, "scribble")
+    assert proposals.model.pce_fraction == 0
+    assert describe(proposals.model.solver) == describe(GrabCut())
+
+
 TRUST_REGION = {  # published, by scribble length: the recipe, eps with 21 classes, lambda
     1.0: ("trust_region_grid", 0.944, 0.05),
     0.8: ("trust_region_grid_80", 0.946, 0.075),
@@ -258,8 +280,9 @@ def test_constrained_cnns_have_the_numbers_of_the_paper(build):
         assert cli.datamodule.full_share == (0.1 if name == "ccnn_semi" else 0)
 
 
-def test_the_overlays_change_settings_in_silence(build, recwarn, capfd):
-    _command("adm_grid", "data/scenes", *SMALL, "--trainer.fast_dev_run=true")
+@pytest.mark.parametrize("name", ["adm_grid", "adm_grid_vgg16"])
+def test_the_overlays_change_settings_in_silence(name, recwarn, capfd):
+    _command(name, "data/scenes", *SMALL, "--trainer.fast_dev_run=true")
     assert not [warning for warning in recwarn if "discard" in str(warning.message).lower()]
     assert "discard" not in capfd.readouterr().err
 
