@@ -12,6 +12,8 @@ from weakseg_lightning.cli.signatures import imported, options_of
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.losses import GatedCRFLoss
+from weakseg_lightning.solvers import GrabCut
 
 RECIPES = [name for name in known_recipes() if "/" not in name]
 OVERLAYS = [name for name in known_recipes() if "/" in name]
@@ -114,11 +116,13 @@ def test_the_scenes_leave_the_method_alone(build, name):
     recipe, scenes = build(name, *HERE), build(name, overlays_of(name)[0], *HERE)
     assert type(recipe.model) is type(scenes.model)
     assert recipe.datamodule.supervision == scenes.datamodule.supervision
-    arguments = {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "relaxation", "pce_fraction"}
+    arguments = {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "pce_fraction"}
     for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start", "mask_weight"}:
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
     for argument in ("tags_from", "size_thresholds", "full_share"):
         assert getattr(recipe.datamodule, argument) == getattr(scenes.datamodule, argument)
+    terms = [getattr(cli.model, "regularizer", None) for cli in (recipe, scenes)]
+    assert terms[0] == terms[1] or describe(terms[0]) == describe(terms[1])
     rules, same = (list(map(describe, getattr(cli.model, "constraints", ()))) for cli in (recipe, scenes))
     assert rules == same
 
@@ -151,15 +155,60 @@ def test_the_baselines_share_network_data_and_schedule_with_adm(build):
         assert vars(other.model.network) == vars(adm.model.network)
         assert (other.datamodule.crop_size, other.datamodule.batch_size) == (321, 20)
     pce, grid_gd, full = (other.model for other in others)
-    assert pce.potts is None
-    assert (grid_gd.potts.weight, grid_gd.relaxation) == (7, "bilinear")  # the same as 3.5 on eq. 9
+    assert pce.regularizer is full.regularizer is None
+    # the same as 3.5 on eq. 9
+    assert (grid_gd.regularizer.potts.weight, grid_gd.regularizer.relaxation) == (7, "bilinear")
     assert (full.supervision, others[2].datamodule.supervision) == ("mask", "full")
+
+
+@pytest.mark.parametrize("name", ["dense_gd", "gated_crf"])
+def test_the_other_regularisers_differ_from_grid_gd_in_nothing_else(name):
+    first, this = (yaml.safe_load((FOLDER / f"{n}.yaml").read_text(encoding="utf-8")) for n in ("grid_gd", name))
+    for recipe in (first, this):
+        recipe["model"]["init_args"].pop("regularizer")
+    assert this == first
+
+
+def test_dense_gd_is_as_strong_as_published(build):
+    """A weight times the square of the number of cells, beside the mean cross-entropy, both times."""
+    cli = build("dense_gd", *HERE)
+    loss, crop = cli.model.regularizer, cli.datamodule.crop_size
+    assert (loss.sigma_rgb, loss.sigma_xy, loss.scale) == (15, 100, 0.5)
+    strength = loss.weight * (crop * loss.scale) ** 4
+    assert strength == pytest.approx(1e-8 * 321**4, rel=0.01)
+    assert strength == pytest.approx(2e-9 * 12 * (513 / 2) ** 4, rel=0.03)
+
+
+def test_the_gated_crf_has_the_published_numbers(build):
+    loss = build("gated_crf", *HERE).model.regularizer
+    assert describe(loss) == describe(GatedCRFLoss())
 
 
 def test_resnet101_has_the_numbers_of_the_paper(build):
     model = build("adm_grid_resnet101", *HERE).model
     assert (model.network.encoder, model.pce_optimizer.lr, model.optimizer.lr) == ("resnet101", 2.5e-4, 1.5e-4)
     assert {(o.schedule, o.power) for o in (model.pce_optimizer, model.optimizer)} == {("poly", 0.9)}
+
+
+def test_networks_of_the_paper(build):
+    vgg16, msc, grid = (build(f"adm_grid{name}", *HERE) for name in ("_vgg16", "_msc_largefov", ""))
+    assert list(vgg16.model.network.dilations) == [6, 12, 18, 24]
+    assert (vgg16.model.network.multi_scale, msc.model.network.multi_scale) == (False, True)
+    assert list(msc.model.network.dilations) == list(grid.model.network.dilations) == [12]
+    assert (vgg16.model.pce_optimizer.lr, vgg16.model.optimizer.lr) == (1e-3, 5e-4)
+    assert round(vgg16.trainer.max_steps * vgg16.model.pce_fraction) == 20_000
+    for cli in (vgg16, msc):
+        assert describe(cli.model.solver) == describe(grid.model.solver)
+        assert (cli.model.gamma, cli.datamodule.crop_size) == (1.5, 321)
+
+
+def test_proposals_share_network_data_and_iterations_with_adm(build):
+    adm, proposals = (build(name, *HERE) for name in ("adm_grid", "proposals"))
+    assert vars(proposals.model.network) == vars(adm.model.network)
+    assert proposals.trainer.max_steps == adm.trainer.max_steps
+    assert (proposals.datamodule.batch_size, proposals.datamodule.supervision) == (20, "scribble")
+    assert proposals.model.pce_fraction == 0
+    assert describe(proposals.model.solver) == describe(GrabCut())
 
 
 TRUST_REGION = {  # published, by scribble length: the recipe, eps with 21 classes, lambda
@@ -231,8 +280,9 @@ def test_constrained_cnns_have_the_numbers_of_the_paper(build):
         assert cli.datamodule.full_share == (0.1 if name == "ccnn_semi" else 0)
 
 
-def test_the_overlays_change_settings_in_silence(build, recwarn, capfd):
-    _command("adm_grid", "data/scenes", *SMALL, "--trainer.fast_dev_run=true")
+@pytest.mark.parametrize("name", ["adm_grid", "adm_grid_vgg16"])
+def test_the_overlays_change_settings_in_silence(name, recwarn, capfd):
+    _command(name, "data/scenes", *SMALL, "--trainer.fast_dev_run=true")
     assert not [warning for warning in recwarn if "discard" in str(warning.message).lower()]
     assert "discard" not in capfd.readouterr().err
 

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
+    from weakseg_lightning.callbacks import GradientPanels, PanelWriter, PredictionWriter, TrimapCurve
     from weakseg_lightning.checkpoints import load_module
     from weakseg_lightning.constraints import (
         AreaBounds,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.latents import LatentStore
+    from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss, Regularizer
     from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TrimapScores
     from weakseg_lightning.modules import (
         ADMModule,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         LatentModule,
         MILModule,
         Optimizer,
+        ProposalModule,
         RegularizedLossModule,
         TrustRegionModule,
         WeakSegModule,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         ConstrainedLatent,
         DistributionResult,
         DistributionSolver,
+        GrabCut,
         PyDenseCRF,
         Refinement,
         Solver,
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
-    "callbacks": ("PanelWriter", "PredictionWriter", "TrimapCurve"),
+    "callbacks": ("GradientPanels", "PanelWriter", "PredictionWriter", "TrimapCurve"),
     "checkpoints": ("load_module",),
     "constraints": (
         "AreaBounds",
@@ -64,6 +67,7 @@ _HOMES = {
     "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
     "latents": ("LatentStore",),
+    "losses": ("DenseCRFLoss", "GatedCRFLoss", "GridPottsLoss", "Regularizer"),
     "metrics": ("MeanGridEnergy", "SegmentationScores", "TrimapScores"),
     "modules": (
         "Optimizer",
@@ -72,6 +76,7 @@ _HOMES = {
         "CCNNModule",
         "LatentModule",
         "MILModule",
+        "ProposalModule",
         "RegularizedLossModule",
         "TrustRegionModule",
         "WeakSegModule",
@@ -83,6 +88,7 @@ _HOMES = {
         "ConstrainedLatent",
         "DistributionResult",
         "DistributionSolver",
+        "GrabCut",
         "PyDenseCRF",
         "Refinement",
         "Solver",
@@ -103,10 +109,15 @@ __all__ = [
     "CCNNModule",
     "ConstrainedLatent",
     "ConstraintRule",
+    "DenseCRFLoss",
     "DistributionResult",
     "DistributionSolver",
     "FCN32s",
+    "GatedCRFLoss",
+    "GrabCut",
+    "GradientPanels",
     "GridPotts",
+    "GridPottsLoss",
     "LargeFOV",
     "LatentModule",
     "LatentStore",
@@ -116,9 +127,11 @@ __all__ = [
     "Optimizer",
     "PanelWriter",
     "PredictionWriter",
+    "ProposalModule",
     "PyDenseCRF",
     "Refinement",
     "RegularizedLossModule",
+    "Regularizer",
     "SMPNetwork",
     "ScenesDataModule",
     "SegmentationDataModule",

@@ -9,6 +9,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 
 def describe(configured: object) -> dict[str, Any]:
     """Write an object as its class path and the plain values of its constructor arguments.
@@ -73,6 +75,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if callable(value) or not hasattr(value, "__dict__"):
+    if (callable(value) and not isinstance(value, nn.Module)) or not hasattr(value, "__dict__"):
         raise TypeError(f"{value!r} cannot be written to a checkpoint: pass plain values or configurable objects")
     return describe(value)

@@ -10,7 +10,7 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote
@@ -129,6 +129,32 @@ class LatentStore:
             warnings.warn(f"a stored labelling{where} is broken ({error}): it is solved for again", stacklevel=2)
             return None
 
+    def attach(self, batch: dict[str, Any], loaded: Sequence[Any]) -> dict[str, Any]:
+        """Add the labellings to a training batch, in the worker that loads it.
+
+        Args:
+            batch: the batch, otherwise complete; its ``seeds`` are ``(B, H, W)``.
+            loaded: the B images as they were read, with their tickets and what moves a labelling along.
+
+        Returns:
+            ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labelling is missing
+            it is 255, and ``whole`` has by its position the ``image`` uint8 ``(3, h, w)`` before augmentation, its
+            ``seeds`` ``(h, w)`` and the ``draw`` to augment its solution by.
+
+        Raises:
+            ValueError: if a labelling is not of its image's size.
+        """
+        latent = torch.full_like(batch["seeds"], 255, dtype=torch.uint8)
+        whole = {}
+        for position, item in enumerate(loaded):
+            stored = None if item.ticket is None else self.redeem(item.ticket)
+            if stored is None:
+                whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw}
+                continue
+            _require_size(stored, item.seeds.shape, batch["id"][position])
+            latent[position] = item.move(torch.from_numpy(stored.copy()))
+        return {"latent": latent, "whole": whole} if whole else {"latent": latent}
+
     @property
     def nbytes(self) -> int:
         """Bytes of the labellings in memory."""
@@ -225,6 +251,15 @@ def _unpack(packed: dict[str, Any]) -> dict[str, bytes]:
     data, ends = packed["data"].numpy().tobytes(), np.cumsum(packed["sizes"]).tolist()
     starts: Iterable[int] = [0, *ends]
     return {name: data[start:end] for name, start, end in zip(packed["ids"], starts, ends, strict=False)}
+
+
+def _require_size(labels: Labels, shape: tuple[int, ...], image_id: str) -> None:
+    if labels.shape != tuple(shape):
+        found, wanted = (f"{size[1]} x {size[0]}" for size in (labels.shape, shape))
+        raise ValueError(
+            f"the stored labelling of {image_id!r} is {found}, its image {wanted}: "
+            "it was stored for another version of the data set, delete the stored labellings"
+        )
 
 
 def _file_name(image_id: str) -> str:

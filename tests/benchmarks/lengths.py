@@ -70,7 +70,8 @@ def phase(
     """Train one phase at one length, or with full masks (None)."""
     folder = "full" if length is None else f"{length:g}"
     arguments = [] if length is None else ["--data.scribble_length", folder]
-    where = argparse.Namespace(**{**vars(options), "out": options.out / name / folder, "start_from": None})
+    changed = {"out": options.out / name / folder, "start_from": None, "trimap": []}
+    where = argparse.Namespace(**{**vars(options), **changed})
     if name == "first":
         return train(recipe, seed, where, [*extra, *arguments])
     begun = newest(options.out / "first" / folder / f"{first_recipe(length)}-{seed}", "checkpoints/last.ckpt")

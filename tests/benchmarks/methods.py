@@ -4,7 +4,9 @@ Run from the project's root; whatever follows ``--`` goes to every ``weakseg fit
 
     python tests/benchmarks/methods.py --recipes pce adm_grid --seeds 0 1 2 -- --config recipes/data/scenes.yaml
 
-Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again.
+Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again. With
+``--trimap 16 8`` the table has the pixel accuracy within so many pixels of class boundaries, too, as table 3 of the ADM
+paper (Marin et al., CVPR 2019): ``weakseg test`` finds it for the last checkpoint of each run.
 """
 
 import argparse
@@ -16,6 +18,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
+
+from weakseg_lightning.curves import read_trimap
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +42,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; each gets cores / jobs threads")
     parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "methods")
     parser.add_argument("--start_from", help="begin with last.ckpt of the newest run in START_FROM-<seed>")
+    parser.add_argument("--trimap", nargs="*", type=int, default=[], help="widths: also print accuracy near boundaries")
     parser.add_argument("--classes", nargs="*", default=[], help="also print the mIoU over these classes")
     return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
 
@@ -60,13 +65,32 @@ def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str])
         if options.start_from is not None:
             first = newest(Path(f"{options.start_from}-{seed}"), "checkpoints/last.ckpt")
             command += ["--model.start_from", str(first)]
-        threads = str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
         start = time.perf_counter()
         with (folder / "log.txt").open("w") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": threads}
+            environment = {**os.environ, "OMP_NUM_THREADS": threads_of(options)}
             subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=log, env=environment)
         done.write_text(f"{time.perf_counter() - start:.1f}")
-    return {**last_validation(newest(folder, "metrics.csv")), "seconds": float(done.read_text())}
+    scores = {**last_validation(newest(folder, "metrics.csv")), "seconds": float(done.read_text())}
+    return scores | (near_boundaries(newest(folder, "checkpoints/last.ckpt"), options) if options.trimap else {})
+
+
+def near_boundaries(checkpoint: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Test a run, if that is not done yet, and read its accuracy near class boundaries."""
+    run = checkpoint.parents[1]
+    found = run / "test" / "trimap.csv"
+    if not found.exists():
+        command = [sys.executable, "-m", "weakseg_lightning", "test", "--config", str(run / "config.yaml")]
+        command += ["--ckpt_path", str(checkpoint), "--trimap.max_width", str(max(40, *options.trimap))]
+        with (run / "test.txt").open("w") as log:
+            environment = {**os.environ, "OMP_NUM_THREADS": threads_of(options)}
+            subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=log, env=environment)
+    accuracy = read_trimap(found)["trimap_boundary_pixel_accuracy"]
+    return {f"within_{width}": float(accuracy[width - 1]) for width in options.trimap}
+
+
+def threads_of(options: argparse.Namespace) -> str:
+    """Threads of each run."""
+    return str(max(1, len(os.sched_getaffinity(0)) // options.jobs))
 
 
 def newest(folder: Path, name: str) -> Path:
@@ -87,15 +111,18 @@ def table(runs: dict[tuple[str, int], dict[str, float]], options: argparse.Names
     best = mean(scores[options.recipes[-1]])
     lines = [
         f"| recipe | mIoU{f'-{len(options.classes)}' if options.classes else ''}, seeds {options.seeds} | mean "
-        f"| share of {options.recipes[-1]} | all classes | pixel accuracy | grid energy | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| share of {options.recipes[-1]} | all classes | pixel accuracy "
+        + "".join(f"| within {width} px " for width in options.trimap)
+        + "| grid energy | seconds |",
+        "|---|---|---|---|---|---|---|---|" + "---|" * len(options.trimap),
     ]
     for name, values in scores.items():
         group = [runs[name, seed] for seed in options.seeds]
-        columns = [mean(run[key] for run in group) for key in ("val_miou", "val_pixel_accuracy")]
+        keys = ("val_miou", "val_pixel_accuracy", *(f"within_{width}" for width in options.trimap))
+        columns = [100 * mean(run[key] for run in group) for key in keys]
         lines.append(
             f"| {name} | {', '.join(f'{100 * v:.1f}' for v in values)} | {100 * mean(values):.1f} "
-            f"| {100 * mean(values) / best:.0f} % | {100 * columns[0]:.1f} | {100 * columns[1]:.1f} "
+            f"| {100 * mean(values) / best:.0f} % | {' | '.join(f'{column:.1f}' for column in columns)} "
             f"| {mean(run['val_grid_energy'] for run in group):.3f} | {mean(run['seconds'] for run in group):.0f} |"
         )
     return "\n".join(lines)

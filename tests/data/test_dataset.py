@@ -10,6 +10,7 @@ from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, SegmentationDataset, collate
 from weakseg_lightning.data.transforms import replay, training_transform
+from weakseg_lightning.latents import LatentStore
 
 
 def assert_same(first: dict, second: dict) -> None:
@@ -32,8 +33,8 @@ def test_whole_image_comes_unchanged(squares):
 
 
 def test_batch_follows_the_contract(squares):
-    data = SegmentationDataset(squares(4, boxes=True), 3, training_transform(64), latents=Stored({}))
-    batch = collate([data[0, index, f"picture_{index}"] for index in range(4)])
+    data = SegmentationDataset(squares(4, boxes=True), 3, training_transform(64))
+    batch = collate([data[0, index, None] for index in range(4)], store())
     shapes = {name: (value.dtype, tuple(value.shape)) for name, value in batch.items() if isinstance(value, Tensor)}
     assert shapes == {
         "image": (torch.float32, (4, 3, 64, 64)),
@@ -84,38 +85,42 @@ def test_global_random_state_is_left_alone(squares):
     assert torch.equal(state, torch.get_rng_state())
 
 
-class Stored(dict):
-    """Labellings by ticket; the tickets are the images' ids."""
-
-    def redeem(self, ticket):
-        return self.get(ticket)
+def store(**labellings):
+    """Labellings by image id."""
+    latents = LatentStore()
+    latents.begin("first")
+    for name, labels in labellings.items():
+        latents.put(name, labels)
+    return latents
 
 
 def test_stored_labelling_moves_with_its_image(squares):
     source = squares(4)
-    latents = Stored(picture_1=source[1].mask.numpy())
-    data = SegmentationDataset(source, 3, training_transform(32), latents=latents)
+    latents = store(picture_1=source[1].mask.numpy())
+    data = SegmentationDataset(source, 3, training_transform(32, color_jitter=0.3))
     for epoch in range(5):
-        item = data[epoch, 1, "picture_1"]
-        assert torch.equal(item["latent"], item["mask"])
-        assert "whole" not in item
-        assert "latent" not in data[epoch, 1], "nobody asked"
+        batch = collate([data[epoch, 1, latents.ticket("picture_1")]], latents)
+        assert torch.equal(batch["latent"].long(), batch["mask"])
+        assert "whole" not in batch
+        assert "latent" not in collate([data[epoch, 1]], latents), "nobody asked"
+    untouched = collate([SegmentationDataset(source, 3)[0, 1, latents.ticket("picture_1")]], latents)
+    assert torch.equal(untouched["latent"][0], source[1].mask)
 
 
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 2.0)])
 def test_whole_image_comes_where_a_labelling_is_missing_and_its_augmentation_can_be_replayed(squares, scale):
     source = squares(4)
     transform = training_transform(32, scale, color_jitter=0.3)
-    data = SegmentationDataset(source, 3, transform, latents=Stored({}), seed=5)
+    data = SegmentationDataset(source, 3, transform, seed=5)
     for epoch in range(5):
-        items = [data[epoch, index, None] for index in range(4)]
-        for index, item in enumerate(items):
-            assert (item["latent"] == 255).all()
-            assert torch.equal(item["whole"]["image"], source[index].image)
-            assert torch.equal(item["whole"]["seeds"], source[index].seeds)
-            assert torch.equal(replay(transform, source[index].mask, item["whole"]["draw"]), item["mask"])
-        assert set(collate(items)["whole"]) == {0, 1, 2, 3}
-    asked = collate([data[0, 0], data[0, 1]])
+        batch = collate([data[epoch, index, None] for index in range(4)], store())
+        assert set(batch["whole"]) == {0, 1, 2, 3}
+        assert (batch["latent"] == 255).all()
+        for index, whole in batch["whole"].items():
+            assert torch.equal(whole["image"], source[index].image)
+            assert torch.equal(whole["seeds"], source[index].seeds)
+            assert torch.equal(replay(transform, source[index].mask, whole["draw"]).long(), batch["mask"][index])
+    asked = collate([data[0, 0], data[0, 1]], store())
     assert "whole" not in asked
     assert "latent" not in asked
 
@@ -123,20 +128,19 @@ def test_whole_image_comes_where_a_labelling_is_missing_and_its_augmentation_can
 def test_substitute_of_a_bad_sample_does_not_take_its_labelling(squares):
     source = squares(4)
     source.broken[1] = dataclasses.replace(source[1], seeds=torch.full((3, 3), 0, dtype=torch.uint8))
-    latents = Stored(picture_1=np.zeros((48, 40), dtype=np.uint8))
-    data = SegmentationDataset(source, 3, training_transform(32), on_bad_sample="skip", latents=latents)
+    latents = store(picture_1=np.zeros((48, 40), dtype=np.uint8))
+    data = SegmentationDataset(source, 3, training_transform(32), on_bad_sample="skip")
     with pytest.warns(UserWarning, match="skipping the sample 'picture_1'"):
-        item = data[0, 1, "picture_1"]
-    assert item["id"] != "picture_1"
-    assert "whole" in item, "the substitute's labelling has to be solved for"
-    moved = replay(data.transform, item["whole"]["seeds"], item["whole"]["draw"])
-    assert torch.equal(moved, item["seeds"])
+        batch = collate([data[0, 1, latents.ticket("picture_1")]], latents)
+    assert batch["id"] != ["picture_1"]
+    whole = batch["whole"][0]  # the substitute's labelling has to be solved for
+    assert torch.equal(replay(data.transform, whole["seeds"], whole["draw"]).long(), batch["seeds"][0])
 
 
 def test_stored_labelling_of_another_size_is_refused(squares):
-    data = SegmentationDataset(squares(1), 3, latents=Stored(picture_0=np.zeros((4, 5), dtype=np.uint8)))
+    latents = store(picture_0=np.zeros((4, 5), dtype=np.uint8))
     with pytest.raises(ValueError, match="stored labelling of 'picture_0' is 5 x 4, its image 48 x 40"):
-        data[0, 0, "picture_0"]
+        collate([SegmentationDataset(squares(1), 3)[0, 0, latents.ticket("picture_0")]], latents)
 
 
 def test_boxes_leave_with_their_objects(squares):

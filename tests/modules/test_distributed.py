@@ -13,7 +13,8 @@ import torch
 from weakseg_lightning.constraints import preset
 from lightning.pytorch import Trainer, seed_everything
 from weakseg_lightning.data import ScenesDataModule
-from weakseg_lightning.modules import ADMModule, CCNNModule
+from weakseg_lightning.losses import DenseCRFLoss
+from weakseg_lightning.modules import ADMModule, CCNNModule, RegularizedLossModule
 from weakseg_lightning.networks import SMPNetwork
 
 class Checked(CCNNModule):
@@ -25,6 +26,14 @@ class Checked(CCNNModule):
         assert torch.equal(self.solved_on, logits.detach()), "the step sees other logits than the hook"
         return super().latent_loss(logits, latent, batch)
 
+class Watched(DenseCRFLoss):
+    seen = 0
+    def forward(self, logits, image, valid=None, built=None):
+        fresh = self.build(image, valid)
+        assert torch.equal(built.vertices, fresh.vertices) and torch.equal(built.weights, fresh.weights)
+        self.seen += 1
+        return super().forward(logits, image, valid, built)
+
 mode, folder = sys.argv[1], sys.argv[2]
 seed_everything(1)
 data = ScenesDataModule(num_train=8, num_val=5, size=48, crop_size=32, batch_size=2, num_workers=0)
@@ -33,6 +42,9 @@ module = ADMModule(network, data.num_classes, pce_fraction=0.0)
 if mode == "ccnn":
     data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_share=0.5)
     module = Checked(network, data.num_classes, preset("tags"), map_stride=4)
+if mode == "dense":
+    data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, scale_range=(0.5, 1.0), num_workers=1)
+    module = RegularizedLossModule(network, data.num_classes, regularizer=Watched(1e-6, build_in="workers"))
 ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
 quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 limit = 1.0 if mode in ("one", "two") else 0
@@ -42,12 +54,13 @@ if mode == "train":
     assert not module.shares_forward()
     trainer.save_checkpoint(folder + "/trained.ckpt")
     result = {"counted": int(module.net.state_dict()[next(k for k in module.net.state_dict() if "num_batches" in k)])}
-elif mode == "ccnn":
+elif mode in ("ccnn", "dense"):
     trainer.fit(module, data)
-    assert not module.shares_forward()
     weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach()
     ranks = trainer.strategy.all_gather(weights)
-    result = {"same": bool((ranks[0] == ranks[1]).all()), "loss": float(trainer.callback_metrics["train_kl"])}
+    result = {"same": bool((ranks[0] == ranks[1]).all()), "loss": float(trainer.callback_metrics["train_loss"])}
+    if mode == "dense":
+        result["seen"] = module.regularizer.seen
 else:
     result = trainer.validate(module, data, ckpt_path=folder + "/trained.ckpt", weights_only=True, verbose=False)[0]
 if trainer.is_global_zero:
@@ -60,7 +73,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    return {mode: run(script, mode, folder) for mode in ("train", "one", "two", "ccnn")}
+    return {mode: run(script, mode, folder) for mode in ("train", "one", "two", "ccnn", "dense")}
 
 
 def run(script: Path, mode: str, folder: Path) -> dict[str, float]:
@@ -78,6 +91,11 @@ def test_hook_trains_on_two_ranks_and_batch_norm_counts_each_step_once(results: 
 def test_constrained_cnn_trains_on_two_ranks(results: dict[str, dict[str, float]]) -> None:
     assert results["ccnn"]["same"]
     assert 0 <= results["ccnn"]["loss"] < float("inf")
+
+
+def test_dense_crf_trains_on_two_ranks_with_lattices_from_their_workers(results: dict[str, dict[str, float]]) -> None:
+    assert results["dense"]["same"]
+    assert results["dense"]["seen"] == 2, "8 images, 2 ranks, batches of 2"
 
 
 def test_two_ranks_score_as_one_to_the_last_digit(results: dict[str, dict[str, float]]) -> None:

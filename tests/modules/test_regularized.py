@@ -1,25 +1,128 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor, nn
 
+from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.losses import partial_cross_entropy, potts_loss
+from weakseg_lightning.lattice import Lattice
+from weakseg_lightning.losses import (
+    DenseCRFLoss,
+    GatedCRFLoss,
+    GridPottsLoss,
+    Regularizer,
+    partial_cross_entropy,
+    potts_loss,
+)
 from weakseg_lightning.modules import RegularizedLossModule
 from weakseg_lightning.networks import Network
 
 
-@pytest.mark.parametrize("supervision", ["seeds", "mask"])
-def test_terms_are_cross_entropy_and_potts(supervision: str, tiny_network: Network) -> None:
+def batch_and_logits() -> tuple[dict[str, Tensor], Tensor]:
     torch.manual_seed(0)
-    logits = torch.randn(1, 3, 6, 6)
     batch = {
         "image": torch.rand(1, 3, 6, 6),
         "seeds": torch.full((1, 6, 6), 255).index_fill(1, torch.tensor([2]), 1),
         "mask": torch.randint(0, 3, (1, 6, 6)),
-        "valid": torch.ones(1, 6, 6, dtype=torch.bool),
+        "valid": torch.ones(1, 6, 6, dtype=torch.bool).index_fill(2, torch.tensor([5]), False),
     }
-    potts = GridPotts(weight=3.5)
-    module = RegularizedLossModule(tiny_network, 3, supervision=supervision, potts=potts, relaxation="squared")  # type: ignore[arg-type]
+    return batch, torch.randn(1, 3, 6, 6)
+
+
+@pytest.mark.parametrize("supervision", ["seeds", "mask"])
+def test_terms_are_cross_entropy_and_potts(supervision: str, tiny_network: Network) -> None:
+    batch, logits = batch_and_logits()
+    regularizer = GridPottsLoss(GridPotts(weight=3.5), "squared")
+    module = RegularizedLossModule(tiny_network, 3, supervision=supervision, regularizer=regularizer)  # type: ignore[arg-type]
     terms = module.loss_terms(logits, batch)
     assert float(terms["pce"]) == pytest.approx(float(partial_cross_entropy(logits, batch[supervision])))
-    assert float(terms["potts"]) == pytest.approx(float(potts_loss(logits, batch["image"], potts, None, "squared")))
+    expected = potts_loss(logits, batch["image"], GridPotts(weight=3.5), batch["valid"], "squared")
+    assert float(terms["potts"]) == pytest.approx(float(expected))
     assert set(RegularizedLossModule(tiny_network, 3).loss_terms(logits, batch)) == {"pce"}
+
+
+@pytest.mark.parametrize("regularizer", [GridPottsLoss(), DenseCRFLoss(), GatedCRFLoss(downscale=2)])
+def test_any_regulariser_is_a_term_under_its_name(regularizer: Regularizer, tiny_network: Network) -> None:
+    batch, logits = batch_and_logits()
+    terms = RegularizedLossModule(tiny_network, 3, regularizer=regularizer).loss_terms(logits, batch)
+    assert list(terms) == ["pce", regularizer.term]
+    assert torch.equal(terms[regularizer.term], regularizer(logits, batch["image"], batch["valid"]))
+
+
+# ---- lattices from the workers ------------------------------------------------------------------------------
+
+
+class Watched(DenseCRFLoss):
+    """Compares each lattice that comes with a batch with one built in the step."""
+
+    def forward(self, logits: Tensor, image: Tensor, valid: Tensor | None = None, built: Any = None) -> Tensor:
+        assert valid is not None
+        self.seen = [*getattr(self, "seen", []), isinstance(built, Lattice)]
+        self.padded = [*getattr(self, "padded", []), bool((~valid).any())]
+        if built is not None:
+            fresh = self.build(image, valid)
+            tables = {name: table for name, table in vars(fresh).items() if isinstance(table, Tensor)}
+            assert len(tables) >= 4
+            assert all(torch.equal(vars(built)[name], table) for name, table in tables.items())
+        return super().forward(logits, image, valid, built)
+
+
+def make_data(num_workers: int = 0) -> ScenesDataModule:
+    """Crops larger than many of the resized scenes, so that some are padded."""
+    return ScenesDataModule(
+        num_train=12, num_val=1, size=48, crop_size=40, batch_size=3, scale_range=(0.5, 1.5), num_workers=num_workers
+    )
+
+
+Fit = Callable[..., RegularizedLossModule]
+
+
+@pytest.fixture
+def fit(tiny_network: Network, make_trainer: Callable[..., Trainer]) -> Fit:
+    def call(build_in: str, num_workers: int, pce_fraction: float = 0.0, **arguments: Any) -> RegularizedLossModule:
+        data = make_data(num_workers)
+        loss = Watched(weight=1e-5, build_in=build_in)  # type: ignore[arg-type]
+        module = RegularizedLossModule(
+            tiny_network, data.num_classes, regularizer=loss, pce_fraction=pce_fraction, **arguments
+        )
+        make_trainer(limit_val_batches=0).fit(module, data)
+        assert data.attachment is None, "other modules are to find the data as they were"
+        return module
+
+    return call
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_lattices_of_the_workers_are_those_of_the_step_bit_for_bit(
+    num_workers: int, fit: Fit, equal_weights: Callable[[nn.Module, nn.Module], bool]
+) -> None:
+    module = fit("workers", num_workers)
+    assert module.regularizer.seen == [True] * 8  # type: ignore[union-attr]
+    assert any(module.regularizer.padded)  # type: ignore[union-attr]
+    step = fit("step", 0)
+    assert step.regularizer.seen == [False] * 8  # type: ignore[union-attr]
+    assert equal_weights(module, step)
+
+
+def test_the_first_phase_builds_no_lattice(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    monkeypatch.setattr(Watched, "build", lambda self, image, valid: built.append(len(image)))
+    fit("workers", 0, pce_fraction=1.0)
+    assert not built
+
+
+def test_lattices_come_with_the_epoch_in_which_the_second_phase_begins(fit: Fit) -> None:
+    module = fit("workers", 0, pce_fraction=0.25)  # two of the eight iterations
+    assert module.regularizer.seen == [True] * 6  # type: ignore[union-attr]
+
+
+def test_data_without_attachments_are_refused(
+    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: Callable[..., Trainer]
+) -> None:
+    module = RegularizedLossModule(tiny_network, 3, regularizer=DenseCRFLoss(build_in="workers"))
+    with pytest.raises(TypeError, match=r"workers .* needs the data as a SegmentationDataModule, got TinyData"):
+        make_trainer().fit(module, tiny_data)
+    make_trainer(max_epochs=1).fit(RegularizedLossModule(tiny_network, 3, regularizer=DenseCRFLoss()), tiny_data)

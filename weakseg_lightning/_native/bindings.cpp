@@ -18,6 +18,7 @@
 
 #include "alpha_expansion.hpp"
 #include "box_quadratic.hpp"
+#include "dense_bindings.hpp"
 #include "label_maps.hpp"
 #include "label_moments.hpp"
 #include "newton_direction.hpp"
@@ -372,4 +373,5 @@ NB_MODULE(_core, m) {
         nb::arg("num_threads"),
         "Sums over the pixels of the distributions `odds weights / sum`: of the products of all classes, and in the last "
         "column of each class; writes `sums`.");
+  define_dense_bindings(m);
 }

@@ -1,6 +1,7 @@
-"""What a run draws and writes: panels during training, predictions, scores of a test against the trimap's width."""
+"""What a run draws and writes: panels and gradients during training, predictions, scores of a test."""
 
+from weakseg_lightning.callbacks.gradients import GradientPanels
 from weakseg_lightning.callbacks.pictures import PanelWriter, PredictionWriter
 from weakseg_lightning.callbacks.trimap import TrimapCurve
 
-__all__ = ["PanelWriter", "PredictionWriter", "TrimapCurve"]
+__all__ = ["GradientPanels", "PanelWriter", "PredictionWriter", "TrimapCurve"]

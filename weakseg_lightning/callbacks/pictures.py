@@ -4,21 +4,25 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.callbacks.drawing import (
+    boxes,
+    classes_of,
+    in_last_epoch,
+    keep_picture,
+    log_picture,
+    on_cpu,
+    predicted,
+)
 from weakseg_lightning.callbacks.files import replacing, run_folder
 from weakseg_lightning.visualization import VOID, PanelRow, draw_panels, overlay, save_palette_png
 
@@ -57,17 +61,17 @@ class PanelWriter(Callback):
     ) -> None:
         """Draw the first batch of the epoch, if it is the epoch's turn."""
         epoch = trainer.current_epoch
-        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or _in_last_epoch(trainer)):
+        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or in_last_epoch(trainer)):
             return
         # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
         folder = run_folder(trainer)
-        prediction = _predict(trainer, pl_module, batch["image"][: self.num_images])
+        prediction = predicted(trainer, pl_module, batch["image"][: self.num_images]).argmax(1)
         if trainer.is_global_zero:
             rows = _panel_rows(batch, getattr(pl_module, "latent_labels", None), prediction)
-            picture = draw_panels(rows, *_classes_of(trainer), title=f"epoch {epoch}, step {trainer.global_step}")
+            picture = draw_panels(rows, *classes_of(trainer), title=f"epoch {epoch}, step {trainer.global_step}")
             if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
-                _keep_picture(picture, folder / "panels" / f"epoch_{epoch:04d}.png")
-            _log_picture(picture, trainer)
+                keep_picture(picture, folder / "panels" / f"epoch_{epoch:04d}.png")
+            log_picture(picture, trainer, "panels")
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -121,9 +125,9 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the files of one batch: ``prediction`` is ``{"id": list of B, "labels": (B, H, W)}``."""
-        _, palette = _classes_of(trainer)
-        images, labels = _on_cpu(batch["image"]), _on_cpu(prediction["labels"])
-        for name, image, classes, box in zip(prediction["id"], images, labels, _boxes(batch), strict=True):
+        _, palette = classes_of(trainer)
+        images, labels = on_cpu(batch["image"]), on_cpu(prediction["labels"])
+        for name, image, classes, box in zip(prediction["id"], images, labels, boxes(batch), strict=True):
             self._warn_if_written(name)
             stem, image, classes = _file_stem(name), image[:, *box], classes[box]
             with replacing(self._folder / "labels" / f"{stem}.png") as path:
@@ -144,95 +148,24 @@ class PredictionWriter(BasePredictionWriter):
         self._written.add(name)
 
 
-# ---- what the trainer knows -----------------------------------------------------------------------------------
-
-
-def _classes_of(trainer: Trainer) -> tuple[Any, Any]:
-    """Names and colours of the classes, None where the data module has none."""
-    data = getattr(trainer, "datamodule", None)
-    return getattr(data, "class_names", None), getattr(data, "palette", None)
-
-
-def _in_last_epoch(trainer: Trainer) -> bool:
-    """Tell, after the first batch of an epoch, whether training ends with this epoch, by epochs or by steps."""
-    accumulated = trainer.accumulate_grad_batches
-    still_in_epoch = trainer.num_training_batches / accumulated - (accumulated == 1)  # has the first batch made a step?
-    by_steps = 0 <= trainer.max_steps - trainer.global_step <= still_in_epoch
-    return by_steps or trainer.current_epoch + 1 == trainer.max_epochs
-
-
 # ---- panels ---------------------------------------------------------------------------------------------------
-
-
-def _predict(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Tensor:
-    """Label images in evaluation mode, leaving modes, buffers and random state as they were."""
-    devices = [images.device.index] if images.is_cuda else []
-    precision = trainer.precision_plugin.forward_context()
-    with torch.random.fork_rng(devices=devices), _evaluation_mode(pl_module), torch.no_grad(), precision:
-        labels: Tensor = pl_module(images).argmax(1)
-    return labels
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]  # one by one: parts may be frozen in evaluation mode
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _panel_rows(batch: dict[str, Any], latent: Tensor | None, prediction: Tensor) -> list[PanelRow]:
     """Cut the padding off each image and its maps; an image without a mask (void everywhere) has no truth."""
     count = len(prediction)
     maps = {"seeds": batch.get("seeds"), "latent": latent, "prediction": prediction, "truth": batch.get("mask")}
-    present = {name: _on_cpu(values[:count]) for name, values in maps.items() if values is not None}
+    present = {name: on_cpu(values[:count]) for name, values in maps.items() if values is not None}
     rows = []
-    for i, box in enumerate(_boxes(batch, count)):
+    for i, box in enumerate(boxes(batch, count)):
         cut = {name: values[i][box] for name, values in present.items()}
         if "truth" in cut and not (cut["truth"] != VOID).any():
             del cut["truth"]
-        rows.append(PanelRow(_on_cpu(batch["image"][i])[:, *box], **cut))
+        rows.append(PanelRow(on_cpu(batch["image"][i])[:, *box], **cut))
     return rows
 
 
-def _keep_picture(picture: Image.Image, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished:
-            picture.save(unfinished, format="PNG")
-    except OSError as error:  # hours of training must not end for a picture
-        warnings.warn(f"{error}; training goes on without this panel", stacklevel=2)
-
-
-def _log_picture(picture: Image.Image, trainer: Trainer) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image("panels", np.asarray(picture), trainer.global_step, dataformats="HWC")
-        elif callable(log_image := getattr(logger, "log_image", None)):  # Weights & Biases and those like it
-            log_image(key="panels", images=[picture], step=trainer.global_step)
-
-
 # ---- images and files -----------------------------------------------------------------------------------------
-
-
-def _on_cpu(values: Tensor) -> Tensor:
-    return values.detach().cpu()
-
-
-def _boxes(batch: dict[str, Any], count: int | None = None) -> list[tuple[slice, slice]]:
-    """Rows and columns of each image that are not padding."""
-    image, valid = batch["image"][:count], batch.get("valid")
-    if valid is None:
-        return [(slice(None), slice(None))] * len(image)
-    return [(_extent(one.any(1)), _extent(one.any(0))) for one in _on_cpu(valid[:count])]
-
-
-def _extent(used: Tensor) -> slice:
-    where = used.nonzero().flatten().tolist()
-    return slice(where[0], where[-1] + 1) if where else slice(None)
 
 
 def _file_stem(name: str) -> str:

@@ -1,10 +1,9 @@
 """`weakseg crf-search`: parameters of a dense CRF that suit a trained network, found on some validation images."""
 
 import csv
-import os
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -21,6 +19,7 @@ from torch.utils.data import DataLoader, Subset
 
 from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import NAMES, Parameters, Trials, by_coordinates, by_grid, followed, mapping
+from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
 from weakseg_lightning.cli.runs import discard, new_folder
 from weakseg_lightning.cli.signatures import did_you_mean, imported, known_classes, options_of
 from weakseg_lightning.data import SegmentationDataModule, collate, scenes, voc  # noqa: F401 - known by short names
@@ -88,10 +87,10 @@ def crf_search(
     _check(lists, images, processes)
     make = _maker(refinement, iterations, lists)
     config = run / "config.yaml" if run.is_dir() else run
-    module, data = load_module(ckpt_path), _load_data(_read(config), root)
+    module, data = load_module(ckpt_path), load_data(read_config(run), root, "validate")
     if module.num_classes != data.num_classes:
         raise ValueError(f"`ckpt_path` has {module.num_classes} classes, the data of `run` {data.num_classes}")
-    chosen, where = _choose(data, images, seed), _device(device)
+    chosen, where = choose(len(data.val_dataloader().dataset), images, seed), find_device(device)  # type: ignore[arg-type]
     folder = new_folder(*_place(run, output), numbered=False)
     trials: Trials | None = None
     try:
@@ -102,42 +101,12 @@ def crf_search(
     except BaseException:  # also an interruption, after hours maybe
         _write_csv(folder / "search.csv", trials) if trials else discard(folder)
         raise
-    command = ["weakseg", "test", "--config", _shown(config), "--config", _shown(folder / "best.yaml")]
-    command += ["--ckpt_path", _shown(ckpt_path), *([] if root is None else ["--data.root", root])]
+    command = ["weakseg", "test", "--config", shown(config), "--config", shown(folder / "best.yaml")]
+    command += ["--ckpt_path", shown(ckpt_path), *([] if root is None else ["--data.root", root])]
     _report(trials, folder, f"{len(chosen)} validation images, seed {seed}", shlex.join(command))
 
 
 # ---- what is searched on ----------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"`run`: no file {path} (working directory: {Path.cwd()}): name the folder of a run")
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or "class_path" not in (found.get("data") or {}):
-        raise ValueError(
-            f"`run`: {path} does not say what the data are: expected a config.yaml that `weakseg fit` wrote"
-        )
-    return found
-
-
-def _load_data(config: Mapping[str, Any], root: str | None) -> SegmentationDataModule:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(SegmentationDataModule, "data")
-    described = config["data"]
-    if root is not None:
-        described = {**described, "init_args": {**described.get("init_args", {}), "root": root}}
-    data: SegmentationDataModule = parser.instantiate_classes(parser.parse_object({"data": described})).data
-    data.prepare_data()
-    data.setup("validate")
-    return data
-
-
-def _choose(data: SegmentationDataModule, images: int, seed: int) -> list[int]:
-    """Indices of the images, in order."""
-    available = len(data.val_dataloader().dataset)  # type: ignore[arg-type]
-    shuffled = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
-    return sorted(shuffled[:images].tolist())
 
 
 @torch.no_grad()
@@ -156,13 +125,6 @@ def _predict(
         parts = {name: batch[name].numpy() for name in ("image", "mask", "valid")}
         np.savez(paths[-1], logits=logits.numpy(), **parts)
     return paths
-
-
-def _device(given: Literal["auto", "cpu", "cuda"]) -> str:
-    available = torch.cuda.is_available()
-    if given == "cuda" and not available:
-        raise ValueError("`device` is cuda, but torch finds no GPU that it can use: take cpu")
-    return "cuda" if available and given != "cpu" else "cpu"
 
 
 # ---- arguments --------------------------------------------------------------------------------------------------
@@ -214,7 +176,7 @@ def _report(trials: Trials, folder: Path, what: str, command: str) -> None:
     Console().print(_table(trials, ranked, what))
     if best <= trials.unrefined["miou"]:
         print("No set of parameters is better than no refinement.")
-    print(f"Results are in {_shown(folder)}. To test with the best, {gain}:\n  {command}")
+    print(f"Results are in {shown(folder)}. To test with the best, {gain}:\n  {command}")
 
 
 def _named(refinement: Refinement) -> dict[str, Any]:
@@ -241,7 +203,3 @@ def _table(trials: Trials, ranked: Sequence[Parameters], what: str) -> Table:
     for cells, score in rows:
         table.add_row(*cells, *(f"{value:.4f}" for value in score.values()))
     return table
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)

@@ -41,6 +41,10 @@ HELPERS: dict[str, Helper] = {
     "crf-search": Helper(
         "weakseg_lightning.cli.crf_search.crf_search", "find a dense CRF's parameters on some validation images"
     ),
+    "grid-energy": Helper(
+        "weakseg_lightning.cli.grid_energy.grid_energy",
+        "compare runs by the grid CRF's energy of their labels",
+    ),
     "label-noise": Helper(
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",

@@ -46,7 +46,7 @@ def imported(path: str) -> type | None:
 
 
 def options_of(cls: type | None) -> list[str]:
-    """Names of the arguments of a class's constructor, those of its bases included (a subclass may pass them on)."""
+    """Names of the arguments of a class's constructor, those of its bases included where it passes them on."""
     names: dict[str, None] = {}
     for constructor in _constructors(cls):
         parameters = list(inspect.signature(constructor).parameters.values())[1:]
@@ -111,9 +111,16 @@ def _said(expected: Any) -> Iterator[str]:
 
 
 def _constructors(cls: type | None) -> list[Any]:
-    """The constructors of a class and its bases, its own first."""
-    bases = cls.__mro__[:-1] if cls else ()
-    return [vars(base)["__init__"] for base in bases if "__init__" in vars(base)]
+    """The constructors whose arguments a class takes: its own, and those that it passes arguments on to."""
+    found: list[Any] = []
+    for base in cls.__mro__[:-1] if cls else ():
+        if (constructor := vars(base).get("__init__")) is None:
+            continue
+        found.append(constructor)
+        kinds = {parameter.kind for parameter in inspect.signature(constructor).parameters.values()}
+        if not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
+            break
+    return found
 
 
 def _classes_in(expected: Any) -> Iterator[type]:

@@ -5,7 +5,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
-from weakseg_lightning.data.dataset import Latents, OnBadSample, SegmentationDataset, TagsFrom, collate
+from weakseg_lightning.data.dataset import Attachment, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
@@ -56,10 +57,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         full_share: share of the training images that show their full mask besides: semi-supervised training.
     """
 
-    latents: Latents | None = None
-    """Finds stored labellings of training images; set it before training starts. See :class:`SegmentationDataset`.
+    attachment: Attachment | None = None
+    """Adds to the training batches in the workers that load them; set it before training starts.
 
-    What it finds comes with the batches of the epochs that begin while ``latents.wanted`` is set.
+    What it adds comes with the batches of the epochs that begin while ``attachment.wanted`` is set.
     """
 
     def __init__(
@@ -149,13 +150,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
     @override
     def train_dataloader(self) -> DataLoader[Any]:
         """Load shuffled, augmented crops."""
-        data = self._dataset(
-            "train", transform=self._training_transform(), latents=self.latents, tags_from=self.tags_from
-        )
+        data = self._dataset("train", transform=self._training_transform(), tags_from=self.tags_from)
         rank, world = self._rank()
         sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=self._tickets(data))
         drop_last = len(sampler) >= self.batch_size
-        return EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **self._loading())
+        loading = self._loading() | {"collate_fn": partial(collate, attachment=self.attachment)}
+        return EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **loading)
 
     @override
     def val_dataloader(self) -> DataLoader[Any]:
@@ -171,6 +171,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Load whole images, one by one."""
         return self._evaluation_loader("predict")
+
+    def whole_images(self, split: Literal["train", "val"]) -> SegmentationDataset:
+        """The images of a split as evaluation sees them, whole and without augmentation."""
+        return self._dataset(split)
 
     def known_of_training(self) -> Iterator[dict[str, Any]]:
         """Read what is known about each training image, see :meth:`SegmentationDataset.known`."""
@@ -188,11 +192,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return training_transform(self.crop_size, self.scale_range, self.flip, self.color_jitter)
 
     def _tickets(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
-        """Hand the way to its stored labelling to the worker with every index."""
-        latents, ids = self.latents, list(data.source.ids)
-        if latents is None:
+        """Hand the attachment's ticket for an image to the worker with every index."""
+        attachment, ids = self.attachment, list(data.source.ids)
+        if attachment is None:
             return None
-        return lambda index: (latents.ticket(ids[index]),) if latents.wanted else ()
+        return lambda index: (attachment.ticket(ids[index]),) if attachment.wanted else ()
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         data = self._dataset(split)

@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -15,12 +15,12 @@ from typing_extensions import override
 
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels, size_buckets
 from weakseg_lightning.data.sampling import derive_seed
-from weakseg_lightning.data.transforms import VOID, seeded
+from weakseg_lightning.data.transforms import VOID, replay, seeded
 
-__all__ = ["Latents", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
+__all__ = ["Attachment", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 
 Index = int | tuple[int, int] | tuple[int, int, Any]
-"""What asks a data set for an item: its index; epoch and index; or these and a ticket for its stored labelling."""
+"""What asks a data set for an item: its index; epoch and index; or these and the ticket of an attachment."""
 
 OnBadSample = Literal["error", "skip"]
 TagsFrom = Literal["image", "crop"]
@@ -29,26 +29,52 @@ TagsFrom = Literal["image", "crop"]
 _MAX_SUBSTITUTES = 20
 
 
-class Latents(Protocol):
-    """Labellings that were stored for training images, such as :class:`weakseg_lightning.latents.LatentStore`."""
+@dataclass(frozen=True)
+class Loaded:
+    """A training image as it was read, with what moves more of it along.
+
+    Attributes:
+        ticket: what :meth:`Attachment.ticket` made for it; None where another image stands in for a bad one.
+        image: RGB, uint8 ``(3, h, w)``, before augmentation.
+        seeds: its labelled pixels, uint8 ``(h, w)``.
+        draw: what :meth:`SegmentationDataModule.replay` takes.
+        transform: the augmentation.
+    """
+
+    ticket: Any
+    image: Tensor
+    seeds: Tensor
+    draw: int
+    transform: v2.Transform | None
+
+    def move(self, labels: Tensor) -> Tensor:
+        """Augment a labelling, uint8 ``(h, w)``, as the image was."""
+        return labels if self.transform is None else replay(self.transform, labels, self.draw)
+
+
+class Attachment(Protocol):
+    """What a module has the workers that load the data add to its training batches.
+
+    Such as the labellings of a :class:`weakseg_lightning.latents.LatentStore`. It travels to the workers when training
+    starts; what it knows later reaches them by tickets alone.
+    """
 
     wanted: bool
-    """Whether the batches of the next epoch are to hold labellings."""
+    """Whether the batches of the next epoch are to hold what is attached."""
 
     def ticket(self, image_id: str) -> Any:
-        """Make what :meth:`redeem` takes; runs in the training process."""
+        """Make what the worker is to know about an image; runs in the training process, shortly before it is read."""
 
-    def redeem(self, ticket: Any) -> NDArray[Any] | None:
-        """Find the labelling, uint8 ``(H, W)``, None where there is none yet; runs in a loader's worker."""
+    def attach(self, batch: dict[str, Any], loaded: Sequence[Loaded]) -> dict[str, Any]:
+        """Make new entries for a batch that is otherwise complete; runs in a worker, or in the training process."""
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
     """Reads, checks and augments samples.
 
     An item is asked for by its index or by (epoch, index); what comes back depends on these and on ``seed`` alone.
-    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, ticket) has a
-    ``latent`` besides: the stored labelling, transformed with its image, or 255 and, for who wants to solve for it, the
-    ``whole`` image with its seeds and what :func:`replay` needs to transform the solution.
+    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, ticket) holds
+    what it was made from besides, as a :class:`Loaded`, for the attachment that the ticket is of.
 
     Args:
         source: where samples come from.
@@ -56,7 +82,6 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         transform: joint augmentation of ``tv_tensors``; None leaves whole images at their size.
         seed: seed of the augmentation.
         on_bad_sample: ``"error"`` raises; ``"skip"`` warns once for each bad sample and takes another in its place.
-        latents: finds the stored labellings.
         size_thresholds: shares of the image that part the sizes of classes into buckets, see :func:`size_buckets`.
         tags_from: whether tags and sizes are those of the whole ``image`` or of its ``crop``.
     """
@@ -68,7 +93,6 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         transform: v2.Transform | None = None,
         seed: int = 0,
         on_bad_sample: OnBadSample = "error",
-        latents: Latents | None = None,
         size_thresholds: Sequence[float] = (0.1,),
         tags_from: TagsFrom = "image",
     ) -> None:
@@ -77,7 +101,6 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         self.transform = transform
         self.seed = seed
         self.on_bad_sample = on_bad_sample
-        self.latents = latents
         self.size_thresholds = size_thresholds
         self.tags_from = tags_from
         # In shared memory, so that one worker's warning is not repeated by the others.
@@ -94,10 +117,10 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         draw = derive_seed(self.seed, epoch, position)
         with seeded(draw):
             found, sample = self._read(position)
-        latents = [self._latent(sample, ticket if found == position else None) for ticket in tickets]
-        item = self._item(sample, draw, latents)
-        if latents and latents[0] is None:
-            item["whole"] = {"image": sample.image, "seeds": sample.seeds, "draw": draw}
+        item = self._item(sample, draw)
+        for ticket in tickets:
+            known = ticket if found == position else None
+            item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform)
         return item
 
     def read(self, index: int) -> Sample:
@@ -140,16 +163,14 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             self._warned[index] = True
             warnings.warn(f"skipping the sample {self.source.ids[index]!r}: {error}", stacklevel=2)
 
-    def _item(self, sample: Sample, draw: int, latents: Sequence[Tensor | None]) -> dict[str, Any]:
-        item = _annotated(sample, latents)
+    def _item(self, sample: Sample, draw: int) -> dict[str, Any]:
+        item = _annotated(sample)
         if self.transform is not None:
             with seeded(draw):
                 item = self.transform(item)
         planes = item.pop("planes").as_subclass(Tensor)
         item["image"] = item["image"].as_subclass(Tensor)
         item["seeds"], item["mask"], item["valid"] = planes[0], planes[1], planes[2] == 0
-        if latents:
-            item["latent"] = planes[3]
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
         seed_labels = present_labels(sample.seeds, self.num_classes)
@@ -166,25 +187,11 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         known = {"tags": tags, "full": torch.tensor(full)}
         return known if mask is None else {**known, "sizes": size_buckets(mask, tags, self.size_thresholds, pixels)}
 
-    def _latent(self, sample: Sample, ticket: Any) -> Tensor | None:
-        stored = self.latents.redeem(ticket) if self.latents is not None and ticket is not None else None
-        if stored is None:
-            return None
-        latent = torch.tensor(stored, dtype=torch.uint8)
-        if latent.shape != sample.seeds.shape:
-            raise ValueError(
-                f"the stored labelling of {sample.id!r} is {_size(latent)}, its image {_size(sample.seeds)}: "
-                "it was stored for another version of the data set, delete the stored labellings"
-            )
-        return latent
 
-
-def _annotated(sample: Sample, latents: Sequence[Tensor | None]) -> dict[str, Any]:
+def _annotated(sample: Sample) -> dict[str, Any]:
     """Wrap what moves with the image; all labellings are planes of one mask, the third marks padding."""
-    empty = torch.full_like(sample.seeds, VOID)
-    mask = empty if sample.mask is None else sample.mask
+    mask = torch.full_like(sample.seeds, VOID) if sample.mask is None else sample.mask
     planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
-    planes += [empty if latent is None else latent for latent in latents]
     item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}
     if sample.boxes is not None:
         size = sample.image.shape[-2:]
@@ -192,11 +199,12 @@ def _annotated(sample: Sample, latents: Sequence[Tensor | None]) -> dict[str, An
     return item
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate(items: Sequence[dict[str, Any]], attachment: Attachment | None = None) -> dict[str, Any]:
     """Make a batch of B items.
 
     Args:
         items: items of a :class:`SegmentationDataset`, of one size.
+        attachment: adds to the batches of items that were asked for by a ticket.
 
     Returns:
         ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 = none;
@@ -204,22 +212,21 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         the whole image and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether
         the seeds are a full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8
         ``(B, K)``, see :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``;
-        ``latent`` uint8 ``(B, H, W)``, the stored labellings. Where one of these is missing, ``whole`` has by its
-        position in the batch the un-augmented ``image`` uint8 ``(3, h, w)``, its ``seeds`` ``(h, w)``, and the ``draw``
-        for :func:`replay`.
+        what the attachment adds.
     """
     images = torch.stack([item["image"].contiguous() for item in items])
     batch: dict[str, Any] = {"image": images.to(torch.float32).div_(255)}
     for name in ("seeds", "mask"):
         batch[name] = torch.stack([item[name] for item in items]).to(torch.int64)
-    for name in ("valid", "tags", "seed_labels", "full", "sizes", "latent"):
+    for name in ("valid", "tags", "seed_labels", "full", "sizes"):
         if all(name in item for item in items):
             batch[name] = torch.stack([item[name] for item in items])
     if "boxes" in items[0]:
         batch["boxes"] = [item["boxes"] for item in items]
-    if whole := {position: item["whole"] for position, item in enumerate(items) if "whole" in item}:
-        batch["whole"] = whole
-    return {**batch, "id": [item["id"] for item in items]}
+    batch["id"] = [item["id"] for item in items]
+    if attachment is not None and all("loaded" in item for item in items):
+        batch |= attachment.attach(batch, [item["loaded"] for item in items])
+    return batch
 
 
 def _join_boxes(boxes: tv_tensors.BoundingBoxes, classes: Tensor) -> Tensor:

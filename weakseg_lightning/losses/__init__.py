@@ -2,8 +2,11 @@
 
 from weakseg_lightning.losses.constrained import kl_loss
 from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
+from weakseg_lightning.losses.dense_crf import DenseCRFLoss, dense_crf_energy, dense_crf_lattice, dense_crf_loss
+from weakseg_lightning.losses.gated_crf import GatedCRFLoss, GaussianKernel, gated_crf_loss
 from weakseg_lightning.losses.mil import mil_loss
-from weakseg_lightning.losses.potts import potts_loss, relaxed_potts_energy
+from weakseg_lightning.losses.potts import GridPottsLoss, potts_loss, relaxed_potts_energy
+from weakseg_lightning.losses.regularizer import Regularizer
 from weakseg_lightning.losses.robust import (
     NoiseMatrixCrossEntropy,
     RobustCrossEntropy,
@@ -13,8 +16,17 @@ from weakseg_lightning.losses.robust import (
 )
 
 __all__ = [
+    "DenseCRFLoss",
+    "GatedCRFLoss",
+    "GaussianKernel",
+    "GridPottsLoss",
     "NoiseMatrixCrossEntropy",
+    "Regularizer",
     "RobustCrossEntropy",
+    "dense_crf_energy",
+    "dense_crf_lattice",
+    "dense_crf_loss",
+    "gated_crf_loss",
     "kl_loss",
     "latent_cross_entropy",
     "mil_loss",

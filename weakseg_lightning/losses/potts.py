@@ -1,12 +1,15 @@
 """Relaxations of the grid Potts energy to soft labellings: the regularisers of the gradient-descent baselines."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from weakseg_lightning.energies import GridPotts, count_edges, neighbor_offsets
+from weakseg_lightning.losses.neighbors import shifted_pair
+from weakseg_lightning.losses.regularizer import Regularizer
 
 Relaxation = Literal["bilinear", "squared", "absolute"]
 
@@ -56,6 +59,30 @@ def potts_loss(
     return (energy / edges).mean()
 
 
+class GridPottsLoss(Regularizer):
+    """The relaxed grid Potts energy as a regulariser (Grid-GD), see :func:`potts_loss`.
+
+    Args:
+        potts: the edge weights; their ``weight`` scales the loss. By default that of ADM's authors.
+        relaxation: relaxation of the Potts energy to soft labellings.
+    """
+
+    term = "potts"
+
+    def __init__(
+        self,
+        potts: GridPotts = GridPotts(weight=7.0),  # noqa: B008 - frozen, and the default has to show in --help
+        relaxation: Relaxation = "bilinear",
+    ) -> None:
+        super().__init__()
+        self.potts = potts
+        self.relaxation: Relaxation = relaxation
+
+    @override
+    def forward(self, logits: Tensor, image: Tensor, valid: Tensor | None = None, built: Any = None) -> Tensor:
+        return potts_loss(logits, image, self.potts, valid, self.relaxation)
+
+
 def relaxed_potts_energy(
     probabilities: Tensor, edge_weights: Tensor, connectivity: Literal[4, 8] = 8, relaxation: Relaxation = "bilinear"
 ) -> Tensor:
@@ -78,19 +105,10 @@ def relaxed_potts_energy(
     distance = _DISTANCES[relaxation]
     energy = probabilities.new_zeros(probabilities.shape[0])
     for index, (dy, dx) in enumerate(neighbor_offsets(connectivity)):
-        first, second = _shifted_pair(probabilities, dy, dx)
-        weights, _ = _shifted_pair(edge_weights[:, index : index + 1], dy, dx)
+        first, second = shifted_pair(probabilities, dy, dx)
+        weights, _ = shifted_pair(edge_weights[:, index : index + 1], dy, dx)
         energy = energy + (weights[:, 0] * distance(first, second)).sum((1, 2))
     return energy
-
-
-def _shifted_pair(maps: Tensor, dy: int, dx: int) -> tuple[Tensor, Tensor]:
-    """Crop two views of ``(B, C, H, W)`` maps so that equal positions hold the two ends of an edge (dy >= 0)."""
-    height, width = maps.shape[-2:]
-    left, right = max(0, -dx), width - max(0, dx)
-    first = maps[..., : max(0, height - dy), left : max(left, right)]
-    second = maps[..., dy:, left + dx : max(left, right) + dx]
-    return first, second
 
 
 _DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -7,6 +7,7 @@ from weakseg_lightning.modules.ccnn import CCNNModule
 from weakseg_lightning.modules.latent import LatentModule
 from weakseg_lightning.modules.mil import MILModule
 from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.proposals import ProposalModule
 from weakseg_lightning.modules.regularized import RegularizedLossModule
 from weakseg_lightning.modules.trust_region import TrustRegionModule
 
@@ -17,6 +18,7 @@ __all__ = [
     "LatentModule",
     "MILModule",
     "Optimizer",
+    "ProposalModule",
     "RegularizedLossModule",
     "TrustRegionModule",
     "WeakSegModule",

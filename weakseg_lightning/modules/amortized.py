@@ -1,6 +1,5 @@
 """The alternation with latent labellings that are found once in a cycle of epochs, for whole images, and kept."""
 
-import math
 import time
 import warnings
 from abc import abstractmethod
@@ -21,7 +20,7 @@ from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.latent import LatentModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
-from weakseg_lightning.solvers import SolverResult
+from weakseg_lightning.solvers import Solver, SolverResult
 from weakseg_lightning.solvers.alpha_expansion import default_num_threads
 
 _STATE = "amortized"
@@ -29,10 +28,10 @@ _STATE = "amortized"
 
 @dataclass
 class _Cycle:
-    """A cycle of epochs and the network, as it was when the cycle began, that its labellings are solved with."""
+    """A cycle of epochs and the network, as it was at its beginning, that its labellings are solved with, if any."""
 
     number: int
-    net: nn.Module
+    net: nn.Module | None
     first_epoch: int
 
 
@@ -49,7 +48,7 @@ class AmortizedLatentModule(LatentModule):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        epochs_per_cycle: epochs M that train towards a labelling before it is solved for again.
+        epochs_per_cycle: epochs M that train towards a labelling before it is solved for again; None: never again.
         warm_start: start each solve from the labelling of the cycle before.
         store: keeps the labellings.
         optimizer: optimiser settings of the second phase.
@@ -59,11 +58,17 @@ class AmortizedLatentModule(LatentModule):
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
     """
 
+    solves_with_network: bool = True
+    """Whether labellings depend on the network's scores.
+
+    Where they do not, :meth:`solve_latent` gets scores of zero, and runs with any network can share a store.
+    """
+
     def __init__(
         self,
         network: Network,
         num_classes: int,
-        epochs_per_cycle: int = 5,
+        epochs_per_cycle: int | None = 5,
         warm_start: bool = True,
         store: LatentStore | None = None,
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
@@ -72,7 +77,7 @@ class AmortizedLatentModule(LatentModule):
         start_from: str | None = None,
     ) -> None:
         super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
-        if epochs_per_cycle < 1:
+        if epochs_per_cycle is not None and epochs_per_cycle < 1:
             raise ValueError(f"`epochs_per_cycle` must be at least 1, got {epochs_per_cycle}")
         self.epochs_per_cycle = epochs_per_cycle
         self.warm_start = warm_start
@@ -88,27 +93,19 @@ class AmortizedLatentModule(LatentModule):
 
     # ---- cycles ---------------------------------------------------------------------------------------------
 
+    @property
     @override
-    def setup(self, stage: str) -> None:
-        """Let the data module look into the store."""
-        super().setup(stage)
-        if stage != "fit":
-            return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(data, "replay"):
-            raise TypeError(
-                f"{type(self).__name__} solves for the labellings of whole images: it needs the data as a "
-                f"SegmentationDataModule, got {type(data).__name__}"
-            )
-        data.latents = self.store
-        network = {"network": describe(self.network.without_weights()), "num_classes": self.num_classes}
-        self.store.open(network | self.solver_settings)
+    def attachment(self) -> LatentStore:
+        """The workers look into the store."""
+        return self.store
 
     @override
-    def teardown(self, stage: str) -> None:
-        """Leave the data module as it was, for other modules."""
+    def setup(self, stage: str) -> None:
+        """Make sure that the store's labellings are of this network and energy."""
+        super().setup(stage)
         if stage == "fit":
-            self.trainer.datamodule.latents = None  # type: ignore[attr-defined]
+            network = {"network": describe(self.network.without_weights())} if self.solves_with_network else {}
+            self.store.open(network | {"num_classes": self.num_classes} | self.solver_settings)
 
     @override
     def on_train_start(self) -> None:
@@ -117,30 +114,29 @@ class AmortizedLatentModule(LatentModule):
         self._cycle = None  # a second `fit` begins anew
         if self._saved is not None:
             self.store.load_state_dict(self._saved["store"])
-            net = _frozen(self.net)
-            net.load_state_dict(self._saved["net"])
+            net = _frozen(self.net) if self.solves_with_network else None
+            if net is not None:
+                net.load_state_dict(self._saved["net"])
             self._cycle = _Cycle(self._saved["cycle"], net, self._saved["first_epoch"])
             self._saved = None
 
     @override
     def on_train_epoch_start(self) -> None:
-        """Ask the loader for labellings if this epoch needs them; begin a cycle where one is due."""
-        self.store.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
+        """Begin a cycle where one is due."""
+        super().on_train_epoch_start()
         if not self.in_pce_phase:
             self._begin_cycle_if_due()
 
     def _begin_cycle_if_due(self) -> None:
         first = self._phases().switch // self._steps_per_epoch()
-        number = (self.current_epoch - first) // self.epochs_per_cycle
+        number = (self.current_epoch - first) // self.epochs_per_cycle if self.epochs_per_cycle is not None else 0
         if self._cycle is not None and self._cycle.number == number:
             return
-        net = _frozen(self.net)
-        _equalise(net, self.trainer.strategy.broadcast)
+        net = _frozen(self.net) if self.solves_with_network else None
+        if net is not None:
+            _equalise(net, self.trainer.strategy.broadcast)
         self._cycle = _Cycle(number, net, self.current_epoch)
-        self.store.begin(f"{number:03d}-{_digest(net)}")
-
-    def _steps_per_epoch(self) -> int:
-        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        self.store.begin(f"{number:03d}" if net is None else f"{number:03d}-{_digest(net)}")
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -205,6 +201,8 @@ class AmortizedLatentModule(LatentModule):
 
     def _predict_whole(self, image: Tensor) -> Tensor:
         assert self._cycle is not None
+        if self._cycle.net is None:
+            return image.new_zeros(len(image), self.num_classes, *image.shape[2:])
         plugin = self.trainer.precision_plugin
         with torch.no_grad(), plugin.forward_context():
             logits: Tensor = self._cycle.net(plugin.convert_input(image))
@@ -218,13 +216,26 @@ class AmortizedLatentModule(LatentModule):
         super().on_save_checkpoint(checkpoint)
         if self._cycle is not None:
             cycle = {"cycle": self._cycle.number, "first_epoch": self._cycle.first_epoch}
-            checkpoint[_STATE] = {**cycle, "net": self._cycle.net.state_dict(), "store": self.store.state_dict()}
+            net = {} if self._cycle.net is None else {"net": self._cycle.net.state_dict()}
+            checkpoint[_STATE] = {**cycle, **net, "store": self.store.state_dict()}
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another network; remember the cycle for when training starts."""
         super().on_load_checkpoint(checkpoint)
         self._saved = checkpoint.get(_STATE)
+
+
+def describe_solver(solver: Solver) -> dict[str, Any]:
+    """Describe a solver as plain values, without the number of its threads: its labellings do not depend on that."""
+
+    def strip(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: strip(inner) for name, inner in value.items() if name != "num_threads"}
+
+    described: dict[str, Any] = strip(describe(solver))
+    return described
 
 
 def _frozen(net: nn.Module) -> nn.Module:

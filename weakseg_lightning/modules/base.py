@@ -1,5 +1,6 @@
 """What all methods share: the network, its optimiser, evaluation, checkpoints."""
 
+import math
 import os
 from abc import ABC, abstractmethod
 from typing import Any
@@ -14,6 +15,7 @@ from typing_extensions import override
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import close_finished_epoch, read_checkpoint
 from weakseg_lightning.networks import Network
@@ -82,6 +84,11 @@ class WeakSegModule(LightningModule, ABC):
             Scalars by name; each is logged as ``train_<name>``.
         """
 
+    @property
+    def attachment(self) -> Attachment | None:
+        """What the workers that load the data add to the batches of the second phase; nothing by default."""
+        return None
+
     # ---- training -------------------------------------------------------------------------------------------
 
     @override
@@ -103,11 +110,25 @@ class WeakSegModule(LightningModule, ABC):
             rank_zero_info(f"Evaluation and prediction: labels are refined by {_in_words(self.refinement)}")
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
+        if stage == "fit" and self.attachment is not None:
+            hand_to_data(self, self.attachment)
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Leave the data module as it was, for other modules."""
+        if stage == "fit" and self.attachment is not None:
+            hand_to_data(self, None)
 
     @override
     def on_train_start(self) -> None:
         """Go on after the epoch at whose end the checkpoint was written."""
         close_finished_epoch(self.trainer)
+
+    @override
+    def on_train_epoch_start(self) -> None:
+        """Ask the loader for what it can attach to the batches if this epoch needs it."""
+        if self.attachment is not None:
+            self.attachment.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -152,6 +173,9 @@ class WeakSegModule(LightningModule, ABC):
             raise ValueError("the schedule needs an end: set `trainer.max_epochs` or `trainer.max_steps`")
         switch = round(self.pce_fraction * steps)
         return Phases(self.pce_optimizer or self.optimizer, self.optimizer, switch, int(steps))
+
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     def _seed_iteration(self, batch_idx: int) -> None:
         """Make dropout a function of (seed, iteration, rank), so that a resumed run repeats the undisturbed one."""

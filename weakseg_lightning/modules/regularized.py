@@ -1,30 +1,32 @@
-"""Baselines of the papers: full supervision, partial cross-entropy, and gradient descent on the grid Potts energy."""
+"""Baselines of the papers: full supervision, partial cross-entropy, and gradient descent on regularised losses."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.losses import partial_cross_entropy, potts_loss
+from weakseg_lightning.losses import Regularizer, partial_cross_entropy
+from weakseg_lightning.modules.attaching import Attachment
 from weakseg_lightning.modules.base import Batch, WeakSegModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
+_BUILT = "built"
+
 
 class RegularizedLossModule(WeakSegModule):
-    """Gradient descent on cross-entropy plus a relaxed grid Potts energy (Grid-GD), or on cross-entropy alone.
+    """Gradient descent on cross-entropy plus a regulariser (Grid-GD, Dense-GD), or on cross-entropy alone.
 
-    ``H(Y, S) + R(S)``: the mean cross-entropy over the labelled pixels plus
-    :func:`weakseg_lightning.losses.potts_loss`. Without ``potts`` this is partial cross-entropy (pCE); with whole masks
-    as labels it is full supervision.
+    ``H(Y, S) + R(S)``: the mean cross-entropy over the labelled pixels plus a
+    :class:`weakseg_lightning.losses.Regularizer`. Without one this is partial cross-entropy (pCE); with whole masks as
+    labels it is full supervision.
 
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
         supervision: labels to learn from: the weak ``seeds``, or the full ``mask``.
-        potts: edge weights of the regulariser; none by default.
-        relaxation: relaxation of the Potts energy to soft labellings.
+        regularizer: the term R, such as ``GridPottsLoss``, ``DenseCRFLoss`` or ``GatedCRFLoss``; none by default.
         optimizer: optimiser settings.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
@@ -34,6 +36,8 @@ class RegularizedLossModule(WeakSegModule):
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
         eq. 4 and 9.
+        Tang, Perazzi, Djelouah, Ben Ayed, Schroers, Boykov: On Regularized Losses for Weakly-supervised CNN
+        Segmentation, ECCV 2018.
     """
 
     def __init__(
@@ -41,8 +45,7 @@ class RegularizedLossModule(WeakSegModule):
         network: Network,
         num_classes: int,
         supervision: Literal["seeds", "mask"] = "seeds",
-        potts: GridPotts | None = None,
-        relaxation: Literal["bilinear", "squared", "absolute"] = "bilinear",
+        regularizer: Regularizer | None = None,
         optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
@@ -50,13 +53,36 @@ class RegularizedLossModule(WeakSegModule):
     ) -> None:
         super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
         self.supervision = supervision
-        self.potts = potts
-        self.relaxation = relaxation
+        self.regularizer = regularizer
+        in_workers = regularizer is not None and regularizer.build_in == "workers"
+        self._builder = _Builder(regularizer) if in_workers and regularizer is not None else None
+
+    @property
+    @override
+    def attachment(self) -> Attachment | None:
+        """The workers build what the regulariser needs of the images, if it asks for that."""
+        return self._builder
 
     @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy on the labels, and the relaxed Potts energy."""
+        """Cross-entropy on the labels, and the regulariser."""
         terms = {"pce": partial_cross_entropy(logits, batch[self.supervision])}
-        if self.potts is not None:
-            terms["potts"] = potts_loss(logits, batch["image"], self.potts, batch["valid"], self.relaxation)
+        if self.regularizer is not None:
+            term = self.regularizer(logits, batch["image"], batch["valid"], batch.get(_BUILT))
+            terms[self.regularizer.term] = term
         return terms
+
+
+class _Builder:
+    """Builds in the loader's workers what a regulariser needs of the images that the step will see."""
+
+    def __init__(self, regularizer: Regularizer) -> None:
+        self.regularizer = regularizer
+        self.wanted = False
+
+    def ticket(self, image_id: str) -> None:
+        """Tell the worker nothing: the batch is all that it needs."""
+
+    def attach(self, batch: Batch, loaded: Sequence[Any]) -> Batch:
+        """Build from the batch, augmented and padded."""
+        return {_BUILT: self.regularizer.build(batch["image"], batch["valid"])}

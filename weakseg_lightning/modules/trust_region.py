@@ -6,17 +6,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.adm import allowed_labels
-from weakseg_lightning.modules.amortized import AmortizedLatentModule
+from weakseg_lightning.modules.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
-
-_ANY_THREADS = "num_threads"  # the one argument of a solver that its labellings do not depend on
 
 
 class TrustRegionModule(AmortizedLatentModule):
@@ -96,9 +93,7 @@ class TrustRegionModule(AmortizedLatentModule):
     @override
     def solver_settings(self) -> dict[str, Any]:
         """The energy of stage A and how it is minimised."""
-        solver = describe(self.solver)
-        solver["init_args"].pop(_ANY_THREADS, None)
-        return {"solver": solver, "labels": self.labels, "warm_start": self.warm_start}
+        return {"solver": describe_solver(self.solver), "labels": self.labels, "warm_start": self.warm_start}
 
     @override
     def parameters_of_loss(self) -> list[nn.Parameter]:

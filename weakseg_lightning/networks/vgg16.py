@@ -72,14 +72,15 @@ def load_convolutions(features: nn.Sequential, state: Mapping[str, Tensor], sour
     return "classifier.0.weight" in given
 
 
-def reset_convolutions(module: nn.Module, last: nn.Conv2d) -> None:
-    """Draw random weights: as torchvision's VGG, and those of the `last` layer from N(0, 0.01)."""
+def reset_convolutions(module: nn.Module, *last: nn.Conv2d) -> None:
+    """Draw random weights: as torchvision's VGG, and those of the `last` layers from N(0, 0.01)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    nn.init.normal_(last.weight, std=0.01)
+    for layer in last:
+        nn.init.normal_(layer.weight, std=0.01)
 
 
 def _classifier_on_meta() -> dict[str, Tensor]:

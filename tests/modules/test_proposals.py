@@ -1,0 +1,176 @@
+"""Training on labels that are made of the seeds once: what is solved for, what training follows, what is kept."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from typing_extensions import override
+
+from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.losses import partial_cross_entropy
+from weakseg_lightning.modules import ProposalModule
+from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.networks import Network, SegmentationNet, SMPNetwork
+from weakseg_lightning.solvers import AlphaExpansion, GrabCut, SolverResult
+
+
+class Recording(ProposalModule):
+    """Notes which images were solved for in which epoch, and the losses."""
+
+    @override
+    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+        assert (logits == 0).all()
+        assert logits.shape == (1, self.num_classes, *batch["image"].shape[2:])
+        self.__dict__.setdefault("solves", []).append((self.current_epoch, batch["id"][0]))
+        return super().solve_latent(logits, batch)
+
+
+class WiderNetwork(Network):
+    def build(self, num_classes: int) -> SegmentationNet:
+        return SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None).build(num_classes)
+
+
+@pytest.fixture
+def make_data() -> Callable[..., ScenesDataModule]:
+    def make(**arguments: Any) -> ScenesDataModule:
+        small = {"num_train": 8, "num_val": 1, "size": 40, "crop_size": 32, "batch_size": 4, "num_workers": 0}
+        return ScenesDataModule(**(small | arguments))
+
+    return make
+
+
+def make_module(network: Network, num_classes: int, **arguments: Any) -> Recording:
+    return Recording(network, num_classes, GrabCut(AlphaExpansion(GridPotts(20.0)), max_rounds=2), **arguments)
+
+
+def labelled(solver: GrabCut, data: ScenesDataModule) -> dict[str, Tensor]:
+    """Labels of all whole training images, by hand."""
+    found, source = {}, data.train_source()
+    for index, name in enumerate(source.ids):
+        sample = source[index]
+        seeds = sample.seeds[None].long()
+        allowed = torch.zeros(1, data.num_classes, dtype=torch.bool)
+        allowed[0, [0, *seeds[seeds != 255].tolist()]] = True
+        scores = torch.zeros(1, data.num_classes, *seeds.shape[1:])
+        found[name] = solver.solve(scores, sample.image[None] / 255, seeds=seeds, label_set=allowed).labels[0]
+    return found
+
+
+def test_every_image_is_labelled_once_from_its_seeds(tiny_network, make_data, make_trainer) -> None:
+    data = make_data()
+    module = make_module(tiny_network, data.num_classes)
+    trainer = make_trainer(max_epochs=4, limit_val_batches=0)
+    trainer.fit(module, data)
+    assert sorted(module.solves) == [(0, f"train_{index:05d}") for index in range(8)]
+    assert trainer.callback_metrics.keys() >= {"train_proposals", "solved_images_per_second"}
+    for name, labels in labelled(module.solver, data).items():
+        assert np.array_equal(module.store.get(name), labels.numpy())
+
+
+def test_loss_is_cross_entropy_on_all_labels_and_on_seeds_where_there_are_none(tiny_network) -> None:
+    module = make_module(tiny_network, 3)
+    scores = torch.randn(2, 3, 4, 5)
+    seeds = torch.full((2, 4, 5), 255)
+    seeds[:, 0, 0] = 2
+    labels = torch.randint(0, 3, (2, 4, 5), dtype=torch.uint8)
+    labels[0, 0, 0], labels[1] = 2, 255  # the second image was not solved
+    result = SolverResult(labels, *[torch.zeros(2)] * 5, 0.0, 0.0, ("", "no seeds"))
+    (loss,) = module.latent_loss(scores, result, {"seeds": seeds}).values()
+    expected = labels.long()
+    expected[1, 0, 0] = 2
+    assert loss.item() == pytest.approx(partial_cross_entropy(scores, expected).item())
+
+
+@pytest.mark.parametrize("labels", ["seeds", "tags"])
+def test_labels_are_those_of_the_seeds_or_the_tags(labels: str, tiny_network) -> None:
+    allowed = {"seed_labels": torch.tensor([[True, True, False]]), "tags": torch.tensor([[True, False, True]])}
+    image = torch.full((1, 3, 6, 6), 0.9)
+    image[..., :3] = 0.1
+    seeds = torch.full((1, 6, 6), 255)
+    seeds[0, 2, 1] = 0
+    module = make_module(tiny_network, 3, labels=labels)
+    found = ProposalModule.solve_latent(module, torch.zeros(1, 3, 6, 6), {"image": image, "seeds": seeds, **allowed})
+    other = 1 if labels == "seeds" else 2
+    assert found.labels[0].unique().tolist() == [0, other]
+
+
+def test_runs_with_other_networks_share_a_store(tiny_network, make_data, make_trainer, tmp_path) -> None:
+    data = make_data()
+    first = make_module(tiny_network, data.num_classes, store=LatentStore(str(tmp_path / "s")))
+    make_trainer(max_epochs=1, limit_val_batches=0).fit(first, data)
+    second = make_module(WiderNetwork(), data.num_classes, store=LatentStore(str(tmp_path / "s")))
+    make_trainer(max_epochs=1, limit_val_batches=0).fit(second, make_data())
+    assert not second.__dict__.get("solves")
+    third = Recording(tiny_network, data.num_classes, GrabCut(), store=LatentStore(str(tmp_path / "s")))
+    with pytest.raises(ValueError, match=r"were solved with `solver.*` .*begin anew with an empty `store.path`"):
+        make_trainer(max_epochs=1).fit(third, make_data())
+
+
+class SaveFirst(Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
+def test_a_stopped_run_goes_on_without_labelling_again(
+    tiny_network, make_data, make_trainer, tmp_path, equal_weights
+) -> None:
+    whole, resumed = (make_module(tiny_network, make_data().num_classes) for _ in range(2))
+    path = tmp_path / "first.ckpt"
+    make_trainer(max_epochs=3, limit_val_batches=0, callbacks=[SaveFirst(path)]).fit(whole, make_data())
+    saved = torch.load(path, weights_only=True)["amortized"]
+    assert saved.keys() == {"cycle", "first_epoch", "store"}, "no second copy of the network"
+    make_trainer(max_epochs=3, limit_val_batches=0).fit(resumed, make_data(), ckpt_path=path, weights_only=True)
+    assert not resumed.__dict__.get("solves")
+    assert equal_weights(whole, resumed)
+
+
+SCRIPT = """
+import sys
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.modules import ProposalModule
+from weakseg_lightning.networks import SMPNetwork
+
+folder = sys.argv[1]
+seed_everything(1, verbose=False)
+data = ScenesDataModule(num_train=8, num_val=1, size=40, crop_size=32, batch_size=2, num_workers=0)
+module = ProposalModule(SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None), data.num_classes)
+quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+trainer = Trainer(accelerator="cpu", strategy="ddp", devices=2, max_epochs=2, limit_val_batches=0,
+                  default_root_dir=folder, **quiet)
+trainer.fit(module, data)
+labels = {name: torch.tensor(module.store.get(name)) for name in data.train_source().ids}
+torch.save(labels, f"{folder}/{trainer.global_rank}")
+"""
+
+
+def test_two_ranks_have_the_labels_of_one(tmp_path: Path, make_data) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [torch.load(tmp_path / name, weights_only=True) for name in ("0", "1")]
+    for name, labels in labelled(GrabCut(), make_data()).items():
+        assert torch.equal(ranks[0][name], labels)
+        assert torch.equal(ranks[1][name], labels)
+
+
+def test_the_network_is_not_copied(tiny_network, make_data, make_trainer) -> None:
+    module = make_module(tiny_network, make_data().num_classes)
+    make_trainer(max_epochs=1, limit_val_batches=0).fit(module, make_data())
+    assert not [part for part in vars(module._cycle).values() if isinstance(part, nn.Module)]

@@ -1,0 +1,147 @@
+// Eight single-precision numbers at a time, in whatever registers the calling code is compiled for.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "wide_vectors.hpp"
+
+namespace weakseg {
+
+constexpr std::size_t kLanes = 8;
+
+#if defined(__GNUC__) || defined(__clang__)
+
+using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
+using IntegerLanes = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+
+WEAKSEG_INLINED inline void keep_greater(Lanes& lanes, const Lanes& other) { lanes = other > lanes ? other : lanes; }
+WEAKSEG_INLINED inline void drop_below(Lanes& lanes, float least) { lanes = lanes < least ? Lanes{} : lanes; }
+WEAKSEG_INLINED inline void to_integers(const Lanes& lanes, IntegerLanes& integers) {
+  integers = __builtin_convertvector(lanes, IntegerLanes);  // towards zero
+}
+WEAKSEG_INLINED inline void to_floats(const IntegerLanes& integers, Lanes& lanes) {
+  lanes = __builtin_convertvector(integers, Lanes);
+}
+
+#else
+
+template <class T>
+struct EightOf {
+  std::array<T, kLanes> values;
+  T operator[](std::size_t i) const { return values[i]; }
+  T& operator[](std::size_t i) { return values[i]; }
+};
+template <class T>
+EightOf<T> operator+(EightOf<T> a, const EightOf<T>& b) {
+  for (std::size_t i = 0; i < kLanes; ++i) a[i] += b[i];
+  return a;
+}
+template <class T>
+EightOf<T> operator+(EightOf<T> a, T b) {
+  for (std::size_t i = 0; i < kLanes; ++i) a[i] += b;
+  return a;
+}
+template <class T>
+EightOf<T> operator-(EightOf<T> a, T b) {
+  return a + -b;
+}
+template <class T>
+EightOf<T> operator-(EightOf<T> a, const EightOf<T>& b) {
+  for (std::size_t i = 0; i < kLanes; ++i) a[i] -= b[i];
+  return a;
+}
+template <class T>
+EightOf<T> operator*(EightOf<T> a, T factor) {
+  for (std::size_t i = 0; i < kLanes; ++i) a[i] *= factor;
+  return a;
+}
+template <class T>
+EightOf<T> operator*(EightOf<T> a, const EightOf<T>& b) {
+  for (std::size_t i = 0; i < kLanes; ++i) a[i] *= b[i];
+  return a;
+}
+template <class T, class Other>
+EightOf<T>& operator+=(EightOf<T>& a, const Other& b) {
+  return a = a + b;
+}
+using Lanes = EightOf<float>;
+using IntegerLanes = EightOf<std::int32_t>;
+
+inline void keep_greater(Lanes& lanes, const Lanes& other) {
+  for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = other[i] > lanes[i] ? other[i] : lanes[i];
+}
+inline void drop_below(Lanes& lanes, float least) {
+  for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = lanes[i] < least ? 0.0F : lanes[i];
+}
+inline void to_integers(const Lanes& lanes, IntegerLanes& integers) {
+  for (std::size_t i = 0; i < kLanes; ++i) integers[i] = static_cast<std::int32_t>(lanes[i]);
+}
+inline void to_floats(const IntegerLanes& integers, Lanes& lanes) {
+  for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = static_cast<float>(integers[i]);
+}
+
+#endif
+
+// Storage for lanes, aligned: what lies across two cache lines is slow to store and to read again.
+class AlignedFloats {
+ public:
+  void resize(std::size_t blocks) { blocks_.resize(blocks); }
+  void assign(std::size_t blocks, float value) {
+    Block block;
+    block.values.fill(value);
+    blocks_.assign(blocks, block);
+  }
+  std::size_t blocks() const { return blocks_.size(); }
+  float* data() { return blocks_.empty() ? nullptr : blocks_.front().values.data(); }
+  const float* data() const { return blocks_.empty() ? nullptr : blocks_.front().values.data(); }
+  void swap(AlignedFloats& other) { blocks_.swap(other.blocks_); }
+
+ private:
+  struct alignas(kLanes * sizeof(float)) Block {
+    std::array<float, kLanes> values;
+  };
+  std::vector<Block> blocks_;
+};
+
+WEAKSEG_INLINED inline void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
+WEAKSEG_INLINED inline void store(const Lanes& lanes, float* to) { std::memcpy(to, &lanes, sizeof lanes); }
+
+inline void prefetch(const float* address) {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(address);
+  __builtin_prefetch(address + 16);
+#else
+  static_cast<void>(address);
+#endif
+}
+
+// Sum and greatest of the eight numbers, in an order that does not depend on the processor.
+WEAKSEG_INLINED inline float sum_of(const Lanes& x) {
+  return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));
+}
+WEAKSEG_INLINED inline float greatest_of(const Lanes& x) {
+  const auto greater = [](float a, float b) { return a > b ? a : b; };
+  return greater(greater(greater(x[0], x[4]), greater(x[1], x[5])), greater(greater(x[2], x[6]), greater(x[3], x[7])));
+}
+
+// Replaces x <= 0 by exp(x) to 2e-7; 1e-38 below -87.
+WEAKSEG_INLINED inline void exp_of_negative(Lanes& x) {
+  keep_greater(x, Lanes{} - 87.0F);
+  IntegerLanes power;
+  to_integers(x * 1.44269504F - 0.5F, power);  // rounds: x is not positive
+  Lanes n;
+  to_floats(power, n);
+  const Lanes r = (x - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts
+  const Lanes high = ((r * (1.0F / 5040) + 1.0F / 720) * r + 1.0F / 120) * r + 1.0F / 24;
+  const Lanes sum = (((high * r + 1.0F / 6) * r + 0.5F) * r + 1.0F) * r + 1.0F;
+  const IntegerLanes bits = (power + 127) * (1 << 23);
+  Lanes scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  x = sum * scale;
+}
+
+}  // namespace weakseg

@@ -1,0 +1,211 @@
+"""What regularisers and solvers pull the scores towards: figure 4 of the ADM paper."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.callbacks.drawing import (
+    boxes,
+    classes_of,
+    in_last_epoch,
+    keep_picture,
+    log_picture,
+    on_cpu,
+    predicted,
+)
+from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer, latent_cross_entropy
+from weakseg_lightning.solvers import AlphaExpansion, Solver
+from weakseg_lightning.visualization import VOID, Palette, overlay, voc_palette
+
+_STRONG = 0.99
+
+
+class GradientPanels(Callback):
+    """Draws the gradient of regularised losses with respect to the scores, side by side, every few epochs.
+
+    Whatever the run trains with, the network's scores for a training batch are handed to each of ``regularizers``
+    (gradient descent on a relaxed energy, eq. 4) and of ``solvers`` (cross-entropy towards the labelling that a solver
+    finds near the scores, seeds kept, eq. 7). A pixel gets the colour of the class whose score a step of gradient
+    descent raises most, the fuller the more it does; white means no gradient. Each picture has a scale of its own, as
+    weights differ: full colour is what the strongest hundredth of the pixels with a gradient reach.
+
+    The pictures show the first batch of epochs 0, n, 2n ... and of the last one, after its step, with the network in
+    evaluation mode; they go to ``<run folder>/gradients/epoch_0003.png`` and to the loggers that take images. Training
+    goes on exactly as if nothing had been drawn.
+
+    Args:
+        regularizers: by the titles of their columns; Dense GD and Grid GD by default.
+        solvers: likewise; Grid ADM by default.
+        every_n_epochs: epochs from one picture to the next.
+        num_images: images (rows) a picture.
+
+    Raises:
+        ValueError: if a number is smaller than 1, or there is nothing to draw.
+
+    References:
+        Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019, figure 4.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[GradientPanels(num_images=2)], logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(
+        self,
+        regularizers: dict[str, Regularizer] | None = None,
+        solvers: dict[str, Solver] | None = None,
+        every_n_epochs: int = 1,
+        num_images: int = 3,
+    ) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("num_images", num_images)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}; to draw nothing, leave GradientPanels out")
+        if regularizers is None:
+            regularizers = {"Dense GD": DenseCRFLoss(), "Grid GD": GridPottsLoss()}
+        if solvers is None:
+            solvers = {"Grid ADM": AlphaExpansion()}
+        if not regularizers and not solvers:
+            raise ValueError("`regularizers` and `solvers` are both empty: there would be nothing to draw")
+        self.regularizers = regularizers
+        self.solvers = solvers
+        self.every_n_epochs = every_n_epochs
+        self.num_images = num_images
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw the first batch of the epoch, if it is the epoch's turn."""
+        epoch = trainer.current_epoch
+        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or in_last_epoch(trainer)):
+            return
+        # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
+        folder = run_folder(trainer)
+        scores = predicted(trainer, pl_module, batch["image"][: self.num_images]).float()
+        if trainer.is_global_zero:
+            gradients = self.gradients(scores, batch)
+            title = f"epoch {epoch}, step {trainer.global_step}"
+            picture = draw_gradients(batch, scores, gradients, *classes_of(trainer), title=title)
+            if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
+                keep_picture(picture, folder / "gradients" / f"epoch_{epoch:04d}.png")
+            log_picture(picture, trainer, "gradients")
+
+    def gradients(self, scores: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Differentiate each term with respect to the scores.
+
+        Args:
+            scores: of the first b images of the batch, float ``(b, K, H, W)``.
+            batch: the batch, b images or more.
+
+        Returns:
+            Gradients, ``(b, K, H, W)``, by the titles of the terms.
+        """
+        image, seeds, valid = (batch[name][: len(scores)] for name in ("image", "seeds", "valid"))
+        labels = batch["seed_labels"][: len(scores)]
+        labels = labels | (labels.sum(1, keepdim=True) < 2)  # a single label would flood the image
+        found = {}
+        for title, regularizer in self.regularizers.items():
+            with torch.enable_grad():
+                free = scores.detach().requires_grad_()
+                (found[title],) = torch.autograd.grad(regularizer(free, image, valid), free)
+        for title, solver in self.solvers.items():
+            latent = solver.solve(scores.detach(), image, seeds=seeds, label_set=labels, valid=valid).labels
+            with torch.enable_grad():
+                free = scores.detach().requires_grad_()
+                term = latent_cross_entropy(free, latent, valid & (seeds == VOID))
+                (found[title],) = torch.autograd.grad(term, free)
+        return found
+
+
+def descent_colors(gradient: Tensor, palette: Palette | None = None) -> npt.NDArray[np.uint8]:
+    """Paint which class's score gradient descent raises most, and how much.
+
+    Args:
+        gradient: of a loss with respect to scores, ``(K, H, W)``.
+        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
+
+    Returns:
+        uint8 ``(H, W, 3)``: white where there is no gradient, the class's colour where it is among the largest.
+
+    Example:
+        >>> gradient = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
+        >>> descent_colors(gradient).tolist()
+        [[[128, 0, 0], [255, 255, 255]]]
+    """
+    strength, classes = (-gradient.detach().float().cpu()).max(0)
+    colors = np.asarray(voc_palette() if palette is None else palette, dtype=np.float64)[classes.numpy()]
+    some = strength[strength > 0]
+    scale = float(some.quantile(_STRONG)) if 0 < some.numel() < 2**24 else 1.0  # torch's quantile takes no more
+    share = (strength / scale).clamp(0, 1).numpy()[..., None]
+    painted: npt.NDArray[np.uint8] = ((1 - share) * 255 + share * colors).round().astype(np.uint8)
+    return painted
+
+
+def draw_gradients(
+    batch: Mapping[str, Tensor],
+    scores: Tensor,
+    gradients: Mapping[str, Tensor],
+    class_names: Any = None,
+    palette: Palette | None = None,
+    title: str = "",
+) -> Image.Image:
+    """Draw images, predictions and gradients side by side.
+
+    Args:
+        batch: the batch that the scores belong to.
+        scores: ``(b, K, H, W)``.
+        gradients: likewise, by the titles of their columns.
+        class_names: names for the legend; numbers by default.
+        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
+        title: a line above the picture.
+
+    Returns:
+        RGB image.
+    """
+    count, columns = len(scores), ["image", "prediction", *gradients]
+    labels = on_cpu(scores.argmax(1))
+    figure = Figure(figsize=(2.4 * len(columns), 2.5 * count + 0.8), layout="constrained")
+    grid = figure.subplots(count, len(columns), squeeze=False)
+    for i, box in enumerate(boxes(batch, count)):
+        image = on_cpu(batch["image"][i])[:, *box]
+        pictures = [overlay(image, torch.zeros(image.shape[1:], dtype=torch.uint8), palette, alpha=0)]
+        pictures.append(overlay(image, labels[i][box], palette))
+        painted = (descent_colors(gradient[i][:, *box], palette) for gradient in gradients.values())
+        for axes, picture in zip(grid[i], [*pictures, *painted], strict=True):
+            axes.imshow(np.asarray(picture), interpolation="nearest")
+            axes.set_axis_off()
+    for axes, name in zip(grid[0], columns, strict=True):
+        axes.set_title(name, fontsize=9)
+    _add_legend(figure, sorted(set(labels.flatten().tolist()) | _raised(gradients)), class_names, palette)
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=110)
+    return Image.open(written).convert("RGB")
+
+
+def _raised(gradients: Mapping[str, Tensor]) -> set[int]:
+    """The classes that are drawn in a noticeable part of the pixels."""
+    found: set[int] = set()
+    for gradient in gradients.values():
+        strength, classes = (-gradient).max(1)
+        clear = strength > 0.2 * strength.amax((1, 2), keepdim=True)
+        found |= set(classes[clear & (strength > 0)].tolist())
+    return found
+
+
+def _add_legend(figure: Figure, used: list[int], names: Any, palette: Palette | None) -> None:
+    from matplotlib.patches import Patch
+
+    colors = np.asarray(voc_palette() if palette is None else palette) / 255
+    patches = [Patch(facecolor=colors[k], edgecolor="grey", label=names[k] if names else str(k)) for k in used]
+    figure.legend(handles=patches, loc="outside lower left", ncols=8, fontsize=8, frameon=False)

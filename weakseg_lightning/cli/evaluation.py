@@ -1,0 +1,77 @@
+"""What commands that evaluate trained runs share: their configuration, their data, a choice of images, a device."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+from weakseg_lightning.data import SegmentationDataModule, scenes, voc  # noqa: F401 - known by short names
+
+Stage = Literal["fit", "validate"]
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Read the configuration of a run.
+
+    Args:
+        run: its folder, or its config.yaml.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it does not say what the data are.
+    """
+    path = run / "config.yaml" if run.is_dir() else run
+    if not path.is_file():
+        raise FileNotFoundError(f"`run`: no file {path} (working directory: {Path.cwd()}): name the folder of a run")
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or "class_path" not in (found.get("data") or {}):
+        raise ValueError(
+            f"`run`: {path} does not say what the data are: expected a config.yaml that `weakseg fit` wrote"
+        )
+    return found
+
+
+def load_data(config: Mapping[str, Any], root: str | None, stage: Stage) -> SegmentationDataModule:
+    """Find the data of a run.
+
+    Args:
+        config: what :func:`read_config` returned.
+        root: folder of the data set, where it is not that of the run.
+        stage: ``validate`` for validation images, ``fit`` for training images too.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(SegmentationDataModule, "data")
+    described = config["data"]
+    if root is not None:
+        described = {**described, "init_args": {**described.get("init_args", {}), "root": root}}
+    data: SegmentationDataModule = parser.instantiate_classes(parser.parse_object({"data": described})).data
+    data.prepare_data()
+    data.setup(stage)
+    return data
+
+
+def choose(available: int, images: int, seed: int) -> list[int]:
+    """Choose some of the available images, or all: their indices, in order."""
+    shuffled = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
+    return sorted(shuffled[:images].tolist())
+
+
+def find_device(given: Literal["auto", "cpu", "cuda"]) -> str:
+    """Name the device to compute on.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    available = torch.cuda.is_available()
+    if given == "cuda" and not available:
+        raise ValueError("`device` is cuda, but torch finds no GPU that it can use: take cpu")
+    return "cuda" if available and given != "cpu" else "cpu"
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it."""
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)
