@@ -171,23 +171,26 @@ class Lattice:
         return values
 
 
-def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float) -> Tensor:
+def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float, valid: Tensor | None = None) -> Tensor:
     """Position and colour of the pixels, for Gaussians that do not reach across edges.
 
     Args:
         image: RGB in 0..1, float ``(B, 3, H, W)``.
         sigma_rgb: standard deviation of the colours, of 0..255, > 0.
         sigma_xy: standard deviation of the positions, in pixels, > 0.
+        valid: bool ``(B, H, W)``, False on padding, where colours are taken for 0. None = no padding.
 
     Returns:
         x and y, red, green and blue in units of their standard deviations, float32 ``(B, 5, H, W)``.
     """
     _check_sigma("sigma_rgb", sigma_rgb)
-    positions = spatial_features(image.shape[0], image.shape[-2], image.shape[-1], sigma_xy).to(image.device)
-    return torch.cat([positions, image.float() * (255 / sigma_rgb)], 1)
+    batch, _, height, width = image.shape
+    positions = spatial_features(batch, height, width, sigma_xy, valid).to(image.device)
+    colors = image.float() if valid is None else torch.where(valid[:, None].to(image.device), image.float(), 0)
+    return torch.cat([positions, colors * 255 / sigma_rgb], 1)
 
 
-def spatial_features(batch: int, height: int, width: int, sigma_xy: float) -> Tensor:
+def spatial_features(batch: int, height: int, width: int, sigma_xy: float, valid: Tensor | None = None) -> Tensor:
     """Positions of the pixels.
 
     Args:
@@ -195,13 +198,19 @@ def spatial_features(batch: int, height: int, width: int, sigma_xy: float) -> Te
         height: H.
         width: W.
         sigma_xy: standard deviation of the positions, in pixels, > 0.
+        valid: bool ``(B, H, W)``: positions are counted from the first row and column that hold a valid pixel. A
+            lattice is no finer than its Gaussian: where its origin lies shows in the sums, and padding must not.
 
     Returns:
         x and y, counted from the first pixel, in units of the standard deviation, float32 ``(B, 2, H, W)``.
     """
     _check_sigma("sigma_xy", sigma_xy)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return (torch.stack([columns, rows]).float() / sigma_xy).expand(batch, 2, height, width)
+    positions = torch.stack([columns, rows]).expand(batch, 2, height, width)
+    if valid is not None and valid.numel():
+        first = [valid.any(axis).byte().argmax(1) for axis in (1, 2)]
+        positions = positions.to(valid.device) - torch.stack(first, 1)[..., None, None]
+    return positions.float() / sigma_xy
 
 
 def _check_features(features: Tensor, valid: Tensor | None) -> None:

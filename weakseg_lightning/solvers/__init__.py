@@ -7,6 +7,7 @@ from weakseg_lightning.solvers.constrained import ConstrainedLatent
 from weakseg_lightning.solvers.distributions import DistributionResult, DistributionSolver
 from weakseg_lightning.solvers.external import GCO
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
+from weakseg_lightning.solvers.mean_field import MeanField
 from weakseg_lightning.solvers.pydensecrf import PyDenseCRF
 from weakseg_lightning.solvers.refinement import Refinement
 
@@ -17,6 +18,7 @@ __all__ = [
     "ConstrainedLatent",
     "DistributionResult",
     "DistributionSolver",
+    "MeanField",
     "PyDenseCRF",
     "Refinement",
     "Solver",
