@@ -12,7 +12,7 @@ from weakseg_lightning.cli.signatures import imported, options_of
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.losses import GatedCRFLoss
+from weakseg_lightning.losses import GatedCRFLoss, GaussianKernel
 
 RECIPES = [name for name in known_recipes() if "/" not in name]
 OVERLAYS = [name for name in known_recipes() if "/" in name]
@@ -192,7 +192,7 @@ def test_dense_gd_is_as_strong_as_published(build):
 
 def test_the_gated_crf_has_the_published_numbers(build):
     loss = build("gated_crf", *HERE).model.regularizer
-    assert describe(loss) == describe(GatedCRFLoss())
+    assert describe(loss) == describe(GatedCRFLoss(kernels=[GaussianKernel()]))
 
 
 def test_resnet101_has_the_numbers_of_the_paper(build):
