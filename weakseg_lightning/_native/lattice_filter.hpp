@@ -65,6 +65,12 @@ class LatticeValues {
     values_.assign(lattice.size * blocks(), 0.0F);
   }
 
+  // Asks for the memory of a pixel that is about to be spread or read.
+  WEAKSEG_INLINED void prepare(std::size_t pixel) const {
+    const std::size_t start = std::min(pixel, lattice_->pixels - 1) * lattice_->corners;
+    for (std::size_t i = start; i < start + lattice_->corners; ++i) ask_for(lattice_->vertices[i] - lattice_->first);
+  }
+
   WEAKSEG_INLINED void splat(std::size_t pixel, const Lanes* what) {
     const std::size_t start = pixel * lattice_->corners;
     for (std::size_t i = start; i < start + lattice_->corners; ++i) {
@@ -149,22 +155,30 @@ class LatticeValues {
   }
 
   WEAKSEG_INLINED void blur_along(const std::vector<std::int32_t>& chain) {
-    constexpr std::size_t kAhead = 12;
-    const std::int32_t last = static_cast<std::int32_t>(chain.size()) - 1;
-    std::array<Lanes, kMostBlocks> before{}, own{}, after;
+    constexpr std::size_t kAhead = 16;
+    const std::size_t last = chain.size() - 1;
+    std::array<Lanes, kMostBlocks> before{}, own{};
     std::array<float, kMostBlocks * kLanes> nowhere;
-    for (std::int32_t i = 0; i < last; ++i) {
-      const std::int32_t vertex = chain[static_cast<std::size_t>(i)], next = chain[static_cast<std::size_t>(i) + 1];
-      prefetch(values_.data() + static_cast<std::size_t>(chain[std::min(i + kAhead, static_cast<std::size_t>(last))]) * stride());
-      const float* from = values_.data() + static_cast<std::size_t>(next) * stride();
-      float* to = vertex == 0 ? nowhere.data() : values_.data() + static_cast<std::size_t>(vertex) * stride();
+    for (std::size_t i = 0; i < last; ++i) {
+      ask_for(chain[std::min(i + kAhead, last)]);
+      const float* from = row_at(chain[i + 1]);
+      float* to = chain[i] == 0 ? nowhere.data() : row_at(chain[i]);
       for (std::size_t v = 0; v < blocks(); ++v) {
-        load(after[v], from + v * kLanes);
-        store(own[v] + (before[v] + after[v]) * 0.5F, to + v * kLanes);
+        Lanes after;
+        load(after, from + v * kLanes);
+        store(own[v] + (before[v] + after) * 0.5F, to + v * kLanes);
         before[v] = own[v];
-        own[v] = after[v];
+        own[v] = after;
       }
     }
+  }
+
+  float* row_at(std::int32_t place) { return values_.data() + static_cast<std::size_t>(place) * stride(); }
+
+  WEAKSEG_INLINED void ask_for(std::int32_t place) const {
+    const float* row = values_.data() + static_cast<std::size_t>(place) * stride();
+    for (std::size_t v = 0; v < stride(); v += 16) prefetch(row + v);
+    prefetch(row + stride() - 1);
   }
 
   std::size_t blocks_;
@@ -175,7 +189,7 @@ class LatticeValues {
 // Filters planes, up to 32 of them at a time.
 class LatticeFilter {
  public:
-  static constexpr std::size_t kMostPlanes = 4 * kLanes;
+  static constexpr std::size_t kMostPlanes = 4 * kLanes, kAhead = 4;
 
   void run(const LatticeTables& lattice, Blur how, std::size_t planes, const float* in, float* out) {
     const std::size_t blocks = (planes + kLanes - 1) / kLanes;
@@ -195,12 +209,14 @@ class LatticeFilter {
       std::array<float, V * kLanes> row{};
       std::array<Lanes, V> lanes;
       for (std::size_t p = 0; p < lattice.pixels; ++p) {
+        values.prepare(p + kAhead);
         for (std::size_t c = 0; c < planes; ++c) row[c] = in[c * lattice.pixels + p];
         for (std::size_t v = 0; v < V; ++v) load(lanes[v], row.data() + v * kLanes);
         values.splat(p, lanes.data());
       }
       values.blur(how);
       for (std::size_t p = 0; p < lattice.pixels; ++p) {
+        values.prepare(p + kAhead);
         values.slice(p, lanes.data());
         for (std::size_t v = 0; v < V; ++v) store(lanes[v], row.data() + v * kLanes);
         for (std::size_t c = 0; c < planes; ++c) out[c * lattice.pixels + p] = scale * row[c];
