@@ -96,7 +96,7 @@ class MeanField {
       if (probabilities != nullptr) write(p, row.data(), probabilities);
       else for (std::size_t k = 0; k < problem_->num_kernels; ++k) send(k, p, row.data());
     }
-    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(chains_[k]);
+    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(Blur::kForward, chains_[k]);
   }
 
   WEAKSEG_INLINED void receive(std::size_t k, std::size_t p, Lanes* row) const {
