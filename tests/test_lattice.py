@@ -64,13 +64,13 @@ def test_tables_are_those_of_a_lattice(dimensions):
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 5])
-def test_barycentric_coordinates_give_back_the_pixel(dimensions):
-    """Along each feature, the vertices are affine: of 1, 2, 3 times a feature the middle lies in the middle."""
-    lattice = Lattice.build(noise(1, dimensions, 1, 1).expand(1, dimensions, 1, 3).contiguous())
-    assert torch.equal(lattice.vertices[0, 0], lattice.vertices[0, 2])
-    near = Lattice.build(0.01 * torch.arange(3.0).view(1, 1, 1, 3).expand(1, dimensions, 1, 3) + 0.1)
-    if torch.equal(near.vertices[0, 0], near.vertices[0, 2]):
-        torch.testing.assert_close(near.weights[0, 1], near.weights[0, [0, 2]].mean(0), atol=1e-5, rtol=0)
+def test_barycentric_coordinates_are_linear_within_a_simplex(dimensions):
+    ends = noise(1, dimensions, 1, 1) + torch.tensor([0.0, 0.01])
+    lattice = Lattice.build(torch.cat([ends, ends.mean(-1, keepdim=True)], -1))
+    one, two, middle = lattice.vertices[0]
+    assert torch.equal(one, two)
+    assert torch.equal(one, middle)
+    torch.testing.assert_close(lattice.weights[0, 2], lattice.weights[0, :2].mean(0), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("blur", ["forward", "mean"])
@@ -91,8 +91,8 @@ def test_in_space_sums_are_those_of_the_gaussian(sigma):
     values = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     truth = (gaussian(features[0]) @ values[0].flatten(1).T.double()).T
     ratio = truth / Lattice.build(features).filter(values)[0].flatten(1).double()
-    assert FACTORS[2][0] < ratio.mean() < FACTORS[2][1]
-    assert ratio.std() / ratio.mean() < 0.12
+    assert 1.13 < ratio.mean() < 1.18  # the factor that `Lattice` states
+    assert ratio.std() < 0.05
 
 
 def test_of_an_image_sums_are_lower_by_the_stated_factor():
@@ -100,11 +100,8 @@ def test_of_an_image_sums_are_lower_by_the_stated_factor():
     values = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     truth = (gaussian(features[0]) @ values[0].flatten(1).T.double()).T
     ratio = truth / Lattice.build(features).filter(values)[0].flatten(1).double()
-    assert FACTORS[5][0] < ratio.mean() < FACTORS[5][1]
-    assert ratio.std() / ratio.mean() < 0.15
-
-
-FACTORS = {2: (1.0, 1.5), 5: (1.5, 1.9)}
+    assert 1.7 < ratio.mean() < 2.3
+    assert ratio.std() / ratio.mean() < 0.2
 
 
 def test_padding_has_no_influence():
@@ -171,7 +168,8 @@ def test_memory_does_not_grow_over_a_thousand_calls():
             Lattice.build(features).filter(values, "mean")
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    assert call(1000) - call(20) < 20_000 + 0 * call(1)
+    before = call(20)
+    assert call(1000) - before < 20_000
 
 
 @pytest.mark.parametrize(
@@ -181,7 +179,10 @@ def test_memory_does_not_grow_over_a_thousand_calls():
         (lambda: Lattice.build(torch.zeros(1, 7, 4, 4)), "`features` must be a float .* got torch.float32"),
         (lambda: Lattice.build(torch.full((1, 2, 4, 4), torch.nan)), "`features` must be finite and below about 1000"),
         (lambda: Lattice.build(torch.full((1, 2, 4, 4), 1e6)), "take larger sigmas"),
-        (lambda: Lattice.build(torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 5).bool()), r"`valid` must be a bool \(1, 4, 4"),
+        (
+            lambda: Lattice.build(torch.zeros(1, 2, 4, 4), torch.ones(1, 4, 5).bool()),
+            r"`valid` must be a bool \(1, 4, 4",
+        ),
         (lambda: Lattice.build(torch.zeros(1, 2, 4, 4)).filter(torch.zeros(1, 2, 4, 5)), "`values` must be a float"),
         (lambda: Lattice.build(torch.zeros(1, 2, 4, 4)).filter(torch.zeros(1, 2, 4, 4), "both"), "`blur` must be one"),
         (lambda: spatial_features(1, 4, 4, 0.0), "`sigma_xy` must be greater than 0, got 0.0"),
