@@ -24,8 +24,9 @@ class Lattice:
     directions of the lattice, and read again. Costs O(D^2) a pixel and O(D) a pixel and channel, whatever the width of
     the Gaussian.
 
-    The sums come out lower than the true ones by a factor that depends on the features: about 1.7 for the five
-    features of :func:`bilateral_features` on photographs. Published weights of dense CRFs belong to the lattice.
+    The sums come out lower than the true ones, by a factor that depends on the features: 1.14 to 1.17 for the positions
+    alone; for :func:`bilateral_features` with the widths 15 and 100, 1.7 to 1.9 on eight photographs (in total over all
+    pairs), and up to 2.7 for narrower ones. Published weights of dense CRFs belong to the lattice.
 
     The tables are plain tensors: they travel from the workers of a loader, and between devices.
 
@@ -135,7 +136,7 @@ class Lattice:
         return self.vertices.numpy(), self.weights.numpy(), self.neighbors.numpy(), self.starts.numpy()
 
     def _filter_compiled(self, values: Tensor, blur: Blur) -> Tensor:
-        flat = values.reshape(*values.shape[:2], -1).contiguous()
+        flat = values.flatten(2).contiguous()
         filtered = torch.empty_like(flat)
         vertices, weights, neighbors, starts = self.arrays()
         _core.filter_lattices(
@@ -159,7 +160,7 @@ class Lattice:
         spread = values.new_zeros(int(self.starts[-1]), channels).index_add_(0, index, rows.flatten(0, 2))
         directions = list(range(corners))
         orders = {"forward": [directions], "adjoint": [directions[::-1]]}.get(blur, [directions, directions[::-1]])
-        blurred = sum(self._blurred(spread, order) for order in orders) / len(orders)
+        blurred = torch.stack([self._blurred(spread, order) for order in orders]).mean(0)
         corner_values = blurred[index].view(batch, height * width, corners, channels)
         sliced = (corner_values * weights[..., None]).sum(2) * self.scale
         return sliced.view(batch, height, width, channels).permute(0, 3, 1, 2).contiguous()

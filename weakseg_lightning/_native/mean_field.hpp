@@ -55,7 +55,7 @@ class MeanField {
 
  private:
   using Values = LatticeValues<V>;
-  static constexpr std::size_t kMostBlocks = V > 0 ? V : 32;
+  static constexpr std::size_t kMostBlocks = V > 0 ? V : 32, kAhead = 4;
   static constexpr float kNever = -1e30F;  // the score of what is no class
   static constexpr float kFaint = 1e-18F;  // of the most probable class; products that underflow are slow
 
@@ -84,6 +84,10 @@ class MeanField {
   WEAKSEG_INLINED void pass(bool first, bool watched, float* probabilities) {
     std::array<Lanes, kMostBlocks> row;
     for (std::size_t p = 0; p < problem_->pixels; ++p) {
+      for (std::size_t k = 0; k < problem_->num_kernels; ++k) {
+        if (!first) now_[k].prepare(p + kAhead);
+        if (probabilities == nullptr) next_[k].prepare(p + kAhead);
+      }
       for (std::size_t v = 0; v < blocks(); ++v) load(row[v], scores_.data() + (p * blocks() + v) * kLanes);
       for (std::size_t k = 0; !first && k < problem_->num_kernels; ++k) receive(k, p, row.data());
       if (first) start(p, row.data());
@@ -92,7 +96,7 @@ class MeanField {
       if (probabilities != nullptr) write(p, row.data(), probabilities);
       else for (std::size_t k = 0; k < problem_->num_kernels; ++k) send(k, p, row.data());
     }
-    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(chains_[k]);
+    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(Blur::kForward, chains_[k]);
   }
 
   WEAKSEG_INLINED void receive(std::size_t k, std::size_t p, Lanes* row) const {
