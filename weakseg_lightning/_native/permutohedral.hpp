@@ -90,7 +90,9 @@ class LatticeBuilder {
     for (int i = 0; i < kCorners; ++i) step_hash_[i] = hash(next_to(Key{}, i));
     for (int r = 0; r < kCorners; ++r) remainder_hash_[r] = hash(filled(r));
     for (int i = 0; i < D; ++i) unit_hash_[i] = static_cast<std::uint64_t>(kCorners) * kMultipliers[i];
-    const double stretch = kCorners * std::sqrt(2.0 / 3.0);  // makes the blur's variance that of a unit Gaussian
+    // Makes the blur's variance that of a unit Gaussian. Its last digit moves far pixels from a vertex towards the next,
+    // and iterations amplify that: in single precision, as other implementations have it.
+    const auto stretch = static_cast<float>(kCorners * std::sqrt(2.0 / 3.0));
     for (int i = 0; i < D; ++i) scale_[i] = static_cast<float>(stretch / std::sqrt((i + 1.0) * (i + 2.0)));
   }
 

@@ -111,13 +111,13 @@ class MeanField(Solver, Refinement):
     @torch.no_grad()
     def refine(self, logits: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
         valid = check_refined(logits, image, valid)
-        scores = logits.float().log_softmax(1)
+        scores = logits.float()  # the core normalises them
         if logits.numel() == 0:
-            return scores.exp()
-        inside = valid.cpu()
-        kernels = self._kernels(image.cpu(), inside)
-        found, _ = self._infer(torch.where(inside[:, None], scores.cpu(), 0.0), kernels)
-        return torch.where(valid[:, None], found.to(scores.device), scores.exp())
+            return scores.softmax(1)
+        inside, everywhere = valid.cpu(), bool(valid.all())
+        given = scores.cpu() if everywhere else torch.where(inside[:, None], scores.cpu(), 0.0)
+        found = self._infer(given, self._kernels(image.cpu(), inside))[0].to(scores.device)
+        return found if everywhere else torch.where(valid[:, None], found, scores.softmax(1))
 
     @override
     @torch.no_grad()
@@ -181,7 +181,7 @@ class MeanField(Solver, Refinement):
 
     def _infer(self, scores: Tensor, kernels: list["_Kernel"], initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Probabilities ``(B, K, H, W)`` and, given a start, how many pixels the last iteration changed ``(B,)``."""
-        probabilities = torch.empty_like(scores)
+        probabilities = torch.empty(scores.shape)
         changed = torch.zeros(len(scores), dtype=torch.int64)
         start = torch.full_like(scores[:, 0], VOID, dtype=torch.uint8) if initial is None else initial
         _core.mean_field(
