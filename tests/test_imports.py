@@ -12,7 +12,7 @@ PACKAGE = Path(weakseg_lightning.__file__).parent
 SOURCES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 # What each part may import of the package, besides itself.
-SOLVING = {"energies", "constraints"}
+SOLVING = {"energies", "lattice", "constraints"}
 MODELLING = SOLVING | {"losses", "solvers", "metrics", "networks", "latents", "hyperparameters"}
 ALLOWED = {
     "_native": set(),

@@ -12,7 +12,7 @@ from weakseg_lightning.cli.signatures import imported, options_of
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.losses import GatedCRFLoss
+from weakseg_lightning.losses import GatedCRFLoss, GaussianKernel
 from weakseg_lightning.solvers import GrabCut
 
 RECIPES = [name for name in known_recipes() if "/" not in name]
@@ -161,6 +161,18 @@ def test_the_baselines_share_network_data_and_schedule_with_adm(build):
     assert (full.supervision, others[2].datamodule.supervision) == ("mask", "full")
 
 
+def test_dense_adm_differs_from_adm_in_its_solver_alone(build):
+    first, this = (
+        yaml.safe_load((FOLDER / f"{n}.yaml").read_text(encoding="utf-8")) for n in ("adm_grid", "dense_adm")
+    )
+    solver = this["model"]["init_args"].pop("solver")
+    first["model"]["init_args"].pop("solver")
+    assert this == first
+    assert solver["class_path"] == "MeanField"
+    built = build("dense_adm", *HERE).model.solver
+    assert (built.bilateral_sigma_xy, built.bilateral_sigma_rgb, built.spatial_weight) == (100, 15, 0)
+
+
 @pytest.mark.parametrize("name", ["dense_gd", "gated_crf"])
 def test_the_other_regularisers_differ_from_grid_gd_in_nothing_else(name):
     first, this = (yaml.safe_load((FOLDER / f"{n}.yaml").read_text(encoding="utf-8")) for n in ("grid_gd", name))
@@ -181,7 +193,7 @@ def test_dense_gd_is_as_strong_as_published(build):
 
 def test_the_gated_crf_has_the_published_numbers(build):
     loss = build("gated_crf", *HERE).model.regularizer
-    assert describe(loss) == describe(GatedCRFLoss())
+    assert describe(loss) == describe(GatedCRFLoss(kernels=[GaussianKernel()]))
 
 
 def test_resnet101_has_the_numbers_of_the_paper(build):

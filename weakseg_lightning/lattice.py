@@ -24,8 +24,9 @@ class Lattice:
     directions of the lattice, and read again. Costs O(D^2) a pixel and O(D) a pixel and channel, whatever the width of
     the Gaussian.
 
-    The sums come out lower than the true ones by a factor that depends on the features: about 1.7 for the five
-    features of :func:`bilateral_features` on photographs. Published weights of dense CRFs belong to the lattice.
+    The sums come out lower than the true ones, by a factor that depends on the features: 1.14 to 1.17 for the positions
+    alone; for :func:`bilateral_features` with the widths 15 and 100, 1.7 to 1.9 on eight photographs (in total over all
+    pairs), and up to 2.7 for narrower ones. Published weights of dense CRFs belong to the lattice.
 
     The tables are plain tensors: they travel from the workers of a loader, and between devices.
 
@@ -135,7 +136,7 @@ class Lattice:
         return self.vertices.numpy(), self.weights.numpy(), self.neighbors.numpy(), self.starts.numpy()
 
     def _filter_compiled(self, values: Tensor, blur: Blur) -> Tensor:
-        flat = values.reshape(*values.shape[:2], -1).contiguous()
+        flat = values.flatten(2).contiguous()
         filtered = torch.empty_like(flat)
         vertices, weights, neighbors, starts = self.arrays()
         _core.filter_lattices(
@@ -159,7 +160,7 @@ class Lattice:
         spread = values.new_zeros(int(self.starts[-1]), channels).index_add_(0, index, rows.flatten(0, 2))
         directions = list(range(corners))
         orders = {"forward": [directions], "adjoint": [directions[::-1]]}.get(blur, [directions, directions[::-1]])
-        blurred = sum(self._blurred(spread, order) for order in orders) / len(orders)
+        blurred = torch.stack([self._blurred(spread, order) for order in orders]).mean(0)
         corner_values = blurred[index].view(batch, height * width, corners, channels)
         sliced = (corner_values * weights[..., None]).sum(2) * self.scale
         return sliced.view(batch, height, width, channels).permute(0, 3, 1, 2).contiguous()
@@ -171,23 +172,26 @@ class Lattice:
         return values
 
 
-def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float) -> Tensor:
+def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float, valid: Tensor | None = None) -> Tensor:
     """Position and colour of the pixels, for Gaussians that do not reach across edges.
 
     Args:
         image: RGB in 0..1, float ``(B, 3, H, W)``.
         sigma_rgb: standard deviation of the colours, of 0..255, > 0.
         sigma_xy: standard deviation of the positions, in pixels, > 0.
+        valid: bool ``(B, H, W)``, False on padding, where colours are taken for 0. None = no padding.
 
     Returns:
         x and y, red, green and blue in units of their standard deviations, float32 ``(B, 5, H, W)``.
     """
     _check_sigma("sigma_rgb", sigma_rgb)
-    positions = spatial_features(image.shape[0], image.shape[-2], image.shape[-1], sigma_xy).to(image.device)
-    return torch.cat([positions, image.float() * (255 / sigma_rgb)], 1)
+    batch, _, height, width = image.shape
+    positions = spatial_features(batch, height, width, sigma_xy, valid).to(image.device)
+    colors = image.float() if valid is None else torch.where(valid[:, None].to(image.device), image.float(), 0)
+    return torch.cat([positions, colors * 255 / sigma_rgb], 1)
 
 
-def spatial_features(batch: int, height: int, width: int, sigma_xy: float) -> Tensor:
+def spatial_features(batch: int, height: int, width: int, sigma_xy: float, valid: Tensor | None = None) -> Tensor:
     """Positions of the pixels.
 
     Args:
@@ -195,13 +199,19 @@ def spatial_features(batch: int, height: int, width: int, sigma_xy: float) -> Te
         height: H.
         width: W.
         sigma_xy: standard deviation of the positions, in pixels, > 0.
+        valid: bool ``(B, H, W)``: positions are counted from the first row and column that hold a valid pixel. A
+            lattice is no finer than its Gaussian: where its origin lies shows in the sums, and padding must not.
 
     Returns:
         x and y, counted from the first pixel, in units of the standard deviation, float32 ``(B, 2, H, W)``.
     """
     _check_sigma("sigma_xy", sigma_xy)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return (torch.stack([columns, rows]).float() / sigma_xy).expand(batch, 2, height, width)
+    positions = torch.stack([columns, rows]).expand(batch, 2, height, width)
+    if valid is not None and valid.numel():
+        first = [valid.any(axis).byte().argmax(1) for axis in (1, 2)]
+        positions = positions.to(valid.device) - torch.stack(first, 1)[..., None, None]
+    return positions.float() / sigma_xy
 
 
 def _check_features(features: Tensor, valid: Tensor | None) -> None:

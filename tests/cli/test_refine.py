@@ -3,7 +3,6 @@
 import csv
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from weakseg_lightning.cli.crf_trials import NAMES, PUBLISHED, Trials, by_coordi
 from weakseg_lightning.cli.recipes import recipes_folder
 from weakseg_lightning.solvers import pydensecrf
 
-needs_pydensecrf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="pydensecrf2 is missing (extra `crf`)")
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
 SINGLE = [part for name, value in zip(NAMES, (2, 3, 8, 10, 5), strict=True) for part in (f"--{name}", str(value))]
 
@@ -52,47 +50,43 @@ def scores_of(out: str, stage: str) -> dict[str, float]:
 # ---- test, validate, predict ----------------------------------------------------------------------------------
 
 
-@needs_pydensecrf
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_the_scores_of_a_command_are_of_refined_labels(run, files, command):
     stage = {"test": "test", "validate": "val"}[command]
     _, plain, _ = run(command, *files)
-    status, same, err = run(command, *files, "--refine", "PyDenseCRF", "--refine.iterations", "0")
+    status, same, err = run(command, *files, "--refine", "MeanField", "--refine.iterations", "0")
     assert status == 0, err
     assert scores_of(same, stage) == scores_of(plain, stage)
-    status, smooth, err = run(command, *files, "--refine", "PyDenseCRF", "--refine.spatial_weight", "100")
+    status, smooth, err = run(command, *files, "--refine", "MeanField", "--refine.spatial_weight", "100")
     assert status == 0, err
     assert scores_of(smooth, stage)[f"{stage}_grid_energy"] < scores_of(plain, stage)[f"{stage}_grid_energy"]
 
 
-@needs_pydensecrf
 def test_predictions_are_of_refined_labels(run, files):
-    for name, options in (("plain", []), ("refined", ["--refine=PyDenseCRF", "--refine.spatial_weight=100"])):
+    for name, options in (("plain", []), ("refined", ["--refine=MeanField", "--refine.spatial_weight=100"])):
         assert run("predict", *files, *options, f"--predictions.output_dir={name}")[0] == 0
     pairs = [(path, Path("refined/labels") / path.name) for path in Path("plain/labels").iterdir()]
     assert len(pairs) == 3
     assert any(one.read_bytes() != other.read_bytes() for one, other in pairs)
 
 
-@needs_pydensecrf
 @pytest.mark.parametrize(("name", "published"), [("ccnn_untuned", PUBLISHED[0]), ("ccnn_tuned", PUBLISHED[1])])
 def test_the_overlays_have_the_published_numbers_and_options_override_them(run, files, capsys, name, published):
     with pytest.raises(SystemExit):
         run("test", *files, "--config", f"recipes/refine/{name}.yaml", "--refine.iterations=3", "--print_config")
     refine = yaml.safe_load(capsys.readouterr().out)["refine"]
-    assert refine["class_path"].rpartition(".")[2] == "PyDenseCRF"
+    assert refine["class_path"].rpartition(".")[2] == "MeanField"
     assert tuple(refine["init_args"][argument] for argument in NAMES) == published
     assert refine["init_args"]["iterations"] == 3
     assert refine["init_args"]["normalization"] == "symmetric"
 
 
-@needs_pydensecrf
 def test_an_overlay_given_to_fit_refines_its_validation_alone(run, tiny, trained, caplog):
     caplog.set_level("INFO")
     overlay = ["--config", "recipes/refine/ccnn_untuned.yaml", "--refine.spatial_weight=100"]
     status, _, err = run("fit", "--config", "recipes/pce.yaml", *tiny, *overlay, "--data.num_val=3", "--name=refined")
     assert status == 0, err
-    assert "labels are refined by PyDenseCRF(" in caplog.text
+    assert "labels are refined by MeanField(" in caplog.text
     rows = [
         next(row for row in csv.DictReader((folder / "metrics.csv").read_text().splitlines()) if row[column])[column]
         for folder in (trained, Path("runs/refined/version_0"))
@@ -105,8 +99,8 @@ def test_an_overlay_given_to_fit_refines_its_validation_alone(run, tiny, trained
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--refine", "PyDensCRF"], "`refine`: `PyDensCRF` is no Refinement; did you mean `PyDenseCRF`?"),
-        (["--refine", "PyDenseCRF", "--refine.iteration=3"], "`iteration` is not an option; did you mean `iterations`"),
+        (["--refine", "MeanFeld"], "`refine`: `MeanFeld` is no Refinement; did you mean `MeanField`?"),
+        (["--refine", "MeanField", "--refine.iteration=3"], "`iteration` is not an option; did you mean `iterations`"),
         (["--refine.iterations=3"], "`refine` needs a `class_path:`, one of "),
     ],
 )
@@ -136,7 +130,6 @@ def rows_of(folder: str = "found") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@needs_pydensecrf
 def test_the_search_scores_as_the_test_does(run, files, searched):
     status, out, err = run(*searched, *SINGLE, "--search", "grid", "--bilateral_weight", "5", "30")
     assert status == 0, err
@@ -145,7 +138,7 @@ def test_the_search_scores_as_the_test_does(run, files, searched):
     assert plain["spatial_sigma"] == ""
     best = max(tried, key=lambda row: float(row["miou"]))
     overlay = yaml.safe_load(Path("found/best.yaml").read_text())["refine"]
-    assert overlay["class_path"] == "PyDenseCRF"
+    assert overlay["class_path"] == "MeanField"
     assert overlay["init_args"]["bilateral_weight"] == float(best["bilateral_weight"])
     assert {path.name for path in Path("found").iterdir()} == {"best.yaml", "search.csv"}
     command = out.strip().splitlines()[-1].split()[1:]
@@ -156,7 +149,6 @@ def test_the_search_scores_as_the_test_does(run, files, searched):
         assert scores_of(out, "test")["test_miou"] == pytest.approx(float(row["miou"]), abs=1e-6)
 
 
-@needs_pydensecrf
 def test_the_search_is_the_same_on_two_processes_and_puts_no_file_on_another(run, searched):
     grid = [*SINGLE, "--search=grid", "--bilateral_sigma_rgb", "5", "40", "--images=2", "--seed=1"]
     for processes in ("1", "2"):
@@ -166,7 +158,6 @@ def test_the_search_is_the_same_on_two_processes_and_puts_no_file_on_another(run
     assert rows_of("found") == rows_of("found_1")
 
 
-@needs_pydensecrf
 def test_an_interrupted_search_keeps_what_it_tried(run, searched, monkeypatch):
     tried = Trials.best
 
@@ -198,7 +189,6 @@ def test_coordinates_reach_the_best_of_a_hill_and_stop():
     assert len(hill.scores) < 3**5 / 4
 
 
-@needs_pydensecrf
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -207,7 +197,7 @@ def test_coordinates_reach_the_best_of_a_hill_and_stop():
         (["--device", "gpu"], "`device` must be auto, cpu or cuda, got 'gpu'"),
         (["--processes", "0"], "`processes` must be at least 1, got 0"),
         (["--bilateral_weight=[]"], "`bilateral_weight` must be one value or several, got none"),
-        (["--refinement", "PyDensCRF"], "`PyDensCRF` is no Refinement; did you mean `PyDenseCRF`?"),
+        (["--refinement", "MeanFeld"], "`MeanFeld` is no Refinement; did you mean `MeanField`?"),
         (["--refinement", "GCO"], "`GCO` is no Refinement"),
         (["--refinement", "mine.Smooth"], "does not take bilateral_sigma_rgb, bilateral_sigma_xy, "),
         (["--run", "nowhere"], "`run`: no file nowhere"),

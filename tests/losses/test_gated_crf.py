@@ -120,8 +120,9 @@ def test_class_equals_function() -> None:
         {"weight": 0.9, "sigma_xy": 3.0, "sigma_rgb": 0.2},
         {"weight": 0.3, "sigma_xy": 1.5, "sigma_rgb": None},
     ]
-    published = GatedCRFLoss()
-    assert torch.equal(published(logits, image, valid), gated_crf_loss(logits, image, valid=valid))
+    published = gated_crf_loss(logits, image, 0.1, [GaussianKernel(1.0, 6.0, 0.1)], 5, 4, valid)
+    assert torch.equal(GatedCRFLoss()(logits, image, valid), published)
+    assert torch.equal(gated_crf_loss(logits, image, valid=valid), published)
 
 
 @pytest.mark.parametrize(

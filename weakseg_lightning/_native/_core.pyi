@@ -78,3 +78,51 @@ def label_moments(
     odds: NDArray[np.float32], weights: NDArray[np.float64], sums: NDArray[np.float64], num_threads: int
 ) -> None:
     """Sums over the pixels of products of classes, and of each class; writes `sums` ``(B, K, K + 1)``."""
+
+def build_lattices(
+    features: NDArray[np.float32],
+    valid: NDArray[np.uint8],
+    vertices: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    num_threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Permutohedral lattices of a batch ``(B, D, N)``; writes `vertices` and `weights` ``(B, N, D + 1)``.
+
+    Returns neighbours ``(V, D + 1, 2)`` and the first vertex of each image ``(B + 1,)``.
+    """
+
+def filter_lattices(
+    vertices: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    neighbors: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    values: NDArray[np.float32],
+    blur: int,
+    filtered: NDArray[np.float32],
+    num_threads: int,
+) -> None:
+    """Gaussian sums over the pixels; `blur`: 0 forward, 1 its adjoint, 2 the mean of both; writes `filtered`."""
+
+Kernel = tuple[
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.int32],
+    NDArray[np.int64],
+    NDArray[np.float32],
+    NDArray[np.float32],
+]
+
+def mean_field(
+    scores: NDArray[np.float32],
+    initial: NDArray[np.uint8],
+    kernels: list[Kernel],
+    iterations: int,
+    probabilities: NDArray[np.float32],
+    changed: NDArray[np.int64],
+    watched: bool,
+    num_threads: int,
+) -> None:
+    """Mean field from the classes `initial` (255: softmax); a kernel: a lattice, and factors before and after it.
+
+    Writes `probabilities` and, where `watched`, `changed`: pixels whose best class the last iteration changed.
+    """

@@ -210,14 +210,15 @@ struct MeanFieldWorkers {
   }
 };
 
-void mean_field(const In<float, 3>& scores, const std::vector<Kernel>& kernels, int iterations,
-                const Out<float, 3>& probabilities, const Out<std::int64_t, 1>& changed, bool watched, int num_threads) {
+void mean_field(const In<float, 3>& scores, const In<std::uint8_t, 2>& initial, const std::vector<Kernel>& kernels,
+                int iterations, const Out<float, 3>& probabilities, const Out<std::int64_t, 1>& changed, bool watched,
+                int num_threads) {
   const std::size_t batch = scores.shape(0), classes = scores.shape(1), pixels = scores.shape(2);
   require(classes >= 1 && classes <= 255, "`scores` must have 1 to 255 planes");
   require(iterations >= 0, "`iterations` must not be negative");
   require(probabilities.shape(0) == batch && probabilities.shape(1) == classes && probabilities.shape(2) == pixels &&
-              changed.shape(0) == batch,
-          "`probabilities` must have the shape of `scores`, `changed` its batch");
+              changed.shape(0) == batch && initial.shape(0) == batch && initial.shape(1) == pixels,
+          "`probabilities` must have the shape of `scores`, `initial` and `changed` its batch and pixels");
   std::vector<Lattices> lattices;
   for (const auto& [vertices, weights, neighbors, starts, before, after] : kernels) {
     lattices.push_back({vertices, weights, neighbors, starts});
@@ -234,8 +235,15 @@ void mean_field(const In<float, 3>& scores, const std::vector<Kernel>& kernels, 
         mine.push_back({lattices[k].of(b), before + b * pixels, after + b * pixels});
       }
       const std::size_t start = b * classes * pixels;
-      const weakseg::MeanFieldProblem problem{pixels,      classes,     scores.data() + start, static_cast<std::size_t>(iterations),
-                                              mine.data(), mine.size(), watched};
+      weakseg::MeanFieldProblem problem;
+      problem.pixels = pixels;
+      problem.classes = classes;
+      problem.scores = scores.data() + start;
+      problem.initial = initial.data() + b * pixels;
+      problem.iterations = static_cast<std::size_t>(iterations);
+      problem.kernels = mine.data();
+      problem.num_kernels = mine.size();
+      problem.watched = watched;
       changed.data()[b] = static_cast<std::int64_t>(workers->run(problem, probabilities.data() + start));
     };
   });
@@ -251,8 +259,8 @@ void define_dense_bindings(nb::module_& m) {
   m.def("filter_lattices", &filter_lattices, nb::arg("vertices"), nb::arg("weights"), nb::arg("neighbors"),
         nb::arg("starts"), nb::arg("values"), nb::arg("blur"), nb::arg("filtered").noconvert(), nb::arg("num_threads"),
         "Gaussian sums over the pixels; `blur`: 0 forward, 1 its adjoint, 2 the mean of both; writes `filtered`.");
-  m.def("mean_field", &mean_field, nb::arg("scores"), nb::arg("kernels"), nb::arg("iterations"),
+  m.def("mean_field", &mean_field, nb::arg("scores"), nb::arg("initial"), nb::arg("kernels"), nb::arg("iterations"),
         nb::arg("probabilities").noconvert(), nb::arg("changed").noconvert(), nb::arg("watched"), nb::arg("num_threads"),
-        "Mean field; kernels are (vertices, weights, neighbors, starts, before, after); writes `probabilities` and "
+        "Mean field from the classes `initial` (255: softmax); kernels are (vertices, weights, neighbors, starts, before, after); writes `probabilities` and "
         "`changed`, where `watched` the number of pixels whose best class the last iteration changed.");
 }

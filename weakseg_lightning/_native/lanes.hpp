@@ -110,10 +110,9 @@ class AlignedFloats {
 WEAKSEG_INLINED inline void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
 WEAKSEG_INLINED inline void store(const Lanes& lanes, float* to) { std::memcpy(to, &lanes, sizeof lanes); }
 
-inline void prefetch(const float* address) {
+WEAKSEG_INLINED inline void prefetch(const void* address) {
 #if defined(__GNUC__) || defined(__clang__)
   __builtin_prefetch(address);
-  __builtin_prefetch(address + 16);
 #else
   static_cast<void>(address);
 #endif

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lattice_filter.hpp"
+#include "integer_potts.hpp"
 
 namespace weakseg {
 
@@ -25,6 +26,7 @@ struct MeanFieldProblem {
   const MeanFieldKernel* kernels = nullptr;
   std::size_t num_kernels = 0;
   bool watched = false;  // whether changes are counted
+  const std::uint8_t* initial = nullptr;  // the class that each pixel starts in; kVoid: as the scores say
 };
 
 // V blocks of eight classes; as many as the problem has where V is 0.
@@ -53,7 +55,7 @@ class MeanField {
 
  private:
   using Values = LatticeValues<V>;
-  static constexpr std::size_t kMostBlocks = V > 0 ? V : 32;
+  static constexpr std::size_t kMostBlocks = V > 0 ? V : 32, kAhead = 4;
   static constexpr float kNever = -1e30F;  // the score of what is no class
   static constexpr float kFaint = 1e-18F;  // of the most probable class; products that underflow are slow
 
@@ -82,14 +84,19 @@ class MeanField {
   WEAKSEG_INLINED void pass(bool first, bool watched, float* probabilities) {
     std::array<Lanes, kMostBlocks> row;
     for (std::size_t p = 0; p < problem_->pixels; ++p) {
+      for (std::size_t k = 0; k < problem_->num_kernels; ++k) {
+        if (!first) now_[k].prepare(p + kAhead);
+        if (probabilities == nullptr) next_[k].prepare(p + kAhead);
+      }
       for (std::size_t v = 0; v < blocks(); ++v) load(row[v], scores_.data() + (p * blocks() + v) * kLanes);
       for (std::size_t k = 0; !first && k < problem_->num_kernels; ++k) receive(k, p, row.data());
+      if (first) start(p, row.data());
       normalise(row.data());
       if (watched) watch(p, row.data());
       if (probabilities != nullptr) write(p, row.data(), probabilities);
       else for (std::size_t k = 0; k < problem_->num_kernels; ++k) send(k, p, row.data());
     }
-    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(chains_[k]);
+    for (std::size_t k = 0; probabilities == nullptr && k < problem_->num_kernels; ++k) next_[k].blur(Blur::kForward, chains_[k]);
   }
 
   WEAKSEG_INLINED void receive(std::size_t k, std::size_t p, Lanes* row) const {
@@ -104,6 +111,13 @@ class MeanField {
     const float factor = problem_->kernels[k].before[p];
     for (std::size_t v = 0; v < blocks(); ++v) message[v] = row[v] * factor;
     next_[k].splat(p, message.data());
+  }
+
+  WEAKSEG_INLINED void start(std::size_t p, Lanes* row) const {
+    const std::uint8_t initial = problem_->initial[p];
+    if (initial == kVoid) return;
+    for (std::size_t v = 0; v < blocks(); ++v) row[v] = Lanes{} + kNever;
+    row[initial / kLanes][initial % kLanes] = 0;
   }
 
   WEAKSEG_INLINED void normalise(Lanes* row) const {

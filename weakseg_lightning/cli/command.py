@@ -86,7 +86,7 @@ class WeakSegCLI(LightningCLI):
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
-        refine = "Refines the labels of every evaluation and prediction, as --refine PyDenseCRF."
+        refine = "Refines the labels of every evaluation and prediction, as --refine MeanField."
         parser.add_argument("--refine", type=Refinement | None, default=None, help=refine)
         parser.add_lightning_class_args(runs.BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(PanelWriter, "panels")

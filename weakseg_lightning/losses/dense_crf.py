@@ -65,9 +65,7 @@ def dense_crf_loss(
     valid = check_regularized(logits, image, valid)
     if lattice is None:
         lattice = dense_crf_lattice(image, sigma_rgb, sigma_xy, scale, valid)
-    probabilities = _resized(precise(logits).softmax(1), scale)
-    inside = _wholly_inside(valid, scale)
-    energy = dense_crf_energy(torch.where(inside[:, None], probabilities, 0.0), lattice)
+    energy = dense_crf_energy(_resized(precise(logits).softmax(1), scale), lattice)  # W is 0 on padding
     return energy.sum() * (weight / max(len(logits), 1))
 
 

@@ -40,14 +40,11 @@ class GaussianKernel:
                 raise ValueError(f"`{name}` must be finite and greater than 0, got {sigma}")
 
 
-PUBLISHED_KERNELS = (GaussianKernel(),)
-
-
 def gated_crf_loss(
     logits: Tensor,
     image: Tensor,
     weight: float = 0.1,
-    kernels: Sequence[GaussianKernel] = PUBLISHED_KERNELS,
+    kernels: Sequence[GaussianKernel] | None = None,
     radius: int = 5,
     downscale: int = 4,
     valid: Tensor | None = None,
@@ -64,7 +61,7 @@ def gated_crf_loss(
         logits: scores, float ``(B, K, H, W)``; half precision is computed in single.
         image: RGB in 0..1, float ``(B, 3, H, W)``.
         weight: of the loss, >= 0.
-        kernels: the summands of k; the default is the published one.
+        kernels: the summands of k; None = the published one, ``GaussianKernel()``.
         radius: half side of the windows in cells, >= 1.
         downscale: pixels along the side of a cell, >= 1.
         valid: bool ``(B, H, W)``, False on padding, which is left out, as are cells that touch it. None = no padding.
@@ -86,7 +83,7 @@ def gated_crf_loss(
         >>> gated_crf_loss(one_hot, torch.zeros(1, 3, 1, 2), 1.0, far, downscale=1)  # 2 pixels, each with one neighbour
         tensor(1.)
     """
-    _check_gated(weight, kernels, radius, downscale)
+    kernels = _checked(weight, kernels, radius, downscale)
     valid = check_regularized(logits, image, valid)
     if source is not None:
         source = check_regularized(logits, image, source)
@@ -108,7 +105,7 @@ class GatedCRFLoss(Regularizer):
 
     Args:
         weight: of the loss, >= 0.
-        kernels: the summands of its kernel.
+        kernels: the summands of its kernel; none given: the published one.
         radius: half side of the windows in cells, >= 1.
         downscale: pixels along the side of a cell, >= 1.
 
@@ -121,12 +118,12 @@ class GatedCRFLoss(Regularizer):
     def __init__(
         self,
         weight: float = 0.1,
-        kernels: Sequence[GaussianKernel] = PUBLISHED_KERNELS,
+        kernels: Sequence[GaussianKernel] | None = None,
         radius: int = 5,
         downscale: int = 4,
     ) -> None:
         super().__init__()
-        _check_gated(weight, kernels, radius, downscale)
+        _checked(weight, kernels, radius, downscale)
         self.weight = weight
         self.kernels = kernels
         self.radius = radius
@@ -169,11 +166,14 @@ def _pooled(maps: Tensor, downscale: int) -> Tensor:
     return functional.adaptive_avg_pool2d(maps, (height, width))
 
 
-def _check_gated(weight: float, kernels: Sequence[GaussianKernel], radius: int, downscale: int) -> None:
+def _checked(
+    weight: float, kernels: Sequence[GaussianKernel] | None, radius: int, downscale: int
+) -> Sequence[GaussianKernel]:
     if not (isfinite(weight) and weight >= 0):
         raise ValueError(f"`weight` must be finite and 0 or more, got {weight}")
-    if not kernels:
+    if kernels is not None and not kernels:
         raise ValueError("`kernels` must hold at least one kernel, got none")
     for name, number in (("radius", radius), ("downscale", downscale)):
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1, got {number}")
+    return [GaussianKernel()] if kernels is None else kernels

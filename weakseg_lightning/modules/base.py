@@ -308,7 +308,7 @@ def _pce_alone(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
 
 
 def _in_words(refinement: Refinement) -> str:
-    """Short name and arguments, such as `PyDenseCRF(iterations=10)`."""
+    """Short name and arguments, such as `MeanField(iterations=10)`."""
     described = describe(refinement)
     arguments = ", ".join(f"{name}={value}" for name, value in described["init_args"].items())
     return f"{type(refinement).__name__}({arguments})"

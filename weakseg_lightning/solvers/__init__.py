@@ -8,6 +8,7 @@ from weakseg_lightning.solvers.distributions import DistributionResult, Distribu
 from weakseg_lightning.solvers.external import GCO
 from weakseg_lightning.solvers.grab_cut import GrabCut
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
+from weakseg_lightning.solvers.mean_field import MeanField
 from weakseg_lightning.solvers.pydensecrf import PyDenseCRF
 from weakseg_lightning.solvers.refinement import Refinement
 
@@ -19,6 +20,7 @@ __all__ = [
     "DistributionResult",
     "DistributionSolver",
     "GrabCut",
+    "MeanField",
     "PyDenseCRF",
     "Refinement",
     "Solver",

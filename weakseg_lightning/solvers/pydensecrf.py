@@ -1,9 +1,8 @@
 """Refinement by pydensecrf, a back-end that a user installs."""
 
-import math
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.solvers.dense_crf import Normalization, check_parameters, weighted_features
 from weakseg_lightning.solvers.refinement import Refinement, check_refined
 
 _NORMALIZATIONS = {
@@ -22,21 +22,7 @@ _NORMALIZATIONS = {
 
 
 class PyDenseCRF(Refinement):
-    r"""Refines predictions by mean field in a fully connected conditional random field, computed by pydensecrf.
-
-    Approximates the distribution ``exp(-E(x))`` over the labellings of an image by a product of independent pixels,
-
-    ``E(x) = - sum_p log softmax(logits_p)[x_p] + sum_{p < q} [x_p != x_q] k(p, q)``, with
-    ``k(p, q) = w_s exp(-|p - q|^2 / (2 s_s^2)) + w_b exp(-|p - q|^2 / (2 s_xy^2) - |I_p - I_q|^2 / (2 s_rgb^2))``
-
-    where p, q are positions in pixels, I colours in 0..255, and each of the two Gaussians is normalised, by default as
-    ``D^-1/2 K D^-1/2`` with D the sums of its rows. Sums over all pixels are approximated on a permutohedral lattice,
-    and contain the pixel itself.
-
-    The default values are those that CCNN was evaluated with; its authors also tuned them on 100 validation images:
-    ``spatial_sigma=19, spatial_weight=15, bilateral_sigma_xy=61, bilateral_sigma_rgb=10, bilateral_weight=35``
-    (``recipes/refine/ccnn_tuned.yaml``). What is good for one network need not be for another: see
-    ``weakseg crf-search``.
+    """`MeanField` as computed by pydensecrf, for comparison: the same energy, arguments and probabilities.
 
     What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, an image after the other. The
     package holds Python's lock meanwhile: threads do not help, processes do.
@@ -72,17 +58,18 @@ class PyDenseCRF(Refinement):
         bilateral_sigma_rgb: float = 4.0,
         bilateral_weight: float = 5.0,
         iterations: int = 10,
-        normalization: Literal["symmetric", "before", "after", "none"] = "symmetric",
+        normalization: Normalization = "symmetric",
     ) -> None:
         load_pydensecrf()
-        _check("spatial_sigma", spatial_sigma, above_zero=True)
-        _check("bilateral_sigma_xy", bilateral_sigma_xy, above_zero=True)
-        _check("bilateral_sigma_rgb", bilateral_sigma_rgb, above_zero=True)
-        _check("spatial_weight", spatial_weight)
-        _check("bilateral_weight", bilateral_weight)
-        _check("iterations", iterations)
-        if normalization not in _NORMALIZATIONS:
-            raise ValueError(f"`normalization` must be one of {', '.join(_NORMALIZATIONS)}, got {normalization!r}")
+        check_parameters(
+            spatial_sigma,
+            spatial_weight,
+            bilateral_sigma_xy,
+            bilateral_sigma_rgb,
+            bilateral_weight,
+            iterations,
+            normalization,
+        )
         self.spatial_sigma = spatial_sigma
         self.spatial_weight = spatial_weight
         self.bilateral_sigma_xy = bilateral_sigma_xy
@@ -97,28 +84,33 @@ class PyDenseCRF(Refinement):
         valid = check_refined(logits, image, valid)
         scores = logits.float().log_softmax(1)
         refined = scores.exp()
-        for unary, colors, inside, answer in zip(-scores.cpu(), image.float().cpu(), valid.cpu(), refined, strict=True):
-            if inside.any():
-                found = self._infer(unary[:, inside].numpy(), _positions(inside), colors[:, inside].numpy() * 255)
-                answer[:, inside.to(answer.device)] = torch.from_numpy(found).to(answer.device)
+        inside = valid.cpu()
+        kernels = weighted_features(
+            image.cpu(),
+            inside,
+            spatial=(self.spatial_weight, self.spatial_sigma),
+            bilateral=(self.bilateral_weight, self.bilateral_sigma_xy, self.bilateral_sigma_rgb),
+        )
+        unary = -scores.cpu()
+        for b in inside.flatten(1).any(1).nonzero().flatten().tolist():
+            here = [(weight, features[b][:, inside[b]].numpy()) for weight, features in kernels]
+            found = self._infer(unary[b][:, inside[b]].numpy(), here)
+            refined[b][:, valid[b]] = torch.from_numpy(found).to(refined.device)
         return refined
 
     def _infer(
-        self, unary: NDArray[np.float32], positions: NDArray[np.float32], colors: NDArray[np.float32]
+        self, unary: NDArray[np.float32], kernels: list[tuple[float, NDArray[np.float32]]]
     ) -> NDArray[np.float32]:
-        """Mean field over N pixels: unary energies ``(K, N)``, x and y ``(2, N)``, RGB ``(3, N)`` to ``(K, N)``."""
+        """Mean field over N pixels: unary energies ``(K, N)``, weights and features ``(D, N)``, to ``(K, N)``."""
         library = load_pydensecrf()
         field = library.DenseCRF(unary.shape[1], unary.shape[0])
         field.setUnaryEnergy(np.ascontiguousarray(unary))
-        bilateral = np.concatenate([positions / self.bilateral_sigma_xy, colors / self.bilateral_sigma_rgb])
-        kernels = ((self.spatial_weight, positions / self.spatial_sigma), (self.bilateral_weight, bilateral))
         for weight, features in kernels:
-            if weight > 0:
-                field.addPairwiseEnergy(
-                    np.ascontiguousarray(features, dtype=np.float32),
-                    compat=float(weight),
-                    normalization=getattr(library, _NORMALIZATIONS[self.normalization]),
-                )
+            field.addPairwiseEnergy(
+                np.ascontiguousarray(features),
+                compat=float(weight),
+                normalization=getattr(library, _NORMALIZATIONS[self.normalization]),
+            )
         return np.array(field.inference(self.iterations), dtype=np.float32)
 
 
@@ -141,15 +133,3 @@ def load_pydensecrf() -> Any:
         else:
             text = f"pydensecrf2, which the refinement `PyDenseCRF` needs, is installed but broken: {error!r}"
         raise ImportError(text) from error
-
-
-def _positions(inside: Tensor) -> NDArray[np.float32]:
-    """Columns and rows of the pixels of a mask ``(H, W)``, ``(2, N)``, row by row, counted from the first ones."""
-    places = inside.nonzero()
-    # The lattice is no finer than the Gaussians: where its origin lies shows in the result, and padding must not.
-    return (places - places.amin(0)).flip(1).T.numpy().astype(np.float32)
-
-
-def _check(name: str, value: float, *, above_zero: bool = False) -> None:
-    if not math.isfinite(value) or value < 0 or (above_zero and value == 0):
-        raise ValueError(f"`{name}` must be {'greater than 0' if above_zero else '0 or more'}, got {value}")
