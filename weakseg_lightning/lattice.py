@@ -47,7 +47,7 @@ class Lattice:
     Example:
         >>> lattice = Lattice.build(spatial_features(1, 4, 4, sigma_xy=100.0))
         >>> lattice.filter(torch.ones(1, 1, 4, 4))[0, 0, 0]
-        tensor([5.9985, 6.0020, 6.0055, 6.0091])
+        tensor([14.2357, 14.1821, 14.1284, 14.0748])
     """
 
     vertices: Tensor

@@ -1,5 +1,6 @@
 """Mean field, against pydensecrf and against a dense one on the explicit matrix of the lattice."""
 
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -268,3 +269,18 @@ def test_its_arguments_can_be_written_down():
     assert list(describe(crf)["init_args"].values()) == [1, 2, 3, 4, 5, 6, "after", 2]
     assert isinstance(crf, Refinement)
     assert isinstance(crf, Solver)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kilobytes of memory are counted on Linux alone")
+def test_memory_does_not_grow_over_a_thousand_calls():
+    logits, image = problem(0, 40, 40)
+
+    resource = pytest.importorskip("resource")
+
+    def call(times: int) -> int:
+        for _ in range(times):
+            MeanField(*SMALL, iterations=1).refine(logits, image)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = call(20)
+    assert call(1000) - before < 20_000
