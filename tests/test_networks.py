@@ -141,7 +141,13 @@ def test_a_description_keeps_its_arguments_and_makes_nothing() -> None:
         "std": (1.0, 1.0, 1.0),
         "input_scale": 0.5,
     }
-    assert vars(LargeFOV("vgg.pth", 0.2)) == {"encoder_weights": "vgg.pth", "dropout": 0.2, "input_scale": 1.0}
+    assert vars(LargeFOV("vgg.pth", 0.2)) == {
+        "encoder_weights": "vgg.pth",
+        "dropout": 0.2,
+        "input_scale": 1.0,
+        "dilations": (12,),
+        "multi_scale": False,
+    }
 
 
 def test_importing_the_networks_leaves_the_slow_libraries_alone() -> None:
@@ -280,8 +286,8 @@ def test_without_weights_keeps_all_but_the_weights() -> None:
     assert {k: v for k, v in vars(bare).items() if k not in changed} == {
         k: v for k, v in vars(network).items() if k not in changed
     }
-    bare_vgg = LargeFOV("gone.pth", 0.2, 0.5).without_weights()
-    assert vars(bare_vgg) == {"encoder_weights": None, "dropout": 0.2, "input_scale": 0.5}
+    vgg = LargeFOV("gone.pth", 0.2, 0.5, dilations=(6, 12), multi_scale=True)
+    assert vars(vgg.without_weights()) == vars(vgg) | {"encoder_weights": None}
 
 
 # ---------------------------------------------------------------- weights from files

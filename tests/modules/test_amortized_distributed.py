@@ -24,7 +24,8 @@ from weakseg_lightning.networks import SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion
 
 def make_data():
-    return ScenesDataModule(num_train=14, num_val=1, size=48, crop_size=32, batch_size=2, num_workers=0)
+    # no smaller crops: batch norm on two values at the deepest layer makes the gradients explode
+    return ScenesDataModule(num_train=14, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=0)
 
 def make_module(path, classes):
     solver = AlphaExpansion(GridPotts(100, normalize_edges=True), unary_weight=0.5, start="zeros")
