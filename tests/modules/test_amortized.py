@@ -240,7 +240,7 @@ def test_broken_entry_is_solved_for_again(equal_weights, make_module, make_data,
 def test_image_that_cannot_be_solved_for_is_named_and_trained_on_its_seeds(make_module, make_data, fit) -> None:
     module = make_module()
     module.fails = ("train_00003",)
-    with pytest.warns(UserWarning, match="the image 'train_00003' has no latent labelling: `logits` hold nan"):
+    with pytest.warns(UserWarning, match="image 'train_00003': `logits` hold nan"):
         trainer = fit(module, make_data())
     assert torch.isfinite(trainer.callback_metrics["train_loss"])
     assert module.store.get("train_00003") is None

@@ -358,16 +358,6 @@ def test_nothing_to_solve(shape):
     assert len(result.message) == shape[0]
 
 
-def test_default_threads_share_the_cores_among_the_ranks(monkeypatch):
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setattr(alpha_expansion.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    assert alpha_expansion.default_num_threads() == 16
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert alpha_expansion.default_num_threads() == 4
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
-    assert alpha_expansion.default_num_threads() == 1
-
-
 @pytest.mark.parametrize("start", ["coarse", "argmin"])
 @pytest.mark.parametrize("classes", [2, 3, 6])  # more of them would be best on equally many of the largest blocks
 def test_the_numbering_of_the_labels_does_not_matter(classes, start):

@@ -63,6 +63,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
     What it adds comes with the batches of the epochs that begin while ``attachment.wanted`` is set.
     """
 
+    lookahead: bool = False
+    """Whether each training batch holds the one after it in the epoch, as ``following``; set it before training."""
+
     def __init__(
         self,
         batch_size: int = 12,
@@ -155,7 +158,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=self._tickets(data))
         drop_last = len(sampler) >= self.batch_size
         loading = self._loading() | {"collate_fn": partial(collate, attachment=self.attachment)}
-        return EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **loading)
+        loader = EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **loading)
+        loader.batches_trained, loader.lookahead = self._batches_trained, self.lookahead
+        return loader
 
     @override
     def val_dataloader(self) -> DataLoader[Any]:
@@ -197,6 +202,13 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if attachment is None:
             return None
         return lambda index: (attachment.ticket(ids[index]),) if attachment.wanted else ()
+
+    def _batches_trained(self) -> int:
+        """Batches of the current epoch that the trainer has trained with; 0 where the epoch is complete."""
+        if self.trainer is None:
+            return 0
+        done: int = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return done if done < self.trainer.num_training_batches else 0
 
     def _evaluation_loader(self, split: str) -> DataLoader[Any]:
         data = self._dataset(split)

@@ -36,7 +36,8 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
     equal to itself after a restart. Lightning sets the epoch of a ``DistributedSampler`` and never replaces it.
 
     Every rank draws the same number of indices. Where the ranks do not divide the data set, ``drop_last`` leaves some
-    samples out (others in each epoch), otherwise some come twice.
+    samples out (others in each epoch), otherwise some come twice. Set to a number of indices, ``skip_next`` has the
+    next iteration, and only that, begin after so many.
 
     Args:
         data: what is sampled; only its length counts.
@@ -68,24 +69,52 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
             raise ValueError("there is nothing to sample from: `data` is empty")
         super().__init__(data, num_replicas, rank, shuffle, seed, drop_last and len(data) >= num_replicas)  # type: ignore[arg-type]
         self.extras = extras
+        self.skip_next = 0
 
     @override
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         size, epoch = len(self.dataset), self.epoch  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         order = torch.randperm(size, generator=generator).tolist() if self.shuffle else list(range(size))
-        for position in range(self.rank, self.total_size, self.num_replicas):
+        skipped, self.skip_next = self.skip_next, 0
+        for position in range(self.rank + skipped * self.num_replicas, self.total_size, self.num_replicas):
             index = order[position % size]
             yield epoch, index, *(self.extras(index) if self.extras is not None else ())
 
 
 class EpochLoader(DataLoader[Any]):
-    """A loader that asks its sampler for indices when the first batch is wanted, not when iteration is announced.
+    """A loader that goes on within an epoch, after the batches that the checkpoint of a run had trained with.
 
-    Lightning calls ``iter`` on the training loader before it restores the epoch from a checkpoint, and keeps that
-    iterator. Workers that start at once would fetch the first batches of epoch 0 in a resumed run.
+    It asks its sampler for indices when the first batch is wanted, not when iteration is announced: Lightning calls
+    ``iter`` on the training loader before it restores the epoch from a checkpoint, and keeps that iterator. Workers
+    that start at once would fetch the first batches of epoch 0 in a resumed run.
     """
+
+    batches_trained: Callable[[], int] | None = None
+    """Tells how many batches of the current epoch are trained with; batches that wait in memory do not count."""
+
+    lookahead: bool = False
+    """Whether each batch holds the one after it in the epoch, as ``following``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the epoch the run is, for its checkpoint; Lightning calls this, and the next."""
+        return {"batches": 0 if self.batches_trained is None else self.batches_trained()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Begin the next iteration where :meth:`state_dict` was called."""
+        assert isinstance(self.sampler, EpochSampler)
+        assert self.batch_size is not None
+        self.sampler.skip_next = state["batches"] * self.batch_size
 
     @override
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        batches = super().__iter__()
+        yield from _with_following(batches) if self.lookahead else batches
+
+
+def _with_following(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    batch = next(batches, None)
+    while batch is not None:
+        following = next(batches, None)
+        yield batch if following is None else batch | {"following": following}
+        batch = following

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from weakseg_lightning.losses import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.latent import LatentModule
+from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
@@ -34,6 +34,10 @@ class ADMModule(LatentModule):
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
+            seeds alone; ``stop`` ends training on all ranks with its name.
+        latent_lag: 0 solves for a batch right before its step; 1 beside the step before, on scores that are one step
+            old, at the cost of a forward pass without gradient: faster where the solver takes longer than that.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
@@ -53,8 +57,11 @@ class ADMModule(LatentModule):
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
         start_from: str | None = None,
+        on_unsolved: OnUnsolved = "skip",
+        latent_lag: Literal[0, 1] = 0,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
+        phases = (optimizer, pce_optimizer, pce_fraction, start_from)
+        super().__init__(network, num_classes, *phases, on_unsolved, latent_lag)
         if gamma < 0:
             raise ValueError(f"`gamma` must not be negative, got {gamma}")
         self.solver = solver or AlphaExpansion()

@@ -1,7 +1,6 @@
 """The alternation with latent labellings that are found once in a cycle of epochs, for whole images, and kept."""
 
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +15,13 @@ from typing_extensions import override
 
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules.ahead import known_labels
 from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.latent import LatentModule
+from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import Solver, SolverResult
-from weakseg_lightning.solvers.alpha_expansion import default_num_threads
+from weakseg_lightning.solvers.threads import default_num_threads
 
 _STATE = "amortized"
 
@@ -56,6 +56,8 @@ class AmortizedLatentModule(LatentModule):
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
+            seeds alone; ``stop`` ends training on all ranks with its name.
     """
 
     solves_with_network: bool = True
@@ -75,8 +77,9 @@ class AmortizedLatentModule(LatentModule):
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
         start_from: str | None = None,
+        on_unsolved: OnUnsolved = "skip",
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
+        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from, on_unsolved)
         if epochs_per_cycle is not None and epochs_per_cycle < 1:
             raise ValueError(f"`epochs_per_cycle` must be at least 1, got {epochs_per_cycle}")
         self.epochs_per_cycle = epochs_per_cycle
@@ -166,7 +169,7 @@ class AmortizedLatentModule(LatentModule):
                 batch["latent"][position] = moved.to(batch["latent"].device)
             self._solved += len(whole)
             self._solving_seconds += time.perf_counter() - start
-        return _as_result(batch["latent"])
+        return known_labels(batch["latent"])
 
     def _solve_missing(self, whole: dict[int, Batch], batch: Batch) -> Iterator[tuple[int, Tensor]]:
         """Predict one image after the other and solve, beside that, for those predicted; store the solutions."""
@@ -178,8 +181,8 @@ class AmortizedLatentModule(LatentModule):
                 futures[position] = pool.submit(self.solve_latent, logits, single)
             for position, future in futures.items():
                 result, name = future.result(), batch["id"][position]
+                self._report_unsolved(result.message, [name])
                 if result.message[0]:
-                    warnings.warn(f"the image {name!r} has no latent labelling: {result.message[0]}", stacklevel=2)
                     continue
                 labels = result.labels[0].cpu()
                 self.store.put(name, labels.numpy())
@@ -256,10 +259,3 @@ def _digest(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _as_result(labels: Tensor) -> SolverResult:
-    """Stored labellings as a solver's result, of which nothing but the labels is known any more."""
-    unknown = torch.full((len(labels),), torch.nan, dtype=torch.float64)
-    sweeps, converged = torch.zeros(len(labels), dtype=torch.int64), torch.ones(len(labels), dtype=torch.bool)
-    return SolverResult(labels, unknown, unknown, sweeps, converged, unknown, 0.0, 0.0, ("",) * len(labels))

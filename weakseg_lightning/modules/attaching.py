@@ -1,6 +1,6 @@
-"""What a module has the workers that load the data add to its training batches."""
+"""What a module has the data add to its training batches."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from lightning.pytorch import LightningModule
 
@@ -22,10 +22,27 @@ def hand_to_data(module: LightningModule, attachment: Attachment | None) -> None
     Raises:
         TypeError: if the data cannot do that.
     """
+    _tell_data(module, "attachment", attachment)
+
+
+def ask_for_following(module: LightningModule, wanted: bool) -> None:
+    """Have each training batch hold the one that follows it, as ``following``, or no longer.
+
+    Args:
+        module: the module that is trained.
+        wanted: whether it is to.
+
+    Raises:
+        TypeError: if the data cannot do that.
+    """
+    _tell_data(module, "lookahead", wanted)
+
+
+def _tell_data(module: LightningModule, name: str, value: Any) -> None:
     data = module.trainer.datamodule  # type: ignore[attr-defined]
-    if not hasattr(data, "attachment"):
+    if not hasattr(data, name):
         raise TypeError(
-            f"{type(module).__name__} has the workers that load the data add to the batches: it needs the data as a "
-            f"SegmentationDataModule, got {type(data).__name__}"
+            f"{type(module).__name__} has the data add to the batches: it needs them as a SegmentationDataModule, "
+            f"got {type(data).__name__}"
         )
-    data.attachment = attachment
+    setattr(data, name, value)

@@ -121,12 +121,16 @@ class WeakSegModule(LightningModule, ABC):
 
     @override
     def on_train_start(self) -> None:
-        """Go on after the epoch at whose end the checkpoint was written."""
+        """Go on where the checkpoint was written."""
         close_finished_epoch(self.trainer)
+        self._ask_for_attachment()  # within an epoch, there is no start of one
 
     @override
     def on_train_epoch_start(self) -> None:
         """Ask the loader for what it can attach to the batches if this epoch needs it."""
+        self._ask_for_attachment()
+
+    def _ask_for_attachment(self) -> None:
         if self.attachment is not None:
             self.attachment.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
 

@@ -1,6 +1,5 @@
 """Constrained CNN (CCNN): the network follows the nearest label distribution that satisfies linear constraints."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from weakseg_lightning.constraints import ConstraintRule, Knowledge, compile_con
 from weakseg_lightning.losses import kl_loss, partial_cross_entropy
 from weakseg_lightning.losses.cross_entropy import VOID
 from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.latent import LatentModule
+from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import ConstrainedLatent, DistributionResult, DistributionSolver
@@ -44,6 +43,8 @@ class CCNNModule(LatentModule[DistributionResult]):
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        on_unsolved: what to do where the solver cannot meet the constraints of an image: ``skip`` warns, names it and
+            trains on what comes nearest; ``stop`` ends training on all ranks with its name.
 
     References:
         Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
@@ -62,8 +63,9 @@ class CCNNModule(LatentModule[DistributionResult]):
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
         start_from: str | None = None,
+        on_unsolved: OnUnsolved = "skip",
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
+        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from, on_unsolved)
         if mask_weight < 0:
             raise ValueError(f"`mask_weight` must not be negative, got {mask_weight}")
         self.constraints = constraints
@@ -72,7 +74,6 @@ class CCNNModule(LatentModule[DistributionResult]):
         self.mask_weight = mask_weight
         self.grid = self.net.coarse_grid(map_stride)  # refuses strides that the network cannot do
         self.class_names: Sequence[str] = [str(label) for label in range(num_classes)]  # until the data are known
-        self._warned: set[str] = set()
 
     # ---- before training ------------------------------------------------------------------------------------
 
@@ -138,9 +139,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         """Find the nearest distribution that satisfies the constraints (eq. 3, P fixed to factorise)."""
         known = self._knowledge(batch)
         constraints = compile_constraints(self.constraints, known)
-        result = self.solver.solve(logits, constraints, valid=known.valid)
-        self._warn_of_failures(result, batch["id"])
-        return result
+        return self.solver.solve(logits, constraints, valid=known.valid)
 
     @override
     def latent_loss(self, logits: Tensor, latent: DistributionResult, batch: Batch) -> dict[str, Tensor]:
@@ -169,13 +168,6 @@ class CCNNModule(LatentModule[DistributionResult]):
             boxes=None if boxes is None else [self.grid.boxes_of(one, height, width) for one in boxes],
             masks={name: self.grid.cells_of(mask) for name, mask in regions.items()},
         )
-
-    def _warn_of_failures(self, result: DistributionResult, names: Sequence[str]) -> None:
-        """Say once what each constraint that could not be met says."""
-        for name, message in zip(names, result.message, strict=True):
-            if message and message.split(":")[0] not in self._warned:
-                self._warned.add(message.split(":")[0])
-                warnings.warn(f"image {name!r}: {message} (not repeated for other images)", stacklevel=2)
 
 
 def _grouped(

@@ -10,6 +10,7 @@ from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.latent import OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
@@ -33,6 +34,8 @@ class ProposalModule(AmortizedLatentModule):
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
+            seeds alone; ``stop`` ends training on all ranks with its name.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
@@ -52,8 +55,10 @@ class ProposalModule(AmortizedLatentModule):
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
         start_from: str | None = None,
+        on_unsolved: OnUnsolved = "skip",
     ) -> None:
-        super().__init__(network, num_classes, None, False, store, optimizer, pce_optimizer, pce_fraction, start_from)
+        phases = (optimizer, pce_optimizer, pce_fraction, start_from)
+        super().__init__(network, num_classes, None, False, store, *phases, on_unsolved)
         self.solver = solver or GrabCut()
         self.labels = labels
 

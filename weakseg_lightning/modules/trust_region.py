@@ -11,6 +11,7 @@ from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.adm import allowed_labels
 from weakseg_lightning.modules.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.latent import OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
@@ -44,6 +45,8 @@ class TrustRegionModule(AmortizedLatentModule):
         pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
+            seeds alone; ``stop`` ends training on all ranks with its name.
 
     References:
         Marin and Boykov: Robust Trust Region for Weakly Supervised Segmentation, ICCV 2021, algorithm 1.
@@ -66,6 +69,7 @@ class TrustRegionModule(AmortizedLatentModule):
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
         start_from: str | None = None,
+        on_unsolved: OnUnsolved = "skip",
     ) -> None:
         super().__init__(
             network,
@@ -77,6 +81,7 @@ class TrustRegionModule(AmortizedLatentModule):
             pce_optimizer,
             pce_fraction,
             start_from,
+            on_unsolved,
         )
         if eps_unit == "limit" and not 0 <= eps < 1:
             raise ValueError(f"`eps` must be at least 0 and below 1 with `eps_unit: limit`, got {eps}")

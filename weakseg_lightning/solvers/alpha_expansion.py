@@ -1,6 +1,5 @@
 """Discrete minimisation of the grid Potts energy by alpha-expansion."""
 
-import os
 import time
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -18,6 +17,7 @@ from weakseg_lightning.solvers.arguments import Arguments, Start, as_bytes, chec
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.softmax import precise_potentials, split_softmax
+from weakseg_lightning.solvers.threads import default_num_threads
 
 
 class AlphaExpansion(Solver):
@@ -74,7 +74,7 @@ class AlphaExpansion(Solver):
             ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``given`` insists on
             ``initial``. Where the start names no allowed label, argmin stands in.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
-            this machine.
+            this machine; in training less one for each process that loads data, down to half of them.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -229,23 +229,6 @@ class AlphaExpansion(Solver):
         unary, pairwise, bound = answer.energies.T
         np.minimum(bound, unary + pairwise, out=bound)  # the constant may round them apart
         return answer
-
-
-def default_num_threads() -> int:
-    """Return the number of CPU cores of this process divided by the ranks on this machine, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // _local_ranks())
-
-
-def _local_ranks() -> int:
-    declared = os.environ.get("LOCAL_WORLD_SIZE", "")
-    if declared.isdigit() and int(declared) > 0:
-        return int(declared)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        # Not every launcher says how many ranks share a machine; with GPUs there is one rank for each at most.
-        ranks = torch.distributed.get_world_size()
-        return min(ranks, torch.cuda.device_count()) if torch.cuda.is_available() else ranks
-    return 1
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing_extensions import override
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies import VOID
 from weakseg_lightning.lattice import Lattice
-from weakseg_lightning.solvers.alpha_expansion import default_num_threads
 from weakseg_lightning.solvers.arguments import Arguments, check_arguments, empty_result
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.dense_crf import Normalization, check_parameters, weighted_features
 from weakseg_lightning.solvers.refinement import Refinement, check_refined
+from weakseg_lightning.solvers.threads import default_num_threads
 
 _NEVER = -1e30  # the score of a class that a pixel cannot take
 _LARGEST_FEATURE = 1000.0  # lattices number their vertices in 16 bits
@@ -59,7 +59,7 @@ class MeanField(Solver, Refinement):
         iterations: iterations of mean field, >= 0.
         normalization: of the Gaussians: ``symmetric``, ``before`` (``K D^-1``), ``after`` (``D^-1 K``) or ``none``.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
-            this machine.
+            this machine; in training less one for each process that loads data, down to half of them.
 
     Raises:
         ValueError: if an argument is out of its range.

@@ -1,0 +1,87 @@
+"""Solving for the next batch beside the step on this one."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weakseg_lightning.solvers import SolverResult
+
+Batch = dict[str, Any]
+
+
+class AheadSolver:
+    """One thread that solves for the batch to come, on a CUDA stream of its own where the scores are on a GPU."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "solver")
+        self._running: tuple[list[str], Future[SolverResult]] | None = None
+
+    def start(self, solve: Callable[[Tensor, Batch], SolverResult], logits: Tensor, batch: Batch) -> None:
+        """Begin to solve for a batch, and return at once.
+
+        Args:
+            solve: the solver, as :meth:`LatentModule.solve_latent`.
+            logits: scores of the batch, ``(B, K, H, W)``.
+            batch: the batch.
+        """
+        self._running = (list(batch["id"]), self._pool.submit(_solve_aside(logits), solve, logits, batch))
+
+    def take(self, ids: Sequence[str]) -> SolverResult | None:
+        """Wait for the solution of the batch of these images; None if it was not begun. Raises what the solver did."""
+        running, self._running = self._running, None
+        return running[1].result() if running is not None and running[0] == list(ids) else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Wait for the solution that was begun, and write it as plain values; empty if there is none."""
+        if self._running is None:
+            return {}
+        ids, future = self._running
+        return {"ids": ids, "labels": future.result().labels.cpu()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was called."""
+        if state:
+            solved: Future[SolverResult] = Future()
+            solved.set_result(known_labels(state["labels"]))
+            self._running = state["ids"], solved
+
+    def close(self) -> None:
+        """End the thread, once it has solved what it is at."""
+        self._running = None
+        self._pool.shutdown()
+
+
+def known_labels(labels: Tensor) -> SolverResult:
+    """Stored labellings as a solver's result, of which nothing but the labels is known any more.
+
+    Args:
+        labels: uint8 ``(B, H, W)``.
+
+    Returns:
+        The result; its energies are nan.
+    """
+    unknown = torch.full((len(labels),), torch.nan, dtype=torch.float64)
+    sweeps, converged = torch.zeros(len(labels), dtype=torch.int64), torch.ones(len(labels), dtype=torch.bool)
+    return SolverResult(labels, unknown, unknown, sweeps, converged, unknown, 0.0, 0.0, ("",) * len(labels))
+
+
+def _solve_aside(logits: Tensor) -> Callable[..., SolverResult]:
+    """How the thread calls the solver: on a GPU it waits for the scores, not for what the step asks for after them."""
+    if not logits.is_cuda:
+        return torch.no_grad()(lambda solve, *given: solve(*given))
+    scored = torch.cuda.current_stream(logits.device).record_event()
+    aside = torch.cuda.Stream(logits.device)  # type: ignore[no-untyped-call]
+    main = torch.cuda.current_stream(logits.device)
+
+    def run(solve: Callable[[Tensor, Batch], SolverResult], *given: Any) -> SolverResult:
+        with torch.no_grad(), torch.cuda.stream(aside):
+            aside.wait_event(scored)
+            result = solve(*given)
+        aside.synchronize()  # this thread waits, so that the step need not
+        result.labels.record_stream(main)
+        return result
+
+    return run

@@ -1,0 +1,42 @@
+"""How many threads a solver takes where nobody says."""
+
+import os
+
+import torch
+
+__all__ = ["cores_of_rank", "default_num_threads", "leave_cores"]
+
+_left_to_loaders = 0
+
+
+def default_num_threads() -> int:
+    """Return the cores of this rank less those that :func:`leave_cores` gave away, but at least half of them."""
+    cores = cores_of_rank()
+    return max(cores - _left_to_loaders, (cores + 1) // 2)
+
+
+def cores_of_rank() -> int:
+    """Return the number of CPU cores of this process divided by the ranks on this machine, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // _local_ranks())
+
+
+def leave_cores(number: int) -> None:
+    """Leave cores to the processes that load the data of this rank, until told otherwise.
+
+    Args:
+        number: how many processes; 0 takes all cores back.
+    """
+    global _left_to_loaders
+    _left_to_loaders = number
+
+
+def _local_ranks() -> int:
+    declared = os.environ.get("LOCAL_WORLD_SIZE", "")
+    if declared.isdigit() and int(declared) > 0:
+        return int(declared)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Not every launcher says how many ranks share a machine; with GPUs there is one rank for each at most.
+        ranks = torch.distributed.get_world_size()
+        return min(ranks, torch.cuda.device_count()) if torch.cuda.is_available() else ranks
+    return 1
