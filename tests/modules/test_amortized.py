@@ -257,6 +257,15 @@ def test_store_of_another_energy_is_refused_before_training(make_module, make_da
         fit(make_module(store=LatentStore(str(tmp_path)), solver=other), make_data(), max_epochs=1)
 
 
+def test_an_image_without_labelling_stops_the_run_where_that_is_asked_for(make_module, make_data, fit) -> None:
+    module = make_module(on_unsolved="stop")
+    module.fails = ("train_00003",)
+    with pytest.raises(ValueError, match="image 'train_00003' has no latent labelling: `logits` hold nan.*skip"):
+        fit(module, make_data())
+    with pytest.raises(ValueError, match="`on_unsolved` must be 'skip' or 'stop', got 'never'"):
+        make_module(on_unsolved="never")
+
+
 def test_two_runs_in_one_folder_do_not_meet(make_module, make_data, fit, tmp_path, tiny_network) -> None:
     """Same settings, other weights: none takes the other's labellings for its own."""
     store = str(tmp_path)

@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
+from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule
 from weakseg_lightning.networks import Network, SMPNetwork
 
@@ -192,3 +194,34 @@ def test_run_without_an_end_is_refused(
 def test_wrong_arguments_are_named(name: str, value: float, tiny_network: Network) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         RegularizedLossModule(tiny_network, **({"num_classes": 3} | {name: value}))  # type: ignore[arg-type]
+
+
+# iterations, of which an epoch has three
+@pytest.mark.parametrize(
+    ("latent_lag", "moment", "workers"), [(0, 1, 0), (0, 3, 0), (0, 4, 0), (0, 4, 1), (1, 1, 0), (1, 3, 0), (1, 4, 0)]
+)
+def test_run_resumed_within_an_epoch_ends_with_the_weights_of_the_undisturbed_one(
+    equal_weights: EqualWeights,
+    latent_lag: Literal[0, 1],
+    moment: int,
+    workers: int,
+    tiny_network: Network,
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+) -> None:
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+            if trainer.global_step == moment:
+                trainer.save_checkpoint(tmp_path / "within.ckpt")
+
+    def fit(callbacks: list[Callback], path: Path | None = None) -> ADMModule:
+        data = ScenesDataModule(num_train=12, num_val=1, size=40, crop_size=24, batch_size=4, num_workers=workers)
+        module = ADMModule(tiny_network, data.num_classes, pce_fraction=0.0, latent_lag=latent_lag)
+        trainer = make_trainer(max_epochs=3, callbacks=callbacks)
+        trainer.fit(module, data, ckpt_path=path, weights_only=True)
+        assert trainer.global_step == 9
+        return module
+
+    undisturbed = fit([Save()])
+    torch.rand(7)  # the resuming process stands elsewhere in its random stream
+    assert equal_weights(undisturbed, fit([], tmp_path / "within.ckpt"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import json, sys
+import dataclasses, json, sys
 import torch
 from weakseg_lightning.constraints import preset
 from lightning.pytorch import Trainer, seed_everything
@@ -26,6 +26,13 @@ class Checked(CCNNModule):
         assert torch.equal(self.solved_on, logits.detach()), "the step sees other logits than the hook"
         return super().latent_loss(logits, latent, batch)
 
+class Failing(ADMModule):
+    def solve_latent(self, logits, batch):
+        result = super().solve_latent(logits, batch)
+        if self.global_rank == 1 and self.trainer.global_step == 1:
+            return dataclasses.replace(result, message=("too hard", *result.message[1:]))
+        return result
+
 class Watched(DenseCRFLoss):
     seen = 0
     def forward(self, logits, image, valid=None, built=None):
@@ -39,6 +46,8 @@ seed_everything(1)
 data = ScenesDataModule(num_train=8, num_val=5, size=48, crop_size=32, batch_size=2, num_workers=0)
 network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
 module = ADMModule(network, data.num_classes, pce_fraction=0.0)
+if mode in ("skip", "stop"):
+    module = Failing(network, data.num_classes, pce_fraction=0.0, on_unsolved=mode)
 if mode == "ccnn":
     data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_share=0.5)
     module = Checked(network, data.num_classes, preset("tags"), map_stride=4)
@@ -54,7 +63,7 @@ if mode == "train":
     assert not module.shares_forward()
     trainer.save_checkpoint(folder + "/trained.ckpt")
     result = {"counted": int(module.net.state_dict()[next(k for k in module.net.state_dict() if "num_batches" in k)])}
-elif mode in ("ccnn", "dense"):
+elif mode in ("ccnn", "dense", "skip", "stop"):
     trainer.fit(module, data)
     weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach()
     ranks = trainer.strategy.all_gather(weights)
@@ -96,6 +105,16 @@ def test_constrained_cnn_trains_on_two_ranks(results: dict[str, dict[str, float]
 def test_dense_crf_trains_on_two_ranks_with_lattices_from_their_workers(results: dict[str, dict[str, float]]) -> None:
     assert results["dense"]["same"]
     assert results["dense"]["seen"] == 2, "8 images, 2 ranks, batches of 2"
+
+
+def test_an_image_that_one_rank_cannot_solve_is_skipped_or_ends_all_ranks_with_its_name(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    assert run(script, "skip", tmp_path)["same"]
+    command = [sys.executable, script, "stop", tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # and does not hang
+    assert ended.returncode != 0
+    assert "has no latent labelling: too hard" in ended.stderr
 
 
 def test_two_ranks_score_as_one_to_the_last_digit(results: dict[str, dict[str, float]]) -> None:

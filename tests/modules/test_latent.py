@@ -3,11 +3,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.modules import ADMModule, LatentModule, RegularizedLossModule
 from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.latent import refuse_sharding
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
 
@@ -84,3 +86,10 @@ def test_first_phase_is_partial_cross_entropy_then_solver_runs(
     module = Recording(tiny_network, 3, pce_fraction=0.5)
     make_trainer(max_epochs=4).fit(module, tiny_data)
     assert len(module.seen_by_hook) == 4, "8 iterations, of which the second half solves"
+
+
+@pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
+def test_strategies_that_leave_no_rank_the_whole_network_are_refused(strategy: type) -> None:
+    with pytest.raises(ValueError, match=f"`trainer.strategy`: {strategy.__name__} leaves a part.*use `ddp`"):
+        refuse_sharding(strategy())
+    refuse_sharding(DDPStrategy())

@@ -21,6 +21,7 @@ from weakseg_lightning import networks, solvers  # noqa: F401
 from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.arguments import Arguments
+from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
 from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.data import SegmentationDataModule, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
@@ -88,7 +89,8 @@ class WeakSegCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
         refine = "Refines the labels of every evaluation and prediction, as --refine MeanField."
         parser.add_argument("--refine", type=Refinement | None, default=None, help=refine)
-        parser.add_lightning_class_args(runs.BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(PanelWriter, "panels")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(TrimapCurve, "trimap")
@@ -141,7 +143,9 @@ class WeakSegCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         section = self._section(self.config)
         path = section.get("ckpt_path")
-        runs.check_checkpoint(self.command, path, Path(section["trainer"]["default_root_dir"]))
+        found = find_checkpoint(self.command, path, Path(section["trainer"]["default_root_dir"]))
+        if found != path:
+            section["ckpt_path"] = found
         if self.command == "validate" and path is None:
             _say("weakseg: warning: no --ckpt_path, so that the untrained network is validated")
 
@@ -183,10 +187,11 @@ class WeakSegCLI(LightningCLI):
         if self.command == "fit":
             defaults += [section["panels"], runs.FinalValidation()]
         if self.command == "fit" and config["enable_checkpointing"] is not False:
-            best = section["checkpoint"]
+            best, last = section["checkpoint"], section["last_checkpoint"]
             best.dirpath = best.dirpath or str((self.folder / "checkpoints").absolute())
+            last.dirpath = last.dirpath or best.dirpath
             if not any(isinstance(callback, ModelCheckpoint) for callback in given):
-                defaults += [best, runs.LastCheckpoint(best.dirpath)]
+                defaults += [best, last]
         return defaults
 
     def _name(self) -> str:
@@ -246,7 +251,7 @@ class WeakSegCLI(LightningCLI):
         _say("weakseg: interrupted")
         if self.folder is not None and (last := self.folder / "checkpoints" / "last.ckpt").exists():
             config = _shown(self.folder / "config.yaml")
-            _say("To continue from the end of the last epoch:")
+            _say("To continue from the last checkpoint:")
             _say(f"  weakseg fit --config {config} --ckpt_path {_shown(last)}")
 
 

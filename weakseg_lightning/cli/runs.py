@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from typing_extensions import override
-
-from weakseg_lightning.modules.resuming import read_checkpoint
 
 Metrics = dict[str, int | str | float | dict[str, float]]
 
@@ -78,62 +76,6 @@ def default_loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
     if tensorboard:
         loggers.append(TensorBoardLogger(save_dir, name, version, default_hp_metric=False, sub_dir="tensorboard"))
     return loggers
-
-
-# ---- checkpoints --------------------------------------------------------------------------------------------
-
-
-def check_checkpoint(command: str, path: str | None, root: Path) -> None:
-    """Refuse a checkpoint that cannot be what the user wants, before anything is built.
-
-    Args:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
-        path: what ``--ckpt_path`` says.
-        root: folder of all runs, to suggest from.
-
-    Raises:
-        ValueError: if the command needs a checkpoint and has none, or one that cannot be read.
-        FileNotFoundError: if the file does not exist.
-    """
-    newest = _newest(root)
-    hint = f"; the newest is {newest}" if newest else ""
-    if path is None:
-        if command in {"test", "predict"}:
-            raise ValueError(f"`weakseg {command}` needs a trained network: add --ckpt_path FILE{hint}")
-        return
-    if path in {"best", "last"}:
-        raise ValueError(f"`--ckpt_path {path}` names no file, and a new process has no {path} checkpoint yet{hint}")
-    if path == "hpc" or "://" in path or path.startswith("registry:"):
-        return
-    if not Path(path).exists():
-        raise FileNotFoundError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent}){hint}")
-    if Path(path).is_file():  # sharded checkpoints are folders
-        read_checkpoint(path)
-
-
-def _newest(root: Path) -> Path | None:
-    found = [*root.glob("*/*/checkpoints/*.ckpt")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best checkpoint; a resumed run, which has a folder of its own, goes on from the best so far."""
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # In another folder ModelCheckpoint would forget the best score. It removes no file outside its own folder.
-        if Path(state_dict["best_model_path"]).is_file():
-            super().load_state_dict({**state_dict, "dirpath": self.dirpath})
-
-
-class LastCheckpoint(BestCheckpoint):
-    """Keeps the state at the end of the last epoch as ``last.ckpt``.
-
-    ``ModelCheckpoint(save_last=True)`` writes only when the monitored metric improves.
-    """
-
-    def __init__(self, dirpath: str) -> None:
-        super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
 
 
 # ---- callbacks ----------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ class AmortizedLatentModule(LatentModule):
                 futures[position] = pool.submit(self.solve_latent, logits, single)
             for position, future in futures.items():
                 result, name = future.result(), batch["id"][position]
-                self._report_unsolved(result.message, [name])
+                self.report_unsolved(result.message, [name])
                 if result.message[0]:
                     continue
                 labels = result.labels[0].cpu()

@@ -42,7 +42,7 @@ def _tell_data(module: LightningModule, name: str, value: Any) -> None:
     data = module.trainer.datamodule  # type: ignore[attr-defined]
     if not hasattr(data, name):
         raise TypeError(
-            f"{type(module).__name__} has the data add to the batches: it needs them as a SegmentationDataModule, "
+            f"{type(module).__name__} has the data add to the batches: it needs the data as a SegmentationDataModule, "
             f"got {type(data).__name__}"
         )
     setattr(data, name, value)

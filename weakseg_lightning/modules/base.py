@@ -17,7 +17,7 @@ from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
-from weakseg_lightning.modules.resuming import close_finished_epoch, read_checkpoint
+from weakseg_lightning.modules.resuming import go_on, read_checkpoint
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import Refinement
 
@@ -122,7 +122,7 @@ class WeakSegModule(LightningModule, ABC):
     @override
     def on_train_start(self) -> None:
         """Go on where the checkpoint was written."""
-        close_finished_epoch(self.trainer)
+        go_on(self.trainer)
         self._ask_for_attachment()  # within an epoch, there is no start of one
 
     @override

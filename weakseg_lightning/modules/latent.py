@@ -185,7 +185,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
     def _latent_of(self, batch: Batch) -> Result:
         taken = None if self._ahead is None else self._take(self._ahead, batch)
         latent = self.find_latent(batch) if taken is None else taken
-        self._report_unsolved(latent.message, batch["id"])
+        self.report_unsolved(latent.message, batch["id"])
         if self._ahead is not None and (following := batch.get("following")) is not None:
             logits = self._predict_aside(following["image"])
             self._ahead.start(cast(Any, self.solve_latent), logits.float(), following)
@@ -198,8 +198,16 @@ class LatentModule(WeakSegModule, Generic[Result]):
             self.log("hook_wait_ms", 1000 * (time.perf_counter() - start), batch_size=len(batch["id"]))
         return taken
 
-    def _report_unsolved(self, messages: Sequence[str], names: Sequence[str]) -> None:
-        """Name the images that the solver could not label: stop, or warn once for each kind of failure."""
+    def report_unsolved(self, messages: Sequence[str], names: Sequence[str]) -> None:
+        """Name the images that the solver could not label, as ``on_unsolved`` says.
+
+        Args:
+            messages: what went wrong with each image, empty where nothing did.
+            names: their ids.
+
+        Raises:
+            ValueError: for the first of them with ``on_unsolved: stop``; ``skip`` warns once for each kind of failure.
+        """
         for name, message in zip(names, messages, strict=True):
             if message and self.on_unsolved == "stop":
                 raise ValueError(
@@ -239,8 +247,8 @@ class LatentModule(WeakSegModule, Generic[Result]):
         return self.latent_loss(logits, self.latent, batch)
 
     def shares_forward(self) -> bool:
-        """Whether the hook's forward pass can serve the step: where nothing wraps the step or moves its parameters."""
-        return isinstance(self.trainer.strategy, SingleDeviceStrategy)
+        """Whether the hook's forward pass can serve the step: nothing wraps the step or runs the network between."""
+        return isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.latent_lag == 0
 
     def _predict_for_hook(self, images: Tensor) -> Tensor:
         if self.shares_forward():

@@ -9,6 +9,17 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loops.loop import _Loop
 
 
+def go_on(trainer: Trainer) -> None:
+    """Go on exactly where the checkpoint was written, at the end of an epoch or within one.
+
+    Args:
+        trainer: a trainer that has loaded its checkpoint, if any, and not yet begun to train.
+    """
+    close_finished_epoch(trainer)
+    # Lightning made the loader before it read the checkpoint, if only to count the batches, and does not ask again.
+    trainer.fit_loop._load_combined_loader_states()
+
+
 def close_finished_epoch(trainer: Trainer) -> None:
     """Begin the next epoch where the checkpoint was written at the end of one.
 

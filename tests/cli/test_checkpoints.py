@@ -1,0 +1,70 @@
+"""What is kept of a run, and what a command reads of it."""
+
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from weakseg_lightning.cli import checkpoints
+from weakseg_lightning.cli.checkpoints import LastCheckpoint, find_checkpoint, require_room
+
+
+def train(folder: Path, every_n_minutes: float, steps: int = 3) -> Path:
+    last = LastCheckpoint(str(folder / "checkpoints"), every_n_minutes)
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", max_steps=steps, limit_val_batches=0, callbacks=[last], **quiet)
+    trainer.fit(BoringModel())
+    return folder / "checkpoints"
+
+
+def steps_of(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["global_step"])
+
+
+def test_states_within_an_epoch_are_kept_and_the_one_before(tmp_path: Path) -> None:
+    kept = train(tmp_path, every_n_minutes=0)
+    assert {path.name for path in kept.iterdir()} == {"last.ckpt", "previous.ckpt"}
+    assert (steps_of(kept / "previous.ckpt"), steps_of(kept / "last.ckpt")) == (2, 3)
+
+
+def test_within_the_interval_only_the_end_is_kept(tmp_path: Path) -> None:
+    assert {path.name for path in train(tmp_path, every_n_minutes=15).iterdir()} == {"last.ckpt"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "text"])
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(damage: str, tmp_path: Path) -> None:
+    kept = train(tmp_path, every_n_minutes=0)
+    last = kept / "last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "gone": whole, "text": b"hello"}[damage])
+    if damage == "gone":
+        last.unlink()
+    with pytest.warns(UserWarning, match=r"last\.ckpt`.*: going on from the checkpoint before it, `.*previous\.ckpt`"):
+        assert find_checkpoint("fit", str(last), tmp_path) == str(kept / "previous.ckpt")
+    (kept / "previous.ckpt").unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=r"last\.ckpt`"):
+        find_checkpoint("fit", str(last), tmp_path)
+
+
+def test_a_good_checkpoint_is_taken_as_it_is(tmp_path: Path) -> None:
+    last = str(train(tmp_path, every_n_minutes=0) / "last.ckpt")
+    assert find_checkpoint("fit", last, tmp_path) == last
+    assert find_checkpoint("fit", None, tmp_path) is None
+
+
+def test_a_full_disk_is_found_out_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Linear(1000, 1000)  # 4.004 MB; three files with two states of Adam each
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage(36.1e6))
+    require_room(tmp_path / "not" / "yet" / "there", module)  # type: ignore[arg-type]
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage(35.9e6))
+    with pytest.raises(OSError, match=r"has 36 MB left, the checkpoints of this run take up to 36 MB: free some"):
+        require_room(tmp_path, module)  # type: ignore[arg-type]
+
+
+def test_arguments_are_checked() -> None:
+    with pytest.raises(ValueError, match="`every_n_minutes` must be 0 or more, got -1"):
+        LastCheckpoint(every_n_minutes=-1)
