@@ -100,6 +100,16 @@ def test_a_recipe_builds_for_a_computer_without_gpu(build, name):
     assert parameters[0] < parameters[1]
 
 
+@pytest.mark.parametrize(("name", "nodes"), [("hardware/ddp8", 1), ("hardware/multinode", 4)])
+def test_overlays_for_many_gpus_say_what_the_trainer_takes(build, name, nodes):
+    given = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["trainer"]
+    assert (given["devices"], given["num_nodes"], given["strategy"]) == (8, nodes, "ddp")
+    here = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")  # there is one CPU
+    trainer = build("adm_grid", name, *HERE, *here).trainer
+    assert trainer.precision == "bf16-mixed"
+    assert trainer._accelerator_connector._layer_sync is not None, "batch norm counts the images of all GPUs"
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_on_scenes_through_both_phases(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -226,7 +226,7 @@ def test_broken_entry_is_solved_for_again(equal_weights, make_module, make_data,
     class Damage(Callback):
         def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
             if trainer.current_epoch == 0:
-                for path in sorted(tmp_path.glob("*-*/*.labels"))[:3]:
+                for path in sorted(tmp_path.glob("*-*/*/*.labels"))[:3]:
                     path.write_bytes(path.read_bytes()[:30])
 
     whole, damaged = make_module(), make_module(store=LatentStore(str(tmp_path)))
@@ -260,7 +260,7 @@ def test_store_of_another_energy_is_refused_before_training(make_module, make_da
 def test_an_image_without_labelling_stops_the_run_where_that_is_asked_for(make_module, make_data, fit) -> None:
     module = make_module(on_unsolved="stop")
     module.fails = ("train_00003",)
-    with pytest.raises(ValueError, match="image 'train_00003' has no latent labelling: `logits` hold nan.*skip"):
+    with pytest.raises(ValueError, match=r"image 'train_00003' has no latent labelling: `logits` hold nan.*skip"):
         fit(module, make_data())
     with pytest.raises(ValueError, match="`on_unsolved` must be 'skip' or 'stop', got 'never'"):
         make_module(on_unsolved="never")

@@ -75,10 +75,11 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         size, epoch = len(self.dataset), self.epoch  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-        order = torch.randperm(size, generator=generator).tolist() if self.shuffle else list(range(size))
+        # No list: of 1e8 images it would take 4 GB on each rank.
+        order = torch.randperm(size, generator=generator) if self.shuffle else range(size)
         skipped, self.skip_next = self.skip_next, 0
         for position in range(self.rank + skipped * self.num_replicas, self.total_size, self.num_replicas):
-            index = order[position % size]
+            index = int(order[position % size])
             yield epoch, index, *(self.extras(index) if self.extras is not None else ())
 
 
