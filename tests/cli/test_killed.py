@@ -1,0 +1,94 @@
+"""Runs that are killed again and again, at any moment, and go on from what is on the disk."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = """
+# Forks a run that is killed at a random moment, resumes it from its last checkpoint, again and again, then lets it
+# end. A fork takes no time: everything is imported.
+import os, random, signal, sys, time, warnings
+from pathlib import Path
+from threading import Timer
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from weakseg_lightning.cli.checkpoints import LastCheckpoint, find_checkpoint
+from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules import ADMModule, Optimizer, TrustRegionModule
+from weakseg_lightning.networks import SMPNetwork
+from weakseg_lightning.solvers import AlphaExpansion
+
+method, folder, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+chance = random.Random(5)
+warnings.simplefilter("ignore")
+
+def make_module(classes, store):
+    solver = AlphaExpansion(GridPotts(10), unary_weight=0.5)
+    # no batch norm on few values, which makes the gradients explode
+    network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
+    seed_everything(1, verbose=False)
+    settings = {"pce_fraction": 0.3, "optimizer": Optimizer(lr=0.01)}
+    if method == "adm":
+        return ADMModule(network, classes, solver, latent_lag=1, **settings)
+    return TrustRegionModule(network, classes, solver, store=store, epochs_per_cycle=2, **settings)
+
+def train(where, end, dies_after):
+    torch.set_num_threads(1)
+    data = ScenesDataModule(num_train=14, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=0)
+    store = LatentStore(str(where / "latents") if method == "tr_folder" else None)
+    module, last = make_module(data.num_classes, store), LastCheckpoint(str(where), every_n_minutes=0)
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", max_epochs=4, limit_val_batches=0, callbacks=[last], **quiet)
+    known = [where / name for name in ("last.ckpt", "previous.ckpt") if (where / name).exists()]
+    resume = find_checkpoint("fit", str(where / "last.ckpt"), where) if known else None
+    if dies_after is not None:
+        Timer(dies_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    torch.save(module.net.state_dict(), end)
+
+def status_of_fork(*arguments):
+    child = os.fork()
+    if child == 0:
+        try:
+            train(*arguments)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+began = time.monotonic()
+(folder / "undisturbed").mkdir()
+assert status_of_fork(folder / "undisturbed", folder / "undisturbed.pt", None) == 0
+whole, killed, where = time.monotonic() - began, 0, folder / "killed0"
+where.mkdir()
+while killed < kills:
+    status = status_of_fork(where, folder / "killed.pt", chance.uniform(0.02, 0.4) * whole)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        killed += 1
+        continue
+    assert status == 0  # the run came to its end first: compare it, and begin the next one
+    one, two = (torch.load(folder / name, weights_only=True) for name in ("undisturbed.pt", "killed.pt"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    where = folder / f"killed{killed}"
+    where.mkdir()
+assert status_of_fork(where, folder / "killed.pt", None) == 0
+"""
+
+
+@pytest.mark.parametrize("method", ["adm", "tr", "tr_folder"])
+def test_killed_seven_times_at_any_moment_it_ends_with_the_weights_of_the_undisturbed_run(
+    method: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, script, method, tmp_path, "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    undisturbed, killed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("undisturbed", "killed"))
+    assert undisturbed.keys() == killed.keys()
+    assert all(torch.equal(undisturbed[name], killed[name]) for name in killed)
