@@ -1,0 +1,111 @@
+"""Two machines, made of network namespaces on this one: own addresses, a cable between, one rank on each."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from weakseg_lightning.cli.recipes import recipes_folder
+
+MACHINES = {"weakseg0": "10.77.31.1", "weakseg1": "10.77.31.2"}
+SMALL = [
+    *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp"),
+    *("--trainer.max_steps=40", "--trainer.limit_val_batches=0", "--trainer.num_sanity_val_steps=0"),
+    *("--trainer.enable_progress_bar=false", "--trainer.logger=false", "--model.pce_fraction=0.2"),
+    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--last_checkpoint.every_n_minutes=0"),
+    *("--data.num_train=20", "--data.num_val=2", "--data.size=64", "--data.crop_size=64", "--data.batch_size=2"),
+    *("--data.num_workers=0", "--name=two"),
+]
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[None]:
+    """Two namespaces with an address each; skipped where they cannot be made."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("making network namespaces takes root and iproute2")
+    first, second = MACHINES
+    commands = [
+        *(f"netns add {name}" for name in MACHINES),
+        f"link add {first} netns {first} type veth peer name {second} netns {second}",
+        *(f"-n {name} address add {address}/24 dev {name}" for name, address in MACHINES.items()),
+        *(f"-n {name} link set {device} up" for name in MACHINES for device in (name, "lo")),
+    ]
+    try:
+        for command in commands:
+            done = subprocess.run(["ip", *command.split()], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"network namespaces cannot be made here: {done.stderr.strip()}")
+        yield
+    finally:
+        for name in MACHINES:
+            switch_off(name)
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def launch(folder: Path, port: int, *more: str) -> list[subprocess.Popen[bytes]]:
+    """Start the same training on both machines by torchrun."""
+    started = []
+    recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm_grid", "data/scenes")]
+    for rank, name in enumerate(MACHINES):
+        command = [
+            *("ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"),
+            *("--nnodes=2", "--nproc_per_node=1", f"--node_rank={rank}", f"--master_port={port}"),
+            *(f"--master_addr={MACHINES['weakseg0']}", "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *more),
+        ]
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": name, "OMP_NUM_THREADS": "1"}
+        log = (folder / f"{port}-{rank}.log").open("wb")
+        started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log))
+    return started
+
+
+def switch_off(machine: str) -> None:
+    """Kill all that runs on a machine; torchrun starts its workers in sessions of their own."""
+    pids = subprocess.run(["ip", "netns", "pids", machine], capture_output=True, text=True, check=False).stdout
+    for pid in map(int, pids.split()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def finish(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    try:
+        codes = [process.wait(timeout=400) for process in processes]
+    finally:
+        for machine in MACHINES:
+            switch_off(machine)
+    assert codes == [0, 0], "\n".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.log")))
+
+
+def weights_of(folder: Path, version: int) -> dict[str, torch.Tensor]:
+    saved = torch.load(folder / f"runs/two/version_{version}/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 40
+    return dict(saved["state_dict"])
+
+
+@pytest.mark.usefixtures("machines")
+def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> None:
+    finish(launch(tmp_path, 29811), tmp_path)
+    first, _ = launch(tmp_path, 29812)
+    last = tmp_path / "runs/two/version_1/checkpoints/last.ckpt"
+    started = time.monotonic()
+    while not last.exists():
+        assert first.poll() is None, (tmp_path / "29812-0.log").read_text()[-2000:]
+        assert time.monotonic() - started < 400
+        time.sleep(0.05)
+    switch_off("weakseg1")
+    try:
+        assert first.wait(timeout=120) != 0, "the other machine notices, and does not wait for ever"
+    finally:
+        switch_off("weakseg0")
+    assert torch.load(last, weights_only=True)["global_step"] < 40, "killed within the run"
+    finish(launch(tmp_path, 29813, f"--ckpt_path={last}"), tmp_path)
+    undisturbed, resumed = weights_of(tmp_path, 0), weights_of(tmp_path, 2)
+    assert undisturbed.keys() == resumed.keys()
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
