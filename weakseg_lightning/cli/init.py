@@ -72,10 +72,12 @@ _METHODS: dict[Supervision, Method] = {
 _WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
 _TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
 
-_MEASURED_LAMBDA = """\
+# Of the settings that the README compares under "Scribbles of several lengths", the best for photographs.
+_TRUST_REGION = """\
     solver:
       init_args:
-        unary_weight: 0.3       # lambda of eq. 16; the best on photographs with thin strokes (authors: 0.05 to 0.1)
+        unary_weight: 0.3       # lambda of eq. 16; authors: 0.05 to 0.1
+    pce_fraction: 0.5           # the first half of the iterations trains with pCE alone
 """
 
 
@@ -218,7 +220,7 @@ def _header(data: Path, contents: FolderContents, method: Method, hardware: Hard
 def _training(hardware: Hardware, steps: int) -> Iterator[str]:
     yield "trainer:"
     yield f"  accelerator: {hardware.accelerator}"
-    yield f"  max_steps: {steps:<14}# iterations, whatever the number of images; more are better where time allows"
+    yield f"  max_steps: {steps:<19}# iterations, whatever the number of images; more are better where time allows"
     yield "  max_epochs: -1                # the iterations count, not the epochs"
     yield f"  val_check_interval: {steps // 4:<10}# iterations between validations"
     yield "  check_val_every_n_epoch: null"
@@ -228,9 +230,9 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     given = "null" if weights is None else weights if re.fullmatch(r"[\w./-]+", weights) else json.dumps(weights)
     yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
     yield f"        encoder_weights: {given}   # imagenet, a local file, or null to train from scratch"
-    yield f"        input_scale: {scale:.3g}        # the network works on images of this share of their size"
+    yield f"        input_scale: {scale:<11.3g}# the network works on images of this share of their size"
     if method.recipe == "trust_region_grid":
-        yield from _MEASURED_LAMBDA.splitlines()
+        yield from _TRUST_REGION.splitlines()
 
 
 def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch: int, workers: int) -> Iterator[str]:
@@ -238,7 +240,7 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     train, val = split_names(contents, method.supervision, 0.2, 0)
     yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
-    yield f"    supervision: {method.supervision:<9}# {len(train)} images have {method.why}"
+    yield f"    supervision: {method.supervision:<15}# {len(train)} images have {method.why}"
     yield f"    val_share: 0.2              # of the images with masks, held out for validation: {len(val)}"
     yield "    split_seed: 0               # draws them"
     yield "    train_list: null            # or a text file with the names of the training images"

@@ -35,6 +35,8 @@ def read_image(path: Path) -> Tensor:
         BadSampleError: if the file is missing, unreadable or truncated.
     """
     with opened(path) as image:
+        if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(f"it has {pages} pages, expected one image")
         pixels = _rgb(ImageOps.exif_transpose(image))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 

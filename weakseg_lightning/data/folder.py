@@ -220,13 +220,15 @@ class FolderDataModule(SegmentationDataModule):
     def _contents(self) -> FolderContents:
         _ = self._classes  # refuses what is missing or wrong
         contents = read_folder(self._folder)
-        # Those of images are told, or skipped, with their images.
-        if general := [str(problem) for problem in contents.problems if problem.image is None]:
-            more = f"; and {len(general) - _NAMED_PROBLEMS} more" if len(general) > _NAMED_PROBLEMS else ""
-            report = f"{self.root} has {len(general)} problems: {'; '.join(general[:_NAMED_PROBLEMS])}{more}"
-            if self.on_bad_sample == "error":
+        # When bad files are skipped, problems of images are told, and left out, with their images.
+        skipping = self.on_bad_sample == "skip"
+        found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]
+        if found:
+            more = f"; and {len(found) - _NAMED_PROBLEMS} more" if len(found) > _NAMED_PROBLEMS else ""
+            report = f"{self.root}: {'; '.join(found[:_NAMED_PROBLEMS])}{more}"
+            if not skipping:
                 raise BadSampleError(f"{report} (`weakseg check {self.root}` names all)")
-            warnings.warn(f"skipping: {report}", stacklevel=2)
+            warnings.warn(f"skipping in {report}", stacklevel=2)
         return contents
 
     @cached_property

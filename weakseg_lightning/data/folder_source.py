@@ -209,7 +209,7 @@ class Inspection:
 
     Attributes:
         name: id of the image.
-        size: width and height in pixels; None if the image cannot be read.
+        size: width and height in pixels; None if not even these can be read.
         seeds: how many pixels scribbles and clicks give each class, ``(256,)``, 255 = none.
         mask: how many pixels the mask gives each class; None without one.
         problems: what is wrong.
@@ -235,11 +235,12 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     found.problems += [problem for problem in contents.problems if problem.image == name]
     image = contents.images[name]
     try:
-        found.size = (pixels := read_image(image)).shape[2], pixels.shape[1]
-        del pixels
+        found.size = image_size(image)
+        read_image(image)
     except BadSampleError as error:
         found.problems.append(_problem(contents, image, error, name))
-        return found
+    if found.size is None:
+        return found  # what the annotations must fit is not known
     faults = _faulty_marks(contents, name, found.size)
     found.problems += faults
     if (path := contents.masks.get(name)) is not None or (not faults and contents.has(name, "region")):
@@ -250,7 +251,20 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     if not faults and contents.has(name, "click", "stroke") and not found.problems:
         drawn = partial(read_seeds, contents, name, found.size, "scribble")
         found.seeds = _counted(contents, found, path or image, drawn)
+    _compare_with_tags(contents, found)
     return found
+
+
+def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
+    """Where tags are given, the classes that are drawn must be among them."""
+    tags = [known for known in contents.marks.get(found.name, ()) if known.mark.kind == "tag"]
+    drawn = {known.label for known in contents.marks.get(found.name, ()) if known.mark.kind != "tag"}
+    for counts in (found.seeds, found.mask):
+        drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
+    if tags and (untagged := sorted(label for label in drawn - {known.label for known in tags} if label)):
+        names = ", ".join(contents.classes.names[label] for label in untagged)
+        text = f"tags {found.name!r} without {names}, which other annotations of it have: correct one of them"
+        found.problems.append(Problem(tags[0].mark.file, text, found.name))
 
 
 def _faulty_marks(contents: FolderContents, name: str, size: Size) -> list[Problem]:
