@@ -64,7 +64,9 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         indexed = Image.fromarray(seeds)
         indexed.putpalette(palette.tobytes())
         indexed.save(root / "scribbles" / "b.png")
-        Image.fromarray(np.dstack([palette[seeds], np.uint8(255) * (seeds < 255)])).save(root / "scribbles" / "c d \u00e9.png")
+        Image.fromarray(np.dstack([palette[seeds], np.uint8(255) * (seeds < 255)])).save(
+            root / "scribbles" / "c d \u00e9.png"
+        )
         for file in ("a.png", "b.png"):
             Image.fromarray(mask).save(root / "masks" / file)
         (root / "classes.yaml").write_text(

@@ -126,8 +126,8 @@ def guess_classes(names: Iterable[str], indices: Iterable[int]) -> Classes:
     words = {name.strip() for name in names} - {""}
     numbers = {int(word) for word in words if word.isdecimal()} | {index for index in indices if index != VOID}
     # Of names that differ in their letters' case alone one is enough: they are found by either.
-    spelt = {word.casefold(): word for word in sorted(words, reverse=True) if not word.isdecimal()}
-    named = sorted(word for low, word in spelt.items() if low != BACKGROUND)[: _MOST - 1]
+    spelt = {word.casefold(): word for word in sorted(words) if not word.isdecimal()}
+    named = [spelt[low] for low in sorted(spelt) if low != BACKGROUND][: _MOST - 1]
     highest = min(max(numbers, default=0), _MOST - 1)
     rest = [f"class_{index}" for index in range(len(named) + 1, highest + 1)]
     return Classes([BACKGROUND, *named, *rest])
