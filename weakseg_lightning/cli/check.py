@@ -8,9 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from weakseg_lightning.cli.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder_contents import FolderContents, read_folder
 from weakseg_lightning.data.folder_marks import MarkKind, Problem
+from weakseg_lightning.data.folder_sheet import contact_sheet
 from weakseg_lightning.data.folder_source import Inspection, inspect_all
 from weakseg_lightning.data.transforms import VOID
 
@@ -31,7 +31,11 @@ _SHOWN = 5
 def check(data: Path, sheet: Path | None = None) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
-    What the folder may hold is told by `weakseg fit --data.help FolderDataModule`.
+    Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
+    255 = none, or in the colours of classes.yaml); points.csv (columns image,x,y,class); boxes.csv
+    (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a share, or small or large);
+    classes.yaml (classes: [background, cat, dog]); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in
+    annotations/.
 
     Args:
         data: the folder, which holds `images`.

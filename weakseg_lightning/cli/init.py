@@ -145,7 +145,7 @@ def choose_method(contents: FolderContents, supervision: Supervision | None = No
     if wanted is None:
         raise ValueError(
             f"{contents.root} has no annotation to learn from: add scribbles/, points.csv, boxes.csv, tags.csv or "
-            "masks/ (`weakseg fit --data.help FolderDataModule` explains them)"
+            "masks/ (`weakseg check --help` explains them)"
         )
     if not contents.of(wanted):
         raise ValueError(f"`supervision`: no image of {contents.root} has {_METHODS[wanted].why}")
