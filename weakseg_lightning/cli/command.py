@@ -154,6 +154,8 @@ class WeakSegCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         section = self._section(self.config_init)
         config = {**section["trainer"], **kwargs}
+        if self.command == "fit" and not self.datamodule.has_validation:
+            config["limit_val_batches"] = 0  # Lightning would warn of loaders without batches
         given = config["callbacks"] or []
         given = list(given) if isinstance(given, list) else [given]
         if not (config["fast_dev_run"] or config["barebones"]):
