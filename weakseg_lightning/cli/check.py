@@ -5,6 +5,7 @@ from pathlib import Path
 from shlex import quote
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -24,6 +25,9 @@ _KINDS: dict[MarkKind, str] = {
     "tag": "tags",
     "size": "sizes",
 }
+Counts = NDArray[np.int64]
+"""Pixels of each class."""
+
 _LARGE = 4_000_000  # pixels
 _SHOWN = 5
 
@@ -113,7 +117,7 @@ def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[
         yield f"scribbles and clicks label {total[:VOID].sum() / total.sum():.2%} of the pixels of {len(seeds)} images"
 
 
-def _share(counts: Sequence[np.ndarray], index: int) -> str:
+def _share(counts: Sequence[Counts], index: int) -> str:
     """A class's share of all labelled pixels."""
     total = np.sum(counts, axis=0)[:VOID] if counts else np.zeros(VOID)
     return f"{total[index] / total.sum():.1%}" if total.sum() else "-"
@@ -153,7 +157,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
         yield f"{len(large)} images are large, as {large[0][0]} x {large[0][1]}: reduced copies would train much faster"
 
 
-def _only_void(counts: np.ndarray) -> bool:
+def _only_void(counts: Counts) -> bool:
     return bool(counts[VOID] and not counts[1:VOID].any())
 
 

@@ -100,7 +100,10 @@ def read_folder(root: Path) -> FolderContents:
     contents.masks = _find_maps(contents, MASKS)
     marks: list[Mark] = []
     for reading in _readings(contents):
-        (marks if isinstance(reading, Mark) else contents.problems).append(reading)  # type: ignore[arg-type]
+        if isinstance(reading, Mark):
+            marks.append(reading)
+        else:
+            contents.problems.append(reading)
     _find_classes(contents, marks)
     _assign(contents, marks)
     return contents

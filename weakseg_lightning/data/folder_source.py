@@ -1,6 +1,6 @@
 """Samples of a folder of one's own images, and a close look at each of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,9 @@ __all__ = ["FolderSource", "Inspection", "inspect_all", "inspect_image", "read_m
 Labels = NDArray[np.uint8]
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+_SHARES = {"small": 0.0, "large": 1.0}
+"""What the words mean: beyond whatever thresholds part the sizes."""
 
 _CHECKERS = 4
 """Images that are looked at together: each takes up to a gigabyte while it is decoded."""
@@ -112,8 +115,9 @@ class FolderSource(SampleSource):
     def _shares(self, name: str) -> Tensor:
         shares = torch.full((len(self.contents.classes.names),), float("nan"))
         for known in self.contents.marks.get(name, ()):
-            if known.mark.kind == "size" and known.label is not None and known.mark.share is not None:
-                shares[known.label] = {"small": 0.0, "large": 1.0}.get(known.mark.share, known.mark.share)  # type: ignore[arg-type]
+            share = known.mark.share
+            if known.label is not None and share is not None:
+                shares[known.label] = _SHARES[share] if isinstance(share, str) else share
         return shares
 
 
@@ -154,9 +158,8 @@ def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Sup
         return seeds_from_boxes(_boxes(contents, name, mask), height, width).numpy()
     if supervision not in ("scribble", "point"):
         return None
-    clicks = draw_clicks(
-        [(*k.mark.points[0].tolist(), k.label) for k in marks if k.mark.kind == "click"], height, width
-    )
+    pressed = [(k.mark.points[0], k.label) for k in marks if k.mark.kind == "click" and k.label is not None]
+    clicks = draw_clicks([(float(x), float(y), label) for (x, y), label in pressed], height, width)
     if supervision == "point":
         return clicks
     path = contents.scribbles.get(name)
@@ -289,7 +292,7 @@ def _bitmap_fault(known: LabelledMark, size: Size) -> str | None:
 
 
 def _counted(
-    contents: FolderContents, found: Inspection, path: Path, read: "partial[Labels | None]"
+    contents: FolderContents, found: Inspection, path: Path, read: Callable[[], Labels | None]
 ) -> NDArray[np.int64] | None:
     """Count the pixels of each class in a label map, if it can be read and has the size of its image."""
     try:
