@@ -83,7 +83,7 @@ def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs,
         return
     status, _, err = run(*command, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
     assert status == 0, err
-    found = list(Path("runs/my_photos/version_0").glob("predict*/predictions/labels/*.png"))
+    found = list(Path("runs/my_photos/version_0").glob("predict*/labels/*.png"))
     assert len(found) == 12
     assert np.array(Image.open(found[0])).shape == (64, 64)
 
