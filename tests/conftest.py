@@ -2,9 +2,12 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,3 +33,51 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+NAMES = ("a.jpg", "b.png", "c d \u00e9.png")
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sound folder of one's own images with every kind of annotation: ``make_folder()`` returns it.
+
+    Three images of 48 x 40 pixels, the last with a space and an accent in its name; classes background, cat (red) and
+    dog (blue); scribbles grey, indexed and in colours; masks of the first two.
+    """
+
+    def make(name: str = "photos") -> Path:
+        root = tmp_path / name
+        for folder in ("images", "scribbles", "masks"):
+            (root / folder).mkdir(parents=True)
+        mask = np.zeros((40, 48), dtype=np.uint8)
+        mask[10:20, 10:30], mask[25:35, 20:40] = 1, 2
+        seeds = np.full_like(mask, 255)
+        seeds[14:17, 14:26], seeds[28:31, 24:36], seeds[2:5, 5:40] = 1, 2, 0
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        palette[1:3] = (255, 0, 0), (0, 0, 255)
+        palette[255] = 255
+        for number, file in enumerate(NAMES):
+            noise = np.random.default_rng(number).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(root / "images" / file)
+        Image.fromarray(seeds).save(root / "scribbles" / "a.png")
+        indexed = Image.fromarray(seeds)
+        indexed.putpalette(palette.tobytes())
+        indexed.save(root / "scribbles" / "b.png")
+        Image.fromarray(np.dstack([palette[seeds], np.uint8(255) * (seeds < 255)])).save(
+            root / "scribbles" / "c d \u00e9.png"
+        )
+        for file in ("a.png", "b.png"):
+            Image.fromarray(mask).save(root / "masks" / file)
+        (root / "classes.yaml").write_text(
+            'classes: [background, {name: cat, color: "#ff0000"}, {name: dog, color: [0, 0, 255]}]\n'
+        )
+        (root / "points.csv").write_text("image,x,y,class\na.jpg,12,12,cat\nb,22.5,27,dog\n")
+        (root / "boxes.csv").write_text("image,x1,y1,x2,y2,class\na.jpg,10,10,30,20,cat\nb.png,20,25,40,35,dog\n")
+        (root / "tags.csv").write_text(
+            "image,class\na.jpg,cat|dog\nb.png,cat\nb.png,dog\nc d \u00e9.png,cat | dog\n", "utf-8"
+        )
+        (root / "sizes.csv").write_text("image,class,size\na.jpg,cat,12%\na.jpg,dog,large\nb,1,0.1\nb,2,small\n")
+        return root
+
+    return make

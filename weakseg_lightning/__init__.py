@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         preset,
     )
     from weakseg_lightning.curves import read_trimap, trimap_figure
-    from weakseg_lightning.data import ScenesDataModule, SegmentationDataModule, VOCDataModule
+    from weakseg_lightning.data import FolderDataModule, ScenesDataModule, SegmentationDataModule, VOCDataModule
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.latents import LatentStore
     from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss, Regularizer
@@ -65,7 +65,7 @@ _HOMES = {
         "preset",
     ),
     "curves": ("read_trimap", "trimap_figure"),
-    "data": ("ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
+    "data": ("FolderDataModule", "ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
     "energies": ("GridPotts",),
     "latents": ("LatentStore",),
     "losses": ("DenseCRFLoss", "GatedCRFLoss", "GridPottsLoss", "Regularizer"),
@@ -115,6 +115,7 @@ __all__ = [
     "DistributionResult",
     "DistributionSolver",
     "FCN32s",
+    "FolderDataModule",
     "GatedCRFLoss",
     "GrabCut",
     "GradientPanels",

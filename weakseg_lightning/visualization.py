@@ -176,7 +176,7 @@ def draw_panels(
     width = len(titles) * (tile + GAP) + GAP
     parts = [_headline(title, width)] if title else []
     parts += [_titles(titles, tile, width), *(_strip(row, tile, width) for row in cells)]
-    parts += [_legend(_used_classes(rows, columns), class_names, _full_palette(palette), width)]
+    parts += [draw_legend(_used_classes(rows, columns), class_names, _full_palette(palette), width)]
     return _stack(parts, width)
 
 
@@ -310,8 +310,8 @@ def _headline(title: str, width: int) -> Image.Image:
     return strip
 
 
-def _legend(used: Sequence[int], names: Sequence[str] | None, palette: Colors, width: int) -> Image.Image:
-    """Draw a swatch and a name for each class, in as many lines as they need."""
+def draw_legend(used: Sequence[int], names: Sequence[str] | None, palette: Colors, width: int) -> Image.Image:
+    """Draw a swatch and a name for each class that is used, in as many lines as they need; ``palette`` has them all."""
     entries = [(k, _class_name(k, names)) for k in used]
     placed, x, y = [], GAP, GAP
     for k, name in entries:

@@ -54,3 +54,39 @@ def test_truncated_files_are_named(tmp_path, name, read):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(BadSampleError, match=r"cut\..* cannot be read .*truncated"):
         read(path)
+
+
+# ---- photographs of all kinds -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_photographs_stand_upright(tmp_path, orientation, turn):
+    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
+    pixels[:10, :15] = 200
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    upright = np.rot90(pixels, turn)  # anticlockwise
+    assert image_size(tmp_path / "a.png") == upright.shape[1::-1]
+    assert (read_image(tmp_path / "a.png").permute(1, 2, 0).numpy() == upright).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deep_grey_is_stretched(tmp_path, suffix):
+    ramp = np.linspace(1000, 3000, 100 * 100).astype(np.uint16).reshape(100, 100)
+    Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
+    found = read_image(tmp_path / f"a.{suffix}").numpy()
+    assert (found[0] == found[1]).all()
+    assert np.abs(found[0] - np.linspace(0, 255, 100 * 100).reshape(100, 100)).max() < 2
+
+
+def test_a_flat_deep_image_is_no_error(tmp_path):
+    Image.fromarray(np.full((5, 5), 700, dtype=np.uint16)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").unique().numel() == 1
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+    pixels[:2, :, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[0] * 4] * 2 + [[255] * 4] * 2

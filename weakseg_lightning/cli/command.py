@@ -23,7 +23,7 @@ from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
 from weakseg_lightning.cli.recipes import given_configs
-from weakseg_lightning.data import SegmentationDataModule, scenes, voc  # noqa: F401
+from weakseg_lightning.data import SegmentationDataModule, folder, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
 
@@ -158,6 +158,8 @@ class WeakSegCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         section = self._section(self.config_init)
         config = {**section["trainer"], **kwargs}
+        if self.command == "fit" and not self.datamodule.has_validation:
+            config["limit_val_batches"] = 0  # Lightning would warn of loaders without batches
         given = config["callbacks"] or []
         given = list(given) if isinstance(given, list) else [given]
         if not (config["fast_dev_run"] or config["barebones"]):
@@ -191,7 +193,8 @@ class WeakSegCLI(LightningCLI):
             best.dirpath = best.dirpath or str((self.folder / "checkpoints").absolute())
             last.dirpath = last.dirpath or best.dirpath
             if not any(isinstance(callback, ModelCheckpoint) for callback in given):
-                defaults += [best, last]
+                # Without validation there is no best one.
+                defaults += [best, last] if self.datamodule.has_validation else [last]
         return defaults
 
     def _name(self) -> str:
@@ -241,11 +244,15 @@ class WeakSegCLI(LightningCLI):
         path = getattr(best, "best_model_path", "")
         if self.folder is None or not path:
             return
+        arguments = f"--config {_shown(self.folder / 'config.yaml')} --ckpt_path {_shown(path)}"
+        if not self.datamodule.has_validation:
+            _say(f"Finished: results in {_shown(self.folder)}, without validation. To label all images:", sys.stdout)
+            _say(f"  weakseg predict {arguments}", sys.stdout)
+            return
         score = getattr(best, "best_model_score", None)
         reached = "" if score is None else f"{getattr(best, 'monitor', 'score')} {float(score):.4f}, "
-        config = _shown(self.folder / "config.yaml")
         _say(f"Finished: {reached}results in {_shown(self.folder)}. To test the best checkpoint:", sys.stdout)
-        _say(f"  weakseg test --config {config} --ckpt_path {_shown(path)}", sys.stdout)
+        _say(f"  weakseg test {arguments}", sys.stdout)
 
     def _say_how_to_continue(self) -> None:
         _say("weakseg: interrupted")

@@ -142,6 +142,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Colours of the classes, uint8 ``(K, 3)``."""
         return voc_palette(self.num_classes)
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation images; without, the last checkpoint is kept in place of the best one."""
+        return True
+
     # ---- Lightning ------------------------------------------------------------------------------------------
 
     @override

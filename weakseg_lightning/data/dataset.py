@@ -13,7 +13,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels, size_buckets
+from weakseg_lightning.data.samples import (
+    BadSampleError,
+    Sample,
+    SampleSource,
+    buckets_of_shares,
+    present_labels,
+    size_buckets,
+)
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.transforms import VOID, replay, seeded
 
@@ -144,7 +151,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         """
         sample = self.source.labels(index)
         height, width = sample.seeds.shape
-        known = self._known(sample.tags, sample.full, sample.mask, height * width)
+        known = self._known(sample, sample.tags, sample.mask, height * width)
         return {"id": sample.id, "height": height, "width": width, "boxes": sample.boxes, **known}
 
     def _read(self, index: int) -> tuple[int, Sample]:
@@ -179,13 +186,17 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     def _knowledge(self, sample: Sample, item: dict[str, Any]) -> dict[str, Tensor]:
         """What is known about the image as a whole, or about its crop."""
         if self.tags_from == "image":
-            return self._known(sample.tags, sample.full, sample.mask, sample.seeds.numel())
+            return self._known(sample, sample.tags, sample.mask, sample.seeds.numel())
         tags = present_labels(item["mask"], self.num_classes)
-        return self._known(tags, sample.full, item["mask"], int(item["valid"].sum()))
+        return self._known(sample, tags, item["mask"], int(item["valid"].sum()))
 
-    def _known(self, tags: Tensor, full: bool, mask: Tensor | None, pixels: int) -> dict[str, Tensor]:
-        known = {"tags": tags, "full": torch.tensor(full)}
-        return known if mask is None else {**known, "sizes": size_buckets(mask, tags, self.size_thresholds, pixels)}
+    def _known(self, sample: Sample, tags: Tensor, mask: Tensor | None, pixels: int) -> dict[str, Tensor]:
+        known = {"tags": tags, "full": torch.tensor(sample.full)}
+        if mask is not None:
+            known["sizes"] = size_buckets(mask, tags, self.size_thresholds, pixels)
+        elif sample.shares is not None:
+            known["sizes"] = buckets_of_shares(sample.shares, tags, self.size_thresholds)
+        return known
 
 
 def _annotated(sample: Sample) -> dict[str, Any]:

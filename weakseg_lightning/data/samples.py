@@ -17,6 +17,7 @@ __all__ = [
     "Sample",
     "SampleSource",
     "SampleSubset",
+    "buckets_of_shares",
     "present_labels",
     "size_buckets",
 ]
@@ -38,6 +39,8 @@ class Sample:
         tags: classes of the whole image, bool ``(K,)``.
         boxes: ``x1, y1, x2, y2, class`` in pixels, float32 ``(n, 5)``; None where supervision is not by boxes.
         full: whether ``seeds`` are a full mask, among images that are weakly labelled.
+        shares: share of the image that each class covers, float32 ``(K,)``, NaN where it is not known; for images
+            without a mask, which says it otherwise.
     """
 
     id: str
@@ -47,6 +50,7 @@ class Sample:
     tags: Tensor
     boxes: Tensor | None = None
     full: bool = False
+    shares: Tensor | None = None
 
 
 class SampleSource(ABC):
@@ -71,6 +75,10 @@ class SampleSource(ABC):
     def labels(self, index: int) -> Sample:
         """Read what is known about a sample, its ``image`` left out where that saves time."""
         return self[index]
+
+    def has_mask(self, index: int) -> bool:
+        """Whether the mask of a sample is known, told without reading it."""
+        return True
 
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
         """Say for error messages where a part of a sample comes from, as a file name for example."""
@@ -111,6 +119,10 @@ class SampleSubset(SampleSource):
         return self.source.labels(self.indices[index])
 
     @override
+    def has_mask(self, index: int) -> bool:
+        return self.source.has_mask(self.indices[index])
+
+    @override
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
         return self.source.origin(self.indices[index], what)
 
@@ -126,16 +138,25 @@ class FullyLabelled(SampleSource):
     Which ones depends on the seed and the names alone: a larger share contains a smaller one.
 
     Args:
-        source: the weakly labelled samples, with masks.
+        source: the weakly labelled samples.
         share: share of the samples whose ``seeds`` become their mask, 0..1.
-        seed: chooses them.
+        seed: chooses them, among those that have a mask.
+
+    Raises:
+        ValueError: if too few samples have a mask.
     """
 
     def __init__(self, source: SampleSource, share: float, seed: int) -> None:
         self.source = source
         ids = source.ids
         count = round(share * len(ids))
-        shuffled = sorted(range(len(ids)), key=lambda index: derive_seed(seed, *ids[index].encode()))
+        masked = [index for index in range(len(ids)) if source.has_mask(index)]
+        if count > len(masked):
+            raise ValueError(
+                f"`full_share: {share}` asks for {count} of {len(ids)} training images with a mask, "
+                f"{len(masked)} have one: lower it"
+            )
+        shuffled = sorted(masked, key=lambda index: derive_seed(seed, *ids[index].encode()))
         self.chosen = frozenset(shuffled[:count])
 
     @property
@@ -154,6 +175,10 @@ class FullyLabelled(SampleSource):
     @override
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
         return self.source.origin(index, "mask" if what == "seeds" and index in self.chosen else what)
+
+    @override
+    def has_mask(self, index: int) -> bool:
+        return self.source.has_mask(index)
 
     @override
     def find_problems(self) -> dict[int, str]:
@@ -204,5 +229,23 @@ def size_buckets(mask: Tensor, tags: Tensor, thresholds: Sequence[float], pixels
         [2, -1, 1]
     """
     shares = torch.bincount(mask.flatten(), minlength=256)[: len(tags)] / max(pixels, 1)
+    return buckets_of_shares(shares, tags, thresholds)
+
+
+def buckets_of_shares(shares: Tensor, tags: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Tell which bucket of size each class is in.
+
+    Args:
+        shares: share of the image that each class covers, ``(K,)``; NaN where it is not known.
+        tags: the classes of the image, bool ``(K,)``.
+        thresholds: shares, ascending, that part the buckets.
+
+    Returns:
+        int8 ``(K,)``: how many of the thresholds the class exceeds, -1 for those that are not tagged or not known.
+
+    Example:
+        >>> buckets_of_shares(torch.tensor([float("nan"), 0.3, 0.0]), torch.tensor([True] * 3), [0.1]).tolist()
+        [-1, 1, 0]
+    """
     exceeded = (shares[:, None] > torch.tensor(thresholds)).sum(1)
-    return torch.where(tags, exceeded, -1).to(torch.int8)
+    return torch.where(tags & ~shares.isnan(), exceeded, -1).to(torch.int8)
