@@ -28,10 +28,12 @@ class Helper:
     Attributes:
         path: import path of the function, imported only when the command is run.
         summary: what it does, for ``weakseg --help``.
+        first: the argument that a word without an option gives, as DATA in ``weakseg check DATA``.
     """
 
     path: str
     summary: str
+    first: str = ""
 
 
 HELPERS: dict[str, Helper] = {
@@ -48,6 +50,9 @@ HELPERS: dict[str, Helper] = {
     "label-noise": Helper(
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
+    ),
+    "paint": Helper(
+        "weakseg_lightning.cli.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"
     ),
     "scribbles convert": Helper(
         "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
@@ -118,7 +123,7 @@ def run_helper(name: str, arguments: Arguments) -> int:
     arguments.types = get_type_hints(function)
     options: dict[str, Any] = {
         "as_positional": False,
-        "prog": f"weakseg {name}",
+        "prog": f"weakseg {name}" + (f" {helper_first.upper()}" if (helper_first := HELPERS[name].first) else ""),
         "description": _description(function),
         "exit_on_error": False,
         "allow_abbrev": False,
@@ -126,7 +131,7 @@ def run_helper(name: str, arguments: Arguments) -> int:
     actions = auto_parser(function, **options)._actions
     names = (option for action in actions for option in action.option_strings)
     arguments.options = [option.removeprefix("--") for option in names if option.startswith("--") and "+" not in option]
-    words = _spelt_out(arguments.given[len(name.split()) :], arguments.types)
+    words = _spelt_out(_named(arguments.given[len(name.split()) :], HELPERS[name].first), arguments.types)
     arguments.given = place_configs([name, *words], find=_existing)
     status = auto_cli(function, args=arguments.given[1:], **options)
     return status if isinstance(status, int) else 0
@@ -157,8 +162,16 @@ def _existing(name: str) -> str:
     )
 
 
+def _named(words: Sequence[str], first: str) -> list[str]:
+    """Write a first word that is no option as the value of its argument."""
+    bare = first and words and not words[0].startswith("-")
+    return [f"--{first}={words[0]}", *words[1:]] if bare else list(words)
+
+
 def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
     """Write `--overwrite` as `--overwrite=true` and `--lengths 0.5 0.3` as `--lengths=[0.5, 0.3]`, as the parser needs.
+
+    A name may have dashes for its underscores.
 
     Args:
         words: options of the command.
@@ -167,7 +180,7 @@ def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
     spelt: list[str] = []
     remaining = list(words)
     while remaining:
-        word = remaining.pop(0)
+        word = _with_underscores(remaining.pop(0), types)
         expected = types.get(word.removeprefix("--")) if word.startswith("--") else None
         following = list(takewhile(lambda other: not other.startswith("--"), remaining))
         if expected is bool and not following:
@@ -179,6 +192,12 @@ def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
         else:
             spelt.append(word)
     return spelt
+
+
+def _with_underscores(word: str, types: Mapping[str, Any]) -> str:
+    option, equals, value = word.partition("=")
+    name = option.removeprefix("--").replace("-", "_")
+    return f"--{name}{equals}{value}" if option.startswith("--") and name in types else word
 
 
 def _element_type(expected: Any) -> Any:
