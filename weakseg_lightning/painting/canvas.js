@@ -26,6 +26,7 @@ export default {
     this.pictures = {}; // not reactive: they are drawn, not rendered
     this.pending = [];
     this.view = { zoom: 1, x: 0, y: 0 };
+    this.chosen = { tool: this.tool, label: this.label };
   },
   mounted() {
     this.observer = new ResizeObserver(() => this.draw());
@@ -45,8 +46,8 @@ export default {
     clicks: "draw",
     opacity: "draw",
     drawn: "draw",
-    tool: "draw",
-    label: "draw",
+    tool: "follow",
+    label: "follow",
     pen: "draw",
   },
   methods: {
@@ -126,15 +127,20 @@ export default {
     },
 
     // ---- pointer ----
+    follow() {
+      this.chosen = { tool: this.tool, label: this.label };
+      this.draw();
+    },
     press(event) {
       this.$el.focus();
       this.$el.setPointerCapture(event.pointerId);
       const at = this.position(event);
       if (event.button !== 0 || event.shiftKey) this.panning = [event.clientX, event.clientY];
-      else if (this.tool === "click") {
-        if (this.inside(at)) this.$emit("spot", { name: this.name, id: this.id(), x: at[0], y: at[1], label: this.label });
+      else if (this.chosen.tool === "click") {
+        const spot = { name: this.name, id: this.id(), x: at[0], y: at[1], label: this.chosen.label };
+        if (this.inside(at)) this.$emit("spot", spot);
       } else {
-        const label = this.tool === "erase" ? 255 : this.label;
+        const label = this.chosen.tool === "erase" ? 255 : this.chosen.label;
         this.stroke = { name: this.name, id: this.id(), points: [at], width: this.pen, label };
       }
       this.draw();
@@ -207,6 +213,14 @@ export default {
           e: "erase", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labelling", h: "hide" }[plain];
       if (!name) return;
       event.preventDefault();
+      // At once: who presses a key and draws does not wait for the server.
+      const index = Number(digit) - 1;
+      if (["scribble", "click", "erase"].includes(name)) this.chosen.tool = name;
+      else if (name.startsWith("class ") && index < this.colors.length) {
+        this.chosen.label = index;
+        if (this.chosen.tool === "erase") this.chosen.tool = "scribble";
+      }
+      this.draw();
       this.$emit("command", { command: name });
     },
 
@@ -236,7 +250,7 @@ export default {
         for (const stroke of [...this.pending, this.stroke]) if (stroke) this.line(pen, stroke);
         for (const click of this.clicks) this.spot(pen, click, scale);
       }
-      if (this.pointer && !this.panning && this.tool !== "click") this.ring(pen, this.pointer, scale);
+      if (this.pointer && !this.panning && this.chosen.tool !== "click") this.ring(pen, this.pointer, scale);
       const shown = Object.keys(this.pictures).filter((layer) => this.pictures[layer].address === this[layer]);
       canvas.dataset.shown = shown.sort().join(" ");
       canvas.dataset.pending = this.pending.length;

@@ -1,6 +1,7 @@
 """The drawing surface in the browser, as an element of NiceGUI."""
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
@@ -81,7 +82,10 @@ def read_change(sent: Mapping[str, Any], num_classes: int) -> Change:
             raise ValueError(f"there is no class {label}")
         if "points" not in sent:
             # One decimal, as it is written: what is read again is then the same.
-            return AddClick(Click(round(float(sent["x"]), 1), round(float(sent["y"]), 1), label))
+            x, y = (round(float(sent[name]), 1) for name in ("x", "y"))
+            if not (isfinite(x) and isfinite(y)):
+                raise ValueError("a click needs finite numbers")
+            return AddClick(Click(x, y, label))
         points = tuple((float(x), float(y)) for x, y in sent["points"][:_MAX_POINTS])
         return Stroke(points, float(sent["width"]), label)
     except (KeyError, TypeError) as error:

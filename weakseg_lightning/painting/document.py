@@ -1,11 +1,10 @@
 """What is drawn on one image, with undo and redo."""
 
 from dataclasses import dataclass, field, replace
-from math import ceil, floor, isfinite
+from math import floor, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from weakseg_lightning.data.transforms import VOID
 
@@ -14,6 +13,8 @@ __all__ = ["AddClick", "Annotation", "Change", "Clear", "Click", "Document", "St
 Labels = NDArray[np.uint8]
 Point = tuple[float, float]
 
+_LEAST_RADIUS = 0.71
+"""Pixels: wherever a pen of this radius is set down, it covers the centre of a pixel."""
 _MAX_CHANGES = 500
 """Older changes can no longer be undone."""
 
@@ -103,32 +104,39 @@ class Stroke:
         return replace(before, labels=labels, clicks=clicks)
 
     def _covered(self, height: int, width: int) -> tuple[slice, slice, NDArray[np.bool_]]:
-        """The pixels under the pen: a window of the image (rows, columns), and which of its pixels."""
-        radius = self.width / 2
-        across, down = zip(*self.points, strict=True)
-        left, right = _range(across, radius, width)
-        top, bottom = _range(down, radius, height)
-        window = Image.new("1", (right - left, bottom - top))
-        if 0 not in window.size:
-            # Pillow counts from the centre of the upper left pixel.
-            shifted = [(x - left - 0.5, y - top - 0.5) for x, y in self.points]
-            _draw(ImageDraw.Draw(window), shifted, radius)
-        return slice(top, bottom), slice(left, right), np.array(window, dtype=bool)
+        """The pixels whose centres are under the pen: a window of the image (rows, columns), which of its pixels."""
+        radius = max(self.width / 2, _LEAST_RADIUS)
+        points = np.array(self.points)
+        rows, columns = _window(points, radius, height, width)
+        pixels = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        for first, last in zip(points, [*points[1:], points[-1]], strict=True):
+            own_rows, own_columns = _window(np.stack([first, last]), radius, height, width)
+            part = pixels[_shifted(own_rows, rows.start), _shifted(own_columns, columns.start)]
+            part |= _near(first, last, radius, own_rows, own_columns)
+        return rows, columns, pixels
 
 
-def _range(values: tuple[float, ...], radius: float, size: int) -> tuple[int, int]:
-    first, last = floor(max(min(values) - radius - 1, 0)), ceil(min(max(values) + radius + 1, size))
-    return min(first, size), max(last, min(first, size))
+def _shifted(part: slice, start: int) -> slice:
+    return slice(part.start - start, part.stop - start)
 
 
-def _draw(pen: ImageDraw.ImageDraw, points: list[Point], radius: float) -> None:
-    pen.line(points, fill=1, width=max(round(2 * radius), 1))
-    if radius < 1:
-        pen.point(points, fill=1)
-        return
-    rim = radius - 0.5  # the centres of the outermost pixels
-    for x, y in points:
-        pen.ellipse((x - rim, y - rim, x + rim, y + rim), fill=1)
+def _window(points: NDArray[np.float64], radius: float, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns that a pen may reach, within the image."""
+    low = np.floor(points.min(0) - radius).clip(0, (width, height)).astype(int)
+    high = np.ceil(points.max(0) + radius).clip(low, (width, height)).astype(int)
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def _near(
+    first: NDArray[np.float64], last: NDArray[np.float64], radius: float, rows: slice, columns: slice
+) -> NDArray[np.bool_]:
+    """Which pixels of a window have their centre within a distance of a segment."""
+    across = np.arange(columns.start, columns.stop) + 0.5 - first[0]
+    down = np.arange(rows.start, rows.stop)[:, None] + 0.5 - first[1]
+    along = last - first
+    share = np.clip((across * along[0] + down * along[1]) / max(along @ along, 1e-12), 0, 1)
+    near: NDArray[np.bool_] = (across - share * along[0]) ** 2 + (down - share * along[1]) ** 2 <= radius**2
+    return near
 
 
 def _pixel(click: Click, height: int, width: int) -> tuple[int, int]:

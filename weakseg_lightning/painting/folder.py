@@ -192,9 +192,9 @@ class PaintFolder:
             OSError: if that fails.
             ValueError: if a file leads out of the folder, or is of another format.
         """
+        image = self.entries[name].path.relative_to(self.root / "images").as_posix()
         for path in (self._scribbles(name), self.root / POINTS.file, self.root / TAGS.file):
             self.inside(path)
-        image = self.entries[name].path.relative_to(self.root / "images").as_posix()
         write_scribbles(self._scribbles(name), annotation.labels, self.classes)
         names = self.classes.names
         clicks = [

@@ -33,13 +33,13 @@ class PaintPage:
         """Make the elements."""
         ui.add_css("body { overflow: hidden; } .q-table__card { box-shadow: none; } .nicegui-content { padding: 0; }")
         ui.colors(primary="#2563eb")
-        with ui.header().classes("items-center bg-slate-800 text-white py-1 px-3 gap-2 no-wrap"):
+        with ui.header().classes("items-center bg-slate-800 text-white py-0 px-3 gap-2 no-wrap").style("height: 44px"):
             self._build_header()
         with ui.left_drawer(value=True, bordered=True).props("width=230").classes("p-0 bg-slate-50"):
             self.list = ImageList(self.session.folder.entries, self.go)
         with ui.right_drawer(value=True, bordered=True).props("width=270").classes("p-3 bg-slate-50 gap-2"):
             self._build_tools()
-        with ui.element("div").classes("w-full bg-slate-200").style("height: calc(100vh - 50px)"):
+        with ui.element("div").classes("w-full bg-slate-200").style("height: calc(100vh - 44px)"):
             self.canvas = Canvas(self._drawn, self.command, list(map(self._color, range(len(self.classes.names)))))
             self.canvas.classes("w-full h-full")
         self._use_label(self.label)
@@ -51,7 +51,7 @@ class PaintPage:
         ui.label(str(self.session.folder.root.name)).classes("opacity-70").tooltip(str(self.session.folder.root))
         ui.space()
         _button("chevron_left", "previous image (A, ←)", lambda: self.command("previous"))
-        self.title = ui.label().classes("min-w-48 text-center ellipsis").mark("title")
+        self.title = ui.label().classes("min-w-48 text-center ellipsis title")
         _button("chevron_right", "next image (D, →)", lambda: self.command("next"))
         ui.space()
         self.mark = SaveMark(lambda: self.command("save"))
@@ -65,7 +65,10 @@ class PaintPage:
             self.pen_text = ui.label().classes("text-sm w-24")
             self.pen = ui.slider(min=1, max=self.widest, value=5, on_change=self._use_pen).classes("pen")
         ui.label("Class, and tag of the image").classes("text-sm font-medium mt-1")
-        with ui.scroll_area().classes("w-full border rounded bg-white").style(self._height_of_classes()):
+        classes = ui.column().classes(
+            "w-full border border-slate-300 rounded bg-white p-1 gap-0 no-wrap overflow-y-auto"
+        )
+        with classes.style("max-height: 40vh"):
             self.rows = [
                 ClassRow(index, name, self._color(index), self._use_label, self._toggle_tag)
                 for index, name in enumerate(self.classes.names)
@@ -74,11 +77,8 @@ class PaintPage:
         with ui.row().classes("w-full items-center no-wrap gap-2"):
             self.labelling = ui.switch(value=True, on_change=self._use_views).tooltip("show or hide (Space)")
             self.opacity = ui.slider(min=0.1, max=1, step=0.05, value=0.6, on_change=self._use_views)
-        self.latency = ui.label().classes("text-sm text-slate-500").mark("latency")
+        self.latency = ui.label().classes("text-sm text-slate-500 latency")
         shortcuts()
-
-    def _height_of_classes(self) -> str:
-        return f"height: min({34 * len(self.classes.names) + 8}px, 42vh)"
 
     def _color(self, index: int) -> str:
         return "rgb({}, {}, {})".format(*self.classes.palette[index].tolist())
@@ -126,7 +126,7 @@ class PaintPage:
             self.pen.set_value(max(round(max(image.size) / 120), 3))
             self._use_pen()
         names = list(self.session.folder.entries)
-        self.title.set_text(f"{image.name}   {names.index(image.name) + 1} / {len(names)}")
+        self.title.set_text(f"{image.name} · {names.index(image.name) + 1} of {len(names)}")
         ui.navigate.history.replace(f"/?image={quote(image.name)}")
         self.refresh()
         self.list.refresh(self.session.folder.entries, image.name, scroll=True)

@@ -37,10 +37,10 @@ def reduced(image: Tensor, longest: int) -> Image.Image:
 
 def scribble_layer(labels: Labels, palette: Palette) -> bytes:
     """Paint scribbles in their colours with a white rim, everything else transparent: PNG of at most `MAX_SIDE`."""
-    labels = _thinned(labels)
+    labels = _enlarged(_thinned(labels))
     drawn = labels != VOID
     pixels = np.zeros((*labels.shape, 4), dtype=np.uint8)
-    pixels[ndimage.binary_dilation(drawn, np.ones((3, 3))) & ~drawn] = _RIM
+    pixels[ndimage.binary_dilation(drawn, np.ones((5, 5))) & ~drawn] = _RIM
     pixels[drawn, :3] = palette[labels[drawn]]
     pixels[drawn, 3] = 255
     return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
@@ -65,6 +65,12 @@ def _thinned(labels: Labels) -> Labels:
     cells = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step)
     least: Labels = cells.min(axis=(1, 3))
     return least
+
+
+def _enlarged(labels: Labels) -> Labels:
+    """Enlarge the label map of a small image, so that the rim is finer than its pixels."""
+    times = max(MAX_SIDE // max(labels.shape), 1)
+    return labels.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _encoded(image: Image.Image, kind: Literal["JPEG", "PNG"], **options: int) -> bytes:

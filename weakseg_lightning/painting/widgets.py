@@ -43,7 +43,7 @@ class ImageList:
     """
 
     def __init__(self, entries: Mapping[str, Entry], on_pick: Callable[[str], Any]) -> None:
-        self.summary = ui.label().classes("px-3 py-2 text-sm text-slate-600").mark("summary")
+        self.summary = ui.label().classes("px-3 py-2 text-sm text-slate-600 summary")
         columns = [{"name": "name", "label": "image", "field": "name", "align": "left"}]
         self.table = ui.table(rows=[], columns=columns, row_key="name", pagination=0)
         self.table.props("virtual-scroll flat dense hide-header hide-bottom").classes("w-full bg-transparent")
@@ -80,13 +80,13 @@ class ClassRow:
     ) -> None:
         self.index = index
         with ui.row().classes("w-full items-center no-wrap gap-2 px-2 rounded cursor-pointer") as self.row:
-            self.row.style("height: 30px").on("click", lambda: on_choose(index)).mark(f"class-{index}")
+            self.row.style("height: 30px").on("click", lambda: on_choose(index)).classes(f"class-{index}")
             ui.label(str(index + 1) if index < 9 else "").classes("text-xs text-slate-400 w-2")
             ui.element("div").style(
                 f"width: 16px; height: 16px; border-radius: 4px; background: {color}; box-shadow: 0 0 0 1px #0004"
             )
             ui.label(name).classes("grow ellipsis text-sm")
-            self.tag = ui.button(icon="sell").props("flat dense round size=sm").mark(f"tag-{index}")
+            self.tag = ui.button(icon="sell").props("flat dense round size=sm").classes(f"tag-{index}")
             self.tag.on("click.stop", lambda: on_tag(index))
             self.tag.tooltip("tag: the image shows this class" + (f" (Shift+{index + 1})" if index < 9 else ""))
 
@@ -103,7 +103,7 @@ class SaveMark:
     """Says whether everything is on the disk; a click saves."""
 
     def __init__(self, on_click: Callable[[], Any]) -> None:
-        self.button = ui.button("saved", on_click=on_click).props("flat dense no-caps size=sm").mark("saved")
+        self.button = ui.button("saved", on_click=on_click).props("flat dense no-caps size=md").classes("px-2 saved")
         with self.button:
             self.tooltip = ui.tooltip("")
 
