@@ -31,5 +31,5 @@ def test_strokes_and_clicks_are_read():
     ],
 )
 def test_nonsense_is_refused(sent):
-    with pytest.raises(ValueError, match=r"class|click|stroke|points|width|finite|literal"):
+    with pytest.raises(ValueError, match="the browser sent something else"):
         canvas.read_change(sent, 3)

@@ -56,6 +56,7 @@ export default {
       this.view = { zoom: 1, x: 0, y: 0 };
       this.stroke = null;
       this.pending = JSON.parse(sessionStorage.getItem(this.key_of_storage()) || "[]");
+      this.$el.dataset.pending = this.pending.length;
       for (const stroke of this.pending) this.$emit("stroke", stroke);
       this.loadAll();
     },
@@ -87,6 +88,7 @@ export default {
     },
     keep() {
       const key = this.key_of_storage();
+      this.$el.dataset.pending = this.pending.length;
       if (this.pending.length) sessionStorage.setItem(key, JSON.stringify(this.pending));
       else sessionStorage.removeItem(key);
     },
@@ -253,7 +255,6 @@ export default {
       if (this.pointer && !this.panning && this.chosen.tool !== "click") this.ring(pen, this.pointer, scale);
       const shown = Object.keys(this.pictures).filter((layer) => this.pictures[layer].address === this[layer]);
       canvas.dataset.shown = shown.sort().join(" ");
-      canvas.dataset.pending = this.pending.length;
     },
     layer(pen, name, opacity, smooth) {
       const found = this.pictures[name];

@@ -88,5 +88,5 @@ def read_change(sent: Mapping[str, Any], num_classes: int) -> Change:
             return AddClick(Click(x, y, label))
         points = tuple((float(x), float(y)) for x, y in sent["points"][:_MAX_POINTS])
         return Stroke(points, float(sent["width"]), label)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the browser sent something else than a stroke or a click ({error!r})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the browser sent something else than a stroke or a click ({error})") from error
