@@ -32,8 +32,9 @@ ALLOWED = {
     # A figure compares regularisers and solvers, whatever the module: they are what it is configured with.
     "callbacks": {"visualization", "curves", "metrics", "losses", "solvers"},
     "experiments": {"losses"},
+    "painting": {"data", "solvers", "visualization"},
     "checkpoints": MODELLING | {"modules"},
-    "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,
+    "cli": {"", "callbacks", "checkpoints", "data", "modules", "painting"} | MODELLING,
     "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers
     "__main__": {"cli"},
 }

@@ -140,7 +140,7 @@ def _unrecognized(match: re.Match[str], place: Place, arguments: Arguments) -> _
 def _missing(match: re.Match[str], place: Place, arguments: Arguments) -> _Finding:
     names = match[1].split(", ")
     tops = [name for name in ("model", "data") if name in {_last(given) for given in names}]
-    if place.cls is None and tops:
+    if place.cls is None and tops and not arguments.types:  # a helper has no recipe
         hint = "choose a recipe, as in --config recipes/adm_grid.yaml"
         recipes = f"The recipes are {', '.join(known_recipes())}"
         return _Finding(f"no {' and no '.join(tops)} given: {hint}\n{recipes}")

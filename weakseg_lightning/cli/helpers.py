@@ -55,6 +55,9 @@ HELPERS: dict[str, Helper] = {
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
     ),
+    "paint": Helper(
+        "weakseg_lightning.cli.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"
+    ),
     "scribbles convert": Helper(
         "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
     ),
@@ -172,6 +175,8 @@ def _named(words: Sequence[str], first: str) -> list[str]:
 def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
     """Write `--overwrite` as `--overwrite=true` and `--lengths 0.5 0.3` as `--lengths=[0.5, 0.3]`, as the parser needs.
 
+    A name may have dashes for its underscores.
+
     Args:
         words: options of the command.
         types: their types.
@@ -179,7 +184,7 @@ def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
     spelt: list[str] = []
     remaining = list(words)
     while remaining:
-        word = remaining.pop(0)
+        word = _with_underscores(remaining.pop(0), types)
         expected = types.get(word.removeprefix("--")) if word.startswith("--") else None
         following = list(takewhile(lambda other: not other.startswith("--"), remaining))
         if expected is bool and not following:
@@ -191,6 +196,12 @@ def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
         else:
             spelt.append(word)
     return spelt
+
+
+def _with_underscores(word: str, types: Mapping[str, Any]) -> str:
+    option, equals, value = word.partition("=")
+    name = option.removeprefix("--").replace("-", "_")
+    return f"--{name}{equals}{value}" if option.startswith("--") and name in types else word
 
 
 def _element_type(expected: Any) -> Any:

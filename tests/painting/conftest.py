@@ -1,0 +1,116 @@
+"""Folders of small images, the server in a process of its own, and a real browser."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WIDTH, HEIGHT = 120, 80
+
+
+def halves() -> Image.Image:
+    """The left half red, the right half blue, with a little noise."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    pixels[:, : WIDTH // 2, 0] = pixels[:, WIDTH // 2 :, 2] = 200
+    noise = np.random.default_rng(0).integers(0, 20, pixels.shape, dtype=np.uint8)
+    return Image.fromarray(pixels + noise)
+
+
+def make_folder(root: Path, *names: str) -> Path:
+    """A folder with such images of these names."""
+    (root / "images").mkdir(parents=True)
+    for name in names:
+        halves().save(root / "images" / name)
+    return root
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with two images."""
+    return make_folder(tmp_path / "data", "a.png", "b.png")
+
+
+@dataclass
+class Painting:
+    """A running `weakseg paint`."""
+
+    process: subprocess.Popen[str]
+    address: str
+    printed: str = ""
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rsplit(":", 1)[1])
+
+    def end(self) -> tuple[int, str]:
+        """Press Ctrl-C: exit status, and what was printed since the address."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        if not self.process.stdout.closed:
+            self.printed = self.process.communicate(timeout=60)[0]
+        return self.process.returncode, self.printed
+
+
+def start(data: Path, *options: str) -> Painting:
+    """Start `weakseg paint` and wait for its address."""
+    pytest.importorskip("nicegui", reason="the extra `app` is not installed")
+    # NiceGUI behaves differently where it sees pytest.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    command = [sys.executable, "-m", "weakseg_lightning", "paint", str(data), "--no-browser", "--port", "0", *options]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, env=environment, cwd=data.parent, **output)  # type: ignore[call-overload]
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            return Painting(process, found[0])
+    pytest.fail(f"no address: {printed}{process.communicate()[0]}")
+
+
+@pytest.fixture
+def run_paint() -> Iterator[Callable[..., Painting]]:
+    """Starts servers, which end with the test."""
+    started: list[Painting] = []
+
+    def run(data: Path, *options: str) -> Painting:
+        started.append(start(data, *options))
+        return started[-1]
+
+    yield run
+    for painting in started:
+        painting.end()
+
+
+@pytest.fixture(scope="module")
+def painting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Painting, Path]]:
+    """One server for the tests of a module, each of which has images of its own."""
+    names = [f"{name}.png" for name in ("draw", "undo", "tabs", "kept", "mouse", "early", "erase")]
+    data = make_folder(tmp_path_factory.mktemp("painting") / "data", *names)
+    (data / "images" / "kept broken.jpg").write_bytes(b"no image")
+    halves().save(data / "images" / "large.tif")
+    started = start(data, "--classes", "background", "cat", "dog")
+    yield started, data
+    started.end()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Chromium without a window; tests are skipped where it or playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no chromium found (Debian: apt-get install chromium)")
+    switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=found, args=switches)
+        yield opened
+        opened.close()

@@ -1,0 +1,124 @@
+"""Strokes, clicks, tags; undo and redo."""
+
+import numpy as np
+import pytest
+
+from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.painting.document import AddClick, Annotation, Clear, Click, Document, Stroke, Tag
+
+EMPTY = Annotation.empty(40, 60)
+
+
+def distance(points: list[tuple[float, float]], height: int = 40, width: int = 60) -> np.ndarray:
+    """How far each pixel's centre is from a polyline, by the formula for segments."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    at = np.stack([columns, rows], axis=-1)
+    best = np.full((height, width), np.inf)
+    for first, last in zip(points, [*points[1:], points[-1]], strict=True):
+        along = np.subtract(last, first)
+        share = np.clip(((at - first) @ along) / max(along @ along, 1e-12), 0, 1)
+        best = np.minimum(best, np.linalg.norm(at - (first + share[..., None] * along), axis=-1))
+    return best
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(20.0, 20.0)],
+        [(10.5, 10.5), (40.5, 10.5)],
+        [(8.0, 30.0), (30.0, 8.0), (52.0, 33.0)],
+        [(5.2, 7.7), (44.1, 29.4)],
+    ],
+)
+def test_a_stroke_covers_what_the_pen_covers(points, width):
+    drawn = Stroke(tuple(points), width, 1).applied_to(EMPTY).labels == 1
+    assert drawn.any()
+    assert (drawn == (distance(points) <= max(width / 2, 0.71))).all()
+
+
+@pytest.mark.parametrize("points", [[(-50.0, -50.0)], [(-9.0, 20.0), (90.0, 20.0)], [(59.9, 39.9)], [(1e9, -1e9)]])
+def test_a_stroke_may_leave_the_image(points):
+    drawn = Stroke(tuple(points), 5, 1).applied_to(EMPTY).labels
+    assert drawn.shape == (40, 60)
+    assert (drawn == 1).any() == (distance(points) < 2).any()
+
+
+@pytest.mark.parametrize(("points", "width"), [((), 3), (((float("nan"), 1.0),), 3), (((1.0, 1.0),), 0)])
+def test_nonsense_is_refused(points, width):
+    with pytest.raises(ValueError, match=r"`points`|`width`"):
+        Stroke(points, width, 1)
+
+
+def test_erasing_takes_scribbles_and_clicks_under_the_pen():
+    document = Document(EMPTY)
+    for change in (
+        Stroke(((5.0, 20.0), (55.0, 20.0)), 3, 2),
+        AddClick(Click(30.2, 20.4, 1)),
+        AddClick(Click(30.2, 35.4, 1)),
+        Stroke(((30.0, 20.0),), 9, VOID),
+    ):
+        document.apply(change)
+    assert document.current.labels[20, 30] == VOID
+    assert document.current.labels[20, 10] == 2
+    assert document.current.clicks == (Click(30.2, 35.4, 1),)
+
+
+def test_undo_and_redo_lead_through_the_same_states():
+    document = Document(EMPTY)
+    changes = [
+        Stroke(((5.0, 5.0), (20.0, 9.0)), 3, 0),
+        Stroke(((9.0, 9.0),), 7, 1),
+        AddClick(Click(3.0, 3.0, 1)),
+        Tag(1, True),
+        Tag(1, False),
+        Clear(),
+    ]
+    states = [document.current]
+    for change in changes:
+        document.apply(change)
+        states.append(document.current)
+    assert states[4].tags == {1}
+    assert states[5].tags is None
+    assert states[6].same_as(EMPTY)
+    for state in states[-2::-1]:
+        assert document.undo()
+        assert document.current.same_as(state)
+    assert not document.undo()
+    for state in states[1:]:
+        assert document.redo()
+        assert document.current.same_as(state)
+    assert not document.redo()
+
+
+def test_a_new_change_ends_what_could_be_redone():
+    document = Document(EMPTY)
+    document.apply(Tag(1, True))
+    document.undo()
+    document.apply(Tag(2, True))
+    assert not document.redo()
+    assert document.current.tags == {2}
+
+
+def test_very_old_changes_stay_but_cannot_be_undone(monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.painting.document._MAX_CHANGES", 3)
+    document = Document(EMPTY)
+    for x in range(5):
+        document.apply(AddClick(Click(float(x), 1.0, 1)))
+    while document.undo():
+        pass
+    assert [click.x for click in document.current.clicks] == [0.0, 1.0]
+
+
+def test_changes_are_made_to_what_another_program_wrote():
+    document = Document(EMPTY)
+    document.apply(Stroke(((5.0, 5.0),), 3, 1))
+    document.apply(AddClick(Click(9.0, 9.0, 1)))
+    theirs = Stroke(((40.0, 30.0),), 3, 2).applied_to(document.current)  # the click is in there already
+    document.rebase(theirs)
+    assert document.current.same_as(theirs)
+    assert len(document.current.clicks) == 1
+    document.undo()
+    assert document.current.labels[30, 40] == 2
+    with pytest.raises(ValueError, match="have become"):
+        document.rebase(Annotation.empty(4, 4))

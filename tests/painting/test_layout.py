@@ -1,0 +1,146 @@
+"""The files that annotations are kept in."""
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.painting.layout import (
+    POINTS,
+    TAGS,
+    Classes,
+    read_classes,
+    read_scribbles,
+    write_classes,
+    write_scribbles,
+    write_whole,
+)
+from weakseg_lightning.visualization import voc_palette
+
+NAMES = ["background", "cat", "no", "Käse: alt", "1"]
+
+
+def is_a(given: str) -> bool:
+    return given in ("a", "a.png")
+
+
+# ---- classes ------------------------------------------------------------------------------------------------
+
+
+def test_classes_come_back(tmp_path):
+    write_classes(tmp_path / "classes.yaml", Classes.named(NAMES))
+    content = yaml.safe_load((tmp_path / "classes.yaml").read_text(encoding="utf-8"))
+    assert content["classes"][1] == {"name": "cat", "color": "#800000"}
+    read = read_classes(tmp_path / "classes.yaml")
+    assert read.names == NAMES
+    assert (read.palette == voc_palette()).all()
+
+
+def test_names_alone_and_colours_as_numbers_are_read(tmp_path):
+    path = tmp_path / "classes.yaml"
+    path.write_text("classes: [background, {name: cat, color: [1, 2, 3]}, 7]\nunlabelled: 200\n")
+    read = read_classes(path)
+    assert (read.names, read.palette[1].tolist(), read.unlabelled) == (["background", "cat", "7"], [1, 2, 3], 200)
+    assert [read.find(name) for name in ("cat", " CAT ", "0", "7", "3", "dog")] == [1, 1, 0, 2, None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be used"),
+        ("classes: [", "cannot be used"),
+        ("classes: [background]", "2 to 255 names"),
+        ("classes: [cat, Cat]", "different names"),
+        ("classes: [{colour: red}, b]", "cannot be used"),
+        ('classes: [a, {name: b, color: "#12"}]', "no colour"),
+        ("classes: [a, b]\nunlabelled: 0\n", "its strokes would be lost"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_named(tmp_path, text, message):
+    path = tmp_path / "classes.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_classes(path)
+    assert str(path) in str(raised.value)
+
+
+# ---- scribbles ----------------------------------------------------------------------------------------------
+
+
+def test_scribbles_are_palette_pngs_whose_values_are_classes(tmp_path):
+    labels = np.full((4, 5), VOID, dtype=np.uint8)
+    labels[1, :3] = 0, 1, 2
+    path = tmp_path / "scribbles" / "a.png"
+    write_scribbles(path, labels, Classes.named(NAMES))
+    with Image.open(path) as image:
+        assert image.mode == "P"
+        assert (np.array(image) == labels).all()
+        assert image.convert("RGB").getpixel((1, 1)) == (128, 0, 0)
+    assert (read_scribbles(path, Classes.named(NAMES)) == labels).all()
+    write_scribbles(path, np.full_like(labels, VOID), Classes.named(NAMES))
+    assert not path.exists()
+
+
+def test_another_value_without_a_label_is_understood_and_unknown_classes_are_not(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array([[0, 1, 200]], dtype=np.uint8)).save(path)
+    assert read_scribbles(path, Classes.named(["a", "b"], 200)).tolist() == [[0, 1, VOID]]
+    with pytest.raises(BadSampleError, match="pixels of class 200, there are 2 classes"):
+        read_scribbles(path, Classes.named(["a", "b"]))
+
+
+# ---- tables -------------------------------------------------------------------------------------------------
+
+OTHERS = "\ufeffFile;X;y;note;label\nb.png;1,5;2;x;cat\na.png;3;4;old;dog\n\nbroken row\n"
+
+
+def test_rows_of_other_images_stay_as_they_are(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text(OTHERS, encoding="utf-8")
+    assert [row["class"] for row in POINTS.read(tmp_path, is_a)] == ["dog"]
+    POINTS.write(tmp_path, is_a, [{"image": "a.png", "x": "7.5", "y": "8.0", "class": "cat"}])
+    assert path.read_text() == "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\na.png;7.5;8.0;;cat\n"
+    POINTS.write(tmp_path, is_a, [])
+    assert path.read_text() == "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\n"
+
+
+def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp_path):
+    TAGS.write(tmp_path, is_a, [])
+    assert list(tmp_path.iterdir()) == []
+    TAGS.write(tmp_path, is_a, [{"image": "a.png", "class": 'with "quotes", and comma'}])
+    assert [row["class"] for row in TAGS.read(tmp_path, is_a)] == ['with "quotes", and comma']
+    before = (tmp_path / "tags.csv").stat().st_mtime_ns
+    TAGS.write(tmp_path, lambda given: given == "b", [])
+    assert (tmp_path / "tags.csv").stat().st_mtime_ns == before
+    TAGS.write(tmp_path, is_a, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_tags_in_a_row_are_read(tmp_path):
+    (tmp_path / "tags.csv").write_text("image,class\na,cat|dog\nb,cow\na.png,\n")
+    assert [row["class"] for row in TAGS.read(tmp_path, is_a)] == ["cat", "dog", ""]
+    assert TAGS.images(tmp_path) == {"a", "b", "a.png"}
+
+
+@pytest.mark.parametrize("content", [b"x,y\n1,2\n", b"image,x,y,class\n\xff\xfe\n"])
+def test_another_table_is_not_overwritten(tmp_path, content):
+    (tmp_path / "points.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"points\.csv"):
+        POINTS.write(tmp_path, is_a, [{"image": "a", "x": "1", "y": "1", "class": "cat"}])
+    assert (tmp_path / "points.csv").read_bytes() == content
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("weakseg_lightning.painting.layout.os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_whole(path, b"new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,241 @@
+"""The page in a real browser, from the drawing to the files."""
+
+import io
+import json
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+LAYERS = "document.querySelector('canvas')?.dataset.shown?.includes"
+SAVED = "document.querySelector('.saved').innerText === 'saved'"
+CLASSES = ["background", "cat", "dog"]
+
+
+class Tab:
+    """One tab with the page, moved by image coordinates."""
+
+    def __init__(self, browser, address, image, size=(120, 80)):
+        self.page = browser.new_page(viewport={"width": 1200, "height": 750})
+        self.page.set_default_timeout(60_000)
+        self.size = size
+        self.asked = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(f"{address}/?image={image}")
+        self.wait(f"{LAYERS}('photograph') && {LAYERS}('scribbles')")
+
+    def wait(self, condition):
+        self.page.wait_for_function(condition)
+
+    def at(self, x, y):
+        """Where a point of the image is on the page."""
+        box = self.page.locator("canvas").bounding_box()
+        scale = min(box["width"] / self.size[0], box["height"] / self.size[1])
+        left = box["x"] + (box["width"] - self.size[0] * scale) / 2
+        top = box["y"] + (box["height"] - self.size[1] * scale) / 2
+        return left + x * scale, top + y * scale
+
+    def stroke(self, *points):
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=6)
+        self.page.mouse.up()
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def colour(self, x, y):
+        """The colour that the canvas shows at a point of the image."""
+        box = self.page.locator("canvas").bounding_box()
+        across, down = self.at(x, y)
+        script = """([x, y]) => Array.from(document.querySelector('canvas').getContext('2d')
+            .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data)"""
+        return self.page.evaluate(script, [across - box["x"], down - box["y"]])[:3]
+
+    def saved(self):
+        """Wait until all that was drawn is on the disk."""
+        self.wait(f"document.querySelector('canvas').dataset.pending === '0' && {SAVED}")
+
+
+@pytest.fixture
+def tab(painting, browser):
+    """Opens tabs."""
+    opened = []
+
+    def open_tab(image, **options):
+        opened.append(Tab(browser, painting[0].address, image, **options))
+        return opened[-1]
+
+    yield open_tab
+    for each in opened:
+        each.page.close()
+
+
+def scribbles(data, name):
+    with Image.open(data / "scribbles" / f"{name}.png") as image:
+        return np.array(image)
+
+
+def eventually(condition):
+    """Wait for what is true in a moment."""
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_draw_click_tag_save_reload(painting, tab):
+    started, data = painting
+    shown = tab("draw")
+    shown.stroke((20, 20), (40, 30))
+    shown.press("1")
+    shown.stroke((80, 60), (100, 50))  # at once: the key's effect does not wait for the server
+    shown.wait(f"{LAYERS}('labelling')")
+    shown.press("c", "3")
+    shown.page.mouse.click(*shown.at(30.25, 60.25))
+    shown.press("Shift+Digit2")
+    eventually((data / "tags.csv").is_file)
+    shown.saved()
+
+    labels = scribbles(data, "draw")
+    assert labels.shape == (80, 120)
+    assert labels[25, 30] == 1
+    assert labels[55, 90] == 0
+    assert labels[60, 30] == labels[5, 5] == 255
+    with Image.open(data / "scribbles" / "draw.png") as image:
+        assert image.mode == "P"
+    points = (data / "points.csv").read_text().splitlines()
+    assert points[0] == "image,x,y,class"
+    image, x, y, name = points[1].split(",")
+    assert (image, name) == ("draw.png", "dog")
+    assert abs(float(x) - 30.25) < 0.3
+    assert abs(float(y) - 60.25) < 0.3
+    assert (data / "tags.csv").read_text() == "image,class\ndraw.png,cat\n"
+
+    # The labelling follows the colours, but for the dog's click.
+    with urllib.request.urlopen(f"{started.address}/layer/labelling/draw") as answer:
+        layer = np.array(Image.open(io.BytesIO(answer.read())))
+    assert layer[20, 10, :3].tolist() == [128, 0, 0]
+    assert layer[20, 110, :3].tolist() == [0, 0, 0]
+    assert "found in" in shown.page.locator(".latency").inner_text()
+
+    shown.page.reload()
+    shown.wait(f"{LAYERS}('scribbles') && {LAYERS}('photograph')")
+    eventually(lambda: shown.colour(30, 25) == [128, 0, 0])
+    assert shown.colour(90, 55) == [0, 0, 0]
+    assert shown.colour(30.25, 60.25) == [0, 128, 0]
+    assert {url.split("/")[2] for url in shown.asked if url.startswith(("http", "ws"))} == {started.address[7:]}
+
+
+def test_undo_redo_and_erase(painting, tab):
+    _, data = painting
+    shown = tab("undo")
+    shown.stroke((20, 20), (40, 20))
+    shown.stroke((20, 60), (40, 60))
+    shown.saved()
+    shown.press("Control+z")
+    eventually(lambda: scribbles(data, "undo")[60, 30] == 255)
+    assert scribbles(data, "undo")[20, 30] == 1
+    shown.press("Control+y")
+    eventually(lambda: scribbles(data, "undo")[60, 30] == 1)
+    shown.press("e")
+    shown.stroke((30, 10), (30, 70))
+    shown.press("Control+s")
+    eventually(lambda: scribbles(data, "undo")[20, 30] == 255)
+    assert scribbles(data, "undo")[20, 22] == 1
+    shown.press("Control+z", "Control+z", "Control+z")
+    eventually(lambda: not (data / "scribbles" / "undo.png").exists())
+
+
+def test_two_tabs_lose_nothing(painting, tab):
+    _, data = painting
+    first, second = tab("tabs"), tab("tabs")
+    for row in range(5, 75, 10):
+        first.press("2")
+        first.stroke((10, row), (25, row))
+        second.press("3")
+        second.stroke((90, row), (105, row))
+    first.saved()
+    second.saved()
+    eventually(lambda: (scribbles(data, "tabs")[5:75:10, [15, 100]] == [1, 2]).all())
+    eventually(lambda: first.colour(100, 35) == [0, 128, 0])
+    eventually(lambda: second.colour(15, 35) == [128, 0, 0])
+
+
+def test_a_stroke_whose_connection_was_lost_is_sent_again(painting, tab):
+    _, data = painting
+    shown = tab("kept")
+    stroke = {"name": "kept", "id": "lost", "points": [[10, 10], [30, 10]], "width": 3, "label": 2}
+    shown.page.evaluate("text => sessionStorage.setItem('weakseg paint kept', text)", json.dumps([stroke]))
+    shown.page.reload()
+    eventually((data / "scribbles" / "kept.png").is_file)
+    assert scribbles(data, "kept")[10, 20] == 2
+    shown.saved()
+    assert shown.page.evaluate("sessionStorage.getItem('weakseg paint kept')") is None
+
+
+def test_the_next_image_is_one_that_can_be_read(painting, tab):
+    shown = tab("kept")
+    assert "1 unusable" in shown.page.locator(".summary").inner_text()
+    shown.press("d")  # over `kept broken`
+    shown.wait("location.search === '?image=large'")
+    shown.press("a")
+    shown.wait("location.search === '?image=kept'")
+    shown.page.locator("tr[data-name='kept broken']").click()
+    shown.page.get_by_text("is not an image that can be read").wait_for()
+
+
+def test_zoomed_in_the_pen_draws_where_it_is(painting, tab):
+    _, data = painting
+    shown = tab("mouse")
+    shown.page.mouse.move(*shown.at(30, 40))
+    for _ in range(6):
+        shown.page.mouse.wheel(0, -100)
+    shown.page.mouse.move(*shown.at(30.5, 40.5))  # this point of the image is where it was: the wheel zooms about it
+    shown.page.mouse.down()
+    shown.page.mouse.up()
+    shown.saved()
+    drawn = np.argwhere(scribbles(data, "mouse") == 1)
+    assert np.abs(drawn.mean(0) - [40, 30]).max() <= 1
+
+
+def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint, browser):
+    started = run_paint(data, "--classes", *CLASSES)
+    shown = Tab(browser, started.address, "a")
+    shown.stroke((20, 20), (40, 20))
+    shown.wait("document.querySelector('canvas').dataset.pending === '0'")
+    status, printed = started.end()
+    shown.page.close()
+    assert (status, printed) == (0, f"1 of 2 images are annotated. Next: weakseg check {data}\n")
+    assert scribbles(data, "a")[20, 30] == 1
+
+    again = Tab(browser, run_paint(data).address, "a")
+    eventually(lambda: again.colour(30, 20) == [128, 0, 0])
+    again.stroke((20, 60), (40, 60))
+    again.saved()
+    again.page.close()
+    assert (scribbles(data, "a")[[20, 60], 30] == 1).all()
+
+
+def test_what_was_painted_trains(painting, tab):
+    pytest.importorskip("weakseg_lightning.data.folder", reason="FolderDataModule is not part of the package yet")
+    from lightning.pytorch import Trainer
+
+    from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork
+
+    _, data = painting
+    for name in ("early", "erase"):
+        shown = tab(name)
+        shown.stroke((20, 20), (40, 30))
+        shown.press("1")
+        shown.stroke((80, 60), (100, 50))
+        shown.saved()
+    training = FolderDataModule(data, batch_size=2, crop_size=64, num_workers=0, on_bad_sample="skip")
+    assert training.class_names == CLASSES
+    network = SMPNetwork(encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    Trainer(max_steps=2, accelerator="cpu", **quiet).fit(RegularizedLossModule(network, 3), training)

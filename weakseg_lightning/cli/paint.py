@@ -1,0 +1,64 @@
+"""`weakseg paint`: annotate one's own images in the browser."""
+
+import sys
+import webbrowser
+from importlib.util import find_spec
+from pathlib import Path
+
+from weakseg_lightning.painting.folder import PaintFolder
+
+__all__ = ["paint"]
+
+_NEEDED = ("nicegui", "filelock")
+_LOCK = ".weakseg-paint.lock"
+
+
+def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_browser: bool = False) -> int:
+    """Draw scribbles, clicks and tags on your own images, in a page that only this machine can open.
+
+    The page shows the graph cut's labelling of what is drawn so far and saves as you draw: scribbles/NAME.png (value =
+    class, 255 = unlabelled), points.csv and tags.csv, next to images/. What is there already can be continued. Ctrl-C
+    ends it.
+
+    Args:
+        data: folder with the photographs in images/.
+        classes: names of the classes, background first, for a folder without classes.yaml, where they are then kept.
+        port: where the page is; 0 takes any that is free.
+        no_browser: print the page's address alone, open no browser.
+
+    Returns:
+        The exit status: 1 if something could not be saved.
+    """
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        remedy = 'pip install "weakseg-lightning[app]"'
+        raise ModuleNotFoundError(f"`weakseg paint` needs {' and '.join(missing)}, not installed here: {remedy}")
+    if not 0 <= port < 2**16:
+        raise ValueError(f"`port` must be between 0 and 65535, got {port}")
+    from filelock import FileLock, Timeout
+
+    folder = PaintFolder(data, classes)
+    try:
+        with FileLock(folder.inside(folder.root / _LOCK), timeout=0):
+            return _run(folder, data, port, no_browser)
+    except Timeout as error:
+        raise ValueError(f"`data`: {data} is open in another `weakseg paint`: end that one first") from error
+
+
+def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:
+    from weakseg_lightning.painting.server import serve
+
+    for entry in folder.entries.values():
+        if entry.problem is not None:
+            print(f"weakseg: skipped: {entry.problem}", file=sys.stderr)
+
+    def ready(address: str) -> None:
+        print(f"Painting in {data}: open {address} (Ctrl-C ends)", flush=True)
+        if not no_browser:
+            webbrowser.open(address)
+
+    unsaved = serve(folder, port, ready)
+    for problem in unsaved:
+        print(f"weakseg: not saved: {problem}", file=sys.stderr)
+    annotated = sum(entry.annotated for entry in folder.entries.values())
+    print(f"{annotated} of {len(folder.entries)} images are annotated. Next: weakseg check {data}")
+    return 1 if unsaved else 0

@@ -1,0 +1,1 @@
+"""The page on which users annotate their own images: `weakseg paint`."""

@@ -1,0 +1,300 @@
+// The drawing surface: photograph, labelling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
+// when they end; what was sent is kept until the server's picture shows it, over lost connections and reloads.
+const ZOOM = { least: 1, most: 40, step: 1.2 };
+
+export default {
+  template: `<canvas tabindex="0" style="width: 100%; height: 100%; display: block; touch-action: none; outline: none"
+    @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release" @pointerleave="leave"
+    @wheel.prevent="wheel" @contextmenu.prevent></canvas>`,
+  props: {
+    name: String, // of the image
+    width: Number,
+    height: Number,
+    photograph: String, // addresses of pictures
+    scribbles: String,
+    labelling: String,
+    applied: Array, // ids of the strokes that `scribbles` shows
+    clicks: Array, // [x, y, class]
+    colors: Array, // by class
+    tool: String, // scribble, click, erase
+    label: Number,
+    pen: Number, // width in pixels of the image
+    opacity: Number, // of the labelling
+    drawn: Boolean, // whether scribbles and clicks are shown
+  },
+  created() {
+    this.pictures = {}; // not reactive: they are drawn, not rendered
+    this.pending = [];
+    this.view = { zoom: 1, x: 0, y: 0 };
+    this.chosen = { tool: this.tool, label: this.label };
+  },
+  mounted() {
+    this.observer = new ResizeObserver(() => this.draw());
+    this.observer.observe(this.$el);
+    window.addEventListener("keydown", this.press_key);
+    this.open();
+  },
+  beforeUnmount() {
+    this.observer.disconnect();
+    window.removeEventListener("keydown", this.press_key);
+  },
+  watch: {
+    name: "open",
+    photograph: "loadAll",
+    scribbles: "loadAll",
+    labelling: "loadAll",
+    clicks: "draw",
+    opacity: "draw",
+    drawn: "draw",
+    tool: "follow",
+    label: "follow",
+    pen: "draw",
+  },
+  methods: {
+    // ---- images ----
+    open() {
+      this.view = { zoom: 1, x: 0, y: 0 };
+      this.stroke = null;
+      this.pending = JSON.parse(sessionStorage.getItem(this.key_of_storage()) || "[]");
+      this.$el.dataset.pending = this.pending.length;
+      for (const stroke of this.pending) this.$emit("stroke", stroke);
+      this.loadAll();
+    },
+    loadAll() {
+      for (const layer of ["photograph", "labelling", "scribbles"]) this.load(layer);
+    },
+    load(layer) {
+      const address = this[layer];
+      const shown = this.pictures[layer];
+      if (shown?.address === address) return;
+      if (!address) {
+        delete this.pictures[layer];
+        return this.draw();
+      }
+      if (shown?.name !== this.name) delete this.pictures[layer];
+      const applied = this.applied;
+      const [name, picture] = [this.name, new Image()];
+      picture.onload = () => {
+        if (this[layer] !== address) return; // a newer one is on its way
+        this.pictures[layer] = { address, name, picture };
+        if (layer === "scribbles") this.settle(applied);
+        this.draw();
+      };
+      picture.src = address;
+    },
+    settle(applied) {
+      this.pending = this.pending.filter((stroke) => !applied.includes(stroke.id));
+      this.keep();
+    },
+    keep() {
+      const key = this.key_of_storage();
+      this.$el.dataset.pending = this.pending.length;
+      if (this.pending.length) sessionStorage.setItem(key, JSON.stringify(this.pending));
+      else sessionStorage.removeItem(key);
+    },
+    key_of_storage() {
+      return "weakseg paint " + this.name;
+    },
+
+    // ---- coordinates ----
+    scale() {
+      const { clientWidth, clientHeight } = this.$el;
+      return Math.min(clientWidth / this.width, clientHeight / this.height) * this.view.zoom;
+    },
+    origin() {
+      const scale = this.scale();
+      return [
+        (this.$el.clientWidth - this.width * scale) / 2 + this.view.x,
+        (this.$el.clientHeight - this.height * scale) / 2 + this.view.y,
+      ];
+    },
+    position(event) {
+      const [left, top] = this.origin();
+      const box = this.$el.getBoundingClientRect();
+      return [(event.clientX - box.left - left) / this.scale(), (event.clientY - box.top - top) / this.scale()];
+    },
+    inside([x, y]) {
+      return x >= 0 && y >= 0 && x < this.width && y < this.height;
+    },
+    clamped() {
+      // The image cannot be pushed out of sight.
+      const scale = this.scale();
+      for (const [axis, size, room] of [
+        ["x", this.width * scale, this.$el.clientWidth],
+        ["y", this.height * scale, this.$el.clientHeight],
+      ]) {
+        const most = Math.max((size - room) / 2, 0) + (this.view.zoom > 1 ? 60 : 0);
+        this.view[axis] = Math.min(Math.max(this.view[axis], -most), most);
+      }
+    },
+
+    // ---- pointer ----
+    follow() {
+      this.chosen = { tool: this.tool, label: this.label };
+      this.draw();
+    },
+    press(event) {
+      this.$el.focus();
+      this.$el.setPointerCapture(event.pointerId);
+      const at = this.position(event);
+      if (event.button !== 0 || event.shiftKey) this.panning = [event.clientX, event.clientY];
+      else if (this.chosen.tool === "click") {
+        const spot = { name: this.name, id: this.id(), x: at[0], y: at[1], label: this.chosen.label };
+        if (this.inside(at)) this.$emit("spot", spot);
+      } else {
+        const label = this.chosen.tool === "erase" ? 255 : this.chosen.label;
+        this.stroke = { name: this.name, id: this.id(), points: [at], width: this.pen, label };
+      }
+      this.draw();
+    },
+    move(event) {
+      this.pointer = this.position(event);
+      if (this.panning) {
+        this.view.x += event.clientX - this.panning[0];
+        this.view.y += event.clientY - this.panning[1];
+        this.panning = [event.clientX, event.clientY];
+        this.clamped();
+      } else if (this.stroke) {
+        const events = event.getCoalescedEvents?.() || [];
+        for (const each of events.length ? events : [event]) this.extend(this.position(each));
+      }
+      this.draw();
+    },
+    extend(at) {
+      const last = this.stroke.points.at(-1);
+      if (Math.hypot(at[0] - last[0], at[1] - last[1]) * this.scale() >= 1.5) this.stroke.points.push(at);
+    },
+    release() {
+      this.panning = null;
+      if (this.stroke) {
+        const stroke = this.stroke;
+        this.stroke = null;
+        stroke.points = stroke.points.map((point) => point.map((value) => Math.round(value * 100) / 100));
+        this.pending.push(stroke);
+        this.keep();
+        this.$emit("stroke", stroke);
+      }
+      this.draw();
+    },
+    leave() {
+      this.pointer = null;
+      this.draw();
+    },
+    wheel(event) {
+      const before = this.position(event);
+      const zoom = this.view.zoom * (event.deltaY < 0 ? ZOOM.step : 1 / ZOOM.step);
+      this.view.zoom = Math.min(Math.max(zoom, ZOOM.least), ZOOM.most);
+      const after = this.position(event);
+      this.view.x += (after[0] - before[0]) * this.scale();
+      this.view.y += (after[1] - before[1]) * this.scale();
+      this.clamped();
+      this.draw();
+    },
+    fit() {
+      this.view = { zoom: 1, x: 0, y: 0 };
+      this.draw();
+    },
+    id() {
+      // `crypto.randomUUID` is missing where the page is reached by another name than localhost.
+      return Array.from(crypto.getRandomValues(new Uint32Array(3)), (part) => part.toString(16)).join("-");
+    },
+
+    // ---- keys ----
+    press_key(event) {
+      if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+      const command = event.ctrlKey || event.metaKey;
+      const plain = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
+      let name = null;
+      if (command && !event.altKey) name = { z: event.shiftKey ? "redo" : "undo", y: "redo", s: "save" }[plain];
+      else if (event.altKey) return;
+      else if (digit) name = (event.shiftKey ? "tag " : "class ") + digit;
+      else if (plain === "f") return this.fit();
+      else
+        name = { ArrowRight: "next", ArrowLeft: "previous", d: "next", a: "previous", s: "scribble", c: "click",
+          e: "erase", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labelling", h: "hide" }[plain];
+      if (!name) return;
+      event.preventDefault();
+      // At once: who presses a key and draws does not wait for the server.
+      const index = Number(digit) - 1;
+      if (["scribble", "click", "erase"].includes(name)) this.chosen.tool = name;
+      else if (name.startsWith("class ") && index < this.colors.length) {
+        this.chosen.label = index;
+        if (this.chosen.tool === "erase") this.chosen.tool = "scribble";
+      }
+      this.draw();
+      this.$emit("command", { command: name });
+    },
+
+    // ---- drawing ----
+    draw() {
+      if (this.frame) return;
+      this.frame = requestAnimationFrame(() => {
+        this.frame = null;
+        this.paint();
+      });
+    },
+    paint() {
+      const canvas = this.$el;
+      const ratio = window.devicePixelRatio || 1;
+      const [wide, high] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+      if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
+      const pen = canvas.getContext("2d");
+      const scale = this.scale();
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, wide, high);
+      const [left, top] = this.origin();
+      pen.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * left, ratio * top);
+      this.layer(pen, "photograph", 1, scale < 3);
+      this.layer(pen, "labelling", this.opacity, true);
+      if (this.drawn) {
+        this.layer(pen, "scribbles", 1, scale < 3);
+        for (const stroke of [...this.pending, this.stroke]) if (stroke) this.line(pen, stroke);
+        for (const click of this.clicks) this.spot(pen, click, scale);
+      }
+      if (this.pointer && !this.panning && this.chosen.tool !== "click") this.ring(pen, this.pointer, scale);
+      const shown = Object.keys(this.pictures).filter((layer) => this.pictures[layer].address === this[layer]);
+      canvas.dataset.shown = shown.sort().join(" ");
+    },
+    layer(pen, name, opacity, smooth) {
+      const found = this.pictures[name];
+      if (!found || !opacity) return;
+      pen.globalAlpha = opacity;
+      pen.imageSmoothingEnabled = smooth;
+      pen.drawImage(found.picture, 0, 0, this.width, this.height);
+      pen.globalAlpha = 1;
+    },
+    line(pen, { points, width, label }) {
+      pen.lineWidth = width;
+      pen.lineCap = pen.lineJoin = "round";
+      pen.strokeStyle = label === 255 ? "rgba(255, 255, 255, 0.6)" : this.colors[label];
+      pen.beginPath();
+      pen.moveTo(...points[0]);
+      for (const point of points.length > 1 ? points.slice(1) : points) pen.lineTo(...point);
+      pen.stroke();
+    },
+    spot(pen, [x, y, label], scale) {
+      pen.beginPath();
+      pen.arc(x, y, 6 / scale, 0, 2 * Math.PI);
+      pen.fillStyle = this.colors[label];
+      pen.fill();
+      pen.lineWidth = 2.5 / scale;
+      pen.strokeStyle = "white";
+      pen.stroke();
+      pen.lineWidth = 1 / scale;
+      pen.strokeStyle = "black";
+      pen.beginPath();
+      pen.arc(x, y, 7.5 / scale, 0, 2 * Math.PI);
+      pen.stroke();
+    },
+    ring(pen, [x, y], scale) {
+      for (const [color, wider] of [["black", 1], ["white", 0]]) {
+        pen.beginPath();
+        pen.arc(x, y, this.pen / 2 + wider / scale, 0, 2 * Math.PI);
+        pen.lineWidth = 1 / scale;
+        pen.strokeStyle = color;
+        pen.stroke();
+      }
+    },
+  },
+};

@@ -1,0 +1,92 @@
+"""The drawing surface in the browser, as an element of NiceGUI."""
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+from urllib.parse import quote
+
+from nicegui.element import Element
+from nicegui.events import GenericEventArguments
+
+from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.painting.document import AddClick, Change, Click, Stroke
+from weakseg_lightning.painting.session import OpenImage
+
+__all__ = ["Canvas", "layer_address", "read_change"]
+
+_REMEMBERED = 100
+_MAX_POINTS = 100_000
+
+
+class Canvas(Element, component="canvas.js"):
+    """Shows an image with its annotation and the labelling, draws under the pen, and sends what was drawn.
+
+    Args:
+        on_drawn: called with the name of the image, the id of the change, and its description.
+        on_command: called with the name of a command whose key was pressed.
+        colors: CSS colours of the classes.
+    """
+
+    def __init__(
+        self,
+        on_drawn: Callable[[str, str, Mapping[str, Any]], None],
+        on_command: Callable[[str], Any],
+        colors: list[str],
+    ) -> None:
+        super().__init__()
+        self._props.update(name="", width=1, height=1, clicks=[], applied=[], colors=colors, opacity=0.6, drawn=True)
+
+        def drawn(event: GenericEventArguments) -> None:
+            on_drawn(str(event.args["name"]), str(event.args["id"]), event.args)
+
+        self.on("stroke", drawn)
+        self.on("spot", drawn)
+        self.on("command", lambda event: on_command(str(event.args["command"])))
+
+    def show(self, image: OpenImage) -> None:
+        """Show the present state of an image."""
+        current = image.document.current
+        labelling = layer_address(image, "labelling", image.labelling_version) if image.labelling else ""
+        self._props.update(
+            name=image.name,
+            height=image.size[0],
+            width=image.size[1],
+            photograph=layer_address(image, "photograph", 0),
+            scribbles=layer_address(image, "scribbles", image.document.version),
+            labelling=labelling,
+            applied=list(image.seen)[-_REMEMBERED:],
+            clicks=[[click.x, click.y, click.label] for click in current.clicks],
+        )
+        self.update()
+
+    def use(self, **options: Any) -> None:
+        """Set `tool`, `label`, `pen`, `opacity` or `drawn`."""
+        self._props.update(options)
+        self.update()
+
+
+def layer_address(image: OpenImage, layer: str, version: int) -> str:
+    """Where the browser finds a layer of an image."""
+    return f"/layer/{layer}/{quote(image.name, safe='')}?version={version}-{id(image)}"
+
+
+def read_change(sent: Mapping[str, Any], num_classes: int) -> Change:
+    """Read what the browser sent.
+
+    Raises:
+        ValueError: if it makes no sense.
+    """
+    try:
+        label = int(sent["label"])
+        if not (0 <= label < num_classes or (label == VOID and "points" in sent)):
+            raise ValueError(f"there is no class {label}")
+        if "points" not in sent:
+            # One decimal, as it is written: what is read again is then the same.
+            x, y = (round(float(sent[name]), 1) for name in ("x", "y"))
+            if not (isfinite(x) and isfinite(y)):
+                raise ValueError("a click needs finite numbers")
+            return AddClick(Click(x, y, label))
+        points = tuple((float(x), float(y)) for x, y in sent["points"][:_MAX_POINTS])
+        return Stroke(points, float(sent["width"]), label)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the browser sent something else than a stroke or a click ({error})") from error

@@ -1,0 +1,235 @@
+"""The page: list of images, drawing surface, tools."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from nicegui import ui
+
+from weakseg_lightning.painting.canvas import Canvas, read_change
+from weakseg_lightning.painting.document import Change, Clear, Tag
+from weakseg_lightning.painting.session import OpenImage, Session
+from weakseg_lightning.painting.widgets import ClassRow, ImageList, SaveMark, shortcuts, tool_buttons
+
+__all__ = ["PaintPage"]
+
+
+class PaintPage:
+    """The page as one tab shows it.
+
+    Args:
+        session: the images, shared with other tabs.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.classes = session.folder.classes
+        self.image: OpenImage | None = None
+        self.label = min(1, len(self.classes.names) - 1)  # the background comes second
+        self.widest = 12  # pen, in pixels
+        self.drawn = True
+
+    def build(self) -> None:
+        """Make the elements."""
+        ui.add_css("body { overflow: hidden; } .q-table__card { box-shadow: none; } .nicegui-content { padding: 0; }")
+        ui.colors(primary="#2563eb")
+        with ui.header().classes("items-center bg-slate-800 text-white py-0 px-3 gap-2 no-wrap").style("height: 44px"):
+            self._build_header()
+        with ui.left_drawer(value=True, bordered=True).props("width=230").classes("p-0 bg-slate-50"):
+            self.list = ImageList(self.session.folder.entries, self.go)
+        with ui.right_drawer(value=True, bordered=True).props("width=270").classes("p-3 bg-slate-50 gap-2"):
+            self._build_tools()
+        with ui.element("div").classes("w-full bg-slate-200").style("height: calc(100vh - 44px)"):
+            self.canvas = Canvas(self._drawn, self.command, list(map(self._color, range(len(self.classes.names)))))
+            self.canvas.classes("w-full h-full")
+        self._use_label(self.label)
+        self._use_tool("scribble")
+        ui.context.client.on_delete(self._leave)
+
+    def _build_header(self) -> None:
+        ui.label("weakseg paint").classes("font-bold")
+        ui.label(str(self.session.folder.root.name)).classes("opacity-70").tooltip(str(self.session.folder.root))
+        ui.space()
+        _button("chevron_left", "previous image (A, ←)", lambda: self.command("previous"))
+        self.title = ui.label().classes("min-w-48 text-center ellipsis title")
+        _button("chevron_right", "next image (D, →)", lambda: self.command("next"))
+        ui.space()
+        self.mark = SaveMark(lambda: self.command("save"))
+        self.undo = _button("undo", "undo (Ctrl+Z)", lambda: self.command("undo"))
+        self.redo = _button("redo", "redo (Ctrl+Y)", lambda: self.command("redo"))
+        _button("delete_sweep", "remove all scribbles and clicks of this image", self._clear)
+
+    def _build_tools(self) -> None:
+        self.tools = tool_buttons(self._use_tool)
+        with ui.row().classes("w-full items-center no-wrap gap-2"):
+            self.pen_text = ui.label().classes("text-sm w-24")
+            self.pen = ui.slider(min=1, max=self.widest, value=5, on_change=self._use_pen).classes("pen")
+        ui.label("Class, and tag of the image").classes("text-sm font-medium mt-1")
+        classes = ui.column().classes(
+            "w-full border border-slate-300 rounded bg-white p-1 gap-0 no-wrap overflow-y-auto"
+        )
+        with classes.style("max-height: 40vh"):
+            self.rows = [
+                ClassRow(index, name, self._color(index), self._use_label, self._toggle_tag)
+                for index, name in enumerate(self.classes.names)
+            ]
+        ui.label("Graph cut's labelling").classes("text-sm font-medium mt-1")
+        with ui.row().classes("w-full items-center no-wrap gap-2"):
+            self.labelling = ui.switch(value=True, on_change=self._use_views).tooltip("show or hide (Space)")
+            self.opacity = ui.slider(min=0.1, max=1, step=0.05, value=0.6, on_change=self._use_views)
+        self.latency = ui.label().classes("text-sm text-slate-500 latency")
+        shortcuts()
+
+    def _color(self, index: int) -> str:
+        return "rgb({}, {}, {})".format(*self.classes.palette[index].tolist())
+
+    # ---- images ------------------------------------------------------------------------------------------
+
+    async def start(self, wanted: str | None) -> None:
+        """Show the first image: the one that is asked for, or one that has no annotation yet."""
+        entries = self.session.folder.entries
+        usable = [name for name, entry in entries.items() if entry.problem is None]
+        bare = [name for name in usable if not entries[name].annotated]
+        first = wanted if wanted in usable else next(iter(bare or usable), None)
+        if first is None or not (await self.go(first) or await self._step(1, first)):
+            ui.notify("No image of the folder can be read.", type="negative")
+
+    async def go(self, name: str) -> bool:
+        """Show an image; say so if it cannot be read."""
+        try:
+            self._show(await self.session.open(name))
+        except ValueError as error:
+            ui.notify(str(error), type="warning", multi_line=True, timeout=8000)
+            self.list.refresh(self.session.folder.entries, self.image.name if self.image else "")
+            return False
+        return True
+
+    async def _step(self, step: int, name: str) -> bool:
+        """Show the next image that can be read, forwards (1) or backwards (-1)."""
+        entries = self.session.folder.entries
+        names = list(entries)
+        start = names.index(name)
+        others = [names[(start + step * offset) % len(names)] for offset in range(1, len(names))]
+        for other in others:
+            if entries[other].problem is None and await self.go(other):
+                return True
+        return False
+
+    def _show(self, image: OpenImage) -> None:
+        self._leave()
+        before = self.image
+        self.image = image
+        image.watchers.append(self.refresh)
+        if before is None or before is not image:
+            self.widest = max(round(max(image.size) / 25), 12)
+            self.pen.props(f"max={self.widest}")
+            self.pen.set_value(max(round(max(image.size) / 120), 3))
+            self._use_pen()
+        names = list(self.session.folder.entries)
+        self.title.set_text(f"{image.name} · {names.index(image.name) + 1} of {len(names)}")
+        ui.navigate.history.replace(f"/?image={quote(image.name)}")
+        self.refresh()
+        self.list.refresh(self.session.folder.entries, image.name, scroll=True)
+
+    def _leave(self) -> None:
+        if self.image is not None and self.refresh in self.image.watchers:
+            self.image.watchers.remove(self.refresh)
+
+    def refresh(self) -> None:
+        """Show the present state of the image."""
+        if (image := self.image) is None:
+            return
+        self.canvas.show(image)
+        self.mark.show(image)
+        self.undo.set_enabled(bool(image.document.done))
+        self.redo.set_enabled(bool(image.document.undone))
+        tags = image.document.current.tags or frozenset()
+        for row in self.rows:
+            row.show_tag(row.index in tags)
+        if image.labelling is not None:
+            self.latency.set_text(f"found in {1000 * image.labelling.seconds:.0f} ms")
+        else:
+            self.latency.set_text("appears when two classes are drawn")
+        self.list.refresh(self.session.folder.entries, image.name)
+
+    # ---- changes -----------------------------------------------------------------------------------------
+
+    def _drawn(self, name: str, key: str, sent: Mapping[str, Any]) -> None:
+        """Take what was drawn, on whatever image it was drawn."""
+        image = self.session.images.get(name)
+        if image is None:
+            return
+        try:
+            self.session.change(image, read_change(sent, len(self.classes.names)), key)
+        except ValueError as error:
+            image.seen[key] = None  # it is not sent again
+            image.tell()
+            ui.notify(str(error), type="warning")
+
+    def _change(self, change: Change) -> None:
+        if self.image is not None:
+            self.session.change(self.image, change)
+
+    def _toggle_tag(self, label: int) -> None:
+        if self.image is not None and label < len(self.classes.names):
+            self._change(Tag(label, label not in (self.image.document.current.tags or ())))
+
+    def _clear(self) -> None:
+        self._change(Clear())
+
+    # ---- commands ----------------------------------------------------------------------------------------
+
+    async def command(self, command: str) -> None:
+        """Do what a key or a button stands for."""
+        kind, _, digit = command.partition(" ")
+        if kind == "class":
+            self._use_label(int(digit) - 1)
+        elif kind == "tag":
+            self._toggle_tag(int(digit) - 1)
+        elif kind in ("scribble", "click", "erase"):
+            self._use_tool(kind)
+        elif kind in ("thinner", "thicker"):
+            wider = self.pen.value + (1 if kind == "thicker" else -1)
+            self.pen.set_value(min(max(wider, 1), self.widest))
+        elif kind == "labelling":
+            self.labelling.set_value(not self.labelling.value)
+        elif kind == "hide":
+            self.drawn = not self.drawn
+            self._use_views()
+        elif self.image is not None:
+            await self._command_on_image(kind, self.image)
+
+    async def _command_on_image(self, kind: str, image: OpenImage) -> None:
+        if kind == "undo":
+            self.session.undo(image)
+        elif kind == "redo":
+            self.session.redo(image)
+        else:
+            await self.session.save(image)
+            if kind in ("next", "previous"):
+                await self._step(1 if kind == "next" else -1, image.name)
+
+    def _use_label(self, label: int) -> None:
+        if not label < len(self.rows):
+            return
+        self.label = label
+        for row in self.rows:
+            row.show_chosen(row.index == label)
+        self.canvas.use(label=label)
+        if self.tools.value == "erase":
+            self._use_tool("scribble")
+
+    def _use_tool(self, tool: str) -> None:
+        self.tools.set_value(tool)
+        self.canvas.use(tool=tool)
+
+    def _use_pen(self) -> None:
+        self.pen_text.set_text(f"Pen {self.pen.value} px")
+        self.canvas.use(pen=self.pen.value)
+
+    def _use_views(self) -> None:
+        self.canvas.use(drawn=self.drawn, opacity=self.opacity.value if self.labelling.value else 0)
+
+
+def _button(icon: str, hint: str, action: Callable[[], Any]) -> ui.button:
+    return ui.button(icon=icon, on_click=action).props("flat dense round color=white").tooltip(hint)

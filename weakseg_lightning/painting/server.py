@@ -1,0 +1,107 @@
+"""The server of the page: on this machine alone, for one folder."""
+
+import asyncio
+import os
+import socket
+import warnings
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import Response
+from nicegui import ui
+
+from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.guard import LocalOnly
+from weakseg_lightning.painting.page import PaintPage
+from weakseg_lightning.painting.session import Session
+
+__all__ = ["serve"]
+
+HOST = "127.0.0.1"
+
+
+def serve(folder: PaintFolder, port: int, on_ready: Callable[[str], None]) -> list[str]:
+    """Serve the page until it is interrupted.
+
+    Args:
+        folder: its images and annotations.
+        port: where to listen; 0 = any free port.
+        on_ready: called with the address of the page when it can be opened.
+
+    Returns:
+        What could not be saved, and why.
+
+    Raises:
+        OSError: if the port is taken.
+    """
+    listening = _listen(port)
+    unsaved: list[str] = []
+    address = f"http://{HOST}:{listening.getsockname()[1]}"
+    app = make_app(folder, lambda: on_ready(address), unsaved)
+    # Tabs keep their connections open: they are not waited for.
+    config = uvicorn.Config(LocalOnly(app), log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
+    with closing(listening), suppress(KeyboardInterrupt), warnings.catch_warnings():  # uvicorn passes the interrupt on
+        # NiceGUI looks for the server among all objects, deprecated ones of torch included.
+        warnings.filterwarnings("ignore", ".*reduce_op", FutureWarning)
+        uvicorn.Server(config).run(sockets=[listening])
+    return unsaved
+
+
+def make_app(folder: PaintFolder, on_start: Callable[[], None], unsaved: list[str]) -> FastAPI:
+    """Make the application.
+
+    Args:
+        folder: its images and annotations.
+        on_start: called when it begins to answer.
+        unsaved: gets what could not be saved at the end.
+    """
+    session = Session(folder)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().call_soon(on_start)
+        yield
+        unsaved.extend(await session.save_all())
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/layer/{layer}/{name:path}")
+    async def layer(layer: str, name: str) -> Response:
+        """One of the pictures of an open image; a name is looked up, never used as a path."""
+        picture = None
+        if (image := session.images.get(name)) is not None:
+            if layer == "photograph":
+                picture = image.photograph
+            elif layer == "scribbles":
+                picture = await asyncio.to_thread(session.scribbles, image)
+            elif layer == "labelling":
+                picture = await asyncio.to_thread(session.labelling, image)
+        if picture is None:
+            return Response(status_code=404)
+        kind = "jpeg" if layer == "photograph" else "png"
+        return Response(picture, media_type=f"image/{kind}", headers={"Cache-Control": "no-store"})
+
+    async def page(image: str = "") -> None:
+        shown = PaintPage(session)
+        shown.build()
+        await ui.context.client.connected()
+        await shown.start(image)
+
+    ui.page("/")(page)
+    ui.run_with(app, title=f"{folder.root.name} - weakseg paint", show_welcome_message=False, reconnect_timeout=10)
+    return app
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # The port of a server that has just ended is free again; on Windows the option would share it with another.
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(f"`port`: {port} cannot be used ({error.strerror}): choose another, or 0 for any") from error
+    return listening
