@@ -14,7 +14,7 @@ CLASSES = ["background", "cat", "dog"]
 
 def an_annotation(height: int = 80, width: int = 120) -> Annotation:
     annotation = Annotation.empty(height, width)
-    annotation.labels[10:13, 20:40] = 1
+    annotation.labels[10:13, 10:40] = 1
     return Annotation(annotation.labels, (Click(3.5, 70.1, 2), Click(3.0, 7.0, 0)), frozenset({1, 2}))
 
 

@@ -5,14 +5,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.folder_maps import read_map
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.painting.layout import (
     POINTS,
     TAGS,
-    Classes,
-    read_classes,
-    read_scribbles,
+    full_palette,
+    named_classes,
+    read_paintable,
     write_classes,
     write_scribbles,
     write_whole,
@@ -30,39 +30,27 @@ def is_a(given: str) -> bool:
 
 
 def test_classes_come_back(tmp_path):
-    write_classes(tmp_path / "classes.yaml", Classes.named(NAMES))
+    write_classes(tmp_path / "classes.yaml", named_classes(NAMES))
     content = yaml.safe_load((tmp_path / "classes.yaml").read_text(encoding="utf-8"))
     assert content["classes"][1] == {"name": "cat", "color": "#800000"}
-    read = read_classes(tmp_path / "classes.yaml")
+    read = read_paintable(tmp_path / "classes.yaml")
     assert read.names == NAMES
-    assert (read.palette == voc_palette()).all()
-
-
-def test_names_alone_and_colours_as_numbers_are_read(tmp_path):
-    path = tmp_path / "classes.yaml"
-    path.write_text("classes: [background, {name: cat, color: [1, 2, 3]}, 7]\nunlabelled: 200\n")
-    read = read_classes(path)
-    assert (read.names, read.palette[1].tolist(), read.unlabelled) == (["background", "cat", "7"], [1, 2, 3], 200)
-    assert [read.find(name) for name in ("cat", " CAT ", "0", "7", "3", "dog")] == [1, 1, 0, 2, None, None]
+    assert (full_palette(read) == voc_palette()).all()
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "cannot be used"),
-        ("classes: [", "cannot be used"),
-        ("classes: [background]", "2 to 255 names"),
-        ("classes: [cat, Cat]", "different names"),
-        ("classes: [{colour: red}, b]", "cannot be used"),
-        ('classes: [a, {name: b, color: "#12"}]', "no colour"),
-        ("classes: [a, b]\nunlabelled: 0\n", "its strokes would be lost"),
-    ],
+    ("names", "message"), [(["background"], "2 to 255 names"), (["cat", "Cat"], "different names")]
 )
-def test_a_file_that_makes_no_sense_is_named(tmp_path, text, message):
+def test_names_that_are_no_classes_are_refused(names, message):
+    with pytest.raises(ValueError, match=message):
+        named_classes(names)
+
+
+def test_a_class_whose_strokes_would_be_lost_is_named(tmp_path):
     path = tmp_path / "classes.yaml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message) as raised:
-        read_classes(path)
+    path.write_text("classes: [a, b]\nunlabelled: 0\n")
+    with pytest.raises(ValueError, match="its strokes would be lost") as raised:
+        read_paintable(path)
     assert str(path) in str(raised.value)
 
 
@@ -73,22 +61,14 @@ def test_scribbles_are_palette_pngs_whose_values_are_classes(tmp_path):
     labels = np.full((4, 5), VOID, dtype=np.uint8)
     labels[1, :3] = 0, 1, 2
     path = tmp_path / "scribbles" / "a.png"
-    write_scribbles(path, labels, Classes.named(NAMES))
+    write_scribbles(path, labels, named_classes(NAMES))
     with Image.open(path) as image:
         assert image.mode == "P"
         assert (np.array(image) == labels).all()
         assert image.convert("RGB").getpixel((1, 1)) == (128, 0, 0)
-    assert (read_scribbles(path, Classes.named(NAMES)) == labels).all()
-    write_scribbles(path, np.full_like(labels, VOID), Classes.named(NAMES))
+    assert (read_map(path, named_classes(NAMES), scribbles=True) == labels).all()
+    write_scribbles(path, np.full_like(labels, VOID), named_classes(NAMES))
     assert not path.exists()
-
-
-def test_another_value_without_a_label_is_understood_and_unknown_classes_are_not(tmp_path):
-    path = tmp_path / "a.png"
-    Image.fromarray(np.array([[0, 1, 200]], dtype=np.uint8)).save(path)
-    assert read_scribbles(path, Classes.named(["a", "b"], 200)).tolist() == [[0, 1, VOID]]
-    with pytest.raises(BadSampleError, match="pixels of class 200, there are 2 classes"):
-        read_scribbles(path, Classes.named(["a", "b"]))
 
 
 # ---- tables -------------------------------------------------------------------------------------------------

@@ -10,16 +10,17 @@ from pathlib import Path, PureWindowsPath
 from torch import Tensor
 
 from weakseg_lightning.data.files import image_size, read_image
+from weakseg_lightning.data.folder_classes import Classes
+from weakseg_lightning.data.folder_maps import read_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Annotation, Click
 from weakseg_lightning.painting.layout import (
     POINTS,
     TAGS,
-    Classes,
     Row,
     Table,
-    read_classes,
-    read_scribbles,
+    named_classes,
+    read_paintable,
     write_classes,
     write_scribbles,
 )
@@ -122,10 +123,10 @@ class PaintFolder:
         if not path.is_file():
             if names is None:
                 raise ValueError(f"{path} is missing: name the classes, as `--classes background cat dog`")
-            classes = Classes.named(names)
+            classes = named_classes(names)
             write_classes(path, classes)
             return classes
-        classes = read_classes(path)
+        classes = read_paintable(path)
         if names is not None and list(names) != list(classes.names):
             listed = ", ".join(classes.names)
             raise ValueError(f"`classes`: {path} has other ones ({listed}): leave the option out, or edit that file")
@@ -161,7 +162,7 @@ class PaintFolder:
         """
         annotation = Annotation.empty(*size)
         scribbles = self.inside(self._scribbles(name))
-        labels = read_scribbles(scribbles, self.classes) if scribbles.is_file() else annotation.labels
+        labels = read_map(scribbles, self.classes, scribbles=True) if scribbles.is_file() else annotation.labels
         if labels.shape != size:
             found, expected = (f"{shape[1]} x {shape[0]}" for shape in (labels.shape, size))
             raise BadSampleError(f"{scribbles} has {found} pixels, its image {expected}: remove or replace it")

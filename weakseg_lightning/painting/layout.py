@@ -7,19 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from weakseg_lightning.data.files import read_labels
-from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.folder_classes import Classes, classes_text, read_classes
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.visualization import voc_palette
 
-__all__ = ["POINTS", "TAGS", "Classes", "Table", "read_classes", "read_scribbles", "write_classes", "write_scribbles"]
+__all__ = [
+    "POINTS",
+    "TAGS",
+    "Table",
+    "full_palette",
+    "named_classes",
+    "read_paintable",
+    "write_classes",
+    "write_scribbles",
+]
 
 Labels = NDArray[np.uint8]
 Row = Mapping[str, str]
@@ -33,109 +39,48 @@ _SEVERAL = "|"  # parts the classes of one row of tags.csv
 # ---- classes ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Classes:
-    """Names and colours of the classes.
+def named_classes(names: Sequence[str]) -> Classes:
+    """Classes in the colours of PASCAL VOC, background first.
 
-    Attributes:
-        names: in the order of their indices, background first.
-        palette: colours by index, uint8 ``(256, 3)``.
-        unlabelled: value of pixels without a label in scribbles, besides 255.
+    Raises:
+        ValueError: if there are too few or too many, or two of one name.
     """
-
-    names: Sequence[str]
-    palette: NDArray[np.uint8]
-    unlabelled: int = VOID
-
-    @classmethod
-    def named(cls, names: Sequence[str], unlabelled: int = VOID) -> "Classes":
-        """Classes in the colours of PASCAL VOC.
-
-        Raises:
-            ValueError: if there are too few or too many, or two of one name.
-        """
-        if not 2 <= len(names) <= VOID:
-            raise ValueError(f"`classes` must be 2 to {VOID} names, background first, got {len(names)}")
-        if len({name.casefold() for name in names}) < len(names) or not all(name.strip() for name in names):
-            raise ValueError(f"`classes` must be different names, got {', '.join(map(repr, names))}")
-        return cls(list(names), voc_palette(), unlabelled)
-
-    def find(self, label: str) -> int | None:
-        """Find a class by its name or its index; None if there is none."""
-        if (wanted := label.strip()) in self.names:
-            return self.names.index(wanted)
-        lowered = [name.casefold() for name in self.names]
-        if wanted.casefold() in lowered:
-            return lowered.index(wanted.casefold())
-        return int(wanted) if wanted.isdecimal() and int(wanted) < len(self.names) else None
+    if not 2 <= len(names) <= VOID:
+        raise ValueError(f"`classes` must be 2 to {VOID} names, background first, got {len(names)}")
+    if len({name.casefold() for name in names}) < len(names) or not all(name.strip() for name in names):
+        raise ValueError(f"`classes` must be different names, got {', '.join(map(repr, names))}")
+    colors = voc_palette(len(names)).tolist()
+    return Classes(list(names), {index: (red, green, blue) for index, (red, green, blue) in enumerate(colors)})
 
 
-def read_classes(path: Path) -> Classes:
-    """Read `classes.yaml`.
+def read_paintable(path: Path) -> Classes:
+    """Read `classes.yaml`, and refuse classes whose strokes could not be kept.
 
     Raises:
         ValueError: if it is not valid.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        entries = [_entry(entry) for entry in content["classes"]]
-        unlabelled = content.get("unlabelled", VOID)
-        classes = Classes.named([name for name, _ in entries], unlabelled if isinstance(unlabelled, int) else VOID)
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be used ({why}): write `classes: [background, cat, dog]`") from error
-    if classes.unlabelled < len(entries):
+    classes = read_classes(path)
+    if isinstance(classes.unlabelled, int) and classes.unlabelled < len(classes.names):
         raise ValueError(
             f"{path}: `unlabelled` is {classes.unlabelled}, a class too, so that its strokes would be lost: write 255, "
             "in the scribbles that are there as well"
         )
-    for index, (_, color) in enumerate(entries):
-        if color is not None:
-            classes.palette[index] = color
     return classes
-
-
-def _entry(entry: Any) -> tuple[str, Sequence[int] | None]:
-    """Name and colour of a class, given as a name or as a mapping."""
-    if not isinstance(entry, dict):
-        return str(entry), None
-    color = entry.get("color")
-    if isinstance(color, str):
-        color = list(bytes.fromhex(color.removeprefix("#")))
-    if color is not None and (len(color) != 3 or not all(0 <= int(part) <= 255 for part in color)):
-        raise ValueError(f"{entry['color']!r} is no colour")
-    return str(entry["name"]), color
 
 
 def write_classes(path: Path, classes: Classes) -> None:
     """Write `classes.yaml`."""
-    colors = ("#{:02x}{:02x}{:02x}".format(*classes.palette[index].tolist()) for index in range(len(classes.names)))
-    entries = [{"name": name, "color": color} for name, color in zip(classes.names, colors, strict=True)]
-    listed = "".join(
-        f"  - {yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)}"
-        for entry in entries
-    )
-    head = "# The classes, in the order of their indices: pixel values 0, 1, 2 ... The first is the background.\n"
-    write_whole(path, f"{head}classes:\n{listed}".encode())
+    write_whole(path, classes_text(classes).encode())
+
+
+def full_palette(classes: Classes) -> NDArray[np.uint8]:
+    """Colours of all pixel values, uint8 ``(256, 3)``."""
+    palette = voc_palette().copy()
+    palette[: len(classes.names)] = classes.palette
+    return palette
 
 
 # ---- scribbles ----------------------------------------------------------------------------------------------
-
-
-def read_scribbles(path: Path, classes: Classes) -> Labels:
-    """Read scribbles, uint8 ``(H, W)``, 255 = unlabelled.
-
-    Raises:
-        BadSampleError: if they cannot be read or name a class that does not exist.
-    """
-    labels: Labels = read_labels(path).numpy().copy()
-    labels[labels == classes.unlabelled] = VOID
-    highest = int(labels[labels != VOID].max(initial=0))
-    if highest >= (count := len(classes.names)):
-        raise BadSampleError(
-            f"{path} has pixels of class {highest}, there are {count} classes: add the missing ones to classes.yaml"
-        )
-    return labels
 
 
 def write_scribbles(path: Path, labels: Labels, classes: Classes) -> None:
@@ -144,7 +89,7 @@ def write_scribbles(path: Path, labels: Labels, classes: Classes) -> None:
         path.unlink(missing_ok=True)
         return
     indexed = Image.fromarray(labels)
-    indexed.putpalette(classes.palette.tobytes())
+    indexed.putpalette(full_palette(classes).tobytes())
     stream = io.BytesIO()
     indexed.save(stream, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)

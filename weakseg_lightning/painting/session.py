@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from weakseg_lightning.painting.document import Annotation, Change, Document
 from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.layout import full_palette
 from weakseg_lightning.painting.pictures import labelling_layer, photograph, scribble_layer
 from weakseg_lightning.painting.preview import Labelling, Preview
 
@@ -146,13 +147,13 @@ class Session:
 
     def scribbles(self, image: OpenImage) -> bytes:
         """Paint the scribbles, PNG."""
-        return scribble_layer(image.document.current.labels, self.folder.classes.palette)
+        return scribble_layer(image.document.current.labels, full_palette(self.folder.classes))
 
     def labelling(self, image: OpenImage) -> bytes | None:
         """Paint the labelling, PNG; None if there is none."""
         if image.labelling is None:
             return None
-        return labelling_layer(image.labelling.labels, self.folder.classes.palette)
+        return labelling_layer(image.labelling.labels, full_palette(self.folder.classes))
 
     # ---- the work ----------------------------------------------------------------------------------------
 
