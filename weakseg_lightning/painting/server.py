@@ -101,6 +101,7 @@ def _listen(port: int) -> socket.socket:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
+        listening.listen()  # from now on a browser waits where it would be refused
     except OSError as error:
         listening.close()
         raise OSError(f"`port`: {port} cannot be used ({error.strerror}): choose another, or 0 for any") from error
