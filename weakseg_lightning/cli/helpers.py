@@ -49,6 +49,9 @@ HELPERS: dict[str, Helper] = {
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
     ),
+    "sample-grid": Helper(
+        "weakseg_lightning.cli.sample_grid.sample_grid", "draw what a network labels in images with and without a class"
+    ),
     "scribbles convert": Helper(
         "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
     ),

@@ -5,6 +5,7 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import SegmentationDataset, collate
+from weakseg_lightning.data.imagenet_dog import ImageNetDogDataModule
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.scenes import ScenesDataModule
 from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
@@ -12,6 +13,7 @@ from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
 __all__ = [
     "VOC_CLASSES",
     "BadSampleError",
+    "ImageNetDogDataModule",
     "Sample",
     "SampleSource",
     "ScenesDataModule",

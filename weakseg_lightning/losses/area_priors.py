@@ -102,7 +102,10 @@ class FileAreas(AreaPrior):
         valid = torch.ones(batch, 1, 1, dtype=torch.bool, device=tags.device)
         known = Knowledge(list(ids), list(class_names), tags, valid)
         lower, upper = self._table.compile(known).rows
-        said, stated = torch.as_tensor(lower.bounds), torch.as_tensor(lower.bounds == -upper.bounds)  # without a row: at least 0, at most 1
+        said, stated = (
+            torch.as_tensor(lower.bounds),
+            torch.as_tensor(lower.bounds == -upper.bounds),
+        )  # without a row: at least 0, at most 1
         return _fill(torch.where(stated, said, 0.0), stated, tags)
 
 
