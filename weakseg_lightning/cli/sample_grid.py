@@ -35,9 +35,8 @@ def sample_grid(
 ) -> None:
     """Draw what a trained network labels in images with a class, and in images without it.
 
-    Figures 2 and 3 of the decomposition report: train.png and val.png each hold two squares, the images on the left, the
-    same with the labels laid over them on the right; images that show the class come first, then as many without it.
-    Whole images, drawn at random.
+    Figures 2 and 3 of the decomposition report: train.png and val.png each hold two squares, images on the left, the
+    same with the labels laid over them on the right; those that show the class come first, then as many without it.
 
     Args:
         run: folder of the run, as runs/decompose_dog/version_0.

@@ -44,8 +44,8 @@ def find_imagenet(root: str | Path) -> tuple[list[Path], list[Path]]:
     folder = given / "train" if (given / "train").is_dir() else given
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"`root`: no folder {folder}: it must hold a folder of images for each class of ImageNet, named by its wnid "
-            "(n02085620, ...); or leave it out and give `positive` and `negative`"
+            f"`root`: no folder {folder}: it must hold a folder of images for each class of ImageNet, named by its "
+            "wnid (n02085620, ...); or leave it out and give `positive` and `negative`"
         )
     missing = [wnid for wnid in IMAGENET_DOGS if not (folder / wnid).is_dir()]
     if missing:

@@ -1,4 +1,4 @@
-"""Volumetric priors: which share of its image each class is believed to take, for the mask loss of the decomposition."""
+"""Volumetric priors: which share of its image each class is believed to take."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -98,8 +98,7 @@ class FileAreas(AreaPrior):
 
     @override
     def areas(self, ids: Sequence[str], class_names: Sequence[str], tags: Tensor, activation: Tensor) -> Tensor:
-        batch, classes = tags.shape
-        valid = torch.ones(batch, 1, 1, dtype=torch.bool, device=tags.device)
+        valid = torch.ones(len(tags), 1, 1, dtype=torch.bool, device=tags.device)
         known = Knowledge(list(ids), list(class_names), tags, valid)
         lower, upper = self._table.compile(known).rows
         said, stated = (

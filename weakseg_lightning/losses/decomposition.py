@@ -1,7 +1,7 @@
 """Losses of weak segmentation by reconstruction: an image is taken apart into one image a class and put together again.
 
-Symbols, as in the report (Zeng, Weak Segmentation by Reconstruction from Structured Decomposition, 2024), but that the
-background is class 0 here and the last class there: I the image, M its mask-lets (probabilities of the K classes), X its
+Symbols as in the report (Zeng, Weak Segmentation by Reconstruction from Structured Decomposition, 2024), but that the
+background is class 0 here, the last class there: I the image, M its mask-lets (probabilities of the K classes), X its
 image-lets (one RGB image a class), g a classifier of the K - 1 foreground classes.
 """
 
@@ -96,7 +96,8 @@ def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", sho
     seen in the background's image-let (k = 0).
 
     Args:
-        scores: logits of g for the image-let of each class k, ``(B, K, K - 1)``; g_j is the sigmoid of ``[:, k, j - 1]``.
+        scores: logits of g for the image-let of each class k, ``(B, K, K - 1)``; g_j is the sigmoid of
+            ``[:, k, j - 1]``.
         tags: y, bool ``(B, K)``.
         variant: the author's ``released`` code adds ``-log(1 - g_k(M_k X_k))`` for the classes that are absent.
         shown: bool ``(B, K)``, False for image-lets that are left out; None = all count.

@@ -1,4 +1,4 @@
-"""Metrics of label maps: data-set intersection over union, pixel accuracy, trimaps, tags, energy of the grid Potts model.
+"""Metrics of label maps: data-set intersection over union, pixel accuracy, trimaps, tags, grid Potts energy.
 
 The functions are stateless; the classes sum their counts over batches and, under several ranks, over processes.
 """

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.optimization import Optimizer
-from weakseg_lightning.modules.tagged import TaggedModule
+from weakseg_lightning.modules.tagged import ADAM, TaggedModule
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 
 _LEAST = 1e-6
@@ -18,9 +18,9 @@ class TagClassifierModule(TaggedModule):
     """Learns which classes an image shows (eq. 9): ``-sum_k y_k log g_k(I) + (1 - y_k) log(1 - g_k(I))``.
 
     The module that :class:`weakseg_lightning.DecomposeReconstructModule` asks about image-lets. Image-lets are parts of
-    images on black, which a classifier of whole images has never seen: with ``parts_weight`` it also learns from the two
-    parts into which a random soft mask m divides an image, ``m I`` and ``(1 - m) I``. Each class of the image is in one
-    of them at least, ``1 - (1 - g_k(m I)) (1 - g_k((1 - m) I))``, the others are in neither.
+    images on black, which a classifier of whole images has never seen. With ``parts_weight`` it also learns from the
+    two parts into which a random soft mask m divides an image, ``m I`` and ``(1 - m) I``. Each class of the image is in
+    one of them at least, ``1 - (1 - g_k(m I)) (1 - g_k((1 - m) I))``, the others are in neither.
 
     Evaluated as a segmentation network, it predicts by its class activation maps (Zhou et al., CVPR 2016): each class
     that it sees in the image where its map is above a share of the map's maximum.
@@ -46,7 +46,7 @@ class TagClassifierModule(TaggedModule):
         num_classes: int,
         parts_weight: float = 0.0,
         cam_threshold: float = 0.4,
-        optimizer: Optimizer = Optimizer("adamw", 1e-4, 0.9, 0.0, 1.0, "constant"),  # noqa: B008 - frozen
+        optimizer: Optimizer = ADAM,
         start_from: str | None = None,
     ) -> None:
         super().__init__(network, num_classes, optimizer, start_from)

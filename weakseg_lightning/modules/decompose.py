@@ -21,7 +21,7 @@ from weakseg_lightning.losses.decomposition import (
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.frozen import Frozen, load_classifier
 from weakseg_lightning.modules.optimization import Optimizer
-from weakseg_lightning.modules.tagged import TaggedModule
+from weakseg_lightning.modules.tagged import ADAM, TaggedModule
 from weakseg_lightning.networks.decomposition import DecompositionNet, DecompositionNetwork
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 
@@ -120,9 +120,9 @@ class DecomposeReconstructModule(TaggedModule):
         asked: Literal["imagelets", "input"] = "imagelets",
         asked_classes: Literal["all", "present"] = "all",
         area_prior: AreaPrior | None = None,
-        absence: AbsencePenalty = AbsencePenalty(),  # noqa: B008 - frozen, and the default has to show in --help
+        absence: AbsencePenalty = AbsencePenalty(),
         encoder_from_classifier: bool = False,
-        optimizer: Optimizer = Optimizer("adamw", 1e-4, 0.9, 0.0, 1.0, "constant"),  # noqa: B008 - frozen
+        optimizer: Optimizer = ADAM,
         start_from: str | None = None,
     ) -> None:
         super().__init__(network, num_classes, optimizer, start_from)

@@ -1,9 +1,9 @@
 """A network that is asked and never learns."""
 
-from typing import Generic
+from typing import Generic, Self
 
 from torch import Tensor, nn
-from typing_extensions import Self, TypeVar, override
+from typing_extensions import TypeVar, override
 
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.resuming import read_checkpoint
@@ -76,7 +76,7 @@ def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, n
         there = saved.get("network", {}).get("init_args", {}).get("encoder", "another network")
         here = describe(network)["init_args"]["encoder"]
         raise ValueError(
-            f"`classifier_checkpoint` {path} holds {there} with {saved.get('num_classes', 'unknown')} classes, this run "
-            f"builds {here} with {num_classes} classes: give `classifier` the settings that the checkpoint's run had"
+            f"`classifier_checkpoint` {path} holds {there} with {saved.get('num_classes', 'unknown')} classes, this "
+            f"run builds {here} with {num_classes}: give `classifier` the settings that the checkpoint's run had"
         )
     nn.Module.load_state_dict(classifier, weights)

@@ -9,6 +9,9 @@ from weakseg_lightning.modules.base import Batch, WeakSegModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
+ADAM = Optimizer("adamw", 1e-4, 0.9, 0.0, 1.0, "constant")
+"""What the report trains with."""
+
 
 class TaggedModule(WeakSegModule):
     """A module whose evaluation also looks at images of which the tags alone are known.

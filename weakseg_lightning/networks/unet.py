@@ -54,7 +54,7 @@ class _ReportDecoder(nn.Module):
     def __init__(self, outputs: int) -> None:
         super().__init__()
         widths = [_DEEPEST, *reversed(_WIDTHS)]
-        self.first = nn.ModuleList(_conv(a + skip, skip) for a, skip in zip(widths, widths[1:], strict=False))
+        self.first = nn.ModuleList(_conv(a + skip, skip) for a, skip in pairwise(widths))
         self.second = nn.ModuleList(_conv(width, width) for width in widths[1:])
         self.last = nn.Sequential(_conv(_WIDTHS[0], _WIDTHS[0]), nn.Conv2d(_WIDTHS[0], outputs, 3, padding=1))
 
@@ -124,7 +124,7 @@ class UNetNet(DecompositionNet):
 
 
 class UNet(DecompositionNetwork):
-    """Two U-Nets, one for the masks and one for the image-lets, that share their encoder; 9.4 + 2 x 12.6 million weights.
+    """Two U-Nets, one for masks and one for image-lets, and one encoder: 9.4 + 2 x 12.6 million weights.
 
     Images go in as they are, in 0..1. LeakyReLU of slope 0.01, bilinear upsampling. Table 2 of the report fits two
     networks of equally many weights: the ``report``'s words (each block takes in the encoder's pooled map of its size,
