@@ -1,4 +1,4 @@
-"""Photographs of nothing but red discs and green squares on grey noise, and networks small enough to learn them at once."""
+"""Pictures of red discs and green squares on grey noise, and networks small enough to learn them at once."""
 
 from typing import Any
 
