@@ -321,8 +321,8 @@ class ImageNetDogDataModule(SegmentationDataModule):
         """Draw the images of a kind and divide them, by their names and the seed alone."""
         if len(paths) < max(2, wanted or 0):
             raise ValueError(
-                f"`num_{kind}`: {len(paths)} {kind} images were found, {max(2, wanted or 0)} are wanted: set it to null "
-                "to use all, or give more folders"
+                f"`num_{kind}`: {len(paths)} {kind} images were found, {max(2, wanted or 0)} are wanted: set it to "
+                "null to use all, or give more folders"
             )
         entries = [(f"{path.parent.name}/{path.stem}", path, positive) for path in paths]
         shuffled = sorted(entries, key=lambda entry: (derive_seed(self.split_seed, *entry[0].encode()), entry[0]))

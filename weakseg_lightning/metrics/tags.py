@@ -15,11 +15,11 @@ class TagScores(Metric):
         num_classes: classes K, background included.
 
     Example:
-        >>> metric = TagScores(num_classes=2)
-        >>> labels, nothing = torch.tensor([[[0, 1, 0, 0]]]), torch.tensor([[True, False]])
-        >>> metric.update(labels, nothing, labels >= 0, torch.tensor([[True]]))
+        >>> metric = TagScores(num_classes=3)
+        >>> labels, nothing = torch.tensor([[[0, 1, 0, 0]]]), torch.tensor([[True, False, False]])
+        >>> metric.update(labels, nothing, labels >= 0, torch.tensor([[True, False]]))
         >>> {name: value.tolist() for name, value in metric.compute().items()}
-        {'false_area': [0.25], 'tag_accuracy': 0.0}
+        {'false_area': [0.25, 0.0], 'tag_accuracy': 0.5}
     """
 
     full_state_update = False
@@ -62,5 +62,5 @@ class TagScores(Metric):
 
     @override
     def compute(self) -> dict[str, Tensor]:
-        """``false_area`` ``(K - 1,)`` and ``tag_accuracy``, in 0..1; nan where nothing was counted."""
+        """Give ``false_area`` ``(K - 1,)``, a scalar for K = 2, and ``tag_accuracy``; nan where none was counted."""
         return {"false_area": self.areas / self.images, "tag_accuracy": self.right / self.judged}

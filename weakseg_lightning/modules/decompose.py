@@ -1,5 +1,6 @@
 """Weak segmentation by reconstruction from a structured decomposition of the image."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -150,6 +151,8 @@ class DecomposeReconstructModule(TaggedModule):
         data = getattr(self.trainer, "datamodule", None)
         self.class_names = getattr(data, "class_names", self.class_names)
         if stage == "fit":
+            # It is meant to be: all that is in evaluation mode is g.
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
             load_classifier(self.g.module, self.classifier, self.classifier_checkpoint, self.num_classes)
             if self.encoder_from_classifier:
                 self._take_encoder()

@@ -42,9 +42,11 @@ class Frozen(nn.Module, Generic[Asked]):
     @override
     def forward(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
         """Logits of the tags, ``(B, K - 1)``, with gradient for the images."""
-        # Parts of this module could be set to train one by one, past `train` above.
-        for part in self.module.modules():
+        # Its parts and weights can be reached one by one, past the methods above.
+        for part in self.modules():
             part.training = False
+        for weight in self.parameters():
+            weight.requires_grad = False
         return self.module.tag_logits(images, valid)
 
 

@@ -51,7 +51,9 @@ class TaggedModule(WeakSegModule):
         scores = self._tag_scores(stage)
         names = getattr(self.trainer.datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]  # type: ignore[attr-defined]
         found = scores.compute()
-        logged = {f"false_area_{name}": area for name, area in zip(names[1:], found["false_area"], strict=True)}
+        logged = {
+            f"false_area_{name}": area for name, area in zip(names[1:], found["false_area"].reshape(-1), strict=True)
+        }
         logged["tag_accuracy"] = found["tag_accuracy"]
         seen = {f"{stage}_{name}": value.float() for name, value in logged.items() if not torch.isnan(value)}
         self.log_dict(seen, sync_dist=True, reduce_fx="max")
