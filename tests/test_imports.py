@@ -33,7 +33,7 @@ ALLOWED = {
     "callbacks": {"visualization", "curves", "metrics", "losses", "solvers"},
     "experiments": {"losses"},
     "checkpoints": MODELLING | {"modules"},
-    "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,
+    "cli": {"", "callbacks", "checkpoints", "data", "modules", "visualization"} | MODELLING,
     "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers
     "__main__": {"cli"},
 }

@@ -60,6 +60,6 @@ def test_a_row_has_the_parts_of_the_classes_that_are_there(monkeypatch: pytest.M
 def test_arguments_and_modules_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`num_images` must be at least 1, got 0; to draw none"):
         ImageletPanels(num_images=0)
-    trainer = Trainer(callbacks=[ImageletPanels()], accelerator="cpu", default_root_dir=tmp_path, **QUIET)
+    trainer = Trainer(callbacks=[ImageletPanels()], max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET)
     with pytest.raises(TypeError, match="needs a DecomposeReconstructModule, got TagClassifierModule"):
         trainer.fit(TagClassifierModule(TinyTags("tiny", None), CLASSES), DiscData())

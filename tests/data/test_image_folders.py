@@ -69,7 +69,7 @@ def test_the_cache_is_in_the_users_cache(folder, tmp_path, monkeypatch):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder .*nothing of images"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nothing of images"):
         FolderIndex(tmp_path / "index.json").list([tmp_path / "nothing"])
 
 
@@ -83,11 +83,11 @@ def test_imagenet_is_told_apart(tmp_path):
 
 
 def test_missing_wnids_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="`root`: no folder .*none: it must hold a folder of images for each"):
+    with pytest.raises(FileNotFoundError, match=r"`root`: no folder .*none: it must hold a folder of images for each"):
         find_imagenet(tmp_path / "none")
     for wnid in IMAGENET_DOGS[2:]:
         (tmp_path / wnid).mkdir()
-    with pytest.raises(FileNotFoundError, match="lacks 2 of the 118 classes of dogs: n02085620, n02085782. Unpack"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 2 of the 118 classes of dogs: n02085620, n02085782. Unpack"):
         find_imagenet(tmp_path)
     for wnid in IMAGENET_DOGS[2:]:
         (tmp_path / wnid).rmdir()

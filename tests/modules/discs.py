@@ -38,6 +38,9 @@ class TinyTags(TagNetwork):
         torch.manual_seed(1)
         return TagNet(Encoder(), num_classes, (0.5,) * 3, (0.25,) * 3)
 
+    def without_weights(self) -> "TinyTags":
+        return self
+
 
 class TinyDecompositionNet(DecompositionNet):
     def __init__(self, num_classes: int) -> None:

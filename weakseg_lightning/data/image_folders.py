@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["IMAGENET_DOGS", "FolderIndex", "find_imagenet"]
@@ -129,9 +130,7 @@ def _read(path: Path) -> dict[str, list[object]]:
 
 def _write(path: Path, content: dict[str, list[object]]) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):  # a home that cannot be written to costs time alone
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(json.dumps(content), encoding="utf-8")
         unfinished.replace(path)
-    except OSError:  # a home that cannot be written to costs time alone
-        unfinished.unlink(missing_ok=True)
