@@ -131,7 +131,8 @@ def test_the_scenes_leave_the_method_alone(build, name):
     arguments |= {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "pce_fraction"}
     for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start", "mask_weight"}:
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
-    for argument in ("tags_from", "size_thresholds", "full_share"):
+    assert list(recipe.datamodule.size_thresholds) == list(scenes.datamodule.size_thresholds)
+    for argument in ("tags_from", "full_share"):
         assert getattr(recipe.datamodule, argument) == getattr(scenes.datamodule, argument)
     terms = [getattr(cli.model, "regularizer", None) for cli in (recipe, scenes)]
     assert terms[0] == terms[1] or describe(terms[0]) == describe(terms[1])

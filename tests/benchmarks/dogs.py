@@ -87,7 +87,7 @@ def command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
     words = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml"]
     words += ["--config", f"recipes/hardware/{overlay}.yaml", "--config", str(folder / "data.json")]
     words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
-    words += ["--trainer.max_steps", str(options.steps), "--trainer.limit_val_batches", "0"]
+    words += ["--trainer.max_steps", str(options.steps), "--trainer.limit_val_batches", "2"]
     words += ["--model.network.input_scale", "1"]
     if name in ("classifier", "ccnn"):
         words += ["--model.network.encoder_weights", str(options.weights)]

@@ -86,7 +86,8 @@ class TagNet(SegmentationNet):
         Returns:
             (B, K - 1, h, w), each divided by its maximum, in 0..1.
         """
-        evidence = F.relu(self.coarse_logits(images)[:, 1:] - self.head.bias[:, None, None])
+        bias: Tensor = self.head.bias  # type: ignore[assignment]  # it has one
+        evidence = F.relu(self.coarse_logits(images)[:, 1:] - bias[:, None, None])
         return evidence / evidence.amax((2, 3), keepdim=True).clamp(min=1e-6)
 
     @override
