@@ -6,8 +6,8 @@ Run from the project's root; DATA holds ``imagenet`` (a folder for each wnid), `
     python tests/benchmarks/dogs.py --data DATA --weights tf_efficientnet_lite0.safetensors --seeds 0 1
 
 For each seed the classifier is trained first; then the decomposition, the same with a penalty against masks of absent
-classes in which cats count more, and CCNN from tags, each for the same number of iterations on the same batches, from
-ImageNet weights. Dog IoU and false positives (share of the pixels called dog where there is none) are those of VOC's
+classes in which cats count more, each for as many iterations and from its encoder; and CCNN from tags, from ImageNet
+weights, for as many iterations as classifier and decomposition have together. All see the same batches. Dog IoU and false positives (share of the pixels called dog where there is none) are those of VOC's
 validation images, whole; the accuracy of the classifier is that of the held-out photographs. About a minute a hundred
 iterations on one core. Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished
 is not run again.
@@ -51,7 +51,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=lambda text: Path(text).resolve(), required=True)
     parser.add_argument("--weights", type=lambda text: Path(text).resolve(), required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--steps", type=int, default=400, help="iterations of every run, the classifier's too")
+    parser.add_argument(
+        "--steps", type=int, default=400, help="iterations of the classifier, and of each method after it"
+    )
     parser.add_argument("--size", type=int, default=128, help="side of the training images in pixels")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--images", type=int, help="VOC images that are looked at; all by default")
@@ -87,7 +89,7 @@ def command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
     words = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml"]
     words += ["--config", f"recipes/hardware/{overlay}.yaml", "--config", str(folder / "data.json")]
     words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
-    words += ["--trainer.max_steps", str(options.steps), "--trainer.limit_val_batches", "2"]
+    words += ["--trainer.max_steps", str(steps_of(name, options)), "--trainer.limit_val_batches", "2"]
     words += ["--model.network.input_scale", "1"]
     if name in ("classifier", "ccnn"):
         words += ["--model.network.encoder_weights", str(options.weights)]
@@ -96,6 +98,11 @@ def command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
         words += ["--model.classifier.input_scale", "1", "--model.classifier_checkpoint", str(classifier)]
         words += ["--model.absence.weight", "0"] if name == "decompose" else penalty()
     return words
+
+
+def steps_of(name: str, options: argparse.Namespace) -> int:
+    """Iterations of a run: the decomposition has the classifier's besides its own, CCNN has no classifier."""
+    return 2 * int(options.steps) if name == "ccnn" else int(options.steps)
 
 
 def penalty() -> list[str]:
@@ -168,7 +175,7 @@ def scores_of(checkpoint: Path, classifies: bool, options: argparse.Namespace) -
 def labelled(module: Any, image: torch.Tensor, size: int) -> torch.Tensor:
     """Label a photograph, shown to the network at the size that it was trained with."""
     height, width = image.shape[-2:]
-    scale = 1.25 * size / min(height, width)
+    scale = size / min(height, width)
     small = torch.nn.functional.interpolate(
         image, size=(round(scale * height), round(scale * width)), mode="bilinear", antialias=True
     )
