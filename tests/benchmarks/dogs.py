@@ -7,10 +7,10 @@ Run from the project's root; DATA holds ``imagenet`` (a folder for each wnid), `
 
 For each seed the classifier is trained first; then the decomposition, the same with a penalty against masks of absent
 classes in which cats count more, each for as many iterations and from its encoder; and CCNN from tags, from ImageNet
-weights, for as many iterations as classifier and decomposition have together. All see the same batches. Dog IoU and false positives (share of the pixels called dog where there is none) are those of VOC's
-validation images, whole; the accuracy of the classifier is that of the held-out photographs. About a minute a hundred
-iterations on one core. Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished
-is not run again.
+weights, for as many iterations as classifier and decomposition have together. All see the same batches. Dog IoU
+and false positives (share of the pixels called dog where there is none) are those of VOC's validation images, whole;
+the accuracy of the classifier is that of the held-out photographs. Every run keeps its log, configuration and
+checkpoint under ``--out``; a run that has finished is not run again.
 """
 
 import argparse
