@@ -109,11 +109,11 @@ def _drawn(rows: Sequence[Mapping[str, npt.NDArray[np.uint8]]]) -> Image.Image:
     """Draw rows of pictures, each with its title above it."""
     columns = max(map(len, rows))
     figure = Figure(figsize=(1.8 * columns, 2.0 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    grid: Any = figure.subplots(len(rows), columns, squeeze=False)
+    for cell in grid.flat:
+        cell.set_axis_off()
     for line, row in zip(grid, rows, strict=True):
-        for axes, (title, pixels) in zip(line, row.items(), strict=False):
+        for (title, pixels), axes in zip(row.items(), line, strict=False):
             axes.imshow(pixels, interpolation="nearest")
             axes.set_title(title, fontsize=8)
     written = io.BytesIO()
