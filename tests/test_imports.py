@@ -34,7 +34,7 @@ ALLOWED = {
     "experiments": {"losses"},
     "painting": {"data", "solvers", "visualization"},
     "checkpoints": MODELLING | {"modules"},
-    "cli": {"", "callbacks", "checkpoints", "data", "modules", "painting"} | MODELLING,
+    "cli": {"", "callbacks", "checkpoints", "data", "modules", "painting", "visualization"} | MODELLING,
     "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers
     "__main__": {"cli"},
 }

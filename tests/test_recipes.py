@@ -18,7 +18,9 @@ from weakseg_lightning.solvers import GrabCut
 RECIPES = [name for name in known_recipes() if "/" not in name]
 OVERLAYS = [name for name in known_recipes() if "/" in name]
 FOLDER = recipes_folder()
-HERE = ("--model.network.encoder_weights=null", "--trainer.accelerator=cpu", "--trainer.logger=false")
+CPU = ("--trainer.accelerator=cpu", "--trainer.logger=false")
+UNTRAINED = "--model.network.encoder_weights=null"
+HERE = (UNTRAINED, *CPU)
 SMALL = [
     *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     *("--trainer.max_steps=2", "--trainer.max_epochs=-1", "--trainer.log_every_n_steps=1", "--trainer.logger=false"),
@@ -28,8 +30,16 @@ SMALL = [
 ]
 
 
+def here(name: str) -> tuple[str, ...]:
+    """Options that build a recipe without a download; the U-Net of the decomposition has no pretrained weights."""
+    return CPU if name == "decompose_dog" else HERE
+
+
 def overlays_of(name: str) -> tuple[str, str]:
     """The overlays for scenes and for a computer without a GPU that suit a recipe."""
+    if name.startswith("decompose"):
+        kind = "classifier" if name.endswith("classifier") else "decompose"
+        return f"data/scenes_{kind}", f"hardware/cpu_{kind}"
     data = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["data"]["init_args"]
     whole = data["supervision"] in ("tags", "box")
     return ("data/scenes_whole", "hardware/cpu_whole") if whole else ("data/scenes", "hardware/cpu")
@@ -84,15 +94,15 @@ def test_a_recipe_says_how_it_is_used(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds(build, name):
-    cli = build(name, *HERE)
-    assert cli.model.num_classes == cli.datamodule.num_classes == 21
+    cli = build(name, *here(name))
+    assert cli.model.num_classes == cli.datamodule.num_classes == (2 if name.startswith("decompose_dog") else 21)
     assert cli.trainer.max_steps > 0
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds_for_a_computer_without_gpu(build, name):
     cli = build(name, overlays_of(name)[1], *HERE)
-    recipe = build(name, *HERE)
+    recipe = build(name, *here(name))
     assert type(cli.model) is type(recipe.model)
     seen = [built.datamodule.crop_size * built.model.network.input_scale for built in (cli, recipe)]
     assert seen[0] < seen[1]
@@ -114,7 +124,7 @@ def test_overlays_for_many_gpus_say_what_the_trainer_takes(build, name, nodes):
 def test_a_recipe_trains_on_scenes_through_both_phases(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
-    cli = _command(name, overlays_of(name)[0], *SMALL)
+    cli = _command(name, overlays_of(name)[0], *SMALL, *_with_classifier(name, tmp_path))
     assert cli.trainer.global_step == 2
     assert torch.isfinite(cli.trainer.callback_metrics["train_loss"])
     assert 0 <= cli.trainer.callback_metrics["val_miou"] <= 1
@@ -123,18 +133,66 @@ def test_a_recipe_trains_on_scenes_through_both_phases(name, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_scenes_leave_the_method_alone(build, name):
-    recipe, scenes = build(name, *HERE), build(name, overlays_of(name)[0], *HERE)
+    recipe, scenes = build(name, *here(name)), build(name, overlays_of(name)[0], *HERE)
     assert type(recipe.model) is type(scenes.model)
     assert recipe.datamodule.supervision == scenes.datamodule.supervision
-    arguments = {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "pce_fraction"}
+    arguments = {"variant", "recon_weight", "mask_weight", "cls_weight", "asked", "asked_classes", "absence"}
+    arguments |= {"parts_weight", "cam_threshold", "encoder_from_classifier"}
+    arguments |= {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "pce_fraction"}
     for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start", "mask_weight"}:
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
-    for argument in ("tags_from", "size_thresholds", "full_share"):
+    assert list(recipe.datamodule.size_thresholds) == list(scenes.datamodule.size_thresholds)
+    for argument in ("tags_from", "full_share"):
         assert getattr(recipe.datamodule, argument) == getattr(scenes.datamodule, argument)
     terms = [getattr(cli.model, "regularizer", None) for cli in (recipe, scenes)]
     assert terms[0] == terms[1] or describe(terms[0]) == describe(terms[1])
     rules, same = (list(map(describe, getattr(cli.model, "constraints", ()))) for cli in (recipe, scenes))
     assert rules == same
+
+
+def _with_classifier(name, folder):
+    """Train the classifier that a decomposition asks, and say where it is."""
+    if not name.startswith("decompose") or name.endswith("classifier"):
+        return []
+    encoder = next(option.partition("=")[2] for option in SMALL if option.startswith("--model.network.encoder="))
+    classifier = f"{name}_classifier"
+    cli = _command(classifier, overlays_of(classifier)[0], *SMALL)
+    cli.trainer.save_checkpoint(folder / "g.ckpt")
+    return [f"--model.classifier.encoder={encoder}", f"--model.classifier_checkpoint={folder / 'g.ckpt'}"]
+
+
+def test_the_decomposition_has_the_numbers_of_the_report(build):
+    classifier, cli = (build(name, *here(name)) for name in ("decompose_dog_classifier", "decompose_dog"))
+    for each in (classifier, cli):
+        assert (each.datamodule.num_positive, each.datamodule.num_negative, each.datamodule.val_share) == (
+            1e4,
+            1e4,
+            0.2,
+        )
+        assert (each.datamodule.size, each.datamodule.supervision) == (224, "tags")
+        optimizer = each.model.optimizer
+        assert (optimizer.algorithm, optimizer.lr, optimizer.momentum) == ("adamw", 1e-4, 0.9)
+        assert (optimizer.weight_decay, optimizer.schedule) == (0, "constant"), "Adam"
+        assert each.trainer.max_steps * each.datamodule.batch_size == 10 * 16_000
+    assert (classifier.datamodule.batch_size, cli.datamodule.batch_size) == (32, 8)
+    assert describe(classifier.model.network)["init_args"]["encoder"] == cli.model.classifier.encoder == "resnet18"
+    assert type(cli.model.network).__name__ == "UNet"
+    assert (cli.model.recon_weight, cli.model.mask_weight, cli.model.cls_weight) == (1, 1e-3, 1e-3)
+    assert (cli.model.variant, cli.model.asked, cli.model.asked_classes) == ("report", "imagelets", "all")
+    assert cli.model.area_prior is None
+    assert cli.model.absence.weight == classifier.model.parts_weight == 0
+
+
+@pytest.mark.parametrize("name", ["decompose_dog", "decompose_voc"])
+def test_the_classifiers_of_recipe_and_overlays_are_those_of_their_own_runs(build, name):
+    for place in (None, *range(2)):
+        configs = [
+            [each, *([] if place is None else [overlays_of(each)[place]])] for each in (f"{name}_classifier", name)
+        ]
+        first = build(*configs[0], *HERE).model.network
+        second = build(*configs[1], *(here(name) if place is None else HERE)).model.classifier
+        ours, theirs = (vars(one) | {"encoder_weights": None} for one in (first, second))
+        assert ours == theirs
 
 
 def test_adm_has_the_numbers_of_the_paper(build):

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weakseg_lightning.callbacks import GradientPanels, PanelWriter, PredictionWriter, TrimapCurve
+    from weakseg_lightning.callbacks import GradientPanels, ImageletPanels, PanelWriter, PredictionWriter, TrimapCurve
     from weakseg_lightning.checkpoints import load_module
     from weakseg_lightning.constraints import (
         AreaBounds,
@@ -18,24 +18,52 @@ if TYPE_CHECKING:
         preset,
     )
     from weakseg_lightning.curves import read_trimap, trimap_figure
-    from weakseg_lightning.data import FolderDataModule, ScenesDataModule, SegmentationDataModule, VOCDataModule
+    from weakseg_lightning.data import (
+        FolderDataModule,
+        ImageNetDogDataModule,
+        ScenesDataModule,
+        SegmentationDataModule,
+        VOCDataModule,
+    )
     from weakseg_lightning.energies import GridPotts
     from weakseg_lightning.latents import LatentStore
-    from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss, Regularizer
-    from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TrimapScores
+    from weakseg_lightning.losses import (
+        ActivationAreas,
+        AreaPrior,
+        DenseCRFLoss,
+        EqualAreas,
+        FileAreas,
+        GatedCRFLoss,
+        GridPottsLoss,
+        Regularizer,
+    )
+    from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TagScores, TrimapScores
     from weakseg_lightning.modules import (
+        AbsencePenalty,
         ADMModule,
         AmortizedLatentModule,
         CCNNModule,
+        DecomposeReconstructModule,
         LatentModule,
         MILModule,
         Optimizer,
         ProposalModule,
         RegularizedLossModule,
+        TagClassifierModule,
         TrustRegionModule,
         WeakSegModule,
     )
-    from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
+    from weakseg_lightning.networks import (
+        DecompositionNetwork,
+        FCN32s,
+        LargeFOV,
+        Network,
+        SegmentationNet,
+        SMPDecomposition,
+        SMPNetwork,
+        TagNetwork,
+        UNet,
+    )
     from weakseg_lightning.solvers import (
         AdaptiveBias,
         AlphaExpansion,
@@ -52,7 +80,7 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
-    "callbacks": ("GradientPanels", "PanelWriter", "PredictionWriter", "TrimapCurve"),
+    "callbacks": ("GradientPanels", "ImageletPanels", "PanelWriter", "PredictionWriter", "TrimapCurve"),
     "checkpoints": ("load_module",),
     "constraints": (
         "AreaBounds",
@@ -65,24 +93,52 @@ _HOMES = {
         "preset",
     ),
     "curves": ("read_trimap", "trimap_figure"),
-    "data": ("FolderDataModule", "ScenesDataModule", "SegmentationDataModule", "VOCDataModule"),
+    "data": (
+        "FolderDataModule",
+        "ImageNetDogDataModule",
+        "ScenesDataModule",
+        "SegmentationDataModule",
+        "VOCDataModule",
+    ),
     "energies": ("GridPotts",),
     "latents": ("LatentStore",),
-    "losses": ("DenseCRFLoss", "GatedCRFLoss", "GridPottsLoss", "Regularizer"),
-    "metrics": ("MeanGridEnergy", "SegmentationScores", "TrimapScores"),
+    "losses": (
+        "ActivationAreas",
+        "AreaPrior",
+        "DenseCRFLoss",
+        "EqualAreas",
+        "FileAreas",
+        "GatedCRFLoss",
+        "GridPottsLoss",
+        "Regularizer",
+    ),
+    "metrics": ("MeanGridEnergy", "SegmentationScores", "TagScores", "TrimapScores"),
     "modules": (
         "Optimizer",
         "ADMModule",
+        "AbsencePenalty",
         "AmortizedLatentModule",
         "CCNNModule",
+        "DecomposeReconstructModule",
         "LatentModule",
         "MILModule",
         "ProposalModule",
         "RegularizedLossModule",
+        "TagClassifierModule",
         "TrustRegionModule",
         "WeakSegModule",
     ),
-    "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
+    "networks": (
+        "DecompositionNetwork",
+        "FCN32s",
+        "LargeFOV",
+        "Network",
+        "SMPDecomposition",
+        "SMPNetwork",
+        "SegmentationNet",
+        "TagNetwork",
+        "UNet",
+    ),
     "solvers": (
         "AdaptiveBias",
         "AlphaExpansion",
@@ -101,26 +157,35 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ADMModule",
+    "AbsencePenalty",
+    "ActivationAreas",
     "AdaptiveBias",
     "AlphaExpansion",
     "AmortizedLatentModule",
     "AreaBounds",
+    "AreaPrior",
     "AreaRatio",
     "AreaTable",
     "BoundingBoxes",
     "CCNNModule",
     "ConstrainedLatent",
     "ConstraintRule",
+    "DecomposeReconstructModule",
+    "DecompositionNetwork",
     "DenseCRFLoss",
     "DistributionResult",
     "DistributionSolver",
+    "EqualAreas",
     "FCN32s",
+    "FileAreas",
     "FolderDataModule",
     "GatedCRFLoss",
     "GrabCut",
     "GradientPanels",
     "GridPotts",
     "GridPottsLoss",
+    "ImageNetDogDataModule",
+    "ImageletPanels",
     "LargeFOV",
     "LatentModule",
     "LatentStore",
@@ -136,6 +201,7 @@ __all__ = [
     "Refinement",
     "RegularizedLossModule",
     "Regularizer",
+    "SMPDecomposition",
     "SMPNetwork",
     "ScenesDataModule",
     "SegmentationDataModule",
@@ -145,9 +211,13 @@ __all__ = [
     "Solver",
     "SolverResult",
     "Suppression",
+    "TagClassifierModule",
+    "TagNetwork",
+    "TagScores",
     "TrimapCurve",
     "TrimapScores",
     "TrustRegionModule",
+    "UNet",
     "VOCDataModule",
     "WeakSegModule",
     "__version__",

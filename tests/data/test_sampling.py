@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from weakseg_lightning.data.sampling import EpochLoader, EpochSampler, derive_seed
+from weakseg_lightning.data.sampling import BalancedSampler, EpochLoader, EpochSampler, derive_seed
 
 
 def draw(epoch: int = 0, **arguments: object) -> list[tuple[int, int]]:
@@ -82,3 +82,44 @@ def test_derived_seeds_do_not_repeat():
     seeds = {derive_seed(seed, epoch, index) for seed in range(10) for epoch in range(10) for index in range(100)}
     assert len(seeds) == 10_000
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def balanced(positive: list[bool], epoch: int = 0, **arguments: int) -> list[int]:
+    sampler = BalancedSampler(positive, **arguments)
+    sampler.set_epoch(epoch)
+    drawn = list(sampler)
+    assert len(sampler) == len(drawn)
+    assert {found for found, _ in drawn} == {epoch}
+    return [index for _, index in drawn]
+
+
+def test_balanced_batches_hold_both_kinds_and_an_epoch_all_of_the_larger():
+    positive = [index % 4 == 0 for index in range(20)]  # 5 and 15
+    drawn = balanced(positive)
+    assert [positive[index] for index in drawn] == [True, False] * 15
+    assert sorted(drawn[1::2]) == [index for index in range(20) if not positive[index]]
+    counts = [drawn[::2].count(index) for index in range(0, 20, 4)]
+    assert counts == [3] * 5
+
+
+def test_balanced_order_is_a_function_of_seed_and_epoch():
+    positive = [index % 2 == 0 for index in range(30)]
+    assert balanced(positive, 2, seed=5) == balanced(positive, 2, seed=5)
+    others = [balanced(positive, epoch, seed=seed) for epoch, seed in [(2, 5), (3, 5), (2, 6)]]
+    assert others[0] != others[1] != others[2] != others[0]
+
+
+def test_balanced_ranks_share_an_epoch():
+    positive = [index < 7 for index in range(20)]
+    ranks = [balanced(positive, num_replicas=3, rank=rank) for rank in range(3)]
+    assert [len(rank) for rank in ranks] == [8] * 3
+    negative = [index for rank in ranks for index in rank[1::2]]
+    assert len(set(negative)) == len(negative) == 12, "of 13, three ranks leave one out"
+    assert all([positive[index] for index in rank] == [True, False] * 4 for rank in ranks)
+
+
+def test_one_kind_alone_cannot_be_balanced():
+    with pytest.raises(ValueError, match="`positive` must be true of some images and false of others"):
+        BalancedSampler([True, True])
+    with pytest.raises(ValueError, match="2 images cannot be shared out to 2 ranks"):
+        BalancedSampler([True, False], num_replicas=2)

@@ -32,11 +32,18 @@ def in_last_epoch(trainer: Trainer) -> bool:
 
 def predicted(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Tensor:
     """Score images in evaluation mode, leaving modes, buffers and random state as they were."""
+    with evaluating(trainer, pl_module, images):
+        scores: Tensor = pl_module(images)
+    return scores
+
+
+@contextmanager
+def evaluating(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Iterator[None]:
+    """Evaluation mode without gradient inside; modes, buffers and random state are as before afterwards."""
     devices = [images.device.index] if images.is_cuda else []
     precision = trainer.precision_plugin.forward_context()
     with torch.random.fork_rng(devices=devices), _evaluation_mode(pl_module), torch.no_grad(), precision:
-        scores: Tensor = pl_module(images)
-    return scores
+        yield
 
 
 @contextmanager

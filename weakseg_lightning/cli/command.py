@@ -17,13 +17,13 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from typing_extensions import override
 
 # Importing them makes the classes known by their short names in recipes.
-from weakseg_lightning import networks, solvers  # noqa: F401
+from weakseg_lightning import losses, networks, solvers  # noqa: F401
 from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
 from weakseg_lightning.cli.recipes import given_configs
-from weakseg_lightning.data import SegmentationDataModule, folder, scenes, voc  # noqa: F401
+from weakseg_lightning.data import SegmentationDataModule, folder, imagenet_dog, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from weakseg_lightning.data import SegmentationDataModule, scenes, voc  # noqa: F401 - known by short names
+from weakseg_lightning.data import SegmentationDataModule, imagenet_dog, scenes, voc  # noqa: F401 - known by short names
 
 Stage = Literal["fit", "validate"]
 

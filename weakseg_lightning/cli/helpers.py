@@ -58,6 +58,9 @@ HELPERS: dict[str, Helper] = {
     "paint": Helper(
         "weakseg_lightning.cli.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"
     ),
+    "sample-grid": Helper(
+        "weakseg_lightning.cli.sample_grid.sample_grid", "draw what a network labels in images with and without a class"
+    ),
     "scribbles convert": Helper(
         "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
     ),

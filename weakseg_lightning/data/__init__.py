@@ -6,6 +6,7 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import SegmentationDataset, collate
 from weakseg_lightning.data.folder import FolderDataModule
+from weakseg_lightning.data.imagenet_dog import ImageNetDogDataModule
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.scenes import ScenesDataModule
 from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
@@ -14,6 +15,7 @@ __all__ = [
     "VOC_CLASSES",
     "BadSampleError",
     "FolderDataModule",
+    "ImageNetDogDataModule",
     "Sample",
     "SampleSource",
     "ScenesDataModule",

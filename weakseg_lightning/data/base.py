@@ -159,8 +159,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Any]:
         """Load shuffled, augmented crops."""
         data = self._dataset("train", transform=self._training_transform(), tags_from=self.tags_from)
-        rank, world = self._rank()
-        sampler = EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=self._tickets(data))
+        sampler = self._sampler(data, self._tickets(data))
         drop_last = len(sampler) >= self.batch_size
         loading = self._loading() | {"collate_fn": partial(collate, attachment=self.attachment)}
         loader = EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **loading)
@@ -200,6 +199,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     def _training_transform(self) -> v2.Transform:
         return training_transform(self.crop_size, self.scale_range, self.flip, self.color_jitter)
+
+    def _sampler(self, data: SegmentationDataset, extras: Callable[[int], tuple[Any, ...]] | None) -> EpochSampler:
+        """Choose the order of the training images."""
+        rank, world = self._rank()
+        return EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=extras)
 
     def _tickets(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
         """Hand the attachment's ticket for an image to the worker with every index."""

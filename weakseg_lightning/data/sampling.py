@@ -1,7 +1,8 @@
 """Samplers: reproducible order for training, every image once for evaluation."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
+from itertools import islice
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from typing_extensions import override
 
-__all__ = ["EpochLoader", "EpochSampler", "derive_seed"]
+__all__ = ["BalancedSampler", "EpochLoader", "EpochSampler", "derive_seed"]
 
 
 def derive_seed(*parts: int) -> int:
@@ -73,14 +74,75 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
 
     @override
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        size, epoch = len(self.dataset), self.epoch  # type: ignore[arg-type]
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+        epoch = self.epoch
+        skipped, self.skip_next = self.skip_next, 0
+        for index in islice(self.order(torch.Generator().manual_seed(derive_seed(self.seed, epoch))), skipped, None):
+            yield epoch, index, *(self.extras(index) if self.extras is not None else ())
+
+    def order(self, generator: torch.Generator) -> Iterator[int]:
+        """Indices of one epoch, those of this rank."""
+        size = len(self.dataset)  # type: ignore[arg-type]
         # No list: of 1e8 images it would take 4 GB on each rank.
         order = torch.randperm(size, generator=generator) if self.shuffle else range(size)
-        skipped, self.skip_next = self.skip_next, 0
-        for position in range(self.rank + skipped * self.num_replicas, self.total_size, self.num_replicas):
-            index = int(order[position % size])
-            yield epoch, index, *(self.extras(index) if self.extras is not None else ())
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            yield int(order[position % size])
+
+
+class BalancedSampler(EpochSampler):
+    """Alternate between images that show a class and images that do not, so that each even batch has as many of both.
+
+    An epoch goes once through the larger kind; the smaller is gone through again, in a new order, as often as needed.
+
+    Args:
+        positive: whether each image shows the class; some do and some do not.
+        num_replicas: number of ranks; what they do not divide is left out, of others in each epoch.
+        rank: this rank.
+        seed: seed of the permutations.
+        extras: more to hand on with an index, see :class:`EpochSampler`.
+
+    Raises:
+        ValueError: if there are images of one kind alone.
+
+    Example:
+        >>> positive = [True, False, False, False]
+        >>> [positive[index] for _, index in BalancedSampler(positive)]
+        [True, False, True, False, True, False]
+    """
+
+    def __init__(
+        self,
+        positive: Sequence[bool],
+        num_replicas: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+        extras: Callable[[int], tuple[Any, ...]] | None = None,
+    ) -> None:
+        self.kinds = [[index for index, one in enumerate(positive) if one == kind] for kind in (True, False)]
+        if not all(self.kinds):
+            raise ValueError("`positive` must be true of some images and false of others, or no batch can be balanced")
+        self.pairs = max(map(len, self.kinds)) // num_replicas
+        if self.pairs == 0:
+            raise ValueError(f"{len(positive)} images cannot be shared out to {num_replicas} ranks")
+        super().__init__(positive, num_replicas, rank, seed=seed, extras=extras)
+
+    @override
+    def __len__(self) -> int:
+        return 2 * self.pairs
+
+    @override
+    def order(self, generator: torch.Generator) -> Iterator[int]:
+        """Pairs of a positive and a negative, those of this rank."""
+        wanted = self.pairs * self.num_replicas
+        drawn = [_cycled(kind, max(map(len, self.kinds)), generator)[:wanted] for kind in self.kinds]
+        for position in range(self.rank, wanted, self.num_replicas):
+            yield from (kind[position] for kind in drawn)
+
+
+def _cycled(indices: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+    """At least ``count`` indices, each as often as the others, but for the last round."""
+    rounds = -(-count // len(indices))
+    orders = (torch.randperm(len(indices), generator=generator).tolist() for _ in range(rounds))
+    return [indices[place] for order in orders for place in order]
 
 
 class EpochLoader(DataLoader[Any]):

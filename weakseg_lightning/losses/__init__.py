@@ -1,7 +1,15 @@
 """Losses: one function each, with its formula, symbols and shapes."""
 
+from weakseg_lightning.losses.area_priors import ActivationAreas, AreaPrior, EqualAreas, FileAreas
 from weakseg_lightning.losses.constrained import kl_loss
 from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
+from weakseg_lightning.losses.decomposition import (
+    absence_loss,
+    imagelet_loss,
+    mask_loss,
+    recompose,
+    reconstruction_loss,
+)
 from weakseg_lightning.losses.dense_crf import DenseCRFLoss, dense_crf_energy, dense_crf_lattice, dense_crf_loss
 from weakseg_lightning.losses.gated_crf import GatedCRFLoss, GaussianKernel, gated_crf_loss
 from weakseg_lightning.losses.mil import mil_loss
@@ -16,23 +24,32 @@ from weakseg_lightning.losses.robust import (
 )
 
 __all__ = [
+    "ActivationAreas",
+    "AreaPrior",
     "DenseCRFLoss",
+    "EqualAreas",
+    "FileAreas",
     "GatedCRFLoss",
     "GaussianKernel",
     "GridPottsLoss",
     "NoiseMatrixCrossEntropy",
     "Regularizer",
     "RobustCrossEntropy",
+    "absence_loss",
     "dense_crf_energy",
     "dense_crf_lattice",
     "dense_crf_loss",
     "gated_crf_loss",
+    "imagelet_loss",
     "kl_loss",
     "latent_cross_entropy",
+    "mask_loss",
     "mil_loss",
     "noise_matrix_cross_entropy",
     "partial_cross_entropy",
     "potts_loss",
+    "recompose",
+    "reconstruction_loss",
     "relaxed_potts_energy",
     "robust_cross_entropy",
     "uniform_noise",

@@ -4,22 +4,29 @@ from weakseg_lightning.modules.adm import ADMModule
 from weakseg_lightning.modules.amortized import AmortizedLatentModule
 from weakseg_lightning.modules.base import WeakSegModule
 from weakseg_lightning.modules.ccnn import CCNNModule
+from weakseg_lightning.modules.classifier import TagClassifierModule
+from weakseg_lightning.modules.decompose import AbsencePenalty, DecomposeReconstructModule
 from weakseg_lightning.modules.latent import LatentModule
 from weakseg_lightning.modules.mil import MILModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.proposals import ProposalModule
 from weakseg_lightning.modules.regularized import RegularizedLossModule
+from weakseg_lightning.modules.tagged import TaggedModule
 from weakseg_lightning.modules.trust_region import TrustRegionModule
 
 __all__ = [
     "ADMModule",
+    "AbsencePenalty",
     "AmortizedLatentModule",
     "CCNNModule",
+    "DecomposeReconstructModule",
     "LatentModule",
     "MILModule",
     "Optimizer",
     "ProposalModule",
     "RegularizedLossModule",
+    "TagClassifierModule",
+    "TaggedModule",
     "TrustRegionModule",
     "WeakSegModule",
 ]

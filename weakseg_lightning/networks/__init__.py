@@ -2,18 +2,32 @@
 
 from weakseg_lightning.networks.base import Network, SegmentationNet
 from weakseg_lightning.networks.coarse import CoarseGrid
+from weakseg_lightning.networks.decomposition import (
+    DecompositionNet,
+    DecompositionNetwork,
+    SMPDecomposition,
+)
 from weakseg_lightning.networks.fcn import FCN32s, FCN32sNet
 from weakseg_lightning.networks.large_fov import LargeFOV, LargeFOVNet
 from weakseg_lightning.networks.smp import SMPNet, SMPNetwork
+from weakseg_lightning.networks.tags import TagNet, TagNetwork
+from weakseg_lightning.networks.unet import UNet, UNetNet
 
 __all__ = [
     "CoarseGrid",
+    "DecompositionNet",
+    "DecompositionNetwork",
     "FCN32s",
     "FCN32sNet",
     "LargeFOV",
     "LargeFOVNet",
     "Network",
+    "SMPDecomposition",
     "SMPNet",
     "SMPNetwork",
     "SegmentationNet",
+    "TagNet",
+    "TagNetwork",
+    "UNet",
+    "UNetNet",
 ]

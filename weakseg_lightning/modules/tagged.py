@@ -1,0 +1,65 @@
+"""What the methods that learn from tags alone count besides the scores of all: false positives, and tags."""
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.metrics import TagScores
+from weakseg_lightning.modules.base import Batch, WeakSegModule
+from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.networks import Network
+
+ADAM = Optimizer("adamw", 1e-4, 0.9, 0.0, 1.0, "constant")
+"""What the report trains with."""
+
+
+class TaggedModule(WeakSegModule):
+    """A module whose evaluation also looks at images of which the tags alone are known.
+
+    Args:
+        network: the network to build.
+        num_classes: classes K, background included; taken from the data.
+        optimizer: optimiser settings.
+        start_from: checkpoint of a run whose weights training begins with.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        num_classes: int,
+        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
+        start_from: str | None = None,
+    ) -> None:
+        super().__init__(network, num_classes, optimizer, start_from=start_from)
+        for stage in ("val", "test"):
+            self._metrics(stage).tags = TagScores(num_classes)
+
+    def predict_tags(self, batch: Batch) -> Tensor | None:
+        """Say which classes the images show, bool ``(B, K - 1)``; None where the method does not."""
+        return None
+
+    @override
+    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+        labels = super()._evaluate(batch, stage)
+        self._tag_scores(stage).update(labels, batch["tags"], batch["valid"], self.predict_tags(batch))
+        return labels
+
+    @override
+    def _log_scores(self, stage: str) -> None:
+        """Log ``val_false_area_<class>`` and ``val_tag_accuracy`` besides."""
+        super()._log_scores(stage)
+        scores = self._tag_scores(stage)
+        names = getattr(self.trainer.datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]  # type: ignore[attr-defined]
+        found = scores.compute()
+        logged = {
+            f"false_area_{name}": area for name, area in zip(names[1:], found["false_area"].reshape(-1), strict=True)
+        }
+        logged["tag_accuracy"] = found["tag_accuracy"]
+        seen = {f"{stage}_{name}": value.float() for name, value in logged.items() if not torch.isnan(value)}
+        self.log_dict(seen, sync_dist=True, reduce_fx="max")
+        scores.reset()
+
+    def _tag_scores(self, stage: str) -> TagScores:
+        scores = self._metrics(stage).tags
+        assert isinstance(scores, TagScores)
+        return scores
