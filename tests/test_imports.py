@@ -33,8 +33,14 @@ ALLOWED = {
     "callbacks": {"visualization", "curves", "metrics", "losses", "solvers"},
     "experiments": {"losses"},
     "checkpoints": MODELLING | {"modules"},
-    "cli": {"", "callbacks", "checkpoints", "data", "modules"} | MODELLING,
-    "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers
+    "prediction": {"checkpoints", "data", "modules", "networks", "solvers", "visualization"},
+    "exporting": {"modules", "networks"},
+    "reporting": set(),
+    "cli": {"", "callbacks", "checkpoints", "curves", "data", "exporting", "modules", "prediction", "reporting"}
+    | MODELLING
+    | {"visualization"},
+    "__init__": {"callbacks", "checkpoints", "curves", "data", "modules", "prediction"}
+    | MODELLING,  # for type checkers
     "__main__": {"cli"},
 }
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WeakSegModule,
     )
     from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
+    from weakseg_lightning.prediction import Segmenter
     from weakseg_lightning.solvers import (
         AdaptiveBias,
         AlphaExpansion,
@@ -83,6 +84,7 @@ _HOMES = {
         "WeakSegModule",
     ),
     "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
+    "prediction": ("Segmenter",),
     "solvers": (
         "AdaptiveBias",
         "AlphaExpansion",
@@ -140,6 +142,7 @@ __all__ = [
     "SegmentationDataModule",
     "SegmentationNet",
     "SegmentationScores",
+    "Segmenter",
     "SizeBuckets",
     "Solver",
     "SolverResult",

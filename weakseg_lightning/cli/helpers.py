@@ -28,10 +28,12 @@ class Helper:
     Attributes:
         path: import path of the function, imported only when the command is run.
         summary: what it does, for ``weakseg --help``.
+        first: the argument that a word without an option gives, as RUN in ``weakseg report RUN``.
     """
 
     path: str
     summary: str
+    first: str = ""
 
 
 HELPERS: dict[str, Helper] = {
@@ -41,6 +43,9 @@ HELPERS: dict[str, Helper] = {
     "crf-search": Helper(
         "weakseg_lightning.cli.crf_search.crf_search", "find a dense CRF's parameters on some validation images"
     ),
+    "export": Helper(
+        "weakseg_lightning.cli.export.export", "write a trained network as ONNX or torch.export file", first="ckpt_path"
+    ),
     "grid-energy": Helper(
         "weakseg_lightning.cli.grid_energy.grid_energy",
         "compare runs by the grid CRF's energy of their labels",
@@ -49,6 +54,7 @@ HELPERS: dict[str, Helper] = {
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
     ),
+    "report": Helper("weakseg_lightning.cli.report.report", "make one page of HTML of a run", first="run"),
     "scribbles convert": Helper(
         "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
     ),
@@ -118,7 +124,7 @@ def run_helper(name: str, arguments: Arguments) -> int:
     arguments.types = get_type_hints(function)
     options: dict[str, Any] = {
         "as_positional": False,
-        "prog": f"weakseg {name}",
+        "prog": f"weakseg {name} {HELPERS[name].first.upper()}".strip(),
         "description": _description(function),
         "exit_on_error": False,
         "allow_abbrev": False,
@@ -126,7 +132,7 @@ def run_helper(name: str, arguments: Arguments) -> int:
     actions = auto_parser(function, **options)._actions
     names = (option for action in actions for option in action.option_strings)
     arguments.options = [option.removeprefix("--") for option in names if option.startswith("--") and "+" not in option]
-    words = _spelt_out(arguments.given[len(name.split()) :], arguments.types)
+    words = _spelt_out(_named(arguments.given[len(name.split()) :], HELPERS[name].first), arguments.types)
     arguments.given = place_configs([name, *words], find=_existing)
     status = auto_cli(function, args=arguments.given[1:], **options)
     return status if isinstance(status, int) else 0
@@ -155,6 +161,12 @@ def _existing(name: str) -> str:
     raise FileNotFoundError(
         f"no file `{name}` (working directory: {Path.cwd()}): --config takes a YAML file of options"
     )
+
+
+def _named(words: Sequence[str], first: str) -> list[str]:
+    """Write a first word that is no option as the value of its argument."""
+    bare = first and words and not words[0].startswith("-")
+    return [f"--{first}={words[0]}", *words[1:]] if bare else list(words)
 
 
 def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:

@@ -1,24 +1,32 @@
 """Reading photographs and label maps, with errors that name the file and what to do about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from weakseg_lightning.data.samples import BadSampleError
 
-__all__ = ["image_size", "read_image", "read_labels"]
+__all__ = ["image_size", "opened", "read_image", "read_labels"]
 
-_UNREADABLE = "restore the file from the archive, or take its name out of the split's list"
+_UNREADABLE = "restore the file, or leave its image out of the data set"
+_TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_STRETCH = (0.1, 99.9)
+"""Percentiles of a 16-bit image that become black and white: sensors use a part of the range alone."""
 
 
 def read_image(path: Path) -> Tensor:
-    """Read a photograph.
+    """Read a photograph, upright as its EXIF data say.
 
     Args:
-        path: image file; greyscale and palette images become RGB.
+        path: image file; greyscale and palette images become RGB, what is transparent becomes white. Grey images of
+            more than 8 bits are stretched so that 99.8 % of their pixels lie between black and white.
 
     Returns:
         uint8 ``(3, H, W)``.
@@ -26,11 +34,8 @@ def read_image(path: Path) -> Tensor:
     Raises:
         BadSampleError: if the file is missing, unreadable or truncated.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with opened(path) as image:
+        pixels = _rgb(ImageOps.exif_transpose(image))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -46,11 +51,8 @@ def read_labels(path: Path) -> Tensor:
     Raises:
         BadSampleError: if the file is missing, unreadable, truncated, or a picture in colours.
     """
-    try:
-        with Image.open(path) as image:
-            mode, labels = image.mode, np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with opened(path) as image:
+        mode, labels = image.mode, np.array(image)
     if mode not in ("L", "P"):
         raise BadSampleError(
             f"{path} has pixels of type {mode}, expected 8-bit grey or palette with one class index a pixel: "
@@ -60,22 +62,52 @@ def read_labels(path: Path) -> Tensor:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Read the size of an image, (width, height) in pixels, from the head of its file.
+    """Read the size of an image when it stands upright, (width, height) in pixels, from the head of its file.
 
     Raises:
         BadSampleError: if the file is missing or no image.
     """
+    with opened(path) as image:
+        width, height = image.size
+        sideways = image.getexif().get(ExifTags.Base.Orientation) in _TURNED_SIDEWAYS
+    return (height, width) if sideways else (width, height)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; whatever is wrong with it, then or while it is read, is a ``BadSampleError``."""
     try:
         with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError) as error:
+            yield image
+    except BadSampleError:
+        raise
+    except Exception as error:  # Pillow raises whatever the damage leads to: SyntaxError, struct.error, KeyError, ...
         raise _unreadable(path, error) from error
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in _DEEP:
+        image = Image.fromarray(_stretched(np.asarray(image)))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("it holds pixels that are no numbers")
+    dark, bright = np.percentile(numbers, _STRETCH)
+    return (255 * np.clip((numbers - dark) / max(bright - dark, 1e-12), 0, 1)).round().astype(np.uint8)
 
 
 def _unreadable(path: Path, error: Exception) -> BadSampleError:
     if isinstance(error, FileNotFoundError):
         return BadSampleError(f"{path} is missing: {_UNREADABLE}")
-    reason = (
-        "is not an image that can be read" if isinstance(error, UnidentifiedImageError) else f"cannot be read ({error})"
-    )
-    return BadSampleError(f"{path} {reason}: {_UNREADABLE}")
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return BadSampleError(f"{path} claims to be larger than any photograph ({error}): {_UNREADABLE}")
+    if isinstance(error, UnidentifiedImageError):
+        return BadSampleError(f"{path} is not an image that can be read: {_UNREADABLE}")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BadSampleError(f"{path} cannot be read ({reason}): {_UNREADABLE}")
