@@ -1,5 +1,7 @@
 """Tiles cover the image, their weights sum to one, and where they differ is seen."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ def test_spans_cover_with_at_most_two_over_a_place(length, size, overlap, alignm
         assert span.start % alignment == 0
     assert counts.min() == 1
     assert counts.max() <= 2
-    shared = [before.stop - after.start for before, after in zip(found, found[1:], strict=False)]
+    shared = [before.stop - after.start for before, after in pairwise(found)]
     assert all(overlap <= common < overlap + alignment for common in shared)
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
         (['predict', '--config', 'a.yaml', '--images.tile=512'], ['photos', 'b.jpg'])
     """
     options, images = list(args[:1]), []
-    for before, word in zip(args, args[1:], strict=False):
+    for before, word in pairwise(args):
         is_value = before.startswith("-") and "=" not in before and before not in _WITHOUT_VALUE
         (options if is_value or word.startswith("-") else images).append(word)
     if options == ["predict"] or not images:
@@ -160,7 +161,8 @@ def predict_images(
     names, palette = classes or ([str(k) for k in range(segmenter.num_classes)], voc_palette(segmenter.num_classes))
     if len(names) != segmenter.num_classes:
         raise ValueError(
-            f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: give the config.yaml of its run"
+            f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
+            "give the config.yaml of its run"
         )
     writer = _Writer(segmenter, folder, options, palette, overlays, CocoPolygons(names) if options.polygons else None)
     bad = writer.run(images)

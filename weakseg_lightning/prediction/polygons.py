@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,7 @@ def _joined(rings: list[Ring]) -> Iterator[float]:
 
 def _area(ring: Ring) -> float:
     """Signed area of a closed ring, by the trapezoid formula."""
-    following = zip(ring[:-1], ring[1:], strict=True)
-    return sum((x0 - x1) * (y0 + y1) for (x0, y0), (x1, y1) in following) / 2
+    return sum((x0 - x1) * (y0 + y1) for (x0, y0), (x1, y1) in pairwise(ring)) / 2
 
 
 def _rasterio() -> Any:

@@ -125,7 +125,7 @@ def _at(metrics: Mapping[str, Curve], stage: str, step: int) -> dict[str, float]
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def latest(run: Path, pattern: str) -> Path | None:
