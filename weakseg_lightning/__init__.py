@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         WeakSegModule,
     )
     from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
-    from weakseg_lightning.prediction import Segmenter
+    from weakseg_lightning.prediction.segmenter import Segmenter
     from weakseg_lightning.solvers import (
         AdaptiveBias,
         AlphaExpansion,
@@ -84,7 +84,7 @@ _HOMES = {
         "WeakSegModule",
     ),
     "networks": ("FCN32s", "LargeFOV", "Network", "SMPNetwork", "SegmentationNet"),
-    "prediction": ("Segmenter",),
+    "prediction.segmenter": ("Segmenter",),
     "solvers": (
         "AdaptiveBias",
         "AlphaExpansion",

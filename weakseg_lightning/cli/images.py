@@ -17,10 +17,10 @@ from weakseg_lightning.callbacks.files import replacing
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.evaluation import shown
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.prediction import Segmenter
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons
 from weakseg_lightning.prediction.rasters import open_rows
+from weakseg_lightning.prediction.segmenter import Segmenter
 from weakseg_lightning.prediction.tiling import Block
 from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.visualization import Colors, overlay, voc_palette

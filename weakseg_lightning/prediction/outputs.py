@@ -9,8 +9,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from weakseg_lightning.prediction.segmenter import Rows
-from weakseg_lightning.prediction.tiling import Block, Span
+from weakseg_lightning.prediction.tiling import Block, Rows, Span
 
 Bytes = npt.NDArray[np.uint8]
 

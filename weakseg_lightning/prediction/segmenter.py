@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +12,10 @@ from torch import Tensor
 from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.scoring import Scorer
-from weakseg_lightning.prediction.tiling import Blend, Span, spans
+from weakseg_lightning.prediction.tiling import Blend, Rows, Span, spans
 from weakseg_lightning.solvers import Refinement
 
 Image = npt.NDArray[np.uint8] | Tensor
-
-
-class Rows(Protocol):
-    """An image whose rows are asked for from the top: ``(height, width)``, and some rows as uint8 ``(h, W, 3)``."""
-
-    height: int
-    width: int
-
-    def read(self, rows: Span) -> npt.NDArray[np.uint8]:
-        """Read rows; those of a later call begin no earlier."""
-        ...
 
 
 class Segmenter:
@@ -137,7 +126,7 @@ class _Pixels:
     def __init__(self, image: Image) -> None:
         pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            expected = "RGB, uint8 (H, W, 3); `read_image` of weakseg_lightning.prediction reads any image file so"
+            expected = "RGB, uint8 (H, W, 3)"
             raise ValueError(f"`image` must be {expected}, got {pixels.dtype} {pixels.shape}")
         self.pixels: npt.NDArray[np.uint8] = pixels
         self.height, self.width = pixels.shape[:2]

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,6 +30,17 @@ class Block:
     rows: Span
     columns: Span
     scores: Tensor
+
+
+class Rows(Protocol):
+    """An image whose rows are asked for from the top: ``(height, width)``, and some rows as uint8 ``(h, W, 3)``."""
+
+    height: int
+    width: int
+
+    def read(self, rows: Span) -> npt.NDArray[np.uint8]:
+        """Read rows; those of a later call begin no earlier."""
+        ...
 
 
 def spans(length: int, size: int, overlap: int, alignment: int = 1) -> list[Span]:
