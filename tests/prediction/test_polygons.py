@@ -45,6 +45,7 @@ def random_labels(seed: int) -> np.ndarray:
     return noise.argmax(0).astype(np.uint8)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("labels", [RING, *map(random_labels, range(4))])
 def test_pycocotools_reads_the_label_map_back(tmp_path, labels):
     coco = pytest.importorskip("pycocotools.coco")

@@ -49,11 +49,13 @@ class PalettePng:
         Raises:
             ValueError: if rows are missing.
         """
-        if self._written != self.height:
-            raise ValueError(f"{self._written} of {self.height} rows were written")
-        self._data(self._pack.flush())
-        self._chunk(b"IEND", b"")
-        self._file.close()
+        try:
+            if self._written != self.height:
+                raise ValueError(f"{self._written} of {self.height} rows were written")
+            self._data(self._pack.flush())
+            self._chunk(b"IEND", b"")
+        finally:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -114,7 +114,7 @@ class Seam:
         middle = (head - before).narrow(self.axis, length // 2, 1)
         self.difference = max(self.difference, float(middle.abs().max()))
         shape = [-1 if axis == self.axis else 1 for axis in range(piece.ndim)]
-        weight = ((torch.arange(length) + 0.5) / length).reshape(shape)
+        weight = ((torch.arange(length, dtype=piece.dtype) + 0.5) / length).reshape(shape)
         head.lerp_(before, 1 - weight)
 
 
