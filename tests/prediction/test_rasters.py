@@ -42,7 +42,13 @@ def stored(tmp_path, name: str):
     elif kind == "grey":
         Image.fromarray(COLORS[..., 0]).save(path)
     else:
-        options = {"compression": "tiff_lzw"} if suffix == "tif" else {"quality": 95} if suffix == "jpg" else {}
+        options = (
+            {"compression": "tiff_lzw"}
+            if suffix == "tif"
+            else {"quality": 95, "subsampling": 0}
+            if suffix == "jpg"
+            else {}
+        )
         Image.fromarray(COLORS).save(path, **options)
     return path
 

@@ -22,7 +22,8 @@ IN_MEMORY = 2**26
 
 _PERCENTILES = (0.1, 99.9)  # what becomes black and white, as `read_image` has it
 _PREVIEW = 1024  # sides of the reduced image that the percentiles are taken from
-_STRIP = 256  # rows that are copied at once
+_STRIP = 256  # rows that are decoded at once
+_CACHE = 64  # of GDAL in megabytes; it would take a share of the memory that there is
 
 
 @contextmanager
@@ -95,10 +96,13 @@ class FileRows:
         if rows.start < self._read.start:
             raise ValueError(f"rows {rows} were asked for after {self._read}: a file is read from the top downwards")
         known = self._kept[rows.start - self._read.start : rows.stop - self._read.start]
-        first = rows.start + len(known)
-        self._kept = np.concatenate([known, self._decode(Span(first, rows.stop))]) if first < rows.stop else known
-        self._read = rows
-        return self._kept
+        pixels = np.empty((rows.size, self.width, 3), dtype=np.uint8)
+        pixels[: len(known)] = known
+        for start in range(len(known), rows.size, _STRIP):
+            stop = min(start + _STRIP, rows.size)
+            pixels[start:stop] = self._decode(Span(rows.start + start, rows.start + stop))
+        self._kept, self._read = pixels, rows
+        return pixels
 
     def _decode(self, rows: Span) -> Pixels:
         with _bad_sample(self.path):
@@ -167,11 +171,12 @@ def _raster(path: Path) -> Iterator[Any]:
         raise BadSampleError(
             f"{path} has {size}, which is read by and by with rasterio: pip install 'weakseg-lightning[raster]'"
         ) from error
-    with warnings.catch_warnings(), _bad_sample(path):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        source = rasterio.open(path)
-    with source:
-        yield source
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        with warnings.catch_warnings(), _bad_sample(path):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            source = rasterio.open(path)
+        with source:
+            yield source
 
 
 @contextmanager
