@@ -72,7 +72,7 @@ def test_an_image_of_one_tile_is_predicted_whole(pooling):
 
 def test_flips_and_scales_are_averaged(module):
     image = photograph(64, 96)
-    expected = (whole(module, image) + whole(module, image[:, ::-1])[:, :, ::-1]) / 2
+    expected = (whole(module, image) + whole(module, image[:, ::-1].copy())[:, :, ::-1]) / 2
     np.testing.assert_allclose(Segmenter(module, "cpu", flip=True).probabilities(image), expected, atol=1e-6)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
@@ -83,15 +83,16 @@ def test_flips_and_scales_are_averaged(module):
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize(("scales", "alignment"), [((1.0,), 4), ((0.5,), 8), ((0.75, 1), 16), ((1.25,), 16), ((2,), 4)])
+@pytest.mark.parametrize(("scales", "alignment"), [((1.0,), 4), ((0.5,), 8), ((0.75, 1), 16), ((1.25,), 16), ((2,), 2)])
 def test_tiles_begin_where_all_scales_have_a_cell(module, scales, alignment):
     assert Segmenter(module, "cpu", scales=scales).scorer.alignment == alignment
     assert all((alignment * scale) % 4 == 0 for scale in scales)
 
 
 def test_tiles_equal_the_whole_image_at_two_scales(module):
-    image = photograph(96, 500)
-    tiled = Segmenter(module, "cpu", tile=256, overlap=128, scales=(0.5, 1), flip=True).probabilities(image)
+    """Everywhere, since at half the size the network sees 48 pixels far, a quarter of the overlap."""
+    image = photograph(32, 900)
+    tiled = Segmenter(module, "cpu", tile=400, overlap=196, scales=(0.5, 1), flip=True).probabilities(image)
     np.testing.assert_allclose(
         tiled, Segmenter(module, "cpu", scales=(0.5, 1), flip=True).probabilities(image), atol=1e-4
     )

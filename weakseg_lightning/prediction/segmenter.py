@@ -23,8 +23,9 @@ class Segmenter:
 
     An image larger than a tile is predicted in tiles that overlap; probabilities are blended there with weights that
     sum to one. Outside the overlaps the result is that of the whole image, if the network sees no further than the
-    overlap is wide and treats all places alike (LargeFOV, FCN32s, U-Net). DeepLab and PSPNet pool the whole image, and
-    encoders with squeeze-and-excitation too: there tiles are an approximation, as crops in training are.
+    overlap is wide and treats all places alike (LargeFOV, FCN32s, U-Net); everywhere, if it sees no further than a
+    quarter of it. DeepLab and PSPNet pool the whole image, and encoders with squeeze-and-excitation too: there tiles
+    are an approximation, as crops in training are.
 
     Args:
         checkpoint: a checkpoint that ``weakseg fit`` wrote, or a module.
@@ -98,9 +99,11 @@ class Segmenter:
             Iterates over the finished parts, whose scores are probabilities: from the top and, within the same rows,
             from the left.
         """
-        rows, columns = (
-            spans(length, self.tile, self.overlap, self.scorer.alignment) for length in (image.height, image.width)
-        )
+        alignment = self.scorer.alignment
+        rows = spans(image.height, self.tile, self.overlap, alignment)
+        # In a mirror image the network's cells begin at the right border: tiles end at such a cell, too.
+        less = (self.tile - image.width) % alignment if self.scorer.flip else 0
+        columns = spans(image.width, self.tile - less, max(self.overlap - less, 0), alignment)
         return Blend(rows, columns, _TileScores(image, self.scorer))
 
 

@@ -77,8 +77,8 @@ def spans(length: int, size: int, overlap: int, alignment: int = 1) -> list[Span
 class Seam:
     """Joins pieces along an axis as they come; where two overlap, the weight goes over from one to the other.
 
-    The weights of two pieces are linear in the place and sum to one; each is near zero at the piece's own border, where
-    a network sees least.
+    The weights of two pieces sum to one. They are linear in the place over the middle half of the overlap; in the
+    quarter next to its own border, where a network sees least, a piece has none.
 
     Args:
         axis: axis of the pieces along which they follow each other.
@@ -114,8 +114,8 @@ class Seam:
         middle = (head - before).narrow(self.axis, length // 2, 1)
         self.difference = max(self.difference, float(middle.abs().max()))
         shape = [-1 if axis == self.axis else 1 for axis in range(piece.ndim)]
-        weight = ((torch.arange(length, dtype=piece.dtype) + 0.5) / length).reshape(shape)
-        head.lerp_(before, 1 - weight)
+        place = (torch.arange(length, dtype=piece.dtype) + 0.5) / length
+        head.lerp_(before, (1.5 - 2 * place).clamp(0, 1).reshape(shape))
 
 
 class Blend:
