@@ -1,6 +1,7 @@
 """`weakseg predict ... IMAGES`: any images, also larger than memory, from files to files."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,8 +70,6 @@ def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
     for before, word in pairwise(args):
         is_value = before.startswith("-") and "=" not in before and before not in _WITHOUT_VALUE
         (options if is_value or word.startswith("-") else images).append(word)
-    if options == ["predict"] or not images:
-        return list(args), []
     return options, images
 
 
@@ -87,14 +86,13 @@ def find_images(words: Sequence[str]) -> dict[str, Path]:
     Raises:
         FileNotFoundError: if a file is not there or a folder has no images.
     """
-    found: dict[Path, str] = {}
+    found: dict[Path, tuple[str, str]] = {}  # by the absolute path: below the given folder, and as given
     for word in words:
         given = Path(word)
         for path in _images_below(given):
             inside = path.relative_to(given) if given.is_dir() else Path(path.name)
-            found.setdefault(path.absolute(), inside.as_posix())
-    shown_names = _told_apart(list(found.values()), [path.as_posix() for path in found])
-    return dict(zip(shown_names, found, strict=True))
+            found.setdefault(path.absolute(), (inside.as_posix(), path.as_posix()))
+    return dict(zip(_told_apart([*found.values()]), found, strict=True))
 
 
 def _images_below(given: Path) -> Iterator[Path]:
@@ -110,13 +108,14 @@ def _images_below(given: Path) -> Iterator[Path]:
     yield from seen
 
 
-def _told_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+def _told_apart(files: Sequence[tuple[str, str]]) -> list[str]:
     """Shorten names as far as they stay different: without suffix, with it, the whole path."""
+    names = Counter(name for name, _ in files)
+    stems = Counter(str(Path(name).with_suffix("")) for name, _ in files)
     chosen = []
-    for name, path in zip(names, paths, strict=True):
+    for name, path in files:
         stem = str(Path(name).with_suffix(""))
-        alike = sum(str(Path(other).with_suffix("")) == stem for other in names)
-        chosen.append(stem if alike == 1 else name if names.count(name) == 1 else path)
+        chosen.append(stem if stems[stem] == 1 else name if names[name] == 1 else path)
     return chosen
 
 
