@@ -51,13 +51,6 @@ def test_what_is_not_there_is_said(tmp_path, monkeypatch):
         find_images(["a"])
 
 
-@pytest.fixture
-def trained(run, tiny):
-    """A run of two steps: its folder."""
-    assert run("fit", "--config", "recipes/pce.yaml", *tiny, "--name", "tiny")[0] == 0
-    return Path("runs/tiny/version_0")
-
-
 def photograph(path: str, height: int, width: int) -> np.ndarray:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)

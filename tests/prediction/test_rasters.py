@@ -129,10 +129,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-@pytest.mark.parametrize("height", [5000, 20000])
-def test_memory_does_not_grow_with_the_height(tmp_path, height):
-    """20,000 x 20,000 pixels are 1,200 MB: what is added to the process is a quarter, whatever the height."""
-    width, path = 20000, tmp_path / "large.tif"
+def test_memory_does_not_grow_with_the_height(tmp_path):
+    """20,000 x 20,000 pixels are 1,200 MB; a quarter of it is added to the process."""
+    width, height, path = 20000, 20000, tmp_path / "large.tif"
     options = {"driver": "GTiff", "width": width, "height": height, "count": 3, "dtype": "uint8", "compress": "deflate"}
     with rasterio.open(path, "w", **options) as file:
         band = np.zeros((3, 500, width), dtype=np.uint8)
