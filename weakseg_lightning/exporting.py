@@ -73,7 +73,8 @@ def export_network(module: WeakSegModule, size: tuple[int, int] | None = None) -
     net = module.net
     if size is not None:
         return Exported(_traced(module, size, None), size)
-    example = tuple(fitting(net, steps * net.stride + net.min_size) for steps in _STEPS)
+    height, width = (fitting(net, steps * net.stride + net.min_size) for steps in _STEPS)
+    example = (height, width)
     if net.input_scale != 1:
         why = f"the network resizes images by {net.input_scale}"
         return Exported(_traced(module, example, None), example, why)

@@ -150,7 +150,8 @@ def _batches(images: Subset[Any]) -> Iterator[dict[str, Any]]:
 
 @torch.no_grad()
 def _labels(module: WeakSegModule, batch: dict[str, Any]) -> torch.Tensor:
-    return module(batch["image"].to(module.device)).argmax(1).cpu()
+    logits: torch.Tensor = module(batch["image"].to(module.device))
+    return logits.argmax(1).cpu()
 
 
 def _score(module: WeakSegModule, batch: dict[str, Any]) -> float:

@@ -49,7 +49,7 @@ class CocoPolygons:
             shapes = rasterio.features.shapes(rasterio.band(source, 1), connectivity=4)
             regions = ((rings["coordinates"], int(k)) for rings, k in shapes if 0 < k < VOID)
             for rings, k in regions:
-                found = _annotation([[tuple(point) for point in ring] for ring in rings])
+                found = _annotation([[(x, y) for x, y in ring] for ring in rings])
                 numbers = {"id": len(self.annotations) + 1, "image_id": number, "category_id": k}
                 self.annotations.append({**numbers, **found, "iscrowd": 0})
 

@@ -109,7 +109,8 @@ class FileRows:
             bands = self.source.read(window=((rows.start, rows.stop), (0, self.width)))
         color = bands[:-1] if self._has_alpha else bands
         if self._palette is not None:
-            return self._palette[color[0]]
+            painted: Pixels = self._palette[color[0]]
+            return painted
         rgb = np.broadcast_to(self._eight_bits(color), (3, *color.shape[1:])).transpose(1, 2, 0)
         if not self._has_alpha:
             return np.ascontiguousarray(rgb)
@@ -156,9 +157,11 @@ def _head(path: Path) -> tuple[int, int, int]:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # only the head is read here
     try:
         with opened(path) as image:
-            return *image.size, int(image.getexif().get(ExifTags.Base.Orientation, 1))
+            width, height = image.size
+            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+    return width, height, orientation
 
 
 @contextmanager

@@ -73,7 +73,8 @@ class Scorer:
     def _logits(self, image: Tensor) -> Tensor:
         """Logits, or logarithms of mean probabilities."""
         if self.scales == (1.0,) and not self.flip:
-            return self.module(image).float()
+            logits: Tensor = self.module(image)
+            return logits.float()
         total = torch.zeros((), device=image.device)
         for scale in self.scales:
             total = total + self._mean_over_flips(_rescaled(image, scale), image.shape[-2:])
@@ -84,7 +85,8 @@ class Scorer:
         return (found + self._probabilities(image.flip(-1), size).flip(-1)) / 2 if self.flip else found
 
     def _probabilities(self, image: Tensor, size: torch.Size) -> Tensor:
-        found = self.module(image).float().softmax(1)
+        logits: Tensor = self.module(image)
+        found = logits.float().softmax(1)
         return F.interpolate(found, size=size, mode="bilinear") if image.shape[-2:] != size else found
 
 

@@ -69,7 +69,7 @@ def curves_figure(metrics: Mapping[str, Curve]) -> Figure | None:
     for axes, (title, names) in zip(figure.subplots(len(drawn), sharex=True, squeeze=False)[:, 0], drawn, strict=True):
         for number, name in enumerate(names):
             steps, values = zip(*metrics[name], strict=True)
-            shown = [100 * value for value in values] if name.endswith(_PERCENT) else values
+            shown = [100 * value if name.endswith(_PERCENT) else value for value in values]
             label = name.split("_", 1)[1].replace("_", " ").replace("miou", "mIoU")
             axes.plot(steps, shown, ("-", "--")[number], marker="." if len(steps) < 30 else "", label=label)
         axes.set_ylabel(title)
