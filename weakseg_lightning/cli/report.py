@@ -67,7 +67,7 @@ def report(
     if images:
         _add_pictures(page, run, find_device(device), images, panels, seed, root)
     else:
-        page.text("Not predicted (`--images 0`).")
+        page.text("Not predicted (--images 0).")
     page.section("Configuration")
     page.folded("config.yaml", config.read_text(encoding="utf-8"))
     output = output or run / "report.html"
@@ -90,7 +90,9 @@ def _add_results(page: Page, metrics: dict[str, Any], run: Path) -> None:
     if (trimap := latest(run, "test*/trimap.csv")) is not None:
         page.figure(trimap_figure({"": read_trimap(trimap)}), "Scores of the test against the width of the trimap")
     else:
-        page.text("No trimap curve: `weakseg test` writes it, the command for which `weakseg fit` printed.")
+        page.text(
+            "No trimap curve: run 'weakseg test', as 'weakseg fit' printed it at its end, and make this page anew."
+        )
     if (solver := solver_table(metrics)) is not None:
         page.section("Solver")
         page.table(solver)

@@ -107,7 +107,7 @@ def class_table(validation: Mapping[str, Curve], test: Mapping[str, Curve]) -> T
 def solver_table(metrics: Mapping[str, Curve]) -> Table | None:
     """What the latent labellings cost; None for methods without."""
     rows = [
-        [title, f"{mean(values):.4g}", f"{values[-1]:.4g}", f"{max(values):.4g}"]
+        [title, *map(_number, (mean(values), values[-1], max(values)))]
         for name, title in _SOLVER.items()
         if (values := [value for _, value in metrics.get(name, [])])
     ]
@@ -122,6 +122,10 @@ def _at(metrics: Mapping[str, Curve], stage: str, step: int) -> dict[str, float]
     }
     present = {name: value for name, value in found.items() if value is not None}
     return {"mean": dict(metrics[f"{stage}miou"])[step], **present} if present else {}
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _percent(value: float | None) -> str:
