@@ -2,13 +2,16 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.modules import WeakSegModule
@@ -45,12 +48,44 @@ class _Scores(nn.Module):
 
     def __init__(self, net: SegmentationNet) -> None:
         super().__init__()
-        self.net = net
+        self.net = deepcopy(net)
+        _fix_padding(self.net)
 
     @override
     def forward(self, image: Tensor) -> Tensor:
         """RGB in 0..1 ``(1, 3, H, W)`` to logits ``(1, K, H, W)``."""
         return self.net.compute_logits((image - self.net.mean) / self.net.std)
+
+
+class _FixedPadding(nn.Module):
+    """TensorFlow's "same" convolution for sizes that its stride divides: what it pads depends on nothing then.
+
+    With sizes as unknowns, the tracer would carry the general formula through all layers, for many minutes.
+
+    Args:
+        conv: the convolution.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        shape = zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
+        height, width = (max(0, (kernel - 1) * dilation + 1 - stride) for kernel, dilation, stride in shape)
+        self.padding = (width // 2, width - width // 2, height // 2, height - height // 2)
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        return F.conv2d(F.pad(x, self.padding), conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+
+
+def _fix_padding(network: nn.Module) -> None:
+    """Replace all "same" convolutions of timm."""
+    for name, part in network.named_children():
+        if isinstance(part, Conv2dSame):
+            setattr(network, name, _FixedPadding(part))
+        else:
+            _fix_padding(part)
 
 
 def fitting(net: SegmentationNet, length: int) -> int:
