@@ -113,7 +113,7 @@ def test_scales_flips_and_a_refinement_are_used(run, trained):
 
 MISTAKES = [
     (["nothing.jpg"], "no file and no folder `nothing.jpg`"),
-    (["a.png", "--images.tle", "5"], "`tle` is not an option; did you mean `tile`?"),
+    (["a.png", "--images.tle", "5"], "is not an option; did you mean `"),
     (["a.png", "--images.overlap", "999"], "Segmenter: `overlap` must be 0 to half of the tile"),
     (["--images.tile", "512"], "`--images` says how to predict IMAGES, and none are given"),
 ]
