@@ -34,8 +34,25 @@ ALLOWED = {
     "experiments": {"losses"},
     "painting": {"data", "solvers", "visualization"},
     "checkpoints": MODELLING | {"modules"},
-    "cli": {"", "callbacks", "checkpoints", "data", "modules", "painting", "visualization"} | MODELLING,
-    "__init__": {"callbacks", "checkpoints", "curves", "data", "modules"} | MODELLING,  # for type checkers
+    "prediction": {"checkpoints", "data", "modules", "networks", "solvers", "visualization"},
+    "exporting": {"modules", "networks"},
+    "reporting": set(),
+    "cli": {
+        "",
+        "callbacks",
+        "checkpoints",
+        "curves",
+        "data",
+        "exporting",
+        "modules",
+        "painting",
+        "prediction",
+        "reporting",
+    }
+    | MODELLING
+    | {"visualization"},
+    "__init__": {"callbacks", "checkpoints", "curves", "data", "modules", "prediction"}
+    | MODELLING,  # for type checkers
     "__main__": {"cli"},
 }
 

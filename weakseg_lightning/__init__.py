@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         TagNetwork,
         UNet,
     )
+    from weakseg_lightning.prediction.segmenter import Segmenter
     from weakseg_lightning.solvers import (
         AdaptiveBias,
         AlphaExpansion,
@@ -139,6 +140,7 @@ _HOMES = {
         "TagNetwork",
         "UNet",
     ),
+    "prediction.segmenter": ("Segmenter",),
     "solvers": (
         "AdaptiveBias",
         "AlphaExpansion",
@@ -207,6 +209,7 @@ __all__ = [
     "SegmentationDataModule",
     "SegmentationNet",
     "SegmentationScores",
+    "Segmenter",
     "SizeBuckets",
     "Solver",
     "SolverResult",

@@ -1,6 +1,7 @@
 """The command in a folder of its own, on scenes so small that a step takes no time."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,26 @@ Run = Callable[..., tuple[int, str, str]]
 def tiny() -> list[str]:
     """Arguments that shrink a recipe to two steps on four scenes of 32 x 32 pixels."""
     return list(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of two steps, trained once for all tests."""
+    before, folder = dict(os.environ), tmp_path_factory.mktemp("tiny_run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        assert main(["fit", "--config", "recipes/pce.yaml", *TINY, "--name", "tiny"]) == 0
+    os.environ.clear()
+    os.environ.update(before)
+    return folder / "runs/tiny/version_0"
+
+
+@pytest.fixture
+def trained(run: Run, tiny_run: Path) -> Path:
+    """The same in the working directory: `runs/tiny/version_0`."""
+    copied: Path = shutil.copytree(tiny_run, Path("runs/tiny/version_0"))
+    return copied
 
 
 @pytest.fixture

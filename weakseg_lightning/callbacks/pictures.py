@@ -111,7 +111,7 @@ class PredictionWriter(BasePredictionWriter):
         self._folder = Path(self.output_dir).expanduser() if self.output_dir is not None else default
         self._written = set()
         for name in ("labels", "overlays") if self.overlays else ("labels",):
-            _check_writable(self._folder / name)
+            check_writable(self._folder / name)
 
     @override
     def write_on_batch_end(
@@ -129,7 +129,7 @@ class PredictionWriter(BasePredictionWriter):
         images, labels = on_cpu(batch["image"]), on_cpu(prediction["labels"])
         for name, image, classes, box in zip(prediction["id"], images, labels, boxes(batch), strict=True):
             self._warn_if_written(name)
-            stem, image, classes = _file_stem(name), image[:, *box], classes[box]
+            stem, image, classes = file_stem(name), image[:, *box], classes[box]
             with replacing(self._folder / "labels" / f"{stem}.png") as path:
                 save_palette_png(path, classes, palette)
             if self.overlays:
@@ -168,12 +168,17 @@ def _panel_rows(batch: dict[str, Any], latent: Tensor | None, prediction: Tensor
 # ---- images and files -----------------------------------------------------------------------------------------
 
 
-def _file_stem(name: str) -> str:
+def file_stem(name: str) -> str:
     """Turn an id into a file name, one to one, that stays inside its folder on every system."""
     return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name) or "%"
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make a folder for predictions and try it.
+
+    Raises:
+        OSError: if it cannot be written to, or its disk is full.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:

@@ -19,7 +19,7 @@ Weakly supervised semantic segmentation with strong latent solvers.
   fit        train; the results go to runs/<name>/version_<n>/
   validate   evaluate on the validation images
   test       evaluate a checkpoint on the test images
-  predict    write the labels of a checkpoint's network as images
+  predict    write the labels of a checkpoint's network as images; of IMAGES, if files or folders are named
 {helpers}
   weakseg fit --config recipes/adm_grid.yaml --config recipes/data/scenes.yaml
   weakseg test --config runs/<name>/version_0/config.yaml --ckpt_path FILE
@@ -73,10 +73,13 @@ def _run(args: list[str]) -> int:
     try:
         if (helper := find_helper(args)) is not None:
             return run_helper(helper, arguments)
-        arguments.given = place_configs(args)
         from weakseg_lightning.cli.command import WeakSegCLI
+        from weakseg_lightning.cli.images import split_images
         from weakseg_lightning.cli.runs import Started
 
+        if args[0] == "predict":
+            args, arguments.images = split_images(args)
+        arguments.given = place_configs(args)
         callback = Started()
         try:
             return WeakSegCLI(arguments, callback).status

@@ -32,6 +32,7 @@ class Arguments:
         bases: base classes of the arguments at the top: ``{"model": WeakSegModule, ...}``.
         types: types of the arguments at the top, where they are those of a function.
         helpers: names of the commands that are functions.
+        images: images to predict that stand among the arguments.
     """
 
     given: list[str]
@@ -39,6 +40,7 @@ class Arguments:
     bases: dict[str, type] = field(default_factory=dict)
     types: dict[str, Any] = field(default_factory=dict)
     helpers: Collection[str] = ()
+    images: list[str] = field(default_factory=list)
 
 
 @dataclass

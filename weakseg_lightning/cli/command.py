@@ -22,6 +22,8 @@ from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCur
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
+from weakseg_lightning.cli.image_command import ImageCommand
+from weakseg_lightning.cli.images import ImageOptions
 from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.data import SegmentationDataModule, folder, imagenet_dog, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
@@ -94,6 +96,7 @@ class WeakSegCLI(LightningCLI):
         parser.add_lightning_class_args(PanelWriter, "panels")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(TrimapCurve, "trimap")
+        parser.add_class_arguments(ImageOptions, "images")
         parser.set_defaults({f"checkpoint.{name}": value for name, value in _CHECKPOINT_DEFAULTS.items()})
         parser.link_arguments("data", "model.init_args.num_classes", self._num_classes, apply_on="instantiate")
 
@@ -146,11 +149,15 @@ class WeakSegCLI(LightningCLI):
         found = find_checkpoint(self.command, path, Path(section["trainer"]["default_root_dir"]))
         if found != path:
             section["ckpt_path"] = found
+        if not self.arguments.images and any(word.startswith("--images.") for word in self.arguments.given):
+            raise ValueError("`--images` says how to predict IMAGES, and none are given: name files or folders")
         if self.command == "validate" and path is None:
             _say("weakseg: warning: no --ckpt_path, so that the untrained network is validated")
 
     @override
     def instantiate_classes(self) -> None:
+        if self.arguments.images:
+            return  # neither a trainer nor the files of the data set are needed
         super().instantiate_classes()
         self.model.refinement = self._section(self.config_init)["refine"]
 
@@ -202,7 +209,7 @@ class WeakSegCLI(LightningCLI):
         if name := self._section(self.config)["name"]:
             return str(name)
         stems = [path.stem for path in given_configs(self.arguments.given)]
-        return "-".join(stems) or type(self.model).__name__
+        return "-".join(stems) or self._section(self.config)["model"]["class_path"].rpartition(".")[2]
 
     def _saved_config(self) -> str:
         """The whole configuration as YAML, fit to repeat the run with."""
@@ -226,6 +233,10 @@ class WeakSegCLI(LightningCLI):
 
     @override
     def _run_subcommand(self, subcommand: str) -> None:
+        if self.arguments.images:
+            command = ImageCommand(self._section(self.config), self.arguments.images)
+            self.status = command.run(self._name, self._saved_config)
+            return
         try:
             super()._run_subcommand(subcommand)
         except SystemExit:  # Lightning's way to end after Ctrl-C

@@ -46,6 +46,9 @@ HELPERS: dict[str, Helper] = {
     "crf-search": Helper(
         "weakseg_lightning.cli.crf_search.crf_search", "find a dense CRF's parameters on some validation images"
     ),
+    "export": Helper(
+        "weakseg_lightning.cli.export.export", "write a trained network as ONNX or torch.export file", first="ckpt_path"
+    ),
     "grid-energy": Helper(
         "weakseg_lightning.cli.grid_energy.grid_energy",
         "compare runs by the grid CRF's energy of their labels",
@@ -58,6 +61,7 @@ HELPERS: dict[str, Helper] = {
     "paint": Helper(
         "weakseg_lightning.cli.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"
     ),
+    "report": Helper("weakseg_lightning.cli.report.report", "make one page of HTML of a run", first="run"),
     "sample-grid": Helper(
         "weakseg_lightning.cli.sample_grid.sample_grid", "draw what a network labels in images with and without a class"
     ),

@@ -1,0 +1,79 @@
+"""What `weakseg predict ... IMAGES` makes of the configuration of a run."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from weakseg_lightning.callbacks import PredictionWriter
+from weakseg_lightning.cli import runs
+from weakseg_lightning.cli.evaluation import shown
+from weakseg_lightning.cli.images import ImageOptions, find_images, predict_images
+from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.solvers import Refinement
+
+_PARTS = ("data", "refine", "images", "predictions")
+
+
+class ImageCommand:
+    """Labels images with the classes of a configuration's data and the network of its checkpoint.
+
+    Args:
+        section: the parsed configuration of `weakseg predict`; its trainer tells the accelerator alone.
+        words: files and folders.
+
+    Raises:
+        FileNotFoundError: if there are no such files.
+    """
+
+    def __init__(self, section: Any, words: Sequence[str]) -> None:
+        self.images = find_images(words)
+        self.checkpoint = str(section["ckpt_path"])
+        self.trainer = section["trainer"]
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(SegmentationDataModule, "data")
+        parser.add_argument("--refine", type=Refinement | None)
+        parser.add_class_arguments(ImageOptions, "images")
+        parser.add_class_arguments(PredictionWriter, "predictions")
+        given = section.clone().as_dict()
+        self.parts = parser.instantiate_classes(parser.parse_object({name: given[name] for name in _PARTS}))
+
+    def run(self, name: Callable[[], str], config: Callable[[], str]) -> int:
+        """Label them.
+
+        Args:
+            name: gives the name for the folder of a checkpoint outside of a run's folder.
+            config: gives the configuration as YAML, to be kept with the results.
+
+        Returns:
+            The exit status.
+        """
+        writer: PredictionWriter = self.parts.predictions
+        folder = runs.folder_for("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
+        output = Path(writer.output_dir).expanduser() if writer.output_dir is not None else folder / "predictions"
+        data: SegmentationDataModule = self.parts.data
+        try:
+            status = predict_images(
+                self.images,
+                self.checkpoint,
+                output,
+                self.parts.images,
+                writer.overlays,
+                str(self.trainer["accelerator"]),
+                self.parts.refine,
+                (data.class_names, data.palette),
+            )
+        except BaseException:
+            if not any(folder.rglob("*.*")):
+                runs.discard(folder)
+            raise
+        (folder / "config.yaml").write_text(config(), encoding="utf-8")
+        self._say_what_is_next()
+        return status
+
+    def _say_what_is_next(self) -> None:
+        run = Path(self.checkpoint).absolute().parent.parent
+        if (run / "metrics.csv").is_file():
+            print(f"To see the run as a page:\n  weakseg report {quote(shown(run))}")

@@ -1,0 +1,148 @@
+"""Writing predictions by rows, so that no image has to fit into memory."""
+
+import struct
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from weakseg_lightning.prediction.tiling import Block, Rows, Span
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class PalettePng:
+    """Writes an indexed PNG of 8 bits by and by (Pillow would want the whole image).
+
+    Args:
+        path: file to write.
+        width: of the image, in pixels.
+        height: likewise.
+        palette: RGB colours, uint8 ``(up to 256, 3)``.
+
+    References:
+        Portable Network Graphics (PNG) Specification, W3C, sections 5 (chunks) and 10 (compression).
+    """
+
+    def __init__(self, path: Path, width: int, height: int, palette: Bytes) -> None:
+        self.width = width
+        self.height = height
+        self._written = 0
+        self._pack = zlib.compressobj(6)
+        self._file = path.open("wb")
+        self._file.write(b"\x89PNG\r\n\x1a\n")
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))  # 8 bits, palette
+        self._chunk(b"PLTE", palette.astype(np.uint8).tobytes())
+
+    def write(self, labels: Bytes) -> None:
+        """Write the next rows, ``(h, W)``."""
+        unfiltered = np.zeros((len(labels), 1), dtype=np.uint8)  # each row begins with the number of its filter
+        self._data(self._pack.compress(np.hstack([unfiltered, labels]).tobytes()))
+        self._written += len(labels)
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            ValueError: if rows are missing.
+        """
+        try:
+            if self._written != self.height:
+                raise ValueError(f"{self._written} of {self.height} rows were written")
+            self._data(self._pack.flush())
+            self._chunk(b"IEND", b"")
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        self._file.close()
+
+    def _data(self, packed: bytes) -> None:
+        if packed:
+            self._chunk(b"IDAT", packed)
+
+    def _chunk(self, kind: bytes, content: bytes) -> None:
+        check = zlib.crc32(kind + content)
+        self._file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check))
+
+
+class LabelRows:
+    """Gathers the labels of blocks into whole rows.
+
+    Args:
+        width: of the image.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._rows = np.empty((0, width), dtype=np.uint8)
+
+    def add(self, block: Block) -> Bytes | None:
+        """Add a block.
+
+        Args:
+            block: the next one, from the left and from the top.
+
+        Returns:
+            Rows ``(h, W)`` that are complete now, if any.
+        """
+        if block.columns.start == 0:
+            self._rows = np.empty((block.rows.size, self.width), dtype=np.uint8)
+        self._rows[:, block.columns.start : block.columns.stop] = block.scores.argmax(0).numpy()
+        return self._rows if block.columns.stop == self.width else None
+
+
+class Reduced:
+    """Keeps every n-th pixel of rows that pass by, for a picture of bounded size.
+
+    Args:
+        height: of the image.
+        width: likewise.
+        limit: longest side of the picture.
+        channels: 3 for colours, 1 for labels.
+
+    Attributes:
+        pixels: uint8 ``(h, w)`` or ``(h, w, 3)``.
+    """
+
+    def __init__(self, height: int, width: int, limit: int, channels: int = 1) -> None:
+        self.step = -(-max(height, width) // limit)
+        size = (-(-height // self.step), -(-width // self.step))
+        self.pixels = np.zeros(size if channels == 1 else (*size, channels), dtype=np.uint8)
+
+    def add(self, first: int, rows: Bytes) -> None:
+        """Add rows of which the first is ``first``."""
+        begin = -first % self.step
+        taken = rows[begin :: self.step, :: self.step]
+        at = (first + begin) // self.step
+        self.pixels[at : at + len(taken)] = taken
+
+
+class WatchedRows:
+    """Rows of an image that are also kept as a small picture.
+
+    Args:
+        image: the image.
+        picture: keeps what is read.
+    """
+
+    def __init__(self, image: Rows, picture: Reduced) -> None:
+        self.image = image
+        self.picture = picture
+        self.height, self.width = image.height, image.width
+
+    def read(self, rows: Span) -> Bytes:
+        """Read rows, uint8 ``(h, W, 3)``."""
+        pixels = self.image.read(rows)
+        self.picture.add(rows.start, pixels)
+        return pixels

@@ -1,0 +1,142 @@
+"""A trained network as a function from an image to labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from weakseg_lightning.checkpoints import load_module
+from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.scoring import Scorer
+from weakseg_lightning.prediction.tiling import Blend, Rows, Span, spans
+from weakseg_lightning.solvers import Refinement
+
+Image = npt.NDArray[np.uint8] | Tensor
+
+
+class Segmenter:
+    """Labels images of any size with a trained network.
+
+    An image larger than a tile is predicted in tiles that overlap; probabilities are blended there with weights that
+    sum to one. Outside the overlaps the result is that of the whole image, if the network sees no further than the
+    overlap is wide and treats all places alike (LargeFOV, FCN32s, U-Net); everywhere, if it sees no further than a
+    quarter of it. DeepLab and PSPNet pool the whole image, and encoders with squeeze-and-excitation too: there tiles
+    are an approximation, as crops in training are.
+
+    Args:
+        checkpoint: a checkpoint that ``weakseg fit`` wrote, or a module.
+        device: what the network runs on; a GPU by default, if there is one.
+        tile: side of the tiles in pixels; images up to this size are predicted whole.
+        overlap: what neighbouring tiles share, in pixels, up to half of ``tile``.
+        flip: average with the prediction for the mirror image.
+        scales: average over the image resized by these factors.
+        refinement: refines the prediction of each tile, as ``MeanField()``.
+
+    Raises:
+        ValueError: if an argument is out of range, or the file is no checkpoint of this package.
+        FileNotFoundError: if there is no such checkpoint.
+
+    Example:
+        >>> segmenter = Segmenter("runs/adm_grid/version_0/checkpoints/last.ckpt")  # doctest: +SKIP
+        >>> labels = segmenter(image)  # uint8 (H, W, 3) to uint8 (H, W)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | WeakSegModule,
+        device: Literal["auto", "cpu", "cuda"] | torch.device = "auto",
+        tile: int = 1024,
+        overlap: int = 256,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        refinement: Refinement | None = None,
+    ) -> None:
+        module = checkpoint if isinstance(checkpoint, WeakSegModule) else load_module(checkpoint)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.scorer = Scorer(module.to(device), flip, scales, refinement)
+        self.tile = tile
+        self.overlap = overlap
+        spans(2 * tile, tile, overlap, self.scorer.alignment)  # checks both
+
+    @property
+    def num_classes(self) -> int:
+        """Classes K, background included."""
+        return self.scorer.module.num_classes
+
+    def __call__(self, image: Image) -> npt.NDArray[np.uint8]:
+        """Label every pixel.
+
+        Args:
+            image: RGB, uint8 ``(H, W, 3)``.
+
+        Returns:
+            Classes, uint8 ``(H, W)``.
+        """
+        labels = np.empty(image.shape[:2], dtype=np.uint8)
+        for block in self.blocks(_Pixels(image)):
+            labels[_place(block.rows, block.columns)] = block.scores.argmax(0).numpy()
+        return labels
+
+    def probabilities(self, image: Image) -> npt.NDArray[np.float32]:
+        """Score every pixel: RGB uint8 ``(H, W, 3)`` to probabilities, float32 ``(K, H, W)``."""
+        found = np.empty((self.num_classes, *image.shape[:2]), dtype=np.float32)
+        for block in self.blocks(_Pixels(image)):
+            found[(slice(None), *_place(block.rows, block.columns))] = block.scores.numpy()
+        return found
+
+    def blocks(self, image: Rows) -> Blend:
+        """Score an image that is read by and by.
+
+        Args:
+            image: gives its rows, from the top.
+
+        Returns:
+            Iterates over the finished parts, whose scores are probabilities: from the top and, within the same rows,
+            from the left.
+        """
+        alignment = self.scorer.alignment
+        rows = spans(image.height, self.tile, self.overlap, alignment)
+        # In a mirror image the network's cells begin at the right border: tiles end at such a cell, too.
+        less = (self.tile - image.width) % alignment if self.scorer.flip else 0
+        columns = spans(image.width, self.tile - less, max(self.overlap - less, 0), alignment)
+        return Blend(rows, columns, _TileScores(image, self.scorer))
+
+
+class _TileScores:
+    """Scores of a tile; the rows of an image are read once for all tiles in them."""
+
+    def __init__(self, image: Rows, scorer: Scorer) -> None:
+        self.image = image
+        self.scorer = scorer
+        self._rows: Span | None = None
+        self._band = np.empty((0, 0, 3), dtype=np.uint8)
+
+    def __call__(self, rows: Span, columns: Span) -> Tensor:
+        if rows != self._rows:
+            self._band, self._rows = self.image.read(rows), rows
+        tile = self._band[:, columns.start : columns.stop]
+        return self.scorer(torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1))
+
+
+class _Pixels:
+    """The rows of an array."""
+
+    def __init__(self, image: Image) -> None:
+        pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            expected = "RGB, uint8 (H, W, 3)"
+            raise ValueError(f"`image` must be {expected}, got {pixels.dtype} {pixels.shape}")
+        self.pixels: npt.NDArray[np.uint8] = pixels
+        self.height, self.width = pixels.shape[:2]
+
+    def read(self, rows: Span) -> npt.NDArray[np.uint8]:
+        return self.pixels[rows.start : rows.stop]
+
+
+def _place(rows: Span, columns: Span) -> tuple[slice, slice]:
+    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
