@@ -37,20 +37,9 @@ ALLOWED = {
     "prediction": {"checkpoints", "data", "modules", "networks", "solvers", "visualization"},
     "exporting": {"modules", "networks"},
     "reporting": set(),
-    "cli": {
-        "",
-        "callbacks",
-        "checkpoints",
-        "curves",
-        "data",
-        "exporting",
-        "modules",
-        "painting",
-        "prediction",
-        "reporting",
-    }
-    | MODELLING
-    | {"visualization"},
+    "cli": {"", "callbacks", "checkpoints", "curves", "data", "exporting", "modules", "painting", "prediction"}
+    | {"reporting", "visualization"}
+    | MODELLING,
     "__init__": {"callbacks", "checkpoints", "curves", "data", "modules", "prediction"}
     | MODELLING,  # for type checkers
     "__main__": {"cli"},

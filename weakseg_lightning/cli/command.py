@@ -264,6 +264,15 @@ class WeakSegCLI(LightningCLI):
         reached = "" if score is None else f"{getattr(best, 'monitor', 'score')} {float(score):.4f}, "
         _say(f"Finished: {reached}results in {_shown(self.folder)}. To test the best checkpoint:", sys.stdout)
         _say(f"  weakseg test {arguments}", sys.stdout)
+        _say("To label images:", sys.stdout)
+        _say(f"  weakseg predict {arguments}", sys.stdout)
+
+    def after_predict(self) -> None:
+        """Name the command that shows the run that the predictions are of."""
+        run = Path(self._section(self.config)["ckpt_path"]).absolute().parent.parent
+        if (run / "metrics.csv").is_file():
+            _say("To see the run as a page:", sys.stdout)
+            _say(f"  weakseg report {_shown(run)}", sys.stdout)
 
     def _say_how_to_continue(self) -> None:
         _say("weakseg: interrupted")

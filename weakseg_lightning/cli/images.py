@@ -66,7 +66,7 @@ def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
         >>> split_images(["predict", "--config", "a.yaml", "photos", "--images.tile=512", "b.jpg"])
         (['predict', '--config', 'a.yaml', '--images.tile=512'], ['photos', 'b.jpg'])
     """
-    options, images = list(args[:1]), []
+    options, images = list(args[:1]), list[str]()
     for before, word in pairwise(args):
         is_value = before.startswith("-") and "=" not in before and before not in _WITHOUT_VALUE
         (options if is_value or word.startswith("-") else images).append(word)

@@ -101,7 +101,8 @@ def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     if not np.isfinite(numbers).all():
         raise ValueError("it holds pixels that are no numbers")
     dark, bright = np.percentile(numbers, _STRETCH)
-    return (255 * np.clip((numbers - dark) / max(bright - dark, 1e-12), 0, 1)).round().astype(np.uint8)
+    stretched: NDArray[np.float64] = 255 * np.clip((numbers - dark) / max(bright - dark, 1e-12), 0, 1)
+    return stretched.round().astype(np.uint8)
 
 
 def _unreadable(path: Path, error: Exception) -> BadSampleError:

@@ -104,8 +104,9 @@ def _corners(value: dict[str, Any]) -> NDArray[np.float64]:
 def _ellipse(value: dict[str, Any], unit: NDArray[np.float64]) -> NDArray[np.float64]:
     angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
     radii = np.array([value["radiusX"], value["radiusY"]]) * unit
-    rim = radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return np.array([value["x"], value["y"]]) * unit + rim @ _rotation(value.get("rotation") or 0)
+    rim: NDArray[np.float64] = radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    center: NDArray[np.float64] = np.array([value["x"], value["y"]]) * unit
+    return center + rim @ _rotation(value.get("rotation") or 0)
 
 
 def _rotation(degrees: float) -> NDArray[np.float64]:

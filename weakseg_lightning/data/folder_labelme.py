@@ -73,7 +73,8 @@ def _read_shape(shape: Any, image: str, file: str, where: str, stated: tuple[int
 
 def _circle(center: NDArray[np.float64], edge: NDArray[np.float64]) -> NDArray[np.float64]:
     angles = np.linspace(0, 2 * np.pi, _CIRCLE_CORNERS, endpoint=False)
-    return center + np.hypot(*(edge - center)) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    rim: NDArray[np.float64] = np.hypot(*(edge - center)) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return center + rim
 
 
 def _decode(text: str) -> NDArray[np.bool_]:

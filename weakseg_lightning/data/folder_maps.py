@@ -65,7 +65,7 @@ def map_values(path: Path) -> list[int] | None:
             pixels = np.array(image.convert("RGB")).reshape(-1, 3)
             if (pixels != pixels[:, :1]).any():
                 return None
-            return np.unique(pixels[:, 0]).tolist()
+            return [int(value) for value in np.unique(pixels[:, 0])]
         return [int(value) for value in np.unique(np.array(image.getchannel(0) if image.mode == "LA" else image))]
 
 
@@ -95,7 +95,8 @@ def _from_palette(path: Path, image: Image.Image, classes: Classes) -> Labels:
         table = np.full(256, VOID, dtype=np.uint8)
         table[list(by_color)] = list(by_color.values())
         table[VOID] = by_color.get(VOID, VOID)
-        return table[indices]
+        labels: Labels = table[indices]
+        return labels
     renumbered = {index: label for index, label in by_color.items() if label not in (index, 0, VOID)}
     if renumbered and classes.given_colors:
         index, label = next(iter(renumbered.items()))

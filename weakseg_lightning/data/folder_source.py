@@ -175,7 +175,8 @@ def _paint(mask: Labels, known: LabelledMark) -> None:
     """Draw a region into a mask."""
     assert known.label is not None
     if (bitmap := known.mark.bitmap) is None:
-        rows, columns = polygon(*(known.mark.points.T[::-1] - 0.5), mask.shape)
+        x, y = known.mark.points.T - 0.5
+        rows, columns = polygon(y, x, mask.shape)
         mask[rows, columns] = known.label
         return
     pixels = bitmap.read()

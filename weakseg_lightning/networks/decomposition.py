@@ -43,7 +43,7 @@ class DecompositionNet(SegmentationNet):
         if small.shape != images.shape:
             both = F.interpolate(both, size=images.shape[-2:], mode="bilinear", align_corners=False)
         classes = both.shape[1] // 4
-        return both[:, :classes], both[:, classes:].sigmoid().unflatten(1, (classes, 3))
+        return both[:, :classes], both[:, classes:].sigmoid().reshape(len(both), classes, 3, *both.shape[2:])
 
 
 class DecompositionNetwork(Network):
