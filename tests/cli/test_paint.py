@@ -39,7 +39,8 @@ def test_address_and_next_command_are_printed(folder, served):
     assert (status, err) == (0, "")
     assert out.splitlines() == [
         "Painting in DATA: open http://127.0.0.1:8123 (Ctrl-C ends)",
-        "0 of 1 images are annotated. Next: weakseg check DATA",
+        "0 of 1 images are annotated. Next:",
+        "  weakseg check DATA",
     ]
     assert calls == [(Path("DATA").resolve(), 8123)]
     assert opened == ["http://127.0.0.1:8123"]

@@ -4,6 +4,7 @@ import sys
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 
 from weakseg_lightning.painting.folder import PaintFolder
 
@@ -60,5 +61,5 @@ def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:
     for problem in unsaved:
         print(f"weakseg: not saved: {problem}", file=sys.stderr)
     annotated = sum(entry.annotated for entry in folder.entries.values())
-    print(f"{annotated} of {len(folder.entries)} images are annotated. Next: weakseg check {data}")
+    print(f"{annotated} of {len(folder.entries)} images are annotated. Next:\n  weakseg check {quote(str(data))}")
     return 1 if unsaved else 0

@@ -1,0 +1,51 @@
+"""A tab of the browser with the page of `weakseg paint`, moved as a hand would."""
+
+LAYERS = "document.querySelector('canvas')?.dataset.shown?.includes"
+SAVED = "document.querySelector('.saved').innerText === 'saved'"
+
+
+class Tab:
+    """One tab with the page, moved by image coordinates."""
+
+    def __init__(self, browser, address, image, size=(120, 80)):
+        self.page = browser.new_page(viewport={"width": 1200, "height": 750})
+        self.page.set_default_timeout(60_000)
+        self.size = size
+        self.asked = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(f"{address}/?image={image}")
+        self.wait(f"{LAYERS}('photograph') && {LAYERS}('scribbles')")
+
+    def wait(self, condition):
+        self.page.wait_for_function(condition)
+
+    def at(self, x, y):
+        """Where a point of the image is on the page."""
+        box = self.page.locator("canvas").bounding_box()
+        scale = min(box["width"] / self.size[0], box["height"] / self.size[1])
+        left = box["x"] + (box["width"] - self.size[0] * scale) / 2
+        top = box["y"] + (box["height"] - self.size[1] * scale) / 2
+        return left + x * scale, top + y * scale
+
+    def stroke(self, *points):
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=6)
+        self.page.mouse.up()
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def colour(self, x, y):
+        """The colour that the canvas shows at a point of the image."""
+        box = self.page.locator("canvas").bounding_box()
+        across, down = self.at(x, y)
+        script = """([x, y]) => Array.from(document.querySelector('canvas').getContext('2d')
+            .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data)"""
+        return self.page.evaluate(script, [across - box["x"], down - box["y"]])[:3]
+
+    def saved(self):
+        """Wait until all that was drawn is on the disk."""
+        self.wait(f"document.querySelector('canvas').dataset.pending === '0' && {SAVED}")

@@ -1,0 +1,86 @@
+"""From photographs to masks as a new user goes: strokes through the page, then each command that the last one prints."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parent))
+from tab import Tab
+
+PHOTOGRAPHS = int(os.environ.get("WEAKSEG_PAINTED", "4"))  # 30 take minutes
+STEPS = os.environ.get("WEAKSEG_PAINTED_STEPS", "3")
+
+
+def chosen(root: Path) -> list[tuple[str, int]]:
+    """Photographs that show one kind of animal, and its class in VOC."""
+    found = []
+    for name in (root / "ImageSets/SegmentationAug/train.txt").read_text().split():
+        with Image.open(root / f"pascal_2012_scribble/{name}.png") as image:
+            shown = set(np.unique(np.array(image)).tolist()) - {0, 255}
+        if len(shown) == 1 and (kind := shown.pop()) in (8, 12):
+            found.append((name, kind))
+    return found[:: max(1, len(found) // PHOTOGRAPHS)][:PHOTOGRAPHS]
+
+
+def strokes(path: Path, value: int) -> list[tuple[int, int]]:
+    """Where a hand would draw: three points along the longest part of VOC's scribble, from left to right."""
+    with Image.open(path) as image:
+        y, x = np.nonzero(np.array(image) == value)
+    order = np.argsort(x, kind="stable")[[0, len(x) // 2, -1]]
+    return [(int(x[place]), int(y[place])) for place in order]
+
+
+def printed_command(out: str) -> list[str]:
+    (line,) = [line for line in out.splitlines() if line.startswith("  weakseg ")][-1:]
+    return shlex.split(line)[1:]
+
+
+def weakseg(folder: Path, *words: str) -> str:
+    """Run the command as a user would, in a process of its own, and return what it prints."""
+    command = [sys.executable, "-m", "weakseg_lightning", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=3600, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_from_photographs_to_masks_without_any_edit(shared, browser, run_paint, tmp_path):
+    root, data = shared / "data/VOCdevkit/VOC2012", tmp_path / "photos"
+    weights = shared / "weights/tf_efficientnet_lite0.in1k.safetensors"  # where there is no network to fetch them
+    (data / "images").mkdir(parents=True)
+    photographs = chosen(root)
+    for name, _ in photographs:
+        shutil.copy(root / f"JPEGImages/{name}.jpg", data / "images")
+
+    painting = run_paint(data, "--classes", "background", "cat", "dog")
+    for name, kind in photographs:
+        with Image.open(data / f"images/{name}.jpg") as image:
+            shown = Tab(browser, painting.address, name, size=image.size)
+        scribbles = root / f"pascal_2012_scribble/{name}.png"
+        shown.press("2" if kind == 8 else "3")
+        shown.stroke(*strokes(scribbles, kind))
+        shown.press("1")
+        shown.stroke(*strokes(scribbles, 0))
+        shown.saved()
+        shown.page.close()
+    status, out = painting.end()
+    assert status == 0
+    assert len(list((data / "scribbles").iterdir())) == len(photographs)
+
+    command = printed_command(out)
+    assert command == ["check", str(data)] or command == ["check", "photos"]
+    out = weakseg(tmp_path, *command)
+    out = weakseg(tmp_path, *printed_command(out), "--encoder_weights", str(weights))
+    quick = ["--trainer.max_steps", STEPS] if STEPS != "all" else []
+    out = weakseg(tmp_path, *printed_command(out), *quick, "--trainer.enable_progress_bar", "false")
+    out = weakseg(tmp_path, *printed_command(out), "--trainer.enable_progress_bar", "false")
+    labels = sorted(tmp_path.rglob("labels/*.png"))
+    assert [path.stem for path in labels] == sorted(name for name, _ in photographs)
+    assert printed_command(out)[0] == "report"
+    weakseg(tmp_path, *printed_command(out))
+    assert len(list(tmp_path.rglob("*.html"))) == 1
