@@ -1,4 +1,4 @@
-"""From photographs to masks as a new user goes: strokes through the page, then each command that the last one prints."""
+"""From photographs to masks as a new user goes: strokes through the page, then each command as it is printed."""
 
 import os
 import shlex
