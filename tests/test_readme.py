@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 
 import weakseg_lightning
 from weakseg_lightning.constraints import Knowledge, compile_constraints
+from weakseg_lightning.modules import ADMModule
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,18 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     Trainer(max_steps=2, limit_val_batches=1, accelerator="cpu", **quiet).fit(own, names["data"])  # type: ignore[arg-type]
     assert own.latent_labels is not None
+    discs = names["DiscsDataModule"](crop_size=48, batch_size=4, num_workers=0)  # type: ignore[operator]
+    adm = ADMModule(names["module"].network, 2, names["Blur"](5), pce_fraction=0.0)  # type: ignore[operator, attr-defined]
+    trainer = Trainer(max_steps=2, limit_val_batches=1, accelerator="cpu", **quiet)  # type: ignore[arg-type]
+    trainer.fit(adm, discs)
+    assert adm.latent_labels is not None
+    assert torch.isfinite(trainer.callback_metrics["train_latent"])
+
+
+def test_classes_of_ones_own_are_short() -> None:
+    classes = [text for text in blocks("python") if "\nclass " in text]
+    assert len(classes) == 3
+    assert max(text.count("\n") for text in classes) < 40
 
 
 def test_yaml_blocks_name_rules_with_their_arguments() -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import ADMModule
-from weakseg_lightning.modules.ahead import AheadSolver, known_labels
+from weakseg_lightning.modules.ahead import AheadSolver
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
@@ -110,10 +110,10 @@ def test_what_was_begun_is_handed_to_its_batch_alone() -> None:
     labels = torch.tensor([[[1, 2]]], dtype=torch.uint8)
     solver = AheadSolver()
     try:
-        solver.start(lambda logits, batch: known_labels(labels), torch.zeros(1, 3, 1, 2), {"id": ["a"]})
+        solver.start(lambda logits, batch: SolverResult.from_labels(labels), torch.zeros(1, 3, 1, 2), {"id": ["a"]})
         assert solver.take(["b"]) is None
         assert solver.take(["a"]) is None, "it was of another batch, and is gone"
-        solver.start(lambda logits, batch: known_labels(labels), torch.zeros(1, 3, 1, 2), {"id": ["a"]})
+        solver.start(lambda logits, batch: SolverResult.from_labels(labels), torch.zeros(1, 3, 1, 2), {"id": ["a"]})
         state = solver.state_dict()
         taken = solver.take(["a"])
         assert taken is not None

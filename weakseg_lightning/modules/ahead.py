@@ -45,27 +45,13 @@ class AheadSolver:
         """Go on where :meth:`state_dict` was called."""
         if state:
             solved: Future[SolverResult] = Future()
-            solved.set_result(known_labels(state["labels"]))
+            solved.set_result(SolverResult.from_labels(state["labels"]))
             self._running = state["ids"], solved
 
     def close(self) -> None:
         """End the thread, once it has solved what it is at."""
         self._running = None
         self._pool.shutdown()
-
-
-def known_labels(labels: Tensor) -> SolverResult:
-    """Stored labellings as a solver's result, of which nothing but the labels is known any more.
-
-    Args:
-        labels: uint8 ``(B, H, W)``.
-
-    Returns:
-        The result; its energies are nan.
-    """
-    unknown = torch.full((len(labels),), torch.nan, dtype=torch.float64)
-    sweeps, converged = torch.zeros(len(labels), dtype=torch.int64), torch.ones(len(labels), dtype=torch.bool)
-    return SolverResult(labels, unknown, unknown, sweeps, converged, unknown, 0.0, 0.0, ("",) * len(labels))
 
 
 def _solve_aside(logits: Tensor) -> Callable[..., SolverResult]:

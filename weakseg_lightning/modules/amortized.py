@@ -15,7 +15,6 @@ from typing_extensions import override
 
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.latents import LatentStore
-from weakseg_lightning.modules.ahead import known_labels
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
@@ -169,7 +168,7 @@ class AmortizedLatentModule(LatentModule):
                 batch["latent"][position] = moved.to(batch["latent"].device)
             self._solved += len(whole)
             self._solving_seconds += time.perf_counter() - start
-        return known_labels(batch["latent"])
+        return SolverResult.from_labels(batch["latent"])
 
     def _solve_missing(self, whole: dict[int, Batch], batch: Batch) -> Iterator[tuple[int, Tensor]]:
         """Predict one image after the other and solve, beside that, for those predicted; store the solutions."""

@@ -33,6 +33,24 @@ class SolverResult:
     transfer_seconds: float
     message: tuple[str, ...]
 
+    @classmethod
+    def from_labels(cls, labels: Tensor) -> "SolverResult":
+        """A labelling of which nothing but the labels is known: its energies are nan.
+
+        Args:
+            labels: uint8 ``(B, H, W)``.
+
+        Returns:
+            The result, as of a solver that converged at once.
+
+        Example:
+            >>> SolverResult.from_labels(torch.zeros(1, 2, 2, dtype=torch.uint8)).energy
+            tensor([nan], dtype=torch.float64)
+        """
+        unknown = torch.full((len(labels),), torch.nan, dtype=torch.float64)
+        sweeps, converged = torch.zeros(len(labels), dtype=torch.int64), torch.ones(len(labels), dtype=torch.bool)
+        return cls(labels, unknown, unknown, sweeps, converged, unknown, 0.0, 0.0, ("",) * len(labels))
+
     @property
     def energy(self) -> Tensor:
         """Total energy, float64 ``(B,)``."""
