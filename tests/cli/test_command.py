@@ -63,9 +63,10 @@ def test_fit_fills_the_folder_of_the_run(version):
 def test_fit_says_how_to_test_the_best_checkpoint(trained, run, monkeypatch):
     monkeypatch.chdir(trained)
     lines = (trained / "printed.txt").read_text(encoding="utf-8").splitlines()
-    command = lines[-1].split()
-    assert lines[-2].startswith("Finished: val_miou 0.")
+    assert lines[-4].startswith("Finished: val_miou 0.")
+    command, predict = lines[-3].split(), lines[-1].split()
     assert command[:2] == ["weakseg", "test"]
+    assert predict == ["weakseg", "predict", *command[2:]]
     assert run(*command[1:], "--trainer.enable_progress_bar=false")[0] == 0
 
 

@@ -74,9 +74,9 @@ def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs,
     assert printed_command(out) == ["fit", "--config", "my_photos.yaml"]
     status, out, err = run(*printed_command(out), *QUICK)
     assert status == 0, err
-    checkpoints = sorted(path.name for path in Path("runs/my_photos/version_0/checkpoints").iterdir())
-    assert checkpoints[-1] == "last.ckpt"
-    assert len(checkpoints) == (2 if masks else 1)
+    checkpoints = {path.name for path in Path("runs/my_photos/version_0/checkpoints").iterdir()}
+    assert "last.ckpt" in checkpoints
+    assert len(checkpoints - {"last.ckpt", "previous.ckpt"}) == masks, "the best, where there is a validation"
     assert ("  weakseg test --config" in out) == masks
     command = printed_command(out)
     assert command[0] == "predict"

@@ -61,8 +61,8 @@ def launch(folder: Path, port: int, *more: str) -> list[subprocess.Popen[bytes]]
             *(f"--master_addr={MACHINES['weakseg0']}", "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *more),
         ]
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": name, "OMP_NUM_THREADS": "1"}
-        log = (folder / f"{port}-{rank}.log").open("wb")
-        started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log))
+        with (folder / f"{port}-{rank}.log").open("wb") as log:
+            started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log))
     return started
 
 

@@ -123,6 +123,6 @@ def test_data_without_attachments_are_refused(
     tiny_network: Network, tiny_data: LightningDataModule, make_trainer: Callable[..., Trainer]
 ) -> None:
     module = RegularizedLossModule(tiny_network, 3, regularizer=DenseCRFLoss(build_in="workers"))
-    with pytest.raises(TypeError, match=r"workers .* needs the data as a SegmentationDataModule, got TinyData"):
+    with pytest.raises(TypeError, match=r"the data add .* needs the data as a SegmentationDataModule, got TinyData"):
         make_trainer().fit(module, tiny_data)
     make_trainer(max_epochs=1).fit(RegularizedLossModule(tiny_network, 3, regularizer=DenseCRFLoss()), tiny_data)

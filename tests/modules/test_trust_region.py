@@ -10,9 +10,8 @@ from weakseg_lightning import load_module
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.modules import RegularizedLossModule, TrustRegionModule
-from weakseg_lightning.modules.amortized import _as_result
 from weakseg_lightning.networks import Network, SMPNetwork
-from weakseg_lightning.solvers import AlphaExpansion
+from weakseg_lightning.solvers import AlphaExpansion, SolverResult
 
 MakeTrainer = Callable[..., Trainer]
 EqualWeights = Callable[[torch.nn.Module, torch.nn.Module], bool]
@@ -34,7 +33,7 @@ def test_loss_is_equation_24(normalizer: str, tiny_network: Network) -> None:
     q = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
     seeds = torch.tensor([[[2, 255, 255, 255]]])
     latent = torch.tensor([[[1, 1, 0, 255]]], dtype=torch.uint8)  # the seed's own label counts, not that of stage A
-    terms = module.latent_loss(q.log().T[None, :, None], _as_result(latent), batch_of(seeds))
+    terms = module.latent_loss(q.log().T[None, :, None], SolverResult.from_labels(latent), batch_of(seeds))
     a, b = 0.15, 0.55
     total = -(torch.tensor([0.3, a + b * 0.6, a + b * 0.7]).log().sum())
     assert terms.keys() == {"robust"}

@@ -166,7 +166,9 @@ def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint
     shown.wait("document.querySelector('canvas').dataset.pending === '0'")
     status, printed = started.end()
     shown.page.close()
-    assert (status, printed) == (0, f"1 of 2 images are annotated. Next:\n  weakseg check {data}\n")
+    assert status == 0
+    # On a machine that is very busy, the server says before that it waited.
+    assert printed.endswith(f"1 of 2 images are annotated. Next:\n  weakseg check {data}\n")
     assert scribbles(data, "a")[20, 30] == 1
 
     again = Tab(browser, run_paint(data).address, "a")
@@ -190,7 +192,9 @@ def test_what_was_painted_trains(painting, tab):
         shown.press("1")
         shown.stroke((80, 60), (100, 50))
         shown.saved()
-    training = FolderDataModule(data, batch_size=2, crop_size=64, num_workers=0, on_bad_sample="skip")
+    (data / "images" / "kept broken.jpg").unlink()
+    (data / "tags.csv").unlink(missing_ok=True)  # of other tests, which contradict their strokes
+    training = FolderDataModule(data, batch_size=2, crop_size=64, num_workers=0)
     assert training.class_names == CLASSES
     network = SMPNetwork(encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)

@@ -71,7 +71,9 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     with opened(path) as image:
         width, height = image.size
-        sideways = image.getexif().get(ExifTags.Base.Orientation) in _TURNED_SIDEWAYS
+        # Of a PNG that has none at its head, Pillow would decode the whole image to look for EXIF data at its end.
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+        sideways = exif.get(ExifTags.Base.Orientation) in _TURNED_SIDEWAYS
     return (height, width) if sideways else (width, height)
 
 
