@@ -361,7 +361,8 @@ def test_constrained_cnns_have_the_numbers_of_the_paper(build):
 
 
 @pytest.mark.parametrize("name", ["adm_grid", "adm_grid_vgg16"])
-def test_the_overlays_change_settings_in_silence(name, recwarn, capfd):
+def test_the_overlays_change_settings_in_silence(name, recwarn, capfd, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that it is taken back
     _command(name, "data/scenes", *SMALL, "--trainer.fast_dev_run=true")
     assert not [warning for warning in recwarn if "discard" in str(warning.message).lower()]
     assert "discard" not in capfd.readouterr().err
