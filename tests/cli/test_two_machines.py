@@ -92,7 +92,7 @@ def weights_of(folder: Path, version: int) -> dict[str, torch.Tensor]:
 @pytest.mark.usefixtures("machines")
 def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> None:
     finish(launch(tmp_path, 29811), tmp_path)
-    first, _ = launch(tmp_path, 29812)
+    first, second = launch(tmp_path, 29812)
     last = tmp_path / "runs/two/version_1/checkpoints/last.ckpt"
     started = time.monotonic()
     while not last.exists():
@@ -100,6 +100,7 @@ def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> N
         assert time.monotonic() - started < 400
         time.sleep(0.05)
     switch_off("weakseg1")
+    second.wait(timeout=60)
     try:
         assert first.wait(timeout=120) != 0, "the other machine notices, and does not wait for ever"
     finally:

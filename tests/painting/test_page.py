@@ -198,4 +198,6 @@ def test_what_was_painted_trains(painting, tab):
     assert training.class_names == CLASSES
     network = SMPNetwork(encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    Trainer(max_steps=2, accelerator="cpu", **quiet).fit(RegularizedLossModule(network, 3), training)
+    Trainer(max_steps=2, limit_val_batches=0, accelerator="cpu", **quiet).fit(
+        RegularizedLossModule(network, 3), training
+    )
