@@ -118,6 +118,26 @@ def test_two_folders_choose_the_decomposition(tmp_path):
     assert choose_method(read_folder(tmp_path)).recipe == "decompose_dog"
 
 
+def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(run, tmp_path):
+    scenes = Scenes("train", 8, size=64)
+    for folder, numbers in (("positive", range(4)), ("negative", range(4, 8))):
+        (tmp_path / "pets" / folder).mkdir(parents=True)
+        for number in numbers:
+            picture = Image.fromarray(scenes[number].image.permute(1, 2, 0).numpy())
+            picture.save(tmp_path / "pets" / folder / f"{number}.png")
+    status, out, err = run("init", "pets", "--encoder_weights", "null")
+    assert (status, err) == (0, "")
+    first, second = [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("  weakseg ")]
+    quick = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu", "--data.size=64"]
+    for command in (first, second):
+        status, out, err = run(*command, *quick, "--trainer.enable_progress_bar=false", "--data.num_workers=0")
+        assert status == 0, err
+        assert "without masks to validate by" in out
+        assert printed_command(out)[0] == "predict"
+        assert printed_command(out)[-1].endswith("last.ckpt")
+    assert run("init", "pets")[0] == 2, "nothing is replaced unless told"
+
+
 def test_what_is_not_there_cannot_be_chosen(make_folder):
     root = make_folder()
     keep(root)

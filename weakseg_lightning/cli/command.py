@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import warnings
+from math import isfinite
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -252,15 +253,20 @@ class WeakSegCLI(LightningCLI):
     def after_fit(self) -> None:
         """Name the best checkpoint and the command that tests it."""
         best = self.trainer.checkpoint_callback
-        path = getattr(best, "best_model_path", "")
+        path, score = getattr(best, "best_model_path", ""), getattr(best, "best_model_score", None)
         if self.folder is None or not path:
             return
+        last = self.folder / "checkpoints" / "last.ckpt"
+        without_masks = score is not None and not isfinite(float(score)) and last.is_file()
+        path = last if without_masks else path
         arguments = f"--config {_shown(self.folder / 'config.yaml')} --ckpt_path {_shown(path)}"
-        if not self.datamodule.has_validation:
-            _say(f"Finished: results in {_shown(self.folder)}, without validation. To label all images:", sys.stdout)
+        if without_masks or not self.datamodule.has_validation:
+            _say(
+                f"Finished: results in {_shown(self.folder)}, without masks to validate by. To label images:",
+                sys.stdout,
+            )
             _say(f"  weakseg predict {arguments}", sys.stdout)
             return
-        score = getattr(best, "best_model_score", None)
         reached = "" if score is None else f"{getattr(best, 'monitor', 'score')} {float(score):.4f}, "
         _say(f"Finished: {reached}results in {_shown(self.folder)}. To test the best checkpoint:", sys.stdout)
         _say(f"  weakseg test {arguments}", sys.stdout)

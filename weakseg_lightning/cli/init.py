@@ -111,12 +111,14 @@ def init(
     contents = read_folder(folder)
     method = choose_method(contents, supervision)
     hardware = find_hardware()
+    if method.supervision is None:
+        return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
-    if method.supervision is not None:
-        overlay = Path(find_recipe(f"hardware/{'cpu_whole' if method.whole else 'cpu'}")).read_text(encoding="utf-8")
-        base = merged(base, overlay)
-    text = merged(base, "\n".join(_settings(data, contents, method, hardware, encoder_weights, output)))
-    if not contents.classes_given and method.supervision is not None:
+    overlay = Path(find_recipe(f"hardware/{'cpu_whole' if method.whole else 'cpu'}")).read_text(encoding="utf-8")
+    text = merged(
+        merged(base, overlay), "\n".join(_settings(data, contents, method, hardware, encoder_weights, output))
+    )
+    if not contents.classes_given:
         _write_classes(contents, data)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
@@ -127,6 +129,49 @@ def init(
         return 1
     print(f"Next:\n  weakseg fit --config {quote(str(output))}")
     return 0
+
+
+def _write_pair(
+    data: Path,
+    contents: FolderContents,
+    method: Method,
+    hardware: Hardware,
+    weights: str | None,
+    output: Path,
+    overwrite: bool,
+) -> int:
+    """Write the recipes of the decomposition and of its classifier, which is trained first."""
+    classifier = output.with_name(f"{output.stem}_classifier.yaml")
+    if classifier.exists() and not overwrite:
+        raise FileExistsError(f"{classifier} is there already: choose another `output`, or replace it with --overwrite")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for path, kind in ((classifier, "classifier"), (output, "decompose")):
+        recipe = method.recipe if kind == "decompose" else f"{method.recipe}_classifier"
+        base, overlay = (
+            Path(find_recipe(name)).read_text(encoding="utf-8") for name in (recipe, f"hardware/cpu_{kind}")
+        )
+        lines = [*_header(data, contents, method, hardware, path), *_pair_settings(data, hardware)]
+        if kind == "classifier":
+            lines += ["model:", "  init_args:", "    network:", "      init_args:"]
+            lines += [f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null"]
+        else:
+            checkpoint = f"runs/{classifier.stem}/version_0/checkpoints/last.ckpt"
+            lines += ["model:", "  init_args:", f"    classifier_checkpoint: {checkpoint}   # of the first such run"]
+        path.write_text(merged(merged(base, overlay), "\n".join(lines)), encoding="utf-8")
+    print(f"Wrote {classifier} and {output}: {method.why}, method of {method.recipe}, for {hardware.name}")
+    print("Next, one after the other:")
+    print(f"  weakseg fit --config {quote(str(classifier))}\n  weakseg fit --config {quote(str(output))}")
+    return 0
+
+
+def _pair_settings(data: Path, hardware: Hardware) -> Iterator[str]:
+    yield from ("trainer:", f"  accelerator: {hardware.accelerator}")
+    yield from ("data:", "  class_path: ImageNetDogDataModule", "  init_args:")
+    yield "    root: null                  # no ImageNet"
+    yield f"    positive: {json.dumps([str(data / POSITIVE)])}   # images with the class"
+    yield f"    negative: {json.dumps([str(data / NEGATIVE)])}   # images without it"
+    yield "    num_positive: null          # all"
+    yield "    num_negative: null"
 
 
 def choose_method(contents: FolderContents, supervision: Supervision | None = None) -> Method:
@@ -187,11 +232,6 @@ def _settings(
 ) -> Iterator[str]:
     """The lines of an overlay that fits the method's recipe to the folder and the computer."""
     yield from _header(data, contents, method, hardware, output)
-    if method.supervision is None:
-        yield from ("data:", "  class_path: ImageNetDogDataModule", "  init_args:")
-        yield f"    positive: {json.dumps(str(data / POSITIVE))}   # images with the class"
-        yield f"    negative: {json.dumps(str(data / NEGATIVE))}   # images without it"
-        return
     longest, usual = _sides(contents)
     seen = longest if method.whole else usual
     scale = min(1.0, (200 if hardware.accelerator == "cpu" and method.whole else hardware.side) / seen)
@@ -227,12 +267,15 @@ def _training(hardware: Hardware, steps: int) -> Iterator[str]:
 
 
 def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
-    given = "null" if weights is None else weights if re.fullmatch(r"[\w./-]+", weights) else json.dumps(weights)
     yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
-    yield f"        encoder_weights: {given}   # imagenet, a local file, or null to train from scratch"
+    yield f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null to train from scratch"
     yield f"        input_scale: {scale:<11.3g}# the network works on images of this share of their size"
     if method.recipe == "trust_region_grid":
         yield from _TRUST_REGION.splitlines()
+
+
+def _yaml(weights: str | None) -> str:
+    return "null" if weights is None else weights if re.fullmatch(r"[\w./-]+", weights) else json.dumps(weights)
 
 
 def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch: int, workers: int) -> Iterator[str]:
