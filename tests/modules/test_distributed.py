@@ -33,6 +33,11 @@ class Failing(ADMModule):
             return dataclasses.replace(result, message=("too hard", *result.message[1:]))
         return result
 
+class Diverging(ADMModule):
+    def latent_loss(self, logits, latent, batch):
+        terms = super().latent_loss(logits, latent, batch)
+        return terms | ({"latent": logits.sum() * float("nan")} if self.global_rank == 1 else {})
+
 class Watched(DenseCRFLoss):
     seen = 0
     def forward(self, logits, image, valid=None, built=None):
@@ -48,6 +53,8 @@ network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weight
 module = ADMModule(network, data.num_classes, pce_fraction=0.0)
 if mode in ("skip", "stop"):
     module = Failing(network, data.num_classes, pce_fraction=0.0, on_unsolved=mode)
+if mode == "diverge":
+    module = Diverging(network, data.num_classes, pce_fraction=0.0)
 if mode == "ccnn":
     data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_share=0.5)
     module = Checked(network, data.num_classes, preset("tags"), map_stride=4)
@@ -63,7 +70,7 @@ if mode == "train":
     assert not module.shares_forward()
     trainer.save_checkpoint(folder + "/trained.ckpt")
     result = {"counted": int(module.net.state_dict()[next(k for k in module.net.state_dict() if "num_batches" in k)])}
-elif mode in ("ccnn", "dense", "skip", "stop"):
+elif mode in ("ccnn", "dense", "skip", "stop", "diverge"):
     trainer.fit(module, data)
     weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach()
     ranks = trainer.strategy.all_gather(weights)
@@ -115,6 +122,16 @@ def test_an_image_that_one_rank_cannot_solve_is_skipped_or_ends_all_ranks_with_i
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # and does not hang
     assert ended.returncode != 0
     assert "has no latent labelling: too hard" in ended.stderr
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_ends_both_in_the_same_step(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, script, "diverge", tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # and does not hang
+    assert ended.returncode != 0
+    assert "not finite at iteration 0 (on another rank)" in ended.stderr
+    assert "not finite at iteration 0 (first images: " in ended.stderr
 
 
 def test_two_ranks_score_as_one_to_the_last_digit(results: dict[str, dict[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from weakseg_lightning.losses.area_priors import ActivationAreas, AreaPrior, EqualAreas, FileAreas
 from weakseg_lightning.losses.constrained import kl_loss
+from weakseg_lightning.losses.counts import mean_over, ranks_together, sum_over_ranks
 from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.losses.decomposition import (
     absence_loss,
@@ -44,13 +45,16 @@ __all__ = [
     "kl_loss",
     "latent_cross_entropy",
     "mask_loss",
+    "mean_over",
     "mil_loss",
     "noise_matrix_cross_entropy",
     "partial_cross_entropy",
     "potts_loss",
+    "ranks_together",
     "recompose",
     "reconstruction_loss",
     "relaxed_potts_energy",
     "robust_cross_entropy",
+    "sum_over_ranks",
     "uniform_noise",
 ]

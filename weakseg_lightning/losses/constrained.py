@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from weakseg_lightning.losses.counts import mean_over
+
 
 def kl_loss(logits: Tensor, probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
     """Kullback-Leibler divergence of the network's output Q = softmax(f) from latent label distributions P.
@@ -47,4 +49,4 @@ def kl_loss(logits: Tensor, probabilities: Tensor, valid: Tensor | None = None) 
     each = torch.where(latent > 0, latent * (latent.log() - scores), 0).sum(1)
     pixels = valid.flatten(1).sum(1)
     divergence = torch.where(valid, each, 0).flatten(1).sum(1) / pixels.clamp(min=1)
-    return divergence.sum() / (pixels > 0).sum().clamp(min=1)
+    return mean_over(divergence.sum(), (pixels > 0).sum())

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg_lightning.losses.counts import mean_over
+
 VOID = 255
 
 
@@ -28,7 +30,7 @@ def partial_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = VO
         tensor(0.6931)
     """
     total = functional.cross_entropy(logits.float(), labels.long(), ignore_index=ignore_index, reduction="sum")
-    return total / (labels != ignore_index).sum().clamp(min=1)
+    return mean_over(total, (labels != ignore_index).sum())
 
 
 def latent_cross_entropy(logits: Tensor, latent: Tensor, pixels: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from weakseg_lightning.losses.counts import mean_over
 from weakseg_lightning.losses.neighbors import shifted_pair
 from weakseg_lightning.losses.regularizer import Regularizer, check_regularized, precise
 
@@ -97,7 +98,7 @@ def gated_crf_loss(
         affinity = _affinity(colors, gates, kernels, dy, dx)
         first, second = shifted_pair(probabilities, dy, dx)
         total = total + (affinity * (1 - (first * second).sum(1))).sum()
-    return total * weight / inside.sum().clamp(min=1)
+    return mean_over(total * weight, inside.sum())
 
 
 class GatedCRFLoss(Regularizer):

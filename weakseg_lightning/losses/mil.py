@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from weakseg_lightning.losses.counts import mean_over
+
 
 def mil_loss(logits: Tensor, tags: Tensor, valid: Tensor | None = None) -> Tensor:
     """Cross-entropy of each class of an image at the pixel where the class is most probable (MIL-FCN).
@@ -40,7 +42,7 @@ def mil_loss(logits: Tensor, tags: Tensor, valid: Tensor | None = None) -> Tenso
     best = log_q.gather(2, first_best)[..., 0]
     counted = tags & inside.any(2)
     of_image = -(best * counted).sum(1) / counted.sum(1).clamp(min=1)
-    return of_image.sum() / counted.any(1).sum().clamp(min=1)
+    return mean_over(of_image.sum(), counted.any(1).sum())
 
 
 def _check_shapes(logits: Tensor, tags: Tensor, valid: Tensor | None) -> None:

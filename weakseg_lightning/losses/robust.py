@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from weakseg_lightning.losses.counts import mean_over, sum_over_ranks
 from weakseg_lightning.losses.cross_entropy import VOID
 
 Normalizer = Literal["seeds", "valid"]
@@ -345,5 +346,5 @@ def _reduced(
     valid = labels != ignore_index
     total = -torch.where(valid, log_probability, 0).sum()
     if normalizer == "seeds" and exact is not None:
-        return total / (exact & valid).sum().clamp(min=1) / max(len(labels), 1)
-    return total / valid.sum().clamp(min=1)
+        return total / sum_over_ranks((exact & valid).sum()).clamp(min=1) / max(len(labels), 1)
+    return mean_over(total, valid.sum())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.losses import partial_cross_entropy
+from weakseg_lightning.losses import partial_cross_entropy, ranks_together
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
@@ -81,7 +81,8 @@ class WeakSegModule(LightningModule, ABC):
             batch: the batch, see :class:`weakseg_lightning.data.base.SegmentationDataModule`.
 
         Returns:
-            Scalars by name; each is logged as ``train_<name>``.
+            Scalars by name; their means over the ranks are logged as ``train_<name>``. For a sum over pixels, divide it
+            by :func:`weakseg_lightning.losses.mean_over`, and several ranks learn what one does on the same images.
         """
 
     @property
@@ -147,14 +148,17 @@ class WeakSegModule(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Minimise partial cross-entropy in the first phase, the method's loss in the second."""
         logits = self.training_logits(batch)
-        terms = _pce_alone(logits, batch) if self.in_pce_phase else self.loss_terms(logits, batch)
-        loss = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(loss):
+        with ranks_together():
+            terms = _pce_alone(logits, batch) if self.in_pce_phase else self.loss_terms(logits, batch)
+        values = torch.stack(list(terms.values()))
+        of_all_ranks = self.trainer.strategy.reduce(values.detach().clone(), reduce_op="mean")
+        loss_of_all = of_all_ranks.sum()
+        if not torch.isfinite(loss_of_all):  # on all ranks alike, so that none waits for another
             raise FloatingPointError(self._not_finite(terms, batch))
         size = len(batch["image"])
-        self.log("train_loss", loss.detach(), prog_bar=True, batch_size=size)
-        self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()}, batch_size=size)
-        return loss
+        self.log("train_loss", loss_of_all, prog_bar=True, batch_size=size)
+        self.log_dict({f"train_{name}": of_all_ranks[i] for i, name in enumerate(terms)}, batch_size=size)
+        return values.sum()
 
     def training_logits(self, batch: Batch) -> Tensor:
         """Logits of the training batch, ``(B, K, H, W)``."""
@@ -189,7 +193,9 @@ class WeakSegModule(LightningModule, ABC):
     def _not_finite(self, terms: dict[str, Tensor], batch: Batch) -> str:
         values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
         images = ", ".join(batch["id"][:4])
-        where = f"at iteration {self.trainer.global_step} (first images: {images})"
+        elsewhere = bool(torch.isfinite(torch.stack(list(terms.values())).sum()))
+        whose = "on another rank" if elsewhere else f"first images: {images}"
+        where = f"at iteration {self.trainer.global_step} ({whose})"
         return f"the loss is not finite {where}: {values}; lower `optimizer.lr`, or check these images"
 
     # ---- evaluation -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.constraints import ConstraintRule, Knowledge, compile_constraints, find_contradictions
-from weakseg_lightning.losses import kl_loss, partial_cross_entropy
+from weakseg_lightning.losses import kl_loss, partial_cross_entropy, sum_over_ranks
 from weakseg_lightning.losses.cross_entropy import VOID
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
@@ -146,12 +146,13 @@ class CCNNModule(LatentModule[DistributionResult]):
         """Compute the divergence of eq. 3 over the weak images, and cross-entropy where the full mask is known."""
         weak = ~batch["full"]
         cells = self.grid.cells_of(batch["valid"]) & weak[:, None, None]
-        terms = {"kl": weak.float().mean() * kl_loss(logits, latent.probabilities, cells)}
-        if not weak.all():
+        share = sum_over_ranks(torch.stack([weak, ~weak], 1).sum(0))
+        share = share / share.sum()
+        terms = {"kl": share[0] * kl_loss(logits, latent.probabilities, cells)}
+        if share[1] > 0:  # on any rank, as all have to count the same
             labels = torch.where(weak[:, None, None], VOID, batch["seeds"])
             upsampled = self.grid.upsample(logits, *labels.shape[-2:])
-            share = self.mask_weight * (~weak).float().mean()
-            terms["mask"] = share * partial_cross_entropy(upsampled, labels)
+            terms["mask"] = self.mask_weight * share[1] * partial_cross_entropy(upsampled, labels)
         return terms
 
     def _knowledge(self, batch: Batch) -> Knowledge:
