@@ -8,12 +8,13 @@ import pytest
 import torch
 
 SCRIPT = """
-# Forks a run that is killed at a random moment, resumes it from its last checkpoint, again and again, then lets it
+# Forks a run that is killed at a random moment, in a solve, or half way through writing a file; resumes it from its last checkpoint, again and again, then lets it
 # end. A fork takes no time: everything is imported.
-import os, random, signal, sys, time, warnings
+import itertools, os, random, signal, sys, time, warnings
 from pathlib import Path
 from threading import Timer
 import torch
+from fsspec.implementations.local import LocalFileOpener
 from lightning.pytorch import Trainer, seed_everything
 from weakseg_lightning.cli.checkpoints import LastCheckpoint, find_checkpoint
 from weakseg_lightning.data import ScenesDataModule
@@ -37,7 +38,28 @@ def make_module(classes, store):
         return ADMModule(network, classes, solver, latent_lag=1, **settings)
     return TrustRegionModule(network, classes, solver, store=store, epochs_per_cycle=2, **settings)
 
-def train(where, end, dies_after):
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def die_in_solve(which):
+    solve, count = AlphaExpansion.solve, itertools.count(1)
+    def solve_and_die(*given, **named):
+        if next(count) == which:
+            Timer(1e-4, die).start()
+        return solve(*given, **named)
+    AlphaExpansion.solve = solve_and_die
+
+def die_in_write(which, ending):
+    count = itertools.count(1)
+    def write_and_die(file, data):
+        if ending in file.path and next(count) == which:
+            file.f.write(data[: len(data) // 2])
+            file.f.flush()
+            die()
+        return file.f.write(data)
+    LocalFileOpener.write = write_and_die
+
+def train(where, end, deadly=None):
     torch.set_num_threads(1)
     data = ScenesDataModule(num_train=14, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=0)
     store = LatentStore(str(where / "latents") if method == "tr_folder" else None)
@@ -46,8 +68,8 @@ def train(where, end, dies_after):
     trainer = Trainer(accelerator="cpu", max_epochs=4, limit_val_batches=0, callbacks=[last], **quiet)
     known = [where / name for name in ("last.ckpt", "previous.ckpt") if (where / name).exists()]
     resume = find_checkpoint("fit", str(where / "last.ckpt"), where) if known else None
-    if dies_after is not None:
-        Timer(dies_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    if deadly is not None:
+        deadly()
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     torch.save(module.net.state_dict(), end)
 
@@ -63,11 +85,22 @@ def status_of_fork(*arguments):
 
 began = time.monotonic()
 (folder / "undisturbed").mkdir()
-assert status_of_fork(folder / "undisturbed", folder / "undisturbed.pt", None) == 0
+assert status_of_fork(folder / "undisturbed", folder / "undisturbed.pt") == 0
 whole, killed, where = time.monotonic() - began, 0, folder / "killed0"
 where.mkdir()
+
+def at_any_moment():
+    Timer(chance.uniform(0.02, 0.4) * whole, die).start()
+
+deaths = [
+    at_any_moment,
+    lambda: die_in_write(chance.randint(2, 6), ".ckpt"),
+    lambda: die_in_solve(chance.randint(2, 6)),
+    (lambda: die_in_write(chance.randint(2, 6), ".labels")) if method == "tr_folder" else at_any_moment,
+]
 while killed < kills:
-    status = status_of_fork(where, folder / "killed.pt", chance.uniform(0.02, 0.4) * whole)
+    chance.random()  # forks share its state: another draw for each
+    status = status_of_fork(where, folder / "killed.pt", deaths[killed % len(deaths)])
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         killed += 1
         continue
@@ -76,17 +109,17 @@ while killed < kills:
     assert all(torch.equal(one[name], two[name]) for name in one)
     where = folder / f"killed{killed}"
     where.mkdir()
-assert status_of_fork(where, folder / "killed.pt", None) == 0
+assert status_of_fork(where, folder / "killed.pt") == 0
 """
 
 
 @pytest.mark.parametrize("method", ["adm", "tr", "tr_folder"])
-def test_killed_seven_times_at_any_moment_it_ends_with_the_weights_of_the_undisturbed_run(
+def test_killed_eight_times_in_solves_and_writes_and_at_any_moment_it_ends_with_the_weights_of_the_undisturbed_run(
     method: str, tmp_path: Path
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, script, method, tmp_path, "7"]
+    command = [sys.executable, script, method, tmp_path, "8"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     undisturbed, killed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("undisturbed", "killed"))
