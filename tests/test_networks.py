@@ -107,6 +107,11 @@ def test_images_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
         smp_net()(torch.rand(*shape))
 
 
+def test_bytes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`images` must be float, RGB in 0..1, got torch.uint8: divide bytes by 255"):
+        smp_net()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
 def test_a_training_batch_of_one_is_explained() -> None:
     with pytest.raises(ValueError, match="batches of 2 or more"):
         smp_net().train()(torch.rand(1, 3, 64, 64))

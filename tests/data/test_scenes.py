@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from weakseg_lightning.data.moving import expand
 from weakseg_lightning.data.scene_drawing import CLASS_NAMES, draw_scene
 from weakseg_lightning.data.scene_strokes import MINIMUM_PIXELS, click, frame, scribble
 from weakseg_lightning.data.scenes import Scenes, ScenesDataModule
@@ -230,7 +231,7 @@ def test_supervision_decides_the_seeds():
 def test_batches_hold_what_modules_read():
     data = small()
     data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
+    batch = expand(next(iter(data.train_dataloader())))
     assert batch["image"].shape == (2, 3, 48, 48)
     assert batch["image"].isfinite().all()
     assert 0 <= batch["image"].min() < batch["image"].max() <= 1

@@ -22,7 +22,7 @@ from weakseg_lightning.cli.crf_trials import NAMES, Parameters, Trials, by_coord
 from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
 from weakseg_lightning.cli.runs import discard, new_folder
 from weakseg_lightning.cli.signatures import did_you_mean, imported, known_classes, options_of
-from weakseg_lightning.data import SegmentationDataModule, collate, scenes, voc  # noqa: F401 - known by short names
+from weakseg_lightning.data import SegmentationDataModule, collate, expand, scenes, voc  # noqa: F401 - known by short names
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
@@ -117,7 +117,7 @@ def _predict(
     module.to(device).eval()
     subset = Subset(data.val_dataloader().dataset, chosen)
     paths: list[Path] = []
-    for batch in followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen)):
+    for batch in map(expand, followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen))):
         logits: Tensor = module(batch["image"].to(device)).float().cpu()
         if not logits.isfinite().all():
             raise ValueError(f"the scores of the network for {batch['id'][0]} are not finite: use another checkpoint")

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import followed
 from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
-from weakseg_lightning.data import SegmentationDataModule, collate
+from weakseg_lightning.data import SegmentationDataModule, collate, expand
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules import WeakSegModule
 
@@ -121,7 +121,8 @@ def _scores(
     """Mean energy and mIoU of the predictions for some whole images of a split."""
     found, segmentation, energy = data.whole_images(split), SegmentationScores(module.num_classes), MeanGridEnergy()
     chosen = choose(len(found), images, seed)
-    for batch in followed(DataLoader(Subset(found, chosen), collate_fn=collate), what, len(chosen)):
+    loader = DataLoader(Subset(found, chosen), collate_fn=collate)
+    for batch in map(expand, followed(loader, what, len(chosen))):
         labels = module(batch["image"].to(module.device)).argmax(1).cpu()
         segmentation.update(labels, batch["mask"])
         energy.update(labels, batch["image"], batch["valid"])

@@ -12,7 +12,7 @@ from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import followed
 from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
 from weakseg_lightning.curves import read_trimap, trimap_figure
-from weakseg_lightning.data import SegmentationDataModule, collate
+from weakseg_lightning.data import SegmentationDataModule, collate, expand
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.reporting import Page, Picture
@@ -132,7 +132,8 @@ def _add_pictures(page: Page, run: Path, device: str, images: int, panels: int, 
         return
     page.text(f"By {checkpoint.name}, of {len(order)} validation images; mIoU over the classes of the image.")
     for kind, index in _extremes(order, panels):
-        page.picture(_picture(module, data, collate([chosen[index]]), f"{kind}, mIoU {100 * scores[index]:.1f} %"))
+        batch = expand(collate([chosen[index]]))
+        page.picture(_picture(module, data, batch, f"{kind}, mIoU {100 * scores[index]:.1f} %"))
 
 
 def _best_checkpoint(run: Path) -> Path:
@@ -147,7 +148,7 @@ def _best_checkpoint(run: Path) -> Path:
 
 def _batches(images: Subset[Any]) -> Iterator[dict[str, Any]]:
     indices = followed(range(len(images)), "validation images", len(images))
-    return (collate([images[index]]) for index in indices)
+    return (expand(collate([images[index]])) for index in indices)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import followed
 from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
-from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate
+from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate, expand
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.visualization import overlay
 
@@ -79,7 +79,7 @@ def _draw(
     found = data.whole_images(split)
     rows: list[tuple[Image.Image, Image.Image]] = []
     for index in followed(_chosen(found, label, images, seed), f"{split} images", 2 * images):
-        batch = collate([found[index]])
+        batch = expand(collate([found[index]]))
         labels = module(batch["image"].to(module.device)).argmax(1).cpu()
         rows.append((_tile(batch["image"][0], None, tile, data), _tile(batch["image"][0], labels[0], tile, data)))
     return grid_of(rows, tile)

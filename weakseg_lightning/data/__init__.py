@@ -7,6 +7,7 @@ from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import SegmentationDataset, collate
 from weakseg_lightning.data.folder import FolderDataModule
 from weakseg_lightning.data.imagenet_dog import ImageNetDogDataModule
+from weakseg_lightning.data.moving import expand
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.scenes import ScenesDataModule
 from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
@@ -23,4 +24,5 @@ __all__ = [
     "SegmentationDataset",
     "VOCDataModule",
     "collate",
+    "expand",
 ]

@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from weakseg_lightning.data.dataset import Attachment, OnBadSample, SegmentationDataset, TagsFrom, collate
+from weakseg_lightning.data.moving import Mover, expand
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
@@ -32,7 +33,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
     """Weakly labelled images: augmented crops for training, whole images for evaluation.
 
     A data set writes :attr:`class_names`, :meth:`train_source` and :meth:`val_source`; files are looked for in these
-    methods, which run before training starts. Batches are dicts, see :func:`weakseg_lightning.data.collate`; those of
+    methods, which run before training starts. Batches are dicts: loaders make them of bytes, see
+    :func:`weakseg_lightning.data.collate`, and under a Trainer they become on the device what modules, callbacks and
+    the hook ``on_after_batch_transfer`` see, with images in 0..1, see :func:`weakseg_lightning.data.expand`. Those of
     evaluation hold one image each, at its original size. Order and augmentation depend on (seed, epoch, index) alone,
     not on the number of workers, and a resumed run goes on as the undisturbed one. In evaluation every image comes
     exactly once, whatever the number of ranks.
@@ -102,6 +105,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.size_thresholds = size_thresholds
         self.full_share = full_share
         self._sources: dict[str, SampleSource] = {}
+        self._mover = Mover()
 
     # ---- what a data set writes -----------------------------------------------------------------------------
 
@@ -180,6 +184,25 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader[Any]:
         """Load whole images, one by one."""
         return self._evaluation_loader("predict")
+
+    @override
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch, then expand it; each is moved once, also where it was the following one of another."""
+        transfer = super().transfer_batch_to_device
+
+        # Not in `on_after_batch_transfer`: that of a module, which augments on the device say, would be left out.
+        def move(alone: dict[str, Any]) -> dict[str, Any]:
+            expanded = expand(transfer(alone, device, dataloader_idx))
+            # Lightning gave the batch its precision before, while the images were bytes.
+            return expanded if self.trainer is None else self.trainer.precision_plugin.convert_input(expanded)
+
+        ours = isinstance(batch, dict) and "image" in batch
+        return self._mover(batch, move) if ours else transfer(batch, device, dataloader_idx)
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Keep no batch beyond the run."""
+        self._mover.forget()
 
     def whole_images(self, split: Literal["train", "val"]) -> SegmentationDataset:
         """The images of a split as evaluation sees them, whole and without augmentation."""

@@ -73,7 +73,10 @@ class Attachment(Protocol):
         """Make what the worker is to know about an image; runs in the training process, shortly before it is read."""
 
     def attach(self, batch: dict[str, Any], loaded: Sequence[Loaded]) -> dict[str, Any]:
-        """Make new entries for a batch that is otherwise complete; runs in a worker, or in the training process."""
+        """Make new entries for a batch that is otherwise complete; runs in a worker, or in the training process.
+
+        The batch is as :func:`collate` makes it, its images uint8.
+        """
 
 
 class SegmentationDataset(Dataset[dict[str, Any]]):
@@ -211,25 +214,22 @@ def _annotated(sample: Sample) -> dict[str, Any]:
 
 
 def collate(items: Sequence[dict[str, Any]], attachment: Attachment | None = None) -> dict[str, Any]:
-    """Make a batch of B items.
+    """Make a batch of B items, as small as it can travel; :func:`weakseg_lightning.data.expand` makes it usable.
 
     Args:
         items: items of a :class:`SegmentationDataset`, of one size.
         attachment: adds to the batches of items that were asked for by a ticket.
 
     Returns:
-        ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 = none;
-        ``valid`` bool ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of
-        the whole image and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether
-        the seeds are a full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8
-        ``(B, K)``, see :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``;
-        what the attachment adds.
+        ``image`` uint8 ``(B, 3, H, W)``, RGB; ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool
+        ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of the whole image
+        and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
+        full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
+        :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; what the
+        attachment adds.
     """
-    images = torch.stack([item["image"].contiguous() for item in items])
-    batch: dict[str, Any] = {"image": images.to(torch.float32).div_(255)}
-    for name in ("seeds", "mask"):
-        batch[name] = torch.stack([item[name] for item in items]).to(torch.int64)
-    for name in ("valid", "tags", "seed_labels", "full", "sizes"):
+    batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
+    for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes"):
         if all(name in item for item in items):
             batch[name] = torch.stack([item[name] for item in items])
     if "boxes" in items[0]:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules.attaching import in_unit_range
 from weakseg_lightning.modules.base import Batch
 from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
@@ -192,7 +193,7 @@ class AmortizedLatentModule(LatentModule):
         name, seeds = batch["id"][position], item["seeds"][None].long()
         before = self.store.get(name, age=1) if self.warm_start else None
         return {
-            "image": item["image"][None].float() / 255,
+            "image": in_unit_range(item["image"][None]),
             "seeds": seeds,
             "valid": torch.ones_like(seeds, dtype=torch.bool),
             "tags": batch["tags"][position][None],

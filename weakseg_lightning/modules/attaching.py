@@ -2,7 +2,9 @@
 
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 
 class Attachment(Protocol):
@@ -36,6 +38,11 @@ def ask_for_following(module: LightningModule, wanted: bool) -> None:
         TypeError: if the data cannot do that.
     """
     _tell_data(module, "lookahead", wanted)
+
+
+def in_unit_range(image: Tensor) -> Tensor:
+    """Images as a step sees them, float in 0..1, made of those that the loader's workers hold, uint8."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def _tell_data(module: LightningModule, name: str, value: Any) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
-from weakseg_lightning.modules.attaching import Attachment
+from weakseg_lightning.modules.attaching import Attachment, in_unit_range
 from weakseg_lightning.modules.base import Batch, WeakSegModule
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
@@ -85,4 +85,4 @@ class _Builder:
 
     def attach(self, batch: Batch, loaded: Sequence[Any]) -> Batch:
         """Build from the batch, augmented and padded."""
-        return {_BUILT: self.regularizer.build(batch["image"], batch["valid"])}
+        return {_BUILT: self.regularizer.build(in_unit_range(batch["image"]), batch["valid"])}

@@ -102,7 +102,7 @@ class SegmentationNet(nn.Module, ABC):
             Logits (B, K, H, W), float32 under autocast too.
 
         Raises:
-            ValueError: The shape is wrong, or batch norm has a single value per channel to train on.
+            ValueError: The shape or type is wrong, or batch norm has a single value per channel to train on.
         """
         small = self._resize(images)
         logits = self._compute(self.compute_logits, small)[..., : small.shape[-2], : small.shape[-1]].float()
@@ -157,6 +157,12 @@ class SegmentationNet(nn.Module, ABC):
         """The images that the network computes on."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"`images` must have the shape (B, 3, H, W), got {tuple(images.shape)}")
+        if not images.is_floating_point():  # bytes would pass, and mean colours 255 times too bright
+            raise ValueError(
+                f"`images` must be float, RGB in 0..1, got {images.dtype}: divide bytes by 255; batches of a data "
+                "module's loaders come so from `weakseg_lightning.data.expand`, or from a Trainer that is given the "
+                "data module"
+            )
         height, width = (resized(length, self.input_scale) for length in images.shape[-2:])
         if (height, width) == images.shape[-2:]:
             return images

@@ -1,0 +1,82 @@
+"""Batches on their way to the device: they travel small, each once, and are what modules expect when they are there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Mover", "expand"]
+
+Batch = dict[str, Any]
+
+
+def expand(batch: Batch) -> Batch:
+    """Turn a batch as loaders give it out into what modules expect, on the device where it is.
+
+    A data module does so to all batches of a Trainer; whoever iterates over its loaders without one calls this.
+
+    Args:
+        batch: what :func:`weakseg_lightning.data.collate` made; one that is expanded already comes back as it is.
+
+    Returns:
+        A new dict: ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 =
+        none; ``following``, where there is one, likewise; all else as it was.
+
+    Example:
+        >>> small = {"image": torch.tensor([[[[51]]] * 3], dtype=torch.uint8), "id": ["a"]}
+        >>> expand(small)["image"].flatten(), expand(small)["id"]
+        (tensor([0.2000, 0.2000, 0.2000]), ['a'])
+    """
+    expanded = dict(batch)
+    if "image" in batch:
+        expanded["image"] = _in_unit_range(batch["image"])
+    for name in ("seeds", "mask"):
+        if name in batch:
+            expanded[name] = batch[name].to(torch.int64)
+    if "following" in batch:
+        expanded["following"] = expand(batch["following"])
+    return expanded
+
+
+def _in_unit_range(image: Tensor) -> Tensor:
+    if image.dtype != torch.uint8:
+        return image
+    # A GPU divides by a number by way of its reciprocal; by a tensor it gives the same bits as the CPU.
+    return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device))
+
+
+class Mover:
+    """Moves each batch to the device once, although one that is looked ahead to comes twice.
+
+    It comes as ``following`` of the batch before, then by itself. The second time what was moved the first time takes
+    its place; it is known by its images, which the loader hands out as the same tensor both times. Where they are not,
+    after a restart or behind hooks that make new ones, the batch is moved again, which costs time alone.
+    """
+
+    def __init__(self) -> None:
+        self._ahead: tuple[Tensor, Batch] | None = None
+
+    def __call__(self, batch: Batch, move: Callable[[Batch], Batch]) -> Batch:
+        """Move a batch, and the one that it holds as ``following``.
+
+        Args:
+            batch: the batch as the loader gives it out.
+            move: moves one that holds no other.
+
+        Returns:
+            A new dict.
+        """
+        if self._ahead is not None and batch["image"] is self._ahead[0]:
+            moved, self._ahead = self._ahead[1], None
+        else:
+            moved = move({name: value for name, value in batch.items() if name != "following"})
+        if "following" not in batch:
+            return moved
+        following = move(batch["following"])
+        self._ahead = batch["following"]["image"], following
+        return moved | {"following": dict(following)}  # a copy: what a module puts into it is not the next batch's
+
+    def forget(self) -> None:
+        """Let go of the batch that is kept, at the end of a run."""
+        self._ahead = None
