@@ -5,7 +5,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weakseg_lightning.callbacks import GradientPanels, ImageletPanels, PanelWriter, PredictionWriter, TrimapCurve
+    from weakseg_lightning.callbacks import (
+        GradientPanels,
+        ImageletPanels,
+        NetworkSpeed,
+        PanelWriter,
+        PredictionWriter,
+        TrimapCurve,
+    )
     from weakseg_lightning.checkpoints import load_module
     from weakseg_lightning.constraints import (
         AreaBounds,
@@ -81,7 +88,14 @@ if TYPE_CHECKING:
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
-    "callbacks": ("GradientPanels", "ImageletPanels", "PanelWriter", "PredictionWriter", "TrimapCurve"),
+    "callbacks": (
+        "GradientPanels",
+        "ImageletPanels",
+        "NetworkSpeed",
+        "PanelWriter",
+        "PredictionWriter",
+        "TrimapCurve",
+    ),
     "checkpoints": ("load_module",),
     "constraints": (
         "AreaBounds",
@@ -195,6 +209,7 @@ __all__ = [
     "MeanField",
     "MeanGridEnergy",
     "Network",
+    "NetworkSpeed",
     "Optimizer",
     "PanelWriter",
     "PredictionWriter",

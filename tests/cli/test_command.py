@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from weakseg_lightning import NetworkSpeed
 from weakseg_lightning.cli import main
 
 ADM = ("fit", "--config", "recipes/adm_grid.yaml")
@@ -302,3 +303,39 @@ def test_predict_into_a_folder_of_choice(run, config, best):
     options = ["--predictions.output_dir=here", "--predictions.overlays=false"]
     assert run("predict", *config, "--ckpt_path", best, *options)[0] == 0
     assert [path.name for path in Path("here").iterdir()] == ["labels"]
+
+
+# ---- speed --------------------------------------------------------------------------------------------------
+
+
+def test_speed_is_an_option_of_every_command(run, tiny):
+    seen = []
+
+    class Noted(NetworkSpeed):
+        def setup(self, trainer, pl_module, stage):
+            super().setup(trainer, pl_module, stage)
+            weights = [
+                weight for weight in pl_module.parameters() if weight.ndim == 4 and weight[0].numel() > len(weight[0])
+            ]
+            seen.append(all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weakseg_lightning.cli.command.NetworkSpeed", Noted)
+        assert run(*ADM, *tiny, "--speed.channels_last=true", "--name=fast")[0] == 0
+    folder = Path("runs/fast/version_0")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["speed"] == {"channels_last": True, "compile": None}
+    assert seen == [True]
+    config = ("--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/last.ckpt"))
+    for command in ("validate", "test", "predict"):
+        assert run(command, *config, "--trainer.enable_progress_bar=false", "--speed.compile=default")[0] == 0
+
+
+def test_a_missing_compiler_is_an_error_of_one_line(run, tiny, monkeypatch):
+    def fail(*given, **options):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    status, _, err = run(*ADM, *tiny, "--speed.compile=default")
+    assert status == 2
+    assert "weakseg: error: `compile`: PyTorch cannot compile here (No working C++ compiler found); install" in err
+    assert not list(Path("runs").rglob("*.ckpt"))

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 # Importing them makes the classes known by their short names in recipes.
 from weakseg_lightning import losses, networks, solvers  # noqa: F401
-from weakseg_lightning.callbacks import PanelWriter, PredictionWriter, TrimapCurve
+from weakseg_lightning.callbacks import NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
@@ -97,6 +97,7 @@ class WeakSegCLI(LightningCLI):
         parser.add_lightning_class_args(PanelWriter, "panels")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(TrimapCurve, "trimap")
+        parser.add_lightning_class_args(NetworkSpeed, "speed")
         parser.add_class_arguments(ImageOptions, "images")
         parser.set_defaults({f"checkpoint.{name}": value for name, value in _CHECKPOINT_DEFAULTS.items()})
         parser.link_arguments("data", "model.init_args.num_classes", self._num_classes, apply_on="instantiate")
@@ -182,7 +183,7 @@ class WeakSegCLI(LightningCLI):
 
     def _default_callbacks(self, config: dict[str, Any], given: list[Callback]) -> list[Callback]:
         section = self._section(self.config_init)
-        defaults: list[Callback] = []
+        defaults: list[Callback] = [section["speed"]]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             defaults.append(runs.ProgressBar())
         if self.command == "predict":

@@ -259,8 +259,11 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     def _predict_aside(self, images: Tensor) -> Tensor:
         """Scores without gradient, as if the network had not been run."""
-        with self.trainer.precision_plugin.forward_context(), torch.no_grad(), _as_if_never_run(self.net):
-            return self.score(images)
+        # A compiled network has other code without gradient: compiled a second time, and not bound to round alike.
+        compiled = getattr(self.net, "is_compiled", False)
+        precision = self.trainer.precision_plugin.forward_context()
+        with precision, torch.set_grad_enabled(compiled), _as_if_never_run(self.net):
+            return self.score(images).detach()
 
     def _log_cost(self, forward_seconds: float, result: Result, size: int) -> None:
         seconds = {"forward": forward_seconds, "solve": result.solve_seconds, "transfer": result.transfer_seconds}

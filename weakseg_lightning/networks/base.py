@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class SegmentationNet(nn.Module, ABC):
 
     mean: Tensor
     std: Tensor
+    _compiled: Callable[..., Tensor] | None = None
 
     def __init__(
         self,
@@ -153,6 +155,29 @@ class SegmentationNet(nn.Module, ABC):
             )
         return CoarseGrid(stride, self.map_offset + (stride - self.map_stride) / 2, self.input_scale)
 
+    @override
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the layers in place, for training mode: `forward`, `coarse_logits` and all others run them.
+
+        Evaluation stays as it is: each size of whole images would be compiled anew. Copies are not compiled.
+
+        Args:
+            args: Those of `torch.compile`.
+            kwargs: Likewise.
+        """
+        self._compiled = torch.compile(_call, *args, **kwargs)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self._compiled is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: not the compiled code, which can be neither."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        state.pop("_compiled", None)
+        return state
+
     def _resize(self, images: Tensor) -> Tensor:
         """The images that the network computes on."""
         if images.ndim != 4 or images.shape[1] != 3:
@@ -174,7 +199,7 @@ class SegmentationNet(nn.Module, ABC):
         x = (images - self.mean) / self.std
         x = F.pad(x, (0, self.padded_size(width) - width, 0, self.padded_size(height) - height))
         try:
-            return compute(x)
+            return self._run_layers(compute, x)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -183,6 +208,18 @@ class SegmentationNet(nn.Module, ABC):
                 "leave just that somewhere in the network (DeepLab pools the whole image); train with batches of 2 or "
                 "more, the last one included"
             ) from error
+
+    def _run_layers(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        if self._compiled is None or not self.training:
+            return compute(x)
+        output = self._compiled(compute, x)
+        # A CUDA graph writes its next output to the same memory, and solvers still read this one.
+        return output.clone() if output.is_cuda else output
+
+
+def _call(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What is compiled: a function without a network of its own, for each `compute` that it is given."""
+    return compute(x)
 
 
 class Network(ABC):

@@ -1,0 +1,361 @@
+"""Training images a second of recipes, against partial cross-entropy on as many ranks; where a step's time goes.
+
+Run from the project's root, with nothing else running; whatever follows ``--`` goes to every ``weakseg fit`` as it
+stands. Without a data set and without a download::
+
+    python tests/benchmarks/throughput.py --recipes pce adm_grid --ranks 1 2 -- --config recipes/data/scenes.yaml
+
+Every run trains in its second phase alone (``pce_fraction: 0``), by the command itself: its loader, logging, solver.
+After ``--warmup`` steps, ``--steps`` steps are timed, from the end of one to the end of the next; ``--repeats`` goes
+over all runs so many times, one after the other, and medians over the repeats are printed.
+
+- ``--ranks``: processes, by gloo on CPUs, one a GPU otherwise. Each gets cores / ranks threads, or ``--threads``.
+- ``--lag``: values of ``latent_lag``, for recipes that have it.
+- ``solver``: what a step waits for the latent labelling, without the forward pass: solve and transfer, or, with a lag,
+  waiting for the thread that solves. A regulariser is part of the loss and not counted.
+- ``waiting for data``: how long the step asks the loader for its batch (with ``num_workers: 0``, loads it).
+- ``--loader``: also the images a second of the loader alone, measured after the steps. Above the images a second of
+  the training, the loader is not what limits it.
+- Trust region (and whatever else keeps labellings for M epochs): stage A is measured in steps of the epoch in which
+  a cycle begins, where every image is solved for; the rest of a step is stage B. Printed is the average over a cycle,
+  a step of stage B and an M-th of stage A for its images.
+- ``--profile RECIPE``: instead of the table, the parts of one step of a recipe. On a GPU every kernel is waited for
+  (CUDA_LAUNCH_BLOCKING), so that times are where the work is; the step takes longer then. Trust region's is a step of
+  the epoch in which a cycle begins.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from itertools import chain, islice, repeat
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import SimpleProfiler
+
+from weakseg_lightning.data import ScenesDataModule
+
+ROOT = Path(__file__).resolve().parents[2]
+LOADER, HOOK = "].train_dataloader_next", ".on_train_batch_start"
+
+
+class Run(NamedTuple):
+    """What is measured."""
+
+    recipe: str
+    lag: int | None
+    ranks: int
+
+
+class StepClock(Callback):
+    """Times steps of a training run, writes what it found as JSON, and ends the run.
+
+    Args:
+        path: file to write.
+        warmup: steps that are not timed, at least 2: the first batch is drawn after its step.
+        steps: steps that are.
+        loader: whether to measure the loader alone, too.
+    """
+
+    def __init__(self, path: str, warmup: int = 5, steps: int = 20, loader: bool = False) -> None:
+        self.path = path
+        self.warmup = warmup
+        self.steps = steps
+        self.loader = loader
+        self.ends: list[float] = []
+        self.epochs: list[int] = []
+        self.hooks: list[float] = []
+        self.solves: list[Any] = []
+        self.before: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have generated scenes drawn before training, which would wait for it, and before workers are forked."""
+        if isinstance(data := trainer.datamodule, ScenesDataModule):  # type: ignore[attr-defined]
+            for _ in data.known_of_training():
+                pass
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note a step; at the last one, write."""
+        step = len(self.ends) + 1
+        # Stage A must not wait for what the step before left for the GPU to do.
+        if step in (self.warmup, self.warmup + self.steps) or hasattr(pl_module, "epochs_per_cycle"):
+            synchronize(pl_module.device)
+        self.ends.append(time.perf_counter())
+        self.epochs.append(trainer.current_epoch)
+        durations = durations_of(trainer)
+        self.hooks.append(next((d[-1] for name, d in durations.items() if is_hook(name)), 0.0))
+        self.solves.append(waited_for_solver(trainer.callback_metrics))
+        if step == self.warmup:
+            self.before = {name: sum(d) for name, d in durations.items()}
+        if step == self.warmup + self.steps:
+            trainer.should_stop = True
+            found = self.found(trainer, pl_module, len(batch["image"]))
+            if trainer.is_global_zero:
+                Path(self.path).write_text(json.dumps(found))
+
+    def found(self, trainer: Trainer, module: LightningModule, batch: int) -> dict[str, Any]:
+        """What was measured, as plain values."""
+        spent = {name: sum(d) - self.before.get(name, 0.0) for name, d in durations_of(trainer).items()}
+        steps = [1000 * (end - start) for start, end in zip(self.ends[:-1], self.ends[1:], strict=True)]
+        return {
+            "device": device_name(module.device),
+            "images": batch * trainer.world_size,
+            "workers": trainer.train_dataloader.num_workers,
+            "threads": torch.get_num_threads(),
+            "steps_ms": steps[self.warmup - 1 :],
+            "hooks_ms": [1000 * value for value in self.hooks[self.warmup :]],
+            "epochs": self.epochs[self.warmup :],
+            "solves_ms": [float(value) for value in self.solves[self.warmup :] if value is not None],
+            "profile_ms": {name: 1000 * seconds / self.steps for name, seconds in spent.items()},
+            "epochs_per_cycle": getattr(module, "epochs_per_cycle", None),
+            "loader": trainer.world_size * loader_speed(trainer, self.warmup, self.steps) if self.loader else None,
+        }
+
+
+def durations_of(trainer: Trainer) -> dict[str, list[float]]:
+    """Seconds of every call, by Lightning's name of what was called."""
+    assert isinstance(trainer.profiler, SimpleProfiler)  # type: ignore[attr-defined]
+    return trainer.profiler.recorded_durations  # type: ignore[attr-defined]
+
+
+def is_hook(name: str) -> bool:
+    """Whether a name is that of the module's hook, in which latent labellings are found."""
+    return name.startswith("[LightningModule]") and name.endswith(HOOK)
+
+
+def waited_for_solver(metrics: dict[str, Any]) -> Any:
+    """What a step logged as the time that it waited for the solver, in ms; None without a solver."""
+    if "hook_wait_ms" in metrics:  # a step with a lag; what its hook took otherwise is of the first batch
+        return metrics["hook_wait_ms"]
+    return metrics["hook_solve_ms"] + metrics["hook_transfer_ms"] if "hook_solve_ms" in metrics else None
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the GPU, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def loader_speed(trainer: Trainer, warmup: int, count: int) -> float:
+    """Images a second that a rank's training loader gives to nobody; its workers start in the warm-up."""
+    loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+    batches = chain.from_iterable(repeat(loader))
+    for _ in islice(batches, warmup):
+        pass
+    start = time.perf_counter()
+    images = sum(len(batch["image"]) for batch in islice(batches, count))
+    return images / (time.perf_counter() - start)
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------
+
+
+def numbers(found: dict[str, Any]) -> dict[str, float | None]:
+    """What the table has of one run: times of a step in ms, images a second."""
+    steps, solver = mean(found["steps_ms"]), mean(found["solves_ms"] or [0.0])
+    middle = median(found["steps_ms"])
+    if (cycle := found["epochs_per_cycle"]) is not None:
+        stage_a, steps, middle = stages(found, cycle)
+        solver = stage_a / cycle
+        steps, middle = steps + solver, middle + solver
+    waiting = sum(value for name, value in found["profile_ms"].items() if name.endswith(LOADER))
+    return {
+        "images_per_second": 1000 * found["images"] / steps,
+        "step_ms": middle,
+        "solver": solver / steps if solver else None,
+        "waiting": waiting / steps,
+        "loader": found["loader"],
+    }
+
+
+def stages(found: dict[str, Any], cycle: int) -> tuple[float, float, float]:
+    """Mean of stage A for a batch, mean and median of a step of stage B, in ms."""
+    pairs = list(zip(found["hooks_ms"], found["epochs"], strict=True))
+    solving = [hook for hook, epoch in pairs if epoch % cycle == 0]
+    if not solving:
+        raise ValueError(f"no step was in an epoch that begins a cycle of {cycle} epochs: fewer --warmup, more data")
+    rest = [step - hook for step, hook in zip(found["steps_ms"], found["hooks_ms"], strict=True)]
+    return mean(solving), mean(rest), median(rest)
+
+
+def parts(found: dict[str, Any]) -> dict[str, float]:
+    """Where a step's time goes, in ms: what Lightning's profiler measured, so split that it adds up."""
+
+    def spent(*names: str) -> float:
+        return sum(value for key, value in found["profile_ms"].items() if key.endswith(names))
+
+    solve = mean(found["solves_ms"] or [0.0])
+    hook = sum(value for key, value in found["profile_ms"].items() if is_hook(key))
+    forward, backward = spent("Strategy.training_step"), spent("Strategy.backward")
+    found_parts = {
+        "waiting for data": spent(LOADER),
+        "to the device": spent("Strategy.batch_to_device"),
+        "latent labelling: solver": solve,
+        "latent labelling: forward, or all of stage A": hook - solve,
+        "forward (where not above) and loss": forward,
+        "backward": backward,
+        "optimiser": spent("Module.optimizer_step") - forward - backward,
+    }
+    return found_parts | {"other": mean(found["steps_ms"]) - sum(found_parts.values())}
+
+
+def middles(group: list[dict[str, float | None]]) -> dict[str, float | None]:
+    """Median over the repeats of each number."""
+    return {name: None if group[0][name] is None else median(run[name] for run in group) for name in group[0]}  # type: ignore[type-var]
+
+
+# ---- tables -------------------------------------------------------------------------------------------------
+
+
+def table(measured: dict[Run, dict[str, float | None]], loader: bool = False) -> str:
+    """A Markdown table, one row a run."""
+    columns = ["recipe", "lag", "ranks", "images/s", "of pCE", "step, ms", "solver", "waiting for data"]
+    columns += ["loader alone, images/s"] if loader else []
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for run, found in measured.items():
+        base = next((other for key, other in measured.items() if (key.recipe, key.ranks) == ("pce", run.ranks)), None)
+        speed = found["images_per_second"]
+        assert speed is not None
+        cells = [run.recipe, "-" if run.lag is None else str(run.lag), str(run.ranks), f"{speed:.1f}"]
+        cells += [percent(None if base is None else speed / (base["images_per_second"] or 1))]
+        cells += [f"{found['step_ms']:.1f}", percent(found["solver"]), percent(found["waiting"])]
+        cells += [f"{found['loader']:.1f}"] if loader else []
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    """A share in percent; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def profile_table(recipe: str, split: dict[str, float]) -> str:
+    """A Markdown table of the parts of a step."""
+    total = sum(split.values())
+    rows = [f"| {name} | {value:.1f} | {percent(value / total)} |" for name, value in split.items()]
+    return "\n".join([f"| a step of {recipe} | ms | share |", "|---|---|---|", *rows, f"| all | {total:.1f} | |"])
+
+
+def circumstances(found: dict[str, Any], options: argparse.Namespace, extra: list[str]) -> str:
+    """What the numbers were measured with."""
+    return (
+        f"{found['device']}, {len(os.sched_getaffinity(0))} CPU cores, torch {torch.__version__}; "
+        f"{options.steps} steps after {options.warmup}, repeats: {options.repeats}; threads a rank (OMP_NUM_THREADS): "
+        f"{', '.join(f'{threads_of(ranks, options)} with {ranks}' for ranks in options.ranks)}; "
+        f"loader workers a rank: {found['workers']}; weakseg fit {' '.join(extra)}"
+    )
+
+
+# ---- running ------------------------------------------------------------------------------------------------
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    recipes = ["pce", "grid_gd", "dense_gd", "adm_grid", "trust_region_grid"]
+    parser.add_argument("--recipes", nargs="+", default=recipes)
+    parser.add_argument("--ranks", nargs="+", type=int, default=[1])
+    parser.add_argument("--lag", nargs="+", type=int, default=[0], choices=(0, 1))
+    parser.add_argument("--warmup", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of each rank; cores / ranks by default")
+    parser.add_argument("--loader", action="store_true")
+    parser.add_argument("--profile", metavar="RECIPE")
+    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "throughput")
+    options = parser.parse_args(arguments[:cut])
+    if options.warmup < 2 or options.steps < 1:  # the first batch is drawn after its step
+        parser.error("--warmup must be at least 2, --steps at least 1")
+    return options, arguments[cut + 1 :]
+
+
+def runs_of(options: argparse.Namespace) -> list[Run]:
+    """All runs of a sweep."""
+    return [
+        Run(recipe, lag, ranks)
+        for ranks in options.ranks
+        for recipe in options.recipes
+        for lag in (options.lag if has_lag(recipe) else [None])
+    ]
+
+
+def has_lag(recipe: str) -> bool:
+    """Whether the recipe's method can solve beside the step."""
+    text = (ROOT / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    return "latent_lag" in yaml.safe_load(text)["model"]["init_args"]
+
+
+def threads_of(ranks: int, options: argparse.Namespace) -> int:
+    """Threads of each rank."""
+    return options.threads or max(1, len(os.sched_getaffinity(0)) // ranks)
+
+
+def command(run: Run, options: argparse.Namespace, extra: list[str], path: Path) -> list[str]:
+    """The training run that is timed: nothing is validated, drawn after the warm-up, or kept."""
+    given = ["--model.pce_fraction=0", "--trainer.max_steps=1000000", "--trainer.max_epochs=-1"]
+    given += ["--trainer.limit_val_batches=0", "--trainer.num_sanity_val_steps=0", "--trainer.logger=false"]
+    given += ["--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"]
+    given += [f"--trainer.devices={run.ranks}", f"--trainer.strategy={'ddp' if run.ranks > 1 else 'auto'}"]
+    given += [f"--trainer.default_root_dir={options.out}", "--name=last", "--panels.every_n_epochs=1000000"]
+    given += ["--trainer.profiler=simple", "--trainer.callbacks+=throughput.StepClock"]
+    clock = {"path": path, "warmup": options.warmup, "steps": options.steps, "loader": str(options.loader).lower()}
+    given += [f"--trainer.callbacks.{name}={value}" for name, value in clock.items()]
+    given += [] if run.lag is None else [f"--model.latent_lag={run.lag}"]
+    recipe = f"recipes/{run.recipe}.yaml"
+    return [sys.executable, "-m", "weakseg_lightning", "fit", "--config", recipe, *extra, *given]
+
+
+def measure(run: Run, options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
+    """Train in processes of its own and read what the clock wrote."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    path, log = (options.out / f"{run.recipe}-{run.lag}-{run.ranks}.{kind}" for kind in ("json", "txt"))
+    path.unlink(missing_ok=True)
+    shutil.rmtree(options.out / "last", ignore_errors=True)  # the folder of the run before
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads_of(run.ranks, options)), "PYTHONPATH": paths}
+    if options.profile:
+        environment["CUDA_LAUNCH_BLOCKING"] = "1"
+    with log.open("w") as file:
+        done = subprocess.run(command(run, options, extra, path), cwd=ROOT, stdout=file, stderr=file, env=environment)
+    if done.returncode or not path.exists():
+        raise RuntimeError(f"{run} failed (all of it: {log}):\n{log.read_text()[-2000:]}")
+    return json.loads(path.read_text())
+
+
+def main() -> None:
+    """Measure all runs in turn, so many times, and print a table of medians; or the profile of one step."""
+    options, extra = parse(sys.argv[1:])
+    if options.profile:
+        options.repeats = 1
+        run = Run(options.profile, options.lag[0] if has_lag(options.profile) else None, options.ranks[0])
+        found = measure(run, options, extra)
+        print(circumstances(found, options, extra), profile_table(run.recipe, parts(found)), sep="\n\n")
+        return
+    measured: dict[Run, list[dict[str, Any]]] = {run: [] for run in runs_of(options)}
+    for turn in range(options.repeats):
+        for run, results in measured.items():
+            results.append(measure(run, options, extra))
+            print(f"{turn + 1}/{options.repeats} {run}", file=sys.stderr, flush=True)
+    rows = {run: middles([numbers(found) for found in results]) for run, results in measured.items()}
+    first = next(iter(measured.values()))[0]
+    print(circumstances(first, options, extra), table(rows, options.loader), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
