@@ -8,8 +8,8 @@ import pytest
 import torch
 
 SCRIPT = """
-# Forks a run that is killed at a random moment, in a solve, or half way through writing a file; resumes it from its last checkpoint, again and again, then lets it
-# end. A fork takes no time: everything is imported.
+# Forks a run that is killed at a random moment, in a solve, or half way through writing a file; resumes it from its
+# last checkpoint, again and again, then lets it end. A fork takes no time: everything is imported.
 import itertools, os, random, signal, sys, time, warnings
 from pathlib import Path
 from threading import Timer

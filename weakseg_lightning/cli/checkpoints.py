@@ -115,11 +115,23 @@ class LastCheckpoint(BestCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch or trainer.fit_loop.epoch_loop._should_accumulate():
-            return  # the end of the epoch saves; a step that is half summed up cannot be saved
+        if not self.can_save_within(trainer):
+            return
         due = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
         # The clocks of the ranks differ, and all have to save or none.
-        if trainer.strategy.broadcast(due) and not self._should_skip_saving_checkpoint(trainer):
+        if trainer.strategy.broadcast(due):
+            self.save_now(trainer)
+
+    def can_save_within(self, trainer: Trainer) -> bool:
+        """Whether a run can be saved at the end of this batch.
+
+        The end of the epoch saves by itself; a step that is half summed up cannot be saved.
+        """
+        return not (trainer.is_last_batch or trainer.fit_loop.epoch_loop._should_accumulate())
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Save at the end of a batch within an epoch; all ranks have to call it."""
+        if not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     @override

@@ -26,6 +26,7 @@ from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, fi
 from weakseg_lightning.cli.image_command import ImageCommand
 from weakseg_lightning.cli.images import ImageOptions
 from weakseg_lightning.cli.recipes import given_configs
+from weakseg_lightning.cli.requeue import Requeue, checkpoint_of_job, sign
 from weakseg_lightning.data import SegmentationDataModule, folder, imagenet_dog, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
@@ -147,10 +148,10 @@ class WeakSegCLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         section = self._section(self.config)
-        path = section.get("ckpt_path")
-        found = find_checkpoint(self.command, path, Path(section["trainer"]["default_root_dir"]))
-        if found != path:
-            section["ckpt_path"] = found
+        root, path = Path(section["trainer"]["default_root_dir"]), section.get("ckpt_path")
+        if self.command == "fit" and path is None and (path := checkpoint_of_job(root / self._name())) is not None:
+            _say(f"weakseg: this job was requeued, it goes on from {_shown(path)}")
+        section["ckpt_path"] = find_checkpoint(self.command, path, root)
         if not self.arguments.images and any(word.startswith("--images.") for word in self.arguments.given):
             raise ValueError("`--images` says how to predict IMAGES, and none are given: name files or folders")
         if self.command == "validate" and path is None:
@@ -204,6 +205,8 @@ class WeakSegCLI(LightningCLI):
             if not any(isinstance(callback, ModelCheckpoint) for callback in given):
                 # Without validation there is no best one.
                 defaults += [best, last] if self.datamodule.has_validation else [last]
+                defaults.append(Requeue(last))
+                sign(self.folder)
         return defaults
 
     def _name(self) -> str:
