@@ -28,6 +28,7 @@ def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[subpr
     sizes = [f"--trainer.devices={ranks}", f"--data.num_train={80 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
     command = [sys.executable, "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *sizes]
     tasks = {"SLURM_NTASKS": str(ranks), "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_JOB_NAME": "train"}
+    tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0"}
     processes = []
     for rank in range(ranks):
         task = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "OMP_NUM_THREADS": "1"}
