@@ -19,11 +19,13 @@ from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import go_on, read_checkpoint
 from weakseg_lightning.networks import Network
+from weakseg_lightning.networks.unused import freeze_unused
 from weakseg_lightning.solvers import Refinement
 
 Batch = dict[str, Any]
 State = dict[str, Tensor]
 
+_PROBE = (64, 64)  # pixels; any number does
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
 
 
@@ -85,6 +87,10 @@ class WeakSegModule(LightningModule, ABC):
             by :func:`weakseg_lightning.losses.mean_over`, and several ranks learn what one does on the same images.
         """
 
+    def learnt_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the loss is computed from, for images ``(B, 3, H, W)``: weights behind none of it are not learnt."""
+        return (self(images),)
+
     @property
     def attachment(self) -> Attachment | None:
         """What the workers that load the data add to the batches of the second phase; nothing by default."""
@@ -111,6 +117,8 @@ class WeakSegModule(LightningModule, ABC):
             rank_zero_info(f"Evaluation and prediction: labels are refined by {_in_words(self.refinement)}")
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
+        if stage == "fit" and self.trainer.world_size > 1:
+            self._freeze_unused()
         if stage == "fit" and self.attachment is not None:
             hand_to_data(self, self.attachment)
 
@@ -158,7 +166,9 @@ class WeakSegModule(LightningModule, ABC):
         size = len(batch["image"])
         self.log("train_loss", loss_of_all, prog_bar=True, batch_size=size)
         self.log_dict({f"train_{name}": of_all_ranks[i] for i, name in enumerate(terms)}, batch_size=size)
-        return values.sum()
+        # Ranks wait for the gradients of all parameters, and those of the loss are not in this phase's.
+        idle = self.parameters_of_loss() if self.in_pce_phase else []
+        return torch.stack([values.sum(), *(0 * parameter.sum() for parameter in idle)]).sum()
 
     def training_logits(self, batch: Batch) -> Tensor:
         """Logits of the training batch, ``(B, K, H, W)``."""
@@ -175,6 +185,15 @@ class WeakSegModule(LightningModule, ABC):
     def parameters_of_loss(self) -> list[nn.Parameter]:
         """Parameters outside the network that are learnt with it, without weight decay; none by default."""
         return []
+
+    def _freeze_unused(self) -> None:
+        """Leave weights that the network does not use out of what the ranks exchange."""
+        modes = [(part, part.training) for part in self.net.modules()]
+        self.net.eval()  # no statistics, no dropout
+        with torch.enable_grad():
+            freeze_unused(self.net, self.learnt_outputs(torch.zeros(1, 3, *_PROBE, device=self.device)))
+        for part, training in modes:
+            part.training = training
 
     def _phases(self) -> Phases:
         if (steps := self.trainer.estimated_stepping_batches) == float("inf"):

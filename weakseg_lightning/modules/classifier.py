@@ -72,6 +72,11 @@ class TagClassifierModule(TaggedModule):
         return self.net.tag_logits(batch["image"], batch["valid"])
 
     @override
+    def learnt_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the tags."""
+        return (self.net.tag_logits(images),)
+
+    @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the tags of whole images, and of their parts."""
         tags = batch["tags"][:, 1:]

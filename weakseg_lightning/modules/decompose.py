@@ -165,6 +165,11 @@ class DecomposeReconstructModule(TaggedModule):
         return logits
 
     @override
+    def learnt_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Masks and image-lets."""
+        return self.net.decompose(images)
+
+    @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Reconstruction, mask and image-let losses, weighted (eq. 7), and the penalty on absent classes."""
         imagelets, self._imagelets = self._imagelets, None
