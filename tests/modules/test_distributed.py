@@ -14,7 +14,7 @@ from weakseg_lightning.constraints import preset
 from lightning.pytorch import Trainer, seed_everything
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.losses import DenseCRFLoss
-from weakseg_lightning.modules import ADMModule, CCNNModule, RegularizedLossModule
+from weakseg_lightning.modules import ADMModule, CCNNModule, RegularizedLossModule, TrustRegionModule
 from weakseg_lightning.networks import SMPNetwork
 
 class Checked(CCNNModule):
@@ -53,6 +53,10 @@ network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weight
 module = ADMModule(network, data.num_classes, pce_fraction=0.0)
 if mode in ("skip", "stop"):
     module = Failing(network, data.num_classes, pce_fraction=0.0, on_unsolved=mode)
+if mode == "unused":  # by the encoder, and in the first phase the level of noise
+    encoder = SMPNetwork(architecture="unet", encoder="timm-tf_efficientnet_lite0", encoder_weights=None)
+    data = ScenesDataModule(num_train=8, size=64, crop_size=64, batch_size=2, num_workers=0)
+    module = TrustRegionModule(encoder, data.num_classes, learn_eps=True, pce_fraction=0.5)
 if mode == "diverge":
     module = Diverging(network, data.num_classes, pce_fraction=0.0)
 if mode == "ccnn":
@@ -70,7 +74,7 @@ if mode == "train":
     assert not module.shares_forward()
     trainer.save_checkpoint(folder + "/trained.ckpt")
     result = {"counted": int(module.net.state_dict()[next(k for k in module.net.state_dict() if "num_batches" in k)])}
-elif mode in ("ccnn", "dense", "skip", "stop", "diverge"):
+elif mode in ("ccnn", "dense", "skip", "stop", "diverge", "unused"):
     trainer.fit(module, data)
     weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach()
     ranks = trainer.strategy.all_gather(weights)
@@ -89,7 +93,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    return {mode: run(script, mode, folder) for mode in ("train", "one", "two", "ccnn", "dense")}
+    return {mode: run(script, mode, folder) for mode in ("train", "one", "two", "ccnn", "dense", "unused")}
 
 
 def run(script: Path, mode: str, folder: Path) -> dict[str, float]:
@@ -107,6 +111,10 @@ def test_hook_trains_on_two_ranks_and_batch_norm_counts_each_step_once(results: 
 def test_constrained_cnn_trains_on_two_ranks(results: dict[str, dict[str, float]]) -> None:
     assert results["ccnn"]["same"]
     assert 0 <= results["ccnn"]["loss"] < float("inf")
+
+
+def test_weights_that_are_not_used_do_not_stop_two_ranks(results: dict[str, dict[str, float]]) -> None:
+    assert results["unused"]["same"]
 
 
 def test_dense_crf_trains_on_two_ranks_with_lattices_from_their_workers(results: dict[str, dict[str, float]]) -> None:
