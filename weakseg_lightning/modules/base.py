@@ -188,10 +188,14 @@ class WeakSegModule(LightningModule, ABC):
 
     def _freeze_unused(self) -> None:
         """Leave weights that the network does not use out of what the ranks exchange."""
+        if type(self.net).__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return  # a network of the user's own may have outputs for training that are not known here
         modes = [(part, part.training) for part in self.net.modules()]
         self.net.eval()  # no statistics, no dropout
         with torch.enable_grad():
-            freeze_unused(self.net, self.learnt_outputs(torch.zeros(1, 3, *_PROBE, device=self.device)))
+            left_out = freeze_unused(self.net, self.learnt_outputs(torch.zeros(1, 3, *_PROBE, device=self.device)))
+        if left_out:
+            rank_zero_info(f"Left out of training, as the network does not use them: {', '.join(left_out)}")
         for part, training in modes:
             part.training = training
 
