@@ -19,13 +19,12 @@ from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import go_on, read_checkpoint
 from weakseg_lightning.networks import Network
-from weakseg_lightning.networks.unused import freeze_unused
+from weakseg_lightning.networks.unused import freeze_unused, outputs_in_evaluation
 from weakseg_lightning.solvers import Refinement
 
 Batch = dict[str, Any]
 State = dict[str, Tensor]
 
-_PROBE = (64, 64)  # pixels; any number does
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
 
 
@@ -190,14 +189,9 @@ class WeakSegModule(LightningModule, ABC):
         """Leave weights that the network does not use out of what the ranks exchange."""
         if type(self.net).__module__.partition(".")[0] != __name__.partition(".")[0]:
             return  # a network of the user's own may have outputs for training that are not known here
-        modes = [(part, part.training) for part in self.net.modules()]
-        self.net.eval()  # no statistics, no dropout
-        with torch.enable_grad():
-            left_out = freeze_unused(self.net, self.learnt_outputs(torch.zeros(1, 3, *_PROBE, device=self.device)))
-        if left_out:
+        outputs = outputs_in_evaluation(self.net, self.learnt_outputs, self.device)
+        if left_out := freeze_unused(self.net, outputs):
             rank_zero_info(f"Left out of training, as the network does not use them: {', '.join(left_out)}")
-        for part, training in modes:
-            part.training = training
 
     def _phases(self) -> Phases:
         if (steps := self.trainer.estimated_stepping_batches) == float("inf"):

@@ -1,11 +1,13 @@
 """Weights that a network carries and does not use, as encoders do that were taken from classifiers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["freeze_unused"]
+__all__ = ["freeze_unused", "outputs_in_evaluation"]
+
+_PROBE = (64, 64)  # pixels; any number does
 
 
 def freeze_unused(net: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
@@ -30,6 +32,19 @@ def freeze_unused(net: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
     for name in unused:
         net.get_parameter(name).requires_grad_(False)
     return unused
+
+
+def outputs_in_evaluation(
+    net: nn.Module, compute: Callable[[Tensor], Sequence[Tensor]], device: torch.device
+) -> Sequence[Tensor]:
+    """Outputs of a network for a small black image, with gradient; neither statistics nor random state change."""
+    modes = [(part, part.training) for part in net.modules()]
+    net.eval()
+    with torch.enable_grad():
+        outputs = compute(torch.zeros(1, 3, *_PROBE, device=device))
+    for part, training in modes:
+        part.training = training
+    return outputs
 
 
 def _parameters_behind(outputs: Sequence[Tensor]) -> set[Tensor]:
