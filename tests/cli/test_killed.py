@@ -61,7 +61,7 @@ def die_in_write(which, ending):
 
 def train(where, end, deadly=None):
     torch.set_num_threads(1)
-    data = ScenesDataModule(num_train=14, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=0)
+    data = ScenesDataModule(num_train=8, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=0)
     store = LatentStore(str(where / "latents") if method == "tr_folder" else None)
     module, last = make_module(data.num_classes, store), LastCheckpoint(str(where), every_n_minutes=0)
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)

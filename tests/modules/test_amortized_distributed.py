@@ -1,7 +1,10 @@
-"""Two real processes (gloo on the CPU) and a shuffling sampler against one process; a process that is killed."""
+"""Two real processes (gloo on the CPU) and a shuffling sampler against one process."""
 
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +26,9 @@ from weakseg_lightning.modules import Optimizer, TrustRegionModule
 from weakseg_lightning.networks import SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion
 
-def make_data():
+def make_data(num_workers=0):
     # no smaller crops: batch norm on two values at the deepest layer makes the gradients explode
-    return ScenesDataModule(num_train=14, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=0)
+    return ScenesDataModule(num_train=14, num_val=1, size=64, crop_size=48, batch_size=2, num_workers=num_workers)
 
 def make_module(path, classes):
     solver = AlphaExpansion(GridPotts(100, normalize_edges=True), unary_weight=0.5, start="zeros")
@@ -41,15 +44,15 @@ TWO_RANKS = """
 import torch
 from lightning.pytorch import Callback
 
-kind, folder = sys.argv[1], sys.argv[2]
+folder, path = sys.argv[1], sys.argv[2] or None
 
 class Count(Callback):
     solved = []
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.solved += [(trainer.current_epoch, batch["id"][position]) for position in batch.get("whole", {})]
 
-data, count = make_data(), Count()
-module = make_module(None if kind == "memory" else folder + "/latents", data.num_classes)
+data, count = make_data(num_workers=int(sys.argv[3])), Count()
+module = make_module(path, data.num_classes)
 trainer = Trainer(accelerator="cpu", strategy="ddp", devices=2, max_epochs=4, limit_val_batches=0,
                   default_root_dir=folder, callbacks=[count], **quiet)
 trainer.fit(module, data)
@@ -65,13 +68,46 @@ def run(script: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture(scope="module", params=["memory", "folder"])
-def trained(request, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def object_store() -> Iterator[str]:
+    """The address of an empty bucket of a local server that speaks S3."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    pytest.importorskip("moto", reason="moto is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        wait_for(port)
+        yield "s3://labellings"
+    server.terminate()
+    server.wait(10)
+
+
+def wait_for(port: int, seconds: float = 60) -> None:
+    """Wait until somebody listens."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens at port {port} after {seconds} s")
+
+
+@pytest.fixture(scope="module", params=["memory", "folder", "object store"])
+def trained(request, tmp_path_factory) -> tuple[Path, str | None]:
+    """The folder of a run on two ranks, and the path of its store, where the workers look labellings up."""
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    kinds = {"memory": lambda: None, "folder": lambda: str(folder / "latents")}
+    path = kinds.get(request.param, lambda: request.getfixturevalue("object_store") + "/run")()
     script = folder / "script.py"
     script.write_text(COMMON + TWO_RANKS)
-    run(script, request.param, str(folder))
-    return folder
+    run(script, str(folder), path or "", "0" if path is None else "1")
+    return folder, path
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +118,8 @@ def scripted() -> dict:
     return names
 
 
-def test_ranks_share_the_work_and_hand_labellings_on(trained: Path) -> None:
-    solved = [torch.load(trained / f"solved-{rank}") for rank in range(2)]
+def test_ranks_share_the_work_and_hand_labellings_on(trained: tuple[Path, str | None]) -> None:
+    solved = [torch.load(trained[0] / f"solved-{rank}") for rank in range(2)]
     for cycle in (0, 1):
         images = [{name for epoch, name in mine if epoch // 2 == cycle} for mine in solved]
         everything = [name for mine in solved for epoch, name in mine if epoch // 2 == cycle]
@@ -91,13 +127,13 @@ def test_ranks_share_the_work_and_hand_labellings_on(trained: Path) -> None:
         assert len(everything) == len(set(everything)) >= 12, "12 of 14 images come in an epoch of 3 batches a rank"
 
 
-def test_labellings_of_two_ranks_are_those_of_one_process(trained: Path, scripted: dict) -> None:
+def test_labellings_of_two_ranks_are_those_of_one_process(trained: tuple[Path, str | None], scripted: dict) -> None:
     """The last cycle by hand: its network, whole images one by one, warm from the cycle before."""
-    state = torch.load(trained / "trained.ckpt", weights_only=True)["amortized"]
+    folder, path = trained
+    state = torch.load(folder / "trained.ckpt", weights_only=True)["amortized"]
     data: ScenesDataModule = scripted["make_data"]()
     module: TrustRegionModule = scripted["make_module"](None, data.num_classes)
-    memory = not (trained / "latents").exists()
-    store = LatentStore(None if memory else str(trained / "latents"))
+    store = LatentStore(path)
     store.settings = state["store"]["settings"]
     store.load_state_dict(state["store"])
     net = module.net.eval()
@@ -123,76 +159,3 @@ def test_labellings_of_two_ranks_are_those_of_one_process(trained: Path, scripte
         assert np.array_equal(result.labels[0].numpy(), stored), name
         found += 1
     assert found >= 12
-
-
-KILLED = """
-# Forks a run that kills itself at a random moment of stage A, a little after a solve began; resumes it from its last
-# checkpoint, again and again, then lets it end. A fork takes no time: everything is imported.
-import os, random, signal
-from pathlib import Path
-from threading import Timer
-import torch
-from lightning.pytorch import Callback
-
-folder, kind, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-last, chance = folder / "last.ckpt", random.Random(3)
-
-class Keep(Callback):
-    def on_train_epoch_end(self, trainer, module):
-        trainer.save_checkpoint(folder / "next.ckpt")
-        os.replace(folder / "next.ckpt", last)
-
-class Mortal(TrustRegionModule):
-    solves_left, delay = None, 0.0
-    def solve_latent(self, logits, batch):
-        if self.solves_left is not None:
-            self.solves_left -= 1
-            if self.solves_left < 0:
-                Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-                self.solves_left = None
-        return super().solve_latent(logits, batch)
-
-def train(path, end, callbacks, solves_left=None, delay=0.0):
-    torch.set_num_threads(1)
-    data = make_data()
-    module = make_module(path, data.num_classes)
-    module.__class__, module.solves_left, module.delay = Mortal, solves_left, delay
-    trainer = Trainer(accelerator="cpu", max_epochs=8, limit_val_batches=0, default_root_dir=folder,
-                      callbacks=callbacks, **quiet)
-    resume = last if callbacks and last.exists() else None
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    torch.save(module.net.state_dict(), end)
-
-def status_of_fork(*arguments):
-    child = os.fork()
-    if child == 0:
-        try:
-            train(*arguments)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
-
-assert status_of_fork(None, folder / "undisturbed", []) == 0
-path, killed = None if kind == "memory" else str(folder / "latents"), 0
-while killed < kills:
-    status = status_of_fork(path, folder / "killed", [Keep()], chance.randrange(24), chance.uniform(0, 0.02))
-    killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    if not os.WIFSIGNALED(status):  # the run came to its end first: begin the next one
-        assert status == 0
-        last.unlink()
-assert status_of_fork(path, folder / "killed", [Keep()]) == 0
-"""
-
-
-@pytest.mark.parametrize("kind", ["memory", "folder"])
-def test_killed_twenty_times_in_stage_a_it_ends_with_the_weights_of_the_undisturbed_run(kind: str, tmp_path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(COMMON + KILLED)
-    run(script, str(tmp_path), kind, "20")
-    undisturbed, killed = (torch.load(tmp_path / name, weights_only=True) for name in ("undisturbed", "killed"))
-    assert undisturbed.keys() == killed.keys()
-    assert all(torch.equal(undisturbed[name], killed[name]) for name in killed)
-    if kind == "folder":
-        left = [path.name for path in (tmp_path / "latents").rglob("*") if path.is_file()]
-        assert all(name.endswith((".labels", ".json")) or ".labels." in name for name in left)

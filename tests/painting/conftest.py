@@ -102,7 +102,7 @@ def painting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Paintin
     started.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # closed with its module: while it is open, nothing else in the process can run asyncio
 def browser() -> Iterator[object]:
     """Chromium without a window; tests are skipped where it or playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
