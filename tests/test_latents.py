@@ -195,3 +195,11 @@ def test_all_of_voc_takes_less_than_100_megabytes(shared):
     for path in paths:
         store.put(path.stem, read_labels(path).numpy())
     assert store.nbytes / len(paths) * 10_582 < 100e6
+
+
+@pytest.mark.parametrize("address", ["nonsense://bucket/run", "{file}/run"])
+def test_a_path_that_cannot_be_opened_is_named(address, tmp_path):
+    (tmp_path / "file").write_text("")
+    path = address.format(file=tmp_path / "file")
+    with pytest.raises(OSError, match=rf"`store\.path`: {path} cannot be used: "):
+        opened(LatentStore(path))

@@ -86,18 +86,16 @@ class LatentStore:
 
         Raises:
             ValueError: if the path holds labellings of other settings.
-            OSError: if the path cannot be written.
+            OSError: if the path cannot be read or written, or fsspec cannot open it.
         """
         self.settings = settings
         if self.path is None:
             return
-        files, folder = fsspec.url_to_fs(self.path)
-        files.makedirs(folder, exist_ok=True)
-        manifest = f"{folder}/{_MANIFEST}"
-        if files.exists(manifest):
-            self._require_same(_read_manifest(files, manifest), f"the store in {self.path}")
-        else:
-            _write(files, manifest, json.dumps(settings, indent=1).encode())
+        try:
+            manifest = _manifest(self.path, settings)
+        except Exception as error:  # object stores have exceptions of their own, which do not name the address
+            raise OSError(f"`store.path`: {self.path} cannot be used: {error}") from error
+        self._require_same(_parsed(manifest, self.path), f"the store in {self.path}")
 
     def begin(self, generation: str) -> None:
         """Start a generation, or go on with it; of the earlier ones all but the last are dropped."""
@@ -302,9 +300,20 @@ def _write(files: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
     files.mv(beside, path)
 
 
-def _read_manifest(files: fsspec.AbstractFileSystem, path: str) -> dict[str, Any]:
+def _manifest(path: str, settings: dict[str, Any]) -> bytes:
+    """What the path says of its labellings' settings; an empty path is told them."""
+    files, folder = fsspec.url_to_fs(path)
+    files.makedirs(folder, exist_ok=True)
+    manifest = f"{folder}/{_MANIFEST}"
+    if not files.exists(manifest):
+        _write(files, manifest, json.dumps(settings, indent=1).encode())
+    data: bytes = files.cat_file(manifest)
+    return data
+
+
+def _parsed(manifest: bytes, path: str) -> dict[str, Any]:
     try:
-        settings: dict[str, Any] = json.loads(files.cat_file(path))
+        settings: dict[str, Any] = json.loads(manifest)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): begin anew with an empty `store.path`") from error
+        raise ValueError(f"{path}/{_MANIFEST} is damaged ({error}): begin anew with an empty `store.path`") from error
     return settings
