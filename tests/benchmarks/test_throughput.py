@@ -6,7 +6,8 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parent))
-from throughput import Run, command, middles, numbers, parse, parts, profile_table, runs_of, table, waited_for_solver
+from step_clock import waited_for_solver
+from throughput import Run, command, middles, numbers, parse, parts, profile_table, runs_of, table
 
 # Two ranks of 4 images; four steps, of which the profiler saw 10 ms of waiting each.
 FOUND: dict[str, Any] = {
