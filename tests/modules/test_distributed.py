@@ -12,6 +12,7 @@ import dataclasses, json, os, sys
 import torch
 from weakseg_lightning.constraints import preset
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.strategies import DDPStrategy
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.losses import DenseCRFLoss
 from weakseg_lightning.modules import ADMModule, CCNNModule, RegularizedLossModule, TrustRegionModule
@@ -69,7 +70,8 @@ def trained_module(mode):
 
 def result_of(mode, folder):
     module, data = trained_module(mode)
-    ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
+    strategy = DDPStrategy(broadcast_buffers=False) if mode == "shared" else "ddp"
+    ranks = {"strategy": strategy, "devices": 2} if mode != "one" else {"devices": 1}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     quiet |= {"limit_val_batches": 1.0 if mode in ("one", "two") else 0}
     trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **quiet, **ranks)
@@ -77,14 +79,15 @@ def result_of(mode, folder):
         return trainer.validate(module, data, ckpt_path=folder + "/trained.ckpt", weights_only=True, verbose=False)[0]
     trainer.fit(module, data)
     if mode == "train":
-        assert not module.shares_forward()
         trainer.save_checkpoint(folder + "/trained.ckpt")
-        weights = module.net.state_dict()
-        return {"counted": int(weights[next(name for name in weights if "num_batches" in name)])}
     weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach()
-    ranks = trainer.strategy.all_gather(weights)
-    same, loss = bool((ranks[0] == ranks[1]).all()), float(trainer.callback_metrics["train_loss"])
-    return {"same": same, "loss": loss, "seen": getattr(module.regularizer, "seen", None) if mode == "dense" else None}
+    of_ranks, state = trainer.strategy.all_gather(weights), module.net.state_dict()
+    return {
+        "same": bool((of_ranks[0] == of_ranks[1]).all()),
+        "loss": float(trainer.callback_metrics["train_loss"]),
+        "counted": int(state[next(name for name in state if "num_batches" in name)]),
+        "seen": getattr(module.regularizer, "seen", None) if mode == "dense" else None,
+    }
 
 folder, *modes = sys.argv[1:]
 results = {mode: result_of(mode, folder) for mode in modes}  # one start for all of them: starts take longest
@@ -98,7 +101,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    return run(script, folder, "train", "two", "ccnn", "dense", "unused", "skip") | run(script, folder, "one")
+    return run(script, folder, "train", "shared", "two", "ccnn", "dense", "unused", "skip") | run(script, folder, "one")
 
 
 def run(script: Path, folder: Path, *modes: str) -> dict[str, dict[str, float]]:
@@ -109,7 +112,9 @@ def run(script: Path, folder: Path, *modes: str) -> dict[str, dict[str, float]]:
 
 
 def test_hook_trains_on_two_ranks_and_batch_norm_counts_each_step_once(results: dict[str, dict[str, float]]) -> None:
-    assert results["train"]["counted"] == 2, "8 images, 2 ranks, batches of 2"
+    for mode in ("train", "shared"):  # one forward pass for hook and step, too
+        assert results[mode]["counted"] == 2, "8 images, 2 ranks, batches of 2"
+        assert results[mode]["same"]
 
 
 def test_constrained_cnn_trains_on_two_ranks(results: dict[str, dict[str, float]]) -> None:

@@ -16,6 +16,7 @@ SCRIPT = """
 import os, sys
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from weakseg_lightning import modules
 from weakseg_lightning.constraints import preset
@@ -45,30 +46,33 @@ class Plain(Network):
         return PlainNet(num_classes)
 
 class Watch(Callback):
-    def __init__(self):
-        self.losses = []
+    def __init__(self, shared):
+        self.losses, self.shared = [], shared
     def on_train_epoch_start(self, trainer, module):
         for part in module.net.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.eval()
-    def on_train_batch_end(self, trainer, *_):
+    def on_train_batch_end(self, trainer, module, *_):
+        assert not hasattr(module, "shares_forward") or module.shares_forward() == self.shared
         self.losses.append(float(trainer.callback_metrics["train_loss"]))
 
 whole = {"supervision": "tags", "scale_range": (1.0, 1.0)}
 world = int(os.environ.get("WORLD_SIZE", 1))
 quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-ranks = {"accelerator": "cpu", "devices": world, "strategy": "ddp" if world > 1 else "auto"}
+ranks = {"accelerator": "cpu", "devices": world}
 if switched_off:  # each rank counts its own pixels
     from contextlib import nullcontext
     modules.base.ranks_together = nullcontext
 
-def train(name, make, fast=0.3, **given):
+def train(name, make, fast=0.3, shared=False, accumulate=1, **given):
     seed_everything(1, verbose=False)
     given = {"scale_range": (0.5, 1.0)} | given  # padding, so that images differ in what counts
     data = ScenesDataModule(num_train=8, size=32, crop_size=32, batch_size=4 // world, num_workers=0, **given)
-    watch = Watch()
+    watch = Watch(world == 1 or shared)
     module = make(data.num_classes, Optimizer("sgd", fast, 0.9, 1e-4, 1.0, "poly"))
-    trainer = Trainer(max_epochs=2, limit_val_batches=0, callbacks=[watch], default_root_dir=folder, **ranks, **quiet)
+    trainer = Trainer(max_epochs=2, limit_val_batches=0, callbacks=[watch], default_root_dir=folder,
+                      strategy=DDPStrategy(broadcast_buffers=not shared) if world > 1 else "auto",
+                      accumulate_grad_batches=accumulate, **ranks, **quiet)
     trainer.fit(module, data)
     weights = torch.nn.utils.parameters_to_vector(module.net.parameters()).detach().clone()
     if trainer.is_global_zero:
@@ -84,6 +88,8 @@ def decomposition(classes, optimizer):
 
 train("pce", plain("RegularizedLossModule"))
 train("adm", plain("ADMModule", pce_fraction=0.0))
+train("adm_shared", plain("ADMModule", pce_fraction=0.0), shared=True)
+train("adm_accumulated", plain("ADMModule", pce_fraction=0.0), shared=True, accumulate=2)
 cycle = {"pce_fraction": 0.0, "epochs_per_cycle": 1}
 train("trust_region", plain("TrustRegionModule", **cycle))
 train("trust_region_seeds", plain("TrustRegionModule", **cycle, normalizer="seeds"), fast=3)
@@ -99,7 +105,7 @@ if not switched_off:
     train("decomposition", decomposition)
 """
 
-COUNTED_IN_PIXELS = ["pce", "adm", "trust_region", "trust_region_seeds"]
+COUNTED_IN_PIXELS = ["pce", "adm", "adm_shared", "adm_accumulated", "trust_region", "trust_region_seeds"]
 OVER_IMAGES = ["ccnn", "ccnn_semi", "mil", "grid", "dense", "gated", "decomposition"]
 
 

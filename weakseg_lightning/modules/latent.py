@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Protocol, cast
 
 import torch
 from lightning.pytorch.strategies import (
+    DDPStrategy,
     DeepSpeedStrategy,
     FSDPStrategy,
     ModelParallelStrategy,
@@ -17,6 +18,7 @@ from lightning.pytorch.strategies import (
 )
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import TypeVar, override
 
 from weakseg_lightning.modules.ahead import AheadSolver
@@ -60,8 +62,8 @@ class LatentModule(WeakSegModule, Generic[Result]):
     """A method that alternates: predict, solve for a latent labelling, step the network towards it.
 
     Subclasses write :meth:`solve_latent` and :meth:`latent_loss`, nothing else. The solve runs in
-    ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device one forward pass
-    serves both. Under strategies that wrap the step (DDP and the like) the hook predicts without gradient, then puts
+    ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device, and under DDP with
+    ``broadcast_buffers=False``, one forward pass serves both. Otherwise the hook predicts without gradient, then puts
     the random state and the buffers back, so that dropout repeats and batch norm counts the batch once.
 
     With ``latent_lag`` 1 the solver runs beside the step: while the network steps on a batch, a thread solves for the
@@ -247,8 +249,8 @@ class LatentModule(WeakSegModule, Generic[Result]):
         return self.latent_loss(logits, self.latent, batch)
 
     def shares_forward(self) -> bool:
-        """Whether the hook's forward pass can serve the step: nothing wraps the step or runs the network between."""
-        return isinstance(self.trainer.strategy, SingleDeviceStrategy) and self.latent_lag == 0
+        """Whether the hook's forward pass can serve the step: nothing runs the network or writes to it between them."""
+        return self.latent_lag == 0 and _leaves_graphs(self.trainer.strategy)
 
     def _predict_for_hook(self, images: Tensor) -> Tensor:
         if self.shares_forward():
@@ -296,6 +298,17 @@ def refuse_sharding(strategy: Strategy) -> None:
             f"`trainer.strategy`: {type(strategy).__name__} leaves a part of the weights on each GPU, but the latent "
             "solver needs the scores of the whole network before the step: use `ddp` (the networks here fit on one GPU)"
         )
+
+
+def _leaves_graphs(strategy: Strategy) -> bool:
+    """Whether a graph from before the step can be differentiated in it; DDP's reducer does not mind where it is from.
+
+    DDP copies the buffers of the first rank to the others as the step begins, unless it is told not to; batch norm's
+    backward pass refuses statistics that were written to since.
+    """
+    if isinstance(strategy, DDPStrategy):
+        return isinstance(wrapped := strategy.model, DistributedDataParallel) and not wrapped.broadcast_buffers
+    return isinstance(strategy, SingleDeviceStrategy)
 
 
 @contextmanager
