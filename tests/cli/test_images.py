@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from weakseg_lightning import MeanField, ScenesDataModule, Segmenter
@@ -109,6 +110,22 @@ def test_scales_flips_and_a_refinement_are_used(run, trained):
     with Image.open("out/labels/a.png") as image:
         np.testing.assert_array_equal(np.array(image), expected)
     assert not Path("out/overlays").exists()
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_memory_format_is_that_of_the_command(run, trained, monkeypatch, wanted):
+    photograph("a.png", 40, 50)
+    seen = []
+
+    def look(images, module, *_):
+        weight = next(weight for weight in module.parameters() if weight.ndim == 4 and weight[0, :, 0, 0].numel() > 1)
+        seen.append(weight.is_contiguous(memory_format=torch.channels_last))
+        return 0
+
+    monkeypatch.setattr("weakseg_lightning.cli.image_command.predict_images", look)
+    words = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/last.ckpt")]
+    assert run("predict", "a.png", *words, f"--speed.channels_last={str(wanted).lower()}")[0] == 0
+    assert seen == [wanted]
 
 
 MISTAKES = [

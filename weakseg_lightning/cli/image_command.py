@@ -5,16 +5,18 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser
 
-from weakseg_lightning.callbacks import PredictionWriter
+from weakseg_lightning.callbacks import NetworkSpeed, PredictionWriter
+from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.evaluation import shown
 from weakseg_lightning.cli.images import ImageOptions, find_images, predict_images
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.solvers import Refinement
 
-_PARTS = ("data", "refine", "images", "predictions")
+_PARTS = ("data", "refine", "images", "predictions", "speed")
 
 
 class ImageCommand:
@@ -37,6 +39,7 @@ class ImageCommand:
         parser.add_argument("--refine", type=Refinement | None)
         parser.add_class_arguments(ImageOptions, "images")
         parser.add_class_arguments(PredictionWriter, "predictions")
+        parser.add_class_arguments(NetworkSpeed, "speed")
         given = section.clone().as_dict()
         self.parts = parser.instantiate_classes(parser.parse_object({name: given[name] for name in _PARTS}))
 
@@ -55,9 +58,12 @@ class ImageCommand:
         output = Path(writer.output_dir).expanduser() if writer.output_dir is not None else folder / "predictions"
         data: SegmentationDataModule = self.parts.data
         try:
+            module = load_module(self.checkpoint)
+            if self.parts.speed.channels_last:
+                module.to(memory_format=torch.channels_last)
             status = predict_images(
                 self.images,
-                self.checkpoint,
+                module,
                 output,
                 self.parts.images,
                 writer.overlays,

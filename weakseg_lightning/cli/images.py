@@ -18,6 +18,7 @@ from weakseg_lightning.callbacks.files import replacing
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.evaluation import shown
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons
 from weakseg_lightning.prediction.rasters import open_rows
@@ -121,7 +122,7 @@ def _told_apart(files: Sequence[tuple[str, str]]) -> list[str]:
 
 def predict_images(
     images: dict[str, Path],
-    checkpoint: str,
+    module: WeakSegModule,
     folder: Path,
     options: ImageOptions,
     overlays: bool = True,
@@ -133,7 +134,7 @@ def predict_images(
 
     Args:
         images: files by their names.
-        checkpoint: the trained network.
+        module: the trained network.
         folder: folder for the results.
         options: how and what.
         overlays: whether to draw overlays, of at most 4096 pixels a side.
@@ -145,11 +146,11 @@ def predict_images(
         The exit status: 0, or 1 if a file was left out.
 
     Raises:
-        ValueError: if the checkpoint is of another number of classes.
+        ValueError: if the network is of another number of classes.
         OSError: if the results cannot be written.
     """
     segmenter = Segmenter(
-        checkpoint,
+        module,
         _device(accelerator),
         options.tile,
         options.overlap,
