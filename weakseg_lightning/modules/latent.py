@@ -303,9 +303,8 @@ def refuse_sharding(strategy: Strategy) -> None:
 def _leaves_graphs(strategy: Strategy) -> bool:
     """Whether a graph from before the step can be differentiated in it; DDP's reducer does not mind where it is from.
 
-    DDP copies the buffers of the first rank to the others as the step begins, unless it is told not to. That batch norm's
-    statistics are written to between a forward pass and its backward pass, PyTorch refused until lately (its issue
-    175024).
+    DDP copies the buffers of the first rank to the others as the step begins, unless it is told not to; until lately
+    PyTorch refused such writing to batch norm's statistics between forward and backward pass (its issue 175024).
     """
     if isinstance(strategy, DDPStrategy):
         return isinstance(wrapped := strategy.model, DistributedDataParallel) and not wrapped.broadcast_buffers
