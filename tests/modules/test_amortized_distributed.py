@@ -75,16 +75,17 @@ def object_store() -> Iterator[str]:
     pytest.importorskip("moto", reason="moto is not installed")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
+    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server, pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        wait_for(port)
-        yield "s3://labellings"
-    server.terminate()
-    server.wait(10)
+        try:
+            wait_for(port)
+            yield "s3://labellings"
+        finally:
+            server.terminate()
 
 
 def wait_for(port: int, seconds: float = 60) -> None:
@@ -102,8 +103,9 @@ def wait_for(port: int, seconds: float = 60) -> None:
 def trained(request, tmp_path_factory) -> tuple[Path, str | None]:
     """The folder of a run on two ranks, and the path of its store, where the workers look labellings up."""
     folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
-    kinds = {"memory": lambda: None, "folder": lambda: str(folder / "latents")}
-    path = kinds.get(request.param, lambda: request.getfixturevalue("object_store") + "/run")()
+    path = None if request.param == "memory" else str(folder / "latents")
+    if request.param == "object store":
+        path = request.getfixturevalue("object_store") + "/run"
     script = folder / "script.py"
     script.write_text(COMMON + TWO_RANKS)
     run(script, str(folder), path or "", "0" if path is None else "1")
