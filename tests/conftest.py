@@ -12,6 +12,12 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure() -> None:
+    """Share the cores among the workers: torch takes all of them in each, and then everything takes four times as long."""
+    if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))) > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of the real photographs, masks and weights; tests that need it are skipped where it is absent."""

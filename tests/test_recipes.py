@@ -118,7 +118,6 @@ def test_overlays_for_many_gpus_say_what_the_trainer_takes(build, name, nodes):
     here = ("--trainer.devices=1", "--trainer.num_nodes=1")  # there is one CPU
     trainer = build("adm_grid", name, *HERE, *here).trainer
     assert isinstance(trainer.strategy, DDPStrategy)
-    assert trainer.strategy._ddp_kwargs["broadcast_buffers"] is False
     assert trainer.precision == "bf16-mixed"
     assert trainer._accelerator_connector._layer_sync is not None, "batch norm counts the images of all GPUs"
     assert not isinstance(

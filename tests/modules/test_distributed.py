@@ -12,7 +12,6 @@ import dataclasses, json, os, sys
 import torch
 from weakseg_lightning.constraints import preset
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.strategies import DDPStrategy
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.losses import DenseCRFLoss
 from weakseg_lightning.modules import ADMModule, CCNNModule, RegularizedLossModule, TrustRegionModule
@@ -26,6 +25,10 @@ class Checked(CCNNModule):
     def latent_loss(self, logits, latent, batch):
         assert torch.equal(self.solved_on, logits.detach()), "the step sees other logits than the hook"
         return super().latent_loss(logits, latent, batch)
+
+class Apart(ADMModule):
+    def shares_forward(self):
+        return False
 
 class Failing(ADMModule):
     def solve_latent(self, logits, batch):
@@ -52,6 +55,8 @@ def trained_module(mode):
     data = ScenesDataModule(num_train=8, num_val=5, size=48, crop_size=32, batch_size=2, num_workers=0)
     network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
     module = ADMModule(network, data.num_classes, pce_fraction=0.0)
+    if mode == "apart":
+        module = Apart(network, data.num_classes, pce_fraction=0.0)
     if mode in ("skip", "stop"):
         module = Failing(network, data.num_classes, pce_fraction=0.0, on_unsolved=mode)
     if mode == "unused":  # by the encoder, and in the first phase the level of noise
@@ -70,8 +75,7 @@ def trained_module(mode):
 
 def result_of(mode, folder):
     module, data = trained_module(mode)
-    strategy = DDPStrategy(broadcast_buffers=False) if mode == "shared" else "ddp"
-    ranks = {"strategy": strategy, "devices": 2} if mode != "one" else {"devices": 1}
+    ranks = {"strategy": "ddp", "devices": 2} if mode != "one" else {"devices": 1}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     quiet |= {"limit_val_batches": 1.0 if mode in ("one", "two") else 0}
     trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **quiet, **ranks)
@@ -101,7 +105,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, flo
     folder = tmp_path_factory.mktemp("ranks")
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    return run(script, folder, "train", "shared", "two", "ccnn", "dense", "unused", "skip") | run(script, folder, "one")
+    return run(script, folder, "train", "apart", "two", "ccnn", "dense", "unused", "skip") | run(script, folder, "one")
 
 
 def run(script: Path, folder: Path, *modes: str) -> dict[str, dict[str, float]]:
@@ -112,7 +116,7 @@ def run(script: Path, folder: Path, *modes: str) -> dict[str, dict[str, float]]:
 
 
 def test_hook_trains_on_two_ranks_and_batch_norm_counts_each_step_once(results: dict[str, dict[str, float]]) -> None:
-    for mode in ("train", "shared"):  # one forward pass for hook and step, too
+    for mode in ("train", "apart"):  # one forward pass for hook and step, or two
         assert results[mode]["counted"] == 2, "8 images, 2 ranks, batches of 2"
         assert results[mode]["same"]
 

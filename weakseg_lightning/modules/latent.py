@@ -33,6 +33,8 @@ OnUnsolved = Literal["skip", "stop"]
 
 _AHEAD = "solved_ahead"
 _SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
+# Whether DDP may copy buffers between forward and backward pass; before, PyTorch refused to go back (its issue 175024).
+_BUFFERS_MAY_CHANGE = torch.__version__ >= (2, 12)
 
 
 class Latent(Protocol):
@@ -62,9 +64,10 @@ class LatentModule(WeakSegModule, Generic[Result]):
     """A method that alternates: predict, solve for a latent labelling, step the network towards it.
 
     Subclasses write :meth:`solve_latent` and :meth:`latent_loss`, nothing else. The solve runs in
-    ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device, and under DDP with
-    ``broadcast_buffers=False``, one forward pass serves both. Otherwise the hook predicts without gradient, then puts
-    the random state and the buffers back, so that dropout repeats and batch norm counts the batch once.
+    ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device and under DDP one
+    forward pass serves both (before PyTorch 2.12 with ``broadcast_buffers=False`` alone). Otherwise the hook predicts
+    without gradient, then puts the random state and the buffers back, so that dropout repeats and batch norm counts the
+    batch once.
 
     With ``latent_lag`` 1 the solver runs beside the step: while the network steps on a batch, a thread solves for the
     next one, on scores from before that step. It costs a forward pass without gradient, dropout of its own draw, and
@@ -303,11 +306,12 @@ def refuse_sharding(strategy: Strategy) -> None:
 def _leaves_graphs(strategy: Strategy) -> bool:
     """Whether a graph from before the step can be differentiated in it; DDP's reducer does not mind where it is from.
 
-    DDP copies the buffers of the first rank to the others as the step begins, unless it is told not to; until lately
-    PyTorch refused such writing to batch norm's statistics between forward and backward pass (its issue 175024).
+    As the step begins DDP copies the buffers of the first rank to the others, unless it is told not to. The graph does
+    not depend on that: batch norm in training uses the batch, and frozen statistics are the same on all ranks.
     """
     if isinstance(strategy, DDPStrategy):
-        return isinstance(wrapped := strategy.model, DistributedDataParallel) and not wrapped.broadcast_buffers
+        wrapped = strategy.model
+        return isinstance(wrapped, DistributedDataParallel) and (_BUFFERS_MAY_CHANGE or not wrapped.broadcast_buffers)
     return isinstance(strategy, SingleDeviceStrategy)
 
 
