@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
-    """Share the cores among the workers: torch takes all of them in each, and then everything takes four times as long."""
+    """Share the cores among the workers: with all of them in each, torch takes four times as long."""
     if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))) > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 
 from weakseg_lightning import NetworkSpeed, load_module
@@ -245,3 +246,13 @@ def test_a_missing_compiler_is_said_before_training(
 def test_a_module_without_a_network_is_refused() -> None:
     with pytest.raises(TypeError, match="needs the network as `net` of the module; BoringModel has none"):
         NetworkSpeed(compile="default").on_fit_start(Trainer(logger=False, accelerator="cpu"), BoringModel())
+
+
+def test_channels_last_is_refused_under_fsdp_which_would_mix_up_the_optimizer() -> None:
+    class Sharded(FSDPStrategy):
+        """Lightning refuses the class itself on a CPU."""
+
+    trainer = Trainer(accelerator="cpu", strategy=Sharded(), logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="`channels_last`: when a run is resumed, PyTorch's FSDP"):
+        NetworkSpeed(channels_last=True).setup(trainer, BoringModel(), "fit")
+    NetworkSpeed().setup(trainer, BoringModel(), "fit")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import FSDPStrategy
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from weakseg_lightning.callbacks.files import replacing
 
@@ -31,7 +33,7 @@ def in_last_epoch(trainer: Trainer) -> bool:
 
 
 def predicted(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Tensor:
-    """Score images in evaluation mode, leaving modes, buffers and random state as they were."""
+    """Score images in evaluation mode, leaving modes, buffers and random state as they were; on all ranks at once."""
     with evaluating(trainer, pl_module, images):
         scores: Tensor = pl_module(images)
     return scores
@@ -39,11 +41,26 @@ def predicted(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> T
 
 @contextmanager
 def evaluating(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Iterator[None]:
-    """Evaluation mode without gradient inside; modes, buffers and random state are as before afterwards."""
+    """Evaluation mode without gradient inside; modes, buffers and random state are as before afterwards.
+
+    A network whose weights are sharded is whole inside, which all ranks have to enter together.
+    """
     devices = [images.device.index] if images.is_cuda else []
     precision = trainer.precision_plugin.forward_context()
-    with torch.random.fork_rng(devices=devices), _evaluation_mode(pl_module), torch.no_grad(), precision:
+    aside = torch.random.fork_rng(devices=devices)
+    with aside, _whole_weights(trainer), _evaluation_mode(pl_module), torch.no_grad(), precision:
         yield
+
+
+def _whole_weights(trainer: Trainer) -> AbstractContextManager[None]:
+    """Gather what FSDP leaves on other ranks between the steps."""
+    strategy = trainer.strategy
+    if isinstance(strategy, FSDPStrategy) and isinstance(strategy.model, FullyShardedDataParallel):
+        gathered: AbstractContextManager[None] = FullyShardedDataParallel.summon_full_params(
+            strategy.model, writeback=False
+        )
+        return gathered
+    return nullcontext()
 
 
 @contextmanager

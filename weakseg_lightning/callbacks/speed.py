@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -25,7 +26,7 @@ class NetworkSpeed(Callback):
             and a C++ compiler on a CPU, triton on a GPU. Compiled dropout draws other random numbers.
 
     Raises:
-        ValueError: if there is no such mode.
+        ValueError: if there is no such mode; when training starts, for ``channels_last`` under FSDP.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -40,8 +41,17 @@ class NetworkSpeed(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Bring the weights into their format, before the optimiser and the strategy see them."""
+        """Bring the weights into their format, before the optimiser and the strategy see them.
+
+        Raises:
+            ValueError: for ``channels_last`` under FSDP.
+        """
         if self.channels_last:
+            if isinstance(trainer.strategy, FSDPStrategy):
+                raise ValueError(
+                    "`channels_last`: when a run is resumed, PyTorch's FSDP puts the optimiser's state of such weights "
+                    "back in another order; set it to false, or use `ddp`"
+                )
             pl_module.to(memory_format=torch.channels_last)
 
     @override

@@ -297,7 +297,8 @@ class WeakSegModule(LightningModule, ABC):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another network, in words."""
-        self._require_same_network(self.state_dict(), checkpoint.get("state_dict", {}), checkpoint)
+        if "state_dict" in checkpoint:  # FSDP has taken it out, and loaded it
+            self._require_same_network(self.state_dict(), checkpoint["state_dict"], checkpoint)
 
     def _load_weights(self, path: str) -> None:
         """Load the network's weights from the checkpoint of another run, maybe of another method."""

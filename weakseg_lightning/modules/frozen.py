@@ -46,7 +46,8 @@ class Frozen(nn.Module, Generic[Asked]):
         for part in self.modules():
             part.training = False
         for weight in self.parameters():
-            weight.requires_grad = False
+            if weight.is_leaf:  # FSDP puts parts of its own in place of the weights
+                weight.requires_grad = False
         return self.module.tag_logits(images, valid)
 
 

@@ -34,7 +34,7 @@ OnUnsolved = Literal["skip", "stop"]
 _AHEAD = "solved_ahead"
 _SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
 # Whether DDP may copy buffers between forward and backward pass; before, PyTorch refused to go back (its issue 175024).
-_BUFFERS_MAY_CHANGE = torch.__version__ >= (2, 12)
+_BUFFERS_MAY_CHANGE = torch.__version__ >= "2.12"
 
 
 class Latent(Protocol):
