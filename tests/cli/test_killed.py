@@ -99,7 +99,9 @@ def status_of_fork(*arguments):
 began = time.monotonic()
 (folder / "undisturbed").mkdir()
 assert status_of_fork(folder / "undisturbed", folder / "undisturbed.pt") == 0
-whole, killed, where = time.monotonic() - began, 0, folder / "killed0"
+whole, killed = time.monotonic() - began, 0
+folders = (folder / f"killed{number}" for number in itertools.count())
+where = next(folders)
 where.mkdir()
 
 def at_any_moment():
@@ -120,7 +122,7 @@ while killed < kills:
     assert status == 0  # the run came to its end first: compare it, and begin the next one
     one, two = (torch.load(folder / name, weights_only=True) for name in ("undisturbed.pt", "killed.pt"))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    where = folder / f"killed{killed}"
+    where = next(folders)
     where.mkdir()
 assert status_of_fork(where, folder / "killed.pt") == 0
 """
