@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,8 +103,21 @@ def painting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Paintin
     started.end()
 
 
+class Browser:
+    """A browser that is started again should it have crashed."""
+
+    def __init__(self, launch: Callable[[], Any]) -> None:
+        self.launch = launch
+        self.running = launch()
+
+    def new_page(self, **options: Any) -> Any:
+        if not self.running.is_connected():
+            self.running = self.launch()
+        return self.running.new_page(**options)
+
+
 @pytest.fixture(scope="module")  # closed with its module: while it is open, nothing else in the process can run asyncio
-def browser() -> Iterator[object]:
+def browser() -> Iterator[Browser]:
     """Chromium without a window; tests are skipped where it or playwright is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -111,6 +125,6 @@ def browser() -> Iterator[object]:
         pytest.skip("no chromium found (Debian: apt-get install chromium)")
     switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=found, args=switches)
+        opened = Browser(lambda: running.chromium.launch(executable_path=found, args=switches))
         yield opened
-        opened.close()
+        opened.running.close()

@@ -8,13 +8,21 @@ class Tab:
     """One tab with the page, moved by image coordinates."""
 
     def __init__(self, browser, address, image, size=(120, 80)):
-        self.page = browser.new_page(viewport={"width": 1200, "height": 750})
-        self.page.set_default_timeout(60_000)
         self.size = size
         self.asked = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(f"{address}/?image={image}")
+        try:
+            self.open(browser, f"{address}/?image={image}")
+        except Exception as error:
+            if "has been closed" not in str(error):
+                raise
+            self.open(browser, f"{address}/?image={image}")  # it crashed, as browsers do
         self.wait(f"{LAYERS}('photograph') && {LAYERS}('scribbles')")
+
+    def open(self, browser, address):
+        self.page = browser.new_page(viewport={"width": 1200, "height": 750})
+        self.page.set_default_timeout(60_000)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(address)
 
     def wait(self, condition):
         self.page.wait_for_function(condition)
