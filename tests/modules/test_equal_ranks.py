@@ -55,8 +55,6 @@ class Apart(modules.ADMModule):
     def shares_forward(self):
         return False
 
-modules.Apart = Apart
-
 class Watch(Callback):
     def __init__(self):
         self.losses = []
@@ -90,31 +88,32 @@ def train(name, make, fast=0.3, accumulate=1, callbacks=(), resume=None, **given
     if trainer.is_global_zero:
         torch.save(torch.load(saved, weights_only=True) | {"losses": watch.losses}, saved)
 
-def plain(kind, **given):
-    return lambda classes, optimizer: getattr(modules, kind)(Plain(), classes, optimizer=optimizer, **given)
+def plain(cls, **given):
+    return lambda classes, optimizer: cls(Plain(), classes, optimizer=optimizer, **given)
 
 def decomposition(classes, optimizer):
     given = {"cls_weight": 0.1, "optimizer": optimizer, "classifier_checkpoint": folder + "/g-1.ckpt"}
     return modules.DecomposeReconstructModule(TinyDecomposition(), classes, TinyTags("tiny", None), **given)
 
 if sharded:
-    train("pce", plain("RegularizedLossModule"), callbacks=[PanelWriter(), LastCheckpoint(folder)])
-    train("pce_resumed", plain("RegularizedLossModule"), resume=folder + "/previous.ckpt")  # written after an epoch
+    train("pce", plain(modules.RegularizedLossModule), callbacks=[PanelWriter(), LastCheckpoint(folder)])
+    after_an_epoch = folder + "/previous.ckpt"
+    train("pce_resumed", plain(modules.RegularizedLossModule), resume=after_an_epoch)
 else:
-    train("pce", plain("RegularizedLossModule"))
-    train("adm", plain("ADMModule", pce_fraction=0.0))
-    train("adm_apart", plain("Apart", pce_fraction=0.0))
-    train("adm_accumulated", plain("ADMModule", pce_fraction=0.0), accumulate=2)
+    train("pce", plain(modules.RegularizedLossModule))
+    train("adm", plain(modules.ADMModule, pce_fraction=0.0))
+    train("adm_apart", plain(Apart, pce_fraction=0.0))
+    train("adm_accumulated", plain(modules.ADMModule, pce_fraction=0.0), accumulate=2)
     cycle = {"pce_fraction": 0.0, "epochs_per_cycle": 1}
-    train("trust_region", plain("TrustRegionModule", **cycle))
-    train("trust_region_seeds", plain("TrustRegionModule", **cycle, normalizer="seeds"), fast=3)
+    train("trust_region", plain(modules.TrustRegionModule, **cycle))
+    train("trust_region_seeds", plain(modules.TrustRegionModule, **cycle, normalizer="seeds"), fast=3)
 if not (sharded or own_pixels):
-    train("ccnn", plain("CCNNModule", constraints=preset("tags"), map_stride=4), **whole)
-    train("ccnn_semi", plain("CCNNModule", constraints=preset("tags"), map_stride=4), **whole, full_share=0.4)
+    train("ccnn", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole)
+    train("ccnn_semi", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole, full_share=0.4)
 if not own_pixels:
-    train("mil", plain("MILModule", map_stride=4), **whole)
+    train("mil", plain(modules.MILModule, map_stride=4), **whole)
     for name, regularizer in (("grid", GridPottsLoss()), ("dense", DenseCRFLoss(1e-6)), ("gated", GatedCRFLoss())):
-        train(name, plain("RegularizedLossModule", regularizer=regularizer))
+        train(name, plain(modules.RegularizedLossModule, regularizer=regularizer))
     train("g", lambda classes, optimizer: modules.TagClassifierModule(TinyTags("tiny", None), classes,
                                                                       optimizer=optimizer), **whole)
     train("decomposition", decomposition)

@@ -81,11 +81,11 @@ class Watch(Callback):
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def plugin(half: str, scale: float = 256.0) -> MixedPrecision:
-    """What ``--trainer.precision bf16-mixed`` and ``16-mixed`` are; Lightning offers the latter for GPUs alone."""
+def computing_in(half: str, scale: float = 256.0) -> dict[str, Any]:
+    """Options of a trainer; Lightning offers ``precision="16-mixed"`` for GPUs alone, but not what it is made of."""
     if half == "bf16":
-        return MixedPrecision("bf16-mixed", "cpu")
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+        return {"precision": "bf16-mixed"}
+    return {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))]}
 
 
 @pytest.mark.parametrize("half", HALF)
@@ -99,7 +99,7 @@ def test_layers_compute_in_half_precision_and_solvers_in_single(
     )
     network = SMPNetwork("deeplabv3plus", "tu-test_resnet", encoder_weights=None, decoder_channels=16)
     module, watch = METHODS[method](network, data.num_classes), Watch()
-    make_trainer(plugins=[plugin(half)], max_epochs=1, limit_val_batches=1, callbacks=[watch]).fit(module, data)
+    make_trainer(max_epochs=1, limit_val_batches=1, callbacks=[watch], **computing_in(half)).fit(module, data)
     assert asked == [torch.float32] * ASKED.get(method, 0)
     assert_trained_in_half_precision(module, watch, half)
 
@@ -110,7 +110,7 @@ def test_gradients_that_overflow_are_skipped_and_training_goes_on(
 ) -> None:
     module, watch = ADMModule(tiny_network, 3, pce_fraction=0.0), Watch()
     before = [weight.detach().clone() for weight in module.net.parameters()]
-    make_trainer(plugins=[plugin("fp16", 2.0**60)], max_steps=2, limit_val_batches=0, callbacks=[watch]).fit(
+    make_trainer(max_steps=2, limit_val_batches=0, callbacks=[watch], **computing_in("fp16", 2.0**60)).fit(
         module, tiny_data
     )
     assert len(watch.losses) == 2
@@ -120,11 +120,11 @@ def test_gradients_that_overflow_are_skipped_and_training_goes_on(
 @pytest.mark.parametrize("half", HALF)
 def test_decomposition_trains_in_mixed_precision(half: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
     classifier, watch = TinyTags("tiny", None), Watch()
-    trainer = make_trainer(plugins=[plugin(half)], max_steps=2, limit_val_batches=0)
+    trainer = make_trainer(max_steps=2, limit_val_batches=0, **computing_in(half))
     trainer.fit(TagClassifierModule(classifier, CLASSES), DiscData())
     trainer.save_checkpoint(tmp_path / "g.ckpt")
     module = DecomposeReconstructModule(TinyDecomposition(), CLASSES, classifier, str(tmp_path / "g.ckpt"))
-    trainer = make_trainer(plugins=[plugin(half)], max_steps=2, limit_val_batches=1, callbacks=[watch])
+    trainer = make_trainer(max_steps=2, limit_val_batches=1, callbacks=[watch], **computing_in(half))
     trainer.fit(module, DiscData())
     assert_trained_in_half_precision(module, watch, half)
 

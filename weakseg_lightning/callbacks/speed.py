@@ -26,7 +26,7 @@ class NetworkSpeed(Callback):
             and a C++ compiler on a CPU, triton on a GPU. Compiled dropout draws other random numbers.
 
     Raises:
-        ValueError: if there is no such mode; when training starts, for ``channels_last`` under FSDP.
+        ValueError: if there is no such mode; when a run starts, for ``channels_last`` under FSDP.
 
     Example:
         >>> from lightning.pytorch import Trainer
