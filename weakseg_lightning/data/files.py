@@ -12,7 +12,13 @@ from torch import Tensor
 
 from weakseg_lightning.data.samples import BadSampleError
 
-__all__ = ["image_size", "opened", "read_image", "read_labels"]
+__all__ = ["IMAGE_SUFFIXES", "files_below", "image_files", "image_size", "is_image", "opened", "read_image", "read_labels"]
+
+IMAGE_SUFFIXES = (".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Suffixes of the files that are images, in small letters."""
+
+_LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found"))
+"""Files and folders that cameras, systems and network drives leave behind, in small letters."""
 
 _UNREADABLE = "restore the file, or leave its image out of the data set"
 _TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -75,6 +81,34 @@ def image_size(path: Path) -> tuple[int, int]:
         exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
         sideways = exif.get(ExifTags.Base.Orientation) in _TURNED_SIDEWAYS
     return (height, width) if sideways else (width, height)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List the files in a folder and below, by name; links are followed.
+
+    Hidden files and folders and those that systems leave behind are left out. A link to nothing is listed.
+    """
+    return sorted(_walk(folder, frozenset((folder.resolve(),))))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the images in a folder and below, see :func:`files_below`."""
+    return [path for path in files_below(folder) if is_image(path)]
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name.lower() in _LEFT_BEHIND:
+            continue
+        if not path.is_dir():
+            yield path
+        elif (real := path.resolve()) not in above:  # a link to a folder that holds it would never end
+            yield from _walk(path, above | {real})
 
 
 @contextmanager
