@@ -265,7 +265,7 @@ def test_bad_files_can_be_skipped(make_data):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         data.setup("fit")
-        assert next(iter(data.train_dataloader()))["id"] == ["c d é"]
+        assert set(next(iter(data.train_dataloader()))["id"]) == {"c d é"}
     texts = " ".join(str(one.message) for one in told)
     for part in ("images/a.jpg", "line 4 reaches (900, 3)", "line 5 is about the image 'nobody'"):
         assert part in texts

@@ -30,7 +30,7 @@ def marks(tmp_path, name: str, content: str | bytes) -> list[Mark]:
 )
 def test_tables_are_read_however_they_were_saved(tmp_path, content):
     (mark,) = marks(tmp_path, "points.csv", content)
-    assert (mark.kind, mark.image, mark.label, mark.points.tolist()) == ("click", "a.jpg", "cat", [[1.5, 2.0]])
+    assert (mark.kind, mark.image.given, mark.label, mark.points.tolist()) == ("click", "a.jpg", "cat", [[1.5, 2.0]])
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path):
@@ -46,7 +46,7 @@ def test_boxes_are_two_corners(tmp_path):
 
 def test_a_row_may_have_several_tags_or_none(tmp_path):
     found = marks(tmp_path, "tags.csv", "image,class\na,cat | dog\nb,\n")
-    assert [(mark.image, mark.label) for mark in found] == [("a", "cat"), ("a", "dog"), ("b", "")]
+    assert [(mark.image.given, mark.label) for mark in found] == [("a", "cat"), ("a", "dog"), ("b", "")]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
-"""Folders of images, and what does not belong to them."""
+"""Folders of images: what is read, written, linked, and what cannot be used."""
+
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from weakseg_lightning.data.files import read_image
+from weakseg_lightning.data.folder_contents import read_folder
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Annotation, Click
 from weakseg_lightning.painting.folder import PaintFolder
@@ -113,10 +116,10 @@ def test_annotations_that_do_not_fit_are_named(data):
     with pytest.raises(BadSampleError, match=r"a\.png has 9 x 7 pixels, its image 120 x 80"):
         folder.read("a", (80, 120))
     (data / "points.csv").write_text("image,x,y,class\nb,1,2,cow\n")
-    with pytest.raises(BadSampleError, match="the class 'cow', expected one of background, cat, dog"):
+    with pytest.raises(BadSampleError, match="the class 'cow': expected one of background, cat, dog"):
         folder.read("b", (80, 120))
     (data / "points.csv").write_text("image,x,y,class\nb,left,2,cat\n")
-    with pytest.raises(BadSampleError, match="a row of 'b' is wrong"):
+    with pytest.raises(BadSampleError, match="line 2 has 'left' in the column `x`"):
         folder.read("b", (80, 120))
 
 
@@ -140,53 +143,82 @@ def test_other_classes_than_those_of_the_file_are_refused(data):
 def test_a_folder_without_images_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         PaintFolder(tmp_path / "none", CLASSES)
-    with pytest.raises(FileNotFoundError, match="images holds no images"):
+    with pytest.raises(FileNotFoundError, match="no folder `images` in"):
         PaintFolder(tmp_path, CLASSES)
 
 
-# ---- ways out of the folder ---------------------------------------------------------------------------------
+# ---- links --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["scribbles", "points.csv", "tags.csv", "classes.yaml"])
-def test_links_that_leave_the_folder_are_refused(data, tmp_path, name):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (data / name).symlink_to(outside)
-    with pytest.raises(ValueError, match="leads out of"):
-        PaintFolder(data, CLASSES)
-    assert list(outside.iterdir()) == []
+def test_what_is_written_follows_links(data, tmp_path, name):
+    PaintFolder(data, CLASSES).write("a", an_annotation())
+    (data / name).rename(tmp_path / name)
+    (data / name).symlink_to(tmp_path / name)
+    folder = PaintFolder(data)
+    assert folder.read("a", (80, 120)).same_as(an_annotation())
+    folder.write("b", an_annotation())
+    assert (data / name).is_symlink()
+    assert PaintFolder(data).read("b", (80, 120)).same_as(an_annotation())
+    assert PaintFolder(data).read("a", (80, 120)).same_as(an_annotation())
 
 
-def test_a_linked_folder_of_images_is_refused(data, tmp_path):
-    (data / "images").rename(tmp_path / "elsewhere")
-    (data / "images").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="leads out of"):
-        PaintFolder(data, CLASSES)
-
-
-def test_a_linked_image_or_scribble_is_a_problem_of_that_image(data, tmp_path):
-    Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
-    (data / "images" / "c.png").symlink_to(tmp_path / "secret.png")
-    (data / "images" / "inside.png").symlink_to(data / "images" / "a.png")
-    (data / "scribbles").mkdir()
-    (data / "scribbles" / "b.png").symlink_to(tmp_path / "secret.png")
+def test_linked_images_and_folders_are_annotated_as_training_reads_them(data, tmp_path):
+    (tmp_path / "more").mkdir()
+    for name in ("x.png", "more/y.png"):
+        Image.new("RGB", (30, 20), (9, 8, 7)).save(tmp_path / name)
+    (data / "images" / "c.png").symlink_to(tmp_path / "x.png")
+    (data / "images" / "more").symlink_to(tmp_path / "more")
+    (data / "images" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     folder = PaintFolder(data, CLASSES)
-    problems = {name: entry.problem for name, entry in folder.entries.items()}
-    assert problems["a"] is problems["inside"] is None
-    assert "leads out of" in problems["b"]
-    assert "leads out of" in problems["c"]
-    with pytest.raises(ValueError, match="leads out of"):
-        folder.read_image("c")
+    assert {"a", "b", "c", "more/y"} <= set(folder.entries)
+    for name in ("c", "more/y"):
+        folder.write(name, an_annotation(20, 30))
+        assert folder.read(name, (20, 30)).same_as(an_annotation(20, 30))
+    assert (data / "scribbles" / "more" / "y.png").is_file()
+    assert sorted(path.name for path in (tmp_path / "more").iterdir()) == ["y.png"]
+    contents = read_folder(data)
+    assert contents.can_train("more/y", "scribble")
+    assert contents.can_train("c", "point")
 
 
-def test_a_link_that_appears_later_is_not_followed(data, tmp_path):
+# ---- one reader ---------------------------------------------------------------------------------------------
+
+
+def test_tables_are_read_as_training_reads_them(data):
+    (data / "points.csv").write_text("File;X;Y;Label\na;3,5;70,1;Dog\na;3;7;0\n")
+    (data / "tags.csv").write_text("image,tag\na.png,cat | dog\n")
     folder = PaintFolder(data, CLASSES)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (data / "scribbles").symlink_to(outside)
-    with pytest.raises(ValueError, match="leads out of"):
-        folder.write("a", an_annotation())
-    assert list(outside.iterdir()) == []
+    annotation = folder.read("a", (80, 120))
+    assert annotation.clicks == (Click(3.5, 70.1, 2), Click(3.0, 7.0, 0))
+    assert annotation.tags == frozenset({1, 2})
+    folder.write("a", annotation)
+    assert folder.read("a", (80, 120)).same_as(annotation)
+    clicks = [one.mark.points.tolist() for one in read_folder(data).marks["a"] if one.mark.kind == "click"]
+    assert sorted(clicks) == [[[3.0, 7.0]], [[3.5, 70.1]]]
+
+
+def test_images_of_one_name_in_two_folders_are_two(data):
+    (data / "images" / "night").mkdir()
+    Image.new("RGB", (30, 20)).save(data / "images" / "night" / "a.png")
+    (data / "points.csv").write_text("image,x,y,class\nnight/a.png,1,2,cat\na.png,3,4,dog\n")
+    folder = PaintFolder(data, CLASSES)
+    assert folder.read("night/a", (20, 30)).clicks == (Click(1, 2, 1),)
+    assert folder.read("a", (80, 120)).clicks == (Click(3, 4, 2),)
+
+
+def test_images_that_other_tools_have_annotated_are_told(data):
+    shape = {"label": "cat", "shape_type": "point", "points": [[3, 4]]}
+    content = {"imagePath": "b.png", "imageWidth": 120, "imageHeight": 80, "shapes": [shape]}
+    (data / "images" / "b.json").write_text(json.dumps(content))
+    folder = PaintFolder(data, CLASSES)
+    assert folder.foreign == ["b"]
+    assert folder.entries["b"].annotated
+    folder.write("b", Annotation.empty(80, 120))
+    assert folder.entries["b"].annotated
+
+
+# ---- names over the network ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", ""])

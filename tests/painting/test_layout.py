@@ -8,12 +8,11 @@ from PIL import Image
 from weakseg_lightning.data.folder_maps import read_map
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.painting.layout import (
-    POINTS,
-    TAGS,
     full_palette,
     named_classes,
     read_paintable,
     write_classes,
+    write_rows,
     write_scribbles,
     write_whole,
 )
@@ -79,36 +78,45 @@ OTHERS = "\ufeffFile;X;y;note;label\nb.png;1,5;2;x;cat\na.png;3;4;old;dog\n\nbro
 def test_rows_of_other_images_stay_as_they_are(tmp_path):
     path = tmp_path / "points.csv"
     path.write_text(OTHERS, encoding="utf-8")
-    assert [row["class"] for row in POINTS.read(tmp_path, is_a)] == ["dog"]
-    POINTS.write(tmp_path, is_a, [{"image": "a.png", "x": "7.5", "y": "8.0", "class": "cat"}])
+    write_rows(tmp_path, "points.csv", is_a, [{"image": "a.png", "x": "7.5", "y": "8.0", "class": "cat"}])
     assert path.read_text() == "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\na.png;7.5;8.0;;cat\n"
-    POINTS.write(tmp_path, is_a, [])
+    write_rows(tmp_path, "points.csv", is_a, [])
     assert path.read_text() == "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\n"
 
 
 def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp_path):
-    TAGS.write(tmp_path, is_a, [])
+    path = tmp_path / "tags.csv"
+    write_rows(tmp_path, "tags.csv", is_a, [])
     assert list(tmp_path.iterdir()) == []
-    TAGS.write(tmp_path, is_a, [{"image": "a.png", "class": 'with "quotes", and comma'}])
-    assert [row["class"] for row in TAGS.read(tmp_path, is_a)] == ['with "quotes", and comma']
-    before = (tmp_path / "tags.csv").stat().st_mtime_ns
-    TAGS.write(tmp_path, lambda given: given == "b", [])
-    assert (tmp_path / "tags.csv").stat().st_mtime_ns == before
-    TAGS.write(tmp_path, is_a, [])
+    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": 'with "quotes", and comma'}])
+    assert path.read_text() == 'image,class\na.png,"with ""quotes"", and comma"\n'
+    before = path.stat().st_mtime_ns
+    write_rows(tmp_path, "tags.csv", lambda given: given == "b", [])
+    assert path.stat().st_mtime_ns == before
+    write_rows(tmp_path, "tags.csv", is_a, [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_tags_in_a_row_are_read(tmp_path):
-    (tmp_path / "tags.csv").write_text("image,class\na,cat|dog\nb,cow\na.png,\n")
-    assert [row["class"] for row in TAGS.read(tmp_path, is_a)] == ["cat", "dog", ""]
-    assert TAGS.images(tmp_path) == {"a", "b", "a.png"}
+def test_the_columns_of_tags_may_be_called_as_training_has_them(tmp_path):
+    path = tmp_path / "tags.csv"
+    path.write_text("image,tag\nb.png,cow\na.png,cat\n")
+    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": "dog"}])
+    assert path.read_text() == "image,tag\nb.png,cow\na.png,dog\n"
 
 
-@pytest.mark.parametrize("content", [b"x,y\n1,2\n", b"image,x,y,class\n\xff\xfe\n"])
+def test_a_linked_table_stays_a_link(tmp_path):
+    (tmp_path / "elsewhere.csv").write_text("image,class\nb.png,cow\n")
+    (tmp_path / "tags.csv").symlink_to(tmp_path / "elsewhere.csv")
+    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": "dog"}])
+    assert (tmp_path / "tags.csv").is_symlink()
+    assert (tmp_path / "elsewhere.csv").read_text() == "image,class\nb.png,cow\na.png,dog\n"
+
+
+@pytest.mark.parametrize("content", [b"x,y\n1,2\n", b"image,x,y,class\n\xff\xfe\n", b"image,x,x,y,class\n"])
 def test_another_table_is_not_overwritten(tmp_path, content):
     (tmp_path / "points.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"points\.csv"):
-        POINTS.write(tmp_path, is_a, [{"image": "a", "x": "1", "y": "1", "class": "cat"}])
+        write_rows(tmp_path, "points.csv", is_a, [{"image": "a", "x": "1", "y": "1", "class": "cat"}])
     assert (tmp_path / "points.csv").read_bytes() == content
 
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from weakseg_lightning.data.folder_classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder_contents import FolderContents, read_folder
 from weakseg_lightning.data.folder_marks import MarkKind, Problem
+from weakseg_lightning.data.folder_inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder_sheet import contact_sheet
-from weakseg_lightning.data.folder_source import Inspection, inspect_all
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["check"]
@@ -22,6 +23,7 @@ _KINDS: dict[MarkKind, str] = {
     "click": "clicks",
     "box": "boxes",
     "region": "polygons and brushes",
+    "nothing": "background alone",
     "tag": "tags",
     "size": "sizes",
 }
@@ -38,8 +40,9 @@ def check(data: Path, sheet: Path | None = None) -> int:
     Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
     255 = none, or in the colours of classes.yaml); points.csv (columns image,x,y,class); boxes.csv
     (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a share, or small or large);
-    classes.yaml (classes: [background, cat, dog]); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in
-    annotations/.
+    classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
+    tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
+    What is not read, or read in a way that you should know, is listed as a note.
 
     Args:
         data: the folder, which holds `images`.
@@ -52,20 +55,29 @@ def check(data: Path, sheet: Path | None = None) -> int:
     contents = read_folder(folder)
     found = list(_followed(inspect_all(contents, list(contents.images)), len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
+    problems += nothing_labelled(contents, found)
     readable = [one for one in found if one.size is not None]
     print("\n".join([*_counts(data, contents, readable), "", *_balance(contents, found), ""]))
     print("\n".join([*_table(problems), *(f"note: {note}" for note in _notes(data, contents, readable))]))
     good = [one.name for one in found if not one.problems]
     shown = [name for name in good if contents.can_train(name, "tags")] or good
     if shown:
-        path = sheet or folder / "contact_sheet.jpg"
-        contact_sheet(contents, shown).save(path, quality=90)
-        print(f"Contact sheet: {sheet or data / 'contact_sheet.jpg'}")
+        print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
     if problems:
         print(f"Mend these, then again:\n  weakseg check {quote(str(data))}")
         return 1
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}")
     return 0
+
+
+def _write_sheet(contents: FolderContents, names: Sequence[str], path: Path) -> str:
+    """Write the contact sheet, or say why there is none: the verdict on the data does not depend on it."""
+    try:
+        contact_sheet(contents, names).save(path.expanduser(), quality=90)
+    except (OSError, ValueError) as error:  # a folder that cannot be written, a suffix of no picture
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        return f"note: no contact sheet, {path} cannot be written ({reason}): choose another place with --sheet FILE.jpg"
+    return f"Contact sheet: {path}"
 
 
 def existing_folder(data: Path) -> Path:
@@ -136,6 +148,7 @@ def _table(problems: Sequence[Problem]) -> Iterator[str]:
 def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection]) -> Iterator[str]:
     """What is no fault, but good to know."""
     names = list(contents.images)
+    yield from contents.notes
     if not contents.classes_given:
         yield f"no classes.yaml; `weakseg init {data}` writes one with {', '.join(contents.classes.names[:_SHOWN])} ..."
     if bare := [name for name in names if not contents.can_train(name, "tags")]:
@@ -147,6 +160,11 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     if absent := [name for index, name in enumerate(contents.classes.names) if index and index not in seen]:
         more = " ..." if len(absent) > _SHOWN else ""
         yield f"no annotation has the class {', '.join(absent[:_SHOWN])}{more}: nothing can be learnt about it"
+    first = contents.classes.names[0]
+    if later := [name for name in contents.classes.names[1:] if normal(name) in (BACKGROUND, BACKGROUND_OF_LABELME)]:
+        yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"
+    if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
+        yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from them or tested on them"
     masked = [name for name in names if contents.has_mask(name)]
     if not masked:
         yield "no image has a mask: training works, but there will be no validation"
@@ -158,7 +176,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
 
 
 def _only_void(counts: Counts) -> bool:
-    return bool(counts[VOID] and not counts[1:VOID].any())
+    return bool(counts[VOID] and counts[0] and not counts[1:VOID].any())
 
 
 def _followed(found: Iterator[Inspection], count: int) -> Iterator[Inspection]:

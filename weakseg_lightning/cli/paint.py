@@ -39,7 +39,7 @@ def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_bro
 
     folder = PaintFolder(data, classes)
     try:
-        with FileLock(folder.inside(folder.root / _LOCK), timeout=0):
+        with FileLock(folder.root / _LOCK, timeout=0):
             return _run(folder, data, port, no_browser)
     except Timeout as error:
         raise ValueError(f"`data`: {data} is open in another `weakseg paint`: end that one first") from error
@@ -51,6 +51,9 @@ def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:
     for entry in folder.entries.values():
         if entry.problem is not None:
             print(f"weakseg: skipped: {entry.problem}", file=sys.stderr)
+    if folder.foreign:
+        told = "training uses them, too; the page neither shows nor changes them"
+        print(f"{len(folder.foreign)} images have annotations of other tools, as {folder.foreign[0]}: {told}")
 
     def ready(address: str) -> None:
         print(f"Painting in {data}: open {address} (Ctrl-C ends)", flush=True)

@@ -41,7 +41,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     exactly once, whatever the number of ranks.
 
     Incomplete training batches are dropped, unless there are fewer images than one batch holds: then the batch is
-    smaller.
+    smaller. A single image fills the batch by its crops.
 
     Args:
         batch_size: training images in a batch, on each rank.
@@ -226,7 +226,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def _sampler(self, data: SegmentationDataset, extras: Callable[[int], tuple[Any, ...]] | None) -> EpochSampler:
         """Choose the order of the training images."""
         rank, world = self._rank()
-        return EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=extras)
+        # Batch norm cannot train on one crop: where a rank has a single image, its crops fill the batch.
+        repeats = self.batch_size if len(data) < 2 * world else 1
+        return EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=extras, repeats=repeats)
 
     def _tickets(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
         """Hand the attachment's ticket for an image to the worker with every index."""

@@ -14,7 +14,7 @@ from weakseg_lightning.data.samples import BadSampleError
 
 __all__ = ["IMAGE_SUFFIXES", "files_below", "image_files", "image_size", "is_image", "opened", "read_image", "read_labels"]
 
-IMAGE_SUFFIXES = (".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")
 """Suffixes of the files that are images, in small letters."""
 
 _LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found"))

@@ -45,7 +45,9 @@ class FolderDataModule(SegmentationDataModule):
     ==================  =========================================================================================
     ``classes.yaml``    ``classes``: a list of names, background first, or of ``{name: cat, color: "#ff8800"}`` (also
                         ``[255, 136, 0]``), 2 to 255 classes; ``unlabelled``: the value, or the colour, of pixels
-                        without a label in ``scribbles/`` (255, which is without a label in any case)
+                        without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``: labels
+                        of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags and
+                        choices of tools are tags of the image (by default those that name a class; ``[]`` for none)
     ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey, value = class; or in the colours
                         of ``classes.yaml``, transparent = no label
     ``masks/``          the same with a class for every pixel, 255 = void
@@ -61,8 +63,14 @@ class FolderDataModule(SegmentationDataModule):
     ==================  =========================================================================================
 
     Of annotation tools, lines are scribbles, points clicks, rectangles boxes, image labels tags; polygons, ellipses and
-    brushes together are the mask of an image: what they leave is background. Tags are all classes that anything says
-    are in the image. CSV files may have semicolons or tabs in place of commas.
+    brushes together are the mask of an image: what they leave is background. Labels are names, in any case; a label
+    that ``ignore`` lists takes away what lies below it. Flags, tags and choices that name no class are attributes and
+    left out. Tags are all classes that anything says are in the image. CSV files may have semicolons or tabs in place
+    of commas.
+
+    A file is about the image whose path it gives, as seen from ``images/`` or from the file itself, never about another
+    of the same name; a file of LabelMe beside an image is about that one. The folders of another computer or of a
+    server are left out where only one image has the name. Two sources for one image are an error.
 
     Images with a mask can be held out for validation: a seeded share of them, which depends on their names alone, and
     first those that have no other annotation to train from. Without any mask there is no validation.
@@ -160,6 +168,8 @@ class FolderDataModule(SegmentationDataModule):
         """Find the training images."""
         names, _ = self._split
         rank_zero_info(f"{self.root}: {len(names)} training images, supervision: {self.supervision}")
+        for note in self._contents.notes:
+            rank_zero_info(f"{self.root}: {note}")
         if self.tags_from == "crop" and (bare := [name for name in names if not self._contents.has_mask(name)]):
             raise ValueError(f"`tags_from: crop` needs a mask of every training image, {bare[0]!r} has none")
         return FolderSource(self._contents, names, self.supervision)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,17 +13,24 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from weakseg_lightning.data.text import read_yaml
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.visualization import voc_palette
 
-__all__ = ["CLASSES_FILE", "Classes", "Color", "classes_text", "guess_classes", "read_classes"]
+__all__ = ["CLASSES_FILE", "Classes", "Color", "classes_text", "guess_classes", "normal", "read_classes"]
 
 CLASSES_FILE = "classes.yaml"
 BACKGROUND = "background"
+BACKGROUND_OF_LABELME = "_background_"
 _FEWEST, _MOST = 2, 255
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})$")
-_KEYS = {"classes", "unlabelled"}
+_KEYS = ("classes", "unlabelled", "ignore", "tags")
+_VOID_OF_LABELME = "__ignore__"
 _EXAMPLE = "classes: [background, cat, dog]"
+_MEANINGS = {
+    "ignore": "# labels of annotation tools that mean no class",
+    "tags": "# which of their flags, tags and choices are tags of the image",
+}
 
 Color = tuple[int, int, int]
 
@@ -35,11 +43,16 @@ class Classes:
         names: names in the order of their indices, background first.
         given_colors: colours by index, where they are chosen; the others have those of PASCAL VOC.
         unlabelled: value, or colour, of pixels without a label in scribbles, besides 255.
+        ignore: labels of annotation tools and tables that mean no class: what they cover is void.
+        tags: labels of annotation tools that are tags of the image, among its flags, tags and choices; by default those
+            that name a class.
     """
 
     names: Sequence[str]
     given_colors: dict[int, Color] = field(default_factory=dict)
     unlabelled: int | Color = VOID
+    ignore: Sequence[str] = ()
+    tags: Sequence[str] | None = None
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
@@ -57,16 +70,40 @@ class Classes:
 
     @cached_property
     def _index(self) -> dict[str, int]:
-        lowered = {name.casefold(): index for index, name in enumerate(self.names)}
-        return {**lowered, **{name: index for index, name in enumerate(self.names)}}
+        known = {normal(name): index for index, name in enumerate(self.names)}
+        return {BACKGROUND_OF_LABELME: 0, **known} if BACKGROUND in known else known
+
+    @cached_property
+    def _void(self) -> frozenset[str]:
+        return frozenset(map(normal, self.ignore))
+
+    @cached_property
+    def have_numerals(self) -> bool:
+        """Whether a class is called by a number, so that a number cannot be the index of one."""
+        return any(name.isdecimal() for name in self._index)
+
+    def find_name(self, label: str) -> int | None:
+        """Find a class by name, whatever its letters' case and its blanks; 255 for void, None if there is none."""
+        wanted = normal(label)
+        return self._index.get(wanted, VOID if wanted in self._void else None)
 
     def find(self, label: str) -> int | None:
-        """Find a class by name (small or large letters) or by index; None if there is none."""
-        wanted = label.strip()
-        if (found := self._index.get(wanted, self._index.get(wanted.casefold()))) is not None:
+        """Find a class by name or by index; 255 for void, None if there is none."""
+        if (found := self.find_name(label)) is not None:
             return found
-        number = int(wanted) if wanted.isdecimal() else None
+        number = int(label) if label.strip().isdecimal() else None
         return number if number is not None and number < len(self.names) else None
+
+    def is_tag(self, label: str) -> bool:
+        """Whether a flag, tag or choice of an annotation tool is a tag of the image, and no attribute."""
+        if self.tags is not None:
+            return normal(label) in map(normal, self.tags)
+        return self.find_name(label) not in (None, VOID)
+
+
+def normal(label: str) -> str:
+    """Spell a label so that those which people take for the same are: case, blanks, ways to write an accent."""
+    return " ".join(unicodedata.normalize("NFC", label).split()).casefold()
 
 
 def read_classes(path: Path) -> Classes:
@@ -76,19 +113,23 @@ def read_classes(path: Path) -> Classes:
         ValueError: if it is not valid; says where and what to write.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): write `{_EXAMPLE}`") from error
+        content = read_yaml(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(str(path)).lstrip(",: ")
+        raise ValueError(f"{path} is not valid YAML ({reason}): write `{_EXAMPLE}`") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise ValueError(f"{path} must hold a list `classes`, background first: write `{_EXAMPLE}`")
-    if unknown := set(map(str, content)) - _KEYS:
+    if unknown := set(map(str, content)) - set(_KEYS):
         raise ValueError(f"{path} has the unknown keys {', '.join(sorted(unknown))}, expected {', '.join(_KEYS)}")
     entries = [_entry(path, entry) for entry in content["classes"]]
     names = [name for name, _ in entries]
     _check_names(path, names)
     colors = {index: color for index, (_, color) in enumerate(entries) if color is not None}
-    classes = Classes(names, colors, _unlabelled(path, content.get("unlabelled", VOID)))
+    unlabelled = _unlabelled(path, content.get("unlabelled", VOID))
+    tags = None if content.get("tags") is None else _labels(path, content, "tags")
+    classes = Classes(names, colors, unlabelled, _labels(path, content, "ignore"), tags)
     _check_colors(path, classes)
+    _check_labels(path, classes)
     return classes
 
 
@@ -100,6 +141,12 @@ def classes_text(classes: Classes) -> str:
         text = _quoted(name) if color is None else f'{{name: {_quoted(name)}, color: "{_hex(color)}"}}'
         lines.append(f"  - {text}")
     unlabelled = classes.unlabelled if isinstance(classes.unlabelled, int) else f'"{_hex(classes.unlabelled)}"'
+    labels = {"ignore": classes.ignore or None, "tags": classes.tags}
+    written = [
+        f"{key}: [{', '.join(map(_quoted, names))}]   {_MEANINGS[key]}"
+        for key, names in labels.items()
+        if names is not None
+    ]
     return "\n".join(
         [
             "# The classes in the order of their indices, the pixel values of PNGs; the first is the background.",
@@ -108,29 +155,35 @@ def classes_text(classes: Classes) -> str:
             "classes:",
             *lines,
             f"unlabelled: {unlabelled}   # value (or colour) of scribble pixels without a label; 255 is always without",
+            *written,
             "",
         ]
     )
 
 
-def guess_classes(names: Iterable[str], indices: Iterable[int]) -> Classes:
+def guess_classes(names: Iterable[str], indices: Iterable[int], labels: Iterable[str] = ()) -> Classes:
     """Make classes of what annotations hold, where there is no `classes.yaml`.
 
     Args:
         names: names of classes, or indices as text, in any order.
         indices: pixel values of label maps; 255 is none.
+        labels: labels of annotation tools, which are names, also where they are numbers.
 
     Returns:
         Background, then the names by alphabet; where there are only indices, ``class_1``, ``class_2`` and so on.
     """
-    words = {name.strip() for name in names} - {""}
-    numbers = {int(word) for word in words if word.isdecimal()} | {index for index in indices if index != VOID}
+    words, given = set(map(_spaced, names)) - {""}, set(map(_spaced, labels)) - {""}
+    numbers = {int(word) for word in words - given if word.isdecimal()} | {index for index in indices if index != VOID}
     # Of names that differ in their letters' case alone one is enough: they are found by either.
-    spelt = {word.casefold(): word for word in sorted(words) if not word.isdecimal()}
-    named = [spelt[low] for low in sorted(spelt) if low != BACKGROUND][: _MOST - 1]
+    spelt = {normal(word): word for word in sorted(given | {word for word in words if not word.isdecimal()})}
+    known = [spelt[word] for word in sorted(spelt) if word not in (BACKGROUND, BACKGROUND_OF_LABELME)]
     highest = min(max(numbers, default=0), _MOST - 1)
-    rest = [f"class_{index}" for index in range(len(named) + 1, highest + 1)]
-    return Classes([BACKGROUND, *named, *rest])
+    rest = [f"class_{index}" for index in range(len(known) + 1, highest + 1)]
+    return Classes([BACKGROUND, *known[: _MOST - 1], *rest])
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.split())
 
 
 def _entry(path: Path, entry: Any) -> tuple[str, Color | None]:
@@ -165,11 +218,29 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise ValueError(f"{path} has {len(names)} classes, expected {_FEWEST} to {_MOST}, background among them")
     if any(not name.strip() for name in names):
         raise ValueError(f"{path} has a class without a name: write `{_EXAMPLE}`")
+    if _VOID_OF_LABELME in names:
+        raise ValueError(f"{path} names {_VOID_OF_LABELME!r}, LabelMe's word for void, which is no class: leave it out")
     seen: set[str] = set()
     for name in names:
-        if name.casefold() in seen:
+        if normal(name) in seen:
             raise ValueError(f"{path} names the class {name!r} twice: every class needs a name of its own")
-        seen.add(name.casefold())
+        seen.add(normal(name))
+
+
+def _labels(path: Path, content: dict[str, Any], key: str) -> list[str]:
+    """A list of labels."""
+    given = content.get(key) or []
+    if not isinstance(given, list) or not all(isinstance(label, str | int) and str(label).strip() for label in given):
+        raise ValueError(f"{path}: `{key}` must be a list of labels, as `{key}: [unsure]`, got {given!r}")
+    return [str(label) for label in given]
+
+
+def _check_labels(path: Path, classes: Classes) -> None:
+    known = set(map(normal, classes.names))
+    if both := [label for label in classes.ignore if normal(label) in known]:
+        raise ValueError(f"{path} has {both[0]!r} among the classes and in `ignore`: it is one or the other")
+    if unknown := [label for label in classes.tags or () if classes.find(label) in (None, VOID)]:
+        raise ValueError(f"{path} has {unknown[0]!r} in `tags`, which is none of the classes: name it there, too")
 
 
 def _check_colors(path: Path, classes: Classes) -> None:

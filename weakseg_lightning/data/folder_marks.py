@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bitmap", "Mark", "MarkKind", "Problem", "Reading", "find_mark_fault", "whole_number"]
+from weakseg_lightning.data.folder_names import ImageRef
 
-MarkKind = Literal["click", "stroke", "box", "region", "tag", "size"]
+__all__ = ["Bitmap", "LabelledMark", "LeftOut", "Mark", "MarkKind", "Problem", "Reading", "find_mark_fault", "whole_number"]
+
+MarkKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
 
 Points = NDArray[np.float64]
 
@@ -27,14 +29,31 @@ class Problem:
         file: path from the root of the data.
         text: what is wrong, and what to do.
         image: id of the image that is concerned; None if it is not known.
+        about: the image that is concerned as the file names it, for readers, which know no ids.
     """
 
     file: str
     text: str
     image: str | None = None
+    about: ImageRef | None = None
 
     def __str__(self) -> str:
         return f"{self.file}: {self.text}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something in a file that is no fault, but is not used: told once for all of a kind.
+
+    Attributes:
+        file: path from the root of the data.
+        kind: what it is, in the plural: ``relations``.
+        example: one of them, as the file writes it.
+    """
+
+    file: str
+    kind: str
+    example: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +76,9 @@ class Mark:
     """One annotation of one image.
 
     Attributes:
-        kind: ``click``, ``stroke`` (a polyline), ``box`` (two corners), ``region`` (a polygon or a bitmap), ``tag`` or
-            ``size`` (the share of the image that a class covers).
+        kind: ``click``, ``stroke`` (a polyline), ``box`` (two corners), ``region`` (a polygon or a bitmap),
+            ``nothing`` (the annotator says that the image shows background alone), ``tag`` or ``size`` (the share of
+            the image that a class covers).
         image: the image as the file names it.
         label: the class as the file names it.
         file: path of the file from the root of the data.
@@ -67,10 +87,15 @@ class Mark:
         bitmap: the region's pixels, where it is no polygon.
         share: of a size: 0..1, or the words ``small`` and ``large``.
         stated: width and height of the image, as the file states them.
+        meaning: the class that the tool itself gives to this label: 0 for background, 255 for void; None if none.
+        optional: of a tag: whether it may be an attribute that is no class, as the flags of a tool.
+        by_index: whether the label may be the index of a class; in the files of tools, labels are names.
+        entry: the part of an annotation tool's file that is about one image, such as ``task 12``, and belongs to no
+            other image: two entries must not be about one. Empty for tables and for files of a single image.
     """
 
     kind: MarkKind
-    image: str
+    image: ImageRef
     label: str
     file: str
     where: str = ""
@@ -78,13 +103,30 @@ class Mark:
     bitmap: Bitmap | None = None
     share: float | Literal["small", "large"] | None = None
     stated: tuple[int, int] | None = None
+    meaning: int | None = None
+    optional: bool = False
+    by_index: bool = False
+    entry: str = ""
 
     def problem(self, text: str, image: str | None = None) -> Problem:
         """Say what is wrong with it."""
         return Problem(self.file, f"{self.where} {text}".strip(), image)
 
 
-Reading = Mark | Problem
+@dataclass(frozen=True)
+class LabelledMark:
+    """A mark whose class is known.
+
+    Attributes:
+        mark: the mark.
+        label: the class; 255 is void, None for what says "no class at all".
+    """
+
+    mark: Mark
+    label: int | None
+
+
+Reading = Mark | Problem | LeftOut
 """What a reader yields."""
 
 _NEEDED = {"click": 1, "stroke": 1, "box": 2, "region": 3}
@@ -103,7 +145,7 @@ def find_mark_fault(mark: Mark, size: tuple[int, int]) -> str | None:
             f"was drawn on an image of {mark.stated[0]} x {mark.stated[1]} pixels, its image has {size[0]} x "
             f"{size[1]}{turned}: annotate the image as it is now"
         )
-    if mark.bitmap is not None or mark.kind in ("tag", "size"):
+    if mark.bitmap is not None or mark.kind in ("nothing", "tag", "size"):
         return None
     if len(mark.points) < (needed := _NEEDED[mark.kind]):
         return f"is a {mark.kind} of {len(mark.points)} points, expected {needed} at least: draw it again or remove it"

@@ -9,7 +9,7 @@ from scipy.ndimage import grey_dilation
 
 from weakseg_lightning.data.files import read_image
 from weakseg_lightning.data.folder_contents import FolderContents
-from weakseg_lightning.data.folder_source import read_mask, read_seeds
+from weakseg_lightning.data.folder_labels import read_mask, read_seeds
 from weakseg_lightning.visualization import INK, PAPER, VOID, draw_legend, voc_palette
 
 __all__ = ["contact_sheet"]
@@ -59,7 +59,7 @@ def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
             tile = _painted(tile, _shrunk(labels, tile.size), opacity, _palette(contents), used)
     drawing = ImageDraw.Draw(tile)
     for known in contents.marks.get(name, ()):
-        if known.mark.kind == "box" and known.label is not None:
+        if known.mark.kind == "box" and known.label not in (None, VOID):
             corners = (known.mark.points[:2] * (tile.width / size[0], tile.height / size[1])).flatten().tolist()
             drawing.rectangle(corners, outline=tuple(_palette(contents)[known.label].tolist()), width=2)
             used.add(known.label)

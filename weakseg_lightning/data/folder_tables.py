@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from weakseg_lightning.data.folder_marks import Mark, MarkKind, Problem, Reading, relative
+from weakseg_lightning.data.folder_names import row_ref
 
-__all__ = ["TABLES", "read_table"]
+__all__ = ["SEVERAL", "TABLES", "Table", "canonical", "find_columns", "open_rows", "read_table"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Table:
 
     kind: MarkKind
     numbers: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns that are needed."""
+        return ("image", *self.numbers, "class")
 
 
 TABLES = {
@@ -40,7 +46,8 @@ _SYNONYMS = {"file": "image", "filename": "image", "file_name": "image", "label"
     "share": "size",
 }
 _DELIMITERS = ",;\t"
-_SEVERAL = "|"  # parts the classes of one row of tags.csv
+SEVERAL = "|"
+"""Parts the classes of one row of tags.csv."""
 
 
 def read_table(path: Path, root: Path) -> Iterator[Reading]:
@@ -58,9 +65,9 @@ def read_table(path: Path, root: Path) -> Iterator[Reading]:
     """
     table, file = TABLES[path.name], relative(path, root)
     try:
-        rows, delimiter = _rows(path)
+        rows, delimiter = open_rows(path)
         line, header = next(rows, (0, []))
-        columns = _columns(header, table)
+        columns = find_columns(header, table)
     except (ValueError, OSError) as error:
         yield Problem(file, str(error))
         return
@@ -79,8 +86,13 @@ def read_table(path: Path, root: Path) -> Iterator[Reading]:
         yield Problem(file, "has no row below its header: annotate an image, or remove the file")
 
 
-def _rows(path: Path) -> tuple[Iterator[tuple[int, list[str]]], str]:
-    """The rows that are not empty with their line numbers, and what parts their columns."""
+def open_rows(path: Path) -> tuple[Iterator[tuple[int, list[str]]], str]:
+    """List the rows that are not empty with their line numbers, the first line among them, and find the delimiter.
+
+    Raises:
+        ValueError: if it is no text in UTF-8.
+        csv.Error: by the iterator, if a row cannot be read.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -93,11 +105,19 @@ def _rows(path: Path) -> tuple[Iterator[tuple[int, list[str]]], str]:
     return ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row)), delimiter
 
 
-def _columns(header: Sequence[str], table: Table) -> dict[str, int]:
-    """Where each column is."""
+def canonical(header: Sequence[str]) -> list[str]:
+    """Columns by the names that they have here: synonyms and capital letters are allowed in files."""
     names = [cell.strip().casefold() for cell in header]
-    names = [_SYNONYMS.get(name, name) for name in names]
-    wanted = ("image", *table.numbers, "class")
+    return [_SYNONYMS.get(name, name) for name in names]
+
+
+def find_columns(header: Sequence[str], table: Table) -> dict[str, int]:
+    """Find the place of each column of a table.
+
+    Raises:
+        ValueError: if one is missing, or there twice.
+    """
+    names, wanted = canonical(header), table.columns
     expected = f"expected a first line `{','.join(wanted)}`"
     if not names:
         raise ValueError(f"is empty, {expected}")
@@ -119,15 +139,16 @@ def _read_row(
     if not cells["image"]:
         yield Problem(file, f"{where} names no image: write its name in the column `image`")
         return
+    image = row_ref(cells["image"])
     try:
         values = [_number(cells[name], name, delimiter) for name in table.numbers if table.kind != "size"]
         share = _share(cells["size"], delimiter) if table.kind == "size" else None
     except ValueError as error:
-        yield Problem(file, f"{where} {error}")
+        yield Problem(file, f"{where} {error}", about=image)
         return
-    for label in cells["class"].split(_SEVERAL) if table.kind == "tag" else [cells["class"]]:
+    for label in cells["class"].split(SEVERAL) if table.kind == "tag" else [cells["class"]]:
         points = np.array(values, dtype=np.float64).reshape(-1, 2)
-        yield Mark(table.kind, cells["image"], label.strip(), file, where, points, share=share)
+        yield Mark(table.kind, image, label.strip(), file, where, points, share=share, by_index=True)
 
 
 def _number(text: str, column: str, delimiter: str) -> float:

@@ -48,12 +48,16 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
         seed: seed of the permutations.
         drop_last: how to even out the ranks, see above.
         extras: more to hand on with an index, called with it shortly before the sample is read.
+        repeats: how often each sample comes in an epoch; what is handed on as the epoch then counts these, so that
+            each time is augmented in its own way.
 
     Example:
         >>> sampler = EpochSampler(range(3), shuffle=False)
         >>> sampler.set_epoch(7)
         >>> list(sampler)
         [(7, 0), (7, 1), (7, 2)]
+        >>> list(EpochSampler(range(1), repeats=3))
+        [(0, 0), (1, 0), (2, 0)]
     """
 
     def __init__(
@@ -65,10 +69,13 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
         seed: int = 0,
         drop_last: bool = False,
         extras: Callable[[int], tuple[Any, ...]] | None = None,
+        repeats: int = 1,
     ) -> None:
         if len(data) == 0:
             raise ValueError("there is nothing to sample from: `data` is empty")
-        super().__init__(data, num_replicas, rank, shuffle, seed, drop_last and len(data) >= num_replicas)  # type: ignore[arg-type]
+        self.size, self.repeats = len(data), repeats
+        positions = range(self.size * repeats)
+        super().__init__(positions, num_replicas, rank, shuffle, seed, drop_last and len(positions) >= num_replicas)  # type: ignore[arg-type]
         self.extras = extras
         self.skip_next = 0
 
@@ -76,11 +83,12 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         epoch = self.epoch
         skipped, self.skip_next = self.skip_next, 0
-        for index in islice(self.order(torch.Generator().manual_seed(derive_seed(self.seed, epoch))), skipped, None):
-            yield epoch, index, *(self.extras(index) if self.extras is not None else ())
+        for position in islice(self.order(torch.Generator().manual_seed(derive_seed(self.seed, epoch))), skipped, None):
+            repeat, index = divmod(position, self.size)
+            yield epoch * self.repeats + repeat, index, *(self.extras(index) if self.extras is not None else ())
 
     def order(self, generator: torch.Generator) -> Iterator[int]:
-        """Indices of one epoch, those of this rank."""
+        """Indices of one epoch, those of this rank; repeats go on counting where the samples end."""
         size = len(self.dataset)  # type: ignore[arg-type]
         # No list: of 1e8 images it would take 4 GB on each rank.
         order = torch.randperm(size, generator=generator) if self.shuffle else range(size)

@@ -5,7 +5,6 @@ import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weakseg_lightning.data.folder_classes import Classes, classes_text, read_classes
+from weakseg_lightning.data.folder_tables import TABLES, Table, canonical, find_columns, open_rows
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.visualization import voc_palette
 
-__all__ = [
-    "POINTS",
-    "TAGS",
-    "Table",
-    "full_palette",
-    "named_classes",
-    "read_paintable",
-    "write_classes",
-    "write_scribbles",
-]
+__all__ = ["full_palette", "named_classes", "read_paintable", "write_classes", "write_rows", "write_scribbles"]
 
 Labels = NDArray[np.uint8]
 Row = Mapping[str, str]
 About = Callable[[str], bool]
 """Whether what a row calls its image is a certain one."""
 
-_COLUMNS = {"file": "image", "filename": "image", "file_name": "image", "label": "class", "class_name": "class"}
-_SEVERAL = "|"  # parts the classes of one row of tags.csv
 
 
 # ---- classes ------------------------------------------------------------------------------------------------
@@ -99,56 +88,29 @@ def write_scribbles(path: Path, labels: Labels, classes: Classes) -> None:
 # ---- tables -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Table:
-    """A CSV file with a row for each statement about an image, in the columns ``image``, others, and ``class``.
+def write_rows(root: Path, file: str, about: About, rows: Sequence[Row]) -> None:
+    """Put these in place of the rows of an image. A file without any row is removed.
 
     Rows of other images, other columns and the delimiter stay as they are in the file.
 
-    Attributes:
-        file: name of the file.
-        columns: those that a new file gets.
+    Args:
+        root: folder of the file.
+        file: one of :data:`weakseg_lightning.data.folder_tables.TABLES`.
+        about: tells whether what a row calls its image is the one.
+        rows: the new rows, by the names of the columns.
+
+    Raises:
+        ValueError: if the file is no such table.
     """
-
-    file: str
-    columns: tuple[str, ...]
-
-    def images(self, root: Path) -> set[str]:
-        """List the images that have rows, as the file writes them.
-
-        Raises:
-            ValueError: if the file is no such table.
-        """
-        return {row["image"] for row in _Content.read(root / self.file, self.columns).mappings()}
-
-    def read(self, root: Path, about: About) -> list[Row]:
-        """Read the rows of an image; several classes in one row are several rows.
-
-        Raises:
-            ValueError: if the file is no such table.
-        """
-        found = [row for row in _Content.read(root / self.file, self.columns).mappings() if about(row["image"])]
-        return [{**row, "class": name} for row in found for name in row["class"].split(_SEVERAL)]
-
-    def write(self, root: Path, about: About, rows: Sequence[Row]) -> None:
-        """Put these in place of the rows of an image. A file without any row is removed.
-
-        Raises:
-            ValueError: if the file is no such table.
-        """
-        path = root / self.file
-        content = _Content.read(path, self.columns)
-        named = content.mappings()
-        kept = [row for row, cells in zip(content.rows, named, strict=True) if not about(cells["image"])]
-        added = [[row.get(column, "") for column in content.header] for row in rows]
-        if not kept and not added:
-            path.unlink(missing_ok=True)
-        elif len(kept) < len(content.rows) or added:
-            write_whole(path, content.text([*kept, *added]).encode())
-
-
-POINTS = Table("points.csv", ("image", "x", "y", "class"))
-TAGS = Table("tags.csv", ("image", "class"))
+    path, table = root / file, TABLES[file]
+    content = _Content.read(path, table)
+    place = content.header.index("image")
+    kept = [row for row in content.rows if len(row) <= place or not about(row[place])]
+    added = [[row.get(column, "") for column in content.header] for row in rows]
+    if not kept and not added:
+        path.unlink(missing_ok=True)
+    elif len(kept) < len(content.rows) or added:
+        write_whole(path, content.text([*kept, *added]).encode())
 
 
 @dataclass(frozen=True)
@@ -161,24 +123,16 @@ class _Content:
     delimiter: str
 
     @classmethod
-    def read(cls, path: Path, columns: Sequence[str]) -> "_Content":
+    def read(cls, path: Path, table: Table) -> "_Content":
         if not path.is_file():
-            return cls(list(columns), list(columns), [], ",")
+            return cls(list(table.columns), list(table.columns), [], ",")
         try:
-            text = path.read_bytes().decode("utf-8-sig")
-            delimiter = max(",;\t", key=text.lstrip().split("\n", 1)[0].count)
-            lines = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} is no CSV in UTF-8 ({error}): save it as such") from error
-        first, rows = (lines[0], lines[1:]) if lines else (list(columns), [])
-        header = [_COLUMNS.get(name, name) for name in (cell.strip().casefold() for cell in first)]
-        if missing := [name for name in columns if name not in header]:
-            raise ValueError(f"{path} has no column `{missing[0]}`: its first line must be {','.join(columns)}")
-        return cls(header, first, rows, delimiter)
-
-    def mappings(self) -> list[dict[str, str]]:
-        """The rows by column; cells that a row lacks are empty."""
-        return [dict(zip_longest(self.header, row[: len(self.header)], fillvalue="")) for row in self.rows]
+            numbered, delimiter = open_rows(path)
+            first, *rows = [row for _, row in numbered] or [list(table.columns)]
+            find_columns(first, table)
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path} {error}") from error
+        return cls(canonical(first), first, rows, delimiter)
 
     def text(self, rows: Sequence[Sequence[str]]) -> str:
         stream = io.StringIO(newline="")
@@ -187,7 +141,8 @@ class _Content:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file; one of that name is replaced only when the new one is complete and on the disk."""
+    """Write a file; one of that name is replaced only when the new one is complete and on the disk. Links are kept."""
+    path = path.resolve()
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("wb") as stream:

@@ -1,0 +1,181 @@
+"""Which image an annotation file is about."""
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+from posixpath import normpath
+
+from weakseg_lightning.data.files import IMAGE_SUFFIXES
+
+__all__ = ["Found", "ImageNames", "ImageRef", "address_ref", "file_ref", "row_ref", "task_ref"]
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """What a file says about which image it means.
+
+    Attributes:
+        given: the name as the file writes it, for messages.
+        exact: groups of paths below ``images/``; those of the first group with an image count, and must agree.
+        loose: paths on another computer or server, looked up after these: their first folders need not match, if
+            only one image has the name.
+        renamed: whether a name other than the given one is worth a note.
+    """
+
+    given: str
+    exact: tuple[tuple[str, ...], ...] = ()
+    loose: tuple[str, ...] = ()
+    renamed: bool = False
+
+    @property
+    def key(self) -> str:
+        """The same for all spellings of a path: with or without suffix and ``images/``, in small letters."""
+        return _below_images(_path(self.given)).casefold()
+
+
+@dataclass(frozen=True)
+class Found:
+    """The image that is meant.
+
+    Attributes:
+        name: its id; None if there is none.
+        fault: why there is none, and what to do.
+        note: what a user should know about how it was found; empty if there is nothing.
+    """
+
+    name: str | None
+    fault: str = ""
+    note: str = ""
+
+
+# ---- what the files say ---------------------------------------------------------------------------------------
+
+
+def row_ref(given: str) -> ImageRef:
+    """Read a name in a CSV file or a list: a path below ``images/``, or on another computer, or a file's name alone."""
+    path = _path(given)
+    return ImageRef(given, ((path,), (_below_images(path),)), () if "/" in path and not _is_absolute(given) else (path,))
+
+
+def task_ref(given: str, subset: str = "") -> ImageRef:
+    """Read the name of an image in a task of an annotation tool, which knows no more than where it was uploaded.
+
+    Args:
+        given: its path in the task.
+        subset: the subset that it belongs to, a folder of its own.
+    """
+    whole = f"{subset}/{given}" if subset else given
+    return ImageRef(whole, ((_path(whole),),), (_path(whole),))
+
+
+def address_ref(given: str, *paths: str) -> ImageRef:
+    """Read the address of an image on a server.
+
+    Args:
+        given: the address, for messages.
+        paths: what may be its path, the most likely first.
+    """
+    return ImageRef(given, tuple((_path(path),) for path in paths), tuple(_path(path) for path in paths))
+
+
+def file_ref(file: str, given: str) -> ImageRef:
+    """Read what a file of a single image says, as LabelMe writes them.
+
+    The image beside it that has its name comes first: that is where the tool looks for it. Then the path in the file,
+    as seen from the file's folder; then, for a file outside of ``images/``, the same folder below ``images/``.
+
+    Args:
+        file: path of the annotation file from the root of the data.
+        given: the image's path as the file gives it.
+    """
+    folder, stem = PurePosixPath(file).parent, PurePosixPath(file).stem
+    given = given.strip() or stem
+    named = _slashes(given)
+    seen = normpath((folder / named).as_posix())
+    if folder.parts[:1] == (IMAGES,):
+        return ImageRef(given, ((_path(f"{folder}/{stem}"),), (_path(seen),)), renamed=True)
+    inside = "/".join(folder.parts[1:])
+    mirrored = tuple(_path(f"{IMAGES}/{inside}/{name}") for name in (PurePosixPath(named).name, stem))
+    return ImageRef(given, (*(((_path(seen),),) if seen.startswith(f"{IMAGES}/") else ()), mirrored), renamed=True)
+
+
+# ---- which image that is --------------------------------------------------------------------------------------
+
+
+class ImageNames:
+    """Finds images by what files call them.
+
+    Args:
+        images: ids: paths below ``images/`` without suffix.
+    """
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self.exact = set(images)
+        self.folders = {parent.as_posix().casefold() for name in self.exact for parent in PurePosixPath(name).parents}
+        self.by_path: dict[str, list[str]] = {}
+        self.by_name: dict[str, list[str]] = {}
+        for name in sorted(self.exact):
+            self.by_path.setdefault(name.casefold(), []).append(name)
+            self.by_name.setdefault(name.rsplit("/", 1)[-1].casefold(), []).append(name)
+
+    def find(self, ref: ImageRef) -> Found:
+        """Find the image that is meant, never another of the same name."""
+        for group in ref.exact:
+            names = list(dict.fromkeys(name for path in group if (name := self._whole(path)) is not None))
+            if len(names) > 1:
+                return Found(None, f"could be about {' or '.join(names)}: {ref.given!r} and its own name differ")
+            if names:
+                return Found(names[0], note=_renamed(ref, names[0]))
+        for path in ref.loose:
+            if (name := self._below(path)) is not None:
+                dropped = not _is_absolute(ref.given) and _path(ref.given).casefold() != name.casefold()
+                return Found(name, note=f"names {ref.given!r}, is read as of {name}" if dropped else "")
+        return Found(None, f"is about the image {ref.given!r}, which is not there")
+
+    def _whole(self, path: str) -> str | None:
+        """The image with this path."""
+        if path in self.exact:
+            return path
+        found = self.by_path.get(path.casefold(), [])
+        return found[0] if len(found) == 1 else None
+
+    def _below(self, path: str) -> str | None:
+        """The image with the last folders of this path, or, where no folder contradicts, with its name alone."""
+        parts = path.split("/")
+        for start in range(1, len(parts) - 1):
+            if (name := self._whole("/".join(parts[start:]))) is not None:
+                return name
+        named = self.by_name.get(parts[-1].casefold(), [])
+        contradicts = any("/".join(parts[start:-1]).casefold() in self.folders for start in range(len(parts) - 1))
+        return named[0] if len(named) == 1 and not contradicts else None
+
+
+def _renamed(ref: ImageRef, name: str) -> str:
+    """What to know where the image that was found is called otherwise."""
+    given, found = (path.rsplit("/", 1)[-1].casefold() for path in (_path(ref.given), name))
+    return f"names {ref.given!r}, is read as of {name}" if ref.renamed and given != found else ""
+
+
+def _slashes(path: str) -> str:
+    return PureWindowsPath(path).as_posix()  # knows both kinds of slashes
+
+
+def _is_absolute(path: str) -> bool:
+    windows = PureWindowsPath(path)
+    return bool(windows.drive or windows.root) or "://" in path
+
+
+def _path(given: str) -> str:
+    """A path as ids are written: forward slashes, no suffix, not beginning with ``images/``."""
+    path = PureWindowsPath(unicodedata.normalize("NFC", given.strip()))
+    if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() == ".json":
+        path = path.with_suffix("")
+    return normpath(path.as_posix()).removeprefix(f"{IMAGES}/").lstrip("/")
+
+
+def _below_images(path: str) -> str:
+    """What follows the last folder ``images`` of a path; all of it if there is none."""
+    return path.rsplit(f"/{IMAGES}/", 1)[-1]
