@@ -1,5 +1,6 @@
 """Reading photographs and label maps, with errors that name the file and what to do about it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,28 @@ from torch import Tensor
 
 from weakseg_lightning.data.samples import BadSampleError
 
-__all__ = ["IMAGE_SUFFIXES", "files_below", "image_files", "image_size", "is_image", "opened", "read_image", "read_labels"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "files_below",
+    "files_in",
+    "folders_below",
+    "image_files",
+    "image_size",
+    "is_image",
+    "opened",
+    "read_image",
+    "read_labels",
+]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")
-"""Suffixes of the files that are images, in small letters."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
+"""Suffixes of image files, in small letters; Pillow reads these without a plugin."""
 
-_LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "lost+found"))
+_LEFT_BEHIND = frozenset((
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini", "zbthumbnail.info"),
+    *("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+    *("__macosx", "network trash folder", "temporary items"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+))  # fmt: skip
 """Files and folders that cameras, systems and network drives leave behind, in small letters."""
 
 _UNREADABLE = "restore the file, or leave its image out of the data set"
@@ -88,27 +105,57 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def files_below(folder: Path) -> list[Path]:
-    """List the files in a folder and below, by name; links are followed.
-
-    Hidden files and folders and those that systems leave behind are left out. A link to nothing is listed.
-    """
-    return sorted(_walk(folder, frozenset((folder.resolve(),))))
-
-
 def image_files(folder: Path) -> list[Path]:
     """List the images in a folder and below, see :func:`files_below`."""
     return [path for path in files_below(folder) if is_image(path)]
 
 
-def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name.startswith(".") or path.name.lower() in _LEFT_BEHIND:
-            continue
-        if not path.is_dir():
-            yield path
-        elif (real := path.resolve()) not in above:  # a link to a folder that holds it would never end
-            yield from _walk(path, above | {real})
+def files_below(folder: Path) -> list[Path]:
+    """List the files in a folder and below, sorted; links to files and to folders are followed.
+
+    Hidden files and folders and those that systems leave behind (thumbnails, waste baskets) are left out, below the
+    folder, not above it. A link to nothing is listed, so that reading it tells what is missing.
+
+    Raises:
+        OSError: if the folder or one below it cannot be listed.
+    """
+    return sorted(path for inner in folders_below(folder) for path in files_in(inner))
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """List a folder and all below it; links are followed, but not into a folder that holds the link.
+
+    Raises:
+        OSError: if one cannot be listed.
+    """
+    yield from _folders(folder, frozenset((os.path.realpath(folder),)))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """List the files of one folder, in the order of the system, see :func:`files_below`.
+
+    Raises:
+        OSError: if it cannot be listed.
+    """
+    entries = [entry for entry in _entries(folder) if not _is_folder(entry)]
+    return [Path(entry.path) for entry in entries if entry.is_symlink() or entry.is_file()]
+
+
+def _folders(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    yield folder
+    for entry in _entries(folder):
+        if _is_folder(entry) and (real := os.path.realpath(entry.path)) not in above:
+            yield from _folders(Path(entry.path), above | {real})
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name[0] != "." and entry.name.lower() not in _LEFT_BEHIND]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Of a link to itself, DirEntry raises an error.
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 @contextmanager
