@@ -11,8 +11,8 @@ from rich.progress import track
 
 from weakseg_lightning.data.folder_classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder_contents import FolderContents, read_folder
-from weakseg_lightning.data.folder_marks import MarkKind, Problem
 from weakseg_lightning.data.folder_inspection import Inspection, inspect_all, nothing_labelled
+from weakseg_lightning.data.folder_marks import MarkKind, Problem
 from weakseg_lightning.data.folder_sheet import contact_sheet
 from weakseg_lightning.data.transforms import VOID
 
@@ -76,7 +76,9 @@ def _write_sheet(contents: FolderContents, names: Sequence[str], path: Path) -> 
         contact_sheet(contents, names).save(path.expanduser(), quality=90)
     except (OSError, ValueError) as error:  # a folder that cannot be written, a suffix of no picture
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        return f"note: no contact sheet, {path} cannot be written ({reason}): choose another place with --sheet FILE.jpg"
+        return (
+            f"note: no contact sheet, {path} cannot be written ({reason}): choose another place with --sheet FILE.jpg"
+        )
     return f"Contact sheet: {path}"
 
 
@@ -164,7 +166,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     if later := [name for name in contents.classes.names[1:] if normal(name) in (BACKGROUND, BACKGROUND_OF_LABELME)]:
         yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"
     if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
-        yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from them or tested on them"
+        yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from or tested on them"
     masked = [name for name in names if contents.has_mask(name)]
     if not masked:
         yield "no image has a mask: training works, but there will be no validation"

@@ -45,9 +45,9 @@ class FolderDataModule(SegmentationDataModule):
     ==================  =========================================================================================
     ``classes.yaml``    ``classes``: a list of names, background first, or of ``{name: cat, color: "#ff8800"}`` (also
                         ``[255, 136, 0]``), 2 to 255 classes; ``unlabelled``: the value, or the colour, of pixels
-                        without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``: labels
-                        of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags and
-                        choices of tools are tags of the image (by default those that name a class; ``[]`` for none)
+                        without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``:
+                        labels of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags
+                        and choices of tools are tags of the image (by default those that name a class; ``[]``: none)
     ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey, value = class; or in the colours
                         of ``classes.yaml``, transparent = no label
     ``masks/``          the same with a class for every pixel, 255 = void

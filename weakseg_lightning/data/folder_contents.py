@@ -66,7 +66,9 @@ class FolderContents:
             return self.has(name, "click")
         if supervision == "box":
             return self.has(name, "box") or self.has_mask(name)
-        return name in self.scribbles or name in self.masks or any(one.label != VOID for one in self.marks.get(name, ()))
+        return (
+            name in self.scribbles or name in self.masks or any(one.label != VOID for one in self.marks.get(name, ()))
+        )
 
     def find(self, given: str) -> str | None:
         """The id of an image that is named with or without folder and suffix; None if there is none, or several."""

@@ -81,6 +81,9 @@ def _find_images(files: Files) -> None:
     for path in (path for folder in folders for path in files_below(folder)):
         if path.suffix.lower() == ".json" and base != root:
             continue  # LabelMe puts its files next to the images
+        if not path.exists():
+            files.report(path, "is a link to nothing: restore what it links to, or remove it")
+            continue
         if not is_image(path):
             files.report(path, f"is no image that is read ({', '.join(IMAGE_SUFFIXES)}): convert or remove it")
             continue

@@ -94,11 +94,11 @@ def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
     """Where tags are given, or nothing is said to be there, the classes that are drawn must be among them."""
     marks = contents.marks.get(found.name, ())
     tags = [known for known in marks if known.mark.kind in ("tag", "nothing")]
-    drawn = {known.label for known in marks if known.label != VOID} - {None}
+    drawn = {known.label for known in marks if known.label not in (None, 0, VOID)}
     for counts in (found.seeds, found.mask):
         drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
-    if tags and (untagged := sorted(drawn - {known.label for known in tags} - {0})):
-        names = ", ".join(contents.classes.names[label] for label in untagged)
+    if tags and (untagged := drawn - {known.label for known in tags} - {0}):
+        names = ", ".join(name for label, name in enumerate(contents.classes.names) if label in untagged)
         text = f"tags {found.name!r} without {names}, which other annotations of it have: correct one of them"
         found.problems.append(Problem(tags[0].mark.file, text, found.name))
 

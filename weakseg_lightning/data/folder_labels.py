@@ -54,7 +54,9 @@ def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Sup
         return read_mask(contents, name, size)
     if supervision not in ("box", "scribble", "point"):
         return None
-    seeds = _box_seeds(contents, name, size) if supervision == "box" else _drawn_seeds(contents, name, size, supervision)
+    seeds = (
+        _box_seeds(contents, name, size) if supervision == "box" else _drawn_seeds(contents, name, size, supervision)
+    )
     if seeds.shape == size[::-1]:
         _paint_void(seeds, contents, name)
     return seeds

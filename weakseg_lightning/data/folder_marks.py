@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder_names import ImageRef
 
-__all__ = ["Bitmap", "LabelledMark", "LeftOut", "Mark", "MarkKind", "Problem", "Reading", "find_mark_fault", "whole_number"]
+__all__ = [
+    "Bitmap",
+    "LabelledMark",
+    "LeftOut",
+    "Mark",
+    "MarkKind",
+    "Problem",
+    "Reading",
+    "find_mark_fault",
+    "whole_number",
+]
 
 MarkKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
 

@@ -57,7 +57,8 @@ class Found:
 def row_ref(given: str) -> ImageRef:
     """Read a name in a CSV file or a list: a path below ``images/``, or on another computer, or a file's name alone."""
     path = _path(given)
-    return ImageRef(given, ((path,), (_below_images(path),)), () if "/" in path and not _is_absolute(given) else (path,))
+    other_folder = "/" in path and not _is_absolute(given)
+    return ImageRef(given, ((path,), (_below_images(path),)), () if other_folder else (path,))
 
 
 def task_ref(given: str, subset: str = "") -> ImageRef:

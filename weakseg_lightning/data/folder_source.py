@@ -23,6 +23,7 @@ Labels = NDArray[np.uint8]
 _SHARES = {"small": 0.0, "large": 1.0}
 """What the words mean: beyond whatever thresholds part the sizes."""
 
+
 class FolderSource(SampleSource):
     """Images of a folder with what is known about them.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from weakseg_lightning.data.files import image_size, read_image
+from weakseg_lightning.data.files import image_size, is_image, read_image
 from weakseg_lightning.data.folder_assignment import Assignment
 from weakseg_lightning.data.folder_classes import CLASSES_FILE, Classes
 from weakseg_lightning.data.folder_contents import FolderContents, read_folder
@@ -86,11 +86,11 @@ class PaintFolder:
     def _entries(self, contents: FolderContents) -> dict[str, Entry]:
         """The images by their path below `images/` without suffix; of equal ones the second with it, as a problem."""
         entries = {name: self._entry(name, path, contents) for name, path in contents.images.items()}
+        folder, known = self.root / IMAGES, set(contents.images.values())
         for problem in contents.problems:
             path = self.root / problem.file
-            if problem.image in contents.images and path.is_relative_to(self.root / IMAGES):
-                if path.suffix.lower() != ".json" and path != contents.images[problem.image]:
-                    entries[path.relative_to(self.root / IMAGES).as_posix()] = Entry(path, str(problem))
+            if is_image(path) and path.is_relative_to(folder) and path not in known:
+                entries[path.relative_to(folder).as_posix()] = Entry(path, self._in_full(problem))
         return dict(sorted(entries.items()))
 
     def _entry(self, name: str, path: Path, contents: FolderContents) -> Entry:
@@ -130,13 +130,16 @@ class PaintFolder:
         if labels.shape != size:
             found, expected = (f"{shape[1]} x {shape[0]}" for shape in (labels.shape, size))
             raise BadSampleError(f"{scribbles} has {found} pixels, its image {expected}: remove or replace it")
-        clicks = tuple(
-            Click(*one.mark.points[0].tolist(), one.label) for one in self._rows(_POINTS, name) if one.label is not None
-        )
+        clicks = tuple(self._click(one) for one in self._rows(_POINTS, name))
         tags = self._rows(_TAGS, name)
         # A row without a class says that the image shows nothing.
         known = frozenset(one.label for one in tags if one.label is not None) if tags else None
         return Annotation(labels, clicks, known)
+
+    def _click(self, known: LabelledMark) -> Click:
+        x, y = known.mark.points[0].tolist()
+        assert known.label is not None
+        return Click(x, y, known.label)
 
     def _rows(self, file: str, name: str) -> list[LabelledMark]:
         """What a table says about an image."""

@@ -24,7 +24,6 @@ About = Callable[[str], bool]
 """Whether what a row calls its image is a certain one."""
 
 
-
 # ---- classes ------------------------------------------------------------------------------------------------
 
 
