@@ -43,6 +43,15 @@ def test_names_are_as_short_as_they_tell_files_apart(tmp_path, monkeypatch):
     assert [path.name for path in find_images(["a/notes.txt"]).values()] == ["notes.txt"], "what is named is read"
 
 
+def test_links_are_followed_and_thumbnails_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch("far/x.tif", "far/deep/y.webp", "far/@eaDir/x.jpg", "a/.thumbnails/z.jpg", "a/z.jp2")
+    Path("a/linked").symlink_to(Path("../far"))
+    Path("a/one.png").symlink_to(Path("../far/x.tif"))
+    Path("far/again").symlink_to(Path("../a"))
+    assert list(find_images(["a"])) == ["linked/deep/y", "linked/x", "one", "z"]
+
+
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     touch("a/notes.txt")

@@ -6,7 +6,14 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.files import image_size, read_image, read_labels
+from weakseg_lightning.data.files import (
+    IMAGE_SUFFIXES,
+    files_below,
+    image_files,
+    image_size,
+    read_image,
+    read_labels,
+)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK"])
@@ -90,3 +97,64 @@ def test_what_is_transparent_is_white(tmp_path):
     pixels[:2, :, 3] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0].tolist() == [[0] * 4] * 2 + [[255] * 4] * 2
+
+
+# ---- which files --------------------------------------------------------------------------------------------------
+
+
+def touch(folder, *names) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def below(folder) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in files_below(folder)]
+
+
+def test_files_are_sorted_without_hidden_ones_and_leavings(tmp_path):
+    touch(tmp_path, "b/2.png", "b/10.png", "a.txt", "c/d/e.JPG")
+    leavings = (
+        "Thumbs.db",
+        "c/desktop.ini",
+        "@eaDir/a.jpg/b.jpg",
+        ".thumbnails/1.png",
+        "c/__MACOSX/1.png",
+        ".DS_Store",
+    )
+    touch(
+        tmp_path, *leavings, "#recycle/1.png", "@Recycle/1.png", "lost+found/1.png", "$RECYCLE.BIN/1.png", "b/._2.png"
+    )
+    assert below(tmp_path) == ["a.txt", "b/10.png", "b/2.png", "c/d/e.JPG"]
+    assert [path.name for path in image_files(tmp_path)] == ["10.png", "2.png", "e.JPG"]
+    # It is the folder that was asked for which may be hidden.
+    touch(tmp_path, ".hidden/1.png")
+    assert below(tmp_path / ".hidden") == ["1.png"]
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path, "far/1.png", "far/deep/2.png", "here/3.png")
+    here = tmp_path / "here"
+    (here / "folder").symlink_to(tmp_path / "far", target_is_directory=True)
+    (here / "twice").symlink_to(tmp_path / "far", target_is_directory=True)
+    (here / "file.png").symlink_to(tmp_path / "far" / "1.png")
+    (tmp_path / "far" / "deep" / "up").symlink_to(here, target_is_directory=True)
+    (here / "itself").symlink_to(here / "itself")
+    inside = ["1.png", "deep/2.png"]
+    expected = ["3.png", "file.png", *(f"{name}/{path}" for name in ("folder", "twice") for path in inside), "itself"]
+    assert below(here) == sorted(expected)
+
+
+def test_a_link_to_nothing_is_listed_and_then_named(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    assert below(tmp_path) == ["a.png"]
+    with pytest.raises(BadSampleError, match=r"a\.png is missing: restore"):
+        read_image(tmp_path / "a.png")
+
+
+def test_every_suffix_is_read(tmp_path):
+    for suffix in IMAGE_SUFFIXES:
+        Image.new("RGB", (7, 5), (204, 204, 204)).save(tmp_path / f"a{suffix.upper()}")
+    assert len(image_files(tmp_path)) == len(IMAGE_SUFFIXES)
+    for path in image_files(tmp_path):
+        assert (read_image(path).int() - 204).abs().max() <= 1

@@ -48,6 +48,29 @@ def test_folders_are_not_listed_again_until_they_change(folder, tmp_path, monkey
     assert listed == ["b"]
 
 
+def test_folders_are_listed_again_when_other_suffixes_are_images(folder, tmp_path, monkeypatch):
+    (folder / "b" / "5.tif").touch()
+    index = FolderIndex(tmp_path / "index.json")
+    with monkeypatch.context() as before:
+        before.setattr(image_folders, "IMAGE_SUFFIXES", (".jpg",))
+        before.setattr(image_folders, "is_image", lambda path: path.suffix == ".jpg")
+        assert names(index.list([folder])) == ["2.jpg"]
+    assert names(index.list([folder])) == ["3.png", "1.JPEG", "2.jpg", "5.tif"]
+
+
+def test_links_are_followed_and_remembered(folder, tmp_path):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "7.tiff").touch()
+    (folder / "c").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(folder, target_is_directory=True)
+    index = FolderIndex(tmp_path / "index.json")
+    for _ in range(2):
+        assert index.list([folder])[3:] == [folder / "c" / "deep" / "7.tiff"]
+    (tmp_path / "elsewhere" / "deep" / "8.tiff").touch()
+    os.utime(tmp_path / "elsewhere" / "deep", ns=(1, 1))
+    assert names(index.list([folder])[3:]) == ["7.tiff", "8.tiff"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", json.dumps({"x": []})])
 def test_a_damaged_index_is_made_again(folder, tmp_path, content):
     path = tmp_path / "index.json"

@@ -18,6 +18,7 @@ from weakseg_lightning.callbacks.files import replacing
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.evaluation import shown
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.files import IMAGE_SUFFIXES, image_files
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons
@@ -29,7 +30,6 @@ from weakseg_lightning.visualization import Colors, overlay, voc_palette
 
 __all__ = ["ImageOptions", "find_images", "predict_images", "split_images"]
 
-_SUFFIXES = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
 _OVERLAY = 4096  # longest side of an overlay, in pixels
 _NOTICEABLE = 0.1
@@ -78,7 +78,7 @@ def find_images(words: Sequence[str]) -> dict[str, Path]:
     """Find image files.
 
     Args:
-        words: files, and folders, which are searched with all that is below them.
+        words: files, and folders, which are searched with all that is below them; links are followed.
 
     Returns:
         Files by names that are all different, in order: the path below the given folder, without the suffix where it
@@ -102,11 +102,9 @@ def _images_below(given: Path) -> Iterator[Path]:
         return
     if not given.is_dir():
         raise FileNotFoundError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
-    inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    seen = [path for path in inside if not any(part.startswith(".") for part in path.relative_to(given).parts)]
-    if not seen:
-        raise FileNotFoundError(f"`{given}` holds no images ({', '.join(sorted(_SUFFIXES))})")
-    yield from seen
+    if not (found := image_files(given)):
+        raise FileNotFoundError(f"`{given}` holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    yield from found
 
 
 def _told_apart(files: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["IMAGENET_DOGS", "FolderIndex", "find_imagenet"]
+from weakseg_lightning.data.files import IMAGE_SUFFIXES, files_in, folders_below, is_image
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp"))
+__all__ = ["IMAGENET_DOGS", "FolderIndex", "find_imagenet"]
 
 _DOG_NUMBERS = """
 02085620 02085782 02085936 02086079 02086240 02086646 02086910 02087046 02087394 02088094 02088238 02088364 02088466
@@ -69,7 +69,7 @@ class FolderIndex:
     """Lists the images below folders, and keeps the lists in a file: ImageNet has a million names.
 
     A folder is listed again when its time of change differs from what the file says: when something was added to it,
-    taken out or renamed.
+    taken out or renamed; and when other suffixes count as images than when the file was written.
 
     Args:
         path: the file; None takes one for each set of folders in the user's cache (``XDG_CACHE_HOME`` or
@@ -80,7 +80,7 @@ class FolderIndex:
         self.path = path
 
     def list(self, folders: Sequence[Path]) -> list[Path]:
-        """All images in these folders and below, sorted.
+        """All images in these folders and below, sorted, as :func:`weakseg_lightning.data.files.files_below` has it.
 
         Args:
             folders: the folders.
@@ -94,8 +94,8 @@ class FolderIndex:
         for folder in folders:
             if not folder.is_dir():
                 raise FileNotFoundError(f"no folder {folder} of images (working directory: {Path.cwd()})")
-            for inner in _tree(folder):
-                stamp = inner.stat().st_mtime_ns
+            for inner in folders_below(folder):
+                stamp = f"{inner.stat().st_mtime_ns} {' '.join(IMAGE_SUFFIXES)}"
                 before = known.get(str(inner), [None])
                 listed[str(inner)] = before if before[0] == stamp else [stamp, *_images(inner)]
         if listed != known:
@@ -110,13 +110,8 @@ class FolderIndex:
         return base / "weakseg_lightning" / f"images-{digest}.json"
 
 
-def _tree(folder: Path) -> list[Path]:
-    """A folder and all below it."""
-    return [Path(place) for place, _, _ in os.walk(folder)]
-
-
 def _images(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in SUFFIXES)
+    return sorted(path.name for path in files_in(folder) if is_image(path))
 
 
 def _read(path: Path) -> dict[str, list[object]]:
