@@ -23,12 +23,14 @@ class ImageRef:
         loose: paths on another computer or server, looked up after these: their first folders need not match, if
             only one image has the name.
         renamed: whether a name other than the given one is worth a note.
+        subset: where the images have such a folder, the image is in it.
     """
 
     given: str
     exact: tuple[tuple[str, ...], ...] = ()
     loose: tuple[str, ...] = ()
     renamed: bool = False
+    subset: str = ""
 
     @property
     def key(self) -> str:
@@ -66,10 +68,10 @@ def task_ref(given: str, subset: str = "") -> ImageRef:
 
     Args:
         given: its path in the task.
-        subset: the subset that it belongs to, a folder of its own.
+        subset: the subset that it belongs to: a folder of its own, unless there is none.
     """
     whole = f"{subset}/{given}" if subset else given
-    return ImageRef(whole, ((_path(whole),),), (_path(whole),))
+    return ImageRef(whole, ((_path(whole),), (_path(given),)), (_path(whole),), subset=subset)
 
 
 def address_ref(given: str, *paths: str) -> ImageRef:
@@ -115,7 +117,8 @@ class ImageNames:
 
     def __init__(self, images: Iterable[str]) -> None:
         self.exact = set(images)
-        self.folders = {parent.as_posix().casefold() for name in self.exact for parent in PurePosixPath(name).parents}
+        parents = {parent.as_posix().casefold() for name in self.exact for parent in PurePosixPath(name).parents}
+        self.folders = parents - {"."}
         self.by_path: dict[str, list[str]] = {}
         self.by_name: dict[str, list[str]] = {}
         for name in sorted(self.exact):
@@ -124,7 +127,7 @@ class ImageNames:
 
     def find(self, ref: ImageRef) -> Found:
         """Find the image that is meant, never another of the same name."""
-        for group in ref.exact:
+        for group in ref.exact[:1] if ref.subset.casefold() in self.folders else ref.exact:
             names = list(dict.fromkeys(name for path in group if (name := self._whole(path)) is not None))
             if len(names) > 1:
                 return Found(None, f"could be about {' or '.join(names)}: {ref.given!r} and its own name differ")
