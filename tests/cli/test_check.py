@@ -9,6 +9,7 @@ from PIL import Image
 
 from weakseg_lightning.cli.check import check
 from weakseg_lightning.data import FolderDataModule
+from weakseg_lightning.data.folder_contents import read_folder
 
 sys.path.append(str(Path(__file__).parent))
 from broken_pictures import BROKEN_PICTURES
@@ -114,3 +115,95 @@ def test_the_command_takes_the_folder_as_a_word_or_an_option(run, make_folder):
     status, out, err = run("fit", "--model", "RegularizedLossModule", "--data", "FolderDataModule", "--data.root", "no")
     assert status == 2
     assert "Traceback" not in out + err
+
+
+# ---- what is told -----------------------------------------------------------------------------------------------
+
+
+def told(root, capsys, status: int = 0) -> list[str]:
+    """The notes of a check that ends so."""
+    assert check(root) == status
+    return [line for line in lines(capsys.readouterr().out) if line.startswith("note: ")]
+
+
+@pytest.mark.parametrize("sheet", ["taken.jpg", "file.txt/sheet.jpg", "sheet.unknown", "nowhere/sheet.jpg"])
+def test_a_sheet_that_cannot_be_written_does_not_change_the_verdict(make_folder, capsys, tmp_path, sheet):
+    root = make_folder()
+    (tmp_path / "taken.jpg").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    assert check(root, tmp_path / sheet) == 0
+    out = lines(capsys.readouterr().out)
+    assert out[-2] == "All is well. Next:"
+    (note,) = [line for line in out if line.startswith("note: no contact sheet, ")]
+    assert str(tmp_path / sheet) in note
+
+
+def test_a_folder_that_cannot_be_written_is_checked_all_the_same(make_folder, capsys):
+    root = make_folder()
+    (root / "contact_sheet.jpg").mkdir()
+    assert told(root, capsys)[-1].startswith(f"note: no contact sheet, {root / 'contact_sheet.jpg'} cannot be written")
+
+
+def test_masks_that_are_void_all_over_are_told(make_folder, capsys):
+    root = make_folder()
+    Image.new("L", (48, 40), 255).save(root / "masks" / "b.png")
+    assert "note: 1 masks are void all over, as that of b: nothing is learned from or tested on them" in told(
+        root, capsys
+    )
+
+
+def test_data_without_a_single_labelled_pixel_are_refused(make_folder, capsys):
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("*.csv")):
+        path.unlink()
+    for name in ("a", "b", "c d é"):
+        Image.new("L", (48, 40), 255).save(root / "masks" / f"{name}.png")
+    assert check(root) == 1
+    assert "masks no pixel of any image has a class, all are void (255)" in " ".join(lines(capsys.readouterr().out))
+    with pytest.raises(ValueError, match="no pixel of any image has a class"):
+        FolderDataModule(root, supervision="full", num_workers=0).setup("fit")
+
+
+def test_what_is_not_read_is_told_once_with_a_count(make_folder, capsys):
+    root = make_folder()
+    for name in ("mask", "annotations"):
+        (root / name).mkdir()
+    for name in ("Points.csv", "notes.txt", "annotations/labels.txt", "mask/a.png", ".hidden"):
+        (root / name).write_text("x")
+    (root / "contact_sheet.jpg").write_text("of an earlier check")
+    (note,) = [line for line in told(root, capsys) if "not read" in line]
+    assert note == (
+        "note: not read (4): Points.csv (did you mean 'points.csv'?), mask (did you mean 'masks'?), notes.txt, ..."
+    )
+
+
+def test_linked_files_and_folders_are_followed(make_folder, capsys, tmp_path):
+    root = make_folder()
+    elsewhere = tmp_path / "elsewhere" / "inner"
+    elsewhere.mkdir(parents=True)
+    for name in ("x.png", "inner/y.png"):
+        Image.new("RGB", (8, 8)).save(elsewhere.parent / name)
+    (root / "images" / "more").symlink_to(elsewhere.parent)
+    (root / "images" / "z.png").symlink_to(elsewhere / "y.png")
+    (elsewhere / "around").symlink_to(root / "images")
+    (root / "images" / "lost").symlink_to(tmp_path / "nowhere")
+    assert check(root) == 1
+    out = lines(capsys.readouterr().out)
+    assert "images/lost is a link to nothing: restore what it links to, or remove it" in out
+    assert out[0].startswith(f"{root}: ")
+    (root / "images" / "lost").unlink()
+    assert check(root) == 0
+    names = set(read_folder(root).images)
+    assert {"more/x", "more/inner/y", "z"} <= names
+    assert not any("around/z" in name for name in names)
+
+
+def test_a_class_called_background_that_is_not_the_first_is_told(make_folder, capsys):
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("*.csv")):
+        path.unlink()
+    (root / "classes.yaml").write_text("classes: [cat, Background, dog]\n")
+    assert (
+        "note: the first class is the background, in methods and scores: that is 'cat' here, not 'Background'"
+        in told(root, capsys)
+    )
