@@ -120,7 +120,7 @@ class Mark:
 
     def problem(self, text: str, image: str | None = None) -> Problem:
         """Say what is wrong with it."""
-        return Problem(self.file, f"{self.where} {text}".strip(), image)
+        return Problem(self.file, f"{self.where} {text}".strip(), image, self.image)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,36 @@
-"""Geometry of the shapes that annotation tools draw: turned boxes, circles and ellipses."""
+"""Geometry of the shapes that annotation tools draw: turned boxes, polygons, circles and ellipses."""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from skimage.draw import polygon2mask
 
 from weakseg_lightning.data.folder_marks import Bitmap
 
-__all__ = ["ellipse", "enclosing_box", "turn"]
+__all__ = ["as_points", "cut_polygon", "distinct_corners", "ellipse", "enclosing_box", "turn"]
 
 Points = NDArray[np.float64]
 Size = tuple[int, int]
+
+
+def as_points(given: Any) -> Points:
+    """Read the points of a file that anything may have written: x, y ``(n, 2)``, numbers or text.
+
+    Raises:
+        ValueError: if they are something else.
+    """
+    try:
+        points: Points = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        points = np.zeros(0)
+    if points.ndim == 3 and points.shape[1] == 1:  # as OpenCV has contours
+        points = points[:, 0]
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError("it has no points of x and y")
+    return points
 
 
 def turn(points: ArrayLike, degrees: float, about: ArrayLike) -> Points:
@@ -29,7 +48,8 @@ def turn(points: ArrayLike, degrees: float, about: ArrayLike) -> Points:
     angle = np.deg2rad(degrees)
     rows = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     center = np.asarray(about, dtype=np.float64)
-    return center + (np.asarray(points, dtype=np.float64) - center) @ rows
+    turned: Points = center + (np.asarray(points, dtype=np.float64) - center) @ rows
+    return turned
 
 
 def enclosing_box(points: ArrayLike, size: Size | None = None) -> Points:
@@ -42,6 +62,27 @@ def enclosing_box(points: ArrayLike, size: Size | None = None) -> Points:
     corners = np.asarray(points, dtype=np.float64)
     box: Points = np.stack([corners.min(axis=0), corners.max(axis=0)])
     return box if size is None else np.clip(box, 0, size)
+
+
+def distinct_corners(points: Points) -> Points:
+    """The corners of a polygon without those that repeat the one before, the last before the first."""
+    distinct: Points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    return distinct
+
+
+def cut_polygon(points: Points, size: Size) -> Bitmap:
+    """Draw a polygon that may reach outside its image: the pixels whose centres lie in it.
+
+    Args:
+        points: its corners: x, y in pixels ``(n, 2)``.
+        size: width and height of the image.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if len(points) < 3 or not np.isfinite(points).all():
+        raise ValueError(f"it has {len(points)} corners, expected 3 at least, all of them numbers")
+    return Bitmap(0, 0, partial(polygon2mask, size[::-1], points[:, ::-1] - 0.5))
 
 
 def ellipse(center: ArrayLike, radii: ArrayLike, degrees: float = 0, size: Size | None = None) -> Bitmap:
