@@ -34,12 +34,15 @@ class Assignment:
         self._spellings: dict[int, dict[str, None]] = {}
         self._tables: dict[str, dict[str, Mark]] = {}
         self._entries: dict[str, dict[tuple[str, str], Mark]] = {}
+        self._empty: list[tuple[str, LeftOut]] = []
 
     def add(self, reading: Reading) -> None:
         """Take what a reader found."""
         if isinstance(reading, LeftOut):
             example = f"{reading.example} in {reading.file}" if reading.example else reading.file
             self._tell(f"left out: {reading.kind}", example)
+            if reading.about is not None and (name := self.names.find(reading.about).name) is not None:
+                self._empty.append((name, reading))
         elif isinstance(reading, Problem):
             known = None if reading.about is None else self.names.find(reading.about).name
             self.problems.append(reading if known is None else replace(reading, image=known))
@@ -61,6 +64,10 @@ class Assignment:
             masks: files of the masks by image.
             root: root of the data.
         """
+        for name, empty in self._empty:
+            if others := [mark for (file, _), mark in self._entries.get(name, {}).items() if file == empty.file]:
+                text = f"is about {name}, as {_source(others[0])} is: two images need two files; rename one"
+                yield Problem(empty.file, f"{empty.entry} {text}", name)
         for name, entries in self._entries.items():
             first, *others = entries.values()
             for other in others:

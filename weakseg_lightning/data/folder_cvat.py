@@ -73,7 +73,7 @@ def _read_image(image: Element, ref: ImageRef, file: str, entry: str) -> Iterato
     sides = (whole_number(image.get("width")), whole_number(image.get("height")))
     stated = (sides[0], sides[1]) if sides[0] is not None and sides[1] is not None else None
     if not len(image):
-        yield LeftOut(file, "images without a shape", entry)
+        yield LeftOut(file, "images without a shape", entry, ref, entry)
     try:  # shapes with a higher `z_order` lie above the others
         shapes = sorted(enumerate(image, start=1), key=lambda numbered: float(numbered[1].get("z_order") or 0))
     except ValueError as error:

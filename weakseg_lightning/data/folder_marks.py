@@ -59,11 +59,15 @@ class LeftOut:
         file: path from the root of the data.
         kind: what it is, in the plural: ``relations``.
         example: one of them, as the file writes it.
+        about: the image that a part of an annotation tool's file is about which says nothing of it.
+        entry: that part, as of marks.
     """
 
     file: str
     kind: str
     example: str = ""
+    about: ImageRef | None = None
+    entry: str = ""
 
 
 @dataclass(frozen=True)
