@@ -13,9 +13,9 @@ def row(file: str, line: str) -> Break:
     return lambda root: (root / file).write_text((root / file).read_text("utf-8") + line + "\n", "utf-8")
 
 
-def labelme(*shapes: dict, **others: object) -> Break:
+def labelme(*shapes: dict, file: str = "images/a.json", **others: object) -> Break:
     content = {"imagePath": "a.jpg", "imageWidth": 48, "imageHeight": 40, "shapes": list(shapes), **others}
-    return write("images/a.json", json.dumps(content))
+    return write(file, json.dumps(content))
 
 
 def shape(
@@ -167,7 +167,11 @@ BROKEN_TABLES: dict[str, tuple[Break, str, str]] = {
     ),
     "labelme bad mask": (labelme(shape("mask", mask=NOISE)), "images/a.json", "shape 1 is a mask that cannot be read"),
     "labelme without label": (labelme({"points": [[1, 1]]}), "images/a.json", "shape 1 is not as LabelMe writes it"),
-    "labelme of no image": (labelme(shape(), imagePath="z.jpg"), "images/a.json", "shape 1 is about the image 'z.jpg'"),
+    "labelme of no image": (
+        labelme(shape(), imagePath="z.jpg", file="images/z.json"),
+        "images/z.json",
+        "shape 1 is about the image 'z.jpg'",
+    ),
     "xml cut off": (write("annotations.xml", "<annotations><image"), "annotations.xml", "is not XML that can be read"),
     "xml that explodes": (
         write("annotations.xml", LAUGHS),

@@ -171,9 +171,9 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_two_sources_of_one_image_are_an_error_that_names_both(kind, tmp_path):
+def test_two_sources_of_one_image_are_an_error_that_names_both(kind):
     first, second = PAIRS[kind]
-    (problem,) = assigned(first, second).conflicts({}, tmp_path)
+    (problem,) = assigned(first, second).conflicts()
     assert problem.image == "b"
     for mark in (first, second):
         assert mark.file in str(problem)
@@ -181,14 +181,6 @@ def test_two_sources_of_one_image_are_an_error_that_names_both(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_one_source_may_say_several_things(kind, tmp_path):
+def test_one_source_may_say_several_things(kind):
     for mark in PAIRS[kind]:
-        assert list(assigned(mark, mark, row("cat", "a"), row("cat", "A.png")).conflicts({}, tmp_path)) == []
-
-
-def test_a_mask_beside_regions_is_an_error_that_names_both(tmp_path):
-    masks = {"a": tmp_path / "masks" / "a.png"}
-    (problem,) = assigned(region("cat")).conflicts(masks, tmp_path)
-    assert (problem.file, problem.image) == ("masks/a.png", "a")
-    assert "images/a.json" in problem.text
-    assert list(assigned(row("cat")).conflicts(masks, tmp_path)) == []
+        assert list(assigned(mark, mark, row("cat", "a"), row("cat", "A.png")).conflicts()) == []

@@ -26,7 +26,7 @@ __all__ = [
     "read_labels",
 ]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")
 """Suffixes of image files, in small letters; Pillow reads these without a plugin."""
 
 _LEFT_BEHIND = frozenset((

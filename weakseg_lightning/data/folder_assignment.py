@@ -1,13 +1,12 @@
 """Which image and which class each annotation of a folder is about."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from weakseg_lightning.data.folder_classes import Classes
 from weakseg_lightning.data.folder_files import did_you_mean
-from weakseg_lightning.data.folder_marks import LabelledMark, LeftOut, Mark, Problem, Reading, relative
+from weakseg_lightning.data.folder_marks import LabelledMark, LeftOut, Mark, Problem, Reading
 from weakseg_lightning.data.folder_names import ImageNames
 from weakseg_lightning.data.transforms import VOID
 
@@ -57,13 +56,8 @@ class Assignment:
             if len(spellings) > 1:
                 yield f"read as one class: {', '.join(map(repr, spellings))}"
 
-    def conflicts(self, masks: Mapping[str, Path], root: Path) -> Iterator[Problem]:
-        """Find images that two sources are about, of which one must be about another.
-
-        Args:
-            masks: files of the masks by image.
-            root: root of the data.
-        """
+    def conflicts(self) -> Iterator[Problem]:
+        """Find images that two sources are about, of which one must be about another."""
         for name, empty in self._empty:
             if others := [mark for (file, _), mark in self._entries.get(name, {}).items() if file == empty.file]:
                 text = f"is about {name}, as {_source(others[0])} is: two images need two files; rename one"
@@ -73,9 +67,6 @@ class Assignment:
             for other in others:
                 text = f"is about {name}, as {_source(first)} is: each image has one source; rename or remove one"
                 yield Problem(other.file, f"{other.entry} {text}".strip(), name)
-            if name in masks and (drawn := [m for m in entries.values() if m.kind in ("region", "nothing")]):
-                text = f"is a mask of an image that has regions in {drawn[0].file}, too: remove one of them"
-                yield Problem(relative(masks[name], root), text, name)
         for name, rows in self._tables.items():
             first, *others = rows.values()
             for other in others:

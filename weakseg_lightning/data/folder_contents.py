@@ -94,7 +94,7 @@ def read_folder(root: Path) -> FolderContents:
     for reading in readings:
         assignment.add(reading)
     contents.marks = assignment.marks
-    contents.problems += [*assignment.problems, *assignment.conflicts(contents.masks, root)]
+    contents.problems += [*assignment.problems, *assignment.conflicts()]
     contents.notes += assignment.notes()
     return contents
 

@@ -87,7 +87,18 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
         drawn = partial(read_seeds, contents, name, found.size, "scribble")
         found.seeds = _counted(contents, found, path or image, drawn)
     _compare_with_tags(contents, found)
+    _compare_masks(contents, found)
     return found
+
+
+def _compare_masks(contents: FolderContents, found: Inspection) -> None:
+    """Refuse a mask beside regions, or the word that there are none: one of them would not be used."""
+    path = contents.masks.get(found.name)
+    known = (one for one in contents.marks.get(found.name, ()) if one.label != VOID)
+    regions = [one.mark.file for one in known if one.mark.kind in ("region", "nothing")]
+    if path is not None and regions:
+        text = f"is a mask of an image that has regions in {regions[0]}, too: remove one of them"
+        found.problems.append(Problem(relative(path, contents.root), text, found.name))
 
 
 def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
