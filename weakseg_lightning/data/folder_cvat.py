@@ -41,7 +41,10 @@ def read_cvat(text: bytes, file: str) -> Iterator[Reading]:
     images = list(root.iter("image"))
     if not images:
         yield LeftOut(file, "exports without an image")
-    refs = [task_ref(image.get("name", ""), _subset(image)) for image in images]
+    whole = (
+        root.findtext("meta/task/subset") or root.findtext("meta/job/subset") or ""
+    )  # of a project each image has one
+    refs = [task_ref(image.get("name", ""), _subset(image.get("subset", whole))) for image in images]
     for image, ref, entry in zip(images, refs, _entries(refs), strict=True):
         yield from _read_image(image, ref, file, entry)
 
@@ -57,9 +60,8 @@ def _fault(root: Element) -> str | None:
     return None
 
 
-def _subset(image: Element) -> str:
-    subset = image.get("subset", "").strip()
-    return "" if subset == "default" else subset  # the name of what is in no subset
+def _subset(name: str) -> str:
+    return "" if name.strip() == "default" else name.strip()  # the name of what is in no subset
 
 
 def _entries(refs: Sequence[ImageRef]) -> Iterator[str]:
