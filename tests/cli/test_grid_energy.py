@@ -20,7 +20,9 @@ def test_runs_are_compared(run, tiny):
         status, _, errors = run("fit", "--config", f"recipes/{recipe}.yaml", *tiny, *ALWAYS, "--name", recipe)
         assert status == 0, errors
     folders = ["runs/pce/version_0", "runs/adm_grid/version_0"]
-    status, said, errors = run("grid-energy", "--runs", *folders, "--names", "pCE", "ADM", "--images", "2")
+    status, said, errors = run(
+        "experiment", "grid-energy", "--runs", *folders, "--names", "pCE", "ADM", "--images", "2"
+    )
     assert status == 0, errors
     with Path("grid_energy/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -35,10 +37,10 @@ def test_runs_are_compared(run, tiny):
         assert float(row["train_grid_energy"]) == pytest.approx(by_hand(Path(folder), 2, 0), abs=1e-6)
     with Image.open("grid_energy/energy.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
-    status, _, errors = run("grid-energy", "--runs", *folders, "--names", "one")
+    status, _, errors = run("experiment", "grid-energy", "--runs", *folders, "--names", "one")
     assert status == 2
     assert "`names` must be as many as `runs` (2, at least 1), all different" in errors
-    status, _, errors = run("grid-energy", "--runs", "runs/nothing")
+    status, _, errors = run("experiment", "grid-energy", "--runs", "runs/nothing")
     assert status == 2
     assert "`runs`: no file runs/nothing/metrics.csv" in errors
 

@@ -197,6 +197,16 @@ def test_listing_imports_nothing_heavy(args, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_tables_of_papers_are_under_one_name(run):
+    status, out, _ = run("experiment")
+    assert status == 0
+    assert out.startswith("usage: weakseg experiment {ccnn-bounds,grid-energy,label-noise,sample-grid} ")
+    status, _, err = run("experiment", "grid-enrgy")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "did you mean `experiment grid-energy`?" in err
+    assert run("grid-energy")[0] == 2, "nowhere else"
+
+
 @pytest.mark.parametrize("name", sorted(HELPERS))
 def test_every_helper_has_help(name, capsys):
     with pytest.raises(SystemExit) as ended:

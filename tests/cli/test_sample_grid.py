@@ -10,7 +10,9 @@ def test_samples_of_a_run_are_drawn(run, tiny):
     status, _, errors = run("fit", "--config", "recipes/pce.yaml", *tiny, "--name", "pce")
     assert status == 0, errors
     folder = "runs/pce/version_0"
-    status, said, errors = run("sample-grid", "--run", folder, "--images", "2", "--tile", "20", "--class_name", "fish")
+    status, said, errors = run(
+        "experiment", "sample-grid", "--run", folder, "--images", "2", "--tile", "20", "--class_name", "fish"
+    )
     assert status == 0, errors
     assert f"train.png and val.png are in {folder}/samples." in said
     for split in ("train", "val"):
@@ -20,10 +22,10 @@ def test_samples_of_a_run_are_drawn(run, tiny):
         assert (pixels[:, 200:220] == 255).all(), "between the two grids"
         assert pixels[:20, :20].std() > 1
         assert pixels[:20, 220:240].std() > 1
-    status, _, errors = run("sample-grid", "--run", folder, "--class_name", "whale")
+    status, _, errors = run("experiment", "sample-grid", "--run", folder, "--class_name", "whale")
     assert status == 2
     assert "`class_name`: 'whale' is none of the classes star, fish" in errors
-    status, _, errors = run("sample-grid", "--run", "runs/nothing")
+    status, _, errors = run("experiment", "sample-grid", "--run", "runs/nothing")
     assert status == 2
     assert "no checkpoint `runs/nothing/checkpoints/last.ckpt`" in errors
 

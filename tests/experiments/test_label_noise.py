@@ -144,7 +144,7 @@ def test_the_results_are_written_and_repeat():
 
 def test_the_written_configuration_repeats_the_run(capsys):
     folder = label_noise(**SHORT)
-    assert main(["label-noise", "--config", str(folder / "config.yaml")]) == 0
+    assert main(["experiment", "label-noise", "--config", str(folder / "config.yaml")]) == 0
     assert rows(Path("runs/label_noise/version_1")) == rows(folder)
     printed = capsys.readouterr()
     assert "1198 training images, 50% with a wrong label" in printed.out
@@ -198,7 +198,10 @@ def test_wrong_arguments_are_refused_before_a_folder_is_made(options, words):
 
 
 def test_the_shipped_recipe_is_found_from_anywhere_and_has_the_defaults(capsys):
-    assert main(["label-noise", "--config", "recipes/experiments/label_noise_digits.yaml", "--epochs", "0"]) != 0
+    assert (
+        main(["experiment", "label-noise", "--config", "recipes/experiments/label_noise_digits.yaml", "--epochs", "0"])
+        != 0
+    )
     assert "`epochs` must be at least 1, got 0" in capsys.readouterr().err
     defaults = {name: parameter.default for name, parameter in inspect.signature(label_noise).parameters.items()}
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`weakseg ccnn-bounds`: how sensitive constrained CNNs are to their bounds, each changed with the others fixed."""
+"""`weakseg experiment ccnn-bounds`: how sensitive constrained CNNs are to their bounds, each changed with the others fixed."""
 
 import csv
 import subprocess

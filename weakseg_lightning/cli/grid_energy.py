@@ -1,4 +1,4 @@
-"""`weakseg grid-energy`: the grid CRF's energy of runs, on training and validation images, and while they trained."""
+"""`weakseg experiment grid-energy`: the grid CRF's energy of runs, on training and validation images, and while they trained."""
 
 import csv
 from collections.abc import Mapping

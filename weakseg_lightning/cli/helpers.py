@@ -37,34 +37,34 @@ class Helper:
 
 
 HELPERS: dict[str, Helper] = {
-    "ccnn-bounds": Helper(
-        "weakseg_lightning.cli.ccnn_bounds.ccnn_bounds", "train constrained CNNs with each bound changed in turn"
-    ),
     "check": Helper(
         "weakseg_lightning.cli.check.check", "read a folder of your own images and name what is wrong", first="data"
     ),
     "crf-search": Helper(
         "weakseg_lightning.cli.crf_search.crf_search", "find a dense CRF's parameters on some validation images"
     ),
-    "export": Helper(
-        "weakseg_lightning.cli.export.export", "write a trained network as ONNX or torch.export file", first="ckpt_path"
+    "experiment ccnn-bounds": Helper(
+        "weakseg_lightning.cli.ccnn_bounds.ccnn_bounds", "train constrained CNNs with each bound changed in turn"
     ),
-    "grid-energy": Helper(
+    "experiment grid-energy": Helper(
         "weakseg_lightning.cli.grid_energy.grid_energy",
         "compare runs by the grid CRF's energy of their labels",
     ),
-    "init": Helper("weakseg_lightning.cli.init.init", "write a recipe for a folder of your own images", first="data"),
-    "label-noise": Helper(
+    "experiment label-noise": Helper(
         "weakseg_lightning.experiments.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
     ),
+    "experiment sample-grid": Helper(
+        "weakseg_lightning.cli.sample_grid.sample_grid", "draw what a network labels in images with and without a class"
+    ),
+    "export": Helper(
+        "weakseg_lightning.cli.export.export", "write a trained network as ONNX or torch.export file", first="ckpt_path"
+    ),
+    "init": Helper("weakseg_lightning.cli.init.init", "write a recipe for a folder of your own images", first="data"),
     "paint": Helper(
         "weakseg_lightning.cli.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"
     ),
     "report": Helper("weakseg_lightning.cli.report.report", "make one page of HTML of a run", first="run"),
-    "sample-grid": Helper(
-        "weakseg_lightning.cli.sample_grid.sample_grid", "draw what a network labels in images with and without a class"
-    ),
     "scribbles convert": Helper(
         "weakseg_lightning.cli.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
     ),

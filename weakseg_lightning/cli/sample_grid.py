@@ -1,4 +1,4 @@
-"""`weakseg sample-grid`: images of a class and images without it, beside what a trained network labels in them."""
+"""`weakseg experiment sample-grid`: images of a class and images without it, beside what a trained network labels in them."""
 
 from collections.abc import Sequence
 from pathlib import Path
