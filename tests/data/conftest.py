@@ -89,3 +89,12 @@ def make_voc(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def bare(make_folder: Callable[[], Path]) -> Path:
+    """A folder of three images with names of classes, background, cat and dog, and no annotation."""
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("masks/*"), *root.glob("*.csv")):
+        path.unlink()
+    return root
