@@ -1,11 +1,13 @@
 """What a folder of one's own images holds: images, their annotations, and what is wrong with them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from weakseg_lightning.data.annotations import Supervision
+from weakseg_lightning.data.files import image_size
 from weakseg_lightning.data.folder_assignment import Assignment
 from weakseg_lightning.data.folder_classes import CLASSES_FILE, Classes, guess_classes, read_classes
 from weakseg_lightning.data.folder_cvat import read_cvat
@@ -111,11 +113,21 @@ def _readings(files: Files) -> Iterator[Reading]:
     for path in (root / name for name in TABLES):
         if path.is_file():
             yield from read_table(path, root)
+    size_of = partial(_size_of, files, ImageNames(files.images))
     for path in files.exports:
-        yield from _read_export(path, relative(path, root))
+        yield from _read_export(path, relative(path, root), size_of)
 
 
-def _read_export(path: Path, file: str) -> Iterator[Reading]:
+def _size_of(files: Files, names: ImageNames, image: ImageRef) -> tuple[int, int] | None:
+    """Width and height of an image; None if it is not there, or broken."""
+    name = names.find(image).name
+    try:
+        return None if name is None else image_size(files.images[name])
+    except BadSampleError:
+        return None  # reported when the image is
+
+
+def _read_export(path: Path, file: str, size_of: Callable[[ImageRef], tuple[int, int] | None]) -> Iterator[Reading]:
     try:
         text = path.read_bytes()
         if path.suffix.lower() == ".xml":
@@ -128,7 +140,7 @@ def _read_export(path: Path, file: str) -> Iterator[Reading]:
     if is_labelme(content):
         yield from read_labelme(content, file)
     elif is_label_studio(content):
-        yield from read_label_studio(content, file)
+        yield from read_label_studio(content, file, size_of)
     else:
         yield Problem(file, "is JSON of neither LabelMe nor Label Studio: remove it, or export it from one of these")
 

@@ -1,188 +1,165 @@
 """Annotations of Label Studio: its JSON export, one file for many images."""
 
-import re
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import PureWindowsPath
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
+from weakseg_lightning.data.folder_marks import LeftOut, Problem, Reading
+from weakseg_lightning.data.label_studio_annotation import AnnotationReader, SizeOf, is_shape
+from weakseg_lightning.data.label_studio_images import TaskImages, UnknownImageError
 
-from weakseg_lightning.data.folder_marks import Bitmap, Mark, Problem, Reading, whole_number
+__all__ = ["is_label_studio", "read_label_studio"]
 
-__all__ = ["decode_brush", "is_label_studio", "read_label_studio"]
+Json = Mapping[str, Any]
 
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the names of uploaded files
-_CORNERS = 72  # of the polygon that stands for an ellipse
+_LISTS = ("tasks", "results")  # what the answers of its server hold tasks in
+_TASK_KEYS = ("annotations", "completions", "predictions", "drafts", "file_upload")
 
 
 def is_label_studio(content: Any) -> bool:
-    """Whether the content of a JSON file is Label Studio's."""
-    return isinstance(content, list) and all(isinstance(task, dict) for task in content)
+    """Whether the content of a JSON file is Label Studio's: a list of tasks, one task, or an answer of its server."""
+    if isinstance(content, list):
+        return all(isinstance(task, dict) for task in content)
+    if not isinstance(content, dict):
+        return False
+    is_task = isinstance(content.get("data"), dict) and any(key in content for key in _TASK_KEYS)
+    is_annotation = "result" in content and "task" in content
+    return is_task or is_annotation or _is_converted(content) or any(_tasks_in(content, key) for key in _LISTS)
 
 
-def read_label_studio(content: Any, file: str) -> Iterator[Reading]:
-    """Read the content of a file: polygons, ellipses and brushes are regions; key points clicks, choices tags.
+def read_label_studio(content: Any, file: str, size_of: SizeOf) -> Iterator[Reading]:
+    """Read the content of a file: key points are clicks, rectangles boxes, choices tags; open vectors are strokes.
 
-    Of several annotations of an image the last one counts that was not cancelled.
+    Polygons, ellipses, brushes, bitmasks and closed vectors are regions. Of several annotations of a task the one that
+    is ground truth counts, otherwise the latest that was not skipped; one without results says that there is nothing.
 
     Args:
         content: what the JSON holds.
         file: its path, for messages.
+        size_of: width and height of an image; for annotations that do not state them.
     """
-    for number, task in enumerate(content, start=1):
-        if not isinstance(task.get("data"), dict) or not isinstance(task.get("annotations"), list):
-            where = f"task {task.get('id', number)}"
-            yield Problem(file, f"{where} has no `data` and `annotations`: export it as JSON (not JSON-MIN)")
-            continue
-        done = [one for one in task["annotations"] if isinstance(one, dict) and not one.get("was_cancelled")]
-        for result in (done[-1].get("result") or []) if done else []:
-            yield from _read_result(result, task, file, f"task {task.get('id', number)}")
-
-
-def _read_result(result: Any, task: dict[str, Any], file: str, where: str) -> Iterator[Reading]:
-    try:
-        kind, value = str(result["type"]), result["value"]
-        where = f"{where}, result {result.get('id', '')} ({kind})".replace("  ", " ")
-        if kind in ("textarea", "rating", "number", "relation", "taxonomy", "pairwise", "ranker"):
-            return  # says nothing about pixels
-        image = _image_name(task, result.get("to_name"))
-        if kind == "choices":
-            for label in value["choices"]:
-                yield Mark("tag", image, str(label), file, where)
-            return
-        sides = (whole_number(result.get("original_width")), whole_number(result.get("original_height")))
-        if sides[0] is None or sides[1] is None:
-            raise ValueError("the size of its image is missing")
-        if result.get("image_rotation"):
-            yield Problem(file, f"{where} is on an image that was turned in Label Studio: turn it back there")
-            return
-        for label in value.get(kind) or ():
-            yield from _read_shape(
-                kind,
-                value,
-                partial(Mark, image=image, label=str(label), file=file, where=where, stated=(sides[0], sides[1])),
-                (sides[0], sides[1]),
-            )
-        if not value.get(kind):
-            yield Problem(file, f"{where} has no label, or is of a type that is not read: draw it again or remove it")
-    except Exception as error:  # of a foreign file anything may be missing or of another type
-        yield Problem(file, f"{where} is not as Label Studio writes it ({error!r}): draw it again or remove it")
-
-
-def _read_shape(kind: str, value: dict[str, Any], mark: "partial[Mark]", size: tuple[int, int]) -> Iterator[Mark]:
-    unit = np.array(size) / 100  # coordinates are percentages
-    if kind == "keypointlabels":
-        yield mark("click", points=np.array([[value["x"], value["y"]]]) * unit)
-    elif kind == "rectanglelabels":
-        corners = _corners(value) * unit
-        if value.get("rotation"):
-            corners = corners[0] + (corners - corners[0]) @ _rotation(value["rotation"])
-        yield mark("box", points=np.stack([corners.min(axis=0), corners.max(axis=0)]))
-    elif kind == "polygonlabels":
-        yield mark("region", points=np.array(value["points"], dtype=np.float64).reshape(-1, 2) * unit)
-    elif kind == "ellipselabels":
-        yield mark("region", points=_ellipse(value, unit))
-    elif kind == "vectorlabels":
-        vertices = [[vertex["x"], vertex["y"]] for vertex in value["vertices"]]
-        shape = "region" if value.get("closed") else "stroke"
-        yield mark(shape, points=np.array(vertices, dtype=np.float64).reshape(-1, 2) * unit)
-    elif kind == "brushlabels":
-        bitmap = Bitmap(0, 0, partial(_brush, value["rle"], size))
-        yield mark("region", bitmap=bitmap)
+    if _is_converted(content):
+        yield Problem(file, "is an export of Label Studio in another format: export it as JSON")
+        return
+    tasks = _tasks(content)
+    if not tasks:
+        yield LeftOut(file, "exports without a task")
+    elif not any(isinstance(task.get("data"), dict) for task in tasks):
+        yield Problem(file, "has no tasks with `data` and `annotations`: export it as JSON (not JSON-MIN)")
     else:
-        raise ValueError(f"the type {kind!r} is not read")
+        yield from _read_tasks(tasks, file, size_of)
 
 
-def _corners(value: dict[str, Any]) -> NDArray[np.float64]:
-    x, y, width, height = (float(value[name]) for name in ("x", "y", "width", "height"))
-    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+# ---- tasks ------------------------------------------------------------------------------------------------------
 
 
-def _ellipse(value: dict[str, Any], unit: NDArray[np.float64]) -> NDArray[np.float64]:
-    angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
-    radii = np.array([value["radiusX"], value["radiusY"]]) * unit
-    rim: NDArray[np.float64] = radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    center: NDArray[np.float64] = np.array([value["x"], value["y"]]) * unit
-    return center + rim @ _rotation(value.get("rotation") or 0)
+def _is_converted(content: Any) -> bool:
+    """Whether it is COCO, or the notes of YOLO."""
+    info = content.get("info") if isinstance(content, dict) else None
+    return isinstance(info, dict) and info.get("contributor") == "Label Studio"
 
 
-def _rotation(degrees: float) -> NDArray[np.float64]:
-    """What turns rows x, y clockwise, as seen on a screen."""
-    angle = np.deg2rad(degrees)
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+def _tasks_in(content: Json, key: str) -> list[Json] | None:
+    tasks = content.get(key)
+    found = isinstance(tasks, list) and tasks and all(isinstance(t, dict) and "data" in t for t in tasks)
+    return tasks if found else None
 
 
-def _image_name(task: dict[str, Any], object_name: str | None) -> str:
-    """The name of a task's image: that of the file which was uploaded, or of the address."""
-    data = task["data"]
-    address = str(data.get(object_name) or data.get("image") or next(iter(data.values())))
-    parts = urlsplit(address)
-    local = parse_qs(parts.query).get("d", [parts.path])[0]  # of local storage: `...?d=folder/cat.jpg`
-    return _UPLOADED.sub("", PureWindowsPath(unquote(local)).name)
+def _tasks(content: Any) -> list[Json]:
+    if isinstance(content, dict):
+        content = next((tasks for key in _LISTS if (tasks := _tasks_in(content, key))), [content])
+    return [_task(one) for one in content]
 
 
-# ---- brushes ------------------------------------------------------------------------------------------------
+def _task(content: Json) -> Json:
+    """A task; Label Studio writes an annotation with its task in it to storages."""
+    return {**content["task"], "annotations": [content]} if isinstance(content.get("task"), dict) else content
 
 
-def _brush(rle: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    width, height = size
-    values = decode_brush(rle)
-    if values.size != 4 * width * height:
-        raise ValueError(f"it has {values.size // 4} pixels, expected {width * height}")
-    return values.reshape(height, width, 4)[..., 3] > 0
+def _entries(tasks: Sequence[Json]) -> Iterator[str]:
+    """Names of the tasks, all of them different."""
+    names = [f"task {task.get('id', number)}" for number, task in enumerate(tasks, start=1)]
+    counts = Counter(names)
+    for number, name in enumerate(names, start=1):
+        yield name if counts[name] == 1 else f"{name} (number {number})"
 
 
-def decode_brush(packed: Sequence[int]) -> NDArray[np.uint8]:
-    """Unpack the run-length code of brushes, a stream of bits.
-
-    It begins with the number of values (32 bits), the bits of a value less one (5), and four widths of run lengths
-    less one (4 each). Runs follow: a bit that is set for one value repeated, two bits that choose the width, the run's
-    length less one in that width, then the value, or all values of the run.
-
-    Args:
-        packed: the code's bytes.
-
-    Returns:
-        uint8 values: red, green, blue and opacity of one pixel after the other.
-
-    Raises:
-        ValueError: if the code ends too early.
-
-    References:
-        The format of the library rle-pack (thi.ng/umbrella), which Label Studio uses.
-    """
-    bits = _Bits(packed)
-    count, word = bits.take(32), bits.take(5) + 1
-    widths = [bits.take(4) + 1 for _ in range(4)]
-    if count > 2**33:
-        raise ValueError(f"it claims {count} values")
-    runs: list[NDArray[np.uint8]] = []
-    done = 0
-    while done < count:
-        repeated = bits.take(1)
-        length = bits.take(widths[bits.take(2)]) + 1
-        if repeated:
-            runs.append(np.full(min(length, count - done), bits.take(word) & 255, dtype=np.uint8))
+def _read_tasks(tasks: Sequence[Json], file: str, size_of: SizeOf) -> Iterator[Reading]:
+    objects = _objects(tasks)
+    annotated = {str(task.get("data")) for task in tasks if _chosen(task) is not None}
+    for task, entry in zip(tasks, _entries(tasks), strict=True):
+        if (fault := _task_fault(task)) is not None:
+            yield Problem(file, f"{entry} {fault}")
+            continue
+        images, chosen = TaskImages(task, entry), _chosen(task)
+        yield from _left_out(task, chosen, file, entry)
+        if chosen is not None:
+            yield from AnnotationReader(images, file, size_of).read(_results(chosen), objects)
         else:
-            runs.append(np.array([bits.take(word) & 255 for _ in range(length)], dtype=np.uint8))
-        done += length
-    return np.concatenate(runs)[:count] if runs else np.zeros(0, dtype=np.uint8)
+            kind = "skipped tasks" if _done(task) else "tasks without an annotation"
+            again = str(task["data"]) in annotated
+            yield from [LeftOut(file, kind, entry)] if again else _unannotated(images, objects, file, kind)
 
 
-class _Bits:
-    """Reads bytes as a stream of bits, the highest first."""
+def _task_fault(task: Json) -> str | None:
+    done = _done(task)
+    if not isinstance(task.get("data"), dict) or not isinstance(done, list):
+        return "has no `data` and `annotations`: export it as JSON (not JSON-MIN)"
+    if not all(isinstance(one, dict) and (_is_skipped(one) or _has_results(one)) for one in done):
+        return "has annotations without `result`: export them in full"
+    return None
 
-    def __init__(self, packed: Sequence[int]) -> None:
-        self.bits = np.unpackbits(np.array(packed, dtype=np.uint8))
-        self.position = 0
 
-    def take(self, count: int) -> int:
-        """The next bits as a number."""
-        taken = self.bits[self.position : self.position + count]
-        if len(taken) < count:
-            raise ValueError("its code ends too early")
-        self.position += count
-        return int("".join(map(str, taken.tolist())), 2)
+def _left_out(task: Json, chosen: Json | None, file: str, entry: str) -> Iterator[LeftOut]:
+    """Tell what of a task does not count."""
+    for kind in ("predictions", "drafts"):
+        if task.get(kind):
+            yield LeftOut(file, kind, entry)
+    for annotation in _done(task) if chosen is not None else ():
+        if annotation is not chosen:
+            kind = "skipped annotations" if _is_skipped(annotation) else "earlier annotations of a task"
+            yield LeftOut(file, kind, entry)
+
+
+def _unannotated(images: TaskImages, objects: Sequence[Json], file: str, kind: str) -> list[LeftOut]:
+    """Tell which images a task is about that nothing is known of: no other task may be about these."""
+    try:
+        known = list(images.every(objects))
+    except UnknownImageError:
+        return [LeftOut(file, kind, images.entry)]
+    return [LeftOut(file, kind, entry, about=image, entry=entry) for image, entry in known]
+
+
+def _objects(tasks: Sequence[Json]) -> list[Json]:
+    """A result for each object of the labelling interface that has shapes."""
+    shapes = [result for task in tasks for result in _results(_chosen(task)) if is_shape(result)]
+    return list({(str(one.get("source")), str(one.get("to_name"))): one for one in shapes}.values())
+
+
+def _done(task: Json) -> Any:
+    """The annotations of a task, called completions before Label Studio 1.0."""
+    return task.get("annotations", task.get("completions", []))
+
+
+def _has_results(annotation: Json) -> bool:
+    return isinstance(annotation.get("result"), list) or annotation.get("result") == {}
+
+
+def _is_skipped(annotation: Json) -> bool:
+    return bool(annotation.get("was_cancelled") or annotation.get("skipped"))
+
+
+def _chosen(task: Json) -> Json | None:
+    """The annotation of a task that counts; None if there is none."""
+    done = _done(task) if isinstance(_done(task), list) else []
+    finished = [one for one in done if isinstance(one, dict) and not _is_skipped(one)]
+    finished = [one for one in finished if one.get("ground_truth")] or finished
+    times = [one.get("updated_at") or one.get("created_at") for one in finished]
+    if all(isinstance(time, str) for time in times):
+        finished = [one for _, one in sorted(zip(times, finished, strict=True), key=lambda pair: str(pair[0]))]
+    return finished[-1] if finished else None
+
+
+def _results(annotation: Json | None) -> list[Any]:
+    results = annotation.get("result") if annotation is not None else None
+    return results if isinstance(results, list) else []

@@ -1,5 +1,6 @@
 """Which image an annotation file is about."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class ImageRef:
             only one image has the name.
         renamed: whether a name other than the given one is worth a note.
         subset: where the images have such a folder, the image is in it.
+        uploaded: name that a server stored the image by, without blanks and signs; looked up last.
     """
 
     given: str
@@ -31,6 +33,7 @@ class ImageRef:
     loose: tuple[str, ...] = ()
     renamed: bool = False
     subset: str = ""
+    uploaded: str = ""
 
     @property
     def key(self) -> str:
@@ -74,14 +77,16 @@ def task_ref(given: str, subset: str = "") -> ImageRef:
     return ImageRef(whole, ((_path(whole),), (_path(given),)), (_path(whole),), subset=subset)
 
 
-def address_ref(given: str, *paths: str) -> ImageRef:
+def address_ref(given: str, *paths: str, uploaded: str = "") -> ImageRef:
     """Read the address of an image on a server.
 
     Args:
         given: the address, for messages.
         paths: what may be its path, the most likely first.
+        uploaded: the name that the server stored an upload by: without blanks and signs.
     """
-    return ImageRef(given, tuple((_path(path),) for path in paths), tuple(_path(path) for path in paths))
+    below = tuple(_path(path) for path in paths)
+    return ImageRef(given, tuple((path,) for path in below), below, uploaded=_path(uploaded) if uploaded else "")
 
 
 def file_ref(file: str, given: str) -> ImageRef:
@@ -121,9 +126,11 @@ class ImageNames:
         self.folders = parents - {"."}
         self.by_path: dict[str, list[str]] = {}
         self.by_name: dict[str, list[str]] = {}
+        self.by_stored: dict[str, list[str]] = {}
         for name in sorted(self.exact):
             self.by_path.setdefault(name.casefold(), []).append(name)
             self.by_name.setdefault(name.rsplit("/", 1)[-1].casefold(), []).append(name)
+            self.by_stored.setdefault(_stored(name), []).append(name)
 
     def find(self, ref: ImageRef) -> Found:
         """Find the image that is meant, never another of the same name."""
@@ -137,6 +144,8 @@ class ImageNames:
             if (name := self._below(path)) is not None:
                 dropped = not _is_absolute(ref.given) and _path(ref.given).casefold() != name.casefold()
                 return Found(name, note=f"names {ref.given!r}, is read as of {name}" if dropped else "")
+        if ref.uploaded and len(stored := self.by_stored.get(_stored(ref.uploaded), [])) == 1:
+            return Found(stored[0], note=f"names {ref.given!r}, is read as of {stored[0]}")
         return Found(None, f"is about the image {ref.given!r}, which is not there")
 
     def _whole(self, path: str) -> str | None:
@@ -178,6 +187,11 @@ def _path(given: str) -> str:
     if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() == ".json":
         path = path.with_suffix("")
     return normpath(path.as_posix()).removeprefix(f"{IMAGES}/").lstrip("/")
+
+
+def _stored(name: str) -> str:
+    """A file's name as Django stores uploads, in small letters: blanks are underscores, signs are left out."""
+    return re.sub(r"[^-\w.]", "", name.rsplit("/", 1)[-1].strip().replace(" ", "_")).casefold()
 
 
 def _below_images(path: str) -> str:
