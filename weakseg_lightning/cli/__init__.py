@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weakseg_lightning import __version__
 from weakseg_lightning.cli.helpers import HELPERS, find_helper, group_help, helper_lines, run_helper
-from weakseg_lightning.cli.recipes import known_recipes, place_configs
+from weakseg_lightning.cli.recipes import check_configs, known_recipes, place_configs
 
 __all__ = ["main"]
 
@@ -80,6 +80,7 @@ def _run(args: list[str]) -> int:
         if args[0] == "predict":
             args, arguments.images = split_images(args)
         arguments.given = place_configs(args)
+        check_configs(arguments.given)
         callback = Started()
         try:
             return WeakSegCLI(arguments, callback).status

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from weakseg_lightning.cli.recipes import given_configs, known_recipes
+from weakseg_lightning.cli.recipes import given_configs, known_recipes, yaml_files
 from weakseg_lightning.cli.signatures import (
     annotated_class,
     annotation,
@@ -16,6 +16,7 @@ from weakseg_lightning.cli.signatures import (
     known_classes,
     options_of,
 )
+from weakseg_lightning.data.text import read_text, read_yaml
 
 __all__ = ["Arguments", "Place", "explain_argument", "imported"]
 
@@ -41,6 +42,11 @@ class Arguments:
     types: dict[str, Any] = field(default_factory=dict)
     helpers: Collection[str] = ()
     images: list[str] = field(default_factory=list)
+
+    @property
+    def takes_recipes(self) -> bool:
+        """Whether the command trains or evaluates, as the recipes say, and is no helper."""
+        return self.given[:1] != [] and self.given[0] in _COMMANDS
 
 
 @dataclass
@@ -128,7 +134,7 @@ def _unrecognized(match: re.Match[str], place: Place, arguments: Arguments) -> _
     words = match[1].split()
     wrong = next((word.split("=", 1)[0] for word in words if word.startswith("-")), None)
     if wrong is None:
-        what = "a file of options" if arguments.types else "a recipe"
+        what = "a recipe" if arguments.takes_recipes else "a file of options"
         message = f"cannot use `{words[0]}`: {what} is given as `--config {words[0]}`, a value as `--OPTION VALUE`"
         return _Finding(message)
     if place.cls is None:
@@ -142,7 +148,7 @@ def _unrecognized(match: re.Match[str], place: Place, arguments: Arguments) -> _
 def _missing(match: re.Match[str], place: Place, arguments: Arguments) -> _Finding:
     names = match[1].split(", ")
     tops = [name for name in ("model", "data") if name in {_last(given) for given in names}]
-    if place.cls is None and tops and not arguments.types:  # a helper has no recipe
+    if place.cls is None and tops and arguments.takes_recipes:
         hint = "choose a recipe, as in --config recipes/adm_grid.yaml"
         recipes = f"The recipes are {', '.join(known_recipes())}"
         return _Finding(f"no {' and no '.join(tops)} given: {hint}\n{recipes}")
@@ -151,7 +157,7 @@ def _missing(match: re.Match[str], place: Place, arguments: Arguments) -> _Findi
 
 def _no_class_path(match: re.Match[str], place: Place, arguments: Arguments) -> _Finding:
     for path in given_configs(arguments.given):
-        for cls, beside in _misplaced(_loaded(path)):
+        for cls, beside in _misplaced(read_yaml(path)):
             return _Finding(f"{cls}: `{beside}` must stand below `init_args:`", beside)
     known = ", ".join(known_classes(_base(place, arguments)))
     return _Finding(f"`{place.key}` needs a `class_path:`, one of {known}, or an import path of your own class")
@@ -215,19 +221,17 @@ def _last(path: str) -> str:
 
 def _malformed_configs(arguments: Arguments) -> Iterator[str]:
     """What is wrong with a recipe as a whole: not YAML, no mapping, an unknown word at its outermost level."""
-    import yaml
-
     roots = {option.split(".", 1)[0] for option in arguments.options}
-    for path in given_configs(arguments.given):
+    for path in yaml_files(arguments.given, parts=arguments.takes_recipes):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            yield f"{path}{line}: not YAML: {error.problem}"
+            content = read_yaml(path)
+        except ValueError as error:
+            yield str(error)
+            continue
+        if path not in given_configs(arguments.given):
             continue
         if not isinstance(content, dict):
-            expected = ", ".join(f"`{name}:`" for name in arguments.types or ("trainer", "model", "data"))
-            yield f"{path}: expected {expected} at the outermost level, found {content!r:.60}"
+            yield f"{path}: expected {_outermost(arguments)} at the outermost level, found {_kind(content)}"
             continue
         for key in content if roots else ():
             if str(key).split(".", 1)[0] not in roots:
@@ -235,10 +239,15 @@ def _malformed_configs(arguments: Arguments) -> Iterator[str]:
                 yield f"{finding.message}{_where(finding, arguments.given)}"
 
 
-def _loaded(path: Path) -> Any:
-    import yaml
+def _outermost(arguments: Arguments) -> str:
+    names = ("trainer", "model", "data") if arguments.takes_recipes else arguments.types
+    return ", ".join(f"`{name}:`" for name in names if name != "return")
 
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+def _kind(content: Any) -> str:
+    if content is None:
+        return "nothing"
+    return f"a list, `{content!r:.40}`" if isinstance(content, list) else f"`{content!r:.60}`"
 
 
 def _misplaced(node: Any) -> Iterator[tuple[str, str]]:
@@ -263,7 +272,7 @@ def _where(finding: _Finding, given: list[str]) -> str:
     places = [
         f" ({path}, line {text.count(chr(10), 0, match.end()) + 1})"
         for path in given_configs(given)
-        for text in [path.read_text(encoding="utf-8")]
+        for text in [read_text(path)]
         for match in pattern.finditer(text)
     ]
     return places[0] if len(places) == 1 else ""

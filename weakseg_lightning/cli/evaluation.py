@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 
 from weakseg_lightning.data import SegmentationDataModule, imagenet_dog, scenes, voc  # noqa: F401 - known by short names
+from weakseg_lightning.data.text import read_yaml
 
 Stage = Literal["fit", "validate"]
 
@@ -27,7 +27,7 @@ def read_config(run: Path) -> dict[str, Any]:
     path = run / "config.yaml" if run.is_dir() else run
     if not path.is_file():
         raise FileNotFoundError(f"`run`: no file {path} (working directory: {Path.cwd()}): name the folder of a run")
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_yaml(path)
     if not isinstance(found, dict) or "class_path" not in (found.get("data") or {}):
         raise ValueError(
             f"`run`: {path} does not say what the data are: expected a config.yaml that `weakseg fit` wrote"

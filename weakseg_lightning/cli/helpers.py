@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from weakseg_lightning.cli.arguments import Arguments
-from weakseg_lightning.cli.recipes import place_configs, recipes_folder
+from weakseg_lightning.cli.recipes import check_configs, place_configs, recipes_folder
 from weakseg_lightning.cli.signatures import did_you_mean
+
+if TYPE_CHECKING:
+    from weakseg_lightning.cli.arguments import Arguments
 
 __all__ = ["HELPERS", "Helper", "find_helper", "group_help", "helper_lines", "run_helper"]
 
@@ -115,7 +117,7 @@ def group_help(args: Sequence[str]) -> str | None:
     return f"{usage}\n\n{helper_lines(args[0])}\n  weakseg {args[0]} NAME --help    its options\n"
 
 
-def run_helper(name: str, arguments: Arguments) -> int:
+def run_helper(name: str, arguments: "Arguments") -> int:
     """Run a helper.
 
     Args:
@@ -144,6 +146,7 @@ def run_helper(name: str, arguments: Arguments) -> int:
     arguments.options = [option.removeprefix("--") for option in names if option.startswith("--") and "+" not in option]
     words = _spelt_out(_named(arguments.given[len(name.split()) :], HELPERS[name].first), arguments.types)
     arguments.given = place_configs([name, *words], find=_existing)
+    check_configs(arguments.given, parts=False)
     status = auto_cli(function, args=arguments.given[1:], **options)
     return status if isinstance(status, int) else 0
 

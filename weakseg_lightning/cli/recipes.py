@@ -1,11 +1,17 @@
 """Where recipes are found: in the working directory, else among those that come with the package."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 _CONFIG_OPTIONS = ("--config", "-c")
+_SUFFIXES = (".yaml", ".yml")
 
 
 def recipes_folder() -> Path:
@@ -95,3 +101,98 @@ def given_configs(args: list[str]) -> Iterator[Path]:
     for option, value in pairwise(args):
         if option == "--config" and not _is_text(value) and Path(value).is_file():
             yield Path(value)
+
+
+def check_configs(args: list[str], *, parts: bool = True) -> None:
+    """Read all YAML among the arguments before the parser does, which lets the last of equal keys win.
+
+    Args:
+        args: arguments that :func:`place_configs` has put in order.
+        parts: see :func:`yaml_files`.
+
+    Raises:
+        ValueError: if a recipe is not YAML in UTF-8, or a key stands twice anywhere; names the file and the lines.
+    """
+    from weakseg_lightning.data.text import compose_yaml, read_text
+
+    recipes = set(given_configs(args))
+    for path in yaml_files(args, parts=parts):
+        with _equal_keys_alone(path not in recipes):
+            _check_dotted(compose_yaml(read_text(path), str(path)), str(path))
+    for option, value in _options(args):
+        with _equal_keys_alone(option not in _CONFIG_OPTIONS or not _is_text(value)):
+            _check_dotted(compose_yaml(value, f"`{option}`"), f"`{option}`")
+
+
+def yaml_files(args: list[str], *, parts: bool = True) -> Iterator[Path]:
+    """Find the recipes among the arguments, and the YAML files that may be parts of a configuration.
+
+    Args:
+        args: arguments that :func:`place_configs` has put in order.
+        parts: whether values may name such files, as in ``--model.network network.yaml``, also in these files.
+    """
+    waiting = list(given_configs(args))
+    if parts:
+        waiting += [Path(value) for _, value in _options(args) if value.endswith(_SUFFIXES)]
+    seen: set[Path] = set()
+    for path in waiting:  # grows on the way
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        yield path
+        waiting += _named_in(path) if parts else []
+
+
+def _named_in(path: Path) -> list[Path]:
+    """What may be YAML files, by their names, among the values in one."""
+    from weakseg_lightning.data.text import compose_yaml, read_text, walk_yaml
+
+    try:
+        root = compose_yaml(read_text(path), str(path))
+    except ValueError:
+        return []
+    values = [node.value for node in walk_yaml(root) if isinstance(node.value, str)]
+    return [path.parent / value for value in values if value.endswith(_SUFFIXES)]
+
+
+def _options(args: list[str]) -> Iterator[tuple[str, str]]:
+    """Names and values, of `--name=value` and of `--name value`."""
+    for word, following in pairwise([*args, ""]):
+        name, equals, value = word.partition("=")
+        if word.startswith("-"):
+            yield name, value if equals else following
+
+
+@contextmanager
+def _equal_keys_alone(yes: bool) -> Iterator[None]:
+    """Let other errors pass where something need not be YAML, as in `--checkpoint.filename {epoch}-{step}`."""
+    from weakseg_lightning.data.text import EqualKeysError
+
+    try:
+        yield
+    except ValueError as error:
+        if not yes or isinstance(error, EqualKeysError):
+            raise
+
+
+def _check_dotted(root: "Node | None", source: str) -> None:
+    """Refuse an option that a configuration has nested as well as with dots, `trainer.max_steps: 7`."""
+    from weakseg_lightning.data.text import EqualKeysError
+
+    lines: dict[str, int] = {}
+    for name, line in _leaves(root):
+        if lines.setdefault(name, line) != line:
+            raise EqualKeysError(f"{source}: `{name}` stands in lines {lines[name]} and {line}: keep one of them")
+
+
+def _leaves(node: "Node | None", prefix: str = "", around: tuple[int, ...] = ()) -> Iterator[tuple[str, int]]:
+    """Names of the options that are given in a mapping, and their lines."""
+    from yaml import MappingNode
+
+    if not isinstance(node, MappingNode) or id(node) in around:
+        return
+    for key, value in node.value:
+        if isinstance(value, MappingNode):
+            yield from _leaves(value, f"{prefix}{key.value}.", (*around, id(node)))
+        else:
+            yield f"{prefix}{key.value}", key.start_mark.line + 1

@@ -7,9 +7,13 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-__all__ = ["compose_yaml", "load_yaml", "read_text", "read_yaml", "walk_yaml"]
+__all__ = ["EqualKeysError", "compose_yaml", "load_yaml", "read_text", "read_yaml", "walk_yaml"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one that jsonargparse reads recipes with
+
+
+class EqualKeysError(ValueError):
+    """A key that stands twice in one mapping."""
 
 
 def read_text(path: Path) -> str:
@@ -58,7 +62,12 @@ def load_yaml(text: str, source: str) -> Any:
 
 
 def compose_yaml(text: str, source: str) -> yaml.Node | None:
-    """Read YAML without its values: the nodes of which :func:`load_yaml` makes them, None if there is nothing."""
+    """Read YAML as nodes, of which :func:`load_yaml` makes values; None if there is nothing.
+
+    Raises:
+        EqualKeysError: if a key stands twice in a mapping.
+        ValueError: if it is not valid.
+    """
     try:
         root: yaml.Node | None = yaml.compose(text, _LOADER)
         for mapping in walk_yaml(root):
@@ -98,7 +107,7 @@ def _check_keys(mapping: yaml.MappingNode, source: str) -> None:
         if len(nodes) > 1:
             *first, last = dict.fromkeys(str(node.start_mark.line + 1) for node in nodes)
             where = f"in lines {', '.join(first)} and {last}" if first else f"{len(nodes)} times in line {last}"
-            raise ValueError(f"{source}: the key `{nodes[0].value}` stands {where}: keep one of them")
+            raise EqualKeysError(f"{source}: the key `{nodes[0].value}` stands {where}: keep one of them")
 
 
 def _key(node: yaml.ScalarNode) -> Hashable:
