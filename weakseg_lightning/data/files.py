@@ -1,28 +1,43 @@
-"""Reading photographs and label maps, with errors that name the file and what to do about it."""
+"""Reading images and label maps, with errors that name the file and what to do about it."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from weakseg_lightning.data.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
+from weakseg_lightning.data.pixels import Bands, Layout, Pixels, UnsuitableError, find_range, to_rgb, upright
+from weakseg_lightning.data.png import (
+    StoredLabels,
+    png_layout,
+    read_orientation,
+    read_png,
+    read_png_head,
+    read_stored_labels,
+)
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.tiff import read_deep_tiff, read_tiff_head
+from weakseg_lightning.data.transforms import VOID
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "ImageHead",
     "files_below",
     "files_in",
     "folders_below",
     "image_files",
     "image_size",
     "is_image",
-    "opened",
+    "read_head",
     "read_image",
+    "read_label_map",
     "read_labels",
 ]
 
@@ -40,27 +55,48 @@ _LEFT_BEHIND = frozenset((
 _UNREADABLE = "restore the file, or leave its image out of the data set"
 _TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_STRETCH = (0.1, 99.9)
-"""Percentiles of a 16-bit image that become black and white: sensors use a part of the range alone."""
+
+
+@dataclass(frozen=True)
+class ImageHead:
+    """What the head of an image file says.
+
+    Attributes:
+        width: in pixels, as stored.
+        height: likewise.
+        orientation: EXIF orientation, 1 to 8.
+        layout: what its bands mean, where that is known.
+        has_palette: whether its values are indices of colours, where that is known.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    layout: Layout | None = None
+    has_palette: bool = False
 
 
 def read_image(path: Path) -> Tensor:
-    """Read a photograph, upright as its EXIF data say.
+    """Read an image, upright as its EXIF data say.
 
     Args:
-        path: image file; greyscale and palette images become RGB, what is transparent becomes white. Grey images of
-            more than 8 bits are stretched so that 99.8 % of their pixels lie between black and white.
+        path: image file; greyscale and palette images become RGB, what is transparent becomes white; of an animation,
+            the first frame. Images of more than 8 bits, grey and in colour, of integers and floats, are stretched so
+            that 99.8 % of their samples lie between black and white, with the same limits for all colours.
 
     Returns:
         uint8 ``(3, H, W)``.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable or truncated.
+        BadSampleError: if the file is missing, unreadable or truncated, or no single image of 1 to 4 bands.
     """
-    with opened(path) as image:
-        if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
-            raise ValueError(f"it has {pages} pages, expected one image")
-        pixels = _rgb(ImageOps.exif_transpose(image))
+    with _reading(path) as file:
+        bands = _bands(path, file)
+        if bands is None:
+            with Image.open(file) as image:
+                pixels = _rgb(ImageOps.exif_transpose(image))
+        else:
+            pixels = _from_bands(bands)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -68,22 +104,41 @@ def read_labels(path: Path) -> Tensor:
     """Read a label map: the value of a pixel is its class.
 
     Args:
-        path: greyscale or palette PNG of 8 bits.
+        path: grey or palette PNG, of 1 to 16 bits.
 
     Returns:
-        uint8 ``(H, W)``.
+        uint8 ``(H, W)``, at the values that are stored, whatever the number of bits; 255 where it is transparent.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable, truncated, or a picture in colours.
+        BadSampleError: if the file is missing, unreadable, truncated, a picture in colours, or has values above 255.
     """
-    with opened(path) as image:
-        mode, labels = image.mode, np.array(image)
-    if mode not in ("L", "P"):
+    stored = read_label_map(path)
+    if stored.values.shape[-1] > 1:
         raise BadSampleError(
-            f"{path} has pixels of type {mode}, expected 8-bit grey or palette with one class index a pixel: "
+            f"{path} has pixels of type RGB, expected grey or palette with one class index per pixel: "
             "convert the colours to class indices"
         )
-    return torch.from_numpy(labels)
+    values = np.where(stored.opaque, stored.values[..., 0], VOID)
+    if values.max() > VOID:
+        raise BadSampleError(f"{path} holds the value {values.max()}, expected 0 to 255: write class indices")
+    return torch.from_numpy(values.astype(np.uint8))
+
+
+def read_label_map(path: Path) -> StoredLabels:
+    """Read a label map as it is stored.
+
+    Args:
+        path: PNG.
+
+    Raises:
+        BadSampleError: if the file is missing, unreadable, truncated or no PNG.
+    """
+    with _reading(path) as file:
+        if (head := read_png_head(file)) is not None:
+            return read_stored_labels(file, head)
+        with Image.open(file) as image:
+            kind = image.format
+    raise BadSampleError(f"{path} is no PNG but a {kind} file: save it as PNG, which keeps the values of pixels")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -92,12 +147,26 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         BadSampleError: if the file is missing or no image.
     """
-    with opened(path) as image:
-        width, height = image.size
-        # Of a PNG that has none at its head, Pillow would decode the whole image to look for EXIF data at its end.
-        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-        sideways = exif.get(ExifTags.Base.Orientation) in _TURNED_SIDEWAYS
-    return (height, width) if sideways else (width, height)
+    head = read_head(path)
+    return (head.height, head.width) if head.orientation in _TURNED_SIDEWAYS else (head.width, head.height)
+
+
+def read_head(path: Path) -> ImageHead:
+    """Read the head of an image file of any size.
+
+    Raises:
+        BadSampleError: if the file is missing or no image.
+    """
+    with _reading(path) as file:
+        if (tiff := read_tiff_head(file)) is not None:
+            layout = None if tiff.is_ordinary and not tiff.has_grey_or_rgb else tiff.layout
+            return ImageHead(*tiff.size, tiff.orientation, layout, tiff.has_palette)
+        png = read_png_head(file)
+        with Image.open(file) as image:
+            if png is not None:
+                orientation = read_orientation(file, image)
+                return ImageHead(*image.size, orientation, png_layout(png, image), png.has_palette)
+            return ImageHead(*image.size, int(image.getexif().get(ExifTags.Base.Orientation, 1)))
 
 
 def is_image(path: Path) -> bool:
@@ -159,36 +228,43 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; whatever is wrong with it, then or while it is read, is a ``BadSampleError``."""
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; whatever is wrong with it, then or while it is read, is a ``BadSampleError``."""
     try:
-        with Image.open(path) as image:
-            yield image
+        with path.open("rb") as file:
+            yield file
     except BadSampleError:
         raise
     except Exception as error:  # Pillow raises whatever the damage leads to: SyntaxError, struct.error, KeyError, ...
         raise _unreadable(path, error) from error
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _bands(path: Path, file: BinaryIO) -> Bands | None:
+    """Read an image that Pillow would not read at its depth; None for others."""
+    if (png := read_png_head(file)) is not None:
+        return read_png(file, png) if png.is_deep_or_packed else None
+    if (tiff := read_tiff_head(file)) is not None:
+        return None if tiff.is_ordinary else read_deep_tiff(file, tiff)
+    return read_deep_jpeg2000(path) if is_deep_jpeg2000(file) else None
+
+
+def _from_bands(bands: Bands) -> Pixels:
+    limits = find_range(bands.values, bands.layout)
+    return np.ascontiguousarray(upright(to_rgb(bands.values, bands.layout, limits), bands.orientation))
+
+
+def _rgb(image: Image.Image) -> Pixels:
     if image.mode in _DEEP:
-        image = Image.fromarray(_stretched(np.asarray(image)))
+        return _from_bands(Bands(np.asarray(image)[..., None], Layout(1, deep=True)))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    numbers = values.astype(np.float64)
-    if not np.isfinite(numbers).all():
-        raise ValueError("it holds pixels that are no numbers")
-    dark, bright = np.percentile(numbers, _STRETCH)
-    stretched: NDArray[np.float64] = 255 * np.clip((numbers - dark) / max(bright - dark, 1e-12), 0, 1)
-    return stretched.round().astype(np.uint8)
-
-
 def _unreadable(path: Path, error: Exception) -> BadSampleError:
+    if isinstance(error, UnsuitableError):
+        return BadSampleError(f"{path} {error}")
     if isinstance(error, FileNotFoundError):
         return BadSampleError(f"{path} is missing: {_UNREADABLE}")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):

@@ -1,34 +1,36 @@
 """Label maps that people draw: indexed, grey or coloured PNGs, turned into class indices."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from weakseg_lightning.data.files import opened
+from weakseg_lightning.data.files import read_label_map
 from weakseg_lightning.data.folder_classes import Classes, Color
+from weakseg_lightning.data.png import StoredLabels
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["map_values", "read_map"]
 
-_GREY = ("1", "L", "LA", "I;16", "I;16B", "I")
 _SHOWN = 3
+_AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
 
-Values = NDArray[np.integer]
 Labels = NDArray[np.uint8]
 
 
 def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
     """Read a label map.
 
-    Grey: the value is the class. Indexed: the index is, unless `classes.yaml` gives colours and all colours in use are
-    those of classes: then the colour is, since drawing programs renumber palettes. Colours: those of the classes; what
-    is transparent has no label; a picture whose pixels are all grey counts as a grey one.
+    Grey: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
+    and 4 bits). Indexed: the index is, unless `classes.yaml` gives colours and all colours in use are those of classes:
+    then the colour is, since drawing programs renumber palettes. Colours: those of the classes, also in 16 bits, where
+    these hold values of 8; a picture whose pixels are all grey counts as a grey one. What is wholly transparent has no
+    label, however the file says so: by opacity, or by a value, index or colour that is transparent.
 
     Args:
-        path: PNG.
+        path: PNG, of 1 to 16 bits.
         classes: names, colours, and the value without a label.
         scribbles: whether ``classes.unlabelled`` means no label here; in masks it is a class like any other.
 
@@ -38,16 +40,13 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
     Raises:
         BadSampleError: if it cannot be read, or holds values or colours that are no class.
     """
-    with opened(path) as image:
-        mode = image.mode
-        if mode == "P":
-            labels = _from_palette(path, image, classes)
-        elif mode in _GREY:
-            labels = _from_values(path, image, classes)
-        elif mode in ("RGB", "RGBA"):
-            labels = _from_colors(path, np.array(image), classes)
-        else:
-            raise BadSampleError(f"{path} has pixels of type {mode}, expected indexed, grey or RGB: save it so")
+    stored = read_label_map(path)
+    if stored.palette is not None:
+        labels = _from_palette(path, stored, classes)
+    elif stored.values.shape[-1] == 1:
+        labels = _from_values(path, stored, len(classes.names))
+    else:
+        labels = _from_colors(path, stored, classes)
     if scribbles and isinstance(classes.unlabelled, int):
         labels[labels == classes.unlabelled] = VOID
     _refuse_unknown(path, labels, len(classes.names))
@@ -55,56 +54,53 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
 
 
 def map_values(path: Path) -> list[int] | None:
-    """List the pixel values of a grey or indexed PNG; None for one in colours.
+    """List the values of a grey or indexed PNG, where it is not transparent; None for one in colours.
 
     Raises:
         BadSampleError: if it cannot be read.
     """
-    with opened(path) as image:
-        if image.mode not in ("P", *_GREY):
-            pixels = np.array(image.convert("RGB")).reshape(-1, 3)
-            if (pixels != pixels[:, :1]).any():
-                return None
-            return [int(value) for value in np.unique(pixels[:, 0])]
-        return [int(value) for value in np.unique(np.array(image.getchannel(0) if image.mode == "LA" else image))]
+    stored = read_label_map(path)
+    opaque = stored.values[stored.opaque]
+    if opaque.shape[-1] == 3 and (eight := _as_eight_bits(opaque, stored.depth)) is not None:
+        opaque = eight
+    if (opaque != opaque[:, :1]).any():
+        return None
+    return [int(value) for value in np.unique(opaque[:, 0])]
 
 
-def _from_values(path: Path, image: Image.Image, classes: Classes) -> Labels:
-    if image.mode == "LA":
-        values, opacity = (np.array(channel) for channel in image.split())
-        return np.where(opacity > 0, values, VOID).astype(np.uint8)
-    values = np.array(image).astype(np.int64)
-    if values.min() < 0 or values.max() > VOID:
-        worst = int(values.max() if values.max() > VOID else values.min())
+def _from_values(path: Path, stored: StoredLabels, num_classes: int) -> Labels:
+    values = np.where(stored.opaque, stored.values[..., 0], VOID)
+    if (worst := int(values.max())) > VOID:
         raise BadSampleError(
-            f"{path} holds the value {worst}, expected 0 to {len(classes.names) - 1}, or 255: write class indices"
+            f"{path} holds the value {worst}, expected 0 to {num_classes - 1}, or 255: write class indices"
         )
     return values.astype(np.uint8)
 
 
-def _from_palette(path: Path, image: Image.Image, classes: Classes) -> Labels:
-    indices = np.array(image)
-    used = np.unique(indices).tolist()
-    flat = image.getpalette() or []
-    colors = {index: _at(flat, index) for index in used}
+def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
+    indices = stored.values[..., 0]
+    used = np.unique(indices[stored.opaque]).tolist()
+    colors = {index: _at(stored.palette or [], index) for index in used}
     known = {index: classes.index_of_color.get(color) for index, color in colors.items() if color is not None}
     by_color = {index: label for index, label in known.items() if label is not None}
+    table = np.arange(256, dtype=np.uint8)
     # 255 has no label, whatever its colour.
     complete = set(by_color) | {VOID} >= set(used) and len(set(by_color.values())) == len(by_color)
     if complete and classes.given_colors:
-        table = np.full(256, VOID, dtype=np.uint8)
         table[list(by_color)] = list(by_color.values())
-        table[VOID] = by_color.get(VOID, VOID)
-        labels: Labels = table[indices]
-        return labels
+    elif classes.given_colors:
+        _refuse_renumbered(path, by_color, classes)
+    return np.where(stored.opaque, table[indices], np.uint8(VOID))
+
+
+def _refuse_renumbered(path: Path, by_color: dict[int, int], classes: Classes) -> None:
     renumbered = {index: label for index, label in by_color.items() if label not in (index, 0, VOID)}
-    if renumbered and classes.given_colors:
+    if renumbered:
         index, label = next(iter(renumbered.items()))
         raise BadSampleError(
             f"{path}: its palette was renumbered, value {index} has the colour of {classes.names[label]!r} (class "
             f"{label}), but other values have colours of no class: save it as RGB, or with the palette of the classes"
         )
-    return indices.astype(np.uint8)
 
 
 def _at(palette: list[int], index: int) -> Color | None:
@@ -112,20 +108,46 @@ def _at(palette: list[int], index: int) -> Color | None:
     return (found[0], found[1], found[2]) if len(found) == 3 else None
 
 
-def _from_colors(path: Path, pixels: NDArray[np.uint8], classes: Classes) -> Labels:
-    opaque = pixels[..., 3] > 0 if pixels.shape[-1] == 4 else np.ones(pixels.shape[:2], dtype=bool)
-    packed = (pixels[..., :3].astype(np.int64) * (65536, 256, 1)).sum(-1)
-    found, where = np.unique(packed[opaque], return_inverse=True)
-    colors = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in found]
+def _from_colors(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
+    pixels = stored.values[stored.opaque].astype(np.int64)
+    if (eight := _as_eight_bits(pixels, stored.depth)) is None:
+        label_of_pixel = _from_deep_grey(path, pixels)
+    else:
+        found, where = np.unique(eight @ (65536, 256, 1), return_inverse=True)
+        colors = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in found]
+        label_of_pixel = _labels_of(path, colors, where, classes)[where]
+    labels = np.full(stored.opaque.shape, VOID, dtype=np.uint8)
+    labels[stored.opaque] = label_of_pixel
+    return labels
+
+
+def _labels_of(path: Path, colors: list[Color], where: NDArray[np.intp], classes: Classes) -> Labels:
+    """Labels of colours: of classes if all are, else their value if all are grey."""
     table = [classes.index_of_color.get(color) for color in colors]
     if unknown := [color for color, label in zip(colors, table, strict=True) if label is None]:
         if any(red != green or green != blue for red, green, blue in colors):
-            counts = dict(zip(colors, np.bincount(where.ravel()).tolist(), strict=True))
+            counts = dict(zip(colors, np.bincount(where).tolist(), strict=True))
             raise BadSampleError(f"{path} {_in_words(unknown, counts)}")
         table = [color[0] for color in colors]
-    labels = np.full(pixels.shape[:2], VOID, dtype=np.uint8)
-    labels[opaque] = np.array(table, dtype=np.uint8)[where.ravel()]
-    return labels
+    return np.array(table, dtype=np.uint8)
+
+
+def _as_eight_bits(pixels: NDArray[Any], depth: int) -> NDArray[Any] | None:
+    """Colours in 8 bits; None if those of 16 bits are none."""
+    if depth < 16:
+        return pixels
+    return None if (pixels % _AS_EIGHT_BITS).any() else pixels // _AS_EIGHT_BITS
+
+
+def _from_deep_grey(path: Path, pixels: NDArray[Any]) -> Labels:
+    """Labels of 16-bit colours that are none of 8 bits: their value if they are grey and this could be a class."""
+    if (pixels != pixels[:, :1]).any() or pixels.max() > VOID:
+        color = next(color for color in pixels if (color % _AS_EIGHT_BITS).any())
+        raise BadSampleError(
+            f"{path} has 16-bit colours that are none of 8 bits, as {tuple(color.tolist())}: save it with 8 bits per "
+            "channel in the colours of the classes"
+        )
+    return np.asarray(pixels[:, 0], dtype=np.uint8)
 
 
 def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:

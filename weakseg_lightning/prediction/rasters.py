@@ -9,19 +9,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.files import opened, read_image
+from weakseg_lightning.data.files import ImageHead, read_head, read_image
+from weakseg_lightning.data.pixels import (
+    Layout,
+    Pixels,
+    UnsuitableError,
+    find_range,
+    on_white,
+    refuse_bands,
+    to_rgb,
+    upright,
+)
 from weakseg_lightning.prediction.tiling import Span
-
-Pixels = npt.NDArray[np.uint8]
 
 IN_MEMORY = 2**26
 """Images of more pixels (8192 x 8192) are read by and by."""
 
-_PERCENTILES = (0.1, 99.9)  # what becomes black and white, as `read_image` has it
-_PREVIEW = 1024  # sides of the reduced image that the percentiles are taken from
+_PREVIEW = 1024  # sides of the reduced image that deep images take black and white from
 _STRIP = 256  # rows that are decoded at once
 _CACHE = 64  # of GDAL in megabytes; it would take a share of the memory that there is
 
@@ -30,7 +37,8 @@ _CACHE = 64  # of GDAL in megabytes; it would take a share of the memory that th
 def open_rows(path: Path, in_memory: int = IN_MEMORY) -> Iterator["MemoryRows | FileRows"]:
     """Open an image file of any size.
 
-    RGB, grey, palette and transparent images (on white), also of 16 bits, upright as their EXIF data say.
+    As `read_image` reads it: RGB, grey, palette and transparent images (on white), of any depth, upright. Black and
+    white of deep images that are read by and by are those of a reduced copy.
 
     Args:
         path: image file.
@@ -42,18 +50,18 @@ def open_rows(path: Path, in_memory: int = IN_MEMORY) -> Iterator["MemoryRows | 
     Raises:
         BadSampleError: if the file cannot be read, now or later.
     """
-    width, height, orientation = _head(path)
-    if width * height <= in_memory:
+    head = _head(path)
+    if head.width * head.height <= in_memory:
         pixels = read_image(path).permute(1, 2, 0).numpy()
         yield MemoryRows(pixels)
         return
     with _raster(path) as source:
-        rows = FileRows(path, source)
-        if orientation == 1:
+        rows = FileRows(path, source, head)
+        if head.orientation == 1:
             yield rows
             return
         with tempfile.TemporaryFile() as file:
-            yield MemoryRows(_turned(_spooled(rows, file), orientation))
+            yield MemoryRows(upright(_spooled(rows, file), head.orientation))
 
 
 class MemoryRows:
@@ -78,18 +86,21 @@ class FileRows:
     Args:
         path: the file, for messages.
         source: the same, opened by rasterio.
+        head: what its head says.
     """
 
-    def __init__(self, path: Path, source: Any) -> None:
+    def __init__(self, path: Path, source: Any, head: ImageHead) -> None:
         self.path = path
         self.source = source
         self.height, self.width = int(source.height), int(source.width)
         self._read = Span(0, 0)
         self._kept = np.empty((0, self.width, 3), dtype=np.uint8)
         with _bad_sample(path):
-            self._check_bands()
-            self._palette = self._find_palette()
-            self._range = self._find_range()
+            refuse_bands(self.source.count)
+            self._palette = self._find_palette(head)
+            self._layout = head.layout or self._find_layout()
+            shape = (source.count, min(self.height, _PREVIEW), min(self.width, _PREVIEW))
+            self._range = find_range(_last(source.read(out_shape=shape)), self._layout) if self._layout.deep else None
 
     def read(self, rows: Span) -> Pixels:
         """Read rows, uint8 ``(h, W, 3)``; what an earlier call has read of them is not read again."""
@@ -106,62 +117,41 @@ class FileRows:
 
     def _decode(self, rows: Span) -> Pixels:
         with _bad_sample(self.path):
-            bands = self.source.read(window=((rows.start, rows.stop), (0, self.width)))
-        color = bands[:-1] if self._has_alpha else bands
-        if self._palette is not None:
-            painted: Pixels = self._palette[color[0]]
-            return painted
-        rgb = np.broadcast_to(self._eight_bits(color), (3, *color.shape[1:])).transpose(1, 2, 0)
-        if not self._has_alpha:
-            return np.ascontiguousarray(rgb)
-        alpha = bands[-1][..., None] / np.float32(np.iinfo(bands.dtype).max)
-        mixed: Pixels = (alpha * rgb + (1 - alpha) * 255).round().astype(np.uint8)
-        return mixed
+            values = _last(self.source.read(window=((rows.start, rows.stop), (0, self.width))))
+            if self._palette is not None:
+                painted: Pixels = self._palette[values[..., 0]]
+                return painted
+            return to_rgb(values, self._layout, self._range)
 
-    @property
-    def _has_alpha(self) -> bool:
-        return self.source.count in (2, 4)
-
-    def _check_bands(self) -> None:
-        if self.source.count > 4 or len(set(self.source.dtypes)) > 1:
-            raise BadSampleError(
-                f"{self.path} has {self.source.count} bands of {', '.join(sorted(set(self.source.dtypes)))}, expected "
-                "grey or RGB, with or without transparency: convert it"
-            )
-
-    def _find_palette(self) -> Pixels | None:
-        if self.source.count != 1 or self.source.colorinterp[0].name != "palette":
+    def _find_palette(self, head: ImageHead) -> Pixels | None:
+        """Its colours on white, ``(256, 3)``; rasterio also gives grey files whose low values are bright a palette."""
+        if self.source.colorinterp[0].name != "palette" or (head.layout is not None and not head.has_palette):
             return None
-        colors = self.source.colormap(1)
-        return np.array([colors.get(index, (0, 0, 0))[:3] for index in range(256)], dtype=np.uint8)
+        found = self.source.colormap(1)
+        colors = np.array([[found.get(index, (0, 0, 0, 255)) for index in range(256)]], dtype=np.uint8)
+        palette: Pixels = on_white(colors[..., :3], colors[..., 3])[0]
+        return palette
 
-    def _find_range(self) -> tuple[float, float] | None:
-        """What becomes black and white, where that is not what the file says: in grey images of more than 8 bits."""
-        if self.source.dtypes[0] == "uint8" or self.source.count > 2:
-            return None
-        shape = (1, min(self.height, _PREVIEW), min(self.width, _PREVIEW))
-        dark, bright = np.percentile(self.source.read([1], out_shape=shape), _PERCENTILES)
-        return float(dark), float(max(bright, dark + 1e-12))
-
-    def _eight_bits(self, values: npt.NDArray[Any]) -> Pixels:
-        if values.dtype == np.uint8:
-            return values
-        dark, bright = self._range or (0.0, float(np.iinfo(values.dtype).max))
-        stretched = (values.astype(np.float32) - dark) / (bright - dark)
-        eight: Pixels = (255 * stretched.clip(0, 1)).round().astype(np.uint8)
-        return eight
+    def _find_layout(self) -> Layout:
+        """What the bands mean, of files whose heads say it to rasterio alone."""
+        colors = 3 if self.source.count >= 3 else 1
+        alpha = self.source.count > colors and self.source.colorinterp[colors].name == "alpha"
+        dtype = np.dtype(self.source.dtypes[0])
+        return Layout(colors, alpha, bits=8 * dtype.itemsize, deep=dtype != np.uint8)
 
 
-def _head(path: Path) -> tuple[int, int, int]:
-    """Width and height as they are in the file, and the EXIF orientation."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # only the head is read here
+def _last(bands: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Bands as the last dimension."""
+    return np.moveaxis(bands, 0, -1)
+
+
+def _head(path: Path) -> ImageHead:
+    """Read the head of an image that may be larger than Pillow would decode."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with opened(path) as image:
-            width, height = image.size
-            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return read_head(path)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    return width, height, orientation
 
 
 @contextmanager
@@ -188,7 +178,9 @@ def _bad_sample(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except RasterioError as error:
+    except UnsuitableError as error:
+        raise BadSampleError(f"{path} {error}") from error
+    except (RasterioError, ValueError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise BadSampleError(f"{path} cannot be read ({reason}): restore the file") from error
 
@@ -199,17 +191,4 @@ def _spooled(rows: FileRows, file: Any) -> Pixels:
     for start in range(0, rows.height, _STRIP):
         stop = min(start + _STRIP, rows.height)
         pixels[start:stop] = rows.read(Span(start, stop))
-    return pixels
-
-
-def _turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Turn an image upright, without copying it."""
-    if orientation in (2, 3, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7):
-        pixels = pixels[::-1]
-    if orientation in (5, 7):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (6, 8):
-        pixels = np.rot90(pixels, 1 if orientation == 8 else -1)
     return pixels
