@@ -61,7 +61,7 @@ def test_a_module_is_rebuilt_with_its_settings_and_weights(saved, load):
 def test_the_checkpoint_holds_plain_values_alone(saved):
     content = torch.load(saved[1], weights_only=True)
     assert content["hyper_parameters"]["_instantiator"] == "lightning.pytorch.cli.instantiate_module"
-    assert content["hyper_parameters"]["_class_path"] == "weakseg_lightning.modules.adm.ADMModule"
+    assert content["hyper_parameters"]["_class_path"] == "weakseg_lightning.ADMModule"
     assert content["hyper_parameters"]["solver"]["init_args"]["potts"]["weight"] == 7.0
 
 

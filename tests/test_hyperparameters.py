@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.hyperparameters import describe, import_path, with_public_paths
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,29 @@ def test_argument_that_was_not_kept_is_named() -> None:
 def test_function_is_refused() -> None:
     with pytest.raises(TypeError, match="cannot be written to a checkpoint"):
         describe(Inner(size=print))  # type: ignore[arg-type]
+
+
+def test_classes_of_the_package_are_written_by_their_public_names() -> None:
+    import weakseg_lightning
+
+    for name in ("ADMModule", "LargeFOV", "AlphaExpansion", "SizeBuckets", "LatentStore", "EqualAreas"):
+        assert import_path(getattr(weakseg_lightning, name)) == f"weakseg_lightning.{name}"
+    assert import_path(Inner) == f"{__name__}.Inner"
+
+
+def test_paths_of_files_that_have_moved_become_public_names() -> None:
+    old = {
+        "_class_path": "weakseg_lightning.modules.adm.ADMModule",
+        "solver": {"class_path": "weakseg_lightning.solvers.alpha_expansion.AlphaExpansion", "init_args": {"x": 1}},
+        "rules": [{"class_path": "weakseg_lightning.constraints.rules.SizeBuckets"}],
+        "other": {"class_path": "weakseg_lightning.solvers.external.GCO"},
+        "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
+    }
+    assert with_public_paths(old) == {
+        "_class_path": "weakseg_lightning.ADMModule",
+        "solver": {"class_path": "weakseg_lightning.AlphaExpansion", "init_args": {"x": 1}},
+        "rules": [{"class_path": "weakseg_lightning.SizeBuckets"}],
+        "other": {"class_path": "weakseg_lightning.solvers.GCO"},
+        "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
+    }
+    assert with_public_paths(with_public_paths(old)) == with_public_paths(old)

@@ -6,10 +6,15 @@ Every class that can stand in a recipe keeps each constructor argument, unchange
 
 import dataclasses
 import inspect
+import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+_PATH_KEYS = ("class_path", "_class_path")
 
 
 def describe(configured: object) -> dict[str, Any]:
@@ -30,8 +35,45 @@ def describe(configured: object) -> dict[str, Any]:
         >>> describe(SMPNetwork(architecture="unet", encoder="resnet18"))["init_args"]["encoder"]
         'resnet18'
     """
-    cls = type(configured)
-    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args(configured)}
+    return {"class_path": import_path(type(configured)), "init_args": init_args(configured)}
+
+
+def import_path(cls: type) -> str:
+    """Find the shortest path that a class can be imported by, as recipes have it: files may move, public names stay.
+
+    Example:
+        >>> from weakseg_lightning.solvers import AlphaExpansion
+        >>> import_path(AlphaExpansion)
+        'weakseg_lightning.AlphaExpansion'
+    """
+    parts, name = cls.__module__.split("."), cls.__qualname__
+    modules = (".".join(parts[:count]) for count in range(1, len(parts)))
+    found = (module for module in modules if getattr(sys.modules.get(module), name, None) is cls)
+    return f"{next(found, cls.__module__)}.{name}"
+
+
+def with_public_paths(described: Any) -> Any:
+    """Replace the import paths in a description, which may be of an earlier version, by those of today.
+
+    Args:
+        described: what :func:`describe` returned, or a part of it.
+    """
+    if isinstance(described, dict):
+        return {
+            key: _public_path(value) if key in _PATH_KEYS and isinstance(value, str) else with_public_paths(value)
+            for key, value in described.items()
+        }
+    return [with_public_paths(value) for value in described] if isinstance(described, list) else described
+
+
+def _public_path(path: str) -> str:
+    """The shortest path of a class of this package that has the name, wherever its file was."""
+    package, parts = __name__.partition(".")[0], path.split(".")
+    for count in range(1, len(parts) - 1) if parts[0] == package else ():
+        public = ".".join(parts[:count])
+        if find_spec(public) is not None and hasattr(import_module(public), parts[-1]):
+            return f"{public}.{parts[-1]}"
+    return path
 
 
 def init_args(configured: object) -> dict[str, Any]:

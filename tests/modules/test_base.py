@@ -175,7 +175,7 @@ def test_checkpoint_holds_plain_values_and_loads_again(
     trainer.strategy.connect(module)
     trainer.save_checkpoint(tmp_path / "module.ckpt")
     saved = torch.load(tmp_path / "module.ckpt", weights_only=True)["hyper_parameters"]
-    assert saved["_class_path"] == "weakseg_lightning.modules.adm.ADMModule"
+    assert saved["_class_path"] == "weakseg_lightning.ADMModule"
     assert saved["solver"]["class_path"].endswith("AlphaExpansion")
     assert saved["optimizer"]["lr"] == 0.02
     again = ADMModule.load_from_checkpoint(tmp_path / "module.ckpt", weights_only=True)

@@ -30,7 +30,7 @@ def test_is_a_solver_that_writes_itself_down():
     solver = AlphaExpansion(GridPotts(3.0, 4), unary_weight=2.0, max_sweeps=3, start="zeros", num_threads=2)
     assert isinstance(solver, Solver)
     assert describe(solver) == {
-        "class_path": "weakseg_lightning.solvers.alpha_expansion.AlphaExpansion",
+        "class_path": "weakseg_lightning.AlphaExpansion",
         "init_args": {
             "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False},
             "unary_weight": 2.0,

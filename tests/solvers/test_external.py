@@ -90,7 +90,7 @@ def test_numpy_is_left_as_it_was():
 @needs_gco
 def test_writes_itself_down():
     assert describe(GCO(GridPotts(3.0, 4), 2.0, 3, "zeros")) == {
-        "class_path": "weakseg_lightning.solvers.external.GCO",
+        "class_path": "weakseg_lightning.solvers.GCO",
         "init_args": {
             "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False},
             "unary_weight": 2.0,
