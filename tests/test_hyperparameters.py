@@ -63,7 +63,7 @@ def test_paths_of_files_that_have_moved_become_public_names() -> None:
     old = {
         "_class_path": "weakseg_lightning.modules.adm.ADMModule",
         "solver": {"class_path": "weakseg_lightning.solvers.alpha_expansion.AlphaExpansion", "init_args": {"x": 1}},
-        "rules": [{"class_path": "weakseg_lightning.constraints.rules.SizeBuckets"}],
+        "rules": [{"class_path": "weakseg_lightning.gone.long.ago.SizeBuckets"}],
         "other": {"class_path": "weakseg_lightning.solvers.external.GCO"},
         "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
     }
@@ -75,3 +75,9 @@ def test_paths_of_files_that_have_moved_become_public_names() -> None:
         "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
     }
     assert with_public_paths(with_public_paths(old)) == with_public_paths(old)
+
+
+def test_a_class_that_is_gone_keeps_its_path_for_the_message() -> None:
+    assert with_public_paths({"class_path": "weakseg_lightning.gone.since.Gone"}) == {
+        "class_path": "weakseg_lightning.gone.since.Gone"
+    }

@@ -71,7 +71,9 @@ def _public_path(path: str) -> str:
     package, parts = __name__.partition(".")[0], path.split(".")
     for count in range(1, len(parts) - 1) if parts[0] == package else ():
         public = ".".join(parts[:count])
-        if find_spec(public) is not None and hasattr(import_module(public), parts[-1]):
+        if find_spec(public) is None:
+            break
+        if hasattr(import_module(public), parts[-1]):
             return f"{public}.{parts[-1]}"
     return path
 
