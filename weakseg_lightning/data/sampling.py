@@ -56,7 +56,7 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
         >>> sampler.set_epoch(7)
         >>> list(sampler)
         [(7, 0), (7, 1), (7, 2)]
-        >>> list(EpochSampler(range(1), repeats=3))
+        >>> list(EpochSampler(range(1), shuffle=False, repeats=3))
         [(0, 0), (1, 0), (2, 0)]
     """
 
