@@ -304,3 +304,20 @@ def test_a_sample_that_vanishes_is_named(make_data):
     (data.root / "images" / "a.jpg").unlink()
     with pytest.raises(BadSampleError, match=r"a\.jpg is missing"):
         data.whole_images("train").read(0)
+
+
+@pytest.mark.parametrize("supervision", ["scribble", "tags", "box"])
+def test_crops_of_a_single_image_fill_the_batch(make_data, supervision):
+    data = make_data(supervision=supervision, val_share=0)
+    data.batch_size = 4
+    for name in ("b.png", "c d \u00e9.png"):
+        (data.root / "images" / name).unlink()
+        for folder in ("scribbles", "masks"):
+            (data.root / folder / name).unlink(missing_ok=True)
+    for table in data.root.glob("*.csv"):
+        lines = table.read_text("utf-8").splitlines()
+        table.write_text("\n".join([lines[0], *(line for line in lines[1:] if line.startswith("a"))]) + "\n")
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    assert batch["id"] == ["a"] * 4
+    assert len(torch.unique(batch["image"].flatten(1), dim=0)) == 4

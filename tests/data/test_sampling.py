@@ -123,3 +123,26 @@ def test_one_kind_alone_cannot_be_balanced():
         BalancedSampler([True, True])
     with pytest.raises(ValueError, match="2 images cannot be shared out to 2 ranks"):
         BalancedSampler([True, False], num_replicas=2)
+
+
+@pytest.mark.parametrize(("size", "world", "repeats"), [(1, 1, 4), (1, 2, 4), (2, 2, 4), (3, 2, 5)])
+def test_repeated_samples_are_augmented_each_in_its_own_way(size, world, repeats):
+    drawn = []
+    for epoch in (0, 1):
+        for rank in range(world):
+            sampler = EpochSampler(range(size), world, rank, drop_last=True, repeats=repeats)
+            sampler.set_epoch(epoch)
+            drawn.append(list(sampler))
+            assert len(drawn[-1]) == len(sampler) == size * repeats // world
+            assert all(index in range(size) for _, index in drawn[-1])
+    flat = [pair for of_rank in drawn for pair in of_rank]
+    assert len(set(flat)) == len(flat)
+
+
+def test_without_repeats_nothing_changes():
+    once, again = EpochSampler(range(7), seed=3), EpochSampler(range(7), seed=3, repeats=1)
+    for epoch in range(3):
+        once.set_epoch(epoch)
+        again.set_epoch(epoch)
+        assert list(once) == list(again)
+        assert {drawn for drawn, _ in once} == {epoch}
