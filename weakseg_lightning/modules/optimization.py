@@ -7,12 +7,22 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-_FREE = "free"
+_GROUPS = {  # groups of parameters by name: whether they learn as the head, whether they are biases
+    "encoder": (False, False),
+    "encoder_bias": (False, True),
+    "head": (True, False),
+    "head_bias": (True, True),
+    "free": (True, False),
+}
+_WITH_BIASES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """An optimiser with a learning rate that changes with every iteration.
+
+    Biases are those of convolutions and linear layers. What a norm (batch norm, layer norm) adds learns as what it
+    multiplies by does; the networks of Caffe that recipes follow have no norms.
 
     Args:
         algorithm: ``sgd`` with momentum, as in the papers, or ``adamw``, which gets further in few iterations.
@@ -25,6 +35,8 @@ class Optimizer:
         power: exponent of ``poly``.
         step_every: iterations between the drops of ``step``.
         step_factor: factor of each drop of ``step``.
+        bias_lr_factor: biases learn this many times faster than the weights beside them, 2 in networks of Caffe.
+        decay_biases: whether ``weight_decay`` holds for biases, too; false in networks of Caffe.
     """
 
     algorithm: Literal["sgd", "adamw"] = "sgd"
@@ -36,10 +48,12 @@ class Optimizer:
     power: float = 0.9
     step_every: int = 3000
     step_factor: float = 0.1
+    bias_lr_factor: float = 1.0
+    decay_biases: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what would not train."""
-        for name in ("lr", "head_lr_factor", "step_every", "step_factor"):
+        for name in ("lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
@@ -62,6 +76,11 @@ class Optimizer:
         if self.schedule == "poly":
             return float((1 - min(step, steps) / max(steps, 1)) ** self.power)
         return float(self.step_factor ** (step // self.step_every)) if self.schedule == "step" else 1.0
+
+    @property
+    def sets_biases_apart(self) -> bool:
+        """Whether biases learn in another way than weights."""
+        return self.bias_lr_factor != 1 or not self.decay_biases
 
 
 @dataclass(frozen=True)
@@ -92,11 +111,17 @@ class Phases:
         """Settings in force at an iteration."""
         return self.pce if step < self.switch else self.main
 
-    def lr(self, step: int, *, head: bool) -> float:
-        """Learning rate at an iteration, of the head or of the rest of the network."""
+    @property
+    def sets_biases_apart(self) -> bool:
+        """Whether biases learn in another way than weights, in either phase."""
+        return self.pce.sets_biases_apart or self.main.sets_biases_apart
+
+    def lr(self, step: int, *, head: bool, bias: bool = False) -> float:
+        """Learning rate at an iteration, of the head or of the rest of the network, of weights or of biases."""
         settings = self.at(step)
         start, steps = (0, self.switch) if step < self.switch else (self.switch, self.steps - self.switch)
-        return settings.lr * settings.factor(step - start, steps) * (settings.head_lr_factor if head else 1.0)
+        lr = settings.lr * settings.factor(step - start, steps)
+        return lr * (settings.head_lr_factor if head else 1.0) * (settings.bias_lr_factor if bias else 1.0)
 
 
 def make_optimizer(
@@ -111,30 +136,48 @@ def make_optimizer(
         free: parameters outside the network; they learn as the head, without weight decay.
 
     Returns:
-        The optimiser and a schedule to step once an iteration.
+        The optimiser and a schedule to step once an iteration. Biases have groups of their own only where a phase sets
+        them apart, so that states of runs that do not can be loaded whenever they were saved.
     """
-    ids = {id(parameter) for parameter in head}
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    places = _places(net, head, phases)
+    members = {name: [p for p in net.parameters() if places.get(id(p)) == place] for name, place in _GROUPS.items()}
+    members["free"] = free or []
     # Base rate 1, so that the schedule's factors are the learning rates themselves, in either phase.
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if id(p) not in ids], "name": "encoder"},
-        {"params": [p for p in trained if id(p) in ids], "name": "head"},
-        {"params": free or [], "name": _FREE, "weight_decay": 0.0},
-    ]
+    groups = [{"params": parameters, "name": name} for name, parameters in members.items() if parameters]
     first = phases.at(0)
-    kept = [group for group in groups if group["params"]]
-    optimizer: torch.optim.Optimizer
-    if first.algorithm == "adamw":
-        optimizer = torch.optim.AdamW(kept, lr=1.0, weight_decay=first.weight_decay)
-    else:
-        optimizer = torch.optim.SGD(kept, lr=1.0, weight_decay=first.weight_decay)
-    _set_momentum(optimizer, first)
-    rates = [_rate(phases, head=group["name"] != "encoder") for group in kept]
+    algorithm = torch.optim.AdamW if first.algorithm == "adamw" else torch.optim.SGD
+    optimizer: torch.optim.Optimizer = algorithm(groups, lr=1.0)
+    _apply(optimizer, first)
+    optimizer.register_load_state_dict_pre_hook(_require_same_groups)
+    rates = [_rate(phases, *_GROUPS[group["name"]]) for group in optimizer.param_groups]
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
 
 
-def _rate(phases: Phases, *, head: bool) -> Callable[[int], float]:
-    return lambda step: phases.lr(step, head=head)
+def _places(net: nn.Module, head: list[nn.Parameter], phases: Phases) -> dict[int, tuple[bool, bool]]:
+    """Whether each parameter that is trained is of the head, and whether it is a bias that is set apart, by id."""
+    heads = {id(parameter) for parameter in head}
+    layers = [layer for layer in net.modules() if isinstance(layer, _WITH_BIASES)] if phases.sets_biases_apart else []
+    biases = {id(layer.bias) for layer in layers}
+    return {id(p): (id(p) in heads, id(p) in biases) for p in net.parameters() if p.requires_grad}
+
+
+def _rate(phases: Phases, head: bool, bias: bool) -> Callable[[int], float]:
+    return lambda step: phases.lr(step, head=head, bias=bias)
+
+
+def _require_same_groups(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Refuse the state of a run whose biases were grouped in another way."""
+    ours, theirs = (_has_bias_groups(groups) for groups in (optimizer.param_groups, saved["param_groups"]))
+    if ours != theirs:
+        raise ValueError(
+            f"the checkpoint's run {'set' if theirs else 'did not set'} biases apart from weights, this run "
+            f"{'does' if ours else 'does not'}: give `optimizer` and `pce_optimizer` the `bias_lr_factor` and "
+            "`decay_biases` of that run, as its config.yaml has them (without them they are 1 and true)"
+        )
+
+
+def _has_bias_groups(groups: list[dict[str, Any]]) -> bool:
+    return any(str(group.get("name")).endswith("_bias") for group in groups)
 
 
 def enter_phase(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
@@ -149,13 +192,15 @@ def enter_phase(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
     """
     if settings.algorithm == "sgd":
         optimizer.state.clear()
-    _set_momentum(optimizer, settings)
-    for group in optimizer.param_groups:
-        group["weight_decay"] = 0.0 if group["name"] == _FREE else settings.weight_decay
+    _apply(optimizer, settings)
 
 
-def _set_momentum(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
+def _apply(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
+    """Set the momentum and the weight decay of each group."""
     for group in optimizer.param_groups:
+        bias = _GROUPS[group["name"]][1]
+        decays = group["name"] != "free" and (settings.decay_biases or not bias)
+        group["weight_decay"] = settings.weight_decay if decays else 0.0
         if settings.algorithm == "adamw":
             group["betas"] = (settings.momentum, 0.999)
         else:
