@@ -4,6 +4,7 @@ from math import log
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from weakseg_lightning.losses import (
     absence_loss,
@@ -90,7 +91,7 @@ def test_imagelet_loss_by_hand() -> None:
     first = -log(0.7) - log(1 - 0.4)
     second = -log(1 - 0.3)  # absent: g_2 is not asked for, and not refused either
     assert imagelet_loss(SCORES, tags).item() == pytest.approx((background + first + second) / 3)
-    released = (background + first + second - log(1 - 0.6)) / 3
+    released = (background + first + second - log(1 - 0.6)) / 3 / 2  # the mean over g_1 and g_2
     assert imagelet_loss(SCORES, tags, "released").item() == pytest.approx(released)
     shown = torch.tensor([[True, True, False]])
     assert imagelet_loss(SCORES, tags, shown=shown).item() == pytest.approx((background + first) / 3)
@@ -101,6 +102,26 @@ def test_imagelet_loss_of_one_class_is_that_of_the_report() -> None:
     scores = torch.tensor([[[logit(0.2)], [logit(0.7)]]])
     assert imagelet_loss(scores, torch.tensor([[True, True]])).item() == pytest.approx(-(log(0.8) + log(0.7)) / 2)
     assert imagelet_loss(scores, torch.tensor([[True, False]])).item() == pytest.approx(-log(0.8) / 2)
+
+
+def test_the_released_imagelet_loss_of_four_classes_is_the_mean_binary_cross_entropy() -> None:
+    """Each image-let is a picture whose only tag is its class, if that is there; g has K - 1 = 3 outputs."""
+    scores = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    tags = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 1]]).bool()
+    wanted = torch.zeros(2, 4, 3)
+    for image, label in ((0, 1), (0, 3), (1, 3)):
+        wanted[image, label, label - 1] = 1
+    expected = functional.binary_cross_entropy_with_logits(scores, wanted)
+    assert imagelet_loss(scores, tags, "released").item() == pytest.approx(expected.item())
+    absent = functional.softplus(scores)[[0, 1, 1], [2, 1, 2], [1, 0, 1]].sum()  # g_k of absent classes k
+    assert imagelet_loss(scores, tags).item() == pytest.approx(3 * expected.item() - absent.item() / (2 * 4))
+
+
+@pytest.mark.parametrize("tag", [True, False])
+def test_with_one_foreground_class_sum_and_mean_of_the_outputs_are_one(tag: bool) -> None:
+    scores = torch.tensor([[[logit(0.2)], [logit(0.7)]]])
+    released = imagelet_loss(scores, torch.tensor([[True, tag]]), "released")
+    assert released.item() == pytest.approx((-log(0.8) - log(0.7 if tag else 0.3)) / 2)
 
 
 def test_absence_loss_by_hand_and_weighted() -> None:

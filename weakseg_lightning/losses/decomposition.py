@@ -99,7 +99,8 @@ def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", sho
         scores: logits of g for the image-let of each class k, ``(B, K, K - 1)``; g_j is the sigmoid of
             ``[:, k, j - 1]``.
         tags: y, bool ``(B, K)``.
-        variant: the author's ``released`` code adds ``-log(1 - g_k(M_k X_k))`` for the classes that are absent.
+        variant: the author's ``released`` code adds ``-log(1 - g_k(M_k X_k))`` for the classes that are absent, and
+            takes the mean over the K - 1 outputs j, not their sum (with one foreground class, that is the same).
         shown: bool ``(B, K)``, False for image-lets that are left out; None = all count.
 
     Returns:
@@ -111,7 +112,8 @@ def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", sho
     terms = F.softplus(-scores) * wanted + F.softplus(scores) * unwanted  # -log g and -log(1 - g)
     if shown is not None:
         terms = terms * shown[:, :, None]
-    return terms.sum((1, 2)).mean() / scores.shape[1]
+    outputs = terms.sum(2) if variant == "report" else terms.mean(2)
+    return outputs.sum(1).mean() / scores.shape[1]
 
 
 def absence_loss(masks: Tensor, tags: Tensor, valid: Tensor, weights: Tensor) -> Tensor:

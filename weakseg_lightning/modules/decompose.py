@@ -87,8 +87,8 @@ class DecomposeReconstructModule(TaggedModule):
         num_classes: classes K, background included; taken from the data.
         classifier: the network of g, as its own run had it.
         classifier_checkpoint: checkpoint of that run; training needs it, and it is not needed again afterwards.
-        variant: ``report``; or ``released``, the author's code: the mask loss is not divided by K, and g_k is pushed
-            down on the image-lets of absent classes as well.
+        variant: ``report``; or ``released``, the author's code: the mask loss is not divided by K, g_k is pushed down
+            on the image-lets of absent classes as well, and of g's K - 1 outputs the mean is taken, not the sum.
         recon_weight: weight of the reconstruction loss.
         mask_weight: lambda_m.
         cls_weight: lambda_c.
