@@ -118,10 +118,10 @@ def read_labels(path: Path) -> Tensor:
             f"{path} has pixels of type RGB, expected grey or palette with one class index per pixel: "
             "convert the colours to class indices"
         )
-    values = np.where(stored.opaque, stored.values[..., 0], VOID)
-    if values.max() > VOID:
+    values = stored.with_void(stored.values[..., 0])
+    if stored.depth == 16 and values.max() > VOID:
         raise BadSampleError(f"{path} holds the value {values.max()}, expected 0 to 255: write class indices")
-    return torch.from_numpy(values.astype(np.uint8))
+    return torch.from_numpy(values.astype(np.uint8, copy=False))
 
 
 def read_label_map(path: Path) -> StoredLabels:

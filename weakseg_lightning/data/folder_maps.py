@@ -60,16 +60,16 @@ def map_values(path: Path) -> list[int] | None:
         BadSampleError: if it cannot be read.
     """
     stored = read_label_map(path)
-    opaque = stored.values[stored.opaque]
-    if opaque.shape[-1] == 3 and (eight := _as_eight_bits(opaque, stored.depth)) is not None:
-        opaque = eight
-    if (opaque != opaque[:, :1]).any():
+    values = stored.visible
+    if values.shape[-1] == 3 and (eight := _as_eight_bits(values, stored.depth)) is not None:
+        values = eight
+    if (values != values[:, :1]).any():
         return None
-    return [int(value) for value in np.unique(opaque[:, 0])]
+    return [int(value) for value in np.unique(values[:, 0])]
 
 
 def _from_values(path: Path, stored: StoredLabels, num_classes: int) -> Labels:
-    values = np.where(stored.opaque, stored.values[..., 0], VOID)
+    values = stored.with_void(stored.values[..., 0])
     if (worst := int(values.max())) > VOID:
         raise BadSampleError(
             f"{path} holds the value {worst}, expected 0 to {num_classes - 1}, or 255: write class indices"
@@ -79,7 +79,7 @@ def _from_values(path: Path, stored: StoredLabels, num_classes: int) -> Labels:
 
 def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     indices = stored.values[..., 0]
-    used = np.unique(indices[stored.opaque]).tolist()
+    used = np.unique(stored.visible).tolist()
     colors = {index: _at(stored.palette or [], index) for index in used}
     known = {index: classes.index_of_color.get(color) for index, color in colors.items() if color is not None}
     by_color = {index: label for index, label in known.items() if label is not None}
@@ -90,7 +90,7 @@ def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
         table[list(by_color)] = list(by_color.values())
     elif classes.given_colors:
         _refuse_renumbered(path, by_color, classes)
-    return np.where(stored.opaque, table[indices], np.uint8(VOID))
+    return stored.with_void(table[indices])
 
 
 def _refuse_renumbered(path: Path, by_color: dict[int, int], classes: Classes) -> None:
@@ -109,14 +109,16 @@ def _at(palette: list[int], index: int) -> Color | None:
 
 
 def _from_colors(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
-    pixels = stored.values[stored.opaque].astype(np.int64)
+    pixels = stored.visible.astype(np.int64)
     if (eight := _as_eight_bits(pixels, stored.depth)) is None:
         label_of_pixel = _from_deep_grey(path, pixels)
     else:
         found, where = np.unique(eight @ (65536, 256, 1), return_inverse=True)
         colors = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in found]
         label_of_pixel = _labels_of(path, colors, where, classes)[where]
-    labels = np.full(stored.opaque.shape, VOID, dtype=np.uint8)
+    if stored.opaque is None:
+        return label_of_pixel.reshape(stored.values.shape[:2])
+    labels = np.full(stored.values.shape[:2], VOID, dtype=np.uint8)
     labels[stored.opaque] = label_of_pixel
     return labels
 

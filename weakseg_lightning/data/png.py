@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from weakseg_lightning.data.pixels import Bands, Layout
+from weakseg_lightning.data.transforms import VOID
 
 __all__ = [
     "PngHead",
@@ -62,15 +63,24 @@ class StoredLabels:
 
     Attributes:
         values: integers ``(H, W, bands)``: one band of grey or indices, or three of colours.
-        opaque: where it is not wholly transparent, ``(H, W)``.
+        opaque: where it is not wholly transparent, ``(H, W)``; None if this is everywhere.
         palette: red, green and blue of all indices, one after the other; None without a palette.
         depth: bits of a sample.
     """
 
     values: NDArray[Any]
-    opaque: NDArray[np.bool_]
+    opaque: NDArray[np.bool_] | None
     palette: list[int] | None
     depth: int
+
+    @property
+    def visible(self) -> NDArray[Any]:
+        """The values that are not transparent, ``(N, bands)``."""
+        return self.values.reshape(-1, self.values.shape[-1]) if self.opaque is None else self.values[self.opaque]
+
+    def with_void(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels ``(H, W)``, 255 where the map is transparent."""
+        return labels if self.opaque is None else np.where(self.opaque, labels, labels.dtype.type(VOID))
 
 
 def read_png_head(file: BinaryIO) -> PngHead | None:
@@ -101,8 +111,7 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
     with Image.open(file) as image:
         stored = _stored(file, head, image)
         if head.has_palette:
-            opaque = _palette_alphas(image)[stored[..., 0]] > 0
-            return StoredLabels(stored, opaque, image.getpalette() or [], head.depth)
+            return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], head.depth)
         layout = png_layout(head, image)
         return StoredLabels(stored[..., : layout.colors], _opaque(stored, layout), None, head.depth)
 
@@ -158,17 +167,19 @@ def _chunks(file: BinaryIO, wanted: bytes) -> Iterator[bytes]:
         place += length + 12
 
 
-def _opaque(values: NDArray[Any], layout: Layout) -> NDArray[np.bool_]:
+def _opaque(values: NDArray[Any], layout: Layout) -> NDArray[np.bool_] | None:
     if layout.transparent is not None:
         return np.asarray((values[..., : layout.colors] != layout.transparent).any(-1))
-    return values[..., -1] > 0 if layout.alpha else np.ones(values.shape[:2], dtype=np.bool_)
+    return values[..., -1] > 0 if layout.alpha else None
 
 
-def _palette_alphas(image: Image.Image) -> NDArray[np.uint8]:
-    """Opacity by index; Pillow gives the one index that is transparent, or the opacity of the first."""
-    given, alphas = image.info.get("transparency"), np.full(256, 255, dtype=np.uint8)
+def _opaque_indices(indices: NDArray[Any], image: Image.Image) -> NDArray[np.bool_] | None:
+    """Where indices are not of a transparent colour; Pillow gives the one that is, or the opacity of the first ones."""
+    given, opaque = image.info.get("transparency"), np.ones(256, dtype=np.bool_)
+    if given is None:
+        return None
     if isinstance(given, int):
-        alphas[given] = 0
-    elif given is not None:
-        alphas[: len(given)] = np.frombuffer(given, dtype=np.uint8)
-    return alphas
+        opaque[given] = False
+    else:
+        opaque[: len(given)] = np.frombuffer(given, dtype=np.uint8) > 0
+    return np.asarray(opaque[indices[..., 0]])

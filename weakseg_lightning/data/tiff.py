@@ -135,7 +135,7 @@ class TiffHead:
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether Pillow reads it as it is: up to 8 bits, or colours that are neither grey nor RGB.
+        """Whether Pillow reads it as it is: grey and RGB of 8 bits as most programs store it, palettes, other colours.
 
         Raises:
             UnsuitableError: if it has too many bands.
@@ -144,9 +144,10 @@ class TiffHead:
             return True
         refuse_bands(self.bands)
         eight = max(self.tags.get(_BITS, [1])) <= 8 and set(self.tags.get(_FORMATS, [1])) <= {1, 4}
-        # Pillow knows neither three bands that are not said to be colours, nor a BigTIFF whose highest bytes are first.
-        unknown = (self.bands > 2 and self.first(_PHOTOMETRIC, _GREY) != _RGB) or (self.big and self.order == ">")
-        return eight and not unknown
+        together, rgb = self.first(_PLANAR, 1) == 1, self.first(_PHOTOMETRIC, _GREY) == _RGB
+        usual = (rgb and (together or self.bands == 3)) or (together and self.bands == 1)
+        known = not (self.big and self.order == ">")  # a BigTIFF whose highest bytes are first
+        return eight and ((usual and known) or self.first(_COMPRESSION, 1) not in _LOSSLESS)
 
 
 def read_tiff_head(file: BinaryIO) -> TiffHead | None:
