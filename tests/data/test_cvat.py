@@ -236,6 +236,21 @@ def test_a_namesake_is_never_meant(folders, name, subset):
     assert "which is not there" in str(contents.problems[0])
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_images_of_no_subset_may_have_a_folder(folders, folder):
+    if folder:
+        (folders / "images" / "default").mkdir()
+        Image.new("RGB", SIZE).save(folders / "images" / "default" / "a.png")
+    cvat(folders, cvat_image(BOX, "a.jpg", subset="default"), cvat_image(DOG, "1.png", subset="val"))
+    assert set(opened(folders).marks) == {"default/a" if folder else "a", "val/1"}
+
+
+def test_messages_name_images_as_the_file_does(folders):
+    cvat(folders, cvat_image(BOX, "z.png", subset="default"), cvat_image(BOX, "z.png", subset="val"))
+    problems = [str(problem) for problem in read_folder(folders).problems]
+    assert ["image 'z.png', box 1 is" in problems[0], "image 'val/z.png', box 1 is" in problems[1]] == [True, True]
+
+
 @pytest.mark.parametrize("kind", ["task", "job"])
 def test_the_subset_of_a_task_counts_for_its_images(folders, kind):
     for subset, shape in (("train", BOX), ("val", DOG)):

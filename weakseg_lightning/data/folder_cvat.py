@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from xml.etree.ElementTree import Element
 
@@ -18,6 +19,7 @@ __all__ = ["read_cvat"]
 Size = tuple[int, int]
 
 _FORMAT = "`CVAT for images 1.1`"
+_NO_SUBSET = "default"
 _READ = ("tag", "points", "box", "polygon", "polyline", "ellipse", "mask")
 
 
@@ -41,10 +43,8 @@ def read_cvat(text: bytes, file: str) -> Iterator[Reading]:
     images = list(root.iter("image"))
     if not images:
         yield LeftOut(file, "exports without an image")
-    whole = (
-        root.findtext("meta/task/subset") or root.findtext("meta/job/subset") or ""
-    )  # of a project each image has one
-    refs = [task_ref(image.get("name", ""), _subset(image.get("subset", whole))) for image in images]
+    subset = _subset(root)
+    refs = [_ref(image, subset) for image in images]
     for image, ref, entry in zip(images, refs, _entries(refs), strict=True):
         yield from _read_image(image, ref, file, entry)
 
@@ -60,8 +60,17 @@ def _fault(root: Element) -> str | None:
     return None
 
 
-def _subset(name: str) -> str:
-    return "" if name.strip() == "default" else name.strip()  # the name of what is in no subset
+def _subset(root: Element) -> str:
+    """The subset of a task or job; in a project each image has one."""
+    subset = root.findtext("meta/task/subset") or root.findtext("meta/job/subset") or ""
+    return "" if subset.strip() == _NO_SUBSET else subset
+
+
+def _ref(image: Element, subset: str) -> ImageRef:
+    """Which image is meant: exports of projects have a folder for each subset, also for what is in none."""
+    name, subset = image.get("name", ""), image.get("subset", subset).strip()
+    ref = task_ref(name, subset)
+    return replace(ref, given=name) if subset == _NO_SUBSET else ref
 
 
 def _entries(refs: Sequence[ImageRef]) -> Iterator[str]:
