@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from weakseg_lightning.data.pixels import Bands, Layout, UnsuitableError, refuse_bands
+from weakseg_lightning.data.pixels import Bands, Layout, UnsuitableError, refuse_bands, refuse_huge
 
 __all__ = ["is_deep_jpeg2000", "read_deep_jpeg2000"]
 
@@ -41,6 +41,7 @@ def read_deep_jpeg2000(path: Path) -> Bands:
         ) from error
     with rasterio.open(path) as source:
         refuse_bands(source.count)
+        refuse_huge(source.width, source.height)
         values = np.moveaxis(source.read(), 0, -1)
         alpha = source.colorinterp[-1].name == "alpha"
     return Bands(values, Layout(3 if values.shape[-1] >= 3 else 1, alpha, bits=8 * values.itemsize, deep=True))

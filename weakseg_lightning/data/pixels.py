@@ -16,6 +16,7 @@ __all__ = [
     "find_range",
     "on_white",
     "refuse_bands",
+    "refuse_huge",
     "to_rgb",
     "upright",
 ]
@@ -73,6 +74,13 @@ def refuse_bands(count: int) -> None:
     """Raise ``UnsuitableError`` for more bands than grey or RGB with transparency have."""
     if count > 4:
         raise UnsuitableError(f"has {count} bands, expected grey or RGB, with or without transparency: convert it")
+
+
+def refuse_huge(width: int, height: int) -> None:
+    """Raise Pillow's ``DecompressionBombError`` for images larger than Pillow would read."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > 2 * limit:
+        raise Image.DecompressionBombError(f"{width * height} pixels, limit is {2 * limit}")
 
 
 def find_range(values: NDArray[Any], layout: Layout) -> tuple[float, float] | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
-from weakseg_lightning.data.pixels import Bands, Layout, UnsuitableError, refuse_bands
+from weakseg_lightning.data.pixels import Bands, Layout, UnsuitableError, refuse_bands, refuse_huge
 
 __all__ = ["TiffHead", "read_deep_tiff", "read_tiff_head"]
 
@@ -124,12 +124,13 @@ class TiffHead:
         after = extras[colors - self.bands :] if self.bands > colors else []
         unsaid = photometric == _RGB and not extras and self.bands > colors
         alpha = unsaid or after[:1] in ([_PREMULTIPLIED], [_STRAIGHT], [_OF_CORELDRAW])
+        bits, signed = self.first(_BITS, 1), self.dtype.kind != "u"
         return Layout(
             colors,
             alpha,
             premultiplied=after[:1] == [_PREMULTIPLIED],
-            bits=self.first(_BITS, 1),
-            deep=self.first(_BITS, 1) > 8 or self.dtype.kind != "u",
+            bits=bits,
+            deep=bits > 8 or signed,
             inverted=photometric == _INVERTED_GREY and colors == 1,
         )
 
@@ -177,6 +178,7 @@ def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
         UnsuitableError: if it is stored in a way that is not read.
         OSError, ValueError: if it is damaged.
     """
+    refuse_huge(*head.size)
     layout, parts = head.layout, _parts(head)
     planes = [_samples(_decompressed(file, head, parts, plane), head, parts) for plane in range(parts.planes)]
     return Bands(planes[0] if parts.planes == 1 else np.concatenate(planes, axis=-1), layout, head.orientation)
@@ -270,8 +272,11 @@ def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> 
     else:
         tags |= {_ROWS: [parts.height]}
     tags |= {head.places: offsets, head.sizes: list(parts.counts[mine])}
-    with TiffImageFile(io.BytesIO(_with_tags(data, tags))) as image:
-        return np.array(image)
+    try:
+        with TiffImageFile(io.BytesIO(_with_tags(data, tags))) as image:
+            return np.array(image)
+    except OSError as error:
+        raise OSError(f"its pixels cannot be decompressed with {_LOSSLESS[compression]}") from error
 
 
 def _with_tags(data: bytearray, tags: Tags) -> bytes:

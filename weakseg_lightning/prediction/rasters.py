@@ -135,8 +135,9 @@ class FileRows:
     def _find_layout(self) -> Layout:
         """What the bands mean, of files whose heads say it to rasterio alone."""
         colors = 3 if self.source.count >= 3 else 1
-        alpha = self.source.count > colors and self.source.colorinterp[colors].name == "alpha"
         dtype = np.dtype(self.source.dtypes[0])
+        # In 8 bits Pillow takes any band after the colours for opacity.
+        alpha = self.source.count > colors and (dtype == np.uint8 or self.source.colorinterp[colors].name == "alpha")
         return Layout(colors, alpha, bits=8 * dtype.itemsize, deep=dtype != np.uint8)
 
 
