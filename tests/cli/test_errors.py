@@ -138,6 +138,69 @@ def test_an_empty_recipe_is_named(run):
     assert run("fit", "--config", "empty.yaml")[2].startswith("weakseg: error: empty.yaml: expected `trainer:`")
 
 
+WHOLE = [
+    ("# all\n# is gone\n", ": expected `trainer:`, `model:`, `data:` at the outermost level, found nothing"),
+    (
+        "# ours\n\n- max_steps: 3\n",
+        ": expected `trainer:`, `model:`, `data:` at the outermost level, found a list (line 3)",
+    ),
+    ("\nmax_steps\n", ": expected `trainer:`, `model:`, `data:` at the outermost level, found `max_steps` (line 2)"),
+    ("trainer:\n\tmax_steps: 3\n", ", line 2: not YAML: indented with a tab, use spaces"),
+    (
+        "name: a\n---\nname: b\n",
+        ", line 2: not YAML: expected a single document in the stream from line 1, but found another document",
+    ),
+    ("trainer:\n  max_steps: 960\n  max_steps: 7\n", ": the key `max_steps` stands in lines 2 and 3: keep one of them"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), WHOLE)
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_recipe_that_is_wrong_as_a_whole_is_told_in_one_line(run, command, text, expected):
+    Path("mine.yaml").write_text(text)
+    found = run(command, "--config", "recipes/adm_grid.yaml", "--config", "mine.yaml")
+    assert found == (2, "", f"weakseg: error: mine.yaml{expected}\n")
+
+
+def test_options_of_a_helper_that_are_wrong_as_a_whole_are_told_in_one_line(run):
+    for text, expected in [
+        ("data: a\ndata: b\n", ": the key `data` stands in lines 1 and 2: keep one of them"),
+        ("- data\n", ": expected `data:`, `sheet:` at the outermost level, found a list (line 1)"),
+        ("", ": expected `data:`, `sheet:` at the outermost level, found nothing"),
+    ]:
+        Path("mine.yaml").write_text(text)
+        assert run("check", "--config", "mine.yaml") == (2, "", f"weakseg: error: mine.yaml{expected}\n")
+
+
+NO_PART = "ADMModule: `network`: part.yaml: expected `class_path:` and `init_args:`"
+PARTS = {
+    "class_path: SMPNetwork\ninit_args:\n\tencoder: x\n": "ADMModule: `network`: part.yaml, line 3: not YAML: ",
+    "": NO_PART,
+    "- class_path: SMPNetwork\n": NO_PART,
+    "class_path: SMPNet\n": "ADMModule: `network`: `SMPNet` is no Network; did you mean `SMPNetwork`? "
+    "(part.yaml, line 1)",
+    "class_path: SMPNetwork\ninit_args: {encoder: x,\n  encodr: y}\n": "ADMModule > SMPNetwork: `encodr` is not an "
+    "option; did you mean `encoder`? (part.yaml, line 3)",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PARTS.items())
+def test_a_file_that_is_no_part_is_told_in_one_line(run, text, expected):
+    Path("part.yaml").write_text(text)
+    status, _, err = run("fit", "--config", "recipes/adm_grid.yaml", "--model.network", "part.yaml")
+    assert status == 2
+    assert err.startswith(f"weakseg: error: {expected}"), err
+    assert err.count("\n") == 1
+
+
+def test_a_part_in_another_encoding_is_named(run):
+    Path("mine.yaml").write_text("model: {init_args: {network: part.yaml}}")
+    Path("part.yaml").write_bytes("class_path: SMPNetwork\n".encode("utf-16"))
+    status, _, err = run("fit", "--config", "recipes/adm_grid.yaml", "--config", "mine.yaml")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "part.yaml is not UTF-8 text" in err
+
+
 def test_no_line_is_named_that_may_be_the_wrong_one(run, tiny):
     overlay = yaml.safe_dump({"model": {"init_args": {"optimizer": {"lr": "fast"}}}})
     Path("mine.yaml").write_text(overlay + "# optimizer: {lr: fast}\n")

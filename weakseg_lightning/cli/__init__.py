@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     # Only now, since --version and --help need no torch.
-    from weakseg_lightning.cli.arguments import Arguments
     from weakseg_lightning.cli.errors import explain
+    from weakseg_lightning.cli.given import Arguments
 
     arguments = Arguments(args, helpers=HELPERS)
     started = False

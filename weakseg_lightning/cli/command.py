@@ -13,7 +13,6 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from typing_extensions import override
 
@@ -21,14 +20,16 @@ from typing_extensions import override
 from weakseg_lightning import losses, networks, solvers  # noqa: F401
 from weakseg_lightning.callbacks import NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.cli import runs
-from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
+from weakseg_lightning.cli.given import Arguments
 from weakseg_lightning.cli.image_command import ImageCommand
 from weakseg_lightning.cli.images import ImageOptions
 from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.cli.requeue import Requeue, checkpoint_of_job, sign
+from weakseg_lightning.cli.settings import refuse_empty_paths
 from weakseg_lightning.data import SegmentationDataModule, folder, imagenet_dog, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.class_names import OPTION
 from weakseg_lightning.solvers import Refinement
 
 _CHECKPOINT_DEFAULTS = {
@@ -93,6 +94,8 @@ class WeakSegCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
         refine = "Refines the labels of every evaluation and prediction, as --refine MeanField."
         parser.add_argument("--refine", type=Refinement | None, default=None, help=refine)
+        other = "Use weights that were trained on classes of other names, or in another order, all the same."
+        parser.add_argument(f"--{OPTION}", type=bool, default=False, help=other)
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(PanelWriter, "panels")
@@ -113,17 +116,10 @@ class WeakSegCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        self.arguments.bases = {
-            "model": WeakSegModule,
-            "data": SegmentationDataModule,
-            "trainer.callbacks": Callback,
-            "trainer.logger": Logger,
-            "refine": Refinement,
-        }
         if command := self._subcommand_parsers.get(self.arguments.given[0]):
-            names = (option for action in command._actions for option in action.option_strings)
-            self.arguments.options = [name.removeprefix("--") for name in names if name.startswith("--")]
+            self.arguments.learn(command)
         self.config = parser.parse_args(self.arguments.given)
+        refuse_empty_paths(self._section(self.config).as_dict(), self.arguments.types)
 
     @override
     def _parse_ckpt_path(self) -> None:
@@ -163,6 +159,7 @@ class WeakSegCLI(LightningCLI):
             return  # neither a trainer nor the files of the data set are needed
         super().instantiate_classes()
         self.model.refinement = self._section(self.config_init)["refine"]
+        self.model.allow_other_classes = self._section(self.config_init)[OPTION]
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -3,18 +3,28 @@
 import argparse
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 from types import TracebackType
 
-from weakseg_lightning.cli.arguments import Arguments, Place, explain_argument, imported
+from weakseg_lightning.cli.arguments import explain_argument
+from weakseg_lightning.cli.given import Arguments, Place
+from weakseg_lightning.cli.settings import explain_setting
+from weakseg_lightning.cli.signatures import imported
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOREIGN = ("weakseg_lightning.cli", "lightning", "jsonargparse", "argparse", "torch")
 # What jsonargparse wraps around the cause, on its way up from the innermost argument.
-_WRAPPERS = ("Does not validate against any of", "Problem with given class_path", "Call to compute_fn of link")
+_WRAPPERS = (
+    "- Expected a path but",
+    "Does not validate against any of",
+    "Problem with given class_path",
+    "Call to compute_fn of link",
+)
+_TELLING = ("Problem with given class_path", "Expected a dot import path string")
 _PARSER_KEY = re.compile(r'^Parser key "([^"]+)"(?: element \d+)?:')
 _CLASS_PATH = re.compile(r"^Problem with given class_path '([^']+)'")
 _WORKER_MESSAGE = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit): ", re.MULTILINE)
@@ -33,49 +43,88 @@ def explain(error: Exception, arguments: Arguments, *, started: bool) -> str | N
     Returns:
         One or two lines, or None for an internal error, which deserves its traceback.
     """
-    cause = _unwrapped(error)
     if isinstance(error, argparse.ArgumentError):
-        place, owner, key = _place(error)
-        return explain_argument(_own_text(cause), Place(place, owner, key), arguments)
+        messages = list(_messages(error))
+        innermost = next((text for text in messages if not _wraps(text)), messages[-1])
+        return explain_argument(_PARSER_KEY.sub("", innermost).strip(), _place(messages), arguments)
+    cause = _unwrapped(error)
     ours = _raised_in(_PACKAGE, cause)
     if not (_of_users(cause) if not started else ours and isinstance(cause, ValueError | OSError)):
         return None
     text = _own_text(cause)
     if not ours:
-        text = f"{' '.join(text.split())} (WEAKSEG_TRACEBACK=1 shows where)"
+        text = f"{explain_setting(text) or ' '.join(text.split())} (WEAKSEG_TRACEBACK=1 shows where)"
     return ": ".join([*_classes_under_construction(cause), text])
 
 
 def _unwrapped(error: BaseException) -> BaseException:
     """The first exception of the chain that says more than where the next one happened."""
-    while error.__cause__ is not None and (
-        isinstance(error, argparse.ArgumentError) or str(error).startswith(_WRAPPERS) or _PARSER_KEY.match(str(error))
-    ):
+    while error.__cause__ is not None and _wraps(str(error)):
         error = error.__cause__
     return error
 
 
-def _place(error: BaseException) -> tuple[list[str], str, str]:
-    """Where in the configuration: names on the way down, import path of the last class, name of its argument."""
-    names: list[str] = []
-    owner = key = ""
-    for link in _chain(error):
-        first_line = str(link).split("\n", 1)[0]
-        if match := _PARSER_KEY.match(first_line):
-            key = match[1]
-        elif (match := _CLASS_PATH.match(first_line)) and match[1] != owner:
-            owner = match[1]
-            # Of several equal parts (the optimisers' settings) the argument says which, not the class.
-            names.append(key if is_dataclass(imported(owner)) else owner.rsplit(".", 1)[-1])
-            key = ""
-    return names, owner, key
+def _wraps(text: str) -> bool:
+    return text.lstrip().startswith(_WRAPPERS) or _PARSER_KEY.match(text) is not None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+# ---- what the parser says -----------------------------------------------------------------------------------
+
+
+def _messages(error: BaseException) -> Iterator[str]:
+    """What the exceptions of a chain say, from the outermost on."""
     link: BaseException | None = error
     while link is not None:
-        yield link
+        text = _own_text(link)
+        if text.startswith("Config file loop detected") and link.__context__ is not None:
+            # The parser has found the content of the file wrong, and then tried its name as a value.
+            before = list(_messages(link.__context__))
+            if any(message.startswith(_TELLING) for message in before):
+                yield from before
+                return
+        yield text
+        if (told := _most_telling(text)) is not None:
+            yield from _unfolded(told)
+            return
         link = link.__cause__
+
+
+def _most_telling(text: str) -> str | None:
+    """What the parser found where a value can be of several types; None if the chain goes on with that itself."""
+    if not text.startswith("Does not validate against any of"):
+        return None
+    found = [dedent(f"    {part}") for part in re.split(r"\n  - ", text.split("\nGiven value type:")[0])[1:]]
+    at = next((i for i, part in enumerate(found) if part.startswith(_TELLING)), 0)
+    return found[at] if at > 0 else None
+
+
+def _unfolded(text: str) -> Iterator[str]:
+    """A message and those within it, each by itself."""
+    first, _, inner = text.partition("\n")
+    yield first if _wraps(first) else text
+    if _wraps(first):
+        yield from _unfolded(dedent(inner))
+
+
+def _place(messages: Iterable[str]) -> Place:
+    """Where in the configuration: names on the way down, import path of the last class, name of its argument."""
+    place = Place([], "", "")
+    for text in messages:
+        first_line = text.split("\n", 1)[0]
+        if match := _PARSER_KEY.match(first_line):
+            place.key = match[1]
+        elif (match := _CLASS_PATH.match(first_line)) and match[1] != place.owner:
+            cls = imported(match[1])
+            if cls is None:
+                place.wanted = match[1]
+                continue
+            # Of several equal parts (the optimisers' settings) the argument says which, not the class.
+            place.names.append(place.key if is_dataclass(cls) else cls.__name__)
+            place.owner, place.key = match[1], ""
+    return place
+
+
+# ---- where it happened --------------------------------------------------------------------------------------
 
 
 def _own_text(error: BaseException) -> str:
@@ -83,7 +132,7 @@ def _own_text(error: BaseException) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if _is_from_worker(text) and (starts := list(_WORKER_MESSAGE.finditer(text))):
         text = text[starts[-1].end() :]
-    return _PARSER_KEY.sub("", text).strip() or type(error).__name__
+    return text.strip() or type(error).__name__
 
 
 def _is_from_worker(text: str) -> bool:

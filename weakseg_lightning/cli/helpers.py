@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
+from weakseg_lightning.cli.given import Arguments
 from weakseg_lightning.cli.recipes import check_configs, place_configs, recipes_folder
 from weakseg_lightning.cli.signatures import did_you_mean
-
-if TYPE_CHECKING:
-    from weakseg_lightning.cli.arguments import Arguments
 
 __all__ = ["HELPERS", "Helper", "find_helper", "group_help", "helper_lines", "run_helper"]
 
@@ -117,7 +115,7 @@ def group_help(args: Sequence[str]) -> str | None:
     return f"{usage}\n\n{helper_lines(args[0])}\n  weakseg {args[0]} NAME --help    its options\n"
 
 
-def run_helper(name: str, arguments: "Arguments") -> int:
+def run_helper(name: str, arguments: Arguments) -> int:
     """Run a helper.
 
     Args:
@@ -131,9 +129,10 @@ def run_helper(name: str, arguments: "Arguments") -> int:
         ArgumentError: if an argument is wrong.
     """
     from jsonargparse import auto_cli, auto_parser
+    from jsonargparse.typing import register_type
 
+    register_type(Path, str, _path, type_check=isinstance)
     function = _function(HELPERS[name].path)
-    arguments.types = get_type_hints(function)
     options: dict[str, Any] = {
         "as_positional": False,
         "prog": f"weakseg {name} {HELPERS[name].first.upper()}".strip(),
@@ -141,14 +140,19 @@ def run_helper(name: str, arguments: "Arguments") -> int:
         "exit_on_error": False,
         "allow_abbrev": False,
     }
-    actions = auto_parser(function, **options)._actions
-    names = (option for action in actions for option in action.option_strings)
-    arguments.options = [option.removeprefix("--") for option in names if option.startswith("--") and "+" not in option]
+    arguments.learn(auto_parser(function, **options))
     words = _spelt_out(_named(arguments.given[len(name.split()) :], HELPERS[name].first), arguments.types)
     arguments.given = place_configs([name, *words], find=_existing)
     check_configs(arguments.given, parts=False)
     status = auto_cli(function, args=arguments.given[1:], **options)
     return status if isinstance(status, int) else 0
+
+
+def _path(text: str) -> Path:
+    """A path; an empty text, as an unset variable of the shell leaves, is none."""
+    if not text:
+        raise ValueError("Expected a Path. Got value: ")
+    return Path(text)
 
 
 def _group(first: str) -> list[str]:

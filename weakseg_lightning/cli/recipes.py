@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from yaml import Node
 
 _CONFIG_OPTIONS = ("--config", "-c")
-_SUFFIXES = (".yaml", ".yml")
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def recipes_folder() -> Path:
@@ -119,7 +119,7 @@ def check_configs(args: list[str], *, parts: bool = True) -> None:
     for path in yaml_files(args, parts=parts):
         with _equal_keys_alone(path not in recipes):
             _check_dotted(compose_yaml(read_text(path), str(path)), str(path))
-    for option, value in _options(args):
+    for option, value in given_options(args):
         with _equal_keys_alone(option not in _CONFIG_OPTIONS or not _is_text(value)):
             _check_dotted(compose_yaml(value, f"`{option}`"), f"`{option}`")
 
@@ -133,7 +133,7 @@ def yaml_files(args: list[str], *, parts: bool = True) -> Iterator[Path]:
     """
     waiting = list(given_configs(args))
     if parts:
-        waiting += [Path(value) for _, value in _options(args) if value.endswith(_SUFFIXES)]
+        waiting += [Path(value) for _, value in given_options(args) if value.endswith(YAML_SUFFIXES)]
     seen: set[Path] = set()
     for path in waiting:  # grows on the way
         if path in seen or not path.is_file():
@@ -152,10 +152,10 @@ def _named_in(path: Path) -> list[Path]:
     except ValueError:
         return []
     values = [node.value for node in walk_yaml(root) if isinstance(node.value, str)]
-    return [path.parent / value for value in values if value.endswith(_SUFFIXES)]
+    return [path.parent / value for value in values if value.endswith(YAML_SUFFIXES)]
 
 
-def _options(args: list[str]) -> Iterator[tuple[str, str]]:
+def given_options(args: list[str]) -> Iterator[tuple[str, str]]:
     """Names and values, of `--name=value` and of `--name value`."""
     for word, following in pairwise([*args, ""]):
         name, equals, value = word.partition("=")

@@ -2,14 +2,16 @@
 
 import inspect
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any
 
 _LISTED = 15
-_WORDS = {"int": "an integer", "float": "a number", "str": "a text", "bool": "true or false", "Path": "a path"}
+_PLAIN_MODULES = ("builtins", "collections.abc", "datetime", "os", "pathlib", "typing")
+_WORDS = {"int": "an integer", "float": "a number", "str": "a text", "Path": "a path", "Any": "anything"}
+_LISTS = (list, tuple, set, frozenset, Iterable, Sequence)
 
 
 def did_you_mean(word: str, known: Iterable[str], *, listed: bool = True) -> str:
@@ -28,11 +30,18 @@ def did_you_mean(word: str, known: Iterable[str], *, listed: bool = True) -> str
         '; did you mean `max_sweeps`?'
     """
     known = list(known)
-    # Of two letters in the wrong order the half agree.
-    close = get_close_matches(word, known, 1, 0.6 if len(word) > 3 else 0.5)
-    if close:
-        return f"; did you mean `{close[0]}`?"
+    if (close := closest(word, known)) is not None:
+        return f"; did you mean `{close}`?"
     return f" (there are {', '.join(known)})" if listed and 0 < len(known) <= _LISTED else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that looks most like another one, or holds it; None if none does. Case does not count."""
+    folded = {name.casefold(): name for name in known}
+    # Of two letters in the wrong order the half agree.
+    close = get_close_matches(word.casefold(), folded, 1, 0.6 if len(word) > 3 else 0.5)
+    longer = sorted((name for name in folded if len(word) > 2 and word.casefold() in name), key=len)
+    return next((folded[name] for name in [*close, *longer]), None)
 
 
 def imported(path: str) -> type | None:
@@ -62,23 +71,37 @@ def annotation(cls: type | None, key: str) -> Any:
         for constructor in reversed(_constructors(cls)):
             hints |= typing.get_type_hints(constructor)
         found = hints.get(part)
-        cls = next(_classes_in(found), None)
+        cls = next(classes_in(found), None)
     return found
 
 
 def annotated_class(cls: type | None, key: str) -> type | None:
     """First class in the type of a constructor's argument."""
-    return next(_classes_in(annotation(cls, key)), None)
+    return next(classes_in(annotation(cls, key)), None)
 
 
-def known_classes(base: type | None) -> list[str]:
-    """Short names of the concrete classes below a base class."""
+def annotated_classes(expected: Any) -> list[type]:
+    """The classes in a type whose values are objects with options of their own."""
+    return [cls for cls in dict.fromkeys(classes_in(expected)) if cls.__module__ not in _PLAIN_MODULES]
+
+
+def class_named(path: str, base: type) -> type | None:
+    """The class that a recipe means: an import path, or the name of a class below a base class."""
+    below = [base]
+    for cls in below:  # grows on the way
+        below += cls.__subclasses__()
+    return imported(path) or next((cls for cls in below if cls.__name__ == path), None)
+
+
+def known_classes(*bases: type | None) -> list[str]:
+    """Short names of the concrete classes below base classes."""
     found: set[str] = set()
-    for cls in [base, *base.__subclasses__()] if base else []:
-        if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
-            found.add(cls.__name__)
-        if cls is not base:
-            found.update(known_classes(cls))
+    for base in bases:
+        for cls in [base, *base.__subclasses__()] if base else []:
+            if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
+                found.add(cls.__name__)
+            if cls is not base:
+                found.update(known_classes(cls))
     return sorted(found)
 
 
@@ -88,26 +111,42 @@ def in_words(expected: Any) -> str:
     Example:
         >>> in_words(float | None), in_words(typing.Literal["argmin", "zeros"])
         ('a number or null', 'argmin or zeros')
+        >>> in_words(tuple[float, float]), in_words(bool | int)
+        ('a list of 2 (a number, a number)', 'true, false or an integer')
     """
-    options = list(_said(expected))
+    options = list(dict.fromkeys(_said(expected)))
     return " or ".join([", ".join(options[:-1]), options[-1]]) if len(options) > 1 else options[0]
 
 
 def _said(expected: Any) -> Iterator[str]:
+    origin, inner = typing.get_origin(expected), typing.get_args(expected)
     if isinstance(expected, str):  # as jsonargparse writes it
         expected = expected.removeprefix("<class '").removesuffix("'>")
-    if expected is NoneType:
+    if expected in (NoneType, None, "NoneType"):
         yield "null"
-    elif typing.get_origin(expected) is typing.Literal:
-        yield from map(str, typing.get_args(expected))
-    elif typing.get_origin(expected) in (typing.Union, UnionType):
-        for inner in typing.get_args(expected):
-            yield from _said(inner)
-    elif typing.get_origin(expected) is list:
-        yield f"a list (each {in_words(*typing.get_args(expected))})"
+    elif expected in (bool, "bool"):
+        yield from ("true", "false")
+    elif origin is typing.Literal:
+        yield from map(str, inner)
+    elif origin in (typing.Union, UnionType):
+        for option in inner:
+            yield from _said(option)
+    elif origin in _LISTS:
+        yield f"a list{_elements(inner)}"
+    elif origin in (dict, Mapping):
+        yield f"a mapping (each {in_words(inner[1])})"
     else:
-        name = expected.__name__ if inspect.isclass(expected) else str(expected)
-        yield _WORDS.get(name, f"a {name}")
+        name = getattr(expected, "__name__", str(expected))
+        yield _WORDS.get(name, f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}")
+
+
+def _elements(inner: tuple[Any, ...]) -> str:
+    """What the elements of a list are; tuples have a number of them."""
+    if not inner:
+        return ""
+    if len(inner) == 1 or inner[1] is Ellipsis:
+        return f" (each {in_words(inner[0])})"
+    return f" of {len(inner)} ({', '.join(map(in_words, inner))})"
 
 
 def _constructors(cls: type | None) -> list[Any]:
@@ -123,9 +162,10 @@ def _constructors(cls: type | None) -> list[Any]:
     return found
 
 
-def _classes_in(expected: Any) -> Iterator[type]:
+def classes_in(expected: Any) -> Iterator[type]:
+    """The classes that a type is made of."""
     if inspect.isclass(expected) and not typing.get_args(expected):
         yield expected
     for inner in typing.get_args(expected):
         if inner is not NoneType:
-            yield from _classes_in(inner)
+            yield from classes_in(inner)
