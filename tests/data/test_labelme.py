@@ -29,6 +29,11 @@ def test_shapes_without_a_label_are_named(bare, label, kind):
     assert {problem.image for problem in contents.problems} == {"a"}
 
 
+def test_shapes_that_lack_a_label_are_named(bare):
+    labelme(bare, shape("polygon", SQUARE), {"shape_type": "polygon", "points": SQUARE})
+    assert "shape 2 is not as LabelMe writes it (it has no label)" in faults(bare)
+
+
 @pytest.mark.parametrize("label", [True, False, ["cat"], {"name": "cat"}])
 def test_labels_that_are_no_text_are_named(bare, label):
     labelme(bare, shape("polygon", SQUARE, label))

@@ -139,7 +139,7 @@ def _box(shape: Element, size: Size | None) -> NDArray[np.float64]:
     """Corners of the box; of a turned one, those of the upright box around it."""
     left, top, right, bottom = (float(shape.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
     if not (angle := _rotation(shape)):
-        return enclosing_box([[left, top], [right, bottom]])
+        return np.array([[left, top], [right, bottom]])
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     return enclosing_box(turn(corners, angle, about=corners.mean(axis=0)), size)
 

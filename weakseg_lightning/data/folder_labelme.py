@@ -79,7 +79,9 @@ def _tags(content: dict[str, Any], file: str, mark: Callable[..., Mark]) -> Iter
 
 
 def _read_shape(shape: Any, mark: Callable[..., Mark], size: Size | None) -> Iterator[Reading]:
-    label = _label(shape.get("label"))
+    if not isinstance(shape, dict) or "label" not in shape:
+        raise ValueError("it has no label")
+    label = _label(shape["label"])
     if label in _PROMPTS:
         yield LeftOut(mark("click", label=label).file, "prompts of automatic labelling", label)
         return
