@@ -25,7 +25,8 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA_SAMPLES, _FORMATS
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}  # types of tags that are whole numbers
 
 _INVERTED_GREY, _GREY, _RGB, _PALETTE = range(4)
-_PREMULTIPLIED, _STRAIGHT, _OF_CORELDRAW = 1, 2, 999  # extra samples that are opacity
+_PREMULTIPLIED, _STRAIGHT, _OF_CORELDRAW = 1, 2, 999
+_OPACITY = ([_PREMULTIPLIED], [_STRAIGHT], [_OF_CORELDRAW])  # extra samples that are opacity
 _REDUCED, _MASK = 1, 4  # bits of the type of a page that is no image of its own
 _DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3
 _LOSSLESS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
@@ -118,12 +119,12 @@ class TiffHead:
         photometric, extras = self.first(_PHOTOMETRIC, _GREY), self.tags.get(_EXTRA_SAMPLES, [])
         refuse_bands(self.bands)
         # Three bands are red, green and blue also where the program that wrote them did not say so.
-        colors = 3 if photometric == _RGB or self.bands >= 3 else 1
+        colors = 3 if photometric == _RGB or (self.bands >= 3 and extras[:1] not in _OPACITY) else 1
         if self.bands < colors:
             raise UnsuitableError(f"has {self.bands} bands, expected 3 of a colour image: convert it")
         after = extras[colors - self.bands :] if self.bands > colors else []
         unsaid = photometric == _RGB and not extras and self.bands > colors
-        alpha = unsaid or after[:1] in ([_PREMULTIPLIED], [_STRAIGHT], [_OF_CORELDRAW])
+        alpha = unsaid or after[:1] in _OPACITY
         bits, signed = self.first(_BITS, 1), self.dtype.kind != "u"
         return Layout(
             colors,
