@@ -21,7 +21,7 @@ def test_a_network_that_resizes_images_takes_one_size(tmp_path):
     exported = export_network(resizing)
     assert exported.size is not None
     assert "resizes images by 0.5" in exported.why
-    save(exported, tmp_path / "a.pt2", "torch")
+    save(exported, tmp_path / "a.pt2", "torch", ["a", "b", "c"])
     assert largest_difference(resizing, runner(tmp_path / "a.pt2", "torch"), [exported.size]) < 1e-5
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from lightning.pytorch.cli import instantiate_module
 
-from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.hyperparameters import describe, with_public_paths
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.class_names import names_in
 from weakseg_lightning.modules.resuming import read_checkpoint
 from weakseg_lightning.networks import Network
 
@@ -22,7 +23,7 @@ def load_module(path: str | Path) -> WeakSegModule:
         path: a checkpoint that ``weakseg fit`` wrote.
 
     Returns:
-        The module on the CPU, in evaluation mode.
+        The module on the CPU, in evaluation mode; ``class_names`` are those that it was trained on.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -33,13 +34,14 @@ def load_module(path: str | Path) -> WeakSegModule:
         >>> labels = module(images).argmax(1)  # doctest: +SKIP
     """
     checkpoint = read_checkpoint(path)
-    saved = dict(checkpoint.get("hyper_parameters", {}))
+    saved = with_public_paths(checkpoint.get("hyper_parameters", {}))
     if "_class_path" not in saved:
         raise ValueError(f"{path} does not say which module it holds: expected a checkpoint written by `weakseg fit`")
     saved.pop("_instantiator", None)
     network = _rebuilt(Network, {"_class_path": saved["network"]["class_path"], **saved["network"]["init_args"]})
     module: WeakSegModule = _rebuilt(WeakSegModule, {**saved, "network": describe(network.without_weights())})
     module.load_state_dict(checkpoint["state_dict"])
+    module.class_names = names_in(checkpoint)
     return module.eval()
 
 

@@ -1,5 +1,6 @@
 """Trained networks as files for other programs: ONNX, and PyTorch's own exported programs."""
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -153,19 +154,21 @@ class _Alone(nn.Module):
 # ---- files ----------------------------------------------------------------------------------------------------
 
 
-def save(exported: Exported, path: Path, form: Format) -> None:
+def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str]) -> None:
     """Write an exported network.
 
     Args:
         exported: what :func:`export_network` returned.
         path: file to write; ONNX has one input, ``image``, and one output, ``scores``.
         form: the format.
+        class_names: names of the classes, which the file holds as JSON: ONNX as the property ``class_names`` of its
+            metadata, torch.export as the extra file of that name.
 
     Raises:
         ImportError: if the packages for ONNX are not installed.
     """
     if form == "torch":
-        torch.export.save(exported.program, path)
+        torch.export.save(exported.program, path, extra_files={"class_names": json.dumps(list(class_names))})
         return
     _require_onnx()
     with warnings.catch_warnings():
@@ -174,6 +177,7 @@ def save(exported: Exported, path: Path, form: Format) -> None:
             exported.program, (), dynamo=True, input_names=["image"], output_names=["scores"], verbose=False
         )
     assert program is not None
+    program.model.metadata_props["class_names"] = json.dumps(list(class_names))
     program.save(path)
 
 

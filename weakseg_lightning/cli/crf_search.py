@@ -17,9 +17,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import NAMES, Parameters, Trials, by_coordinates, by_grid, followed, mapping
-from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
+from weakseg_lightning.cli.evaluation import choose, find_device, load_trained, shown
 from weakseg_lightning.cli.runs import discard, new_folder
 from weakseg_lightning.cli.signatures import did_you_mean, imported, known_classes, options_of
 from weakseg_lightning.data import SegmentationDataModule, collate, expand, scenes, voc  # noqa: F401 - known by short names
@@ -53,6 +52,7 @@ def crf_search(
     output: Path | None = None,
     processes: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    allow_other_classes: bool = False,
 ) -> None:
     """Find the parameters of a dense CRF that suit a trained network, on some of the validation images.
 
@@ -82,14 +82,13 @@ def crf_search(
         output: folder for the results; RUN/crf_search by default.
         processes: how many images are refined at once.
         device: what the network runs on; a GPU by default, if there is one.
+        allow_other_classes: go on where the classes of the data have other names than those of the checkpoint.
     """
     lists = [spatial_sigma, spatial_weight, bilateral_sigma_xy, bilateral_sigma_rgb, bilateral_weight]
     _check(lists, images, processes)
     make = _maker(refinement, iterations, lists)
     config = run / "config.yaml" if run.is_dir() else run
-    module, data = load_module(ckpt_path), load_data(read_config(run), root, "validate")
-    if module.num_classes != data.num_classes:
-        raise ValueError(f"`ckpt_path` has {module.num_classes} classes, the data of `run` {data.num_classes}")
+    module, data = load_trained(run, ckpt_path, root, "validate", allow_other_classes)
     chosen, where = choose(len(data.val_dataloader().dataset), images, seed), find_device(device)  # type: ignore[arg-type]
     folder = new_folder(*_place(run, output), numbered=False)
     trials: Trials | None = None

@@ -8,8 +8,11 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentParser
 
+from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.data import SegmentationDataModule, imagenet_dog, scenes, voc  # noqa: F401 - known by short names
 from weakseg_lightning.data.text import read_yaml
+from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.class_names import require_same_classes
 
 Stage = Literal["fit", "validate"]
 
@@ -52,6 +55,28 @@ def load_data(config: Mapping[str, Any], root: str | None, stage: Stage) -> Segm
     data.prepare_data()
     data.setup(stage)
     return data
+
+
+def load_trained(
+    run: Path, checkpoint: Path, root: str | None, stage: Stage, allow_other_classes: bool
+) -> tuple[WeakSegModule, SegmentationDataModule]:
+    """Load a trained network and the data of its run.
+
+    Args:
+        run: folder of the run, or its config.yaml.
+        checkpoint: the checkpoint.
+        root: folder of the data set, where it is not that of the run.
+        stage: ``validate`` for validation images, ``fit`` for training images too.
+        allow_other_classes: whether the data may have other classes than the checkpoint was trained on.
+
+    Raises:
+        ValueError: if the classes differ.
+    """
+    module, data = load_module(checkpoint), load_data(read_config(run), root, stage)
+    if module.num_classes != data.num_classes:
+        raise ValueError(f"{checkpoint} has {module.num_classes} classes, the data of {run} {data.num_classes}")
+    require_same_classes(module.class_names, data.class_names, str(checkpoint), allow_other_classes)
+    return module, data
 
 
 def choose(available: int, images: int, seed: int) -> list[int]:

@@ -32,8 +32,9 @@ def export(
     The file maps `image`, RGB in 0..1, float32 (1, 3, H, W), to `scores`, (1, K, H, W), whose largest is the label;
     normalisation is part of it. Where the network can be traced so, H and W are any multiples of its stride (the
     command says which); pad other images at the right and at the bottom with the network's mean colour, and cut the
-    scores. The largest difference is that of scores of random images of several sizes, relative to the largest score
-    where that exceeds 1; above the tolerance the exit status is 1.
+    scores. The names of the classes are in the file, as JSON: ONNX has them in its metadata, torch.export in the extra
+    file `class_names`. The largest difference is that of scores of random images of several sizes, relative to the
+    largest score where that exceeds 1; above the tolerance the exit status is 1.
 
     Args:
         ckpt_path: the checkpoint.
@@ -51,7 +52,7 @@ def export(
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in get_args(Format) if format == "both" else (format,):
         path = stem.with_name(stem.name + SUFFIXES[form])
-        save(exported, path, form)
+        save(exported, path, form, module.names_or_numbers)
         difference = largest_difference(module, runner(path, form), _sizes(module, exported))
         fine = fine and difference <= tolerance
         verdict = "" if difference <= tolerance else f", more than {tolerance:g}: do not use it"

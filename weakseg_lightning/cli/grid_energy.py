@@ -1,4 +1,4 @@
-"""`weakseg experiment grid-energy`: the grid CRF's energy of runs, on training and validation images, and while they trained."""
+"""`weakseg experiment grid-energy`: the grid CRF's energy of runs, at their end and while they trained."""
 
 import csv
 from collections.abc import Mapping
@@ -9,9 +9,8 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader, Subset
 
-from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import followed
-from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
+from weakseg_lightning.cli.evaluation import choose, find_device, load_trained, shown
 from weakseg_lightning.data import SegmentationDataModule, collate, expand
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules import WeakSegModule
@@ -33,6 +32,7 @@ def grid_energy(
     root: str | None = None,
     output: Path = Path("grid_energy"),
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    allow_other_classes: bool = False,
 ) -> None:
     """Compare runs by the grid CRF's energy of what their networks predict, on training and validation images.
 
@@ -51,6 +51,7 @@ def grid_energy(
         root: folder of the data set, if it is not where the runs had it.
         output: folder for the results.
         device: what the networks run on; a GPU by default, if there is one.
+        allow_other_classes: go on where the classes of the data have other names than those of the checkpoints.
     """
     titles = names or [f"{run.absolute().parent.name}/{run.absolute().name}" for run in runs]
     if not runs or len(titles) != len(runs) or len(set(titles)) < len(titles):
@@ -59,7 +60,10 @@ def grid_energy(
         raise ValueError(f"`images` must be at least 1, got {images}")
     named, where = dict(zip(titles, runs, strict=True)), find_device(device)
     curves = {title: read_curve(run / "metrics.csv") for title, run in named.items()}  # before time is spent
-    table = {title: _measured(run, title, images, seed, root, where) for title, run in named.items()}
+    table = {}
+    for title, run in named.items():
+        module, data = load_trained(run, run / "checkpoints" / "last.ckpt", root, "fit", allow_other_classes)
+        table[title] = _measured(module.to(where), data, title, images, seed)
     output.mkdir(parents=True, exist_ok=True)
     with (output / "table.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("run", *_COLUMNS), *([title, *row] for title, row in table.items())])
@@ -103,12 +107,8 @@ def energy_figure(curves: Mapping[str, Curve]) -> Figure:
     return figure
 
 
-def _measured(run: Path, title: str, images: int, seed: int, root: str | None, device: str) -> list[float]:
+def _measured(module: WeakSegModule, data: SegmentationDataModule, title: str, images: int, seed: int) -> list[float]:
     """What :data:`_COLUMNS` name."""
-    module = load_module(run / "checkpoints" / "last.ckpt").to(device)
-    data = load_data(read_config(run), root, "fit")
-    if module.num_classes != data.num_classes:
-        raise ValueError(f"`runs`: the network of {run} has {module.num_classes} classes, its data {data.num_classes}")
     splits: tuple[Split, ...] = ("train", "val")
     scores = [_scores(module, data, split, f"{title}, {split}", images, seed) for split in splits]
     return [value for pair in zip(*scores, strict=True) for value in pair]

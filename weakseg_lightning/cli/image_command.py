@@ -14,6 +14,7 @@ from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.evaluation import shown
 from weakseg_lightning.cli.images import ImageOptions, find_images, predict_images
 from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.modules.class_names import OPTION, require_same_classes
 from weakseg_lightning.solvers import Refinement
 
 _PARTS = ("data", "refine", "images", "predictions", "speed")
@@ -34,6 +35,7 @@ class ImageCommand:
         self.images = find_images(words)
         self.checkpoint = str(section["ckpt_path"])
         self.trainer = section["trainer"]
+        self.allow_other_classes: bool = section[OPTION]
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(SegmentationDataModule, "data")
         parser.add_argument("--refine", type=Refinement | None)
@@ -54,11 +56,13 @@ class ImageCommand:
             The exit status.
         """
         writer: PredictionWriter = self.parts.predictions
-        folder = runs.folder_for("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
+        made = runs.RunFolder.make("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
+        folder = made.path
         output = Path(writer.output_dir).expanduser() if writer.output_dir is not None else folder / "predictions"
         data: SegmentationDataModule = self.parts.data
         try:
             module = load_module(self.checkpoint)
+            require_same_classes(module.class_names, data.class_names, self.checkpoint, self.allow_other_classes)
             if self.parts.speed.channels_last:
                 module.to(memory_format=torch.channels_last)
             status = predict_images(
@@ -73,7 +77,7 @@ class ImageCommand:
             )
         except BaseException:
             if not any(folder.rglob("*.*")):
-                runs.discard(folder)
+                made.discard()
             raise
         (folder / "config.yaml").write_text(config(), encoding="utf-8")
         self._say_what_is_next()

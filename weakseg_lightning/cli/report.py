@@ -1,6 +1,7 @@
 """`weakseg report`: a run as one page of HTML."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,9 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import followed
-from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
+from weakseg_lightning.cli.evaluation import choose, find_device, load_trained, shown
 from weakseg_lightning.curves import read_trimap, trimap_figure
 from weakseg_lightning.data import SegmentationDataModule, collate, expand
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
@@ -28,6 +28,9 @@ from weakseg_lightning.visualization import VOID, PanelRow, draw_panels
 
 __all__ = ["report"]
 
+Trained = tuple[Path, WeakSegModule, SegmentationDataModule]
+"""A checkpoint, its module, and the data of its run."""
+
 _TILE = 300  # longest side of an image in a panel, in pixels
 
 
@@ -39,6 +42,7 @@ def report(
     seed: int = 0,
     root: str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    allow_other_classes: bool = False,
 ) -> None:
     """Make one page of HTML of a run: results, curves, classes, boundaries, solver, pictures, configuration.
 
@@ -54,6 +58,7 @@ def report(
         seed: which images are used, if there are more.
         root: folder of the data set, if it is not where the run had it.
         device: what the network runs on; a GPU by default, if there is one.
+        allow_other_classes: go on where the classes of the data have other names than those of the checkpoint.
     """
     if images < 0 or panels < 1:
         raise ValueError(f"`images` must be at least 0 and `panels` at least 1, got {images} and {panels}")
@@ -65,7 +70,8 @@ def report(
     _add_results(page, metrics, run)
     page.section("Best, median and worst validation images")
     if images:
-        _add_pictures(page, run, find_device(device), images, panels, seed, root)
+        load = partial(_load, run, find_device(device), root, allow_other_classes)
+        _add_pictures(page, load, images, panels, seed)
     else:
         page.text("Not predicted (--images 0).")
     page.section("Configuration")
@@ -112,16 +118,17 @@ def _facts(metrics: dict[str, Any], test: dict[str, Any]) -> Iterator[tuple[str,
 # ---- pictures -------------------------------------------------------------------------------------------------
 
 
-def _add_pictures(page: Page, run: Path, device: str, images: int, panels: int, seed: int, root: str | None) -> None:
+def _load(run: Path, device: str, root: str | None, allow_other_classes: bool) -> Trained:
+    checkpoint = _best_checkpoint(run)
+    module, data = load_trained(run, checkpoint, root, "validate", allow_other_classes)
+    return checkpoint, module.to(device), data
+
+
+def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: int, seed: int) -> None:
     try:
-        checkpoint = _best_checkpoint(run)
-        data = load_data(read_config(run), root, "validate")
-        module = load_module(checkpoint).to(device)
+        checkpoint, module, data = load()
     except (OSError, ValueError, ImportError) as error:
         page.text(f"No pictures: {error}")
-        return
-    if module.num_classes != data.num_classes:
-        page.text(f"No pictures: the network has {module.num_classes} classes, the data {data.num_classes}.")
         return
     found = data.whole_images("val")
     chosen = Subset(found, choose(len(found), images, seed))

@@ -1,4 +1,4 @@
-"""`weakseg experiment sample-grid`: images of a class and images without it, beside what a trained network labels in them."""
+"""`weakseg experiment sample-grid`: images with and without a class, beside what a trained network labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.cli.crf_trials import followed
-from weakseg_lightning.cli.evaluation import choose, find_device, load_data, read_config, shown
+from weakseg_lightning.cli.evaluation import choose, find_device, load_trained, shown
 from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate, expand
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.visualization import overlay
@@ -32,6 +31,7 @@ def sample_grid(
     root: str | None = None,
     output: Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    allow_other_classes: bool = False,
 ) -> None:
     """Draw what a trained network labels in images with a class, and in images without it.
 
@@ -48,12 +48,14 @@ def sample_grid(
         root: folder of the data set, if it is not where the run had it.
         output: folder for the pictures; RUN/samples by default.
         device: what the network runs on; a GPU by default, if there is one.
+        allow_other_classes: go on where the classes of the data have other names than those of the checkpoint.
     """
     for name, value in (("images", images), ("tile", tile)):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}")
-    module = load_module(checkpoint or run / "checkpoints" / "last.ckpt").to(find_device(device))
-    data = load_data(read_config(run), root, "fit")
+    used = checkpoint or run / "checkpoints" / "last.ckpt"
+    module, data = load_trained(run, used, root, "fit", allow_other_classes)
+    module.to(find_device(device))
     label = _label(class_name, data.class_names)
     folder = output or run / "samples"
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,8 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,10 +13,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.hyperparameters import describe, with_public_paths
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.attaching import Attachment, hand_to_data
+from weakseg_lightning.modules.checkpoint_io import require_same_network, weights_of_net
+from weakseg_lightning.modules.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import go_on, read_checkpoint
 from weakseg_lightning.networks import Network
@@ -24,8 +27,6 @@ from weakseg_lightning.solvers import Refinement
 
 Batch = dict[str, Any]
 State = dict[str, Tensor]
-
-_NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
 
 
 class WeakSegModule(LightningModule, ABC):
@@ -47,6 +48,12 @@ class WeakSegModule(LightningModule, ABC):
 
     refinement: Refinement | None = None
     """Refines every prediction in validation, test and prediction; set it at any time, checkpoints do not hold it."""
+
+    allow_other_classes: bool = False
+    """Whether weights may be loaded that were trained on classes of other names; set it before."""
+
+    class_names: Sequence[str] | None = None
+    """Names of the classes, background first: those of the data, or of the checkpoint; None until they are known."""
 
     def __init__(
         self,
@@ -112,6 +119,7 @@ class WeakSegModule(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Load the weights to start from; find out before training whether the module can be saved."""
         describe(self)
+        self.class_names = getattr(getattr(self.trainer, "datamodule", None), "class_names", self.class_names)
         if self.refinement is not None:
             rank_zero_info(f"Evaluation and prediction: labels are refined by {_in_words(self.refinement)}")
         if stage == "fit" and self.start_from is not None:
@@ -260,6 +268,11 @@ class WeakSegModule(LightningModule, ABC):
         metrics.grid_energy.update(labels, batch["image"], batch["valid"])
         return labels
 
+    @property
+    def names_or_numbers(self) -> Sequence[str]:
+        """Names of the classes; numbers where no names are known."""
+        return self.class_names or [str(label) for label in range(self.num_classes)]
+
     def _metrics(self, stage: str) -> "_Scores":
         metrics = self.scores[stage]
         assert isinstance(metrics, _Scores)
@@ -268,7 +281,7 @@ class WeakSegModule(LightningModule, ABC):
     def _log_scores(self, stage: str) -> None:
         metrics = self._metrics(stage)
         scores = metrics.segmentation.compute()
-        names = getattr(self.trainer.datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]  # type: ignore[attr-defined]
+        names = self.names_or_numbers
         found = {f"iou_{name}": iou for name, iou in zip(names, scores["iou"], strict=True) if not iou.isnan()}
         energy = metrics.grid_energy.compute()
         logged = {"pixel_accuracy": scores["pixel_accuracy"], "grid_energy": energy, **found}
@@ -285,6 +298,7 @@ class WeakSegModule(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what rebuilds this module, as plain values (loads with ``weights_only=True``)."""
         described = describe(self)
+        write_names(checkpoint, self.class_names)
         checkpoint["hyper_parameters"] = {
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
             "_class_path": described["class_path"],
@@ -296,39 +310,35 @@ class WeakSegModule(LightningModule, ABC):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network, in words."""
+        """Refuse the checkpoint of another network, or of other classes, in words."""
+        if self._trainer is None:
+            self.class_names = names_in(checkpoint)
+        else:
+            self._require_same_classes(checkpoint, "the checkpoint")
         if "state_dict" in checkpoint:  # FSDP has taken it out, and loaded it
             self._require_same_network(self.state_dict(), checkpoint["state_dict"], checkpoint)
+
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Rebuild a module, also from a file that says where its classes were in an earlier version."""
+        saved = with_public_paths(read_checkpoint(checkpoint_path).get("hyper_parameters", {}))
+        saved.pop("_instantiator", None)
+        return super().load_from_checkpoint(checkpoint_path, *args, **{**saved, **kwargs})
 
     def _load_weights(self, path: str) -> None:
         """Load the network's weights from the checkpoint of another run, maybe of another method."""
         checkpoint = read_checkpoint(path)
-        ours, theirs = (_weights_of_net(state) for state in (self.state_dict(), checkpoint["state_dict"]))
+        self._require_same_classes(checkpoint, f"`start_from`: {path}")
+        ours, theirs = (weights_of_net(state) for state in (self.state_dict(), checkpoint["state_dict"]))
         self._require_same_network(ours, theirs, checkpoint)
         self.load_state_dict(theirs, strict=False)
 
+    def _require_same_classes(self, checkpoint: dict[str, Any], source: str) -> None:
+        require_same_classes(names_in(checkpoint), self.class_names, source, self.allow_other_classes)
+
     def _require_same_network(self, ours: State, theirs: State, checkpoint: dict[str, Any]) -> None:
-        shapes, saved_shapes = ({name: tensor.shape for name, tensor in state.items()} for state in (ours, theirs))
-        if shapes == saved_shapes:
-            return
-        saved = checkpoint.get("hyper_parameters", {})
-        there = f"{_network_name(saved.get('network', {}))} with {saved.get('num_classes', 'unknown')} classes"
-        here = f"{_network_name(describe(self.network))} with {self.num_classes} classes"
-        raise ValueError(
-            f"the checkpoint is of another network: {_first_difference(shapes, saved_shapes)}. The checkpoint holds "
-            f"{there}, this run builds {here}; use the recipe that made the checkpoint"
-        )
-
-
-def _weights_of_net(state: State) -> State:
-    return {name: tensor for name, tensor in state.items() if name.startswith("net.")}
-
-
-def _network_name(described: dict[str, Any]) -> str:
-    """Short name of a described network, such as `SMPNetwork unet resnet18`."""
-    arguments = described.get("init_args", {})
-    parts = (described.get("class_path", "an unknown network").rpartition(".")[2], *map(arguments.get, _NAMING))
-    return " ".join(str(part) for part in parts if part)
+        require_same_network(ours, theirs, checkpoint, self.network, self.num_classes)
 
 
 def _pce_alone(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -349,11 +359,3 @@ class _Scores(nn.Module):
         super().__init__()
         self.segmentation = SegmentationScores(num_classes)
         self.grid_energy = MeanGridEnergy()
-
-
-def _first_difference(ours: dict[str, torch.Size], theirs: dict[str, torch.Size]) -> str:
-    for name in ours.keys() & theirs.keys():
-        if ours[name] != theirs[name]:
-            return f"`{name}` has shape {tuple(theirs[name])}, expected {tuple(ours[name])}"
-    missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
-    return f"{len(missing)} weights are missing (first {missing[:1]}), {len(unknown)} are unknown (first {unknown[:1]})"

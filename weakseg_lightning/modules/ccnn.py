@@ -73,7 +73,6 @@ class CCNNModule(LatentModule[DistributionResult]):
         self.map_stride = map_stride
         self.mask_weight = mask_weight
         self.grid = self.net.coarse_grid(map_stride)  # refuses strides that the network cannot do
-        self.class_names: Sequence[str] = [str(label) for label in range(num_classes)]  # until the data are known
 
     # ---- before training ------------------------------------------------------------------------------------
 
@@ -85,13 +84,11 @@ class CCNNModule(LatentModule[DistributionResult]):
             ValueError: if constraints without slack cannot hold together; names them and the images.
         """
         super().setup(stage)
-        data = getattr(self.trainer, "datamodule", None)
-        self.class_names = getattr(data, "class_names", self.class_names)
-        read_known = getattr(data, "known_of_training", None)
+        read_known = getattr(getattr(self.trainer, "datamodule", None), "known_of_training", None)
         if stage == "fit" and read_known is not None:
             images = list(read_known())
             for rule in self.constraints:
-                rule.check([one["id"] for one in images], self.class_names)
+                rule.check([one["id"] for one in images], self.names_or_numbers)
             self._refuse_contradictions(images)
 
     def _refuse_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
@@ -112,7 +109,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         ]
         return Knowledge(
             ids=[one["id"] for one in images],
-            class_names=self.class_names,
+            class_names=self.names_or_numbers,
             tags=torch.stack([one["tags"] for one in images]),
             valid=torch.ones(len(images), *self._map_size(images[0]), dtype=torch.bool),
             sizes=torch.stack(sizes) if len(sizes) == len(images) else None,
@@ -162,7 +159,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         regions = {name: mask for name, mask in batch.items() if _is_mask(mask, batch["valid"]) and name != "valid"}
         return Knowledge(
             ids=batch["id"],
-            class_names=self.class_names,
+            class_names=self.names_or_numbers,
             tags=batch["tags"],
             valid=self.grid.cells_of(batch["valid"]),
             sizes=batch.get("sizes"),

@@ -20,6 +20,7 @@ from weakseg_lightning.losses.decomposition import (
     reconstruction_loss,
 )
 from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.class_names import require_same_classes
 from weakseg_lightning.modules.frozen import Frozen, load_classifier
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.tagged import ADAM, TaggedModule
@@ -142,21 +143,22 @@ class DecomposeReconstructModule(TaggedModule):
         self.absence = absence
         self.encoder_from_classifier = encoder_from_classifier
         self.g: Frozen[TagNet] = Frozen(classifier.build(num_classes))
-        self.class_names: Sequence[str] = [str(label) for label in range(num_classes)]  # until the data are known
         self._imagelets: Tensor | None = None
 
     @override
     def setup(self, stage: str) -> None:
         """Load g, and begin with its encoder if that is wanted."""
-        data = getattr(self.trainer, "datamodule", None)
-        self.class_names = getattr(data, "class_names", self.class_names)
-        if stage == "fit":
-            # It is meant to be: all that is in evaluation mode is g.
-            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
-            load_classifier(self.g.module, self.classifier, self.classifier_checkpoint, self.num_classes)
-            if self.encoder_from_classifier:
-                self._take_encoder()
+        if stage != "fit":
+            super().setup(stage)
+            return
+        # It is meant to be: all that is in evaluation mode is g.
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
+        names = load_classifier(self.g.module, self.classifier, self.classifier_checkpoint, self.num_classes)
+        if self.encoder_from_classifier:
+            self._take_encoder()
         super().setup(stage)
+        source = f"`classifier_checkpoint` {self.classifier_checkpoint}"
+        require_same_classes(names, self.class_names, source, self.allow_other_classes)
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:
@@ -184,7 +186,7 @@ class DecomposeReconstructModule(TaggedModule):
             "cls": self.cls_weight * self._imagelet_loss(masks, imagelets, batch),
         }
         if self.absence.weight > 0:
-            weights = self.absence.weights(batch["id"], tags, self.class_names)
+            weights = self.absence.weights(batch["id"], tags, self.names_or_numbers)
             terms["absence"] = absence_loss(masks, tags, valid, weights)
         return terms
 
@@ -202,7 +204,7 @@ class DecomposeReconstructModule(TaggedModule):
     @torch.no_grad()
     def _believed_areas(self, prior: AreaPrior, batch: Batch) -> Tensor:
         maps = self.g.module.activation_maps(batch["image"])
-        return prior.areas(batch["id"], self.class_names, batch["tags"], maps)
+        return prior.areas(batch["id"], self.names_or_numbers, batch["tags"], maps)
 
     def _take_encoder(self) -> None:
         ours = getattr(getattr(self.net, "model", None), "encoder", None)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar, override
 
 from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.modules.class_names import names_in
 from weakseg_lightning.modules.resuming import read_checkpoint
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 
@@ -51,7 +52,7 @@ class Frozen(nn.Module, Generic[Asked]):
         return self.module.tag_logits(images, valid)
 
 
-def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, num_classes: int) -> None:
+def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, num_classes: int) -> list[str] | None:
     """Load the weights of a trained classifier.
 
     Args:
@@ -59,6 +60,9 @@ def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, n
         network: its description.
         path: checkpoint of a run of ``TagClassifierModule``.
         num_classes: classes K of this run.
+
+    Returns:
+        Names of the classes that it was trained on, if the checkpoint says them.
 
     Raises:
         ValueError: if there is no path, or the checkpoint is of another network.
@@ -83,3 +87,4 @@ def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, n
             f"run builds {here} with {num_classes}: give `classifier` the settings that the checkpoint's run had"
         )
     nn.Module.load_state_dict(classifier, weights)
+    return names_in(checkpoint)

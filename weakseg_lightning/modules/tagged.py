@@ -49,8 +49,7 @@ class TaggedModule(WeakSegModule):
         """Log ``val_false_area_<class>`` and ``val_tag_accuracy`` besides."""
         super()._log_scores(stage)
         scores = self._tag_scores(stage)
-        names = getattr(self.trainer.datamodule, "class_names", None) or [str(k) for k in range(self.num_classes)]  # type: ignore[attr-defined]
-        found = scores.compute()
+        names, found = self.names_or_numbers, scores.compute()
         logged = {
             f"false_area_{name}": area for name, area in zip(names[1:], found["false_area"].reshape(-1), strict=True)
         }

@@ -68,6 +68,11 @@ class Segmenter:
         """Classes K, background included."""
         return self.scorer.module.num_classes
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that the network was trained on, background first; numbers in old checkpoints."""
+        return list(self.scorer.module.names_or_numbers)
+
     def __call__(self, image: Image) -> npt.NDArray[np.uint8]:
         """Label every pixel.
 
