@@ -1,11 +1,13 @@
 """Geometry of turned boxes and ellipses."""
 
+import pickle
+
 import numpy as np
 import pytest
 from skimage.draw import disk
 from skimage.draw import ellipse as draw_ellipse
 
-from weakseg_lightning.data.shapes import ellipse, enclosing_box, turn
+from weakseg_lightning.data.shapes import cut_polygon, ellipse, enclosing_box, turn
 
 
 def drawn(bitmap, height: int, width: int) -> np.ndarray:
@@ -42,3 +44,22 @@ def test_boxes_around_what_is_turned():
     corners = turn([[14, 18], [34, 18], [34, 22], [14, 22]], 90, about=[24, 20])
     assert np.allclose(enclosing_box(corners), [[22, 10], [26, 30]])
     assert np.allclose(enclosing_box(corners, (25, 28)), [[22, 10], [25, 28]])
+
+
+@pytest.mark.parametrize(
+    "bitmap",
+    [
+        ellipse((70, 20), (5, 5), size=(48, 40)),
+        ellipse((-9, -9), (5, 5), 30, (48, 40)),
+        ellipse((20, 20), (0.1, 0.1), size=(48, 40)),
+        cut_polygon(np.array([[50, 5], [60, 5], [60, 15.0]]), (48, 40)),
+    ],
+)
+def test_what_covers_no_pixel_is_named(bitmap):
+    with pytest.raises(ValueError, match="it covers no pixel"):
+        bitmap.read()
+
+
+def test_workers_get_shapes_by_pickle():
+    for bitmap in (ellipse((5, 5), (3, 2)), cut_polygon(np.array([[1, 1], [9, 1], [9, 9.0]]), (12, 12))):
+        assert (pickle.loads(pickle.dumps(bitmap)).read() == bitmap.read()).all()

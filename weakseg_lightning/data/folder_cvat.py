@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder_marks import Bitmap, LeftOut, Mark, Problem, Reading, whole_number
 from weakseg_lightning.data.folder_names import ImageRef, task_ref
-from weakseg_lightning.data.shapes import as_points, distinct_corners, ellipse, enclosing_box, turn
+from weakseg_lightning.data.shapes import as_points, covering, distinct_corners, ellipse, enclosing_box, turn
 
 __all__ = ["read_cvat"]
 
@@ -149,6 +149,4 @@ def _decode(rle: str, height: int, width: int) -> NDArray[np.bool_]:
     runs = np.array(rle.split(","), dtype=np.int64)
     if (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f"its runs cover {runs.sum()} pixels, expected {height * width}")
-    if not runs[1::2].any():
-        raise ValueError("it covers no pixel")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return covering(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from weakseg_lightning.data.folder_marks import Bitmap, LeftOut, Mark, Problem, Reading, whole_number
 from weakseg_lightning.data.folder_names import file_ref
-from weakseg_lightning.data.shapes import as_points, cut_polygon, distinct_corners, ellipse, enclosing_box
+from weakseg_lightning.data.shapes import as_points, covering, cut_polygon, distinct_corners, ellipse, enclosing_box
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["is_labelme", "read_labelme"]
@@ -139,7 +139,4 @@ def _decode(text: str, left: int, top: int, sides: Size | None, size: Size | Non
         height, width = pixels.shape
         raise ValueError(f"it has {width} x {height} pixels, its box {sides[1]} x {sides[0]}")
     width, height = size or (left + pixels.shape[1], top + pixels.shape[0])
-    pixels = pixels[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
-    if not pixels.any():
-        raise ValueError("it covers no pixel")
-    return pixels
+    return covering(pixels[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)])

@@ -10,7 +10,7 @@ from skimage.draw import polygon2mask
 
 from weakseg_lightning.data.folder_marks import Bitmap
 
-__all__ = ["as_points", "cut_polygon", "distinct_corners", "ellipse", "enclosing_box", "turn"]
+__all__ = ["as_points", "covering", "cut_polygon", "distinct_corners", "ellipse", "enclosing_box", "turn"]
 
 Points = NDArray[np.float64]
 Size = tuple[int, int]
@@ -82,7 +82,11 @@ def cut_polygon(points: Points, size: Size) -> Bitmap:
     """
     if len(points) < 3 or not np.isfinite(points).all():
         raise ValueError(f"it has {len(points)} corners, expected 3 at least, all of them numbers")
-    return Bitmap(0, 0, partial(polygon2mask, size[::-1], points[:, ::-1] - 0.5))
+    return Bitmap(0, 0, partial(_fill, points, size))
+
+
+def _fill(points: Points, size: Size) -> NDArray[np.bool_]:
+    return covering(polygon2mask(size[::-1], points[:, ::-1] - 0.5))
 
 
 def ellipse(center: ArrayLike, radii: ArrayLike, degrees: float = 0, size: Size | None = None) -> Bitmap:
@@ -110,5 +114,15 @@ def _inside(center: Points, radii: Points, degrees: float, box: Sequence[int]) -
     left, top, right, bottom = box
     rows, columns = np.mgrid[top:bottom, left:right] + 0.5
     straight = turn(np.stack([columns, rows], axis=-1), -degrees, center) - center
-    inside: NDArray[np.bool_] = np.square(straight / radii).sum(axis=-1) <= 1
-    return inside
+    return covering(np.square(straight / radii).sum(axis=-1) <= 1)
+
+
+def covering(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pass on the pixels of a region, unless there are none: what covers nothing says nothing.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not pixels.any():
+        raise ValueError("it covers no pixel")
+    return pixels
