@@ -74,3 +74,32 @@ def cvat(root: Path, *images: str, file: str = "annotations.xml", meta: str = ""
     (root / file).parent.mkdir(exist_ok=True)
     text = f"<annotations><version>1.1</version><meta>{meta}</meta>{''.join(images)}</annotations>"
     (root / file).write_text(text, "utf-8")
+
+
+def percent(points: object) -> list[list[float]]:
+    """Pixels as Label Studio writes them: percentages of the image."""
+    return (np.array(points, dtype=np.float64).reshape(-1, 2) * 100 / SIZE).tolist()
+
+
+def region(kind: str, value: dict[str, object], label: object = "cat", **others: object) -> dict[str, object]:
+    """A result of Label Studio that is a shape with a label."""
+    labelled = {**value, kind: label if isinstance(label, list) else [label]}
+    sides = {"original_width": 48, "original_height": 40, "image_rotation": 0, "to_name": "image", "from_name": "label"}
+    return {**sides, "id": f"{kind}-{len(str(value))}", "type": kind, "value": labelled, **others}
+
+
+def rectangle(left: float, top: float, right: float, bottom: float, label: object = "cat", **others: object) -> dict:
+    """A rectangle of Label Studio, given in pixels."""
+    (x, y), (width, height) = percent([[left, top], [right - left, bottom - top]])
+    return region("rectanglelabels", {"x": x, "y": y, "width": width, "height": height}, label, **others)
+
+
+def task(*results: object, image: object = "/data/upload/1/0a1b2c3d-a.jpg", **others: object) -> dict[str, object]:
+    """A task of Label Studio with one annotation."""
+    return {"id": 1, "data": {"image": image}, "annotations": [{"id": 5, "result": list(results)}], **others}
+
+
+def label_studio(root: Path, *tasks: object, file: str = "project.json") -> None:
+    """Write an export of Label Studio."""
+    (root / file).parent.mkdir(exist_ok=True)
+    (root / file).write_text(json.dumps(tasks))

@@ -131,13 +131,17 @@ class AnnotationReader:
 
     def _join(self, result: Json) -> None:
         """Put labels without a shape to the one region that has their id."""
-        regions = self.by_id.get(str(result.get("id") or ""), [])
-        if len(regions) != 1:
+        regions = self._named(result)
+        if len(regions) != 1 or not any(key.endswith("labels") for key in _value(result)):
             raise ValueError("it has no shape")
         regions[0].add(result)
 
+    def _named(self, result: Json) -> list[_Region]:
+        """The regions with the id of a result; more than one where a program wrote one id for all."""
+        return self.by_id.get(str(result["id"]), []) if result.get("id") else []
+
     def _read_choices(self, result: Json, value: Json) -> Iterator[Reading]:
-        if result.get("parentID") or geometry_of(value) or str(result.get("id") or "") in self.by_id.keys() - {""}:
+        if result.get("parentID") or geometry_of(value) or len(self._named(result)) == 1:
             yield LeftOut(self.file, "choices of regions", self._where(result))
         elif self.images.is_of_other_data(result):
             yield LeftOut(self.file, "choices about other data than images", self._where(result))

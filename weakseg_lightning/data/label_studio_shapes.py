@@ -129,7 +129,19 @@ def _sides(vertices: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
         return [(index - 1, index) for index in range(1, len(vertices))]
     indices = {vertex.get("id"): index for index, vertex in enumerate(vertices)}
     ends = [(vertex["prevPointId"], index) for index, vertex in enumerate(vertices) if vertex.get("prevPointId")]
-    return [(indices[before], index) for before, index in ends]
+    return _in_order([(indices[before], index) for before, index in ends])
+
+
+def _in_order(sides: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sides one after the other, as long as each end has one to go on with."""
+    following = dict(sides)
+    beginnings = set(following) - {end for _, end in sides}
+    start = min(beginnings or following)
+    ordered: list[tuple[int, int]] = []
+    while start in following:
+        ordered.append((start, following.pop(start)))
+        start = ordered[-1][1]
+    return ordered if len(ordered) == len(sides) else list(sides)
 
 
 def _side(start: Mapping[str, Any], end: Mapping[str, Any]) -> Points:
