@@ -84,8 +84,10 @@ def _run(args: list[str]) -> int:
         callback = Started()
         try:
             return WeakSegCLI(arguments, callback).status
-        finally:
+        except BaseException:
             started = callback.yes
+            callback.undo()
+            raise
     except KeyboardInterrupt:
         print("weakseg: interrupted", file=sys.stderr)
         return 130

@@ -171,7 +171,8 @@ class WeakSegCLI(LightningCLI):
         given = list(given) if isinstance(given, list) else [given]
         if not (config["fast_dev_run"] or config["barebones"]):
             root = Path(config["default_root_dir"])
-            self.folder = runs.folder_for(self.command, root, self._name(), section.get("ckpt_path"))
+            self.started.folder = runs.RunFolder.make(self.command, root, self._name(), section.get("ckpt_path"))
+            self.folder = self.started.folder.path
             if config["logger"] in (None, True):
                 config["logger"] = runs.default_loggers(self.folder, tensorboard=self.command == "fit")
             config["default_root_dir"] = str(self.folder)  # where callbacks write if there is no logger
@@ -246,10 +247,7 @@ class WeakSegCLI(LightningCLI):
                 raise
             self.status = 130
             self._say_how_to_continue()
-        except Exception:
-            if self.folder is not None and not self.started.yes:
-                runs.discard(self.folder)
-            raise
+            self.started.undo()
 
     def after_fit(self) -> None:
         """Name the best checkpoint and the command that tests it."""

@@ -1,6 +1,7 @@
 """The folder of a run, and what is written into it by default."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,30 +44,58 @@ def new_folder(parent: Path, stem: str, *, numbered: bool) -> Path:
         return folder
 
 
-def folder_for(command: str, root: Path, name: str, checkpoint: str | None) -> Path:
-    """Choose and make the folder for the results of a command.
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder for the results of a command.
 
-    Args:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
-        root: folder of all runs.
-        name: name of this run.
-        checkpoint: the checkpoint that the command reads.
-
-    Returns:
-        ``root/name/version_<n>`` for ``fit``; for the others a folder named after the command in the folder of the
-        run that wrote the checkpoint.
+    Attributes:
+        path: the folder.
+        kept: the innermost folder around it that had been there before.
     """
-    if command == "fit":
-        return new_folder(root / name, "version", numbered=True)
-    if checkpoint is not None and Path(checkpoint).parent.name == "checkpoints":
-        return new_folder(Path(checkpoint).parent.parent, command, numbered=False)
-    return new_folder(root / name, command, numbered=True)
+
+    path: Path
+    kept: Path
+
+    @classmethod
+    def make(cls, command: str, root: Path, name: str, checkpoint: str | None) -> "RunFolder":
+        """Choose and make it.
+
+        Args:
+            command: ``fit``, ``validate``, ``test`` or ``predict``.
+            root: folder of all runs.
+            name: name of this run.
+            checkpoint: the checkpoint that the command reads.
+
+        Returns:
+            ``root/name/version_<n>`` for ``fit``; for the others a folder named after the command in the folder of the
+            run that wrote the checkpoint.
+        """
+        of_run = command != "fit" and checkpoint is not None and Path(checkpoint).parent.name == "checkpoints"
+        parent = Path(checkpoint).parent.parent if of_run and checkpoint is not None else root / name
+        kept = next(path for path in (parent.absolute(), *parent.absolute().parents) if path.is_dir())
+        stem = "version" if command == "fit" else command
+        return cls(new_folder(parent, stem, numbered=not of_run), kept)
+
+    def discard(self) -> None:
+        """Remove it after a start that failed, and the folders around it that are empty and were made for it."""
+        discard(self.path)
+        for folder in self.path.absolute().parents:
+            if folder == self.kept or not _removed_if_empty(folder):
+                return
 
 
 @rank_zero_only
 def discard(folder: Path) -> None:
     """Remove the folder of a run that failed before it began."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _removed_if_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:  # another run has made a folder in it
+        return False
+    return True
 
 
 def default_loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
@@ -136,29 +165,39 @@ class ProgressBar(RichProgressBar):
 
 
 class Started(Callback):
-    """Remembers whether the first batch has been reached."""
+    """Remembers whether the first batch has been reached, and else undoes what was made for the run.
+
+    Attributes:
+        yes: whether it has.
+        folder: the folder of the run, once there is one.
+    """
 
     yes = False
+    folder: RunFolder | None = None
 
-    def _start(self) -> None:
+    def undo(self) -> None:
+        """Remove the folder of a run that ends before its first batch; of others it keeps what is in it."""
+        if self.folder is not None and not self.yes:
+            self.folder.discard()
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.yes = True
 
     @override
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start()
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.yes = True
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start()
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.yes = True
 
     @override
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start()
-
-    @override
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start()
-
-    @override
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start()
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.yes = True
