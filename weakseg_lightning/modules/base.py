@@ -1,13 +1,11 @@
-"""What all methods share: the network, its optimiser, evaluation, checkpoints."""
+"""What all methods share: the network, its training in one or two phases, checkpoints."""
 
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -15,26 +13,24 @@ from typing_extensions import override
 
 from weakseg_lightning.hyperparameters import describe, with_public_paths
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
-from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules.attaching import Attachment, hand_to_data
 from weakseg_lightning.modules.checkpoint_io import require_same_network, weights_of_net
 from weakseg_lightning.modules.class_names import names_in, require_same_classes, write_names
+from weakseg_lightning.modules.evaluation import EvaluatedModule
 from weakseg_lightning.modules.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.resuming import go_on, read_checkpoint
 from weakseg_lightning.networks import Network
 from weakseg_lightning.networks.unused import freeze_unused, outputs_in_evaluation
-from weakseg_lightning.solvers import Refinement
 
 Batch = dict[str, Any]
 State = dict[str, Tensor]
 
 
-class WeakSegModule(LightningModule, ABC):
+class WeakSegModule(EvaluatedModule, ABC):
     """A segmentation network trained on weak labels: subclasses write :meth:`loss_terms`.
 
-    Training may begin with a phase of partial cross-entropy on the seeds (``pce_fraction``). Evaluation is the
-    protocol of PASCAL VOC: intersection over union from one confusion matrix over the whole data set, on whole images
-    at their original size.
+    Training may begin with a phase of partial cross-entropy on the seeds (``pce_fraction``). Evaluation follows the
+    protocol of PASCAL VOC, see :class:`weakseg_lightning.modules.evaluation.EvaluatedModule`.
 
     Args:
         network: the network to build.
@@ -46,14 +42,8 @@ class WeakSegModule(LightningModule, ABC):
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
     """
 
-    refinement: Refinement | None = None
-    """Refines every prediction in validation, test and prediction; set it at any time, checkpoints do not hold it."""
-
     allow_other_classes: bool = False
     """Whether weights may be loaded that were trained on classes of other names; set it before."""
-
-    class_names: Sequence[str] | None = None
-    """Names of the classes, background first: those of the data, or of the checkpoint; None until they are known."""
 
     def __init__(
         self,
@@ -64,19 +54,17 @@ class WeakSegModule(LightningModule, ABC):
         pce_fraction: float = 0.0,
         start_from: str | None = None,
     ) -> None:
-        super().__init__()
         if not 2 <= num_classes <= 255:
             raise ValueError(f"`num_classes` must be 2 to 255 (background included), got {num_classes}")
         if not 0 <= pce_fraction <= 1:
             raise ValueError(f"`pce_fraction` must be between 0 and 1, got {pce_fraction}")
+        super().__init__(num_classes)
         self.network = network
-        self.num_classes = num_classes
         self.optimizer = optimizer
         self.pce_optimizer = pce_optimizer
         self.pce_fraction = pce_fraction
         self.start_from = start_from
         self.net = network.build(num_classes)
-        self.scores = nn.ModuleDict({stage: _Scores(num_classes) for stage in ("val", "test")})
 
     # ---- what a method writes -------------------------------------------------------------------------------
 
@@ -120,8 +108,7 @@ class WeakSegModule(LightningModule, ABC):
         """Load the weights to start from; find out before training whether the module can be saved."""
         describe(self)
         self.class_names = getattr(getattr(self.trainer, "datamodule", None), "class_names", self.class_names)
-        if self.refinement is not None:
-            rank_zero_info(f"Evaluation and prediction: labels are refined by {_in_words(self.refinement)}")
+        self.tell_refinement()
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
         if stage == "fit" and self.trainer.world_size > 1:
@@ -223,75 +210,6 @@ class WeakSegModule(LightningModule, ABC):
         where = f"at iteration {self.trainer.global_step} ({whose})"
         return f"the loss is not finite {where}: {values}; lower `optimizer.lr`, or check these images"
 
-    # ---- evaluation -----------------------------------------------------------------------------------------
-
-    @override
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of whole images."""
-        self._evaluate(batch, "val")
-
-    @override
-    def test_step(self, batch: Batch, batch_idx: int) -> Batch:
-        """Count one batch of whole images; callbacks get ``{"labels": uint8 (B, H, W)}``."""
-        return {"labels": self._evaluate(batch, "test").to(torch.uint8)}
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        """Log ``val_miou``, ``val_pixel_accuracy``, ``val_grid_energy`` and ``val_iou_<class>``."""
-        self._log_scores("val")
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        """Log ``test_miou`` and the others."""
-        self._log_scores("test")
-
-    @override
-    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
-        """Label whole images: ``{"id": list of B, "labels": uint8 (B, H, W)}``."""
-        return {"id": batch["id"], "labels": self._predict(batch).to(torch.uint8)}
-
-    def _predict(self, batch: Batch) -> Tensor:
-        """Label a batch, refined if there is a refinement, ``(B, H, W)``."""
-        logits: Tensor = self(batch["image"])
-        if self.refinement is None:
-            return logits.argmax(1)
-        finite = logits.isfinite().flatten(1).all(1).tolist()
-        if broken := [name for name, good in zip(batch["id"], finite, strict=True) if not good]:
-            problem = f"the scores of the network for {', '.join(broken[:4])} are not finite and cannot be refined"
-            raise ValueError(f"{problem}: use another checkpoint, or check these images")
-        return self.refinement.refine(logits, batch["image"], batch.get("valid")).argmax(1)
-
-    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        labels = self._predict(batch)
-        metrics = self._metrics(stage)
-        metrics.segmentation.update(labels, batch["mask"])
-        metrics.grid_energy.update(labels, batch["image"], batch["valid"])
-        return labels
-
-    @property
-    def names_or_numbers(self) -> Sequence[str]:
-        """Names of the classes; numbers where no names are known."""
-        return self.class_names or [str(label) for label in range(self.num_classes)]
-
-    def _metrics(self, stage: str) -> "_Scores":
-        metrics = self.scores[stage]
-        assert isinstance(metrics, _Scores)
-        return metrics
-
-    def _log_scores(self, stage: str) -> None:
-        metrics = self._metrics(stage)
-        scores = metrics.segmentation.compute()
-        names = self.names_or_numbers
-        found = {f"iou_{name}": iou for name, iou in zip(names, scores["iou"], strict=True) if not iou.isnan()}
-        energy = metrics.grid_energy.compute()
-        logged = {"pixel_accuracy": scores["pixel_accuracy"], "grid_energy": energy, **found}
-        # The metrics are already summed over the ranks: the maximum of equal values keeps the last digit.
-        self.log(f"{stage}_miou", scores["miou"].float(), prog_bar=True, sync_dist=True, reduce_fx="max")
-        renamed = {f"{stage}_{name}": value.float() for name, value in logged.items()}
-        self.log_dict(renamed, sync_dist=True, reduce_fx="max")
-        metrics.segmentation.reset()
-        metrics.grid_energy.reset()
-
     # ---- checkpoints ----------------------------------------------------------------------------------------
 
     @override
@@ -343,19 +261,3 @@ class WeakSegModule(LightningModule, ABC):
 
 def _pce_alone(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
     return {"pce": partial_cross_entropy(logits, batch["seeds"])}
-
-
-def _in_words(refinement: Refinement) -> str:
-    """Short name and arguments, such as `MeanField(iterations=10)`."""
-    described = describe(refinement)
-    arguments = ", ".join(f"{name}={value}" for name, value in described["init_args"].items())
-    return f"{type(refinement).__name__}({arguments})"
-
-
-class _Scores(nn.Module):
-    """The metrics of one stage of evaluation."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.segmentation = SegmentationScores(num_classes)
-        self.grid_energy = MeanGridEnergy()
