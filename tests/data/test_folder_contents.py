@@ -1,5 +1,6 @@
 """Which file belongs to which image."""
 
+import json
 import unicodedata
 
 import pytest
@@ -66,3 +67,32 @@ def test_an_empty_folder_says_what_to_do(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no image in .*: put photographs there \(.jpg"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "masked"),
+    [
+        (["region cat"], True),
+        (["region cat", "rectangle cat", "point cat"], True),
+        (["region cat", "point background"], True),
+        (["region cat", "rectangle dog"], False),
+        (["region cat", "line dog"], False),
+        (["region cat", "point dog", "region dog"], True),
+        (["rectangle dog"], False),
+    ],
+)
+def test_regions_make_a_mask_unless_a_class_is_drawn_in_another_way_alone(make_folder, kinds, masked):
+    root = make_folder()
+    for path in (*root.glob("masks/*"), *root.glob("scribbles/*"), *root.glob("*.csv")):
+        path.unlink()
+    points = {"region": [[1, 1], [9, 1], [9, 9]], "rectangle": [[1, 1], [9, 9]], "line": [[1, 1], [9, 9]]}
+    shapes = [
+        {"shape_type": kind.replace("region", "polygon"), "label": label, "points": points.get(kind, [[3, 3]])}
+        for kind, label in map(str.split, kinds)
+    ]
+    content = {"imagePath": "a.jpg", "imageWidth": 48, "imageHeight": 40, "shapes": shapes}
+    (root / "images" / "a.json").write_text(json.dumps(content))
+    contents = read_folder(root)
+    assert contents.has_mask("a") == masked
+    told = any("regions that make no mask" in note for note in contents.notes)
+    assert told == (not masked and "region cat" in kinds)

@@ -56,7 +56,15 @@ class FolderContents:
 
     def has_mask(self, name: str) -> bool:
         """Whether the class of every pixel of an image is known."""
-        return name in self.masks or self.has(name, "region", "nothing")
+        return name in self.masks or (self.has(name, "region", "nothing") and not self.is_partly_drawn(name))
+
+    def is_partly_drawn(self, name: str) -> bool:
+        """Whether an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
+        kinds: dict[MarkKind, set[int | None]] = {}
+        for known in self.marks.get(name, ()):
+            kinds.setdefault(known.mark.kind, set()).add(known.label)
+        others = kinds.get("box", set()) | kinds.get("stroke", set()) | kinds.get("click", set())
+        return bool(kinds.get("region")) and not others <= kinds["region"] | {0, VOID}
 
     def can_train(self, name: str, supervision: Supervision) -> bool:
         """Whether an image has the labels that a kind of supervision needs."""
@@ -98,6 +106,9 @@ def read_folder(root: Path) -> FolderContents:
     contents.marks = assignment.marks
     contents.problems += [*assignment.problems, *assignment.conflicts()]
     contents.notes += assignment.notes()
+    if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
+        text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
+        contents.notes.append(f"{text} ({len(partly)}), as in {partly[0]}")
     return contents
 
 
