@@ -58,3 +58,11 @@ def test_what_is_transparent_has_no_label(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert read(tmp_path / "a.png") == [[1, 255, 2]]
     assert map_values(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_another_format_under_the_name_of_a_png_is_read_all_the_same(tmp_path, kind, mode):
+    Image.fromarray(np.array([[0, 1, 2], [2, 1, 0]], dtype=np.uint8)).convert(mode).save(tmp_path / "a.png", kind)
+    assert read(tmp_path / "a.png", Classes(["background", "x", "y"])) == [[0, 1, 2], [2, 1, 0]]
+    assert map_values(tmp_path / "a.png") == [0, 1, 2]

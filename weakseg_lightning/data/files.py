@@ -16,6 +16,7 @@ from weakseg_lightning.data.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
 from weakseg_lightning.data.pixels import Bands, Layout, Pixels, UnsuitableError, find_range, to_rgb, upright
 from weakseg_lightning.data.png import (
     StoredLabels,
+    labels_of_image,
     png_layout,
     read_orientation,
     read_png,
@@ -131,14 +132,16 @@ def read_label_map(path: Path) -> StoredLabels:
         path: PNG.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable, truncated or no PNG.
+        BadSampleError: if the file is missing, unreadable, truncated or of other colours.
     """
     with _reading(path) as file:
         if (head := read_png_head(file)) is not None:
             return read_stored_labels(file, head)
-        with Image.open(file) as image:
-            kind = image.format
-    raise BadSampleError(f"{path} is no PNG but a {kind} file: save it as PNG, which keeps the values of pixels")
+        with Image.open(file) as image:  # another format under the name of a PNG
+            if (stored := labels_of_image(image)) is not None:
+                return stored
+            mode = image.mode
+    raise BadSampleError(f"{path} has pixels of type {mode}, expected indexed, grey or RGB: save it so, as PNG")
 
 
 def image_size(path: Path) -> tuple[int, int]:

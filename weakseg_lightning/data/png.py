@@ -14,6 +14,8 @@ from weakseg_lightning.data.transforms import VOID
 __all__ = [
     "PngHead",
     "StoredLabels",
+    "labels_of_image",
+    "png_head_of",
     "png_layout",
     "read_orientation",
     "read_png",
@@ -23,6 +25,7 @@ __all__ = [
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_MODES = {"L": _GREY, "RGB": _RGB, "P": _PALETTE, "LA": _GREY_ALPHA, "RGBA": _RGB_ALPHA}
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,11 @@ def read_png_head(file: BinaryIO) -> PngHead | None:
     return PngHead(depth=head[24], kind=head[25], interlaced=head[28])
 
 
+def png_head_of(image: Image.Image) -> PngHead | None:
+    """The head that a PNG of an image would have; None if there is none of its kind with 8 bits."""
+    return PngHead(8, _MODES[image.mode], 0) if image.mode in _MODES else None
+
+
 def read_png(file: BinaryIO, head: PngHead) -> Bands:
     """Read a PNG without a palette at the depth of its file.
 
@@ -114,6 +122,19 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
             return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], head.depth)
         layout = png_layout(head, image)
         return StoredLabels(stored[..., : layout.colors], _opaque(stored, layout), None, head.depth)
+
+
+def labels_of_image(image: Image.Image) -> StoredLabels | None:
+    """Take an image that Pillow has opened as a label map; None if it is neither indexed nor grey nor RGB."""
+    values = np.atleast_3d(np.array(image))
+    if image.mode == "P":
+        return StoredLabels(values, None, image.getpalette() or [], 8)
+    if image.mode in ("1", "L", "I", "I;16", "I;16B"):
+        return StoredLabels(values.astype(np.int32), None, None, 16 if image.mode.startswith("I") else 8)
+    if image.mode in ("LA", "RGB", "RGBA"):
+        colors = 1 if image.mode == "LA" else 3
+        return StoredLabels(values[..., :colors], None if image.mode == "RGB" else values[..., -1] > 0, None, 8)
+    return None
 
 
 def png_layout(head: PngHead, image: Image.Image) -> Layout:
