@@ -145,6 +145,7 @@ def test_each_shape_has_the_labels_of_its_own_id(bare):
     [
         *(bare_shape("rectangle"), rectangle(8, 10, 28, 20, None), rectangle(8, 10, 28, 20, [])),
         *(rectangle(8, 10, 28, 20, ""), rectangle(8, 10, 28, 20, [" "]), rectangle(8, 10, 28, 20, [None])),
+        *(rectangle(8, 10, 28, 20, {"name": "dog"}), rectangle(8, 10, 28, 20, [[]]), rectangle(8, 10, 28, 20, True)),
     ],
 )
 def test_no_label_is_no_class(bare, result):

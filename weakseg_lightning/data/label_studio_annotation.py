@@ -78,12 +78,15 @@ class AnnotationReader:
         if not results:
             yield from self._read_nothing(objects)
         for result in results:
-            if is_shape(result) and geometry_of(_value(result)):
-                self._add(result)
+            try:
+                if is_shape(result) and geometry_of(_value(result)):
+                    self._add(result)
+            except Exception as error:  # of a foreign file anything may be missing or of another type
+                yield self._problem(result, error)
         for result in results:
             try:
                 yield from self._read_other(result)
-            except Exception as error:  # of a foreign file anything may be missing or of another type
+            except Exception as error:
                 yield self._problem(result, error)
         for region in self.regions:
             try:
@@ -202,9 +205,13 @@ class AnnotationReader:
 
 def _labels(given: Any) -> list[str]:
     """Labels of a result: a list, or one; those of nested choices are lists from the outermost to the chosen one."""
-    if isinstance(given, list):
-        return [label for one in given for label in (_labels(one) or [""])]
-    return [] if given is None else [str(given)]
+    labels = given if isinstance(given, list) else [] if given is None else [given]
+    return [_text(label) for one in labels for label in (one if isinstance(one, list) else [one])]
+
+
+def _text(label: object) -> str:
+    """A label; numbers are names, what is neither text nor number is none."""
+    return str(label) if isinstance(label, str | int | float) and not isinstance(label, bool) else ""
 
 
 def _fault(region: _Region) -> str | None:

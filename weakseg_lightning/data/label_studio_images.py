@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PureWindowsPath
 from typing import Any
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import unquote, unquote_plus
 
 from weakseg_lightning.data.files import IMAGE_SUFFIXES
 from weakseg_lightning.data.folder_names import ImageRef, address_ref
@@ -187,7 +187,7 @@ def _paths(address: str) -> list[str]:
         if named[1] == "fileuri":
             return _paths(_decoded(first))
         return [unquote(named[2]), unquote(first), unquote_plus(first), first]
-    path = urlsplit(address).path if rest else before
+    path = before.partition("://")[2].partition("/")[2].partition("#")[0] if rest else before
     others = [unquote(pair.partition("=")[2]) for pair in query.split("&")]
     return [unquote(path), path, *(other for other in others if _has_suffix(other))]
 

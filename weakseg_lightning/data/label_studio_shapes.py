@@ -60,15 +60,15 @@ def read_shape(kind: str, shape: Mapping[str, Any], size: Size, mark: Callable[.
     """
     unit = np.array(size) / 100
     if kind == "keypoint":
-        yield mark("click", points=as_points([[shape["x"], shape["y"]]]) * unit)
+        yield mark("click", points=_points([[shape["x"], shape["y"]]]) * unit)
     elif kind == "rectangle":
         yield mark("box", points=_box(shape, size))
     elif kind == "polygon":
         _require(shape.get("closed") is not False, "it was not closed")
         _require(not shape.get("holes"), "it has holes, which are not read")
-        yield mark("region", points=distinct_corners(as_points(shape["points"]) * unit))
+        yield mark("region", points=distinct_corners(_points(shape["points"]) * unit))
     elif kind == "ellipse":
-        center, radii = (as_points([[shape[x], shape[y]]])[0] * unit for x, y in (("x", "y"), ("radiusX", "radiusY")))
+        center, radii = (_points([[shape[x], shape[y]]])[0] * unit for x, y in (("x", "y"), ("radiusX", "radiusY")))
         yield mark("region", bitmap=ellipse(center, radii, float(shape.get("rotation") or 0), size))
     elif kind == "vector":
         yield from _read_vector(shape, unit, mark)
@@ -79,6 +79,12 @@ def read_shape(kind: str, shape: Mapping[str, Any], size: Size, mark: Callable[.
 def _require(holds: bool, fault: str) -> None:
     if not holds:
         raise ValueError(fault)
+
+
+def _points(given: object) -> Points:
+    points = as_points(given)
+    _require(bool(np.isfinite(points).all()), "it has coordinates that are no numbers")
+    return points
 
 
 def _decoder(kind: str, shape: Mapping[str, Any], size: Size) -> Callable[[], NDArray[np.bool_]]:
@@ -92,7 +98,7 @@ def _decoder(kind: str, shape: Mapping[str, Any], size: Size) -> Callable[[], ND
 def _box(shape: Mapping[str, Any], size: Size) -> Points:
     """Corners of a rectangle; of a turned one, about its upper left corner, those of the upright box around it."""
     unit = np.array(size) / 100
-    x, y, width, height = (float(shape[name]) for name in ("x", "y", "width", "height"))
+    (x, y), (width, height) = _points([[shape["x"], shape["y"]], [shape["width"], shape["height"]]])
     corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]]) * unit
     if not (degrees := float(shape.get("rotation") or 0)):
         return enclosing_box(corners)
@@ -160,4 +166,4 @@ def _side(start: Mapping[str, Any], end: Mapping[str, Any]) -> Points:
 
 
 def _point(vertex: Mapping[str, Any]) -> Points:
-    return as_points([[vertex["x"], vertex["y"]]])
+    return _points([[vertex["x"], vertex["y"]]])
