@@ -229,9 +229,29 @@ def test_the_baselines_share_network_data_and_schedule_with_adm(build):
         assert (other.datamodule.crop_size, other.datamodule.batch_size) == (321, 20)
     pce, grid_gd, full = (other.model for other in others)
     assert pce.regularizer is full.regularizer is None
-    # the same as 3.5 on eq. 9
-    assert (grid_gd.regularizer.potts.weight, grid_gd.regularizer.relaxation) == (7, "bilinear")
+    # 3.5 times the batch size, less what their mean over the edges loses to padding (tests/losses/test_potts.py)
+    assert (grid_gd.regularizer.potts.weight, grid_gd.regularizer.relaxation) == (68.7, "bilinear")
+    assert 0.98 < grid_gd.regularizer.potts.weight / (3.5 * others[1].datamodule.batch_size) < 1
     assert (full.supervision, others[2].datamodule.supervision) == ("mask", "full")
+
+
+CAFFE = [*(name for name in RECIPES if name.startswith("adm_grid")), "dense_adm", "proposals"]
+CAFFE += ["pce", "full", "grid_gd", "dense_gd", "gated_crf"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_biases_learn_as_in_caffe_where_the_authors_use_it(build, name):
+    model = build(name, *here(name)).model
+    for settings in filter(None, (model.optimizer, model.pce_optimizer)):
+        assert (settings.bias_lr_factor, settings.decay_biases) == ((2, False) if name in CAFFE else (1, True))
+        assert name not in CAFFE or settings.head_lr_factor == 10
+
+
+@pytest.mark.parametrize("overlay", ["data/scenes", "hardware/cpu"])
+def test_overlays_with_networks_of_their_own_leave_caffe_behind(build, overlay):
+    model = build("adm_grid", overlay, *HERE).model
+    for settings in (model.optimizer, model.pce_optimizer):
+        assert (settings.bias_lr_factor, settings.decay_biases) == (1, True)
 
 
 def test_dense_adm_differs_from_adm_in_its_solver_alone(build):
@@ -329,10 +349,25 @@ def test_trust_region_has_the_numbers_of_the_paper(build):
     assert (potts.weight, potts.connectivity, potts.normalize_edges) == (100, 8, True)
     assert (model.solver.max_sweeps, model.solver.start, model.warm_start) == (5, "zeros", True)
     assert (model.epochs_per_cycle, model.labels, model.normalizer) == (5, "seeds", "seeds")
+    # the first phase: 7e-3 and 5e-4 on a loss that is divided by 12 once more (tests/modules/test_optimization.py)
     assert (model.optimizer.lr, model.pce_optimizer.lr) == (7e-4, pytest.approx(7e-3 / 12, rel=1e-3))
+    assert (model.optimizer.weight_decay, model.pce_optimizer.weight_decay) == (5e-4, pytest.approx(12 * 5e-4))
+    assert (model.optimizer.head_lr_factor, model.pce_optimizer.head_lr_factor) == (10, 10)
     assert (model.network.encoder, model.network.output_stride) == ("mobilenet_v2", 16)
     assert (data.crop_size, data.batch_size, data.train_split) == (513, 12, "train_aug")
     assert cli.trainer.max_steps == 120 * (10_582 // 12)
+
+
+def test_the_network_of_trust_region_is_not_quite_the_authors(build):
+    """The recipe says by how much: smp's last block has 1,280 channels and separable convolutions behind it."""
+    model = build("trust_region_grid", *HERE).model
+    head = {id(parameter) for parameter in model.net.head_parameters()}
+    sizes = [(id(parameter) in head, parameter.numel()) for parameter in model.net.parameters()]
+    everything, encoder = sum(size for _, size in sizes), sum(size for in_head, size in sizes if not in_head)
+    assert (everything, encoder) == (4_383_653, 2_223_872)
+    text = (FOLDER / "trust_region_grid.yaml").read_text(encoding="utf-8")
+    for number in (everything, encoder, 5_816_053, 1_811_712):
+        assert f"{number:,}" in text
 
 
 PRESETS = {

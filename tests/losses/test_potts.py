@@ -84,6 +84,29 @@ def test_degenerate_shapes_are_finite(shape: tuple[int, int]) -> None:
     assert shape != (1, 1) or loss.item() == 0.0
 
 
+@pytest.mark.parametrize(("padding", "weight"), [(0, 70.0), (1, 70 * 52 / 53)])
+def test_the_weight_of_the_authors_layer_in_units_of_this_loss(padding: int, weight: float) -> None:
+    """Theirs is 3.5 sum over images of 1/|N| sum over N of w (1 - <S_p, S_q>), and padding's edges are in |N|.
+
+    Equation 9 without its factor of two, for 20 images of one row of 54 pixels in one colour, so that w = 1.
+    """
+    torch.manual_seed(4)
+    logits = torch.randn(20, 3, 1, 54).double()
+    if padding:
+        logits[..., -padding - 1 :] = torch.tensor([99.0, 0.0, 0.0], dtype=torch.float64)[None, :, None, None]
+    logits.requires_grad_()
+    soft = logits.softmax(1)
+    authors = 3.5 * (1 - (soft[..., :-1] * soft[..., 1:]).sum(1)).mean((1, 2)).sum()
+    valid = torch.ones(20, 1, 54, dtype=torch.bool)
+    valid[..., 54 - padding :] = False
+    image = torch.full((20, 3, 1, 54), 0.5)
+    ours = potts_loss(logits, image, GridPotts(weight), valid)
+    assert ours.item() == pytest.approx(authors.item(), rel=1e-5)
+    gradients = [torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (ours, authors)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+    assert weight == pytest.approx(70 if padding == 0 else 68.7, abs=0.05)
+
+
 def test_unknown_relaxation_is_refused() -> None:
     with pytest.raises(ValueError, match="`relaxation` must be one of"):
         potts_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 2, 2), GridPotts(), relaxation="cubic")  # type: ignore[arg-type]

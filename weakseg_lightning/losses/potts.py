@@ -63,7 +63,8 @@ class GridPottsLoss(Regularizer):
     """The relaxed grid Potts energy as a regulariser (Grid-GD), see :func:`potts_loss`.
 
     Args:
-        potts: the edge weights; their ``weight`` scales the loss. By default that of ADM's authors.
+        potts: the edge weights; their ``weight`` scales the loss. That of ADM's authors comes to 68.7 at their batch size
+            (``recipes/grid_gd.yaml`` says how); the default is a tenth of it, for networks that are soon trained.
         relaxation: relaxation of the Potts energy to soft labellings.
     """
 
