@@ -63,8 +63,8 @@ class GridPottsLoss(Regularizer):
     """The relaxed grid Potts energy as a regulariser (Grid-GD), see :func:`potts_loss`.
 
     Args:
-        potts: the edge weights; their ``weight`` scales the loss. That of ADM's authors comes to 68.7 at their batch size
-            (``recipes/grid_gd.yaml`` says how); the default is a tenth of it, for networks that are soon trained.
+        potts: the edge weights; their ``weight`` scales the loss. The default weight is ours; that of ADM's authors is
+            68.7 in these units, see ``recipes/grid_gd.yaml``.
         relaxation: relaxation of the Potts energy to soft labellings.
     """
 
