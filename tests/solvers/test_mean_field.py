@@ -101,6 +101,38 @@ def test_whatever_the_normalisation_and_classes_it_is_pydensecrf(normalization, 
     torch.testing.assert_close(MeanField(*parameters).refine(logits, image), expected, atol=1e-4, rtol=0)
 
 
+def dark(seed: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Random scores of three classes, and dark noise, whose colours are near black."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(1, 3, height, width, generator=generator)
+    return logits, 0.06 * torch.rand(1, 3, height, width, generator=generator)
+
+
+def beside_far_pixels(crf: PyDenseCRF, logits: Tensor, image: Tensor, count: int) -> Tensor:
+    """Refine an image together with `count` pixels that are so far away that no kernel reaches them."""
+    height, width = image.shape[2:]
+    wide, shown = torch.zeros(2, 1, 3, height, 150)
+    wide[..., :width], shown[..., :width] = logits, image
+    valid = torch.zeros(1, height, 150, dtype=torch.bool)
+    valid[..., :width] = True
+    valid[0, 0, 150 - count :] = True
+    return crf.refine(wide, shown, valid)[..., :width]
+
+
+@needs_pydensecrf
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (5, 7), (6, 7), (3, 3)])
+def test_it_is_pydensecrf_where_the_pixels_fill_blocks_of_four(height, width):
+    """Pydensecrf fills the last block with black pixels at the origin: more vertices in its lattice, if near others."""
+    parameters, missing, off = (0.5, 3, 2, 8, 10), -height * width % 4, 0.0
+    for seed in range(20):
+        logits, image = dark(seed, height, width)
+        found = MeanField(*parameters).refine(logits, image)
+        filled = beside_far_pixels(PyDenseCRF(*parameters), logits, image, missing)
+        torch.testing.assert_close(found, filled, atol=1e-3, rtol=0)
+        off = max(off, (PyDenseCRF(*parameters).refine(logits, image) - found).abs().max().item())
+    assert off > 0.3 if missing else off < 1e-3
+
+
 @pytest.mark.parametrize("normalization", ["symmetric", "before", "after"])
 @pytest.mark.parametrize("iterations", [0, 1, 7])
 def test_it_is_mean_field_on_the_operator_of_the_lattice(normalization, iterations):

@@ -38,9 +38,12 @@ class MeanField(Solver, Refinement):
     a solver, it returns the most probable class of each pixel: seeds keep their class in every iteration, classes
     outside of the label set have probability 0, and pixels with an initial label start in it for certain.
 
-    What is guaranteed: the probabilities of pydensecrf to within 1e-3, whatever ``num_threads``. Nothing about the
-    energy of a labelling: all pixels are updated at once, so that it may even rise; `converged` says that the last
-    iteration changed no label. There is no lower bound.
+    What is guaranteed: the probabilities of pydensecrf to within 1e-3, whatever ``num_threads``, where the number of
+    pixels is a multiple of 4. Elsewhere pydensecrf fills up its last block of 4 with black pixels at the origin. Where
+    pixels of the image are near these in space and colour, its probabilities are off, in some images by 0.3 and more;
+    those returned here are what it has without them. Nothing is guaranteed about the energy of a labelling: all pixels
+    are updated at once, so that it may even rise; `converged` says that the last iteration changed no label. There is
+    no lower bound.
 
     The default values are those that CCNN was evaluated with; its authors also tuned them on 100 validation images:
     ``spatial_sigma=19, spatial_weight=15, bilateral_sigma_xy=61, bilateral_sigma_rgb=10, bilateral_weight=35``
