@@ -77,7 +77,7 @@ class FCN32s(VGG16Network):
     """FCN-32s on VGG16, with output stride 32 and 134.3 million parameters at 21 classes.
 
     VGG16's convolutions and poolings as they are, fc6 and fc7 as convolutions with 4096 channels, dropout after both,
-    a last layer drawn from N(0, 0.01), and bilinear upsampling of its map.
+    a last layer drawn from N(0, 0.01), and bilinear upsampling of its map. A pixel depends on pixels up to 233 away.
 
     Args:
         encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state

@@ -163,8 +163,8 @@ class LargeFOV(VGG16Network):
     N(0, 0.01).
 
     The networks of the ADM paper's tables are ``Deeplab-largeFOV``, the default; ``Deeplab-MSc-largeFOV``, with
-    ``multi_scale: true``; and ``Deeplab-VGG16``, which the authors' network definitions show to be the ASPP-L of
-    DeepLab-v2: ``dilations: [6, 12, 18, 24]``, four classifiers whose logits are added up.
+    ``multi_scale: true``; and ``Deeplab-VGG16``, taken to be the ASPP-L of DeepLab-v2: ``dilations: [6, 12, 18, 24]``,
+    four classifiers whose logits are added up. A pixel of the default depends on pixels up to 224 away.
 
     Args:
         encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
