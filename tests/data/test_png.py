@@ -168,7 +168,16 @@ def test_a_palette_may_be_shorter_than_the_indices(tmp_path, depth):
 
 def test_another_format_under_the_name_of_a_png_is_named(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png", format="JPEG")
-    with pytest.raises(BadSampleError, match=r"a\.png is no PNG but a JPEG file: save it as PNG"):
+    with pytest.raises(BadSampleError, match=r"a\.png is a JPEG file, which does not keep .*: save it as PNG"):
+        read_labels(tmp_path / "a.png")
+    for name in ("TIFF", "BMP", "GIF"):
+        Image.fromarray(np.array([[0, 2, 1]], dtype=np.uint8)).save(tmp_path / "a.png", format=name)
+        assert read_labels(tmp_path / "a.png").tolist() == [[0, 2, 1]]
+    for pixels in (np.array([[True, False]]), np.array([[1, 0]], dtype=np.uint16)):
+        Image.fromarray(pixels).save(tmp_path / "a.png", format="TIFF")
+        assert read_labels(tmp_path / "a.png").tolist() == [[1, 0]]
+    Image.fromarray(np.array([[1, -1]], dtype=np.int32)).save(tmp_path / "a.png", format="TIFF")
+    with pytest.raises(BadSampleError, match=r"a\.png has pixels of type I, expected indexed, grey or RGB: save it so"):
         read_labels(tmp_path / "a.png")
 
 

@@ -16,7 +16,7 @@ from weakseg_lightning.data.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
 from weakseg_lightning.data.pixels import Bands, Layout, Pixels, UnsuitableError, find_range, to_rgb, upright
 from weakseg_lightning.data.png import (
     StoredLabels,
-    labels_of_image,
+    png_head_of,
     png_layout,
     read_orientation,
     read_png,
@@ -132,16 +132,18 @@ def read_label_map(path: Path) -> StoredLabels:
         path: PNG.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable, truncated or of other colours.
+        BadSampleError: if the file is missing, unreadable, truncated, of other colours, or a JPEG.
     """
     with _reading(path) as file:
-        if (head := read_png_head(file)) is not None:
-            return read_stored_labels(file, head)
-        with Image.open(file) as image:  # another format under the name of a PNG
-            if (stored := labels_of_image(image)) is not None:
-                return stored
-            mode = image.mode
-    raise BadSampleError(f"{path} has pixels of type {mode}, expected indexed, grey or RGB: save it so, as PNG")
+        if (head := read_png_head(file)) is None:
+            with Image.open(file) as image:  # another format under the name of a PNG
+                head, kind, mode = png_head_of(image), image.format, image.mode
+            if head is None:
+                raise UnsuitableError(f"has pixels of type {mode}, expected indexed, grey or RGB: save it so, as PNG")
+            if kind == "JPEG":
+                raise UnsuitableError("is a JPEG file, which does not keep the values of pixels: save it as PNG")
+            file.seek(0)
+        return read_stored_labels(file, head)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from weakseg_lightning.data.transforms import VOID
 __all__ = [
     "PngHead",
     "StoredLabels",
-    "labels_of_image",
     "png_head_of",
     "png_layout",
     "read_orientation",
@@ -25,7 +24,16 @@ __all__ = [
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
-_MODES = {"L": _GREY, "RGB": _RGB, "P": _PALETTE, "LA": _GREY_ALPHA, "RGBA": _RGB_ALPHA}
+_DEPTHS_AND_KINDS = {
+    "1": (1, _GREY),
+    "L": (8, _GREY),
+    "I;16": (16, _GREY),
+    "I;16B": (16, _GREY),
+    "P": (8, _PALETTE),
+    "LA": (8, _GREY_ALPHA),
+    "RGB": (8, _RGB),
+    "RGBA": (8, _RGB_ALPHA),
+}
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,9 @@ def read_png_head(file: BinaryIO) -> PngHead | None:
 
 
 def png_head_of(image: Image.Image) -> PngHead | None:
-    """The head that a PNG of an image would have; None if there is none of its kind with 8 bits."""
-    return PngHead(8, _MODES[image.mode], 0) if image.mode in _MODES else None
+    """The head that a PNG of an image would have, as Pillow has opened it; None if there is none of its kind."""
+    found = _DEPTHS_AND_KINDS.get(image.mode)
+    return None if found is None else PngHead(*found, interlaced=0)
 
 
 def read_png(file: BinaryIO, head: PngHead) -> Bands:
@@ -113,6 +122,10 @@ def read_png(file: BinaryIO, head: PngHead) -> Bands:
 def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
     """Read a PNG as a label map.
 
+    Args:
+        file: the file, at its start; also of another format that Pillow reads in the same way.
+        head: its head, or the one that it would have.
+
     Raises:
         Exception: whatever Pillow raises for files that are damaged.
     """
@@ -122,19 +135,6 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
             return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], head.depth)
         layout = png_layout(head, image)
         return StoredLabels(stored[..., : layout.colors], _opaque(stored, layout), None, head.depth)
-
-
-def labels_of_image(image: Image.Image) -> StoredLabels | None:
-    """Take an image that Pillow has opened as a label map; None if it is neither indexed nor grey nor RGB."""
-    values = np.atleast_3d(np.array(image))
-    if image.mode == "P":
-        return StoredLabels(values, None, image.getpalette() or [], 8)
-    if image.mode in ("1", "L", "I", "I;16", "I;16B"):
-        return StoredLabels(values.astype(np.int32), None, None, 16 if image.mode.startswith("I") else 8)
-    if image.mode in ("LA", "RGB", "RGBA"):
-        colors = 1 if image.mode == "LA" else 3
-        return StoredLabels(values[..., :colors], None if image.mode == "RGB" else values[..., -1] > 0, None, 8)
-    return None
 
 
 def png_layout(head: PngHead, image: Image.Image) -> Layout:
