@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from weakseg_lightning.data import BadSampleError
@@ -146,6 +147,13 @@ def test_opacity_is_what_the_file_says_it_is(tmp_path, dtype, bands, alpha, inte
     elif alpha == "YES":
         clear = values[-1] < np.iinfo(dtype).max / 50
         assert found[clear].min() > 245
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_low_values_of_deep_images_may_be_bright(tmp_path, dtype):
+    values = noise(dtype, 1)
+    tifffile.imwrite(tmp_path / "a.tif", values[0], photometric="miniswhite")
+    np.testing.assert_array_equal(same(tmp_path / "a.tif"), np.broadcast_to(255 - stretched(values), (90, 70, 3)))
 
 
 def test_grey_with_opacity_and_more_is_grey(tmp_path):

@@ -35,8 +35,8 @@ class FolderDataModule(SegmentationDataModule):
     """Your own images: a folder with ``images/`` and any of the annotations below, of some or all images.
 
     `weakseg check FOLDER` reads everything and names what is wrong, `weakseg init FOLDER` writes ``classes.yaml`` and a
-    recipe. Images are JPEG, PNG, TIFF, BMP or WebP, in colour or grey (16-bit grey is stretched to 8), turned
-    upright as their EXIF data say; annotations are of the upright image. The name of an image is its path below
+    recipe. Images are JPEG, PNG, TIFF, BMP, WebP or JPEG 2000, in colour or grey (more than 8 bits are stretched to 8),
+    turned upright as their EXIF data say; annotations are of the upright image. The name of an image is its path below
     ``images/``, in the files with or without suffix; two images must not share one. x and y count pixels from the left
     and the top; the first pixel spans 0 to 1. A class is named, or given by its index.
 
@@ -48,8 +48,8 @@ class FolderDataModule(SegmentationDataModule):
                         without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``:
                         labels of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags
                         and choices of tools are tags of the image (by default those that name a class; ``[]``: none)
-    ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey, value = class; or in the colours
-                        of ``classes.yaml``, transparent = no label
+    ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey of 1 to 16 bits, stored value =
+                        class; or in the colours of ``classes.yaml``; transparent = no label
     ``masks/``          the same with a class for every pixel, 255 = void
     ``points.csv``      ``image,x,y,class``: a click a row
     ``boxes.csv``       ``image,x1,y1,x2,y2,class``: a box a row, left, top, right, bottom

@@ -46,7 +46,7 @@ class SeedReader(ABC):
 
 
 class PNGScribbles(SeedReader):
-    """Scribbles as label maps: 8-bit PNGs, value = class, 255 = unlabelled.
+    """Scribbles as label maps: grey or palette PNGs, stored value = class, 255 or transparent = unlabelled.
 
     Args:
         folder: folder of ``<name>.png``.
