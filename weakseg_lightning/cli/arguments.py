@@ -136,7 +136,7 @@ def _no_class_path(match: re.Match[str], place: Place, arguments: Arguments) -> 
 
 def _unknown_class(match: re.Match[str], place: Place, arguments: Arguments) -> Finding:
     path = match[1]
-    if "." in path and imported(path) is None:
+    if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", path) and imported(path) is None:
         return _no_import(match, place, arguments)
     bases = _bases(place, arguments)
     kind = f"is no {' or '.join(base.__name__ for base in bases)}" if bases else "is no known class"
@@ -183,6 +183,11 @@ def _undecodable(match: re.Match[str], place: Place, arguments: Arguments) -> Fi
     return Finding(f"`{place.key}`: {match.string}")
 
 
+def _no_class_here(match: re.Match[str], place: Place, arguments: Arguments) -> Finding:
+    what = f"`class_path: {match[2]}` stands where only options of {match[1]} may"
+    return Finding(f"{what}: leave it out, and `init_args:`", "class_path", match[2])
+
+
 def _no_group(match: re.Match[str], place: Place, arguments: Arguments) -> Finding:
     group = annotated_class(place.cls, place.key) if place.cls else None
     known = options_of(group) or [_last(name) for name in arguments.types if name.startswith(f"{place.key}.")]
@@ -218,6 +223,7 @@ _CASES: tuple[tuple[str, _Explanation], ...] = (
     (r"^Unable to load config ['\"](.*?)['\"]", _no_group),
     (r"^argument (\S+): expected one argument", _no_value),
     (r"^(?:Expected a dot import path string: |Unexpected import path format: |Import path )(\S+)", _unknown_class),
+    (r"^Subclasses are disabled for (\w+), thus '([^']*)'", _no_class_here),
     (r"No module named '([^']+)'|has no attribute '([^']+)'", _no_import),
     (r"codec can't decode", _undecodable),
     (r"invalid choice: '([^']*)'|expected \"subcommand\" to be one of", _wrong_command),

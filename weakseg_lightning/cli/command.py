@@ -26,7 +26,7 @@ from weakseg_lightning.cli.image_command import ImageCommand
 from weakseg_lightning.cli.images import ImageOptions
 from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.cli.requeue import Requeue, checkpoint_of_job, sign
-from weakseg_lightning.cli.settings import refuse_empty_paths
+from weakseg_lightning.cli.settings import check_settings
 from weakseg_lightning.data import SegmentationDataModule, folder, imagenet_dog, scenes, voc  # noqa: F401
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.class_names import OPTION
@@ -119,7 +119,7 @@ class WeakSegCLI(LightningCLI):
         if command := self._subcommand_parsers.get(self.arguments.given[0]):
             self.arguments.learn(command)
         self.config = parser.parse_args(self.arguments.given)
-        refuse_empty_paths(self._section(self.config).as_dict(), self.arguments.types)
+        check_settings(self._section(self.config).as_dict(), self.arguments.types)
 
     @override
     def _parse_ckpt_path(self) -> None:

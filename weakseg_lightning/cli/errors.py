@@ -37,8 +37,8 @@ def explain(error: Exception, arguments: Arguments, *, started: bool) -> str | N
     Args:
         error: the exception that ended the command.
         arguments: what the command was given and what it accepts.
-        started: whether the first batch had been reached: from then on only the package's own
-            complaints about its input are a user's errors, before that all bad values and missing files are.
+        started: whether the first batch had been reached: from then on only the package's own complaints about its
+            input and Lightning's about its settings are a user's errors, before that all bad values and missing files.
 
     Returns:
         One or two lines, or None for an internal error, which deserves its traceback.
@@ -49,7 +49,8 @@ def explain(error: Exception, arguments: Arguments, *, started: bool) -> str | N
         return explain_argument(_PARSER_KEY.sub("", innermost).strip(), _place(messages), arguments)
     cause = _unwrapped(error)
     ours = _raised_in(_PACKAGE, cause)
-    if not (_of_users(cause) if not started else ours and isinstance(cause, ValueError | OSError)):
+    of_users = ours and isinstance(cause, ValueError | OSError) if started else _of_users(cause)
+    if not of_users and type(cause).__name__ != "MisconfigurationException":
         return None
     text = _own_text(cause)
     if not ours:
@@ -142,8 +143,6 @@ def _is_from_worker(text: str) -> bool:
 def _of_users(error: BaseException) -> bool:
     """Whether an error before the first batch is of the user's making: values, files, modules, trainer settings."""
     if isinstance(error, ValueError | OSError | ImportError | pickle.UnpicklingError):
-        return True
-    if type(error).__name__ == "MisconfigurationException":
         return True
     lightning = find_spec("lightning")
     folder = Path(lightning.origin).parent if lightning and lightning.origin else _PACKAGE

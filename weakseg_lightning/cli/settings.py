@@ -11,17 +11,18 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from weakseg_lightning.cli.signatures import annotation, classes_in, closest, imported
 
-__all__ = ["explain_setting", "refuse_empty_paths"]
+__all__ = ["check_settings", "explain_setting"]
 
 _LISTED = 15
+_DIVISORS = ("accumulate_grad_batches", "check_val_every_n_epoch")
 _DEVICES = "a number (1 or more), -1 or auto for all, or, of GPUs, a list of their indices"
 
 
-# ---- paths --------------------------------------------------------------------------------------------------
+def check_settings(config: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Refuse values that would stop the command later, in words that do not name the option.
 
-
-def refuse_empty_paths(config: Mapping[str, Any], types: Mapping[str, Any]) -> None:
-    """Refuse empty texts where paths are meant, as an unset variable of the shell leaves: they are no folder.
+    These are empty texts where paths are meant, as an unset variable of the shell leaves (`Path("")` is the working
+    directory), and counts that Lightning divides by.
 
     Args:
         config: the parsed options of a command, nested.
@@ -32,6 +33,9 @@ def refuse_empty_paths(config: Mapping[str, Any], types: Mapping[str, Any]) -> N
     """
     for name in _empty_paths(config, types.get):
         raise ValueError(f"`{name}` must be a path, got ''")
+    for name in _DIVISORS:
+        if (count := config["trainer"][name]) is not None and count < 1:
+            raise ValueError(f"`trainer.{name}` must be at least 1, got {count}")
 
 
 def _empty_paths(
@@ -45,9 +49,6 @@ def _empty_paths(
             yield from _empty_paths(value, expected, f"{shown}{name}.", f"{group}{name}.")
         elif value == "" and Path in classes_in(expected(f"{group}{name}")):
             yield f"{shown}{name}"
-
-
-# ---- the trainer --------------------------------------------------------------------------------------------
 
 
 def explain_setting(text: str) -> str | None:
