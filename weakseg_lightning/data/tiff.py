@@ -4,6 +4,7 @@ Read as images, Pillow cuts 16-bit colours to 8 bits, and knows no floats in col
 """
 
 import io
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -213,10 +214,10 @@ def _values(file: BinaryIO, order: str, kind: int, count: int, inline: bytes) ->
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
-    data = file.read(size)
-    if len(data) < size:
+    left = os.fstat(file.fileno()).st_size - file.tell()
+    if size > left:  # damaged tags may ask for more than there is memory
         raise OSError("the file is truncated")
-    return data
+    return file.read(size)
 
 
 # ---- pixels -----------------------------------------------------------------------------------------------------
