@@ -41,7 +41,7 @@ def load_module(path: str | Path) -> WeakSegModule:
     network = _rebuilt(Network, {"_class_path": saved["network"]["class_path"], **saved["network"]["init_args"]})
     module: WeakSegModule = _rebuilt(WeakSegModule, {**saved, "network": describe(network.without_weights())})
     module.load_state_dict(checkpoint["state_dict"])
-    module.class_names = names_in(checkpoint)
+    module.adopt_names(names_in(checkpoint), str(path))
     return module.eval()
 
 

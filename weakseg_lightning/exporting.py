@@ -154,7 +154,7 @@ class _Alone(nn.Module):
 # ---- files ----------------------------------------------------------------------------------------------------
 
 
-def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str]) -> None:
+def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str] | None) -> None:
     """Write an exported network.
 
     Args:
@@ -162,13 +162,14 @@ def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str
         path: file to write; ONNX has one input, ``image``, and one output, ``scores``.
         form: the format.
         class_names: names of the classes, which the file holds as JSON: ONNX as the property ``class_names`` of its
-            metadata, torch.export as the extra file of that name.
+            metadata, torch.export as the extra file of that name. None where they are not known: the file has none.
 
     Raises:
         ImportError: if the packages for ONNX are not installed.
     """
+    named = {} if class_names is None else {"class_names": json.dumps(list(class_names))}
     if form == "torch":
-        torch.export.save(exported.program, path, extra_files={"class_names": json.dumps(list(class_names))})
+        torch.export.save(exported.program, path, extra_files=named)
         return
     _require_onnx()
     with warnings.catch_warnings():
@@ -177,7 +178,7 @@ def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str
             exported.program, (), dynamo=True, input_names=["image"], output_names=["scores"], verbose=False
         )
     assert program is not None
-    program.model.metadata_props["class_names"] = json.dumps(list(class_names))
+    program.model.metadata_props.update(named)
     program.save(path)
 
 

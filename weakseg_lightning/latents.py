@@ -214,6 +214,8 @@ class LatentStore:
 
     def _require_same(self, found: dict[str, Any], holder: str) -> None:
         for name, theirs, ours in _differences(found, self.settings):
+            if name == "class_names" and None in (theirs, ours):
+                continue  # not known: labellings of before they were kept, or data without names
             raise ValueError(
                 f"{holder} has labellings that were solved with `{name}` {theirs}, this run has {ours}: use the "
                 "settings that made them, or begin anew with an empty `store.path`"

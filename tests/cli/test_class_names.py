@@ -9,9 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from weakseg_lightning import FolderDataModule, Segmenter, load_module
+from weakseg_lightning import Segmenter, load_module
 from weakseg_lightning.cli import main
-from weakseg_lightning.modules.class_names import require_same_classes
 
 NAMES = ["background", "cat", "dog"]
 OTHERS = {
@@ -22,7 +21,6 @@ OTHERS = {
     "one less": ["background", "dog"],
     "numbers": ["0", "1", "2"],
 }
-SAME = {"case": ["Background", "CAT", "dog"], "blanks": ["background", " cat ", "dog"]}
 TINY = [
     *("--model.network", "SMPNetwork", "--model.network.architecture", "unet"),
     *("--model.network.encoder", "timm-mobilenetv3_small_minimal_100", "--model.network.encoder_weights", "null"),
@@ -84,8 +82,10 @@ def test_another_order_is_refused_unless_one_option_says_otherwise(run, checkpoi
     assert "--allow_other_classes true" in err
     assert "Traceback" not in out + err
     assert not list(Path().glob("runs/*/*")), "nothing is left behind"
-    status, out, err = run(*args, "--allow_other_classes", "true")
+    with pytest.warns(UserWarning, match=r"background, cat, dog; .* background, dog, cat: going on") as warned:
+        status, out, err = run(*args, "--allow_other_classes", "true")
     assert status == 0, err
+    assert sum("was trained on" in str(warning.message) for warning in warned) == 1
 
 
 @pytest.mark.parametrize("command", ["fit", "test", "predict images"])
@@ -103,12 +103,30 @@ def test_all_kinds_of_other_names_are_refused(run, checkpoint, tmp_path, kind):
     assert ", ".join(OTHERS[kind]) in err
 
 
-@pytest.mark.parametrize("kind", SAME)
-def test_case_and_blanks_do_not_count(kind):
-    require_same_classes(NAMES, SAME[kind], "it", allowed=False)
-    with pytest.raises(ValueError, match="was trained on"):
-        require_same_classes(NAMES, SAME[kind][::-1], "it", allowed=False)
-    require_same_classes(NAMES, None, "it", allowed=False)
+def test_the_option_is_about_one_command_and_is_not_kept_with_the_run(run, checkpoint, tmp_path):
+    data = make_folder(tmp_path / "other", OTHERS["two exchanged"])
+    started = [*commands(checkpoint, data)["start_from"], "--name", "other", "--allow_other_classes", "true"]
+    with pytest.warns(UserWarning, match="going on"):
+        assert run(*started)[0] == 0
+    folder = Path("runs/other/version_0")
+    last = folder / "checkpoints/last.ckpt"
+    assert load_module(last).class_names == OTHERS["two exchanged"]
+    again = ["test", "--config", str(folder / "config.yaml"), "--ckpt_path"]
+    assert run(*again, str(last))[0] == 0
+    assert run(*again, str(checkpoint))[0] == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict", "report", "crf-search", "experiment grid-energy"])
+def test_the_option_is_in_the_help(run, capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        run(*command.split(), "--help")
+    assert "--allow_other_classes" in capsys.readouterr().out
+
+
+def test_every_checkpoint_of_a_run_has_the_names(checkpoint):
+    written = sorted(checkpoint.parent.glob("*.ckpt"))
+    assert {"last.ckpt", "previous.ckpt"} < {path.name for path in written}, "and the best one"
+    assert all(torch.load(path, weights_only=True)["class_names"] == NAMES for path in written)
 
 
 @pytest.fixture
@@ -128,7 +146,7 @@ def old(checkpoint: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("command", ["fit", "start_from", "test", "predict images"])
 def test_old_checkpoints_work_with_a_warning(run, old, tmp_path, command):
     data = make_folder(tmp_path / "other", OTHERS["two exchanged"])
-    with pytest.warns(UserWarning, match=r"does not say the names of its classes: .* background, dog, cat"):
+    with pytest.warns(UserWarning, match=r"does not say the names of its classes.* taken for background, dog, cat"):
         status, _, err = run(*commands(old, data)[command])
     assert status == 0, err
 
@@ -147,34 +165,39 @@ def test_names_are_exported(run, checkpoint, tmp_path):
     assert run("export", str(checkpoint), "--output", str(tmp_path / "net"))[0] == 0
     properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
     assert json.loads(properties["class_names"]) == NAMES
+    assert json.loads(extra_file(tmp_path / "net.pt2")) == NAMES
+
+
+def extra_file(path: Path) -> str:
     extra = {"class_names": ""}
-    torch.export.load(tmp_path / "net.pt2", extra_files=extra)
-    assert json.loads(extra["class_names"]) == NAMES
+    torch.export.load(path, extra_files=extra)
+    return extra["class_names"]
+
+
+def test_an_old_checkpoint_is_exported_without_names(run, old, tmp_path):
+    status, out, _ = run("export", str(old), "--format", "torch", "--output", str(tmp_path / "net"))
+    assert (status, "does not say the names of its classes" in out) == (0, True)
+    assert not extra_file(tmp_path / "net.pt2")
 
 
 def test_classes_that_were_renamed_since_are_noticed_by_the_commands_that_read_a_run(run, checkpoint, tmp_path):
     copied = shutil.copytree(checkpoint.parents[1], tmp_path / "run")
     data = make_folder(tmp_path / "other", OTHERS["two exchanged"])
-    common = ("--root", str(data), "--images", "2")
-    status, _, err = run("crf-search", "--run", str(copied), "--ckpt_path", str(checkpoint), *common)
-    assert (status, "was trained on the classes background, cat, dog" in err) == (2, True)
-    assert run("report", str(copied), "--root", str(data), "--output", "page.html")[0] == 0
+    root, few = ("--root", str(data)), ("--images", "2")
+    for command in (
+        ["crf-search", "--run", str(copied), "--ckpt_path", str(checkpoint)],
+        ["experiment", "sample-grid", "--run", str(copied)],
+        ["experiment", "grid-energy", "--runs", str(copied)],
+    ):
+        status, _, err = run(*command, *root, *few, "--output", "results")
+        assert (status, "was trained on the classes background, cat, dog" in err) == (2, True)
+        assert not Path("results").exists()
+        if command[0] == "experiment":
+            with pytest.warns(UserWarning, match="was trained on the classes background, cat, dog; .* going on"):
+                assert run(*command, *root, *few, "--output", "results", "--allow_other_classes", "true")[0] == 0
+            shutil.rmtree("results")
+    assert run("report", str(copied), *root, "--output", "page.html")[0] == 0
     assert "was trained on the classes background, cat, dog" in Path("page.html").read_text()
-    assert run("report", str(copied), *common, "--output", "page.html", "--allow_other_classes", "true")[0] == 0
+    with pytest.warns(UserWarning, match="going on"):
+        assert run("report", str(copied), *root, *few, "--output", "page.html", "--allow_other_classes", "true")[0] == 0
     assert "was trained on the classes" not in Path("page.html").read_text()
-
-
-def test_a_data_module_keeps_its_names_in_a_checkpoint_of_python(tmp_path):
-    from lightning.pytorch import Trainer
-
-    from weakseg_lightning import RegularizedLossModule, SMPNetwork
-
-    data = FolderDataModule(make_folder(tmp_path / "data", NAMES), "full", crop_size=32, batch_size=2, num_workers=0)
-    module = RegularizedLossModule(SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None), 3)
-    trainer = Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, limit_val_batches=0, log_every_n_steps=1,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    assert load_module(tmp_path / "a.ckpt").class_names == NAMES

@@ -48,11 +48,13 @@ def export(
     module = load_module(ckpt_path)
     exported = export_network(module, None if size is None else (size[0], size[1]))
     print(_takes(module, exported))
+    if module.class_names is None:
+        print(f"{shown(ckpt_path)} does not say the names of its classes: the file has none either")
     stem, fine = output or ckpt_path.with_suffix(""), True
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in get_args(Format) if format == "both" else (format,):
         path = stem.with_name(stem.name + SUFFIXES[form])
-        save(exported, path, form, module.names_or_numbers)
+        save(exported, path, form, module.class_names)
         difference = largest_difference(module, runner(path, form), _sizes(module, exported))
         fine = fine and difference <= tolerance
         verdict = "" if difference <= tolerance else f", more than {tolerance:g}: do not use it"

@@ -60,9 +60,13 @@ def grid_energy(
         raise ValueError(f"`images` must be at least 1, got {images}")
     named, where = dict(zip(titles, runs, strict=True)), find_device(device)
     curves = {title: read_curve(run / "metrics.csv") for title, run in named.items()}  # before time is spent
+    trained = {  # before time is spent, too
+        title: load_trained(run, run / "checkpoints" / "last.ckpt", root, "fit", allow_other_classes)
+        for title, run in named.items()
+    }
     table = {}
-    for title, run in named.items():
-        module, data = load_trained(run, run / "checkpoints" / "last.ckpt", root, "fit", allow_other_classes)
+    for title in named:
+        module, data = trained.pop(title)
         table[title] = _measured(module.to(where), data, title, images, seed)
     output.mkdir(parents=True, exist_ok=True)
     with (output / "table.csv").open("w", newline="", encoding="utf-8") as file:

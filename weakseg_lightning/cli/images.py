@@ -138,7 +138,7 @@ def predict_images(
         overlays: whether to draw overlays, of at most 4096 pixels a side.
         accelerator: as Lightning's trainer has it.
         refinement: refines the prediction of each tile.
-        classes: names and colours.
+        classes: names and colours; by default the names that the network was trained on, and PASCAL VOC's colours.
 
     Returns:
         The exit status: 0, or 1 if a file was left out.
@@ -156,7 +156,7 @@ def predict_images(
         options.scales,
         refinement,
     )
-    names, palette = classes or ([str(k) for k in range(segmenter.num_classes)], voc_palette(segmenter.num_classes))
+    names, palette = classes or (segmenter.class_names, voc_palette(segmenter.num_classes))
     if len(names) != segmenter.num_classes:
         raise ValueError(
             f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "

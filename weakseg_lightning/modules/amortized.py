@@ -17,6 +17,7 @@ from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.modules.attaching import in_unit_range
 from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.class_names import comparable
 from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.networks import Network
@@ -108,7 +109,10 @@ class AmortizedLatentModule(LatentModule):
         super().setup(stage)
         if stage == "fit":
             network = {"network": describe(self.network.without_weights())} if self.solves_with_network else {}
-            self.store.open(network | {"num_classes": self.num_classes} | self.solver_settings)
+            classes: dict[str, Any] = {"num_classes": self.num_classes}
+            if self.class_names is not None and not self.allow_other_classes:
+                classes["class_names"] = comparable(self.class_names)
+            self.store.open(network | classes | self.solver_settings)
 
     @override
     def on_train_start(self) -> None:

@@ -3,6 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -43,7 +44,9 @@ class WeakSegModule(EvaluatedModule, ABC):
     """
 
     allow_other_classes: bool = False
-    """Whether weights may be loaded that were trained on classes of other names; set it before."""
+    """Whether weights may meet data whose classes have other names than those they were trained on (warns then)."""
+
+    _names_from: str | None = None  # where the weights were trained on `class_names`; None where they are new
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     def setup(self, stage: str) -> None:
         """Load the weights to start from; find out before training whether the module can be saved."""
         describe(self)
-        self.class_names = getattr(getattr(self.trainer, "datamodule", None), "class_names", self.class_names)
+        self._take_names(stage)
         self.tell_refinement()
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
@@ -229,10 +232,9 @@ class WeakSegModule(EvaluatedModule, ABC):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another network, or of other classes, in words."""
-        if self._trainer is None:
-            self.class_names = names_in(checkpoint)
-        else:
-            self._require_same_classes(checkpoint, "the checkpoint")
+        source = "the checkpoint" if self._trainer is None else f"the checkpoint {self._trainer.ckpt_path}"
+        self._require_same_classes(names_in(checkpoint), self.class_names, source)
+        self.adopt_names(self.class_names or names_in(checkpoint), source)
         if "state_dict" in checkpoint:  # FSDP has taken it out, and loaded it
             self._require_same_network(self.state_dict(), checkpoint["state_dict"], checkpoint)
 
@@ -242,18 +244,39 @@ class WeakSegModule(EvaluatedModule, ABC):
         """Rebuild a module, also from a file that says where its classes were in an earlier version."""
         saved = with_public_paths(read_checkpoint(checkpoint_path).get("hyper_parameters", {}))
         saved.pop("_instantiator", None)
-        return super().load_from_checkpoint(checkpoint_path, *args, **{**saved, **kwargs})
+        module = super().load_from_checkpoint(checkpoint_path, *args, **{**saved, **kwargs})
+        module.adopt_names(module.class_names, str(checkpoint_path))
+        return module
+
+    def adopt_names(self, names: Sequence[str] | None, source: str) -> None:
+        """Note which classes the weights were trained on: data with other names are refused from now on.
+
+        Args:
+            names: names of the classes, background first; None where they are not known.
+            source: where the weights are from, for messages.
+        """
+        self.class_names = names
+        self._names_from = source
+
+    def _take_names(self, stage: str) -> None:
+        """Take the names of the data, if they are those of the weights."""
+        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+        if self._names_from is not None:
+            self._require_same_classes(self.class_names, names, self._names_from)
+        self.class_names = names or self.class_names
+        if stage == "fit" and self._names_from is None:
+            self._names_from = "the module"
 
     def _load_weights(self, path: str) -> None:
         """Load the network's weights from the checkpoint of another run, maybe of another method."""
         checkpoint = read_checkpoint(path)
-        self._require_same_classes(checkpoint, f"`start_from`: {path}")
+        self._require_same_classes(names_in(checkpoint), self.class_names, f"`start_from`: {path}")
         ours, theirs = (weights_of_net(state) for state in (self.state_dict(), checkpoint["state_dict"]))
         self._require_same_network(ours, theirs, checkpoint)
         self.load_state_dict(theirs, strict=False)
 
-    def _require_same_classes(self, checkpoint: dict[str, Any], source: str) -> None:
-        require_same_classes(names_in(checkpoint), self.class_names, source, self.allow_other_classes)
+    def _require_same_classes(self, saved: Sequence[str] | None, here: Sequence[str] | None, source: str) -> None:
+        require_same_classes(saved, here, source, self.allow_other_classes)
 
     def _require_same_network(self, ours: State, theirs: State, checkpoint: dict[str, Any]) -> None:
         require_same_network(ours, theirs, checkpoint, self.network, self.num_classes)

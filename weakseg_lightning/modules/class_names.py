@@ -1,11 +1,12 @@
 """The names of the classes belong to the weights: other data must have the same ones, in the same order."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-__all__ = ["OPTION", "names_in", "require_same_classes", "write_names"]
+__all__ = ["OPTION", "comparable", "names_in", "require_same_classes", "write_names"]
 
 OPTION = "allow_other_classes"
 _KEY = "class_names"
@@ -25,27 +26,41 @@ def names_in(checkpoint: Mapping[str, Any]) -> list[str] | None:
 def require_same_classes(saved: Sequence[str] | None, here: Sequence[str] | None, source: str, allowed: bool) -> None:
     """Refuse weights that were trained on classes of other names, or in another order.
 
-    Letters' case and blanks do not count. Where the checkpoint does not say its names, a warning does.
+    Letters' case and blanks do not count. Where the names of the weights are not known, or others are allowed, a
+    warning says what is taken for what.
 
     Args:
-        saved: names in the checkpoint.
+        saved: names that the weights were trained on; None where they are not known.
         here: names of the data; None where they are not known.
-        source: the checkpoint, for messages.
+        source: where the weights are from, for messages.
         allowed: whether to go on all the same.
 
     Raises:
         ValueError: if they differ; prints both lists.
     """
-    if here is None or allowed:
+    if here is None or (saved is not None and comparable(saved) == comparable(here)):
         return
     if saved is None:
-        rank_zero_warn(f"{source} does not say the names of its classes: they are taken for {', '.join(here)}")
-    elif list(map(_normal, saved)) != list(map(_normal, here)):
-        raise ValueError(
-            f"{source} was trained on the classes {', '.join(saved)}; the data here have {', '.join(here)}. Give them "
-            f"the names and the order of the checkpoint, or, if they mean the same, go on with --{OPTION} true"
+        rank_zero_warn(
+            f"{source} does not say the names of its classes, so that they cannot be checked: they are taken for "
+            f"{', '.join(here)}"
         )
+        return
+    problem = f"{source} was trained on the classes {', '.join(saved)}; the data here have {', '.join(here)}"
+    if not allowed:
+        raise ValueError(f"{problem}. {_advice(len(saved) == len(here))}")
+    rank_zero_warn(f"{problem}: going on, as `{OPTION}` is set")
 
 
-def _normal(name: str) -> str:
-    return " ".join(name.split()).casefold()
+def comparable(names: Sequence[str]) -> list[str]:
+    """Names as they are compared: letters' case and blanks do not count, nor how an accent is encoded."""
+    return [" ".join(unicodedata.normalize("NFC", name).casefold().split()) for name in names]
+
+
+def _advice(same_number: bool) -> str:
+    if not same_number:
+        return "Use the data whose classes it was trained on, or train on these"
+    return (
+        "Give the data the names and the order of the weights, or, if they mean the same, go on with "
+        f"--{OPTION} true (in Python: module.{OPTION} = True)"
+    )

@@ -20,7 +20,6 @@ from weakseg_lightning.losses.decomposition import (
     reconstruction_loss,
 )
 from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.class_names import require_same_classes
 from weakseg_lightning.modules.frozen import Frozen, load_classifier
 from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.tagged import ADAM, TaggedModule
@@ -158,7 +157,7 @@ class DecomposeReconstructModule(TaggedModule):
             self._take_encoder()
         super().setup(stage)
         source = f"`classifier_checkpoint` {self.classifier_checkpoint}"
-        require_same_classes(names, self.class_names, source, self.allow_other_classes)
+        self._require_same_classes(names, self.class_names, source)
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:
