@@ -45,5 +45,5 @@ def test_the_difference_is_relative_to_large_scores(scale, expected):
 
 def test_onnx_without_its_packages_names_them(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"pip install 'weakseg-lightning\[export\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[export\]' in the checkout"):
         runner(tmp_path / "a.onnx", "onnx")

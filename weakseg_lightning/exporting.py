@@ -221,6 +221,6 @@ def _require_onnx() -> Any:
         import onnxscript  # noqa: F401 - torch writes ONNX with it
     except ImportError as error:
         raise ImportError(
-            f"ONNX needs the package {error.name}: pip install 'weakseg-lightning[export]', or take `--format torch`"
+            f"ONNX needs the package {error.name}: pip install '.[export]' in the checkout, or take `--format torch`"
         ) from error
     return onnxruntime

@@ -34,5 +34,5 @@ def test_without_gco_the_command_says_what_to_install(run, tiny, monkeypatch):
     assert status == 2
     assert err.endswith(
         "weakseg: error: GCO: the solver `GCO` needs gco-wrapper, not installed here: "
-        'pip install "weakseg-lightning[gco]"\n'
+        'pip install ".[gco]" in the checkout\n'
     )

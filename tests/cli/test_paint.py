@@ -81,7 +81,7 @@ def test_without_the_extra_one_line_says_what_to_install(folder, monkeypatch):
     status, out, err = folder("paint", "DATA", "--classes", "a", "b")
     assert (status, out) == (2, "")
     assert err == (
-        'weakseg: error: `weakseg paint` needs nicegui, not installed here: pip install "weakseg-lightning[app]"\n'
+        'weakseg: error: `weakseg paint` needs nicegui, not installed here: pip install ".[app]" in the checkout\n'
     )
 
 

@@ -118,7 +118,7 @@ def test_without_the_package_the_command_says_what_to_install(run, files, monkey
     assert status == 2
     assert err.endswith(
         "weakseg: error: PyDenseCRF: the refinement `PyDenseCRF` needs pydensecrf2, not installed here: "
-        'pip install "weakseg-lightning[crf]"\n'
+        'pip install ".[crf]" in the checkout\n'
     )
 
 

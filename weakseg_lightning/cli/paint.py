@@ -31,7 +31,7 @@ def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_bro
         The exit status: 1 if something could not be saved.
     """
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        remedy = 'pip install "weakseg-lightning[app]"'
+        remedy = 'pip install ".[app]" in the checkout'
         raise ModuleNotFoundError(f"`weakseg paint` needs {' and '.join(missing)}, not installed here: {remedy}")
     if not 0 <= port < 2**16:
         raise ValueError(f"`port` must be between 0 and 65535, got {port}")

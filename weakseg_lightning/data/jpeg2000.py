@@ -37,7 +37,7 @@ def read_deep_jpeg2000(path: Path) -> Bands:
     except ImportError as error:
         raise UnsuitableError(
             "is JPEG 2000 in colours of more than 8 bits, which rasterio reads: "
-            "pip install 'weakseg-lightning[raster]', or save it as PNG or TIFF"
+            "pip install '.[raster]' in the checkout, or save it as PNG or TIFF"
         ) from error
     with rasterio.open(path) as source:
         refuse_bands(source.count)

@@ -88,5 +88,5 @@ def _rasterio() -> Any:
         import rasterio
         import rasterio.features
     except ImportError as error:
-        raise ImportError("polygons are traced by rasterio: pip install 'weakseg-lightning[raster]'") from error
+        raise ImportError("polygons are traced by rasterio: pip install '.[raster]' in the checkout") from error
     return rasterio

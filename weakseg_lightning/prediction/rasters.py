@@ -163,7 +163,7 @@ def _raster(path: Path) -> Iterator[Any]:
     except ImportError as error:
         size = f"more than {IN_MEMORY} pixels"
         raise BadSampleError(
-            f"{path} has {size}, which is read by and by with rasterio: pip install 'weakseg-lightning[raster]'"
+            f"{path} has {size}, which is read by and by with rasterio: pip install '.[raster]' in the checkout"
         ) from error
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         with warnings.catch_warnings(), _bad_sample(path):

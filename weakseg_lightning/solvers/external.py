@@ -142,7 +142,7 @@ def load_gco() -> Any:
             return import_module("gco")
     except Exception as error:  # also AttributeError, where NumPy has no float128
         if isinstance(error, ModuleNotFoundError) and error.name == "gco":
-            text = 'the solver `GCO` needs gco-wrapper, not installed here: pip install "weakseg-lightning[gco]"'
+            text = 'the solver `GCO` needs gco-wrapper, not installed here: pip install ".[gco]" in the checkout'
             raise ImportError(text) from error
         raise ImportError(f"gco-wrapper, which the solver `GCO` needs, is installed but broken: {error!r}") from error
     finally:

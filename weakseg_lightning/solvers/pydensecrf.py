@@ -132,7 +132,7 @@ def load_pydensecrf() -> Any:
         return import_module("pydensecrf.densecrf")
     except Exception as error:  # compiled for another NumPy, it raises ValueError
         if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("pydensecrf"):
-            remedy = 'pip install "weakseg-lightning[crf]"'
+            remedy = 'pip install ".[crf]" in the checkout'
             text = f"the refinement `PyDenseCRF` needs pydensecrf2, not installed here: {remedy}"
         else:
             text = f"pydensecrf2, which the refinement `PyDenseCRF` needs, is installed but broken: {error!r}"
