@@ -82,11 +82,21 @@ def test_spellings_of_one_path_have_one_key(one, other, same):
         ("annotations/night/001.json", "001.png", "night/001"),
         ("annotations/night/001.json", "../../images/night/001.png", "night/001"),
         ("annotations/night/001.json", "../../images/001.png", "001"),
-        ("annotations/001.json", "/home/me/night/001.png", "001"),
+        ("annotations/001.json", "/home/me/001.png", "001"),
+        ("annotations/001.json", "/home/me/night/005.png", "001"),
         ("annotations/new.json", "002.png", "002"),
         ("annotations/002.json", "gone.png", "002"),
         ("002.json", "images/002.png", "002"),
         ("002.json", "002.png", "002"),
+        # the path as seen from the file, where it leads into another folder: LabelMe's --output
+        ("images/001.json", "night/001.png", "night/001"),
+        ("images/night/001.json", "../001.png", "001"),
+        ("images/001.json", "/home/me/night/001.png", "001"),
+        # the folders of the path and the place of the file name two images
+        ("annotations/001.json", "/home/me/night/001.png", None),
+        ("annotations/001.json", "/home/me/images/night/001.png", None),
+        ("annotations/001.json", "night/001.png", None),
+        ("annotations/001.json", "..\\..\\photos\\night\\001.png", None),
         # never a namesake
         ("images/night/002.json", "002.png", None),
         ("annotations/night/002.json", "002.png", None),
@@ -103,7 +113,21 @@ def test_a_renamed_image_is_noted_and_two_candidates_are_a_fault():
     assert names.find(file_ref("images/new.json", "old.png")).note == "names 'old.png', is read as of new"
     assert names.find(file_ref("images/old.json", "old.png")).note == ""
     both = names.find(file_ref("annotations/new.json", "old.png"))
-    assert (both.name, both.fault) == (None, "could be about old or new: 'old.png' and its own name differ")
+    fault = "could be about old or new: 'old.png' and its own place and name differ; put it beside its image"
+    assert (both.name, both.fault) == (None, fault)
+
+
+def test_folders_that_lead_to_another_image_are_noted():
+    note = ImageNames(NIGHT).find(file_ref("images/001.json", "/home/me/night/001.png")).note
+    assert note == "names '/home/me/night/001.png', is read as of 001"
+
+
+def test_a_name_that_ends_like_an_image_is_whole():
+    names = ImageNames(["scan", "slide.tif"])  # scan.png, slide.tif.png
+    assert names.find(file_ref("images/slide.tif.json", "slide.tif.png")).name == "slide.tif"
+    assert names.find(file_ref("images/scan.png.json", "scan.png")).name == "scan"
+    twice = ImageNames(["scan", "scan.tif"]).find(file_ref("images/scan.tif.json", "scan.tif"))
+    assert (twice.name, twice.fault[:35]) == (None, "could be about scan.tif or scan: 's")
 
 
 # ---- tasks and addresses -----------------------------------------------------------------------------------------

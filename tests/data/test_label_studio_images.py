@@ -70,6 +70,7 @@ NAMES = (
         ("/data/local-files/?d=home\\me\\night\\001.png", "night/001"),
         *(("/data/local-files/?d=x+y.png", "x+y"), ("/data/local-files/?d=p%2Fx%2By.png", "x+y")),
         ("/data/local-files/?d=p/my+cat+(1).png", "my cat (1)"),
+        *(("s3://bucket/images/001.png", "001"), ("/data/local-files/?d=p/images/001.png", "001")),
         *(("s3://bucket/data/night/001.png", "night/001"), ("gs://bucket/night/001.png", "night/001")),
         ("azure-blob://box/my cat (1).png", "my cat (1)"),
         *(("s3://bucket/50%25.png", "50%25"), ("s3://bucket/my%20cat%20(1).png", "my cat (1)")),

@@ -48,12 +48,14 @@ class Found:
     Attributes:
         name: its id; None if there is none.
         fault: why there is none, and what to do.
+        several: whether more than one could be meant.
         note: what a user should know about how it was found; empty if there is nothing.
     """
 
     name: str | None
     fault: str = ""
     note: str = ""
+    several: bool = False
 
 
 # ---- what the files say ---------------------------------------------------------------------------------------
@@ -92,8 +94,10 @@ def address_ref(given: str, *paths: str, uploaded: str = "") -> ImageRef:
 def file_ref(file: str, given: str) -> ImageRef:
     """Read what a file of a single image says, as LabelMe writes them.
 
-    The image beside it that has its name comes first: that is where the tool looks for it. Then the path in the file,
-    as seen from the file's folder; then, for a file outside of ``images/``, the same folder below ``images/``.
+    An image in another folder that the path in the file leads to, as seen from the file's folder, comes first. Beside
+    it, the image that has the file's own name does: that is where the tool looks for it, and both may have been
+    renamed. A file outside of ``images/`` is about the image in the same folder below ``images/``, unless the folders
+    of the path in it name another.
 
     Args:
         file: path of the annotation file from the root of the data.
@@ -104,10 +108,13 @@ def file_ref(file: str, given: str) -> ImageRef:
     named = _slashes(given)
     seen = normpath((folder / named).as_posix())
     if folder.parts[:1] == (IMAGES,):
-        return ImageRef(given, ((_path(f"{folder}/{stem}"),), (_path(seen),)), renamed=True)
-    inside = "/".join(folder.parts[1:])
-    mirrored = tuple(_path(f"{IMAGES}/{inside}/{name}") for name in (PurePosixPath(named).name, stem))
-    return ImageRef(given, (*(((_path(seen),),) if seen.startswith(f"{IMAGES}/") else ()), mirrored), renamed=True)
+        beside = (_whole_name(f"{folder}/{stem}"), _path(f"{folder}/{stem}"))
+        elsewhere = PurePosixPath(seen).parent != folder
+        return ImageRef(given, ((_path(seen),), beside) if elsewhere else (beside, (_path(seen),)), renamed=True)
+    inside = "/".join((IMAGES, *folder.parts[1:]))
+    own = (_path(f"{inside}/{named}"), _path(f"{inside}/{PurePosixPath(named).name}"), _path(f"{inside}/{stem}"))
+    known = ((_path(seen),),) if seen.startswith(f"{IMAGES}/") else ()
+    return ImageRef(given, (*known, (*_tails(given), *own, _whole_name(f"{inside}/{stem}"))), renamed=True)
 
 
 # ---- which image that is --------------------------------------------------------------------------------------
@@ -137,9 +144,10 @@ class ImageNames:
         for group in ref.exact[:1] if ref.subset.casefold() in self.folders else ref.exact:
             names = list(dict.fromkeys(name for path in group if (name := self._whole(path)) is not None))
             if len(names) > 1:
-                return Found(None, f"could be about {' or '.join(names)}: {ref.given!r} and its own name differ")
+                text = f"could be about {' or '.join(names)}: {ref.given!r} and its own place and name differ"
+                return Found(None, f"{text}; put it beside its image", several=True)
             if names:
-                return Found(names[0], note=_renamed(ref, names[0]))
+                return Found(names[0], note=self._renamed(ref, names[0]))
         for path in ref.loose:
             if (name := self._below(path)) is not None:
                 dropped = not _is_absolute(ref.given) and _path(ref.given).casefold() != name.casefold()
@@ -161,15 +169,18 @@ class ImageNames:
         for start in range(1, len(parts) - 1):
             if (name := self._whole("/".join(parts[start:]))) is not None:
                 return name
+        if any("/".join(parts[start:-1]).casefold() in self.folders for start in range(len(parts) - 1)):
+            return None
+        if parts[-2:-1] == [IMAGES] and (name := self._whole(parts[-1])) is not None:
+            return name
         named = self.by_name.get(parts[-1].casefold(), [])
-        contradicts = any("/".join(parts[start:-1]).casefold() in self.folders for start in range(len(parts) - 1))
-        return named[0] if len(named) == 1 and not contradicts else None
+        return named[0] if len(named) == 1 else None
 
-
-def _renamed(ref: ImageRef, name: str) -> str:
-    """What to know where the image that was found is called otherwise."""
-    given, found = (path.rsplit("/", 1)[-1].casefold() for path in (_path(ref.given), name))
-    return f"names {ref.given!r}, is read as of {name}" if ref.renamed and given != found else ""
+    def _renamed(self, ref: ImageRef, name: str) -> str:
+        """What to know where the image is called otherwise, or the folders of the name lead to another one."""
+        given, found = (path.rsplit("/", 1)[-1].casefold() for path in (_path(ref.given), name))
+        others = {self._whole(path) for path in _tails(ref.given)} - {None, name}
+        return f"names {ref.given!r}, is read as of {name}" if ref.renamed and (given != found or others) else ""
 
 
 def _slashes(path: str) -> str:
@@ -187,6 +198,19 @@ def _path(given: str) -> str:
     if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() == ".json":
         path = path.with_suffix("")
     return normpath(path.as_posix()).removeprefix(f"{IMAGES}/").lstrip("/")
+
+
+def _tails(given: str) -> list[str]:
+    """The ends of a path that have a folder, the longest first; what follows ``images/`` among them."""
+    path = _path(given)
+    parts = path.split("/")
+    ends = ["/".join(parts[start:]) for start in range(len(parts) - 1)]
+    return [*ends, *([_below_images(path)] if f"/{IMAGES}/" in path else [])]
+
+
+def _whole_name(path: str) -> str:
+    """The path of an image below ``images/`` whose suffix is off already: what looks like one is part of its name."""
+    return unicodedata.normalize("NFC", path).removeprefix(f"{IMAGES}/")
 
 
 def _stored(name: str) -> str:
