@@ -207,3 +207,13 @@ def test_a_class_called_background_that_is_not_the_first_is_told(make_folder, ca
         "note: the first class is the background, in methods and scores: that is 'cat' here, not 'Background'"
         in told(root, capsys)
     )
+
+
+def test_one_fault_of_many_files_is_told_with_a_count(make_folder, capsys):
+    root = make_folder()
+    for number in range(60):
+        (root / "images" / f"x{number}.txt").write_text("0 0.5 0.5 0.1 0.1")
+    assert check(root) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "is no image that is read" in line]
+    assert len(lines) == 6
+    assert lines[-1][:3] == ["and", "55", "more"]

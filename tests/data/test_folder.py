@@ -321,3 +321,35 @@ def test_crops_of_a_single_image_fill_the_batch(make_data, supervision):
     (batch,) = data.train_dataloader()
     assert batch["id"] == ["a"] * 4
     assert len(torch.unique(batch["image"].flatten(1), dim=0)) == 4
+
+
+def test_void_of_a_mask_is_no_background_of_its_boxes(make_folder):
+    root = make_folder()
+    mask = np.asarray(Image.open(root / "masks" / "a.png")).copy()
+    mask[:, 44:] = 255
+    Image.fromarray(mask).save(root / "masks" / "a.png")
+    for file in ("boxes.csv", "tags.csv", "sizes.csv"):
+        (root / file).unlink(missing_ok=True)
+    source = FolderDataModule(root, "box", val_share=0).train_source()
+    seeds = source[list(source.ids).index("a")].seeds
+    assert (seeds[:, 44:] == 255).all()
+    assert (seeds[:, 40:44] == 0).all()
+
+
+def test_masks_that_are_void_all_over_give_no_boxes_to_train_on(make_folder):
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("*.csv")):
+        path.unlink()
+    for path in root.glob("masks/*"):
+        Image.fromarray(np.full((40, 48), 255, np.uint8)).save(path)
+    problems = FolderDataModule(root, "box", val_share=0).train_source().find_problems()
+    assert all("all are void (255)" in text for text in problems.values())
+    assert problems
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_lists_in_other_encodings_are_named(make_data, tmp_path, encoding):
+    path = tmp_path / "train.txt"
+    path.write_bytes("a\nv\u00e9lo\n".encode(encoding))
+    with pytest.raises(ValueError, match=f"{path} is not UTF-8 text .*: save it as UTF-8"):
+        make_data(train_list=path).train_source()

@@ -82,6 +82,24 @@ def test_what_a_tool_means_by_a_label_holds_unless_classes_say_otherwise(label, 
     assert labels(assigned(region(label, meaning=meaning), classes=Classes(["x", "y", label]))) == [2]
 
 
+def test_an_index_is_told_where_classes_are_called_by_numbers():
+    notes = list(assigned(row("1"), classes=Classes(["background", "10", "20"])).notes())
+    assert notes == ["labels that are no names, read as indices (1), as '1' is 10, in points.csv"]
+
+
+def test_void_of_labelme_is_void_of_every_tool_and_table():
+    assert labels(assigned(region("__ignore__"), region("__IGNORE__ "))) == [255, 255]
+    assert list(guess_classes(["__ignore__", "cat"], [], ["__ignore__", "dog"]).names) == ["background", "cat", "dog"]
+
+
+def test_several_spellings_of_void_are_no_class():
+    assignment = assigned(
+        region("unsure"), region("Not sure"), classes=Classes(["x", "y"], ignore=["unsure", "not sure"])
+    )
+    assert labels(assignment) == [255, 255]
+    assert list(assignment.notes()) == []
+
+
 def test_several_spellings_are_one_class_and_told():
     assignment = assigned(region("Cat"), region("cat "), region("cat"), region("big dog"))
     assert labels(assignment) == [1, 1, 1, 2]

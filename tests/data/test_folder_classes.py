@@ -38,6 +38,7 @@ def test_classes_are_found_by_name_in_any_case_or_index():
         (["2", "1"], [], ["background", "class_1", "class_2"]),
         (["cat"], [0, 2], ["background", "cat", "class_2"]),
         ([""], [255], ["background"]),
+        (["nan", "None", "null", "cat", "N/A"], [], ["background", "cat"]),  # missing values
     ],
 )
 def test_classes_are_guessed(names, indices, expected):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from weakseg_lightning.data.folder_contents import read_folder
+from weakseg_lightning.data.folder_inspection import inspect_all
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,41 @@ def test_regions_make_a_mask_unless_a_class_is_drawn_in_another_way_alone(make_f
     assert contents.has_mask("a") == masked
     told = any("regions that make no mask" in note for note in contents.notes)
     assert told == (not masked and "region cat" in kinds)
+
+
+@pytest.mark.parametrize(
+    ("tags", "points", "told"),
+    [
+        ("b.jpg,sheep\n", "a.jpg,3,3,1\n", "1 is goat"),
+        ("b.jpg,sheep\n", "a.jpg,3,3,goat\n", None),
+        ("b.jpg,2\n", "a.jpg,3,3,1\n", None),  # numbers alone
+    ],
+)
+def test_numbers_beside_names_are_told_where_their_order_is_a_guess(make_folder, tags, points, told):
+    root = make_folder()
+    for path in (*root.glob("masks/*"), *root.glob("scribbles/*"), *root.glob("*.csv"), root / "classes.yaml"):
+        path.unlink()
+    (root / "tags.csv").write_text(f"image,class\n{tags}b.jpg,{'goat' if 'sheep' in tags else 1}\n")
+    (root / "points.csv").write_text(f"image,x,y,class\n{points}")
+    notes = [note for note in read_folder(root).notes if "by alphabet" in note]
+    assert [told in note for note in notes] == [True] * (told is not None)
+
+
+def test_an_image_of_nothing_has_no_tag(make_folder):
+    root = make_folder()
+    for path in (*root.glob("masks/*"), *root.glob("scribbles/*"), *root.glob("*.csv")):
+        path.unlink()
+    (root / "tags.csv").write_text("image,class\na.jpg,\na.jpg,cat\nb.jpg,cat\n")
+    faults = [str(problem) for one in inspect_all(read_folder(root), ["a", "b"]) for problem in one.problems]
+    assert faults == ["tags.csv: tags 'a' without cat, which other annotations of it have: correct one of them"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"), [("a.jpg,0.5,0.25,cat\nb.jpg,0.1,1,dog\n", True), ("a.jpg,0.5,0.25,cat\nb.jpg,9,1,dog\n", False)]
+)
+def test_coordinates_that_look_like_fractions_are_told(make_folder, rows, told):
+    root = make_folder()
+    (root / "points.csv").write_text(f"image,x,y,class\n{rows}")
+    notes = [note for note in read_folder(root).notes if "fractions" in note]
+    text = "all coordinates in points.csv are 1 at most, as 0.5, 0.25: they are read as pixels, not as fractions"
+    assert notes == [text] * told

@@ -32,6 +32,7 @@ Counts = NDArray[np.int64]
 
 _LARGE = 4_000_000  # pixels
 _SHOWN = 5
+_ALIKE = 10  # problems of one text that are listed one by one
 
 
 def check(data: Path, sheet: Path | None = None) -> int:
@@ -142,8 +143,14 @@ def _table(problems: Sequence[Problem]) -> Iterator[str]:
         return
     yield f"{len(problems)} problem{'s' * (len(problems) > 1)}:"
     width = min(40, max(len(problem.file) for problem in problems))
+    alike: dict[str, list[Problem]] = {}
     for problem in problems:
-        yield f"  {problem.file:<{width}}  {problem.text}"
+        alike.setdefault(problem.text, []).append(problem)
+    for text, same in alike.items():
+        shown = same if len(same) <= _ALIKE else same[:_SHOWN]
+        yield from (f"  {problem.file:<{width}}  {text}" for problem in shown)
+        if rest := same[len(shown) :]:
+            yield f"  {f'and {len(rest)} more':<{width}}  {text}"
     yield ""
 
 

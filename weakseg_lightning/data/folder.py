@@ -17,6 +17,7 @@ from weakseg_lightning.data.folder_contents import FolderContents, read_folder
 from weakseg_lightning.data.folder_source import FolderSource
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.sampling import derive_seed
+from weakseg_lightning.data.text import read_text
 from weakseg_lightning.visualization import Colors
 
 __all__ = ["FolderDataModule", "read_names", "split_names"]
@@ -69,8 +70,9 @@ class FolderDataModule(SegmentationDataModule):
     of commas.
 
     A file is about the image whose path it gives, as seen from ``images/`` or from the file itself, never about another
-    of the same name; a file of LabelMe beside an image is about that one. The folders of another computer or of a
-    server are left out where only one image has the name. Two sources for one image are an error.
+    of the same name; a file of LabelMe beside an image is about that one, unless its path leads into another folder.
+    The folders of another computer or of a server are left out where only one image has the name. Two sources for one
+    image are an error, as are two images that one source could mean.
 
     Images with a mask can be held out for validation: a seeded share of them, which depends on their names alone, and
     first those that have no other annotation to train from. Without any mask there is no validation.
@@ -304,11 +306,11 @@ def read_names(path: Path, contents: FolderContents, argument: str) -> list[str]
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it names an image that is not there.
+        ValueError: if it is not UTF-8 text, or names an image that is not there.
     """
     if not path.is_file():
         raise FileNotFoundError(f"`{argument}`: there is no file {path} (working directory: {Path.cwd()})")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"`{argument}`: {path} names no image: write a name a line")
     found = {line: contents.find(line) for line in lines}

@@ -52,8 +52,8 @@ class Assignment:
         """Say what is left out or read in a way that one should know, a line for each kind, with a count."""
         for kind, examples in self._told.items():
             yield f"{kind} ({examples.total()}), as {next(iter(examples))}"
-        for spellings in self._spellings.values():
-            if len(spellings) > 1:
+        for label, spellings in self._spellings.items():
+            if len(spellings) > 1 and label != VOID:
                 yield f"read as one class: {', '.join(map(repr, spellings))}"
 
     def conflicts(self) -> Iterator[Problem]:
@@ -78,7 +78,8 @@ class Assignment:
     def _add_mark(self, mark: Mark) -> None:
         found = self.names.find(mark.image)
         if found.name is None:
-            hint = did_you_mean(mark.image.key.rsplit("/", 1)[-1], dict.fromkeys(self.names.exact))
+            last = mark.image.key.rsplit("/", 1)[-1]
+            hint = "" if found.several else did_you_mean(last, dict.fromkeys(self.names.exact))
             self.problems.append(mark.problem(f"{found.fault}{hint}"))
             return
         if found.note:
@@ -115,7 +116,7 @@ class Assignment:
             return mark.meaning
         if (label := self.classes.find(mark.label)) is None or (self.classes.have_numerals and not mark.by_index):
             return None
-        if not mark.by_index:
+        if not mark.by_index or self.classes.have_numerals:
             example = f"{mark.label!r} is {self.classes.names[label]}, in {mark.file}"
             self._tell("labels that are no names, read as indices", example)
         return label

@@ -26,6 +26,9 @@ _FEWEST, _MOST = 2, 255
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})$")
 _KEYS = ("classes", "unlabelled", "ignore", "tags")
 _VOID_OF_LABELME = "__ignore__"
+_MEANT = (BACKGROUND, BACKGROUND_OF_LABELME, _VOID_OF_LABELME)
+_NULLS = ("nan", "none", "null", "n/a")
+"""What programs write into a table where a value is missing."""
 _EXAMPLE = "classes: [background, cat, dog]"
 _MEANINGS = {
     "ignore": "# labels of annotation tools that mean no class",
@@ -75,7 +78,7 @@ class Classes:
 
     @cached_property
     def _void(self) -> frozenset[str]:
-        return frozenset(map(normal, self.ignore))
+        return frozenset(map(normal, (*self.ignore, _VOID_OF_LABELME)))
 
     @cached_property
     def have_numerals(self) -> bool:
@@ -165,18 +168,19 @@ def guess_classes(names: Iterable[str], indices: Iterable[int], labels: Iterable
     """Make classes of what annotations hold, where there is no `classes.yaml`.
 
     Args:
-        names: names of classes, or indices as text, in any order.
+        names: names of classes, or indices as text, in any order; those of missing values, such as ``nan``, are none.
         indices: pixel values of label maps; 255 is none.
         labels: labels of annotation tools, which are names, also where they are numbers.
 
     Returns:
         Background, then the names by alphabet; where there are only indices, ``class_1``, ``class_2`` and so on.
     """
-    words, given = set(map(_spaced, names)) - {""}, set(map(_spaced, labels)) - {""}
+    words = {word for word in map(_spaced, names) if word and normal(word) not in _NULLS}
+    given = set(map(_spaced, labels)) - {""}
     numbers = {int(word) for word in words - given if word.isdecimal()} | {index for index in indices if index != VOID}
     # Of names that differ in their letters' case alone one is enough: they are found by either.
     spelt = {normal(word): word for word in sorted(given | {word for word in words if not word.isdecimal()})}
-    known = [spelt[word] for word in sorted(spelt) if word not in (BACKGROUND, BACKGROUND_OF_LABELME)]
+    known = [spelt[word] for word in sorted(spelt) if word not in _MEANT]
     highest = min(max(numbers, default=0), _MOST - 1)
     rest = [f"class_{index}" for index in range(len(known) + 1, highest + 1)]
     return Classes([BACKGROUND, *known[: _MOST - 1], *rest])
@@ -193,7 +197,8 @@ def _entry(path: Path, entry: Any) -> tuple[str, Color | None]:
     if isinstance(entry, dict) and "name" in entry and set(entry) <= {"name", "color"}:
         color = entry.get("color")
         return str(entry["name"]), None if color is None else _read_color(path, color)
-    raise ValueError(f'{path} has the class {entry!r}, expected a name, or {{name: cat, color: "#ff8800"}}')
+    hint = "" if isinstance(entry, list | dict) else " in quotes (YAML reads it otherwise)"
+    raise ValueError(f'{path} has the class {entry!r}, expected a name{hint}, or {{name: cat, color: "#ff8800"}}')
 
 
 def _read_color(path: Path, value: Any) -> Color:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from weakseg_lightning.data.annotations import Supervision
 from weakseg_lightning.data.files import image_size
 from weakseg_lightning.data.folder_assignment import Assignment
@@ -22,6 +24,8 @@ from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["NEGATIVE", "POSITIVE", "FolderContents", "read_folder", "two_folders"]
+
+_SHOWN = 3
 
 
 @dataclass
@@ -105,11 +109,23 @@ def read_folder(root: Path) -> FolderContents:
         assignment.add(reading)
     contents.marks = assignment.marks
     contents.problems += [*assignment.problems, *assignment.conflicts()]
-    contents.notes += assignment.notes()
+    contents.notes += [*assignment.notes(), *_fractions(contents)]
     if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
         text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
         contents.notes.append(f"{text} ({len(partly)}), as in {partly[0]}")
     return contents
+
+
+def _fractions(contents: FolderContents) -> Iterator[str]:
+    """Tell of tables whose coordinates look like fractions of the image."""
+    for file, table in TABLES.items():
+        marks = [one.mark for known in contents.marks.values() for one in known if one.mark.file == file]
+        if table.kind not in ("click", "box") or not marks:
+            continue
+        values = np.concatenate([mark.points.ravel() for mark in marks])
+        if (values <= 1).all() and (values % 1).any():
+            example = ", ".join(f"{value:g}" for value in marks[0].points.ravel())
+            yield f"all coordinates in {file} are 1 at most, as {example}: they are read as pixels, not as fractions"
 
 
 # ---- annotations --------------------------------------------------------------------------------------------
@@ -180,7 +196,21 @@ def _guess(contents: FolderContents, marks: Sequence[Mark]) -> Classes:
     # Where nothing is drawn, what is said of whole images can only be classes; elsewhere it may be anything.
     named = certain if certain or any(values) else marks
     words = [mark.label for mark in named if mark.by_index]
-    return guess_classes(words, values, [mark.label for mark in named if not mark.by_index])
+    classes = guess_classes(words, values, [mark.label for mark in named if not mark.by_index])
+    contents.notes += _numbered(classes, values, named)
+    return classes
+
+
+def _numbered(classes: Classes, values: Sequence[int], marks: Sequence[Mark]) -> Iterator[str]:
+    """Say which class a number was taken for, where the order of the classes is a guess."""
+    words = {mark.label.strip() for mark in marks}
+    if not any(classes.find_name(word) not in (None, 0, VOID) for word in words):
+        return  # all are numbers
+    numbers = {int(word) for word in words if word.isdecimal() and classes.find_name(word) is None}
+    if used := sorted({*numbers, *values} & set(range(1, len(classes.names)))):
+        meant = ", ".join(f"{index} is {classes.names[index]}" for index in used[:_SHOWN])
+        more = ", ..." if len(used) > _SHOWN else ""
+        yield f"numbers count the names by alphabet ({meant}{more}): name the classes in their order in {CLASSES_FILE}"
 
 
 def _values(contents: FolderContents) -> Iterator[int]:

@@ -60,7 +60,8 @@ def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> l
     if not counts or others or any(labels[:VOID].any() for labels in counts):
         return []
     text = "no pixel of any image has a class, all are void (255): there is nothing to learn; draw classes, 0 to 254"
-    return [Problem(MASKS if contents.masks else SCRIBBLES, text)]
+    drawn = next((one.mark.file for marks in contents.marks.values() for one in marks), SCRIBBLES)
+    return [Problem(MASKS if contents.masks else SCRIBBLES if contents.scribbles else drawn, text)]
 
 
 def inspect_image(contents: FolderContents, name: str) -> Inspection:
@@ -108,9 +109,13 @@ def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
     drawn = {known.label for known in marks if known.label not in (None, 0, VOID)}
     for counts in (found.seeds, found.mask):
         drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
-    if tags and (untagged := drawn - {known.label for known in tags} - {0}):
+    tagged = {known.label for known in tags}
+    # Where one says that there is nothing, no other may name a class.
+    if tags and (untagged := drawn - ({0} if None in tagged else {0} | tagged)):
         names = ", ".join(name for label, name in enumerate(contents.classes.names) if label in untagged)
         text = f"tags {found.name!r} without {names}, which other annotations of it have: correct one of them"
+        if all(known.mark.optional for known in tags):
+            text += ", or list in classes.yaml which `tags` of the tool are classes of the image, as `tags: []`"
         found.problems.append(Problem(tags[0].mark.file, text, found.name))
 
 

@@ -84,7 +84,10 @@ def scribbles_of(contents: FolderContents, name: str) -> Labels | None:
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
     mask = read_mask(contents, name, size)
     boxes = boxes_of(contents, name, None if mask is None else torch.from_numpy(mask))
-    return seeds_from_boxes(boxes, size[1], size[0]).numpy()
+    seeds: Labels = seeds_from_boxes(boxes, size[1], size[0]).numpy()
+    if mask is not None and mask.shape == seeds.shape:
+        seeds[mask == VOID] = VOID  # not known to be background
+    return seeds
 
 
 def _drawn_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision) -> Labels:

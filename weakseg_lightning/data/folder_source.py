@@ -69,7 +69,7 @@ class FolderSource(SampleSource):
     def find_problems(self) -> dict[int, str]:
         """Read everything: images of one's own are few, and a fault is better found now than in the night."""
         looked = list(inspect_all(self.contents, self.names))
-        hollow = nothing_labelled(self.contents, looked) if self.supervision == "full" else []
+        hollow = nothing_labelled(self.contents, looked) if self.supervision in ("full", "box") else []
         problems = {index: [*one.problems, *hollow] for index, one in enumerate(looked)}
         return {index: "; ".join(map(str, found)) for index, found in problems.items() if found}
 
