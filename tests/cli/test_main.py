@@ -65,6 +65,26 @@ def test_interruption_while_starting_is_no_traceback(run, monkeypatch):
     assert run("fit") == (130, "", "weakseg: interrupted\n")
 
 
+INTERRUPTED = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from weakseg_lightning.cli import main
+sys.exit(main(["fit", "--config", "recipes/pce.yaml"]))
+"""
+
+
+def test_interruption_while_libraries_are_imported_is_no_traceback(tmp_path):
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (130, "weakseg: interrupted\n")
+
+
 def test_traceback_on_demand(run, monkeypatch):
     monkeypatch.setenv("WEAKSEG_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError, match=r"no recipe `nosuch.yaml`"):

@@ -60,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Last, so that a file of the user's cannot shadow a module of the standard library.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-    return _run(args)
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print("weakseg: interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(args: list[str]) -> int:
@@ -88,9 +92,6 @@ def _run(args: list[str]) -> int:
             started = callback.yes
             callback.undo()
             raise
-    except KeyboardInterrupt:
-        print("weakseg: interrupted", file=sys.stderr)
-        return 130
     except Exception as error:
         message = explain(error, arguments, started=started)
         if message is None or os.environ.get("WEAKSEG_TRACEBACK", "0") not in {"", "0"}:
