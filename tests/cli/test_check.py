@@ -217,3 +217,11 @@ def test_one_fault_of_many_files_is_told_with_a_count(make_folder, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if "is no image that is read" in line]
     assert len(lines) == 6
     assert lines[-1][:3] == ["and", "55", "more"]
+
+
+def test_images_without_any_annotation_are_told(make_folder, capsys):
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("masks/*"), *root.glob("*.csv")):
+        path.unlink()
+    assert check(root) == 1
+    assert "no image has an annotation: add scribbles/" in capsys.readouterr().out

@@ -43,6 +43,15 @@ def test_names_are_as_short_as_they_tell_files_apart(tmp_path, monkeypatch):
     assert [path.name for path in find_images(["a/notes.txt"]).values()] == ["notes.txt"], "what is named is read"
 
 
+def test_what_is_no_image_is_told_once_with_a_count(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    touch("a/x.jpg", "a/x.json", "a/v.mp4", "a/sub/1.txt", "a/sub/2.txt", "a/.hidden", "a/Thumbs.db")
+    find_images(["a", "a/sub/../x.jpg", "a/v.mp4"])
+    assert capsys.readouterr().out == "Not read, as they are no images (3): a/sub/1.txt, a/sub/2.txt, a/x.json\n"
+    find_images(["a/x.jpg"])
+    assert capsys.readouterr().out == ""
+
+
 def test_links_are_followed_and_thumbnails_left_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     touch("far/x.tif", "far/deep/y.webp", "far/@eaDir/x.jpg", "a/.thumbnails/z.jpg", "a/z.jp2")

@@ -135,3 +135,12 @@ def test_coordinates_that_look_like_fractions_are_told(make_folder, rows, told):
     notes = [note for note in read_folder(root).notes if "fractions" in note]
     text = "all coordinates in points.csv are 1 at most, as 0.5, 0.25: they are read as pixels, not as fractions"
     assert notes == [text] * told
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])
+def test_exports_in_other_encodings_say_what_to_do(make_folder, encoding):
+    root = make_folder()
+    (root / "images" / "a.json").write_bytes(json.dumps({"shapes": []}).encode(encoding) + "\u6807\u7b7e".encode(encoding))
+    (problem,) = read_folder(root).problems
+    assert str(problem).startswith("images/a.json: is not UTF-8 text")
+    assert str(problem).endswith("save it as UTF-8")

@@ -13,6 +13,7 @@ from weakseg_lightning.data.folder_classes import BACKGROUND, BACKGROUND_OF_LABE
 from weakseg_lightning.data.folder_contents import FolderContents, read_folder
 from weakseg_lightning.data.folder_inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder_marks import MarkKind, Problem
+from weakseg_lightning.data.folder_names import IMAGES
 from weakseg_lightning.data.folder_sheet import contact_sheet
 from weakseg_lightning.data.transforms import VOID
 
@@ -56,7 +57,7 @@ def check(data: Path, sheet: Path | None = None) -> int:
     contents = read_folder(folder)
     found = list(_followed(inspect_all(contents, list(contents.images)), len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
-    problems += nothing_labelled(contents, found)
+    problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
     readable = [one for one in found if one.size is not None]
     print("\n".join([*_counts(data, contents, readable), "", *_balance(contents, found), ""]))
     print("\n".join([*_table(problems), *(f"note: {note}" for note in _notes(data, contents, readable))]))
@@ -69,6 +70,14 @@ def check(data: Path, sheet: Path | None = None) -> int:
         return 1
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}")
     return 0
+
+
+def _nothing_annotated(contents: FolderContents) -> list[Problem]:
+    """Find out whether there is nothing that any training could use."""
+    if contents.problems or any(contents.can_train(name, "tags") for name in contents.images):
+        return []
+    text = "no image has an annotation: add scribbles/, points.csv, boxes.csv, tags.csv, masks/ or an export of a tool"
+    return [Problem(IMAGES, text)]
 
 
 def _write_sheet(contents: FolderContents, names: Sequence[str], path: Path) -> str:

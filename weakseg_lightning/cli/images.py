@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +18,7 @@ from weakseg_lightning.callbacks.files import replacing
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.evaluation import shown
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.files import IMAGE_SUFFIXES, image_files
+from weakseg_lightning.data.files import IMAGE_SUFFIXES, files_below, image_files, is_image
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons
@@ -33,6 +33,7 @@ __all__ = ["ImageOptions", "find_images", "predict_images", "split_images"]
 _WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
 _OVERLAY = 4096  # longest side of an overlay, in pixels
 _NOTICEABLE = 0.1
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def find_images(words: Sequence[str]) -> dict[str, Path]:
-    """Find image files.
+    """Find image files, and say which files of the folders are none.
 
     Args:
         words: files, and folders, which are searched with all that is below them; links are followed.
@@ -88,23 +89,29 @@ def find_images(words: Sequence[str]) -> dict[str, Path]:
         FileNotFoundError: if a file is not there or a folder has no images.
     """
     found: dict[Path, tuple[str, str]] = {}  # by the absolute path: below the given folder, and as given
+    others: dict[Path, Path] = {}
     for word in words:
         given = Path(word)
-        for path in _images_below(given):
+        images, rest = _files_of(given)
+        others |= {path.absolute(): path for path in rest}
+        for path in images:
             inside = path.relative_to(given) if given.is_dir() else Path(path.name)
             found.setdefault(path.absolute(), (inside.as_posix(), path.as_posix()))
+    if left_out := [path for whole, path in others.items() if whole not in found]:
+        more = ", ..." if len(left_out) > _SHOWN else ""
+        print(f"Not read, as they are no images ({len(left_out)}): {', '.join(map(str, left_out[:_SHOWN]))}{more}")
     return dict(zip(_told_apart([*found.values()]), found, strict=True))
 
 
-def _images_below(given: Path) -> Iterator[Path]:
+def _files_of(given: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder, or a given file whatever its name, and the files that are no images."""
     if given.is_file():
-        yield given
-        return
+        return [given], []
     if not given.is_dir():
         raise FileNotFoundError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
     if not (found := image_files(given)):
         raise FileNotFoundError(f"`{given}` holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    yield from found
+    return found, [path for path in files_below(given) if not is_image(path)]
 
 
 def _told_apart(files: Sequence[tuple[str, str]]) -> list[str]:

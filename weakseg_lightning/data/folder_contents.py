@@ -21,6 +21,7 @@ from weakseg_lightning.data.folder_marks import LabelledMark, Mark, MarkKind, Pr
 from weakseg_lightning.data.folder_names import ImageNames, ImageRef, row_ref
 from weakseg_lightning.data.folder_tables import TABLES, read_table
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import read_text
 from weakseg_lightning.data.transforms import VOID
 
 __all__ = ["NEGATIVE", "POSITIVE", "FolderContents", "read_folder", "two_folders"]
@@ -156,13 +157,15 @@ def _size_of(files: Files, names: ImageNames, image: ImageRef) -> tuple[int, int
 
 def _read_export(path: Path, file: str, size_of: Callable[[ImageRef], tuple[int, int] | None]) -> Iterator[Reading]:
     try:
-        text = path.read_bytes()
         if path.suffix.lower() == ".xml":
-            yield from read_cvat(text, file)
+            yield from read_cvat(path.read_bytes(), file)
             return
-        content = json.loads(text.decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_text(path))
+    except (OSError, json.JSONDecodeError, RecursionError) as error:
         yield Problem(file, f"is no JSON that can be read ({error}): export it again, or remove it")
+        return
+    except ValueError as error:  # another encoding
+        yield Problem(file, str(error).removeprefix(str(path)).lstrip())
         return
     if is_labelme(content):
         yield from read_labelme(content, file)
