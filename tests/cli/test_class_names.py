@@ -1,6 +1,7 @@
 """The names of the classes belong to the weights: every command refuses others, prints both lists, takes one option."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -50,12 +51,13 @@ def options(data: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of two steps on classes of these names."""
-    folder = tmp_path_factory.mktemp("trained")
+    before, folder = dict(os.environ), tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("PL_GLOBAL_SEED", raising=False)
         data = make_folder(folder / "data", NAMES)
         assert main(["fit", *options(data), "--trainer.max_steps", "2", "--name", "trained"]) == 0
+    os.environ.clear()  # the seed is an environment variable
+    os.environ.update(before)
     return folder / "runs/trained/version_0/checkpoints/last.ckpt"
 
 
