@@ -62,9 +62,12 @@ def test_classes_of_the_package_are_written_by_their_public_names() -> None:
 def test_paths_of_files_that_have_moved_become_public_names() -> None:
     old = {
         "_class_path": "weakseg_lightning.modules.adm.ADMModule",
-        "solver": {"class_path": "weakseg_lightning.solvers.alpha_expansion.AlphaExpansion", "init_args": {"x": 1}},
+        "solver": {
+            "class_path": "weakseg_lightning.solvers.potts.alpha_expansion.AlphaExpansion",
+            "init_args": {"x": 1},
+        },
         "rules": [{"class_path": "weakseg_lightning.gone.long.ago.SizeBuckets"}],
-        "other": {"class_path": "weakseg_lightning.solvers.external.GCO"},
+        "other": {"class_path": "weakseg_lightning.solvers.potts.gco.GCO"},
         "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
     }
     assert with_public_paths(old) == {

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 
 import weakseg_lightning
 from weakseg_lightning.cli import main
-from weakseg_lightning.cli.helpers import HELPERS, find_helper
+from weakseg_lightning.cli.subcommands import HELPERS, find_helper
 from weakseg_lightning.constraints import Knowledge, compile_constraints
 from weakseg_lightning.modules import ADMModule, RegularizedLossModule
 

@@ -5,11 +5,11 @@ import torch
 import yaml
 from lightning.pytorch.strategies import DDPStrategy
 
-from weakseg_lightning.cli.arguments import Arguments
 from weakseg_lightning.cli.command import WeakSegCLI
+from weakseg_lightning.cli.errors.cases import Arguments
+from weakseg_lightning.cli.errors.signatures import imported, options_of
 from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
 from weakseg_lightning.cli.runs import Started
-from weakseg_lightning.cli.signatures import imported, options_of
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe

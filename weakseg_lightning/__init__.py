@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         PredictionWriter,
         TrimapCurve,
     )
-    from weakseg_lightning.checkpoints import load_module
     from weakseg_lightning.constraints import (
         AreaBounds,
         AreaRatio,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
         Suppression,
         preset,
     )
-    from weakseg_lightning.curves import read_trimap, trimap_figure
     from weakseg_lightning.data import (
         FolderDataModule,
         ImageNetDogDataModule,
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
         VOCDataModule,
     )
     from weakseg_lightning.energies import GridPotts
-    from weakseg_lightning.latents import LatentStore
     from weakseg_lightning.losses import (
         ActivationAreas,
         AreaPrior,
@@ -60,6 +57,7 @@ if TYPE_CHECKING:
         TrustRegionModule,
         WeakSegModule,
     )
+    from weakseg_lightning.modules.core.latent_store import LatentStore
     from weakseg_lightning.networks import (
         DecompositionNetwork,
         FCN32s,
@@ -71,6 +69,7 @@ if TYPE_CHECKING:
         TagNetwork,
         UNet,
     )
+    from weakseg_lightning.prediction.loading import load_module
     from weakseg_lightning.prediction.segmenter import Segmenter
     from weakseg_lightning.solvers import (
         AdaptiveBias,
@@ -85,6 +84,7 @@ if TYPE_CHECKING:
         Solver,
         SolverResult,
     )
+    from weakseg_lightning.visualization.trimap import read_trimap, trimap_figure
 
 # Imported when first asked for: `import weakseg_lightning` and `weakseg --version` load no torch.
 _HOMES = {
@@ -96,7 +96,7 @@ _HOMES = {
         "PredictionWriter",
         "TrimapCurve",
     ),
-    "checkpoints": ("load_module",),
+    "prediction.loading": ("load_module",),
     "constraints": (
         "AreaBounds",
         "AreaRatio",
@@ -107,7 +107,7 @@ _HOMES = {
         "Suppression",
         "preset",
     ),
-    "curves": ("read_trimap", "trimap_figure"),
+    "visualization.trimap": ("read_trimap", "trimap_figure"),
     "data": (
         "FolderDataModule",
         "ImageNetDogDataModule",
@@ -116,7 +116,7 @@ _HOMES = {
         "VOCDataModule",
     ),
     "energies": ("GridPotts",),
-    "latents": ("LatentStore",),
+    "modules.core.latent_store": ("LatentStore",),
     "losses": (
         "ActivationAreas",
         "AreaPrior",

@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from weakseg_lightning import AlphaExpansion, GridPotts
 from weakseg_lightning.energies import unary_potentials
-from weakseg_lightning.solvers import alpha_expansion
-from weakseg_lightning.solvers.external import IntegerCosts, build_graph, integer_costs, set_labels
+from weakseg_lightning.solvers.potts import alpha_expansion
+from weakseg_lightning.solvers.potts.gco import IntegerCosts, build_graph, integer_costs, set_labels
 
 SWEEPS = 5
 

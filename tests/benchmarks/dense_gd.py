@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from weakseg_lightning.lattice import Lattice, bilateral_features
+from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.losses import dense_crf_lattice, dense_crf_loss, partial_cross_entropy
 from weakseg_lightning.networks import SMPNetwork
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weakseg_lightning.lattice import Lattice, bilateral_features
+from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.solvers import MeanField, PyDenseCRF
 
 CLASSES = 21

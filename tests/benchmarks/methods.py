@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 
-from weakseg_lightning.curves import read_trimap
+from weakseg_lightning.visualization.trimap import read_trimap
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from weakseg_lightning.curves import write_trimap
+from weakseg_lightning.visualization.trimap import write_trimap
 
 sys.path.append(str(Path(__file__).parent))
 from methods import near_boundaries, parse, table

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from weakseg_lightning import NetworkSpeed, load_module
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import ADMModule, LatentModule, RegularizedLossModule, TrustRegionModule, WeakSegModule
-from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.networks import Network, SegmentationNet, SMPDecomposition, SMPNetwork, TagNetwork
 from weakseg_lightning.solvers import SolverResult
 

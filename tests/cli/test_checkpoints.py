@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from weakseg_lightning.callbacks.checkpoints import LastCheckpoint, require_room
 from weakseg_lightning.cli import checkpoints
-from weakseg_lightning.cli.checkpoints import LastCheckpoint, find_checkpoint, require_room
+from weakseg_lightning.cli.checkpoints import find_checkpoint
 
 
 def train(folder: Path, every_n_minutes: float, steps: int = 3) -> Path:

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import weakseg_lightning
-from weakseg_lightning.cli.arguments import Arguments
-from weakseg_lightning.cli.errors import explain
+from weakseg_lightning.cli.errors.cases import Arguments
+from weakseg_lightning.cli.errors.explain import explain
 from weakseg_lightning.cli.recipes import recipes_folder
 
 BASE = (recipes_folder() / "adm_grid.yaml").read_text(encoding="utf-8")

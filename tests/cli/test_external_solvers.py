@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from weakseg_lightning.solvers import external
+from weakseg_lightning.solvers.potts import gco as external
 
 ADM = ["fit", "--config", "recipes/adm_grid.yaml"]
 

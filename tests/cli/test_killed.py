@@ -17,10 +17,11 @@ import torch
 from fsspec.implementations.local import LocalFileOpener
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
-from weakseg_lightning.cli.checkpoints import LastCheckpoint, find_checkpoint
+from weakseg_lightning.callbacks.checkpoints import LastCheckpoint
+from weakseg_lightning.cli.checkpoints import find_checkpoint
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules.core.latent_store import LatentStore
 from weakseg_lightning.modules import ADMModule, Optimizer, TrustRegionModule
 from weakseg_lightning.networks import Network, SegmentationNet
 from weakseg_lightning.solvers import AlphaExpansion

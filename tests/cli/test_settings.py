@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from weakseg_lightning.cli.settings import explain_setting
+from weakseg_lightning.cli.errors.settings import explain_setting
 
 PCE = ("fit", "--config", "recipes/pce.yaml")
 

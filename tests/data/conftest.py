@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.data import Sample, SampleSource
-from weakseg_lightning.data.annotations import boxes_from_mask
 from weakseg_lightning.data.samples import present_labels
+from weakseg_lightning.data.weak_labels import boxes_from_mask
 from weakseg_lightning.visualization import voc_palette
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules.core.latent_store import LatentStore
 
 
 class SquaresDataModule(SegmentationDataModule):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, SegmentationDataset, collate
 from weakseg_lightning.data.transforms import replay, training_transform
-from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules.core.latent_store import LatentStore
 
 
 def assert_same(first: dict, second: dict) -> None:

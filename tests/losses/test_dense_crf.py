@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.lattice import Lattice, bilateral_features
 from weakseg_lightning.losses import DenseCRFLoss, dense_crf_energy, dense_crf_lattice, dense_crf_loss
 
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from weakseg_lightning.data import ScenesDataModule
-from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.modules import TrustRegionModule
-from weakseg_lightning.modules.amortized import _digest
+from weakseg_lightning.modules.core.amortized import _digest
+from weakseg_lightning.modules.core.latent_store import LatentStore
 
 COMMON = """
 import sys
 from lightning.pytorch import Trainer, seed_everything
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.latents import LatentStore
+from weakseg_lightning.modules.core.latent_store import LatentStore
 from weakseg_lightning.modules import Optimizer, TrustRegionModule
 from weakseg_lightning.networks import SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion

@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from weakseg_lightning import modules
 from weakseg_lightning.callbacks import PanelWriter
-from weakseg_lightning.cli.checkpoints import LastCheckpoint
+from weakseg_lightning.callbacks.checkpoints import LastCheckpoint
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts

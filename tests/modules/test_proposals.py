@@ -15,10 +15,10 @@ from typing_extensions import override
 
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules import ProposalModule
-from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.latent_store import LatentStore
 from weakseg_lightning.networks import Network, SegmentationNet, SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion, GrabCut, SolverResult
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.lattice import Lattice
+from weakseg_lightning.energies.lattice import Lattice
 from weakseg_lightning.losses import (
     DenseCRFLoss,
     GatedCRFLoss,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from weakseg_lightning.data.files import read_image
-from weakseg_lightning.data.folder_contents import read_folder
+from weakseg_lightning.data.folder.contents import read_folder
+from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Annotation, Click
 from weakseg_lightning.painting.folder import PaintFolder

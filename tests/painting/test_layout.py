@@ -5,7 +5,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from weakseg_lightning.data.folder_maps import read_map
+from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.painting.layout import (
     full_palette,

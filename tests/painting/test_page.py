@@ -180,7 +180,9 @@ def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint
 
 
 def test_what_was_painted_trains(painting, tab):
-    pytest.importorskip("weakseg_lightning.data.folder", reason="FolderDataModule is not part of the package yet")
+    pytest.importorskip(
+        "weakseg_lightning.data.folder.datamodule", reason="FolderDataModule is not part of the package yet"
+    )
     from lightning.pytorch import Trainer
 
     from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork

@@ -10,11 +10,11 @@ import tifffile
 from PIL import Image, ImageOps
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.files import read_image
+from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.prediction.rasters import open_rows
 from weakseg_lightning.prediction.tiling import Span, spans
 
-sys.path.append(str(Path(__file__).parents[1] / "data"))
+sys.path.append(str(Path(__file__).parents[1] / "data" / "images"))
 from png_by_hand import BANDS, GREY, PALETTE, RGB, chunk, turned, write_png
 
 rasterio = pytest.importorskip("rasterio")

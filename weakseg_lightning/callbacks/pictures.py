@@ -24,7 +24,7 @@ from weakseg_lightning.callbacks.drawing import (
     predicted,
 )
 from weakseg_lightning.callbacks.files import replacing, run_folder
-from weakseg_lightning.visualization import VOID, PanelRow, draw_panels, overlay, save_palette_png
+from weakseg_lightning.visualization.panels import VOID, PanelRow, draw_panels, overlay, save_palette_png
 
 _UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
 

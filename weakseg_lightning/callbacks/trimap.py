@@ -10,8 +10,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.callbacks.files import replacing, run_folder
-from weakseg_lightning.curves import trimap_figure, write_trimap
 from weakseg_lightning.metrics import TrimapScores
+from weakseg_lightning.visualization.trimap import trimap_figure, write_trimap
 
 
 class TrimapCurve(Callback):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weakseg_lightning import __version__
-from weakseg_lightning.cli.helpers import HELPERS, find_helper, group_help, helper_lines, run_helper
 from weakseg_lightning.cli.recipes import check_configs, known_recipes, place_configs
+from weakseg_lightning.cli.subcommands import HELPERS, find_helper, group_help, helper_lines, run_helper
 
 __all__ = ["main"]
 
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     # Only now, since --version and --help need no torch.
-    from weakseg_lightning.cli.errors import explain
-    from weakseg_lightning.cli.given import Arguments
+    from weakseg_lightning.cli.errors.explain import explain
+    from weakseg_lightning.cli.errors.given import Arguments
 
     arguments = Arguments(args, helpers=HELPERS)
     started = False
@@ -78,7 +78,7 @@ def _run(args: list[str]) -> int:
         if (helper := find_helper(args)) is not None:
             return run_helper(helper, arguments)
         from weakseg_lightning.cli.command import WeakSegCLI
-        from weakseg_lightning.cli.images import split_images
+        from weakseg_lightning.cli.commands.predict import split_images
         from weakseg_lightning.cli.runs import Started
 
         if args[0] == "predict":

@@ -19,17 +19,18 @@ from typing_extensions import override
 # Importing them makes the classes known by their short names in recipes.
 from weakseg_lightning import losses, networks, solvers  # noqa: F401
 from weakseg_lightning.callbacks import NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
+from weakseg_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from weakseg_lightning.callbacks.slurm import Requeue, checkpoint_of_job, sign
 from weakseg_lightning.cli import runs
-from weakseg_lightning.cli.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint
-from weakseg_lightning.cli.given import Arguments
-from weakseg_lightning.cli.image_command import ImageCommand
-from weakseg_lightning.cli.images import ImageOptions
+from weakseg_lightning.cli.checkpoints import find_checkpoint
+from weakseg_lightning.cli.commands.predict import ImageOptions
+from weakseg_lightning.cli.commands.predict_command import ImageCommand
+from weakseg_lightning.cli.errors.given import Arguments
+from weakseg_lightning.cli.errors.settings import check_settings
 from weakseg_lightning.cli.recipes import given_configs
-from weakseg_lightning.cli.requeue import Requeue, checkpoint_of_job, sign
-from weakseg_lightning.cli.settings import check_settings
-from weakseg_lightning.data import SegmentationDataModule, folder, imagenet_dog, scenes, voc  # noqa: F401
+from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.modules import WeakSegModule
-from weakseg_lightning.modules.class_names import OPTION
+from weakseg_lightning.modules.core.class_names import OPTION
 from weakseg_lightning.solvers import Refinement
 
 _CHECKPOINT_DEFAULTS = {

@@ -8,8 +8,8 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from weakseg_lightning.constraints.base import Rows
 from weakseg_lightning.constraints.linear import Knowledge
-from weakseg_lightning.constraints.rule import Rows
 
 Classes = list[str | int] | int | str
 """A class by name or index, several taken together, or ``background``, ``foreground``, ``present``, ``absent``."""

@@ -7,8 +7,8 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from weakseg_lightning.constraints.arguments import box_masks, check_bounds, check_slack
+from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
 from weakseg_lightning.constraints.linear import Knowledge
-from weakseg_lightning.constraints.rule import CompiledRule, ConstraintRule, Rows
 
 
 class BoundingBoxes(ConstraintRule):

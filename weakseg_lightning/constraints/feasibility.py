@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, check_knowledge, compile_rule, join
 from weakseg_lightning.constraints.linear import Knowledge, LinearConstraints
-from weakseg_lightning.constraints.rule import CompiledRule, ConstraintRule, check_knowledge, compile_rule, join
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -11,8 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.constraints.arguments import check_slack, class_index
+from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
 from weakseg_lightning.constraints.linear import Knowledge
-from weakseg_lightning.constraints.rule import CompiledRule, ConstraintRule, Rows
 
 Missing = Literal["allow", "error"]
 

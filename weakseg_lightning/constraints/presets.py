@@ -3,8 +3,8 @@
 from typing import Literal, get_args
 
 from weakseg_lightning.constraints.arguments import check_bounds
+from weakseg_lightning.constraints.base import ConstraintRule
 from weakseg_lightning.constraints.boxes import BoundingBoxes
-from weakseg_lightning.constraints.rule import ConstraintRule
 from weakseg_lightning.constraints.rules import AreaBounds, SizeBuckets, Suppression
 
 PresetName = Literal["tags", "tags_size", "tags_size_released", "boxes", "random_crops"]

@@ -16,8 +16,8 @@ from weakseg_lightning.constraints.arguments import (
     place_of,
     region_masks,
 )
+from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
 from weakseg_lightning.constraints.linear import Knowledge
-from weakseg_lightning.constraints.rule import CompiledRule, ConstraintRule, Rows
 
 
 class Suppression(ConstraintRule):

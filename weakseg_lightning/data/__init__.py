@@ -4,13 +4,13 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 """
 
 from weakseg_lightning.data.base import SegmentationDataModule
+from weakseg_lightning.data.batches import expand
 from weakseg_lightning.data.dataset import SegmentationDataset, collate
-from weakseg_lightning.data.folder import FolderDataModule
-from weakseg_lightning.data.imagenet_dog import ImageNetDogDataModule
-from weakseg_lightning.data.moving import expand
+from weakseg_lightning.data.folder.datamodule import FolderDataModule
+from weakseg_lightning.data.imagenet.datamodule import ImageNetDogDataModule
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
-from weakseg_lightning.data.scenes import ScenesDataModule
-from weakseg_lightning.data.voc import VOC_CLASSES, VOCDataModule
+from weakseg_lightning.data.scenes.datamodule import ScenesDataModule
+from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCDataModule
 
 __all__ = [
     "VOC_CLASSES",

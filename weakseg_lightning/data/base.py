@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
+from weakseg_lightning.data.batches import Mover, expand
 from weakseg_lightning.data.dataset import Attachment, OnBadSample, SegmentationDataset, TagsFrom, collate
-from weakseg_lightning.data.moving import Mover, expand
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
-from weakseg_lightning.visualization import Colors, voc_palette
+from weakseg_lightning.visualization.panels import Colors, voc_palette
 
 __all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset"]
 

@@ -62,7 +62,7 @@ class Loaded:
 class Attachment(Protocol):
     """What a module has the workers that load the data add to its training batches.
 
-    Such as the labellings of a :class:`weakseg_lightning.latents.LatentStore`. It travels to the workers when training
+    Such as the labellings of a :class:`weakseg_lightning.LatentStore`. It travels to the workers when training
     starts; what it knows later reaches them by tickets alone.
     """
 

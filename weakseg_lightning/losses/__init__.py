@@ -2,7 +2,6 @@
 
 from weakseg_lightning.losses.area_priors import ActivationAreas, AreaPrior, EqualAreas, FileAreas
 from weakseg_lightning.losses.constrained import kl_loss
-from weakseg_lightning.losses.counts import mean_over, ranks_together, sum_over_ranks
 from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.losses.decomposition import (
     absence_loss,
@@ -12,6 +11,7 @@ from weakseg_lightning.losses.decomposition import (
     reconstruction_loss,
 )
 from weakseg_lightning.losses.dense_crf import DenseCRFLoss, dense_crf_energy, dense_crf_lattice, dense_crf_loss
+from weakseg_lightning.losses.distributed import mean_over, ranks_together, sum_over_ranks
 from weakseg_lightning.losses.gated_crf import GatedCRFLoss, GaussianKernel, gated_crf_loss
 from weakseg_lightning.losses.mil import mil_loss
 from weakseg_lightning.losses.potts import GridPottsLoss, potts_loss, relaxed_potts_energy

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from weakseg_lightning.losses.counts import mean_over
+from weakseg_lightning.losses.distributed import mean_over
 
 
 def kl_loss(logits: Tensor, probabilities: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from weakseg_lightning.losses.counts import mean_over
+from weakseg_lightning.losses.distributed import mean_over
 
 VOID = 255
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import get_worker_info
 from typing_extensions import override
 
-from weakseg_lightning.lattice import Lattice, bilateral_features
+from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.losses.regularizer import BuildIn, Regularizer, check_regularized, precise
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from weakseg_lightning.losses.counts import mean_over
+from weakseg_lightning.losses.distributed import mean_over
 from weakseg_lightning.losses.neighbors import shifted_pair
 from weakseg_lightning.losses.regularizer import Regularizer, check_regularized, precise
 

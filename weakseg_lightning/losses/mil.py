@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from weakseg_lightning.losses.counts import mean_over
+from weakseg_lightning.losses.distributed import mean_over
 
 
 def mil_loss(logits: Tensor, tags: Tensor, valid: Tensor | None = None) -> Tensor:

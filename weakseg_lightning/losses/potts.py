@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.energies import GridPotts, count_edges, neighbor_offsets
+from weakseg_lightning.energies.potts import GridPotts, count_edges, neighbor_offsets
 from weakseg_lightning.losses.neighbors import shifted_pair
 from weakseg_lightning.losses.regularizer import Regularizer
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from weakseg_lightning.losses.counts import mean_over, sum_over_ranks
 from weakseg_lightning.losses.cross_entropy import VOID
+from weakseg_lightning.losses.distributed import mean_over, sum_over_ranks
 
 Normalizer = Literal["seeds", "valid"]
 

@@ -6,9 +6,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.losses import latent_cross_entropy, partial_cross_entropy
-from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.latent import LatentModule, OnUnsolved
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.latent import LatentModule, OnUnsolved
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.modules.tagged import ADAM, TaggedModule
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 

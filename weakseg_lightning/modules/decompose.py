@@ -19,9 +19,9 @@ from weakseg_lightning.losses.decomposition import (
     mask_loss,
     reconstruction_loss,
 )
-from weakseg_lightning.modules.base import Batch
+from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.modules.frozen import Frozen, load_classifier
-from weakseg_lightning.modules.optimization import Optimizer
 from weakseg_lightning.modules.tagged import ADAM, TaggedModule
 from weakseg_lightning.networks.decomposition import DecompositionNet, DecompositionNetwork
 from weakseg_lightning.networks.tags import TagNet, TagNetwork

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar, override
 
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.modules.class_names import names_in
-from weakseg_lightning.modules.resuming import read_checkpoint
+from weakseg_lightning.modules.core.class_names import names_in
+from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 
 Asked = TypeVar("Asked", bound=TagNet, default=TagNet)

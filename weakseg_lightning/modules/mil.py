@@ -4,8 +4,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.losses import mil_loss
-from weakseg_lightning.modules.base import Batch, WeakSegModule
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.base import Batch, WeakSegModule
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.losses import partial_cross_entropy
-from weakseg_lightning.modules.amortized import AmortizedLatentModule, describe_solver
-from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.latent import OnUnsolved
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
+from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.latent import OnUnsolved
+from weakseg_lightning.modules.core.latent_store import LatentStore
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
 

@@ -7,9 +7,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
-from weakseg_lightning.modules.attaching import Attachment, in_unit_range
-from weakseg_lightning.modules.base import Batch, WeakSegModule
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.base import Batch, WeakSegModule
+from weakseg_lightning.modules.core.batch_hooks import Attachment, in_unit_range
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 _BUILT = "built"

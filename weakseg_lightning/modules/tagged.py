@@ -5,8 +5,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.metrics import TagScores
-from weakseg_lightning.modules.base import Batch, WeakSegModule
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.base import Batch, WeakSegModule
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 ADAM = Optimizer("adamw", 1e-4, 0.9, 0.0, 1.0, "constant")

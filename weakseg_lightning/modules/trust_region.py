@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.latents import LatentStore
 from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.adm import allowed_labels
-from weakseg_lightning.modules.amortized import AmortizedLatentModule, describe_solver
-from weakseg_lightning.modules.base import Batch
-from weakseg_lightning.modules.latent import OnUnsolved
-from weakseg_lightning.modules.optimization import Optimizer
+from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
+from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.latent import OnUnsolved
+from weakseg_lightning.modules.core.latent_store import LatentStore
+from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 

@@ -1,7 +1,7 @@
 """Segmentation networks: descriptions that stand in YAML, and the modules they build."""
 
 from weakseg_lightning.networks.base import Network, SegmentationNet
-from weakseg_lightning.networks.coarse import CoarseGrid
+from weakseg_lightning.networks.coarse_grid import CoarseGrid
 from weakseg_lightning.networks.decomposition import (
     DecompositionNet,
     DecompositionNetwork,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.networks.coarse import CoarseGrid, resized
+from weakseg_lightning.networks.coarse_grid import CoarseGrid, resized
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from weakseg_lightning.data.files import image_size, is_image, read_image
-from weakseg_lightning.data.folder_assignment import Assignment
-from weakseg_lightning.data.folder_classes import CLASSES_FILE, Classes
-from weakseg_lightning.data.folder_contents import FolderContents, read_folder
-from weakseg_lightning.data.folder_maps import read_map
-from weakseg_lightning.data.folder_marks import LabelledMark, Problem
-from weakseg_lightning.data.folder_names import IMAGES, ImageNames, row_ref
-from weakseg_lightning.data.folder_tables import read_table
+from weakseg_lightning.data.folder.annotations import LabelledMark, Problem
+from weakseg_lightning.data.folder.assignment import Assignment
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes
+from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.label_maps import read_map
+from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
+from weakseg_lightning.data.folder.tables import read_table
+from weakseg_lightning.data.images.reading import image_size, is_image, read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Annotation, Click
 from weakseg_lightning.painting.layout import (

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weakseg_lightning.data.folder_classes import Classes, classes_text, read_classes
-from weakseg_lightning.data.folder_tables import TABLES, Table, canonical, find_columns, open_rows
+from weakseg_lightning.data.folder.classes import Classes, classes_text, read_classes
+from weakseg_lightning.data.folder.tables import TABLES, Table, canonical, find_columns, open_rows
 from weakseg_lightning.data.transforms import VOID
-from weakseg_lightning.visualization import voc_palette
+from weakseg_lightning.visualization.panels import voc_palette
 
 __all__ = ["full_palette", "named_classes", "read_paintable", "write_classes", "write_rows", "write_scribbles"]
 
@@ -94,7 +94,7 @@ def write_rows(root: Path, file: str, about: About, rows: Sequence[Row]) -> None
 
     Args:
         root: folder of the file.
-        file: one of :data:`weakseg_lightning.data.folder_tables.TABLES`.
+        file: one of :data:`weakseg_lightning.data.folder.tables.TABLES`.
         about: tells whether what a row calls its image is the one.
         rows: the new rows, by the names of the columns.
 

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.files import ImageHead, read_head, read_image
-from weakseg_lightning.data.pixels import (
+from weakseg_lightning.data.images.pixels import (
     Layout,
     Pixels,
     UnsuitableError,
@@ -23,6 +22,7 @@ from weakseg_lightning.data.pixels import (
     to_rgb,
     upright,
 )
+from weakseg_lightning.data.images.reading import ImageHead, read_head, read_image
 from weakseg_lightning.prediction.tiling import Span
 
 IN_MEMORY = 2**26

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weakseg_lightning.modules import WeakSegModule
-from weakseg_lightning.networks.coarse import resized
+from weakseg_lightning.networks.coarse_grid import resized
 from weakseg_lightning.solvers import Refinement
 
 _FINEST = 64  # scales are taken as fractions with denominators up to it

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from weakseg_lightning.checkpoints import load_module
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.prediction.scoring import Scorer
 from weakseg_lightning.prediction.tiling import Blend, Rows, Span, spans
 from weakseg_lightning.solvers import Refinement

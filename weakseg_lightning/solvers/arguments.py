@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning._native import _core
-from weakseg_lightning.energies import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.solvers.base import SolverResult
 
 Start = Literal["coarse", "argmin", "zeros", "given"]

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from weakseg_lightning.energies import VOID
+from weakseg_lightning.energies.potts import VOID
 
 
 class Refinement(ABC):

@@ -1,0 +1,235 @@
+"""`weakseg init`: the method for what a folder holds, and a recipe that runs as it stands."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from weakseg_lightning.cli.commands import init as init_module
+from weakseg_lightning.cli.commands.init import Hardware, choose_method, find_hardware
+from weakseg_lightning.cli.errors.signatures import imported, options_of
+from weakseg_lightning.data.folder.contents import read_folder
+from weakseg_lightning.data.scenes.datamodule import Scenes
+
+QUICK = [
+    *("--trainer.max_steps=3", "--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1"),
+    *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"),
+    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--data.num_workers=0", "--data.batch_size=4"),
+]
+TINY_COMPUTER = Hardware("a tiny computer", "cpu", 4, side=64, crop=32, steps=4, workers=0)
+
+
+def keep(root: Path, *kept: str) -> None:
+    """Remove the annotations that are not named."""
+    for path in (*root.glob("*.csv"), root / "scribbles", root / "masks"):
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def say_all_sizes(root: Path) -> None:
+    (root / "sizes.csv").write_text("image,class,size\na,cat,large\nb,dog,small\nc d é,cat,0.3\n", "utf-8")
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """Twelve pictures with scribbles, four with masks, as a new user has them: no classes.yaml."""
+    root = tmp_path / "my photos"
+    for folder in ("images", "scribbles", "masks"):
+        (root / folder).mkdir(parents=True)
+    scenes = Scenes("train", 12, size=64)
+    for number in range(12):
+        scene = scenes[number]
+        name = f"holiday {number}"
+        Image.fromarray(scene.image.permute(1, 2, 0).numpy()).save(root / "images" / f"{name}.jpg", quality=95)
+        Image.fromarray(scene.seeds.numpy()).save(root / "scribbles" / f"{name}.png")
+        if number < 4:
+            Image.fromarray(scene.mask.numpy()).save(root / "masks" / f"{name}.png")
+    return root
+
+
+# ---- the whole way ------------------------------------------------------------------------------------------------
+
+
+def printed_command(out: str) -> list[str]:
+    """The command that was printed last, as its words."""
+    (line,) = [line for line in out.splitlines() if line.startswith("  weakseg ")][-1:]
+    return shlex.split(line)[1:]
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs, masks):
+    if not masks:
+        shutil.rmtree(photographs / "masks")
+    status, out, err = run("check", "my photos")
+    assert (status, err) == (0, "")
+    assert printed_command(out) == ["init", "my photos"]
+    status, out, err = run(*printed_command(out), "--encoder_weights", "null")
+    assert (status, err) == (0, "")
+    assert "Wrote my photos/classes.yaml: background, class_1, " in out
+    assert printed_command(out) == ["fit", "--config", "my_photos.yaml"]
+    status, out, err = run(*printed_command(out), *QUICK)
+    assert status == 0, err
+    checkpoints = {path.name for path in Path("runs/my_photos/version_0/checkpoints").iterdir()}
+    assert "last.ckpt" in checkpoints
+    assert len(checkpoints - {"last.ckpt", "previous.ckpt"}) == masks, "the best, where there is a validation"
+    assert ("  weakseg test --config" in out) == masks
+    command = printed_command(out)
+    assert command[0] == "predict"
+    status, out, err = run(*command, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
+    assert status == 0, err
+    assert printed_command(out) == ["report", "runs/my_photos/version_0"]
+    found = list(Path("runs/my_photos/version_0").glob("predict*/labels/*.png"))
+    assert len(found) == 12
+    assert np.array(Image.open(found[0])).shape == (64, 64)
+
+
+# ---- the choice ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kept", "recipe", "supervision"),
+    [
+        (("scribbles", "points.csv", "boxes.csv", "tags.csv", "masks"), "trust_region_grid", "scribble"),
+        (("points.csv", "tags.csv"), "trust_region_grid", "point"),
+        (("boxes.csv", "tags.csv", "masks"), "ccnn_boxes", "box"),
+        (("tags.csv", "masks"), "ccnn_tags", "tags"),
+        (("tags.csv", "sizes.csv"), "ccnn_tags_size", "tags"),
+        (("masks",), "full", "full"),
+    ],
+)
+def test_annotations_choose_the_method(make_folder, kept, recipe, supervision):
+    root = make_folder()
+    keep(root, *kept)
+    if "sizes.csv" in kept:
+        say_all_sizes(root)
+    method = choose_method(read_folder(root))
+    assert (method.recipe, method.supervision) == (recipe, supervision)
+
+
+def test_two_folders_choose_the_decomposition(tmp_path):
+    for folder in ("positive", "negative"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
+    assert choose_method(read_folder(tmp_path)).recipe == "decompose_dog"
+
+
+def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(run, tmp_path):
+    scenes = Scenes("train", 8, size=64)
+    for folder, numbers in (("positive", range(4)), ("negative", range(4, 8))):
+        (tmp_path / "pets" / folder).mkdir(parents=True)
+        for number in numbers:
+            picture = Image.fromarray(scenes[number].image.permute(1, 2, 0).numpy())
+            picture.save(tmp_path / "pets" / folder / f"{number}.png")
+    status, out, err = run("init", "pets", "--encoder_weights", "null")
+    assert (status, err) == (0, "")
+    first, second = [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("  weakseg ")]
+    quick = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu", "--data.size=64"]
+    for command in (first, second):
+        status, out, err = run(*command, *quick, "--trainer.enable_progress_bar=false", "--data.num_workers=0")
+        assert status == 0, err
+        assert "without masks to validate by" in out
+        assert printed_command(out)[0] == "predict"
+        assert printed_command(out)[-1].endswith("last.ckpt")
+    assert run("init", "pets")[0] == 2, "nothing is replaced unless told"
+
+
+def test_what_is_not_there_cannot_be_chosen(make_folder):
+    root = make_folder()
+    keep(root)
+    with pytest.raises(ValueError, match=r"has no annotation to learn from: add scribbles/, points.csv"):
+        choose_method(read_folder(root))
+    with pytest.raises(ValueError, match=r"`supervision`: no image of .* has boxes"):
+        choose_method(read_folder(root), "box")
+
+
+def test_the_computer_is_found(monkeypatch):
+    class Card:
+        name = "Some GPU"
+        total_memory = 8 * 2**30
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_hardware().accelerator == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
+    assert (find_hardware().accelerator, find_hardware().batch_size) == ("gpu", 8)
+
+
+# ---- the recipe ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kept", "sized"),
+    [("points.csv", False), ("boxes.csv", False), ("tags.csv", False), ("tags.csv", True), ("masks", False)],
+)
+def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept, sized):
+    monkeypatch.setattr(init_module, "find_hardware", lambda: TINY_COMPUTER)
+    root = make_folder()
+    shutil.copy(root / "masks" / "a.png", root / "masks" / "c d é.png")  # two to train on: one is held out
+    keep(root, kept)
+    if sized:
+        say_all_sizes(root)
+    assert run("init", "photos", "--encoder_weights", "null")[0] == 0
+    text = Path("photos.yaml").read_text()
+    recipe = yaml.safe_load(text)
+    for part in ("model", "data"):
+        given = set(recipe[part]["init_args"])
+        assert given <= set(options_of(imported(f"weakseg_lightning.{recipe[part]['class_path']}")))
+    assert set(options_of(imported(f"weakseg_lightning.{recipe['model']['class_path']}"))) - set(
+        recipe["model"]["init_args"]
+    ) == {"num_classes"}
+    assert "VOC" not in text
+    status, _, err = run("fit", "--config", "photos.yaml", *QUICK)
+    assert status == 0, err
+
+
+def test_settings_follow_the_images(run, make_folder, monkeypatch):
+    root = make_folder()
+    for name in ("a.jpg", "b.png", "c d é.png"):
+        Image.new("RGB", (2000, 1500)).save(root / "images" / name)
+    keep(root, "tags.csv")
+    run("init", "photos", "--output", "whole.yaml")
+    whole = yaml.safe_load(Path("whole.yaml").read_text())
+    assert whole["data"]["init_args"]["crop_size"] == 2000
+    assert whole["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.1
+    (root / "points.csv").write_text("image,x,y,class\na,5,5,cat\nb,900,900,dog\n")
+    run("init", "photos", "--output", "crops.yaml")
+    crops = yaml.safe_load(Path("crops.yaml").read_text())
+    assert crops["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.25
+    assert crops["data"]["init_args"]["crop_size"] == 4 * 192
+
+
+def test_nothing_is_replaced_unless_told(run, make_folder):
+    make_folder()
+    Path("photos.yaml").write_text("mine")
+    status, _, err = run("init", "photos")
+    assert status == 2
+    assert "photos.yaml is there already: choose another `output`, or replace it with --overwrite" in err
+    assert run("init", "photos", "--overwrite")[0] == 0
+    assert (Path("photos") / "classes.yaml").read_text().startswith("classes: [background, {name: cat")
+
+
+def test_problems_send_back_to_check(run, make_folder):
+    root = make_folder()
+    (root / "points.csv").write_text("image,x,class\n")
+    status, out, _ = run("init", "photos")
+    assert status == 1
+    assert "1 problems would stop training, as points.csv: has no column `y`" in out
+    assert printed_command(out) == ["check", "photos"]
+
+
+def test_an_error_at_fit_is_one_line_and_leaves_no_run(run, make_folder):
+    root = make_folder()
+    assert run("init", "photos", "--encoder_weights", "null")[0] == 0
+    (root / "images" / "a.jpg").write_bytes(b"")
+    status, _, err = run("fit", "--config", "photos.yaml", *QUICK)
+    assert status == 2
+    message = err.strip().splitlines()[-1]
+    assert message.startswith("weakseg: error: ")
+    assert "images/a.jpg: is not an image that can be read" in message
+    assert "Traceback" not in err
+    assert not Path("runs").exists()

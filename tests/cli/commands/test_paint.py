@@ -1,0 +1,102 @@
+"""`weakseg paint` before the page is there."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from weakseg_lightning.cli.commands import paint
+
+
+@pytest.fixture
+def folder(run):
+    Path("DATA/images").mkdir(parents=True)
+    Image.new("RGB", (30, 20)).save("DATA/images/a.jpg")
+    return run
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Stands for the server, which is tested with a browser: the arguments that it was called with."""
+    server = pytest.importorskip("weakseg_lightning.painting.server", reason="the extra `app` is not installed")
+    calls = []
+
+    def serve(folder, port, on_ready):
+        calls.append((folder.root, port))
+        on_ready("http://127.0.0.1:8123")
+        return problems
+
+    problems: list[str] = []
+    monkeypatch.setattr(server, "serve", serve)
+    opened = []
+    monkeypatch.setattr(paint.webbrowser, "open", opened.append)
+    return calls, opened, problems
+
+
+def test_address_and_next_command_are_printed(folder, served):
+    calls, opened, _ = served
+    status, out, err = folder("paint", "DATA", "--classes", "background", "cat")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "Painting in DATA: open http://127.0.0.1:8123 (Ctrl-C ends)",
+        "0 of 1 images are annotated. Next:",
+        "  weakseg check DATA",
+    ]
+    assert calls == [(Path("DATA").resolve(), 8123)]
+    assert opened == ["http://127.0.0.1:8123"]
+    assert "name: cat" in Path("DATA/classes.yaml").read_text()
+
+
+@pytest.mark.parametrize("option", ["--no-browser", "--no_browser", "--no_browser=true"])
+def test_the_browser_can_be_left_alone(folder, served, option):
+    assert folder("paint", "DATA", "--classes", "a", "b", option, "--port", "0")[0] == 0
+    assert served[1] == []
+    assert served[0][0][1] == 0
+
+
+def test_what_was_not_saved_is_told(folder, served):
+    served[2].append("a: no space left")
+    status, _, err = folder("paint", "DATA", "--classes", "a", "b")
+    assert (status, err) == (1, "weakseg: not saved: a: no space left\n")
+
+
+def test_broken_images_are_told(folder, served):
+    Path("DATA/images/b.jpg").write_bytes(b"nothing")
+    _, _, err = folder("paint", "DATA", "--classes", "a", "b")
+    assert err.startswith("weakseg: skipped: ")
+    assert "b.jpg is not an image" in err
+
+
+def test_a_folder_is_painted_in_once_at_a_time(folder, served):
+    filelock = pytest.importorskip("filelock")
+    with filelock.FileLock("DATA/.weakseg-paint.lock"):
+        status, _, err = folder("paint", "DATA", "--classes", "a", "b")
+    assert status == 2
+    assert "DATA is open in another `weakseg paint`: end that one first" in err
+
+
+def test_without_the_extra_one_line_says_what_to_install(folder, monkeypatch):
+    find = paint.find_spec
+    monkeypatch.setattr(paint, "find_spec", lambda name: None if name == "nicegui" else find(name))
+    status, out, err = folder("paint", "DATA", "--classes", "a", "b")
+    assert (status, out) == (2, "")
+    assert err == (
+        'weakseg: error: `weakseg paint` needs nicegui, not installed here: pip install ".[app]" in the checkout\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["NONE", "--classes", "a", "b"], "`data`: there is no folder NONE"),
+        (["DATA"], "name the classes, as `--classes background cat dog`"),
+        (["DATA", "--classes", "a"], "`classes` must be 2 to 255 names"),
+        (["DATA", "--classes", "a", "b", "--port", "70000"], "`port` must be between 0 and 65535, got 70000"),
+        ([], "`data` must be given"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(folder, words, message):
+    status, _, err = folder("paint", *words)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1

@@ -1,0 +1,80 @@
+"""`weakseg report`: the page of a run that was trained and tested."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from weakseg_lightning.cli.commands.report import _extremes
+
+
+@pytest.mark.parametrize(
+    ("count", "panels", "expected"),
+    [
+        (1, 3, {"best": 1, "median": 0, "worst": 0}),
+        (4, 3, {"best": 3, "median": 0, "worst": 1}),
+        (9, 3, {"best": 3, "median": 3, "worst": 3}),
+        (100, 2, {"best": 2, "median": 2, "worst": 2}),
+    ],
+)
+def test_extremes_are_different_images(count, panels, expected):
+    found = list(_extremes(list(range(count)), panels))
+    assert len({index for _, index in found}) == len(found)
+    assert {kind: sum(name == kind for name, _ in found) for kind in expected} == expected
+    assert ("best", 0) in found
+    if count > 2 * panels:
+        medians = [index for kind, index in found if kind == "median"]
+        assert min(medians) <= count / 2 <= max(medians) + 1
+
+
+def test_a_run_becomes_a_page(run, tiny):
+    tested = [*tiny, "--data.num_val=7"]
+    assert (
+        run("fit", "--config", "recipes/adm_grid.yaml", *tested, "--name", "<b>tiny", "--model.pce_fraction=0")[0] == 0
+    )
+    folder = Path("runs/<b>tiny/version_0")
+    status, out, _ = run("report", str(folder), "--panels", "1")
+    assert (status, out) == (0, f"Wrote {folder}/report.html: open it in a browser\n")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<title>&lt;b&gt;tiny / version_0</title>" in page
+    assert "No trimap curve" in page
+    assert "solver, ms a batch" in page
+    assert "encoder: timm-mobilenetv3_small_minimal_100" in page, "the configuration"
+    kinds = re.findall(r"<figcaption>\S+: (best|median|worst), mIoU ([\d.]+) %</figcaption>", page)
+    assert [kind for kind, _ in kinds] == ["best", "median", "worst"]
+    scores = [float(score) for _, score in kinds]
+    assert scores == sorted(scores, reverse=True)
+    last = str(folder / "checkpoints/last.ckpt")
+    assert (
+        run("test", "--config", str(folder / "config.yaml"), "--ckpt_path", last, "--trainer.accelerator=cpu")[0] == 0
+    )
+    assert run("report", "--run", str(folder), "--images", "0", "--output", "out/page.html")[0] == 0
+    page = Path("out/page.html").read_text(encoding="utf-8")
+    assert "Scores of the test against the width of the trimap" in page
+    assert "test mIoU" in page
+    assert "<img" not in page
+
+
+def test_without_its_data_a_run_still_has_a_page(run):
+    folder = Path("version_0")
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("epoch,step,val_miou\n0,9,0.5\n")
+    data = "data:\n  class_path: weakseg_lightning.data.VOCDataModule\n  init_args: {root: nowhere}\n"
+    (folder / "config.yaml").write_text(data)
+    assert run("report", "version_0")[0] == 0
+    assert "No pictures: there is no checkpoint in version_0/checkpoints" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "`run`: no file nothing/metrics.csv"),
+        (["nothing", "--panels", "0"], "`images` must be at least 0 and `panels` at least 1"),
+        ([], "`run` must be given"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(run, words, message):
+    status, _, err = run("report", *words)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1

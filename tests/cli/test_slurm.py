@@ -1,0 +1,114 @@
+"""A job of SLURM, played by its environment, its signal and a `scontrol` that writes down what it is asked for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from weakseg_lightning.callbacks.slurm import checkpoint_of_job, job_id, sign
+from weakseg_lightning.cli.recipes import recipes_folder
+
+SMALL = [
+    *("--trainer.accelerator=cpu", "--trainer.max_steps=60", "--trainer.limit_val_batches=0", "--name=job"),
+    *("--trainer.num_sanity_val_steps=0", "--trainer.enable_progress_bar=false", "--trainer.logger=false"),
+    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--model.pce_fraction=0.2"),
+    *("--data.num_val=2", "--data.size=64", "--data.crop_size=64", "--data.batch_size=2", "--data.num_workers=0"),
+]
+
+
+def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[subprocess.Popen[bytes]]:
+    """Start a rank each as `srun` does; 40 steps an epoch."""
+    recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm_grid", "data/scenes")]
+    sizes = [f"--trainer.devices={ranks}", f"--data.num_train={80 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
+    command = [sys.executable, "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *sizes]
+    tasks = {"SLURM_NTASKS": str(ranks), "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_JOB_NAME": "train"}
+    tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0"}
+    processes = []
+    for rank in range(ranks):
+        task = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "OMP_NUM_THREADS": "1"}
+        with (folder / f"{log}{rank}").open("wb") as file:
+            environment = {**os.environ, **tasks, **task, **job, "MASTER_ADDR": "127.0.0.1"}
+            processes.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file))
+    return processes
+
+
+def wait_for(path: Path, text: str, processes: list[subprocess.Popen[bytes]], seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists() or text not in path.read_text():
+        assert time.monotonic() < end, f"{path} did not come"
+        assert all(process.poll() is None for process in processes), f"the run ended before {path} came"
+        time.sleep(0.02)
+
+
+def ended_well(processes: list[subprocess.Popen[bytes]]) -> bool:
+    return [process.wait(timeout=300) for process in processes] == [0] * len(processes)
+
+
+def weights(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)["state_dict"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_job_that_is_announced_to_end_is_requeued_and_goes_on_within_its_epoch(ranks: int, tmp_path: Path) -> None:
+    (undisturbed := tmp_path / "undisturbed").mkdir()
+    (folder := tmp_path / "job").mkdir()
+    assert ended_well(start(undisturbed, "log", ranks, {"SLURM_JOB_ID": "76"}))
+
+    scontrol = folder / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {folder}/asked.txt\n')
+    scontrol.chmod(0o755)
+    job = {"SLURM_JOB_ID": "77", "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    processes = start(folder, "first", ranks, job)
+    try:
+        wait_for(folder / "first0", "Latent solver:", processes)  # all is set up, training is about to begin
+        for process in reversed(processes):  # in other moments, or other steps
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.1)
+        wait_for(folder / "asked.txt", "requeue 77\n", processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    first = torch.load(folder / "runs/job/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert 0 < first["global_step"] < 40, "within the first epoch, whose end would have saved by itself"
+
+    assert ended_well(start(folder, "second", ranks, job | {"SLURM_RESTART_COUNT": "1"}))
+    said = (folder / "second0").read_text()
+    assert "requeued, it goes on from runs/job/version_0/checkpoints/last.ckpt" in said, said[-2000:]
+    ended, expected = (
+        weights(run / "checkpoints/last.ckpt")
+        for run in (folder / "runs/job/version_1", undisturbed / "runs/job/version_0")
+    )
+    assert all(torch.equal(ended[name], expected[name]) for name in expected)
+
+
+def test_only_a_requeued_job_goes_on_and_only_from_its_own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    for number, (job, file) in enumerate([("5", "last.ckpt"), ("6", "last.ckpt"), ("5", "previous.ckpt"), ("5", None)]):
+        folder = tmp_path / f"version_{number}"
+        (folder / "checkpoints").mkdir(parents=True)
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        sign(folder)
+        if file is not None:
+            (folder / "checkpoints" / file).touch()
+            os.utime(folder / "checkpoints" / file, (number, number))
+    assert checkpoint_of_job(tmp_path) is None, "started for the first time"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert checkpoint_of_job(tmp_path) == str(tmp_path / "version_2" / "checkpoints" / "last.ckpt")
+    monkeypatch.setenv("SLURM_JOB_ID", "6")
+    assert checkpoint_of_job(tmp_path) == str(tmp_path / "version_1" / "checkpoints" / "last.ckpt")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert checkpoint_of_job(tmp_path) is None
+
+
+def test_a_job_of_an_array_is_known_by_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "8")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert job_id() == "8_3"

@@ -1,0 +1,105 @@
+"""Annotation files of tools, written for tests, and what is read from them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.path import Path as Outline
+
+from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.inspection import inspect_all
+from weakseg_lightning.data.folder.labels import boxes_of, read_mask
+
+SIZE = (48, 40)
+SQUARE = [[8, 10], [28, 10], [28, 20], [8, 20]]
+
+
+def shape(kind: str, points: object, label: object = "cat", **others: object) -> dict[str, object]:
+    """One shape as LabelMe writes it."""
+    return {"label": label, "shape_type": kind, "points": points, "group_id": None, "flags": {}, **others}
+
+
+def labelme(root: Path, *shapes: object, file: str = "images/a.json", **others: object) -> None:
+    """Write a file of LabelMe."""
+    content = {"version": "5.4.1", "imagePath": "a.jpg", "imageWidth": 48, "imageHeight": 40, "flags": {}}
+    (root / file).parent.mkdir(exist_ok=True)
+    (root / file).write_text(json.dumps({**content, "shapes": shapes, **others}))
+
+
+def opened(root: Path) -> FolderContents:
+    """Read a folder that must be sound."""
+    contents = read_folder(root)
+    assert contents.problems == []
+    return contents
+
+
+def mask_of(root: Path, name: str = "a") -> np.ndarray:
+    """The mask of an image of a sound folder."""
+    mask = read_mask(opened(root), name, SIZE)
+    assert mask is not None
+    return mask
+
+
+def boxes(root: Path, name: str = "a") -> list[list[float]]:
+    """The boxes of an image of a sound folder: corners and class."""
+    return boxes_of(opened(root), name, None).tolist()
+
+
+def marks_of(root: Path, name: str = "a") -> list[tuple[str, int | None]]:
+    """Kinds and classes of what is said of an image."""
+    return [(known.mark.kind, known.label) for known in read_folder(root).marks.get(name, ())]
+
+
+def faults(root: Path, name: str = "a") -> str:
+    """What `check` finds wrong with an image."""
+    (looked,) = inspect_all(read_folder(root), [name])
+    return "; ".join(map(str, looked.problems))
+
+
+def filled(points: object) -> np.ndarray:
+    """Pixels whose centres lie in a polygon, by another library."""
+    rows, columns = np.mgrid[:40, :48] + 0.5
+    return Outline(points).contains_points(np.stack([columns.ravel(), rows.ravel()], axis=1)).reshape(40, 48)
+
+
+def cvat_image(inside: str = "", name: str = "a.jpg", **others: object) -> str:
+    """One image of an export of CVAT, with the shapes inside."""
+    attributes = {"id": 0, "name": name, "width": 48, "height": 40, **others}
+    given = " ".join(f'{key}="{value}"' for key, value in attributes.items() if value is not None)
+    return f"<image {given}>{inside}</image>"
+
+
+def cvat(root: Path, *images: str, file: str = "annotations.xml", meta: str = "") -> None:
+    """Write an export of CVAT."""
+    (root / file).parent.mkdir(exist_ok=True)
+    text = f"<annotations><version>1.1</version><meta>{meta}</meta>{''.join(images)}</annotations>"
+    (root / file).write_text(text, "utf-8")
+
+
+def percent(points: object) -> list[list[float]]:
+    """Pixels as Label Studio writes them: percentages of the image."""
+    return (np.array(points, dtype=np.float64).reshape(-1, 2) * 100 / SIZE).tolist()
+
+
+def region(kind: str, value: dict[str, object], label: object = "cat", **others: object) -> dict[str, object]:
+    """A result of Label Studio that is a shape with a label."""
+    labelled = {**value, kind: label if isinstance(label, list) else [label]}
+    sides = {"original_width": 48, "original_height": 40, "image_rotation": 0, "to_name": "image", "from_name": "label"}
+    return {**sides, "id": f"{kind}-{len(str(value))}", "type": kind, "value": labelled, **others}
+
+
+def rectangle(left: float, top: float, right: float, bottom: float, label: object = "cat", **others: object) -> dict:
+    """A rectangle of Label Studio, given in pixels."""
+    (x, y), (width, height) = percent([[left, top], [right - left, bottom - top]])
+    return region("rectanglelabels", {"x": x, "y": y, "width": width, "height": height}, label, **others)
+
+
+def task(*results: object, image: object = "/data/upload/1/0a1b2c3d-a.jpg", **others: object) -> dict[str, object]:
+    """A task of Label Studio with one annotation."""
+    return {"id": 1, "data": {"image": image}, "annotations": [{"id": 5, "result": list(results)}], **others}
+
+
+def label_studio(root: Path, *tasks: object, file: str = "project.json") -> None:
+    """Write an export of Label Studio."""
+    (root / file).parent.mkdir(exist_ok=True)
+    (root / file).write_text(json.dumps(tasks))

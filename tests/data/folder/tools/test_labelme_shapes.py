@@ -1,0 +1,227 @@
+"""Shapes of LabelMe and its forks become the right pixels, or are named."""
+
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.draw import disk
+
+from weakseg_lightning.data.folder.labels import read_seeds
+
+sys.path.append(str(Path(__file__).parent))
+from exports import SIZE, SQUARE, boxes, faults, filled, labelme, marks_of, mask_of, opened, shape
+
+BLOB = np.random.default_rng(3).uniform(size=(9, 14)) > 0.4
+"""A mask that is anything but a rectangle."""
+
+
+def png(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def palette_of_black() -> str:
+    """A palette whose second colour is black, too: values count, not how bright they are."""
+    picture = Image.fromarray(BLOB.astype(np.uint8)).convert("P")
+    picture.putpalette([0] * 768)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+# ---- pixels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_polygons_are_those_of_another_library(bare, seed):
+    points = np.random.default_rng(seed).uniform(0.01, 1, (7, 2)) * (47.9, 39.9)
+    labelme(bare, shape("polygon", points.tolist()), shape("polygon", SQUARE, "dog"))
+    expected = filled(points).astype(np.uint8)
+    expected[10:20, 8:28] = 2  # later shapes lie above
+    assert (mask_of(bare) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("center", "edge"), [((24, 20), (24, 30)), ((3.3, 4.4), (9.9, 1.2)), ((46.5, 20.1), (30.2, 35))]
+)
+def test_circles_may_reach_outside(bare, center, edge):
+    labelme(bare, shape("circle", [center, edge]))
+    expected = np.zeros((40, 48), dtype=np.uint8)
+    expected[disk((center[1] - 0.5, center[0] - 0.5), np.hypot(*np.subtract(center, edge)) + 1e-9, shape=(40, 48))] = 1
+    assert (mask_of(bare) == expected).all()
+
+
+@pytest.mark.parametrize("kind", ["1 bit", "uint8 of 255", "uint8 of 1", "16 bits", "palette", "data URL"])
+def test_masks_of_every_depth(bare, kind):
+    kinds = {"1 bit": BLOB, "uint8 of 255": BLOB * np.uint8(255), "16 bits": BLOB * np.uint16(1)}
+    text = palette_of_black() if kind == "palette" else png(kinds.get(kind, BLOB * np.uint8(1)))
+    labelme(
+        bare, shape("mask", [[20, 11], [33, 19]], mask=f"data:image/png;base64,{text}" if kind == "data URL" else text)
+    )
+    expected = np.zeros((40, 48), dtype=np.uint8)
+    expected[11:20, 20:34] = BLOB
+    assert (mask_of(bare) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("points", "left", "top"),
+    [
+        ([[20.4, 10.6], [33.4, 18.6]], 20, 11),  # moved after it was drawn: rounded
+        ([[20, 11], [34, 20]], 20, 11),  # a box one pixel larger, as rounding makes them
+        ([[-5, -3], [8, 5]], -5, -3),  # over the border: cut
+        ([[40, 36], [53, 44]], 40, 36),
+    ],
+)
+def test_masks_lie_where_their_box_begins(bare, points, left, top):
+    labelme(bare, shape("mask", points, mask=png(BLOB)))
+    expected = np.zeros((80, 90), dtype=np.uint8)
+    expected[20 + top : 29 + top, 20 + left : 34 + left] = BLOB
+    assert (mask_of(bare) == expected[20:60, 20:68]).all()
+
+
+@pytest.mark.parametrize(
+    ("points", "mask", "text"),
+    [
+        ([[0, 0], [40, 30]], png(BLOB), r"has 14 x 9 pixels, its box 41 x 31"),
+        ([[0, 0], [13, 8]], None, "no `mask`"),
+        ([[0, 0], [13, 8]], png(np.zeros((9, 14), bool)), "covers no pixel"),
+        ([[60, 60], [73, 68]], png(BLOB), "covers no pixel"),
+        ([[0, 0], [13, 8]], png(np.zeros((9, 14, 3), np.uint8)), "in colours"),
+        ([[0, 0], [13, 8]], "no picture", "cannot be read"),
+        ([[0, float("nan")], [13, 8]], png(BLOB), "no numbers"),
+    ],
+)
+def test_damaged_masks_are_named(bare, points, mask, text):
+    labelme(bare, shape("polygon", SQUARE), shape("mask", points, mask=mask))
+    assert "shape 2" in faults(bare)
+    assert text in faults(bare)
+
+
+# ---- boxes, strokes, points ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        *([[8, 10], [28, 20]], [[28, 20], [8, 10]], [[28, 10], [8, 20]], [[8, 20], [28, 10]]),
+        *(SQUARE, SQUARE[::-1], SQUARE[2:] + SQUARE[:2], [SQUARE[0], SQUARE[2], SQUARE[1], SQUARE[3]]),
+        [*SQUARE, SQUARE[0]],
+    ],
+)
+def test_rectangles_have_two_corners_or_four_in_any_order(bare, points):
+    labelme(bare, shape("rectangle", points))
+    assert boxes(bare) == [[8, 10, 28, 20, 1]]
+
+
+@pytest.mark.parametrize("kind", ["rotation", "oriented_rectangle"])
+@pytest.mark.parametrize(
+    ("points", "box"),
+    [
+        ([[20, 10], [30, 20], [20, 30], [10, 20]], [10, 10, 30, 30]),
+        ([[10, 12], [18, 18], [15, 22], [7, 16]], [7, 12, 18, 22]),
+        ([[-6, 8], [10, -4], [16, 4], [0, 16]], [0, 0, 16, 16]),  # cut at the borders
+        ([[40, 20], [60, 35], [50, 45], [30, 30]], [30, 20, 48, 40]),
+    ],
+)
+def test_turned_boxes_are_enclosed(bare, kind, points, box):
+    labelme(bare, shape(kind, points, direction=0.6))
+    assert boxes(bare) == [[*box, 1]]
+
+
+@pytest.mark.parametrize(
+    "points", [SQUARE, [[5, 3], [30, 8], [26, 33], [2, 20]], [[-9, 5], [60, -7], [33, 55], [10, 38]]]
+)
+def test_quadrilaterals_are_polygons_that_may_reach_outside(bare, points):
+    points = np.add(points, (0.137, 0.211)).tolist()
+    labelme(bare, shape("quadrilateral", points))
+    assert (mask_of(bare) == filled(points)).all()
+
+
+def test_rectangles_that_lie_outside_are_named(bare):
+    labelme(bare, shape("rectangle", [[8, 10], [70, 20]]))
+    assert "outside its image" in faults(bare)
+
+
+def test_lines_and_points(bare):
+    labelme(
+        bare,
+        shape("linestrip", [[8.5, 10.5], [27.5, 10.5]]),
+        shape("line", [[8.5, 30.5], [27.5, 30.5]]),
+        shape("point", [[30.2, 30.7]], "dog"),
+        shape("points", [[40.5, 5.5], [5.5, 5.5]], "dog"),
+    )
+    seeds = read_seeds(opened(bare), "a", SIZE, "scribble")
+    assert np.argwhere(seeds == 1).min(0).tolist() == [9, 7]  # 3 pixels wide about rows 10 and 30
+    assert np.argwhere(seeds == 1).max(0).tolist() == [31, 28]
+    assert (seeds == 2).sum() == 3 * 9
+    assert seeds[30, 30] == seeds[5, 40] == seeds[5, 5] == 2
+
+
+# ---- points and shapes that LabelMe would not write ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "points", [None, [], [1, 2, 3, 4], [[1, 2, 3], [4, 5, 6]], [{"x": 1, "y": 2}], "1,2", [["a", 1]]]
+)
+@pytest.mark.parametrize("kind", ["polygon", "rectangle", "point", "circle"])
+def test_points_that_are_none_are_named(bare, points, kind):
+    labelme(bare, shape(kind, points))
+    assert "images/a.json: shape 1" in faults(bare)
+    assert marks_of(bare) == []
+
+
+@pytest.mark.parametrize("points", [[[[8, 10]], [[28, 10]], [[28, 20]]], [["8", "10"], ["28", " 10.0"], ["28", "2e1"]]])
+def test_contours_of_opencv_and_numbers_as_text_are_read(bare, points):
+    labelme(bare, shape("polygon", points))
+    assert (mask_of(bare) == filled([[8, 10], [28, 10], [28, 20]])).all()
+
+
+@pytest.mark.parametrize(
+    ("points", "sound"), [([*SQUARE, SQUARE[0]], True), ([SQUARE[0], *SQUARE], True), ([[8, 10]] * 4, False)]
+)
+def test_corners_that_repeat_are_one(bare, points, sound):
+    labelme(bare, shape("polygon", points))
+    assert (faults(bare) == "") == sound
+    assert sound or "region of 0 points" in faults(bare)
+
+
+def test_polygons_need_three_corners(bare):
+    labelme(bare, shape("polygon", [[8, 10], [28, 10], [28, 10], [8, 10]]))
+    assert "region of 2 points, expected 3" in faults(bare)
+
+
+@pytest.mark.parametrize("kind", ["cuboid", "banana", "ellipse"])
+def test_kinds_that_are_not_read_are_named(bare, kind):
+    labelme(bare, shape(kind, SQUARE * 2), shape("polygon", SQUARE))
+    assert f"shape 1 is of the type '{kind}', which is not read" in faults(bare)
+
+
+@pytest.mark.parametrize(
+    "points", [[[24, 20], [24, 20]], [[24, 20]], [[24, 20], [1, 1], [2, 2]], [[24, float("nan")], [1, 1]]]
+)
+def test_circles_need_a_centre_and_a_rim(bare, points):
+    labelme(bare, shape("circle", points))
+    assert "shape 1 is not as LabelMe writes it" in faults(bare)
+
+
+@pytest.mark.parametrize("broken", [None, "polygon", 7, []])
+def test_shapes_that_are_none_are_named(bare, broken):
+    labelme(bare, shape("polygon", SQUARE), broken)
+    assert "shape 2 is not as LabelMe writes it" in faults(bare)
+
+
+@pytest.mark.parametrize("shapes", [{}, "none", 3])
+def test_files_without_a_list_of_shapes_are_named(bare, shapes):
+    (bare / "images" / "a.json").write_text(json.dumps({"shapes": shapes, "imagePath": "a.jpg"}))
+    assert "images/a.json: has no list `shapes`" in faults(bare)
+
+
+def test_coordinates_that_are_no_numbers_are_named(bare):
+    labelme(bare, shape("polygon", [[8, 10], [28, float("nan")], [28, 20]]))
+    assert "coordinates that are no numbers" in faults(bare)

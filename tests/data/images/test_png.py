@@ -1,0 +1,288 @@
+"""PNGs of every depth: label maps at the values that are stored, images stretched by one rule."""
+
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.folder.classes import Classes
+from weakseg_lightning.data.folder.label_maps import map_values, read_map
+from weakseg_lightning.data.images.reading import image_size, read_image, read_labels
+
+sys.path.append(str(Path(__file__).parent))
+from png_by_hand import BANDS, GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, chunk, turned, write_png
+
+RANDOM = np.random.default_rng(0)
+MANY = Classes([f"class {index}" for index in range(255)])
+RED_AND_BLUE = Classes(["background", "red", "blue"], {1: (255, 0, 0), 2: (0, 0, 255)})
+ONE_BAND = [
+    (GREY, 1),
+    (GREY, 2),
+    (GREY, 4),
+    (GREY, 8),
+    (GREY, 16),
+    (PALETTE, 1),
+    (PALETTE, 2),
+    (PALETTE, 4),
+    (PALETTE, 8),
+]
+
+
+def noise(kind: int, depth: int, most: int | None = None, size=(13, 19)):
+    return RANDOM.integers(0, 2**depth if most is None else most + 1, (*size, BANDS[kind]))
+
+
+def palette(colors) -> bytes:
+    return chunk(b"PLTE", np.asarray(colors, dtype=np.uint8).tobytes())
+
+
+def transparent(*values: int) -> bytes:
+    return chunk(b"tRNS", struct.pack(f">{len(values)}H", *values))
+
+
+def images(path) -> np.ndarray:
+    return read_image(path).permute(1, 2, 0).numpy()
+
+
+def stretched(colors) -> np.ndarray:
+    dark, bright = np.percentile(colors.astype(float), (0.1, 99.9))
+    return np.round(255 * np.clip((colors - dark) / (bright - dark), 0, 1))
+
+
+def on_white(colors, opacity) -> np.ndarray:
+    return opacity * colors + (1 - opacity) * 255
+
+
+# ---- label maps ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), ONE_BAND)
+def test_labels_are_the_values_that_are_stored(tmp_path, kind, depth, interlaced):
+    values, path = noise(kind, depth, most=min(2**depth - 1, 254)), tmp_path / "a.png"
+    before = palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
+    write_png(path, values, depth, kind, before, interlaced=interlaced)
+    assert read_labels(path).tolist() == values[..., 0].tolist()
+    assert read_map(path, MANY, scribbles=True).tolist() == values[..., 0].tolist()
+    assert map_values(path) == np.unique(values).tolist()
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_of_grey_with_opacity_the_transparent_has_no_label(tmp_path, depth):
+    values = noise(GREY_ALPHA, depth)
+    values[..., 0] %= 7
+    values[::2, :, 1] = 0
+    values[1::2, :, 1] |= 1
+    write_png(tmp_path / "a.png", values, depth, GREY_ALPHA)
+    expected = np.where(values[..., 1] > 0, values[..., 0], 255).tolist()
+    assert read_labels(tmp_path / "a.png").tolist() == expected
+    assert read_map(tmp_path / "a.png", MANY, scribbles=False).tolist() == expected
+    assert map_values(tmp_path / "a.png") == np.unique(values[1::2, :, 0]).tolist()
+
+
+@pytest.mark.parametrize(("kind", "depth"), ONE_BAND)
+def test_a_transparent_value_has_no_label(tmp_path, kind, depth):
+    values, path = noise(kind, depth, most=min(2**depth - 1, 9)), tmp_path / "a.png"
+    before = palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
+    for gone in (0, 1):
+        opacity = chunk(b"tRNS", bytes([255] * gone + [0])) if kind == PALETTE else transparent(gone)
+        write_png(path, values, depth, kind, before + opacity)
+        expected = np.where(values[..., 0] == gone, 255, values[..., 0])
+        assert read_labels(path).tolist() == expected.tolist()
+        assert read_map(path, MANY, scribbles=True).tolist() == expected.tolist()
+        assert map_values(path) == [value for value in np.unique(values).tolist() if value != gone]
+
+
+def test_several_indices_of_a_palette_can_be_transparent_and_half_is_not(tmp_path):
+    write_png(
+        tmp_path / "a.png", [[0, 1, 2, 3]], 2, PALETTE, palette(np.eye(4, 3)) + chunk(b"tRNS", bytes([0, 128, 0]))
+    )
+    assert read_map(tmp_path / "a.png", MANY, scribbles=False).tolist() == [[255, 1, 255, 3]]
+
+
+def test_the_colour_of_a_transparent_index_is_that_of_no_class(tmp_path):
+    """Index 0 is outside all strokes, in a colour of no class; the others are renumbered."""
+    colors = palette([(9, 9, 9), (0, 0, 255), (0, 0, 0), (255, 0, 0)])
+    write_png(tmp_path / "a.png", [[0, 1, 2, 3]], 2, PALETTE, colors + chunk(b"tRNS", b"\0"))
+    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=True).tolist() == [[255, 2, 0, 1]]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_has_no_label(tmp_path, depth):
+    white, scale = 2**depth - 1, 257 if depth == 16 else 1
+    pixels = [[(255 * scale, 0, 0), (white, white, white), (0, 0, 255 * scale), (0, 0, 0)]]
+    write_png(tmp_path / "a.png", pixels, depth, RGB, transparent(white, white, white))
+    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=True).tolist() == [[1, 255, 2, 0]]
+    assert map_values(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("kind", [RGB, RGB_ALPHA])
+def test_colours_of_16_bits_are_those_of_8(tmp_path, kind):
+    pixels = np.array([[(65535, 0, 0, 9), (0, 0, 65535, 65535), (0, 0, 0, 1), (65535, 0, 0, 0)]])[..., : BANDS[kind]]
+    write_png(tmp_path / "a.png", pixels, 16, kind)
+    expected = [[1, 2, 0, 255 if kind == RGB_ALPHA else 1]]
+    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False).tolist() == expected
+    assert map_values(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("color", [(65535, 1, 0), (255, 0, 0), (65280, 0, 0), (300, 300, 300)])
+def test_colours_of_16_bits_that_are_none_of_8_are_named(tmp_path, color):
+    write_png(tmp_path / "a.png", [[color, (0, 0, 0)]], 16, RGB)
+    with pytest.raises(BadSampleError, match=r"a\.png has 16-bit colours that are none of 8 bits, as .*8 bits per ch"):
+        read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
+
+
+def test_grey_in_colours_of_16_bits_is_the_class(tmp_path):
+    write_png(tmp_path / "a.png", np.repeat([[[0], [2], [255], [1]]], 3, axis=-1), 16, RGB)
+    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False).tolist() == [[0, 2, 255, 1]]
+    assert map_values(tmp_path / "a.png") == [0, 1, 2, 255]
+
+
+def test_values_above_255_are_named(tmp_path):
+    write_png(tmp_path / "a.png", [[0, 1, 256]], 16, GREY)
+    with pytest.raises(BadSampleError, match=r"a\.png holds the value 256, expected 0 to 2, or 255: write class indic"):
+        read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
+    with pytest.raises(BadSampleError, match=r"a\.png holds the value 256, expected 0 to 255"):
+        read_labels(tmp_path / "a.png")
+    assert map_values(tmp_path / "a.png") == [0, 1, 256]
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_values_of_few_bits_that_are_no_class_are_named(tmp_path, depth):
+    write_png(tmp_path / "a.png", [[0, 3]], depth, GREY)
+    with pytest.raises(BadSampleError, match=r"a\.png holds the values 3, expected 0 to 2"):
+        read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8])
+def test_a_palette_may_be_shorter_than_the_indices(tmp_path, depth):
+    write_png(tmp_path / "a.png", [[0, 1, 2, 3]], depth, PALETTE, palette([(0, 0, 0), (255, 0, 0)]))
+    four = Classes(["background", "red", "b", "c"], {1: (255, 0, 0)})
+    assert read_map(tmp_path / "a.png", four, scribbles=False).tolist() == [[0, 1, 2, 3]]
+    assert images(tmp_path / "a.png")[0].tolist() == [[0, 0, 0], [255, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_another_format_under_the_name_of_a_png_is_named(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png", format="JPEG")
+    with pytest.raises(BadSampleError, match=r"a\.png is a JPEG file, which does not keep .*: save it as PNG"):
+        read_labels(tmp_path / "a.png")
+    for name in ("TIFF", "BMP", "GIF"):
+        Image.fromarray(np.array([[0, 2, 1]], dtype=np.uint8)).save(tmp_path / "a.png", format=name)
+        assert read_labels(tmp_path / "a.png").tolist() == [[0, 2, 1]]
+    for pixels in (np.array([[True, False]]), np.array([[1, 0]], dtype=np.uint16)):
+        Image.fromarray(pixels).save(tmp_path / "a.png", format="TIFF")
+        assert read_labels(tmp_path / "a.png").tolist() == [[1, 0]]
+    Image.fromarray(np.array([[1, -1]], dtype=np.int32)).save(tmp_path / "a.png", format="TIFF")
+    with pytest.raises(BadSampleError, match=r"a\.png has pixels of type I, expected indexed, grey or RGB: save it so"):
+        read_labels(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("case", "classes"), [("mask_2bit_3_2", 4), ("mask_2bit_3_4_noclasses", 4)])
+def test_masks_of_two_bits_that_were_scaled_once(shared, case, classes):
+    paths = sorted((shared / "cases" / case / "masks").glob("*.png"))
+    found = [read_labels(path) for path in paths]
+    assert len(found) == 2
+    for path, labels in zip(paths, found, strict=True):
+        with Image.open(path) as image:  # Pillow spreads 0 to 3 over 0 to 255
+            assert (labels.numpy() * 85 == np.array(image)).all()
+        assert set(map_values(path)) <= set(range(classes))
+    assert max(int(labels.max()) for labels in found) == 3
+
+
+# ---- images -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
+@pytest.mark.parametrize("most", [4095, 65535])
+def test_images_of_16_bits_are_stretched_alike(tmp_path, kind, most, interlaced):
+    values = noise(kind, 16, most, size=(40, 31))
+    if kind in (GREY_ALPHA, RGB_ALPHA):
+        values[..., -1] = RANDOM.integers(0, 65536, (40, 31))
+    write_png(tmp_path / "a.png", values, 16, kind, interlaced=interlaced)
+    colors = 3 if kind in (RGB, RGB_ALPHA) else 1
+    expected = np.broadcast_to(stretched(values[..., :colors]), (40, 31, 3))
+    if kind in (GREY_ALPHA, RGB_ALPHA):
+        expected = on_white(expected, values[..., -1:] / 65535)
+        assert np.abs(images(tmp_path / "a.png") - expected).max() <= 1
+    else:
+        assert (images(tmp_path / "a.png") == expected).all()
+
+
+def test_hues_of_a_deep_image_are_kept(tmp_path):
+    """All colours have the same limits: what has twice the red of the green has it still."""
+    ramp = np.linspace(0, 1, 60 * 50).reshape(60, 50, 1)
+    write_png(tmp_path / "a.png", (ramp * (4000, 2000, 1000)).astype(int), 16, RGB)
+    found = images(tmp_path / "a.png").reshape(-1, 3).astype(int)
+    middle = found[1000:1500]
+    assert np.abs(middle[:, 0] - 2 * middle[:, 1]).max() <= 2
+    assert np.abs(middle[:, 0] - 4 * middle[:, 2]).max() <= 4
+
+
+@pytest.mark.parametrize("kind", [GREY, RGB])
+def test_a_transparent_value_of_16_bits_is_white(tmp_path, kind):
+    values = noise(kind, 16, 4095)
+    values[3, 3] = values[5, 6] = 4001
+    write_png(tmp_path / "a.png", values, 16, kind, transparent(*[4001] * BANDS[kind]))
+    clear = (values == 4001).all(-1)
+    expected = np.where(clear[..., None], 255, stretched(values))
+    assert (images(tmp_path / "a.png") == expected).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_grey_of_few_bits_spans_black_to_white(tmp_path, depth):
+    values = np.arange(2**depth).reshape(1, -1)
+    write_png(tmp_path / "a.png", values, depth, GREY)
+    assert images(tmp_path / "a.png")[0, :, 0].tolist() == (values[0] * 255 // (2**depth - 1)).tolist()
+    write_png(tmp_path / "a.png", values, depth, GREY, transparent(1))
+    assert images(tmp_path / "a.png")[0, :2].tolist() == [[0, 0, 0], [255, 255, 255]]
+    assert (images(tmp_path / "a.png")[0, 2:-1] < 255).all()
+
+
+@pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
+def test_one_value_everywhere_is_no_error(tmp_path, kind):
+    values = np.full((6, 5, BANDS[kind]), 65535)
+    values[..., : 3 if kind in (RGB, RGB_ALPHA) else 1] = 700
+    write_png(tmp_path / "a.png", values, 16, kind)
+    assert np.unique(images(tmp_path / "a.png")).size == 1
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "depth"), [(RGB, 8), (RGB, 16), (GREY, 16), (GREY_ALPHA, 16), (GREY, 2), (PALETTE, 4)]
+)
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_images_stand_upright_wherever_exif_data_stand(tmp_path, kind, depth, orientation, turns, after):
+    values = noise(kind, depth)
+    before = palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
+    write_png(tmp_path / "a.png", values, depth, kind, before)
+    lying = images(tmp_path / "a.png")
+    exif = turned(orientation)
+    write_png(tmp_path / "a.png", values, depth, kind, before + (b"" if after else exif), exif if after else b"")
+    upright = np.rot90(lying, turns)
+    assert (images(tmp_path / "a.png") == upright).all()
+    assert image_size(tmp_path / "a.png") == upright.shape[1::-1]
+
+
+@pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
+@pytest.mark.parametrize("read", [read_image, read_labels])
+def test_damage_is_named(tmp_path, kind, read):
+    write_png(tmp_path / "a.png", noise(kind, 16, size=(60, 60)), 16, kind)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
+    with pytest.raises(BadSampleError, match=r"a\.png cannot be read \(.*restore the file"):
+        read(tmp_path / "a.png")
+
+
+def test_an_image_of_12_bits_that_was_black_once(shared):
+    for path in sorted((shared / "cases" / "rgb16_png" / "images").glob("*.png")):
+        with Image.open(path) as image:
+            upper = np.array(image).astype(int)  # of 16 bits, Pillow gives the upper 8
+        found = images(path).astype(int)
+        assert found.min() == 0
+        assert found.max() == 255
+        scale = 255 / (upper.max() + 1)
+        assert np.abs(found - scale * (upper + 0.5)).max() < scale + 2

@@ -1,0 +1,49 @@
+"""What an exported network takes, and how it is compared."""
+
+import sys
+
+import pytest
+import torch
+
+from weakseg_lightning import RegularizedLossModule, SMPNetwork
+from weakseg_lightning.prediction.export import export_network, fitting, largest_difference, runner, save
+
+ENCODER = "timm-mobilenetv3_small_minimal_100"
+
+
+def module(**arguments) -> RegularizedLossModule:
+    torch.manual_seed(0)
+    return RegularizedLossModule(SMPNetwork("unet", ENCODER, None, **arguments), 3).eval()
+
+
+def test_a_network_that_resizes_images_takes_one_size(tmp_path):
+    resizing = module(input_scale=0.5)
+    exported = export_network(resizing)
+    assert exported.size is not None
+    assert "resizes images by 0.5" in exported.why
+    save(exported, tmp_path / "a.pt2", "torch", ["a", "b", "c"])
+    assert largest_difference(resizing, runner(tmp_path / "a.pt2", "torch"), [exported.size]) < 1e-5
+
+
+def test_sizes_that_fit_are_those_that_need_no_padding():
+    net = module().net
+    assert [fitting(net, length) for length in (1, 32, 33, 64)] == [32, 32, 64, 64]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0.0, 0.5), (1000.0, 0.5)])
+def test_the_difference_is_relative_to_large_scores(scale, expected):
+    """Of scores below 1 the difference itself counts, of larger ones its share of the largest."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, image):
+            return image * 0 + scale
+
+    wrong = {0.0: lambda image: image * 0 + 0.5, 1000.0: lambda image: image * 0 + 1500.0}[scale]
+    found = largest_difference(Fixed(), wrong, [(4, 4), (8, 4)])
+    assert found == pytest.approx(expected)
+
+
+def test_onnx_without_its_packages_names_them(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"pip install '\.\[export\]' in the checkout"):
+        runner(tmp_path / "a.onnx", "onnx")

@@ -1,0 +1,107 @@
+"""The checkpoints that a run keeps: the best, the last, and the one before it."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from typing_extensions import override
+
+PREVIOUS = "previous.ckpt"
+"""The checkpoint before ``last.ckpt``."""
+
+_FILES_KEPT = 3  # best, last, previous
+_STATES_OF_OPTIMIZER = 2  # of Adam, for each weight
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint; a resumed run, which has a folder of its own, goes on from the best so far."""
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # In another folder ModelCheckpoint would forget the best score. It removes no file outside its own folder.
+        if Path(state_dict["best_model_path"]).is_file():
+            super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+
+class LastCheckpoint(BestCheckpoint):
+    """Keeps the state at the end of the last epoch, or from within it, as ``last.ckpt``, and the state before that.
+
+    A run resumed from either ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes only when the
+    monitored metric improves.
+
+    Args:
+        dirpath: the folder; that of the run by default.
+        every_n_minutes: saves within an epoch, too, where the last time was so long ago.
+
+    Raises:
+        ValueError: if an argument is out of range.
+        OSError: when training starts, if the disk has no room for the checkpoints.
+    """
+
+    def __init__(self, dirpath: str | None = None, every_n_minutes: float = 15.0) -> None:
+        if not every_n_minutes >= 0:
+            raise ValueError(f"`every_n_minutes` must be 0 or more, got {every_n_minutes}")
+        super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+        self.every_n_minutes = every_n_minutes
+        self._saved_at = 0.0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero and self.dirpath is not None and "://" not in str(self.dirpath):
+            require_room(Path(self.dirpath), pl_module)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.can_save_within(trainer):
+            return
+        due = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
+        # The clocks of the ranks differ, and all have to save or none.
+        if trainer.strategy.broadcast(due):
+            self.save_now(trainer)
+
+    def can_save_within(self, trainer: Trainer) -> bool:
+        """Whether a run can be saved at the end of this batch.
+
+        The end of the epoch saves by itself; a step that is half summed up cannot be saved.
+        """
+        return not (trainer.is_last_batch or trainer.fit_loop.epoch_loop._should_accumulate())
+
+    def save_now(self, trainer: Trainer) -> None:
+        """Save at the end of a batch within an epoch; all ranks have to call it."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    @override
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        if trainer.is_global_zero and Path(filepath).is_file():
+            Path(filepath).replace(Path(filepath).with_name(PREVIOUS))
+        super()._save_checkpoint(trainer, filepath)
+        self._saved_at = time.monotonic()
+
+
+def require_room(folder: Path, module: LightningModule) -> None:
+    """Find out now, not after hours, whether the checkpoints of a run have room on the disk.
+
+    Args:
+        folder: where they are to go; it may not exist yet.
+        module: what is to be saved.
+
+    Raises:
+        OSError: if they have not.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    needed = _FILES_KEPT * (1 + _STATES_OF_OPTIMIZER) * weights
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise OSError(
+            f"the disk of `{folder}` has {free / 1e6:.0f} MB left, the checkpoints of this run take up to "
+            f"{needed / 1e6:.0f} MB: free some, or write elsewhere with --trainer.default_root_dir"
+        )

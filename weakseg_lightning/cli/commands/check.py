@@ -1,0 +1,203 @@
+"""`weakseg check`: everything about a folder of one's own images, and what is wrong with it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from weakseg_lightning.data.folder.annotations import MarkKind, Problem
+from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
+from weakseg_lightning.data.folder.contact_sheet import contact_sheet
+from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
+from weakseg_lightning.data.folder.names import IMAGES
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = ["check"]
+
+_KINDS: dict[MarkKind, str] = {
+    "stroke": "lines",
+    "click": "clicks",
+    "box": "boxes",
+    "region": "polygons and brushes",
+    "nothing": "background alone",
+    "tag": "tags",
+    "size": "sizes",
+}
+Counts = NDArray[np.int64]
+"""Pixels of each class."""
+
+_LARGE = 4_000_000  # pixels
+_SHOWN = 5
+_ALIKE = 10  # problems of one text that are listed one by one
+
+
+def check(data: Path, sheet: Path | None = None) -> int:
+    """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
+
+    Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
+    255 = none, or in the colours of classes.yaml); points.csv (columns image,x,y,class); boxes.csv
+    (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a share, or small or large);
+    classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
+    tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
+    What is not read, or read in a way that you should know, is listed as a note.
+
+    Args:
+        data: the folder, which holds `images`.
+        sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
+
+    Returns:
+        The exit status: 0 if all is well, 1 if there are problems.
+    """
+    folder = existing_folder(data)
+    contents = read_folder(folder)
+    found = list(_followed(inspect_all(contents, list(contents.images)), len(contents.images)))
+    problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
+    problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
+    readable = [one for one in found if one.size is not None]
+    print("\n".join([*_counts(data, contents, readable), "", *_balance(contents, found), ""]))
+    print("\n".join([*_table(problems), *(f"note: {note}" for note in _notes(data, contents, readable))]))
+    good = [one.name for one in found if not one.problems]
+    shown = [name for name in good if contents.can_train(name, "tags")] or good
+    if shown:
+        print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
+    if problems:
+        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}")
+        return 1
+    print(f"All is well. Next:\n  weakseg init {quote(str(data))}")
+    return 0
+
+
+def _nothing_annotated(contents: FolderContents) -> list[Problem]:
+    """Find out whether there is nothing that any training could use."""
+    if contents.problems or any(contents.can_train(name, "tags") for name in contents.images):
+        return []
+    text = "no image has an annotation: add scribbles/, points.csv, boxes.csv, tags.csv, masks/ or an export of a tool"
+    return [Problem(IMAGES, text)]
+
+
+def _write_sheet(contents: FolderContents, names: Sequence[str], path: Path) -> str:
+    """Write the contact sheet, or say why there is none: the verdict on the data does not depend on it."""
+    try:
+        contact_sheet(contents, names).save(path.expanduser(), quality=90)
+    except (OSError, ValueError) as error:  # a folder that cannot be written, a suffix of no picture
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        return (
+            f"note: no contact sheet, {path} cannot be written ({reason}): choose another place with --sheet FILE.jpg"
+        )
+    return f"Contact sheet: {path}"
+
+
+def existing_folder(data: Path) -> Path:
+    """The folder as an absolute path.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    folder = data.expanduser().absolute()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`data`: there is no folder {data} (working directory: {Path.cwd()})")
+    return folder
+
+
+def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]) -> Iterator[str]:
+    sizes = sorted((one.size for one in readable if one.size is not None), key=lambda size: size[0] * size[1])
+    shown = list(dict.fromkeys(f"{size[0]} x {size[1]}" for size in (sizes[:1] + sizes[-1:])))
+    extent = f", {' to '.join(shown)} pixels" if shown else ""
+    origin = "classes.yaml" if contents.classes_given else "guessed from the annotations"
+    yield f"{data}: {len(contents.images)} images{extent}; {len(contents.classes.names)} classes ({origin})"
+    yield ""
+    yield f"{'annotation':<22}{'images':>8}{'marks':>8}"
+    for what, files in (("scribbles/", contents.scribbles), ("masks/", contents.masks)):
+        if files:
+            yield f"{what:<22}{len(files):>8}"
+    for kind, what in _KINDS.items():
+        marks = [sum(known.mark.kind == kind for known in known_marks) for known_marks in contents.marks.values()]
+        if any(marks):
+            yield f"{what:<22}{np.count_nonzero(marks):>8}{sum(marks):>8}"
+
+
+def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[str]:
+    """How often each class occurs, and how much is labelled."""
+    seeds = [one.seeds for one in found if one.seeds is not None]
+    masks = [one.mask for one in found if one.mask is not None]
+    width = max(12, *(len(name) for name in contents.classes.names)) + 2
+    yield f"{'class':<{width + 4}}{'images':>8}{'marks':>8}{'of scribbles':>14}{'of masks':>10}"
+    for index, name in enumerate(contents.classes.names):
+        marks = {
+            image: count
+            for image, known in contents.marks.items()
+            if (count := sum(one.label == index for one in known))
+        }
+        drawn = {one.name for one in found for counts in (one.seeds, one.mask) if counts is not None and counts[index]}
+        shares = "".join(f"{_share(counts, index):>{room}}" for counts, room in ((seeds, 14), (masks, 10)))
+        yield f"{index:>3} {name:<{width}}{len(drawn | set(marks)):>8}{sum(marks.values()):>8}{shares}"
+    if seeds:
+        total = np.sum(seeds, axis=0)
+        yield f"scribbles and clicks label {total[:VOID].sum() / total.sum():.2%} of the pixels of {len(seeds)} images"
+
+
+def _share(counts: Sequence[Counts], index: int) -> str:
+    """A class's share of all labelled pixels."""
+    total = np.sum(counts, axis=0)[:VOID] if counts else np.zeros(VOID)
+    return f"{total[index] / total.sum():.1%}" if total.sum() else "-"
+
+
+def _table(problems: Sequence[Problem]) -> Iterator[str]:
+    if not problems:
+        return
+    yield f"{len(problems)} problem{'s' * (len(problems) > 1)}:"
+    width = min(40, max(len(problem.file) for problem in problems))
+    alike: dict[str, list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault(problem.text, []).append(problem)
+    for text, same in alike.items():
+        shown = same if len(same) <= _ALIKE else same[:_SHOWN]
+        yield from (f"  {problem.file:<{width}}  {text}" for problem in shown)
+        if rest := same[len(shown) :]:
+            yield f"  {f'and {len(rest)} more':<{width}}  {text}"
+    yield ""
+
+
+def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection]) -> Iterator[str]:
+    """What is no fault, but good to know."""
+    names = list(contents.images)
+    yield from contents.notes
+    if not contents.classes_given:
+        yield f"no classes.yaml; `weakseg init {data}` writes one with {', '.join(contents.classes.names[:_SHOWN])} ..."
+    if bare := [name for name in names if not contents.can_train(name, "tags")]:
+        yield f"{len(bare)} images have no annotation, as {bare[0]}: they can be labelled after training"
+    seen = {one.label for known in contents.marks.values() for one in known}
+    seen |= {
+        int(index) for one in readable for n in (one.seeds, one.mask) if n is not None for index in np.flatnonzero(n)
+    }
+    if absent := [name for index, name in enumerate(contents.classes.names) if index and index not in seen]:
+        more = " ..." if len(absent) > _SHOWN else ""
+        yield f"no annotation has the class {', '.join(absent[:_SHOWN])}{more}: nothing can be learnt about it"
+    first = contents.classes.names[0]
+    if later := [name for name in contents.classes.names[1:] if normal(name) in (BACKGROUND, BACKGROUND_OF_LABELME)]:
+        yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"
+    if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
+        yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from or tested on them"
+    masked = [name for name in names if contents.has_mask(name)]
+    if not masked:
+        yield "no image has a mask: training works, but there will be no validation"
+    if hollow := [one.name for one in readable if one.mask is not None and _only_void(one.mask)]:
+        yield f"{len(hollow)} masks hold 0 and 255 alone, as that of {hollow[0]}: 255 means void, a class is 1 to 254"
+    large = [one.size for one in readable if one.size is not None and one.size[0] * one.size[1] > _LARGE]
+    if large:
+        yield f"{len(large)} images are large, as {large[0][0]} x {large[0][1]}: reduced copies would train much faster"
+
+
+def _only_void(counts: Counts) -> bool:
+    return bool(counts[VOID] and counts[0] and not counts[1:VOID].any())
+
+
+def _followed(found: Iterator[Inspection], count: int) -> Iterator[Inspection]:
+    """Show how far the work is."""
+    console = Console(stderr=True)
+    yield from track(found, "Reading", count, console=console, transient=True, disable=not console.is_terminal)

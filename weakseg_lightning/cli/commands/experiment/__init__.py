@@ -1,0 +1,1 @@
+"""`weakseg experiment`: the commands of single tables and figures of the papers."""

@@ -1,0 +1,80 @@
+"""`weakseg export`: a trained network as a file for other programs."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from weakseg_lightning.cli.commands.evaluation import shown
+from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.export import (
+    SUFFIXES,
+    Exported,
+    Format,
+    export_network,
+    fitting,
+    largest_difference,
+    runner,
+    save,
+)
+from weakseg_lightning.prediction.loading import load_module
+
+__all__ = ["export"]
+
+
+def export(
+    ckpt_path: Path,
+    format: Literal["onnx", "torch", "both"] = "both",
+    output: Path | None = None,
+    size: list[int] | None = None,
+    tolerance: float = 1e-3,
+) -> int:
+    """Write a trained network as ONNX or torch.export file, and compare what the file computes with the checkpoint.
+
+    The file maps `image`, RGB in 0..1, float32 (1, 3, H, W), to `scores`, (1, K, H, W), whose largest is the label;
+    normalisation is part of it. Where the network can be traced so, H and W are any multiples of its stride (the
+    command says which); pad other images at the right and at the bottom with the network's mean colour, and cut the
+    scores. The names of the classes are in the file, as JSON: ONNX has them in its metadata, torch.export in the extra
+    file `class_names`. The largest difference is that of scores of random images of several sizes, relative to the
+    largest score where that exceeds 1; above the tolerance the exit status is 1.
+
+    Args:
+        ckpt_path: the checkpoint.
+        format: onnx (needs the extra `export`), torch (a .pt2 file), or both.
+        output: the file, without suffix; by default that of the checkpoint, next to it.
+        size: height and width, for a network of this one size; it may be any then.
+        tolerance: largest difference that is fine.
+    """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"`size` must be a height and a width in pixels, got {size}")
+    module = load_module(ckpt_path)
+    exported = export_network(module, None if size is None else (size[0], size[1]))
+    print(_takes(module, exported))
+    if module.class_names is None:
+        print(f"{shown(ckpt_path)} does not say the names of its classes: the file has none either")
+    stem, fine = output or ckpt_path.with_suffix(""), True
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for form in get_args(Format) if format == "both" else (format,):
+        path = stem.with_name(stem.name + SUFFIXES[form])
+        save(exported, path, form, module.class_names)
+        difference = largest_difference(module, runner(path, form), _sizes(module, exported))
+        fine = fine and difference <= tolerance
+        verdict = "" if difference <= tolerance else f", more than {tolerance:g}: do not use it"
+        print(f"Wrote {shown(path)}: largest difference of scores {difference:.1e}{verdict}")
+    return 0 if fine else 1
+
+
+def _takes(module: WeakSegModule, exported: Exported) -> str:
+    """Which images the file takes, in words."""
+    if exported.size is not None:
+        why = f" (not every size: {exported.why})" if exported.why else ""
+        return f"Images of {exported.size[0]} x {exported.size[1]} pixels (height x width){why}"
+    net = module.net
+    more = f" + {net.remainder}" if net.remainder else ""
+    return f"Images of every height and width {net.stride} n{more}"
+
+
+def _sizes(module: WeakSegModule, exported: Exported) -> list[tuple[int, int]]:
+    """Heights and widths to compare at."""
+    if exported.size is not None:
+        return [exported.size]
+    net = module.net
+    return [(fitting(net, height), fitting(net, width)) for height, width in ((65, 129), (200, 97), (256, 256))]

@@ -1,0 +1,321 @@
+"""`weakseg init`: a recipe for a folder of one's own images."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import torch
+
+from weakseg_lightning.cli.commands.check import existing_folder
+from weakseg_lightning.cli.commands.recipe_text import merged
+from weakseg_lightning.cli.recipes import find_recipe
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
+from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder, two_folders
+from weakseg_lightning.data.folder.datamodule import split_names
+from weakseg_lightning.data.images.reading import image_size
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.weak_labels import Supervision
+
+__all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to learn from a kind of annotation.
+
+    Attributes:
+        recipe: the recipe of the package that the new one is made from.
+        supervision: the data module's; None where the recipe's own data module is told two folders.
+        why: what it learns from, in words.
+        whole: whether it needs whole images in a batch, not crops.
+    """
+
+    recipe: str
+    supervision: Supervision | None
+    why: str
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What trains, and what fits on it.
+
+    Attributes:
+        name: in words.
+        accelerator: the trainer's.
+        batch_size: images a batch.
+        side: pixels of an image that the network sees, along its longer side.
+        crop: side of the training crops in these pixels.
+        steps: iterations.
+        workers: processes that load data.
+    """
+
+    name: str
+    accelerator: str
+    batch_size: int
+    side: int
+    crop: int
+    steps: int
+    workers: int
+
+
+_METHODS: dict[Supervision, Method] = {
+    "scribble": Method("trust_region_grid", "scribble", "scribbles"),
+    "point": Method("trust_region_grid", "point", "clicks"),
+    "box": Method("ccnn_boxes", "box", "boxes", whole=True),
+    "tags": Method("ccnn_tags", "tags", "tags", whole=True),
+    "full": Method("full", "full", "masks"),
+}
+_WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
+_TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
+
+# Of the settings that the README compares under "Scribbles of several lengths", the best for photographs.
+_TRUST_REGION = """\
+    solver:
+      init_args:
+        unary_weight: 0.3       # lambda of eq. 16; authors: 0.05 to 0.1
+    pce_fraction: 0.5           # the first half of the iterations trains with pCE alone
+"""
+
+
+def init(
+    data: Path,
+    output: Path | None = None,
+    supervision: Supervision | None = None,
+    encoder_weights: str | None = "imagenet",
+    overwrite: bool = False,
+) -> int:
+    """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
+
+    The annotations choose the method: scribbles or clicks the robust trust region, boxes or tags the constrained CNN,
+    two folders `positive` and `negative` in place of `images` the decomposition, masks alone full supervision. Network
+    and batch suit the computer that this runs on.
+
+    Args:
+        data: the folder, which holds `images`.
+        output: the recipe to write; FOLDER.yaml in the working directory by default.
+        supervision: learn from these annotations, where there are several kinds.
+        encoder_weights: imagenet (fetched when training begins), a local file, or null to train from scratch.
+        overwrite: replace a recipe that is there.
+
+    Returns:
+        The exit status: 1 if the folder has problems that would stop training.
+    """
+    folder = existing_folder(data)
+    output = output or Path(re.sub(r"[^\w.-]+", "_", folder.name) + ".yaml")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} is there already: choose another `output`, or replace it with --overwrite")
+    contents = read_folder(folder)
+    method = choose_method(contents, supervision)
+    hardware = find_hardware()
+    if method.supervision is None:
+        return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
+    base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
+    overlay = Path(find_recipe(f"hardware/{'cpu_whole' if method.whole else 'cpu'}")).read_text(encoding="utf-8")
+    text = merged(
+        merged(base, overlay), "\n".join(_settings(data, contents, method, hardware, encoder_weights, output))
+    )
+    if not contents.classes_given:
+        _write_classes(contents, data)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    print(f"Wrote {output}: {method.why}, method of {method.recipe}, for {hardware.name}")
+    if contents.problems:
+        print(f"{len(contents.problems)} problems would stop training, as {contents.problems[0]}")
+        print(f"See all, then again:\n  weakseg check {quote(str(data))}")
+        return 1
+    print(f"Next:\n  weakseg fit --config {quote(str(output))}")
+    return 0
+
+
+def _write_pair(
+    data: Path,
+    contents: FolderContents,
+    method: Method,
+    hardware: Hardware,
+    weights: str | None,
+    output: Path,
+    overwrite: bool,
+) -> int:
+    """Write the recipes of the decomposition and of its classifier, which is trained first."""
+    classifier = output.with_name(f"{output.stem}_classifier.yaml")
+    if classifier.exists() and not overwrite:
+        raise FileExistsError(f"{classifier} is there already: choose another `output`, or replace it with --overwrite")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for path, kind in ((classifier, "classifier"), (output, "decompose")):
+        recipe = method.recipe if kind == "decompose" else f"{method.recipe}_classifier"
+        base, overlay = (
+            Path(find_recipe(name)).read_text(encoding="utf-8") for name in (recipe, f"hardware/cpu_{kind}")
+        )
+        lines = [*_header(data, contents, method, hardware, path), *_pair_settings(data, hardware)]
+        if kind == "classifier":
+            lines += ["model:", "  init_args:", "    network:", "      init_args:"]
+            lines += [f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null"]
+        else:
+            checkpoint = f"runs/{classifier.stem}/version_0/checkpoints/last.ckpt"
+            lines += ["model:", "  init_args:", f"    classifier_checkpoint: {checkpoint}   # of the first such run"]
+        path.write_text(merged(merged(base, overlay), "\n".join(lines)), encoding="utf-8")
+    print(f"Wrote {classifier} and {output}: {method.why}, method of {method.recipe}, for {hardware.name}")
+    print("Next, one after the other:")
+    print(f"  weakseg fit --config {quote(str(classifier))}\n  weakseg fit --config {quote(str(output))}")
+    return 0
+
+
+def _pair_settings(data: Path, hardware: Hardware) -> Iterator[str]:
+    yield from ("trainer:", f"  accelerator: {hardware.accelerator}")
+    yield from ("data:", "  class_path: ImageNetDogDataModule", "  init_args:")
+    yield "    root: null                  # no ImageNet"
+    yield f"    positive: {json.dumps([str(data / POSITIVE)])}   # images with the class"
+    yield f"    negative: {json.dumps([str(data / NEGATIVE)])}   # images without it"
+    yield "    num_positive: null          # all"
+    yield "    num_negative: null"
+
+
+def choose_method(contents: FolderContents, supervision: Supervision | None = None) -> Method:
+    """Choose how to learn from what a folder holds.
+
+    Args:
+        contents: the folder.
+        supervision: what the user wants; by default strokes come before clicks, boxes, tags and masks.
+
+    Raises:
+        ValueError: if there is nothing of that kind to learn from.
+    """
+    if supervision is None and two_folders(contents.root):
+        return _TWO_FOLDERS
+    wanted = supervision or next(_kinds(contents), None)
+    if wanted is None:
+        raise ValueError(
+            f"{contents.root} has no annotation to learn from: add scribbles/, points.csv, boxes.csv, tags.csv or "
+            "masks/ (`weakseg check --help` explains them)"
+        )
+    if not contents.of(wanted):
+        raise ValueError(f"`supervision`: no image of {contents.root} has {_METHODS[wanted].why}")
+    tagged = contents.of("tags")
+    if wanted == "tags" and all(contents.has(name, "size") or contents.has_mask(name) for name in tagged):
+        return _WITH_SIZES if any(contents.has(name, "size") for name in tagged) else _METHODS[wanted]
+    return _METHODS[wanted]
+
+
+def _kinds(contents: FolderContents) -> Iterator[Supervision]:
+    """The kinds of annotation that are there, those that say more about pixels first."""
+    names = list(contents.images)
+    if contents.scribbles or any(contents.has(name, "stroke") for name in names):
+        yield "scribble"
+    if any(contents.has(name, "click") for name in names):
+        yield "point"
+    if any(contents.has(name, "box") for name in names):
+        yield "box"
+    if any(contents.has(name, "tag", "size") for name in names):
+        yield "tags"
+    if any(contents.has_mask(name) for name in names):
+        yield "full"
+
+
+def find_hardware() -> Hardware:
+    """Look at the computer: a GPU of NVIDIA, or the CPU."""
+    if not torch.cuda.is_available():
+        return Hardware("a computer without a GPU", "cpu", 8, side=500, crop=192, steps=960, workers=1)
+    properties = torch.cuda.get_device_properties(0)
+    batch = next(size for gigabytes, size in ((14, 16), (7, 8), (0, 4)) if properties.total_memory >= gigabytes * 2**30)
+    return Hardware(f"one GPU ({properties.name})", "gpu", batch, side=640, crop=384, steps=6000, workers=4)
+
+
+# ---- the text -----------------------------------------------------------------------------------------------
+
+
+def _settings(
+    data: Path, contents: FolderContents, method: Method, hardware: Hardware, weights: str | None, output: Path
+) -> Iterator[str]:
+    """The lines of an overlay that fits the method's recipe to the folder and the computer."""
+    yield from _header(data, contents, method, hardware, output)
+    longest, usual = _sides(contents)
+    seen = longest if method.whole else usual
+    scale = min(1.0, (200 if hardware.accelerator == "cpu" and method.whole else hardware.side) / seen)
+    crop = longest if method.whole else min(round(hardware.crop / scale), 32 * -(-usual // 32))
+    batch = 4 if hardware.accelerator == "cpu" and method.whole else hardware.batch_size
+    steps = hardware.steps * (2 if method.whole else 1)
+    yield from _training(hardware, steps)
+    yield from _model(method, weights, scale)
+    yield from _data(data, contents, method, crop, batch, hardware.workers)
+
+
+def _header(data: Path, contents: FolderContents, method: Method, hardware: Hardware, output: Path) -> Iterator[str]:
+    yield f"# Learns from the {method.why} of {data} on {hardware.name}."
+    yield "# Written by `weakseg init`: change what you like."
+    yield "#"
+    yield f"#   weakseg fit --config {quote(str(output))}"
+    yield "#"
+    yield f"# The method is that of recipes/{method.recipe}.yaml in the package, which cites the paper that is meant;"
+    yield '# "authors" marks what the released code of its authors says.'
+    others = [_METHODS[kind].why for kind in _kinds(contents) if kind != method.supervision]
+    if others and method.supervision is not None:
+        yield f"# There are also {', '.join(others)}: `weakseg init {data} --supervision ...` chooses these."
+    yield ""
+
+
+def _training(hardware: Hardware, steps: int) -> Iterator[str]:
+    yield "trainer:"
+    yield f"  accelerator: {hardware.accelerator}"
+    yield f"  max_steps: {steps:<19}# iterations, whatever the number of images; more are better where time allows"
+    yield "  max_epochs: -1                # the iterations count, not the epochs"
+    yield f"  val_check_interval: {steps // 4:<10}# iterations between validations"
+    yield "  check_val_every_n_epoch: null"
+
+
+def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
+    yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
+    yield f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null to train from scratch"
+    yield f"        input_scale: {scale:<11.3g}# the network works on images of this share of their size"
+    if method.recipe == "trust_region_grid":
+        yield from _TRUST_REGION.splitlines()
+
+
+def _yaml(weights: str | None) -> str:
+    return "null" if weights is None else weights if re.fullmatch(r"[\w./-]+", weights) else json.dumps(weights)
+
+
+def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch: int, workers: int) -> Iterator[str]:
+    assert method.supervision is not None
+    train, val = split_names(contents, method.supervision, 0.2, 0)
+    yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
+    yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
+    yield f"    supervision: {method.supervision:<15}# {len(train)} images have {method.why}"
+    yield f"    val_share: 0.2              # of the images with masks, held out for validation: {len(val)}"
+    yield "    split_seed: 0               # draws them"
+    yield "    train_list: null            # or a text file with the names of the training images"
+    yield "    val_list: null              # or one with those for validation"
+    if method.recipe == "ccnn_tags_size":
+        yield "    size_thresholds: [0.1]      # where small ends and large begins"
+    size = "whole images: none is larger" if method.whole else "pixels of the image, before `input_scale`"
+    yield f"    crop_size: {crop:<17}# {size}"
+    yield f"    scale_range: {'[1.0, 1.0]' if method.whole else '[0.5, 1.25]'}"
+    yield f"    batch_size: {batch}"
+    yield "    flip: true                  # false where left and right differ"
+    yield "    color_jitter: 0.0"
+    yield f"    num_workers: {workers}"
+    yield "    on_bad_sample: error        # or skip, to go on without files that cannot be used"
+
+
+def _sides(contents: FolderContents) -> tuple[int, int]:
+    """The longest side of any image, and the usual longer side."""
+    sides = []
+    for path in contents.images.values():
+        try:
+            sides.append(max(image_size(path)))
+        except BadSampleError:
+            continue  # `weakseg check` names it
+    if not sides:
+        raise ValueError(f"no image of {contents.root} can be read: `weakseg check` names what is wrong")
+    return max(sides), sorted(sides)[len(sides) // 2]
+
+
+def _write_classes(contents: FolderContents, data: Path) -> None:
+    names = contents.classes.names
+    if len(names) < 2:
+        raise ValueError(f"the annotations in {data} hold no class but background: name the classes in {CLASSES_FILE}")
+    (contents.root / CLASSES_FILE).write_text(classes_text(contents.classes), encoding="utf-8")
+    print(f"Wrote {data / CLASSES_FILE}: {', '.join(names)}; rename them there if you like")

@@ -1,0 +1,283 @@
+"""`weakseg predict ... IMAGES`: any images, also larger than memory, from files to files."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from weakseg_lightning.callbacks.files import replacing
+from weakseg_lightning.callbacks.pictures import check_writable, file_stem
+from weakseg_lightning.cli.commands.evaluation import shown
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_files, is_image
+from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
+from weakseg_lightning.prediction.polygons import CocoPolygons
+from weakseg_lightning.prediction.rasters import open_rows
+from weakseg_lightning.prediction.segmenter import Segmenter
+from weakseg_lightning.prediction.tiling import Block
+from weakseg_lightning.solvers import Refinement
+from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
+
+__all__ = ["ImageOptions", "find_images", "predict_images", "split_images"]
+
+_WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
+_OVERLAY = 4096  # longest side of an overlay, in pixels
+_NOTICEABLE = 0.1
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How `weakseg predict` labels the IMAGES that stand on the command line.
+
+    An image larger than a tile is predicted in tiles that overlap; probabilities are blended there.
+
+    Args:
+        tile: side of the tiles in pixels; images up to this size are predicted whole.
+        overlap: what neighbouring tiles share, in pixels, up to half of `tile`.
+        flip: average with the prediction for the mirror image.
+        scales: average over the image resized by these factors, as [0.75, 1, 1.25].
+        probabilities: write probabilities, too, as NumPy files of float16 (K, H, W).
+        polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
+    """
+
+    tile: int = 1024
+    overlap: int = 256
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    probabilities: bool = False
+    polygons: bool = False
+
+
+def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the arguments of `weakseg predict` into options and IMAGES.
+
+    Every option has one value, except those that only print something.
+
+    Example:
+        >>> split_images(["predict", "--config", "a.yaml", "photos", "--images.tile=512", "b.jpg"])
+        (['predict', '--config', 'a.yaml', '--images.tile=512'], ['photos', 'b.jpg'])
+    """
+    options, images = list(args[:1]), list[str]()
+    for before, word in pairwise(args):
+        is_value = before.startswith("-") and "=" not in before and before not in _WITHOUT_VALUE
+        (options if is_value or word.startswith("-") else images).append(word)
+    return options, images
+
+
+def find_images(words: Sequence[str]) -> dict[str, Path]:
+    """Find image files, and say which files of the folders are none.
+
+    Args:
+        words: files, and folders, which are searched with all that is below them; links are followed.
+
+    Returns:
+        Files by names that are all different, in order: the path below the given folder, without the suffix where it
+        tells nothing.
+
+    Raises:
+        FileNotFoundError: if a file is not there or a folder has no images.
+    """
+    found: dict[Path, tuple[str, str]] = {}  # by the absolute path: below the given folder, and as given
+    others: dict[Path, Path] = {}
+    for word in words:
+        given = Path(word)
+        images, rest = _files_of(given)
+        others |= {path.absolute(): path for path in rest}
+        for path in images:
+            inside = path.relative_to(given) if given.is_dir() else Path(path.name)
+            found.setdefault(path.absolute(), (inside.as_posix(), path.as_posix()))
+    if left_out := [path for whole, path in others.items() if whole not in found]:
+        more = ", ..." if len(left_out) > _SHOWN else ""
+        print(f"Not read, as they are no images ({len(left_out)}): {', '.join(map(str, left_out[:_SHOWN]))}{more}")
+    return dict(zip(_told_apart([*found.values()]), found, strict=True))
+
+
+def _files_of(given: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder, or a given file whatever its name, and the files that are no images."""
+    if given.is_file():
+        return [given], []
+    if not given.is_dir():
+        raise FileNotFoundError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
+    if not (found := image_files(given)):
+        raise FileNotFoundError(f"`{given}` holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return found, [path for path in files_below(given) if not is_image(path)]
+
+
+def _told_apart(files: Sequence[tuple[str, str]]) -> list[str]:
+    """Shorten names as far as they stay different: without suffix, with it, the whole path."""
+    names = Counter(name for name, _ in files)
+    stems = Counter(str(Path(name).with_suffix("")) for name, _ in files)
+    chosen = []
+    for name, path in files:
+        stem = str(Path(name).with_suffix(""))
+        chosen.append(stem if stems[stem] == 1 else name if names[name] == 1 else path)
+    return chosen
+
+
+def predict_images(
+    images: dict[str, Path],
+    module: WeakSegModule,
+    folder: Path,
+    options: ImageOptions,
+    overlays: bool = True,
+    accelerator: str = "auto",
+    refinement: Refinement | None = None,
+    classes: tuple[Sequence[str], Colors] | None = None,
+) -> int:
+    """Label images and write the results; files that cannot be read are named and left out.
+
+    Args:
+        images: files by their names.
+        module: the trained network.
+        folder: folder for the results.
+        options: how and what.
+        overlays: whether to draw overlays, of at most 4096 pixels a side.
+        accelerator: as Lightning's trainer has it.
+        refinement: refines the prediction of each tile.
+        classes: names and colours; by default the names that the network was trained on, and PASCAL VOC's colours.
+
+    Returns:
+        The exit status: 0, or 1 if a file was left out.
+
+    Raises:
+        ValueError: if the network is of another number of classes.
+        OSError: if the results cannot be written.
+    """
+    segmenter = Segmenter(
+        module,
+        _device(accelerator),
+        options.tile,
+        options.overlap,
+        options.flip,
+        options.scales,
+        refinement,
+    )
+    names, palette = classes or (segmenter.class_names, voc_palette(segmenter.num_classes))
+    if len(names) != segmenter.num_classes:
+        raise ValueError(
+            f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
+            "give the config.yaml of its run"
+        )
+    writer = _Writer(segmenter, folder, options, palette, overlays, CocoPolygons(names) if options.polygons else None)
+    bad = writer.run(images)
+    done = len(images) - len(bad)
+    print(f"Labelled {done} of {len(images)} images: predictions are in {shown(folder)}")
+    if bad:
+        print(f"Left out {len(bad)}: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}")
+    if writer.difference > _NOTICEABLE:
+        print(
+            f"Neighbouring tiles differ by up to {writer.difference:.2f} in a probability: the network sees further "
+            "than the overlap; a larger --images.tile and --images.overlap lessen that"
+        )
+    return 1 if bad else 0
+
+
+class _Writer:
+    """Writes labels, and what else is wanted, of one file after the other."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        folder: Path,
+        options: ImageOptions,
+        palette: Colors,
+        overlays: bool,
+        polygons: CocoPolygons | None,
+    ) -> None:
+        self.segmenter = segmenter
+        self.folder = folder
+        self.palette = palette
+        self.polygons = polygons
+        self.kinds = ["labels", *["overlays"] * overlays, *["probabilities"] * options.probabilities]
+        self.difference = 0.0
+        for kind in self.kinds:
+            check_writable(folder / kind)
+
+    def run(self, images: dict[str, Path]) -> list[str]:
+        """Label all images; the names of those that cannot be read."""
+        bad = []
+        with _progress() as progress:
+            files = progress.add_task("images", total=len(images))
+            for name, path in images.items():
+                try:
+                    self._predict(name, path, progress)
+                except BadSampleError as error:
+                    bad.append(name)
+                    progress.console.print(f"weakseg: left out: {error}", markup=False, highlight=False, soft_wrap=True)
+                progress.advance(files)
+        if self.polygons is not None:
+            with replacing(self.folder / "polygons.json") as path:
+                self.polygons.write(path)
+        return bad
+
+    def _predict(self, name: str, path: Path, progress: Progress) -> None:
+        stem = file_stem(name)
+        labels = self.folder / "labels" / f"{stem}.png"
+        with open_rows(path) as image, ExitStack() as stack:
+            size = image.height, image.width
+            small = Reduced(*size, _OVERLAY), Reduced(*size, _OVERLAY, channels=3)
+            blend = self.segmenter.blocks(WatchedRows(image, small[1]))
+            png = PalettePng(stack.enter_context(replacing(labels)), image.width, image.height, self._full_palette())
+            stack.enter_context(png)
+            chances = self._probabilities(stack, stem, size)
+            rows = LabelRows(image.width)
+            tiles = progress.add_task(name[-30:].replace("[", "("), total=len(blend))
+            for block in blend:
+                if chances is not None:
+                    _put(chances, block)
+                if (complete := rows.add(block)) is not None:
+                    png.write(complete)
+                    small[0].add(block.rows.start, complete)
+                progress.advance(tiles)
+            progress.remove_task(tiles)
+        self.difference = max(self.difference, blend.difference)
+        if "overlays" in self.kinds:
+            with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
+                picture = overlay(small[1].pixels, small[0].pixels, self.palette)
+                picture.save(target, format="JPEG", quality=92, subsampling=0)
+        if self.polygons is not None:
+            self.polygons.add(path.name if "/" not in name else f"{name}{path.suffix}", labels)
+
+    def _probabilities(self, stack: ExitStack, stem: str, size: tuple[int, int]) -> Any:
+        if "probabilities" not in self.kinds:
+            return None
+        path = stack.enter_context(replacing(self.folder / "probabilities" / f"{stem}.npy"))
+        shape = (self.segmenter.num_classes, *size)
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+    def _full_palette(self) -> Colors:
+        full = voc_palette()
+        full[: len(self.palette)] = self.palette
+        return full
+
+
+def _put(chances: Any, block: Block) -> None:
+    rows, columns = block.rows, block.columns
+    chances[:, rows.start : rows.stop, columns.start : columns.stop] = block.scores.numpy()
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def _device(accelerator: str) -> Any:
+    """The torch device of one of Lightning's accelerators."""
+    if accelerator in ("auto", "cpu"):
+        return accelerator
+    if accelerator in ("gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    raise ValueError(f"`trainer.accelerator` is {accelerator}, which torch does not find here: take auto or cpu")

@@ -1,0 +1,89 @@
+"""What `weakseg predict ... IMAGES` makes of the configuration of a run."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from weakseg_lightning.callbacks import NetworkSpeed, PredictionWriter
+from weakseg_lightning.cli import runs
+from weakseg_lightning.cli.commands.evaluation import shown
+from weakseg_lightning.cli.commands.predict import ImageOptions, find_images, predict_images
+from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
+from weakseg_lightning.prediction.loading import load_module
+from weakseg_lightning.solvers import Refinement
+
+_PARTS = ("data", "refine", "images", "predictions", "speed")
+
+
+class ImageCommand:
+    """Labels images with the classes of a configuration's data and the network of its checkpoint.
+
+    Args:
+        section: the parsed configuration of `weakseg predict`; its trainer tells the accelerator alone.
+        words: files and folders.
+
+    Raises:
+        FileNotFoundError: if there are no such files.
+    """
+
+    def __init__(self, section: Any, words: Sequence[str]) -> None:
+        self.images = find_images(words)
+        self.checkpoint = str(section["ckpt_path"])
+        self.trainer = section["trainer"]
+        self.allow_other_classes: bool = section[OPTION]
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(SegmentationDataModule, "data")
+        parser.add_argument("--refine", type=Refinement | None)
+        parser.add_class_arguments(ImageOptions, "images")
+        parser.add_class_arguments(PredictionWriter, "predictions")
+        parser.add_class_arguments(NetworkSpeed, "speed")
+        given = section.clone().as_dict()
+        self.parts = parser.instantiate_classes(parser.parse_object({name: given[name] for name in _PARTS}))
+
+    def run(self, name: Callable[[], str], config: Callable[[], str]) -> int:
+        """Label them.
+
+        Args:
+            name: gives the name for the folder of a checkpoint outside of a run's folder.
+            config: gives the configuration as YAML, to be kept with the results.
+
+        Returns:
+            The exit status.
+        """
+        writer: PredictionWriter = self.parts.predictions
+        made = runs.RunFolder.make("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
+        folder = made.path
+        output = Path(writer.output_dir).expanduser() if writer.output_dir is not None else folder / "predictions"
+        data: SegmentationDataModule = self.parts.data
+        try:
+            module = load_module(self.checkpoint)
+            require_same_classes(module.class_names, data.class_names, self.checkpoint, self.allow_other_classes)
+            if self.parts.speed.channels_last:
+                module.to(memory_format=torch.channels_last)
+            status = predict_images(
+                self.images,
+                module,
+                output,
+                self.parts.images,
+                writer.overlays,
+                str(self.trainer["accelerator"]),
+                self.parts.refine,
+                (data.class_names, data.palette),
+            )
+        except BaseException:
+            if not any(folder.rglob("*.*")):
+                made.discard()
+            raise
+        (folder / "config.yaml").write_text(config(), encoding="utf-8")
+        self._say_what_is_next()
+        return status
+
+    def _say_what_is_next(self) -> None:
+        run = Path(self.checkpoint).absolute().parent.parent
+        if (run / "metrics.csv").is_file():
+            print(f"To see the run as a page:\n  weakseg report {quote(shown(run))}")

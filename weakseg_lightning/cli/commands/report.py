@@ -1,0 +1,191 @@
+"""`weakseg report`: a run as one page of HTML."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Subset
+
+from weakseg_lightning.cli.commands.crf_trials import followed
+from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
+from weakseg_lightning.data import SegmentationDataModule, collate, expand
+from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
+from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.reporting import Page, Picture
+from weakseg_lightning.reporting.metrics import (
+    best_of,
+    class_table,
+    curves_figure,
+    latest,
+    read_metrics,
+    solver_table,
+)
+from weakseg_lightning.visualization.panels import VOID, PanelRow, draw_panels
+from weakseg_lightning.visualization.trimap import read_trimap, trimap_figure
+
+__all__ = ["report"]
+
+Trained = tuple[Path, WeakSegModule, SegmentationDataModule]
+"""A checkpoint, its module, and the data of its run."""
+
+_TILE = 300  # longest side of an image in a panel, in pixels
+
+
+def report(
+    run: Path,
+    output: Path | None = None,
+    images: int = 200,
+    panels: int = 3,
+    seed: int = 0,
+    root: str | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    allow_other_classes: bool = False,
+) -> None:
+    """Make one page of HTML of a run: results, curves, classes, boundaries, solver, pictures, configuration.
+
+    The page needs no other file and no network. The trimap curve and the scores of the test are there once `weakseg
+    test` has been run. For the pictures the best checkpoint predicts validation images; shown are those with the best,
+    the median and the worst mIoU over the classes of the image. Without the data or a checkpoint the page says so.
+
+    Args:
+        run: folder of the run, as runs/adm_grid/version_0.
+        output: the page; by default report.html in the folder of the run.
+        images: how many validation images are predicted to choose the pictures from, 0 for no pictures.
+        panels: pictures of each kind (best, median, worst).
+        seed: which images are used, if there are more.
+        root: folder of the data set, if it is not where the run had it.
+        device: what the network runs on; a GPU by default, if there is one.
+        allow_other_classes: go on where the classes of the data have other names than those of the checkpoint.
+    """
+    if images < 0 or panels < 1:
+        raise ValueError(f"`images` must be at least 0 and `panels` at least 1, got {images} and {panels}")
+    metrics, config = read_metrics(run / "metrics.csv"), run / "config.yaml"
+    if not config.is_file():
+        raise FileNotFoundError(f"`run`: no file {config} (working directory: {Path.cwd()}): name the folder of a run")
+    folder = run.absolute()
+    page = Page(f"{folder.parent.name} / {folder.name}")
+    _add_results(page, metrics, run)
+    page.section("Best, median and worst validation images")
+    if images:
+        load = partial(_load, run, find_device(device), root, allow_other_classes)
+        _add_pictures(page, load, images, panels, seed)
+    else:
+        page.text("Not predicted (--images 0).")
+    page.section("Configuration")
+    page.folded("config.yaml", config.read_text(encoding="utf-8"))
+    output = output or run / "report.html"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page.html(), encoding="utf-8")
+    print(f"Wrote {shown(output)}: open it in a browser")
+
+
+def _add_results(page: Page, metrics: dict[str, Any], run: Path) -> None:
+    tested = latest(run, "test*/metrics.csv")
+    test = read_metrics(tested) if tested else {}
+    page.facts(list(_facts(metrics, test)))
+    if (drawn := curves_figure(metrics)) is not None:
+        page.section("Curves")
+        page.figure(drawn, "Training and validation against the iteration")
+    if (classes := class_table(metrics, test)) is not None:
+        page.section("Classes")
+        page.table(classes)
+    page.section("Near boundaries")
+    if (trimap := latest(run, "test*/trimap.csv")) is not None:
+        page.figure(trimap_figure({"": read_trimap(trimap)}), "Scores of the test against the width of the trimap")
+    else:
+        page.text(
+            "No trimap curve: run 'weakseg test', as 'weakseg fit' printed it at its end, and make this page anew."
+        )
+    if (solver := solver_table(metrics)) is not None:
+        page.section("Solver")
+        page.table(solver)
+
+
+def _facts(metrics: dict[str, Any], test: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if (best := best_of(metrics)) is not None:
+        yield "best validation mIoU", f"{100 * best[1]:.1f} %"
+        yield "at iteration", str(best[0])
+        yield "last validation mIoU", f"{100 * metrics['val_miou'][-1][1]:.1f} %"
+    if "test_miou" in test:
+        yield "test mIoU", f"{100 * test['test_miou'][-1][1]:.1f} %"
+    if steps := [step for curve in metrics.values() for step, _ in curve]:
+        yield "iterations", str(max(steps))
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------
+
+
+def _load(run: Path, device: str, root: str | None, allow_other_classes: bool) -> Trained:
+    checkpoint = _best_checkpoint(run)
+    module, data = load_trained(run, checkpoint, root, "validate", allow_other_classes)
+    return checkpoint, module.to(device), data
+
+
+def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: int, seed: int) -> None:
+    try:
+        checkpoint, module, data = load()
+    except (OSError, ValueError, ImportError) as error:
+        page.text(f"No pictures: {error}")
+        return
+    found = data.whole_images("val")
+    chosen = Subset(found, choose(len(found), images, seed))
+    scores = np.array([_score(module, batch) for batch in _batches(chosen)])
+    order = [int(index) for index in np.argsort(-scores, kind="stable") if not np.isnan(scores[index])]
+    if not order:
+        page.text("No pictures: no validation image has a mask.")
+        return
+    page.text(f"By {checkpoint.name}, of {len(order)} validation images; mIoU over the classes of the image.")
+    for kind, index in _extremes(order, panels):
+        batch = expand(collate([chosen[index]]))
+        page.picture(_picture(module, data, batch, f"{kind}, mIoU {100 * scores[index]:.1f} %"))
+
+
+def _best_checkpoint(run: Path) -> Path:
+    """The checkpoint with the highest `val_miou` in its name, else the last one."""
+    named = [path for path in run.glob("checkpoints/*.ckpt") if "val_miou=" in path.name]
+    best = max(named, key=lambda path: (path.stem.rpartition("val_miou=")[2], path.stat().st_mtime), default=None)
+    last = run / "checkpoints" / "last.ckpt"
+    if best is None and not last.is_file():
+        raise FileNotFoundError(f"there is no checkpoint in {run / 'checkpoints'}")
+    return best or last
+
+
+def _batches(images: Subset[Any]) -> Iterator[dict[str, Any]]:
+    indices = followed(range(len(images)), "validation images", len(images))
+    return (expand(collate([images[index]])) for index in indices)
+
+
+@torch.no_grad()
+def _labels(module: WeakSegModule, batch: dict[str, Any]) -> torch.Tensor:
+    logits: torch.Tensor = module(batch["image"].to(module.device))
+    return logits.argmax(1).cpu()
+
+
+def _score(module: WeakSegModule, batch: dict[str, Any]) -> float:
+    """MIoU over the classes of the image, nan without a mask."""
+    counts = confusion_matrix(_labels(module, batch), batch["mask"], module.num_classes)
+    return float(segmentation_scores(counts)["miou"]) if counts.sum() else float("nan")
+
+
+def _extremes(order: list[int], panels: int) -> Iterator[tuple[str, int]]:
+    """The first, middle and last of a list, none of them twice."""
+    middle = max(0, (len(order) - panels) // 2)
+    kinds = {"best": order[:panels], "median": order[middle : middle + panels], "worst": order[-panels:]}
+    seen: set[int] = set()
+    for kind in ("best", "worst", "median"):
+        kinds[kind] = [index for index in kinds[kind] if index not in seen]
+        seen.update(kinds[kind])
+    for kind, indices in kinds.items():
+        yield from ((kind, index) for index in indices)
+
+
+def _picture(module: WeakSegModule, data: SegmentationDataModule, batch: dict[str, Any], what: str) -> Picture:
+    labels, truth = _labels(module, batch)[0], batch["mask"][0]
+    row = PanelRow(batch["image"][0], prediction=labels, truth=truth)
+    present = [data.class_names[k] for k in sorted(set(truth.unique().tolist()) - {VOID})]
+    text = f"Photograph, prediction and ground truth side by side; in the ground truth are {', '.join(present)}."
+    name = batch["id"][0]
+    return Picture(draw_panels([row], data.class_names, data.palette, tile=_TILE), f"{name}: {what}", text)

@@ -1,0 +1,191 @@
+"""`weakseg scribbles`: folders of scribbles, as the data modules read them."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, scribble_folder_name
+from weakseg_lightning.data.voc.scribble_folders import Drawing, Outcome, draw_all, from_mask, from_png, from_xml
+
+__all__ = ["convert", "shorten", "simulate"]
+
+
+def convert(
+    source: Path,
+    output: Path,
+    images: Path | None = None,
+    class_names: list[str] | None = None,
+    overwrite: bool = False,
+    processes: int = 1,
+) -> int:
+    """Draw the XML scribbles of ScribbleSup as PNG: 3 pixels wide, value = class, 255 = unlabelled.
+
+    Args:
+        source: folder of the XML files.
+        output: folder in which pascal_2012_scribble is made; VOCDataModule looks for it in VOCdevkit/VOC2012.
+        images: folder of the photographs, needed where an XML file does not state the size of its image.
+        class_names: names of the classes in the order of their indices, or one text file with a name a line; those of
+            VOC by default.
+        overwrite: replace scribbles that are there.
+        processes: how many files are worked on at once.
+
+    Returns:
+        The exit status: 1 if files had to be skipped.
+    """
+    draw = partial(from_xml, class_names=_names(class_names), images=_folder("images", images))
+    return _run(draw, _files("source", source, ".xml"), [1.0], output, overwrite, processes)
+
+
+def shorten(
+    source: Path,
+    lengths: list[float],
+    output: Path | None = None,
+    images: Path | None = None,
+    class_names: list[str] | None = None,
+    overwrite: bool = False,
+    processes: int = 1,
+) -> int:
+    """Shorten scribbles, XML or PNG, to shares of their length: what remains is the middle of each stroke.
+
+    From PNG, strokes are recovered by thinning; each connected part of a class counts as one stroke.
+
+    Args:
+        source: folder of the scribbles, XML files or PNGs of whole strokes.
+        lengths: shares of the strokes' length that are kept, 0 (a click) to 1.
+        output: folder in which pascal_2012_scribble0.5 (for the length 0.5) is made; that of the source by default.
+        images: folder of the photographs, needed where an XML file does not state the size of its image.
+        class_names: names of the classes in XML files, in the order of their indices, or one text file with a name a
+            line; those of VOC by default.
+        overwrite: replace scribbles that are there.
+        processes: how many files are worked on at once.
+
+    Returns:
+        The exit status: 1 if files had to be skipped.
+    """
+    xml = any(source.glob("*.xml"))
+    if xml and any(source.glob("*.png")):
+        raise ValueError(f"`source`: {source} holds XML and PNG files: put the scribbles into a folder of their own")
+    if xml and output is None:
+        raise ValueError("`output` must be given with XML scribbles: VOCDataModule looks in VOCdevkit/VOC2012")
+    draw: Drawing = from_png
+    if xml:
+        draw = partial(from_xml, class_names=_names(class_names), images=_folder("images", images))
+    paths = _files("source", source, ".xml" if xml else ".png")
+    return _run(draw, paths, lengths, output or source.absolute().parent, overwrite, processes)
+
+
+def simulate(
+    masks: list[Path],
+    output: Path | None = None,
+    lengths: list[float] | None = None,
+    seed: int = 0,
+    minimum_area: int = 24,
+    stroke_area: int = 400,
+    overwrite: bool = False,
+    processes: int = 1,
+) -> int:
+    """Make scribbles from full masks, for data sets that have none: strokes through the middle of each part.
+
+    Args:
+        masks: folders of the masks (palette or grey PNG, or MAT of SBD); of equal names the first is taken.
+        output: folder in which pascal_2012_scribble is made; that of the first folder of masks by default.
+        lengths: shares of the strokes' length that are kept, 0 (a click) to 1; 1 by default.
+        seed: names one annotator; the scribbles of an image depend on it and on the image's name alone.
+        minimum_area: smaller parts, in pixels, get nothing, but for the largest part of each class.
+        stroke_area: smaller parts, in pixels, get a click.
+        overwrite: replace scribbles that are there.
+        processes: how many files are worked on at once.
+
+    Returns:
+        The exit status: 1 if files had to be skipped.
+    """
+    paths: dict[str, Path] = {}
+    for folder in masks:
+        paths = {path.stem: path for path in _files("masks", folder, ".png", ".mat")} | paths
+    if not paths:
+        raise ValueError("`masks` must name at least one folder")
+    draw = partial(from_mask, seed=seed, minimum_area=minimum_area, stroke_area=stroke_area)
+    chosen = [paths[name] for name in sorted(paths)]
+    return _run(draw, chosen, lengths or [1.0], output or masks[0].absolute().parent, overwrite, processes)
+
+
+# ---- arguments ----------------------------------------------------------------------------------------------
+
+
+def _files(argument: str, folder: Path, *suffixes: str) -> list[Path]:
+    """The files of a folder with one of the suffixes, by name."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`{argument}`: there is no folder {folder} (working directory: {Path.cwd()})")
+    found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and not path.name.startswith("."))
+    if not found:
+        kinds = " nor ".join(f"*{suffix}" for suffix in suffixes)
+        raise FileNotFoundError(f"`{argument}`: {folder} holds no {kinds}: name the folder of the files themselves")
+    return found
+
+
+def _folder(argument: str, folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise FileNotFoundError(f"`{argument}`: there is no folder {folder} (working directory: {Path.cwd()})")
+    return folder
+
+
+def _names(given: list[str] | None) -> Sequence[str]:
+    """The names of the classes, in small letters as the files are read."""
+    if given is None:
+        return VOC_CLASSES
+    if len(given) == 1 and Path(given[0]).is_file():
+        given = [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if len(given) < 2:
+        raise ValueError(f"`class_names` must be names, or one text file with a name a line, got {given}")
+    return [name.lower() for name in given]
+
+
+def _check(paths: Sequence[Path], lengths: Sequence[float], output: Path, overwrite: bool, processes: int) -> None:
+    """Refuse what would end badly, before anything is written."""
+    if processes < 1:
+        raise ValueError(f"`processes` must be at least 1, got {processes}")
+    if not lengths or not all(0 <= length <= 1 for length in lengths):
+        raise ValueError(f"`lengths` must be numbers between 0 and 1, got {lengths}")
+    for folder in (output / scribble_folder_name(length) for length in lengths):
+        if folder.resolve() in {path.parent.resolve() for path in paths}:
+            raise ValueError(f"{folder} is the source itself: choose another `output`")
+        present = [path for path in paths if (folder / f"{path.stem}.png").exists()]
+        if present and not overwrite:
+            raise FileExistsError(
+                f"{folder} has scribbles of {len(present)} of the {len(paths)} images already, "
+                f"as {present[0].stem}.png: choose another `output`, or replace them with --overwrite"
+            )
+
+
+# ---- the work -----------------------------------------------------------------------------------------------
+
+
+def _run(
+    draw: Drawing, paths: Sequence[Path], lengths: Sequence[float], output: Path, overwrite: bool, processes: int
+) -> int:
+    lengths = list(dict.fromkeys(lengths))
+    _check(paths, lengths, output, overwrite, processes)
+    outcomes = list(_followed(draw_all(draw, paths, lengths, output, processes), len(paths)))
+    skipped = sum(outcome.problem is not None for outcome in outcomes)
+    files = (len(paths) - skipped) * len(lengths)
+    strokes = sum(outcome.strokes for outcome in outcomes)
+    share = sum(outcome.labelled for outcome in outcomes) / max(sum(outcome.pixels for outcome in outcomes), 1)
+    folders = ", ".join(scribble_folder_name(length) for length in lengths)
+    print(f"Wrote {files} files with {strokes} strokes, {share:.2%} of the pixels, to {folders} in {output}")
+    if skipped:
+        print(f"weakseg: {skipped} of {len(paths)} images were skipped, see above", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _followed(outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
+    """Show how far the work is, and what had to be skipped."""
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    for outcome in track(outcomes, "Scribbles", count, console=console, transient=True, disable=hidden):
+        if outcome.problem is not None:
+            console.print(f"weakseg: skipped: {outcome.problem}", markup=False, highlight=False, soft_wrap=True)
+        yield outcome

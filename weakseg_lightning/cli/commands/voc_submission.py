@@ -1,0 +1,129 @@
+"""`weakseg voc-submission`: predictions, packed as the evaluation server of PASCAL VOC takes them."""
+
+import gzip
+import io
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.images.reading import image_size
+from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCDataModule
+from weakseg_lightning.data.voc.files import VOCFiles
+
+__all__ = ["voc_submission"]
+
+_SHOWN = 5
+
+
+def voc_submission(
+    predictions: Path,
+    root: Path,
+    split: str = "test",
+    competition: Literal["comp5", "comp6"] = "comp6",
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Pack predictions for the evaluation server of PASCAL VOC 2012, after checking every one of them.
+
+    The archive holds results/VOC2012/Segmentation/comp6_test_cls/NAME.png: one palette PNG for each image of the
+    list, of its size, with the classes 0 to 20. `weakseg predict --data.predict_split test` writes such PNGs. Equal
+    predictions give equal archives, byte for byte.
+
+    Args:
+        predictions: folder of the label maps, or the folder above its `labels`.
+        root: folder that holds VOCdevkit/VOC2012, as the data module's root.
+        split: the list in ImageSets/Segmentation that is to be covered.
+        competition: comp5 if nothing but VOC's own segmentation data was trained on, comp6 otherwise (SBD, ImageNet).
+        output: the archive to write; results_COMPETITION_SPLIT.tgz in the working directory by default.
+        overwrite: replace an archive that is there.
+    """
+    if not predictions.is_dir():
+        raise FileNotFoundError(f"`predictions`: there is no folder {predictions} (working directory: {Path.cwd()})")
+    output = output or Path(f"results_{competition}_{split}.tgz")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} is there already: choose another `output`, or replace it with --overwrite")
+    folder = predictions / "labels" if (predictions / "labels").is_dir() else predictions
+    files = VOCFiles(root.absolute())
+    names = files.image_names(split)
+    _refuse_incomplete(folder, names, split)
+    problems = [problem for name in names if (problem := find_fault(folder / f"{name}.png", files.image(name)))]
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ValueError(f"{len(problems)} of {len(names)} predictions are wrong: {'; '.join(problems[:_SHOWN])}{more}")
+    inside = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
+    pack(output, inside, [folder / f"{name}.png" for name in names])
+    print(f"Wrote {len(names)} label maps to {output}, in {inside}")
+    if unused := {path.stem for path in folder.glob("*.png")} - set(names):
+        print(f"Left out {len(unused)} label maps that are not of the split {split!r}, as {min(unused)}.png")
+
+
+def find_fault(path: Path, photograph: Path) -> str | None:
+    """Look for what the server would not accept, or not as it is meant.
+
+    Args:
+        path: a label map.
+        photograph: the image that it belongs to.
+
+    Returns:
+        What is wrong and what to do, None if nothing is.
+    """
+    try:
+        size = image_size(photograph)
+        with Image.open(path) as image:
+            form, mode, labels, colors = image.format, image.mode, np.array(image), image.getpalette()
+    except (BadSampleError, OSError, SyntaxError, ValueError) as error:
+        return f"{path.name} cannot be checked ({error})"
+    if form != "PNG" or mode != "P":
+        return f"{path.name} is {form} with pixels of type {mode}, expected a palette PNG as `weakseg predict` writes"
+    if labels.shape[::-1] != size:
+        expected = f"{size[0]} x {size[1]}"
+        return f"{path.name} has {labels.shape[1]} x {labels.shape[0]} pixels, its photograph {expected}"
+    if labels.max() >= len(VOC_CLASSES):
+        return f"{path.name} holds the label {labels.max()}, expected 0 to {len(VOC_CLASSES) - 1} (255 neither)"
+    wanted = VOCDataModule().palette.flatten().tolist()
+    # Encoders may leave out the end of a palette that no pixel uses.
+    used = 3 * (int(labels.max()) + 1)
+    if (colors or [])[:used] != wanted[:used]:
+        return f"{path.name} has other colours than VOC's palette: predict with the VOC data module"
+    return None
+
+
+def pack(output: Path, inside: str, paths: Sequence[Path]) -> None:
+    """Write files into a compressed archive, complete or not at all.
+
+    Args:
+        output: the archive.
+        inside: folder in the archive.
+        paths: files, in order.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f".{output.name}.tmp")
+    try:
+        # Without names and times of today: the same content is the same file.
+        with (
+            unfinished.open("wb") as raw,
+            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
+            tarfile.open(mode="w", fileobj=zipped, format=tarfile.USTAR_FORMAT) as archive,
+        ):
+            for path in paths:
+                content = path.read_bytes()
+                entry = tarfile.TarInfo(f"{inside}/{path.name}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _refuse_incomplete(folder: Path, names: Sequence[str], split: str) -> None:
+    absent = [name for name in names if not (folder / f"{name}.png").is_file()]
+    if absent:
+        raise FileNotFoundError(
+            f"{len(absent)} of the {len(names)} images of the split {split!r} have no prediction in {folder}, the "
+            f"first is {absent[0]}.png: `weakseg predict ... --data.predict_split {split}` writes them to its `labels`"
+        )

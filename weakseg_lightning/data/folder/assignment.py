@@ -1,0 +1,136 @@
+"""Which image and which class each annotation of a folder is about."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from weakseg_lightning.data.folder.annotations import LabelledMark, LeftOut, Mark, Problem, Reading
+from weakseg_lightning.data.folder.classes import Classes
+from weakseg_lightning.data.folder.files import did_you_mean
+from weakseg_lightning.data.folder.names import ImageNames
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = ["Assignment"]
+
+_SHOWN_CLASSES = 8
+_NO_LABEL = "has no label: give it one, or remove it"
+
+
+class Assignment:
+    """Gives each mark to its image and its class, and keeps what is wrong or worth knowing.
+
+    Args:
+        images: ids of the images.
+        classes: the classes.
+    """
+
+    def __init__(self, images: Iterable[str], classes: Classes) -> None:
+        self.names = ImageNames(images)
+        self.classes = classes
+        self.marks: dict[str, list[LabelledMark]] = {}
+        self.problems: list[Problem] = []
+        self._told: dict[str, Counter[str]] = {}
+        self._spellings: dict[int, dict[str, None]] = {}
+        self._tables: dict[str, dict[str, Mark]] = {}
+        self._entries: dict[str, dict[tuple[str, str], Mark]] = {}
+        self._empty: list[tuple[str, LeftOut]] = []
+
+    def add(self, reading: Reading) -> None:
+        """Take what a reader found."""
+        if isinstance(reading, LeftOut):
+            example = f"{reading.example} in {reading.file}" if reading.example else reading.file
+            self._tell(f"left out: {reading.kind}", example)
+            if reading.about is not None and (name := self.names.find(reading.about).name) is not None:
+                self._empty.append((name, reading))
+        elif isinstance(reading, Problem):
+            known = None if reading.about is None else self.names.find(reading.about).name
+            self.problems.append(reading if known is None else replace(reading, image=known))
+        else:
+            self._add_mark(reading)
+
+    def notes(self) -> Iterator[str]:
+        """Say what is left out or read in a way that one should know, a line for each kind, with a count."""
+        for kind, examples in self._told.items():
+            yield f"{kind} ({examples.total()}), as {next(iter(examples))}"
+        for label, spellings in self._spellings.items():
+            if len(spellings) > 1 and label != VOID:
+                yield f"read as one class: {', '.join(map(repr, spellings))}"
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Find images that two sources are about, of which one must be about another."""
+        for name, empty in self._empty:
+            if others := [mark for (file, _), mark in self._entries.get(name, {}).items() if file == empty.file]:
+                text = f"is about {name}, as {_source(others[0])} is: two images need two files; rename one"
+                yield Problem(empty.file, f"{empty.entry} {text}", name)
+        for name, entries in self._entries.items():
+            first, *others = entries.values()
+            for other in others:
+                text = f"is about {name}, as {_source(first)} is: each image has one source; rename or remove one"
+                yield Problem(other.file, f"{other.entry} {text}".strip(), name)
+        for name, rows in self._tables.items():
+            first, *others = rows.values()
+            for other in others:
+                text = f"means {name} by {other.image.given!r}, {_source(first)} by {first.image.given!r}"
+                yield other.problem(f"{text}: write one path below images/ for one image", name)
+
+    # ---- inside ---------------------------------------------------------------------------------------------
+
+    def _add_mark(self, mark: Mark) -> None:
+        found = self.names.find(mark.image)
+        if found.name is None:
+            last = mark.image.key.rsplit("/", 1)[-1]
+            hint = "" if found.several else did_you_mean(last, dict.fromkeys(self.names.exact))
+            self.problems.append(mark.problem(f"{found.fault}{hint}"))
+            return
+        if found.note:
+            self._told.setdefault("images of another name", Counter())[f"{_source(mark)} {found.note}"] = 1
+        if mark.by_index:
+            self._tables.setdefault(found.name, {}).setdefault(mark.image.key, mark)
+        else:
+            self._entries.setdefault(found.name, {}).setdefault((mark.file, mark.entry), mark)
+        self._label(mark, found.name)
+
+    def _label(self, mark: Mark, name: str) -> None:
+        if mark.kind == "nothing" or (mark.kind == "tag" and not mark.label and mark.by_index):
+            self.marks.setdefault(name, []).append(LabelledMark(mark, None))
+            return
+        if not mark.label.strip() and not mark.by_index:
+            self.problems.append(mark.problem(_NO_LABEL, name))
+            return
+        if mark.optional and not self.classes.is_tag(mark.label):
+            self._tell("left out: flags, tags and choices that name no class", f"{mark.label!r} in {mark.file}")
+            return
+        label = self._class_of(mark)
+        if label is None:
+            self.problems.append(mark.problem(self._unknown(mark.label), name))
+        elif label == VOID and mark.kind in ("tag", "size", "click"):
+            self._tell("left out: tags, sizes and points that are void", f"{mark.label!r} in {mark.file}")
+        else:
+            self.marks.setdefault(name, []).append(LabelledMark(mark, label))
+
+    def _class_of(self, mark: Mark) -> int | None:
+        if (label := self.classes.find_name(mark.label)) is not None:
+            self._spellings.setdefault(label, {}).setdefault(mark.label.strip())
+            return label
+        if mark.meaning is not None:
+            return mark.meaning
+        if (label := self.classes.find(mark.label)) is None or (self.classes.have_numerals and not mark.by_index):
+            return None
+        if not mark.by_index or self.classes.have_numerals:
+            example = f"{mark.label!r} is {self.classes.names[label]}, in {mark.file}"
+            self._tell("labels that are no names, read as indices", example)
+        return label
+
+    def _unknown(self, label: str) -> str:
+        known = self.classes.names
+        shown = ", ".join(known[:_SHOWN_CLASSES]) + (" ..." if len(known) > _SHOWN_CLASSES else "")
+        return f"names the class {label!r}{did_you_mean(label, dict.fromkeys(known))}: expected one of {shown}"
+
+    def _tell(self, kind: str, example: str) -> None:
+        self._told.setdefault(kind, Counter())[example] += 1
+
+
+def _source(mark: Mark) -> str:
+    """The file, and what of it is about the image."""
+    part = mark.where if mark.by_index else mark.entry
+    return f"{mark.file}, {part}" if part else mark.file

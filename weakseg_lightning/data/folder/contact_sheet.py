@@ -1,0 +1,106 @@
+"""A contact sheet: many photographs with their annotations on one picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import grey_dilation
+
+from weakseg_lightning.data.folder.contents import FolderContents
+from weakseg_lightning.data.folder.labels import read_mask, read_seeds
+from weakseg_lightning.data.images.reading import read_image
+from weakseg_lightning.visualization.panels import INK, PAPER, VOID, draw_legend, voc_palette
+
+__all__ = ["contact_sheet"]
+
+_TILE, _GAP, _CAPTION, _COLUMNS = 220, 8, 18, 5
+_MOST = 40
+_WEAK, _STRONG = 0.45, 1.0  # opacity of masks and of strokes
+
+
+def contact_sheet(contents: FolderContents, names: Sequence[str]) -> Image.Image:
+    """Draw photographs with masks, strokes, clicks and boxes in the colours of the classes.
+
+    Args:
+        contents: the folder.
+        names: ids of images without problems; of many some are chosen, evenly spread.
+
+    Returns:
+        RGB image: tiles with the names of the images, and a legend.
+    """
+    chosen = [names[index] for index in np.unique(np.linspace(0, len(names) - 1, min(len(names), _MOST)).astype(int))]
+    columns = min(_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    width, step = columns * (_TILE + _GAP) + _GAP, _TILE + _CAPTION + _GAP
+    used: set[int] = set()
+    sheet = Image.new("RGB", (width, rows * step + _GAP), PAPER)
+    for place, name in enumerate(chosen):
+        tile = _tile(contents, name, used)
+        left, top = _GAP + place % columns * (_TILE + _GAP), _GAP + place // columns * step
+        sheet.paste(tile, (left + (_TILE - tile.width) // 2, top + (_TILE - tile.height) // 2))
+        caption = ImageDraw.Draw(sheet)
+        caption.text((left + _TILE // 2, top + _TILE + 2), _short(name), fill=INK, font=_font(), anchor="ma")
+    legend = draw_legend(sorted(used), contents.classes.names, _palette(contents), width)
+    whole = Image.new("RGB", (width, sheet.height + legend.height), PAPER)
+    whole.paste(sheet, (0, 0))
+    whole.paste(legend, (0, sheet.height))
+    return whole
+
+
+def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
+    """One photograph with its annotations; notes the classes that are drawn."""
+    photograph = Image.fromarray(read_image(contents.images[name]).permute(1, 2, 0).numpy())
+    size = photograph.size
+    scale = _TILE / max(size)
+    tile = photograph.resize((max(1, round(scale * size[0])), max(1, round(scale * size[1]))))
+    for labels, opacity in ((read_mask(contents, name, size), _WEAK), (_strokes(contents, name, size), _STRONG)):
+        if labels is not None:
+            tile = _painted(tile, _shrunk(labels, tile.size), opacity, _palette(contents), used)
+    drawing = ImageDraw.Draw(tile)
+    for known in contents.marks.get(name, ()):
+        if known.mark.kind == "box" and known.label not in (None, VOID):
+            corners = (known.mark.points[:2] * (tile.width / size[0], tile.height / size[1])).flatten().tolist()
+            drawing.rectangle(corners, outline=tuple(_palette(contents)[known.label].tolist()), width=2)
+            used.add(known.label)
+    return tile
+
+
+def _strokes(contents: FolderContents, name: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    return read_seeds(contents, name, size, "scribble") if contents.can_train(name, "scribble") else None
+
+
+def _shrunk(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Reduce a label map so that thin strokes stay visible: a label wins over none, the rarest over the others."""
+    small = np.full(size[::-1], VOID, dtype=np.uint8)
+    found, counts = np.unique(labels[labels != VOID], return_counts=True)
+    for label in found[np.argsort(-counts)]:
+        where = Image.fromarray((labels == label).astype(np.float32))
+        share = np.asarray(where.resize(size, Image.Resampling.BOX))
+        small[share >= min(0.5, float(share.max()))] = label
+        small[grey_dilation(share, (3, 3)) * (counts.sum() < labels.size / 4) > 1e-3] = label
+    return small
+
+
+def _painted(
+    tile: Image.Image, labels: NDArray[np.uint8], opacity: float, palette: NDArray[np.uint8], used: set[int]
+) -> Image.Image:
+    used.update(np.unique(labels[labels != VOID]).tolist())
+    alpha = np.where(labels == VOID, 0, np.where(labels == 0, opacity / 2, opacity) if opacity < 1 else 1)[..., None]
+    mixed = (1 - alpha) * np.asarray(tile) + alpha * palette[labels]
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def _palette(contents: FolderContents) -> NDArray[np.uint8]:
+    """Colours of the classes, then those of PASCAL VOC, 256 in all."""
+    colors = voc_palette().copy()
+    colors[: len(contents.classes.names)] = contents.classes.palette
+    return colors
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 32 else f"{name[:14]}...{name[-14:]}"
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(12)

@@ -1,0 +1,224 @@
+"""What a folder of one's own images holds: images, their annotations, and what is wrong with them."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from weakseg_lightning.data.folder.annotations import LabelledMark, Mark, MarkKind, Problem, Reading, relative
+from weakseg_lightning.data.folder.assignment import Assignment
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, guess_classes, read_classes
+from weakseg_lightning.data.folder.files import NEGATIVE, POSITIVE, Files, find_files, two_folders
+from weakseg_lightning.data.folder.label_maps import map_values
+from weakseg_lightning.data.folder.names import ImageNames, ImageRef, row_ref
+from weakseg_lightning.data.folder.tables import TABLES, read_table
+from weakseg_lightning.data.folder.tools.cvat import read_cvat
+from weakseg_lightning.data.folder.tools.label_studio import is_label_studio, read_label_studio
+from weakseg_lightning.data.folder.tools.labelme import is_labelme, read_labelme
+from weakseg_lightning.data.images.reading import image_size
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import read_text
+from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.data.weak_labels import Supervision
+
+__all__ = ["NEGATIVE", "POSITIVE", "FolderContents", "read_folder", "two_folders"]
+
+_SHOWN = 3
+
+
+@dataclass
+class FolderContents:
+    """The files of a folder and what they say, before any pixel is read.
+
+    Attributes:
+        root: the folder.
+        images: files of the images by id: their path below ``images/`` without suffix.
+        scribbles: files of the scribbles by id.
+        masks: files of the masks by id.
+        classes: the classes of ``classes.yaml``, or as the annotations let one guess.
+        classes_given: whether there is a ``classes.yaml``.
+        marks: what CSV files and exports say about each image.
+        problems: what cannot be used.
+        notes: what is left out, or read in a way that one should know.
+    """
+
+    root: Path
+    images: dict[str, Path]
+    scribbles: dict[str, Path]
+    masks: dict[str, Path]
+    classes: Classes = field(default_factory=lambda: Classes(["background"]))
+    classes_given: bool = False
+    marks: dict[str, list[LabelledMark]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def has(self, name: str, *kinds: MarkKind) -> bool:
+        """Whether an image has marks of one of these kinds that are not void."""
+        return any(known.mark.kind in kinds and known.label != VOID for known in self.marks.get(name, ()))
+
+    def has_mask(self, name: str) -> bool:
+        """Whether the class of every pixel of an image is known."""
+        return name in self.masks or (self.has(name, "region", "nothing") and not self.is_partly_drawn(name))
+
+    def is_partly_drawn(self, name: str) -> bool:
+        """Whether an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
+        kinds: dict[MarkKind, set[int | None]] = {}
+        for known in self.marks.get(name, ()):
+            kinds.setdefault(known.mark.kind, set()).add(known.label)
+        others = kinds.get("box", set()) | kinds.get("stroke", set()) | kinds.get("click", set())
+        return bool(kinds.get("region")) and not others <= kinds["region"] | {0, VOID}
+
+    def can_train(self, name: str, supervision: Supervision) -> bool:
+        """Whether an image has the labels that a kind of supervision needs."""
+        if supervision == "full":
+            return self.has_mask(name)
+        if supervision == "scribble":
+            return name in self.scribbles or self.has(name, "stroke", "click")
+        if supervision == "point":
+            return self.has(name, "click")
+        if supervision == "box":
+            return self.has(name, "box") or self.has_mask(name)
+        return (
+            name in self.scribbles or name in self.masks or any(one.label != VOID for one in self.marks.get(name, ()))
+        )
+
+    def find(self, given: str) -> str | None:
+        """The id of an image that is named with or without folder and suffix; None if there is none, or several."""
+        return ImageNames(self.images).find(row_ref(given)).name
+
+    def of(self, supervision: Supervision) -> list[str]:
+        """Ids of the images that have the labels for a kind of supervision."""
+        return [name for name in self.images if self.can_train(name, supervision)]
+
+
+def read_folder(root: Path) -> FolderContents:
+    """Find images and annotations, and read the files that are no pictures.
+
+    Raises:
+        FileNotFoundError: if there are no images at all.
+    """
+    files = find_files(root)
+    contents = FolderContents(root, files.images, files.scribbles, files.masks)
+    contents.problems, contents.notes = files.problems, files.notes
+    readings = list(_readings(files))
+    _find_classes(contents, [reading for reading in readings if isinstance(reading, Mark)])
+    assignment = Assignment(contents.images, contents.classes)
+    for reading in readings:
+        assignment.add(reading)
+    contents.marks = assignment.marks
+    contents.problems += [*assignment.problems, *assignment.conflicts()]
+    contents.notes += [*assignment.notes(), *_fractions(contents)]
+    if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
+        text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
+        contents.notes.append(f"{text} ({len(partly)}), as in {partly[0]}")
+    return contents
+
+
+def _fractions(contents: FolderContents) -> Iterator[str]:
+    """Tell of tables whose coordinates look like fractions of the image."""
+    for file, table in TABLES.items():
+        marks = [one.mark for known in contents.marks.values() for one in known if one.mark.file == file]
+        if table.kind not in ("click", "box") or not marks:
+            continue
+        values = np.concatenate([mark.points.ravel() for mark in marks])
+        if (values <= 1).all() and (values % 1).any():
+            example = ", ".join(f"{value:g}" for value in marks[0].points.ravel())
+            yield f"all coordinates in {file} are 1 at most, as {example}: they are read as pixels, not as fractions"
+
+
+# ---- annotations --------------------------------------------------------------------------------------------
+
+
+def _readings(files: Files) -> Iterator[Reading]:
+    root = files.root
+    if two_folders(root):
+        for name in files.images:
+            label = "1" if name.startswith(POSITIVE) else ""
+            yield Mark("tag", ImageRef(name, ((name,),)), label, name, by_index=True)
+    for path in (root / name for name in TABLES):
+        if path.is_file():
+            yield from read_table(path, root)
+    size_of = partial(_size_of, files, ImageNames(files.images))
+    for path in files.exports:
+        yield from _read_export(path, relative(path, root), size_of)
+
+
+def _size_of(files: Files, names: ImageNames, image: ImageRef) -> tuple[int, int] | None:
+    """Width and height of an image; None if it is not there, or broken."""
+    name = names.find(image).name
+    try:
+        return None if name is None else image_size(files.images[name])
+    except BadSampleError:
+        return None  # reported when the image is
+
+
+def _read_export(path: Path, file: str, size_of: Callable[[ImageRef], tuple[int, int] | None]) -> Iterator[Reading]:
+    try:
+        if path.suffix.lower() == ".xml":
+            yield from read_cvat(path.read_bytes(), file)
+            return
+        content = json.loads(read_text(path))
+    except (OSError, json.JSONDecodeError, RecursionError) as error:
+        yield Problem(file, f"is no JSON that can be read ({error}): export it again, or remove it")
+        return
+    except ValueError as error:  # another encoding
+        yield Problem(file, str(error).removeprefix(str(path)).lstrip())
+        return
+    if is_labelme(content):
+        yield from read_labelme(content, file)
+    elif is_label_studio(content):
+        yield from read_label_studio(content, file, size_of)
+    else:
+        yield Problem(file, "is JSON of neither LabelMe nor Label Studio: remove it, or export it from one of these")
+
+
+# ---- classes ------------------------------------------------------------------------------------------------
+
+
+def _find_classes(contents: FolderContents, marks: Sequence[Mark]) -> None:
+    path = contents.root / CLASSES_FILE
+    if path.is_file():
+        try:
+            contents.classes, contents.classes_given = read_classes(path), True
+            return
+        except ValueError as error:
+            text = str(error).removeprefix(str(path)).lstrip(": ")
+            contents.problems.append(Problem(CLASSES_FILE, text))
+    contents.classes = _guess(contents, [mark for mark in marks if mark.meaning is None and mark.label])
+    if len(contents.classes.names) < 2:
+        text = "is missing, and the annotations hold no class but background: name the classes in it, as `classes: "
+        contents.problems.append(Problem(CLASSES_FILE, f"{text}[background, cat, dog]`"))
+
+
+def _guess(contents: FolderContents, marks: Sequence[Mark]) -> Classes:
+    values = list(_values(contents))
+    certain = [mark for mark in marks if not mark.optional]
+    # Where nothing is drawn, what is said of whole images can only be classes; elsewhere it may be anything.
+    named = certain if certain or any(values) else marks
+    words = [mark.label for mark in named if mark.by_index]
+    classes = guess_classes(words, values, [mark.label for mark in named if not mark.by_index])
+    contents.notes += _numbered(classes, values, named)
+    return classes
+
+
+def _numbered(classes: Classes, values: Sequence[int], marks: Sequence[Mark]) -> Iterator[str]:
+    """Say which class a number was taken for, where the order of the classes is a guess."""
+    words = {mark.label.strip() for mark in marks}
+    if not any(classes.find_name(word) not in (None, 0, VOID) for word in words):
+        return  # all are numbers
+    numbers = {int(word) for word in words if word.isdecimal() and classes.find_name(word) is None}
+    if used := sorted({*numbers, *values} & set(range(1, len(classes.names)))):
+        meant = ", ".join(f"{index} is {classes.names[index]}" for index in used[:_SHOWN])
+        more = ", ..." if len(used) > _SHOWN else ""
+        yield f"numbers count the names by alphabet ({meant}{more}): name the classes in their order in {CLASSES_FILE}"
+
+
+def _values(contents: FolderContents) -> Iterator[int]:
+    for path in (*contents.scribbles.values(), *contents.masks.values()):
+        try:
+            yield from (value for value in map_values(path) or () if 0 <= value < 255)
+        except BadSampleError:
+            continue  # reported when its image is

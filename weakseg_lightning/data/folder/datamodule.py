@@ -1,0 +1,325 @@
+"""A folder of one's own images with whatever annotations there are."""
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from weakseg_lightning.data.base import SegmentationDataModule
+from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
+from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.source import FolderSource
+from weakseg_lightning.data.samples import BadSampleError, SampleSource
+from weakseg_lightning.data.sampling import derive_seed
+from weakseg_lightning.data.text import read_text
+from weakseg_lightning.data.weak_labels import Supervision
+from weakseg_lightning.visualization.panels import Colors
+
+__all__ = ["FolderDataModule", "read_names", "split_names"]
+
+_NAMED_PROBLEMS = 5
+_ANNOTATIONS: dict[Supervision, str] = {
+    "full": "masks (`masks/`, or polygons and brushes of an annotation tool)",
+    "scribble": "scribbles or clicks (`scribbles/`, `points.csv`, or lines and points of an annotation tool)",
+    "point": "clicks (`points.csv`, or points of an annotation tool)",
+    "box": "boxes (`boxes.csv`, or rectangles of an annotation tool) or masks",
+    "tags": "tags (`tags.csv`, or those of an annotation tool) or other annotations",
+}
+
+
+class FolderDataModule(SegmentationDataModule):
+    """Your own images: a folder with ``images/`` and any of the annotations below, of some or all images.
+
+    `weakseg check FOLDER` reads everything and names what is wrong, `weakseg init FOLDER` writes ``classes.yaml`` and a
+    recipe. Images are JPEG, PNG, TIFF, BMP, WebP or JPEG 2000, in colour or grey (more than 8 bits are stretched to 8),
+    turned upright as their EXIF data say; annotations are of the upright image. The name of an image is its path below
+    ``images/``, in the files with or without suffix; two images must not share one. x and y count pixels from the left
+    and the top; the first pixel spans 0 to 1. A class is named, or given by its index.
+
+    ==================  =========================================================================================
+    file                what it holds
+    ==================  =========================================================================================
+    ``classes.yaml``    ``classes``: a list of names, background first, or of ``{name: cat, color: "#ff8800"}`` (also
+                        ``[255, 136, 0]``), 2 to 255 classes; ``unlabelled``: the value, or the colour, of pixels
+                        without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``:
+                        labels of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags
+                        and choices of tools are tags of the image (by default those that name a class; ``[]``: none)
+    ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey of 1 to 16 bits, stored value =
+                        class; or in the colours of ``classes.yaml``; transparent = no label
+    ``masks/``          the same with a class for every pixel, 255 = void
+    ``points.csv``      ``image,x,y,class``: a click a row
+    ``boxes.csv``       ``image,x1,y1,x2,y2,class``: a box a row, left, top, right, bottom
+    ``tags.csv``        ``image,class``: a class of the image a row, or several with ``|`` between them; an empty class
+                        for an image of background alone
+    ``sizes.csv``       ``image,class,size``: the share of the image that a class covers (``0.15`` or ``15%``), or
+                        ``small`` or ``large``: of the first or the last of the ``size_thresholds``' buckets
+    LabelMe             its JSON files next to the images or in ``annotations/``
+    CVAT                ``annotations.xml`` ("CVAT for images 1.1"), here or in ``annotations/``
+    Label Studio        its JSON export, here or in ``annotations/``
+    ==================  =========================================================================================
+
+    Of annotation tools, lines are scribbles, points clicks, rectangles boxes, image labels tags; polygons, ellipses and
+    brushes together are the mask of an image: what they leave is background. Labels are names, in any case; a label
+    that ``ignore`` lists takes away what lies below it. Flags, tags and choices that name no class are attributes and
+    left out. Tags are all classes that anything says are in the image. CSV files may have semicolons or tabs in place
+    of commas.
+
+    A file is about the image whose path it gives, as seen from ``images/`` or from the file itself, never about another
+    of the same name; a file of LabelMe beside an image is about that one, unless its path leads into another folder.
+    The folders of another computer or of a server are left out where only one image has the name. Two sources for one
+    image are an error, as are two images that one source could mean.
+
+    Images with a mask can be held out for validation: a seeded share of them, which depends on their names alone, and
+    first those that have no other annotation to train from. Without any mask there is no validation.
+
+    Args:
+        root: the folder.
+        supervision: labels of the training images, which are those that have them: ``scribble``: scribbles and clicks;
+            ``point``: clicks alone; ``box``: boxes, background outside; ``tags``: no pixel, only which classes there
+            are; ``full``: masks.
+        val_share: share of the images with masks that is held out for validation, 0 to 1, one image at least; 0 for no
+            validation.
+        split_seed: draws them; apart from ``seed``, so that runs with other seeds stay comparable.
+        train_list: text file with the names of the training images, a name a line; by default all that are not held
+            out.
+        val_list: the same for validation, in place of ``val_share``.
+        batch_size: training images in a batch, on each rank.
+        crop_size: side of the training crops in pixels.
+        scale_range: training images are resized by a factor drawn from this interval.
+        flip: mirror half of the training images.
+        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        num_workers: processes that load data, at most one for each CPU core.
+        seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
+        on_bad_sample: ``error`` stops at a file that cannot be used, before training; ``skip`` warns and goes on
+            without it.
+        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
+        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
+        full_share: share of the training images that show their full mask besides: semi-supervised training.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        supervision: Supervision = "scribble",
+        val_share: float = 0.2,
+        split_seed: int = 0,
+        train_list: str | Path | None = None,
+        val_list: str | Path | None = None,
+        batch_size: int = 12,
+        crop_size: int = 321,
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        flip: bool = True,
+        color_jitter: float = 0.0,
+        num_workers: int = 4,
+        seed: int | None = None,
+        on_bad_sample: OnBadSample = "error",
+        tags_from: TagsFrom = "image",
+        size_thresholds: Sequence[float] = (0.1,),
+        full_share: float = 0.0,
+    ) -> None:
+        super().__init__(
+            batch_size,
+            crop_size,
+            scale_range,
+            flip,
+            color_jitter,
+            num_workers,
+            seed,
+            on_bad_sample,
+            tags_from,
+            size_thresholds,
+            full_share,
+        )
+        if not 0 <= val_share < 1:
+            raise ValueError(f"`val_share` must be at least 0 and below 1, got {val_share}")
+        self.root = root
+        self.supervision = supervision
+        self.val_share = val_share
+        self.split_seed = split_seed
+        self.train_list = train_list
+        self.val_list = val_list
+
+    @property
+    @override
+    def class_names(self) -> list[str]:
+        """Names of the classes in ``classes.yaml``, background first."""
+        return list(self._classes.names)
+
+    @property
+    @override
+    def palette(self) -> Colors:
+        """Colours of ``classes.yaml``, or those of PASCAL VOC."""
+        return self._classes.palette
+
+    @property
+    @override
+    def has_validation(self) -> bool:
+        """Whether images with masks are held out."""
+        return len(self._source("val")) > 0
+
+    @override
+    def train_source(self) -> FolderSource:
+        """Find the training images."""
+        names, _ = self._split
+        rank_zero_info(f"{self.root}: {len(names)} training images, supervision: {self.supervision}")
+        for note in self._contents.notes:
+            rank_zero_info(f"{self.root}: {note}")
+        if self.tags_from == "crop" and (bare := [name for name in names if not self._contents.has_mask(name)]):
+            raise ValueError(f"`tags_from: crop` needs a mask of every training image, {bare[0]!r} has none")
+        return FolderSource(self._contents, names, self.supervision)
+
+    @override
+    def val_source(self) -> FolderSource:
+        """Find the images that are held out; they have masks and no seeds."""
+        _, names = self._split
+        if not names:
+            rank_zero_info(f"{self.root}: no image with a mask is held out, so that there is no validation")
+        return FolderSource(self._contents, names, None)
+
+    @override
+    def test_source(self) -> SampleSource:
+        """Find the images that are held out.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not self.has_validation:
+            raise ValueError(f"no image of {self.root} with a mask is held out: there is nothing to evaluate on")
+        return self._source("val")
+
+    @override
+    def predict_source(self) -> SampleSource:
+        """Find all images, with or without annotations."""
+        return FolderSource(self._contents, list(self._contents.images), None)
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Find the files of a stage and read them."""
+        super().setup(stage)
+        if stage == "validate":
+            self.test_source()  # refuses if there is nothing
+
+    @override
+    def val_dataloader(self) -> Any:
+        """Load whole images, one by one; nothing at all if none is held out."""
+        return super().val_dataloader() if self.has_validation else []
+
+    # ---- inside ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _folder(self) -> Path:
+        folder = Path(self.root).expanduser().absolute()
+        if not folder.is_dir():
+            raise FileNotFoundError(f"`root`: there is no folder {self.root} (working directory: {Path.cwd()})")
+        return folder
+
+    @cached_property
+    def _classes(self) -> Classes:
+        path = self._folder / CLASSES_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"no {CLASSES_FILE} in {self.root}: `weakseg init {self.root}` writes one")
+        return read_classes(path)
+
+    @cached_property
+    def _contents(self) -> FolderContents:
+        _ = self._classes  # refuses what is missing or wrong
+        contents = read_folder(self._folder)
+        # When bad files are skipped, problems of images are told, and left out, with their images.
+        skipping = self.on_bad_sample == "skip"
+        found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]
+        if found:
+            more = f"; and {len(found) - _NAMED_PROBLEMS} more" if len(found) > _NAMED_PROBLEMS else ""
+            report = f"{self.root}: {'; '.join(found[:_NAMED_PROBLEMS])}{more}"
+            if not skipping:
+                raise BadSampleError(f"{report} (`weakseg check {self.root}` names all)")
+            warnings.warn(f"skipping in {report}", stacklevel=2)
+        return contents
+
+    @cached_property
+    def _split(self) -> tuple[list[str], list[str]]:
+        """Ids of the training and of the validation images."""
+        contents = self._contents
+        val = None if self.val_list is None else read_names(Path(self.val_list), contents, "val_list")
+        given = None if self.train_list is None else read_names(Path(self.train_list), contents, "train_list")
+        _refuse_unlabelled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
+        lacking = [name for name in given or () if not contents.can_train(name, self.supervision)]
+        _refuse_unlabelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
+        if given is not None and val is not None and (both := sorted(set(given) & set(val))):
+            raise ValueError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
+        train, held_out = split_names(contents, self.supervision, self.val_share, self.split_seed, given, val)
+        if not train:
+            wanted = _ANNOTATIONS[self.supervision]
+            raise FileNotFoundError(
+                f"no training image in {self.root} has {wanted}, as `supervision: "
+                f"{self.supervision}` needs; `weakseg init {self.root}` chooses what is there"
+            )
+        return train, held_out
+
+
+def split_names(
+    contents: FolderContents,
+    supervision: Supervision,
+    val_share: float,
+    seed: int,
+    train: Sequence[str] | None = None,
+    val: Sequence[str] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Part the images of a folder into those for training and those for validation.
+
+    Args:
+        contents: the folder.
+        supervision: what training needs.
+        val_share: share of the images with masks that is held out.
+        seed: draws them, by their names alone.
+        train: ids for training, if they are given.
+        val: ids for validation, if they are given.
+
+    Returns:
+        Ids of both, by name.
+    """
+    fit = set(contents.of(supervision) if train is None else train)
+    if val is None:
+        masked = [name for name in contents.images if contents.has_mask(name) and (train is None or name not in fit)]
+        # Those that cannot train anyway come first, then it is drawn by lot.
+        ordered = sorted(masked, key=lambda name: (name in fit, derive_seed(seed, *name.encode())))
+        useless = sum(name not in fit for name in masked)
+        count = max(useless, 1, round(val_share * len(masked))) if val_share > 0 and masked else 0
+        val = ordered[: min(count, useless + max(len(fit) - 1, 0))]
+    return sorted(fit - set(val)), sorted(val)
+
+
+def read_names(path: Path, contents: FolderContents, argument: str) -> list[str]:
+    """Read a list of images, a name a line, with or without folder and suffix.
+
+    Args:
+        path: text file.
+        contents: the folder.
+        argument: name of the argument, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not UTF-8 text, or names an image that is not there.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"`{argument}`: there is no file {path} (working directory: {Path.cwd()})")
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"`{argument}`: {path} names no image: write a name a line")
+    found = {line: contents.find(line) for line in lines}
+    if absent := [line for line, name in found.items() if name is None]:
+        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+        raise ValueError(f"`{argument}`: {path} names {absent[0]!r}{more}, which is not in {contents.root}/images")
+    return list(dict.fromkeys(name for name in found.values() if name is not None))
+
+
+def _refuse_unlabelled(names: Sequence[str] | None, lacking: Sequence[str], argument: str, wanted: str) -> None:
+    if names and lacking:
+        raise ValueError(f"`{argument}`: {len(lacking)} of {len(names)} images have no {wanted}, as {lacking[0]!r}")

@@ -1,0 +1,152 @@
+"""The files of a folder of one's own images: images, label maps, exports, and what is none of these."""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from weakseg_lightning.data.folder.annotations import Problem, relative
+from weakseg_lightning.data.folder.classes import CLASSES_FILE
+from weakseg_lightning.data.folder.names import IMAGES
+from weakseg_lightning.data.folder.tables import TABLES
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
+
+__all__ = ["Files", "did_you_mean", "find_files", "two_folders"]
+
+SCRIBBLES, MASKS, EXPORTS = "scribbles", "masks", "annotations"
+POSITIVE, NEGATIVE = "positive", "negative"
+SHEET = "contact_sheet.jpg"
+
+_EXPORT_SUFFIXES = (".json", ".xml")
+_SHOWN = 3
+
+
+@dataclass
+class Files:
+    """The files of a folder.
+
+    Attributes:
+        root: the folder.
+        images: files of the images by id: their path below ``images/`` without suffix.
+        scribbles: files of the scribbles by id.
+        masks: files of the masks by id.
+        exports: files of annotation tools.
+        problems: what cannot be used.
+        notes: what is not read.
+    """
+
+    root: Path
+    images: dict[str, Path] = field(default_factory=dict)
+    scribbles: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
+    exports: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def report(self, path: Path, text: str, image: str | None = None) -> None:
+        """Note what is wrong with a file."""
+        self.problems.append(Problem(relative(path, self.root), text, image))
+
+
+def find_files(root: Path) -> Files:
+    """Find the files of a folder; links are followed.
+
+    Raises:
+        FileNotFoundError: if there are no images at all.
+    """
+    files = Files(root)
+    _find_images(files)
+    files.scribbles = _find_maps(files, SCRIBBLES)
+    files.masks = _find_maps(files, MASKS)
+    files.exports = _exports(root)
+    files.notes += _unread(root, files.exports)
+    return files
+
+
+def two_folders(root: Path) -> bool:
+    """Whether the data are two folders of images, with and without a class, and nothing else."""
+    return not (root / IMAGES).is_dir() and all((root / name).is_dir() for name in (POSITIVE, NEGATIVE))
+
+
+def _find_images(files: Files) -> None:
+    root = files.root
+    base = root if two_folders(root) else root / IMAGES
+    folders = [root / POSITIVE, root / NEGATIVE] if base == root else [base]
+    if not base.is_dir():
+        raise FileNotFoundError(
+            f"no folder `images` in {root} (working directory: {Path.cwd()}): put the photographs into {base}"
+        )
+    by_name: dict[str, Path] = {}
+    for path in (path for folder in folders for path in files_below(folder)):
+        if path.suffix.lower() == ".json" and base != root:
+            continue  # LabelMe puts its files next to the images
+        if not path.exists():
+            files.report(path, "is a link to nothing: restore what it links to, or remove it")
+            continue
+        if not is_image(path):
+            files.report(path, f"is no image that is read ({', '.join(IMAGE_SUFFIXES)}): convert or remove it")
+            continue
+        name = _id(path, base)
+        if (other := by_name.get(name.casefold())) is not None:
+            same = f"has the name of {relative(other, root)}: annotations could mean either; rename or remove one"
+            files.report(path, same, _id(other, base))
+            continue
+        by_name[name.casefold()] = files.images[name] = path
+    if not files.images:
+        raise FileNotFoundError(f"no image in {base}: put photographs there ({', '.join(IMAGE_SUFFIXES)})")
+
+
+def _find_maps(files: Files, folder: str) -> dict[str, Path]:
+    """Label maps in a folder, by the ids of their images."""
+    found: dict[str, Path] = {}
+    base = files.root / folder
+    for path in files_below(base) if base.is_dir() else ():
+        name = _id(path, base)
+        image = name if name in files.images else None
+        if path.suffix.lower() != ".png":
+            files.report(path, "is no PNG: save it as PNG, which keeps the values of pixels", image)
+        elif image is None:
+            hint = did_you_mean(name, files.images)
+            files.report(path, f"belongs to no image: there is no images/{name}.*{hint}; rename or remove it")
+        elif name in found:
+            files.report(path, f"has the name of {relative(found[name], files.root)}: remove one", name)
+        else:
+            found[name] = path
+    return found
+
+
+def _id(path: Path, base: Path) -> str:
+    """Path from the folder of images without suffix; accents joined to their letters, as not all systems do."""
+    return unicodedata.normalize("NFC", path.relative_to(base).with_suffix("").as_posix())
+
+
+def _exports(root: Path) -> list[Path]:
+    """Files of annotation tools: in the root, in `annotations/`, LabelMe's also next to the images."""
+    above = [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    kept = files_below(root / EXPORTS) if (root / EXPORTS).is_dir() else []
+    beside = files_below(root / IMAGES) if (root / IMAGES).is_dir() else []
+    return [
+        *(path for path in (*above, *kept) if path.suffix.lower() in _EXPORT_SUFFIXES),
+        *(path for path in beside if path.suffix.lower() == ".json"),
+    ]
+
+
+def _unread(root: Path, exports: list[Path]) -> Iterator[str]:
+    """Say what of the folder is not read."""
+    folders = (POSITIVE, NEGATIVE) if two_folders(root) else (IMAGES, SCRIBBLES, MASKS, EXPORTS)
+    known = dict.fromkeys([*folders, *TABLES, CLASSES_FILE])
+    read = {*exports, *(root / name for name in (*known, SHEET))}
+    others = [path for path in sorted(root.iterdir()) if path not in read and not path.name.startswith(".")]
+    if (root / EXPORTS).is_dir():
+        others += [path for path in files_below(root / EXPORTS) if path not in read]
+    if others:
+        shown = ", ".join(f"{relative(path, root)}{did_you_mean(path.name, known)}" for path in others[:_SHOWN])
+        yield f"not read ({len(others)}): {shown}{', ...' if len(others) > _SHOWN else ''}"
+
+
+def did_you_mean(given: str, known: Mapping[str, object]) -> str:
+    """A hint at what may have been meant, to be put behind a name."""
+    lowered = {name.casefold(): name for name in known}
+    close = get_close_matches(given.casefold(), list(lowered), 1)
+    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""

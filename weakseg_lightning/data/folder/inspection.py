@@ -1,0 +1,178 @@
+"""A close look at each image of a folder and at its annotations."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_lightning.data.folder.annotations import LabelledMark, Problem, find_mark_fault, relative
+from weakseg_lightning.data.folder.contents import FolderContents
+from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES
+from weakseg_lightning.data.folder.labels import Labels, Size, read_mask, read_seeds, scribbles_of
+from weakseg_lightning.data.images.reading import image_size, read_image
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = ["Inspection", "inspect_all", "inspect_image", "nothing_labelled"]
+
+_CHECKERS = 4
+"""Images that are looked at together: each takes up to a gigabyte while it is decoded."""
+
+
+@dataclass
+class Inspection:
+    """What was found when everything about an image was read.
+
+    Attributes:
+        name: id of the image.
+        size: width and height in pixels; None if not even these can be read.
+        seeds: how many pixels scribbles and clicks give each class, ``(256,)``, 255 = none.
+        mask: how many pixels the mask gives each class; None without one.
+        problems: what is wrong.
+    """
+
+    name: str
+    size: Size | None = None
+    seeds: NDArray[np.int64] | None = None
+    mask: NDArray[np.int64] | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def inspect_all(contents: FolderContents, names: Sequence[str]) -> Iterator[Inspection]:
+    """Read everything about some images, several at a time, in order."""
+    with ThreadPoolExecutor(_CHECKERS) as pool:  # decoding releases the GIL
+        yield from pool.map(partial(inspect_image, contents), names)
+
+
+def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> list[Problem]:
+    """Find out whether there are label maps, and none of them labels a pixel.
+
+    Args:
+        contents: the folder.
+        found: what was found about its images.
+    """
+    counts = [counts for one in found for counts in (one.mask, one.seeds) if counts is not None]
+    others = any(contents.has(one.name, "box", "tag", "size") for one in found)
+    if not counts or others or any(labels[:VOID].any() for labels in counts):
+        return []
+    text = "no pixel of any image has a class, all are void (255): there is nothing to learn; draw classes, 0 to 254"
+    drawn = next((one.mark.file for marks in contents.marks.values() for one in marks), SCRIBBLES)
+    return [Problem(MASKS if contents.masks else SCRIBBLES if contents.scribbles else drawn, text)]
+
+
+def inspect_image(contents: FolderContents, name: str) -> Inspection:
+    """Read everything about an image, and collect what is wrong with it."""
+    found = Inspection(name)
+    # Of the files themselves: two files for one image, or a CSV row of it that cannot be read.
+    found.problems += [problem for problem in contents.problems if problem.image == name]
+    image = contents.images[name]
+    try:
+        found.size = image_size(image)
+        read_image(image)
+    except BadSampleError as error:
+        found.problems.append(_problem(contents, image, error, name))
+    if found.size is None:
+        return found  # what the annotations must fit is not known
+    faults = _faulty_marks(contents, name, found.size)
+    found.problems += faults
+    if (path := contents.masks.get(name)) is not None or (not faults and contents.has_mask(name)):
+        found.mask = _counted(contents, found, path or image, partial(read_mask, contents, name, found.size))
+    if (path := contents.scribbles.get(name)) is not None:
+        found.seeds = _counted(contents, found, path, partial(scribbles_of, contents, name))
+        _check_scribbles(contents, found, path)
+    if not faults and contents.has(name, "click", "stroke") and not found.problems:
+        drawn = partial(read_seeds, contents, name, found.size, "scribble")
+        found.seeds = _counted(contents, found, path or image, drawn)
+    _compare_with_tags(contents, found)
+    _compare_masks(contents, found)
+    return found
+
+
+def _compare_masks(contents: FolderContents, found: Inspection) -> None:
+    """Refuse a mask beside regions, or the word that there are none: one of them would not be used."""
+    path = contents.masks.get(found.name)
+    known = (one for one in contents.marks.get(found.name, ()) if one.label != VOID)
+    regions = [one.mark.file for one in known if one.mark.kind in ("region", "nothing")]
+    if path is not None and regions:
+        text = f"is a mask of an image that has regions in {regions[0]}, too: remove one of them"
+        found.problems.append(Problem(relative(path, contents.root), text, found.name))
+
+
+def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
+    """Where tags are given, or nothing is said to be there, the classes that are drawn must be among them."""
+    marks = contents.marks.get(found.name, ())
+    tags = [known for known in marks if known.mark.kind in ("tag", "nothing")]
+    drawn = {known.label for known in marks if known.label not in (None, 0, VOID)}
+    for counts in (found.seeds, found.mask):
+        drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
+    tagged = {known.label for known in tags}
+    # Where one says that there is nothing, no other may name a class.
+    if tags and (untagged := drawn - ({0} if None in tagged else {0} | tagged)):
+        names = ", ".join(name for label, name in enumerate(contents.classes.names) if label in untagged)
+        text = f"tags {found.name!r} without {names}, which other annotations of it have: correct one of them"
+        if all(known.mark.optional for known in tags):
+            text += ", or list in classes.yaml which `tags` of the tool are classes of the image, as `tags: []`"
+        found.problems.append(Problem(tags[0].mark.file, text, found.name))
+
+
+def _faulty_marks(contents: FolderContents, name: str, size: Size) -> list[Problem]:
+    found = []
+    for known in contents.marks.get(name, ()):
+        fault = find_mark_fault(known.mark, size) or _bitmap_fault(known, size)
+        if fault is not None:
+            found.append(known.mark.problem(fault, name))
+    return list(dict.fromkeys(found))
+
+
+def _bitmap_fault(known: LabelledMark, size: Size) -> str | None:
+    if (bitmap := known.mark.bitmap) is None:
+        return None
+    try:
+        height, width = bitmap.read().shape
+    except Exception as error:  # of a foreign file anything may be damaged
+        return f"is a mask that cannot be read ({error}): draw it again or remove it"
+    if bitmap.left < 0 or bitmap.top < 0 or bitmap.left + width > size[0] + 1 or bitmap.top + height > size[1] + 1:
+        return f"is a mask that reaches outside its image of {size[0]} x {size[1]} pixels: draw it again or remove it"
+    return None
+
+
+def _counted(
+    contents: FolderContents, found: Inspection, path: Path, read: Callable[[], Labels | None]
+) -> NDArray[np.int64] | None:
+    """Count the pixels of each class in a label map, if it can be read and has the size of its image."""
+    try:
+        labels = read()
+    except BadSampleError as error:
+        found.problems.append(_problem(contents, path, error, found.name))
+        return None
+    assert labels is not None
+    if (size := labels.shape[::-1]) != found.size:
+        width, height = found.size or (0, 0)
+        turned = " (upright: its EXIF data turn it)" if size == (height, width) else ""
+        text = f"has {size[0]} x {size[1]} pixels, its image {width} x {height}{turned}: annotate the image at its size"
+        found.problems.append(Problem(relative(path, contents.root), text, found.name))
+        return None
+    return np.bincount(labels.ravel(), minlength=256)
+
+
+def _check_scribbles(contents: FolderContents, found: Inspection, path: Path) -> None:
+    if found.seeds is None:
+        return
+    text, labelled = None, found.seeds[:VOID]
+    if not labelled.any():
+        text = "has no labelled pixel: draw a stroke, or remove the file"
+    elif not found.seeds[VOID] and labelled.sum() > 1:
+        text = (
+            "labels every pixel: if another value than 255 means no label, write it into classes.yaml as `unlabelled`; "
+            "whole masks belong into masks/"
+        )
+    if text is not None:
+        found.problems.append(Problem(relative(path, contents.root), text, found.name))
+
+
+def _problem(contents: FolderContents, path: Path, error: BadSampleError, name: str) -> Problem:
+    return Problem(relative(path, contents.root), str(error).removeprefix(str(path)).lstrip(": "), name)

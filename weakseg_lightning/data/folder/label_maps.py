@@ -1,0 +1,170 @@
+"""Label maps that people draw: indexed, grey or coloured PNGs, turned into class indices."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_lightning.data.folder.classes import Classes, Color
+from weakseg_lightning.data.images.png import StoredLabels
+from weakseg_lightning.data.images.reading import read_label_map
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = ["map_values", "read_map"]
+
+_SHOWN = 3
+_AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
+
+Labels = NDArray[np.uint8]
+
+
+def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
+    """Read a label map.
+
+    Grey: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
+    and 4 bits). Indexed: the index is, unless `classes.yaml` gives colours and all colours in use are those of classes:
+    then the colour is, since drawing programs renumber palettes. Colours: those of the classes, also in 16 bits, where
+    these hold values of 8; a picture whose pixels are all grey counts as a grey one. What is wholly transparent has no
+    label, however the file says so: by opacity, or by a value, index or colour that is transparent.
+
+    Args:
+        path: PNG, of 1 to 16 bits.
+        classes: names, colours, and the value without a label.
+        scribbles: whether ``classes.unlabelled`` means no label here; in masks it is a class like any other.
+
+    Returns:
+        uint8 ``(H, W)``, 255 = no label.
+
+    Raises:
+        BadSampleError: if it cannot be read, or holds values or colours that are no class.
+    """
+    stored = read_label_map(path)
+    if stored.palette is not None:
+        labels = _from_palette(path, stored, classes)
+    elif stored.values.shape[-1] == 1:
+        labels = _from_values(path, stored, len(classes.names))
+    else:
+        labels = _from_colors(path, stored, classes)
+    if scribbles and isinstance(classes.unlabelled, int):
+        labels[labels == classes.unlabelled] = VOID
+    _refuse_unknown(path, labels, len(classes.names))
+    return labels
+
+
+def map_values(path: Path) -> list[int] | None:
+    """List the values of a grey or indexed PNG, where it is not transparent; None for one in colours.
+
+    Raises:
+        BadSampleError: if it cannot be read.
+    """
+    stored = read_label_map(path)
+    values = stored.visible
+    if values.shape[-1] == 3 and (eight := _as_eight_bits(values, stored.depth)) is not None:
+        values = eight
+    if (values != values[:, :1]).any():
+        return None
+    return [int(value) for value in np.unique(values[:, 0])]
+
+
+def _from_values(path: Path, stored: StoredLabels, num_classes: int) -> Labels:
+    values = stored.with_void(stored.values[..., 0])
+    if (worst := int(values.max())) > VOID:
+        raise BadSampleError(
+            f"{path} holds the value {worst}, expected 0 to {num_classes - 1}, or 255: write class indices"
+        )
+    return values.astype(np.uint8)
+
+
+def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
+    indices = stored.values[..., 0]
+    used = np.unique(stored.visible).tolist()
+    colors = {index: _at(stored.palette or [], index) for index in used}
+    known = {index: classes.index_of_color.get(color) for index, color in colors.items() if color is not None}
+    by_color = {index: label for index, label in known.items() if label is not None}
+    table = np.arange(256, dtype=np.uint8)
+    # 255 has no label, whatever its colour.
+    complete = set(by_color) | {VOID} >= set(used) and len(set(by_color.values())) == len(by_color)
+    if complete and classes.given_colors:
+        table[list(by_color)] = list(by_color.values())
+    elif classes.given_colors:
+        _refuse_renumbered(path, by_color, classes)
+    return stored.with_void(table[indices])
+
+
+def _refuse_renumbered(path: Path, by_color: dict[int, int], classes: Classes) -> None:
+    renumbered = {index: label for index, label in by_color.items() if label not in (index, 0, VOID)}
+    if renumbered:
+        index, label = next(iter(renumbered.items()))
+        raise BadSampleError(
+            f"{path}: its palette was renumbered, value {index} has the colour of {classes.names[label]!r} (class "
+            f"{label}), but other values have colours of no class: save it as RGB, or with the palette of the classes"
+        )
+
+
+def _at(palette: list[int], index: int) -> Color | None:
+    found = palette[3 * index : 3 * index + 3]
+    return (found[0], found[1], found[2]) if len(found) == 3 else None
+
+
+def _from_colors(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
+    pixels = stored.visible.astype(np.int64)
+    if (eight := _as_eight_bits(pixels, stored.depth)) is None:
+        label_of_pixel = _from_deep_grey(path, pixels)
+    else:
+        found, where = np.unique(eight @ (65536, 256, 1), return_inverse=True)
+        colors = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in found]
+        label_of_pixel = _labels_of(path, colors, where, classes)[where]
+    if stored.opaque is None:
+        return label_of_pixel.reshape(stored.values.shape[:2])
+    labels = np.full(stored.values.shape[:2], VOID, dtype=np.uint8)
+    labels[stored.opaque] = label_of_pixel
+    return labels
+
+
+def _labels_of(path: Path, colors: list[Color], where: NDArray[np.intp], classes: Classes) -> Labels:
+    """Labels of colours: of classes if all are, else their value if all are grey."""
+    table = [classes.index_of_color.get(color) for color in colors]
+    if unknown := [color for color, label in zip(colors, table, strict=True) if label is None]:
+        if any(red != green or green != blue for red, green, blue in colors):
+            counts = dict(zip(colors, np.bincount(where).tolist(), strict=True))
+            raise BadSampleError(f"{path} {_in_words(unknown, counts)}")
+        table = [color[0] for color in colors]
+    return np.array(table, dtype=np.uint8)
+
+
+def _as_eight_bits(pixels: NDArray[Any], depth: int) -> NDArray[Any] | None:
+    """Colours in 8 bits; None if those of 16 bits are none."""
+    if depth < 16:
+        return pixels
+    return None if (pixels % _AS_EIGHT_BITS).any() else pixels // _AS_EIGHT_BITS
+
+
+def _from_deep_grey(path: Path, pixels: NDArray[Any]) -> Labels:
+    """Labels of 16-bit colours that are none of 8 bits: their value if they are grey and this could be a class."""
+    if (pixels != pixels[:, :1]).any() or pixels.max() > VOID:
+        color = next(color for color in pixels if (color % _AS_EIGHT_BITS).any())
+        raise BadSampleError(
+            f"{path} has 16-bit colours that are none of 8 bits, as {tuple(color.tolist())}: save it with 8 bits per "
+            "channel in the colours of the classes"
+        )
+    return np.asarray(pixels[:, 0], dtype=np.uint8)
+
+
+def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
+    ordered = sorted(unknown, key=lambda color: -counts[color])
+    shown = ", ".join(f"#{bytes(color).hex()} ({counts[color]} pixels)" for color in ordered[:_SHOWN])
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    hint = "switch off the smoothing of edges when drawing" if len(unknown) > _SHOWN else "name them in classes.yaml"
+    return f"has colours of no class, {shown}{more}: {hint}, or use the colours of the classes"
+
+
+def _refuse_unknown(path: Path, labels: Labels, num_classes: int) -> None:
+    counts = np.bincount(labels.ravel(), minlength=256)[num_classes:VOID]
+    if (unknown := np.flatnonzero(counts) + num_classes).size:
+        shown = ", ".join(map(str, unknown[:_SHOWN]))
+        raise BadSampleError(
+            f"{path} holds the values {shown}{' ...' if unknown.size > _SHOWN else ''}, expected 0 to "
+            f"{num_classes - 1}, or 255 for none: name more classes in classes.yaml, or correct them"
+        )

@@ -1,0 +1,134 @@
+"""Labels of one image of a folder: its mask, its seeds, its boxes, drawn from whatever annotations there are."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.draw import polygon
+from torch import Tensor
+
+from weakseg_lightning.data.folder.annotations import LabelledMark
+from weakseg_lightning.data.folder.contents import FolderContents
+from weakseg_lightning.data.folder.label_maps import read_map
+from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
+from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
+
+__all__ = ["boxes_of", "read_mask", "read_seeds", "scribbles_of"]
+
+Labels = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
+    """Read the mask of an image, from its PNG or its regions; None if it has neither.
+
+    What no region covers is background; later regions cover earlier ones. Void regions and boxes are drawn over a PNG.
+
+    Raises:
+        BadSampleError: if it cannot be used.
+    """
+    if (path := contents.masks.get(name)) is not None:
+        mask = read_map(path, contents.classes, scribbles=False)
+        if mask.shape == size[::-1]:
+            _paint_void(mask, contents, name)
+        return mask
+    if not contents.has_mask(name):
+        return None
+    mask = np.zeros(size[::-1], dtype=np.uint8)
+    for known in contents.marks[name]:
+        if known.mark.kind == "region" or known.label == VOID:
+            _paint(mask, known)
+    return mask
+
+
+def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision | None) -> Labels | None:
+    """Draw the labelled pixels that an image has under a kind of supervision; None if that gives none.
+
+    What is void has no label.
+
+    Raises:
+        BadSampleError: if they cannot be used.
+    """
+    if supervision == "full":
+        return read_mask(contents, name, size)
+    if supervision not in ("box", "scribble", "point"):
+        return None
+    seeds = (
+        _box_seeds(contents, name, size) if supervision == "box" else _drawn_seeds(contents, name, size, supervision)
+    )
+    if seeds.shape == size[::-1]:
+        _paint_void(seeds, contents, name)
+    return seeds
+
+
+def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor:
+    """Boxes that were drawn, otherwise those around the parts of the mask: ``(n, 5)``."""
+    drawn = [one for one in contents.marks.get(name, ()) if one.mark.kind == "box" and one.label != VOID]
+    if not drawn and mask is not None:
+        return boxes_from_mask(mask)
+    rows = [[*known.mark.points[:2].flatten().tolist(), known.label] for known in drawn]
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+
+
+def scribbles_of(contents: FolderContents, name: str) -> Labels | None:
+    """Read the file of the scribbles; None if there is none.
+
+    Raises:
+        BadSampleError: if it cannot be used.
+    """
+    path = contents.scribbles.get(name)
+    return None if path is None else read_map(path, contents.classes, scribbles=True)
+
+
+def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
+    mask = read_mask(contents, name, size)
+    boxes = boxes_of(contents, name, None if mask is None else torch.from_numpy(mask))
+    seeds: Labels = seeds_from_boxes(boxes, size[1], size[0]).numpy()
+    if mask is not None and mask.shape == seeds.shape:
+        seeds[mask == VOID] = VOID  # not known to be background
+    return seeds
+
+
+def _drawn_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision) -> Labels:
+    width, height = size
+    marks = contents.marks.get(name, ())
+    pressed = [(k.mark.points[0], k.label) for k in marks if k.mark.kind == "click" and k.label is not None]
+    clicks = draw_clicks([(float(x), float(y), label) for (x, y), label in pressed], height, width)
+    if supervision == "point":
+        return clicks
+    drawn = scribbles_of(contents, name)
+    seeds = np.full((height, width), VOID, np.uint8) if drawn is None else drawn
+    # Coordinates of marks count from the corner of the first pixel, those of strokes from its centre.
+    strokes = [Stroke(k.mark.points - 0.5, k.label) for k in marks if k.mark.kind == "stroke" and k.label is not None]
+    for layer in (draw_strokes(strokes, height, width), clicks):
+        seeds[layer != VOID] = layer[layer != VOID]
+    return seeds
+
+
+def _paint_void(labels: Labels, contents: FolderContents, name: str) -> None:
+    """Take the labels away where a mark says void."""
+    for known in contents.marks.get(name, ()):
+        if known.label == VOID:
+            _paint(labels, known)
+
+
+def _paint(labels: Labels, known: LabelledMark) -> None:
+    """Draw a region, a box or a stroke into a label map."""
+    assert known.label is not None
+    mark = known.mark
+    if mark.kind == "stroke":
+        covered = draw_strokes([Stroke(mark.points - 0.5, 0)], *labels.shape) == 0
+        labels[covered] = known.label
+    elif mark.kind == "box":
+        (left, top), (right, bottom) = mark.points[:2].round().astype(int).clip(0).tolist()
+        labels[top:bottom, left:right] = known.label
+    elif mark.bitmap is None:
+        x, y = mark.points.T - 0.5
+        rows, columns = polygon(y, x, labels.shape)
+        labels[rows, columns] = known.label
+    else:
+        pixels = mark.bitmap.read()
+        top, left = mark.bitmap.top, mark.bitmap.left
+        part = labels[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+        part[pixels[: part.shape[0], : part.shape[1]]] = known.label

@@ -1,0 +1,116 @@
+"""Samples of a folder of one's own images."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.data.folder.contents import FolderContents
+from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
+from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
+from weakseg_lightning.data.images.reading import image_size, read_image
+from weakseg_lightning.data.samples import Sample, SampleSource
+from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.data.weak_labels import Supervision
+
+__all__ = ["FolderSource"]
+
+Labels = NDArray[np.uint8]
+_SHARES = {"small": 0.0, "large": 1.0}
+"""What the words mean: beyond whatever thresholds part the sizes."""
+
+
+class FolderSource(SampleSource):
+    """Images of a folder with what is known about them.
+
+    Args:
+        contents: the folder.
+        names: ids of the images.
+        supervision: which annotations become seeds; None for no seeds.
+    """
+
+    def __init__(self, contents: FolderContents, names: Sequence[str], supervision: Supervision | None) -> None:
+        self.contents = contents
+        self.names = names
+        self.supervision = supervision
+
+    @property
+    @override
+    def ids(self) -> Sequence[str]:
+        return self.names
+
+    @override
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        image = read_image(self.contents.images[name])
+        return self._sample(name, image)
+
+    @override
+    def labels(self, index: int) -> Sample:
+        name = self.names[index]
+        width, height = image_size(self.contents.images[name])
+        return self._sample(name, torch.empty(3, height, width, dtype=torch.uint8, device="meta"))
+
+    @override
+    def has_mask(self, index: int) -> bool:
+        return self.contents.has_mask(self.names[index])
+
+    @override
+    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
+        name = self.names[index]
+        maps = {"seeds": self.contents.scribbles, "mask": self.contents.masks}.get(what, {})
+        return str(maps.get(name, self.contents.images[name]))
+
+    @override
+    def find_problems(self) -> dict[int, str]:
+        """Read everything: images of one's own are few, and a fault is better found now than in the night."""
+        looked = list(inspect_all(self.contents, self.names))
+        hollow = nothing_labelled(self.contents, looked) if self.supervision in ("full", "box") else []
+        problems = {index: [*one.problems, *hollow] for index, one in enumerate(looked)}
+        return {index: "; ".join(map(str, found)) for index, found in problems.items() if found}
+
+    def _sample(self, name: str, image: Tensor) -> Sample:
+        contents, size = self.contents, (image.shape[2], image.shape[1])
+        labels = read_mask(contents, name, size)
+        mask = None if labels is None else torch.from_numpy(labels)
+        seeds = read_seeds(contents, name, size, self.supervision)
+        boxes = boxes_of(contents, name, mask) if self.supervision == "box" else None
+        void = torch.full(image.shape[1:], VOID, dtype=torch.uint8)
+        return Sample(
+            id=name,
+            image=image,
+            seeds=void if seeds is None else torch.from_numpy(seeds),
+            mask=mask,
+            tags=self._tags(name, mask, seeds),
+            boxes=boxes,
+            shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
+        )
+
+    def _tags(self, name: str, mask: Tensor | None, seeds: Labels | None) -> Tensor:
+        """Classes that anything says are in the image."""
+        tags = torch.zeros(len(self.contents.classes.names), dtype=torch.bool)
+        tags[0] = True
+        for labels in (mask, None if mask is not None else self._drawn(name, seeds)):
+            if labels is not None:
+                present = np.unique(np.asarray(labels))
+                tags[present[present != VOID].astype(np.int64)] = True
+        for known in self.contents.marks.get(name, ()):
+            if known.label not in (None, VOID):
+                tags[known.label] = True
+        return tags
+
+    def _drawn(self, name: str, seeds: Labels | None) -> Labels | None:
+        """Seeds, or the scribbles where another supervision leaves them aside."""
+        return scribbles_of(self.contents, name) if seeds is None else seeds
+
+    def _shares(self, name: str) -> Tensor:
+        shares = torch.full((len(self.contents.classes.names),), float("nan"))
+        for known in self.contents.marks.get(name, ()):
+            share = known.mark.share
+            if known.label is not None and share is not None:
+                shares[known.label] = _SHARES[share] if isinstance(share, str) else share
+        return shares

@@ -1,0 +1,1 @@
+"""Readers of annotation tools: LabelMe and its forks, CVAT, Label Studio."""

@@ -1,0 +1,1 @@
+"""Dogs and no dogs of ImageNet, or any two folders of images."""

@@ -1,0 +1,47 @@
+"""JPEG 2000 in colours of more than 8 bits, which Pillow cuts to 8."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, refuse_bands, refuse_huge
+
+__all__ = ["is_deep_jpeg2000", "read_deep_jpeg2000"]
+
+_STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_BOXES = 2**20  # bytes that may stand before the image itself: colour profiles, places on a map
+
+
+def is_deep_jpeg2000(file: BinaryIO) -> bool:
+    """Whether a file is JPEG 2000 in colours of more than 8 bits. The file is put back to its start."""
+    head = file.read(12)
+    head += file.read(_BOXES) if head.startswith(_STARTS) else b""
+    file.seek(0)
+    start = head.find(_CODESTREAM)
+    if not head.startswith(_STARTS) or start < 0 or len(head) < start + 43:
+        return False
+    bands, kind = int.from_bytes(head[start + 40 : start + 42], "big"), head[start + 42]
+    return bands > 1 and kind != 7  # unsigned, of 8 bits
+
+
+def read_deep_jpeg2000(path: Path) -> Bands:
+    """Read it with rasterio.
+
+    Raises:
+        UnsuitableError: if it has too many bands, or rasterio is not installed.
+    """
+    try:
+        import rasterio
+    except ImportError as error:
+        raise UnsuitableError(
+            "is JPEG 2000 in colours of more than 8 bits, which rasterio reads: "
+            "pip install '.[raster]' in the checkout, or save it as PNG or TIFF"
+        ) from error
+    with rasterio.open(path) as source:
+        refuse_bands(source.count)
+        refuse_huge(source.width, source.height)
+        values = np.moveaxis(source.read(), 0, -1)
+        alpha = source.colorinterp[-1].name == "alpha"
+    return Bands(values, Layout(3 if values.shape[-1] >= 3 else 1, alpha, bits=8 * values.itemsize, deep=True))

@@ -1,0 +1,206 @@
+"""PNG files at the depth of the file: Pillow cuts 16-bit colours to 8 bits, and scales grey of 2 and 4 bits to 8."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from weakseg_lightning.data.images.pixels import Bands, Layout
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = [
+    "PngHead",
+    "StoredLabels",
+    "png_head_of",
+    "png_layout",
+    "read_orientation",
+    "read_png",
+    "read_png_head",
+    "read_stored_labels",
+]
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_DEPTHS_AND_KINDS = {
+    "1": (1, _GREY),
+    "L": (8, _GREY),
+    "I;16": (16, _GREY),
+    "I;16B": (16, _GREY),
+    "P": (8, _PALETTE),
+    "LA": (8, _GREY_ALPHA),
+    "RGB": (8, _RGB),
+    "RGBA": (8, _RGB_ALPHA),
+}
+
+
+@dataclass(frozen=True)
+class PngHead:
+    """What the head of a PNG says.
+
+    Attributes:
+        depth: bits of a sample: 1, 2, 4, 8 or 16.
+        kind: type of its colours, as the format numbers them.
+        interlaced: 1 if its rows are stored in seven passes.
+    """
+
+    depth: int
+    kind: int
+    interlaced: int
+
+    @property
+    def layout(self) -> Layout:
+        """What its bands mean, but for a colour that is transparent."""
+        colors = 3 if self.kind in (_RGB, _RGB_ALPHA) else 1
+        alpha = self.kind in (_GREY_ALPHA, _RGB_ALPHA)
+        return Layout(colors, alpha, bits=self.depth, deep=self.depth == 16)
+
+    @property
+    def is_deep_or_packed(self) -> bool:
+        """Whether Pillow would not read it as it is: colours of 16 bits, and grey of 2 and 4 with transparency."""
+        return self.depth == 16 or (self.depth < 8 and self.kind == _GREY)
+
+    @property
+    def has_palette(self) -> bool:
+        """Whether its values are indices of colours."""
+        return self.kind == _PALETTE
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """A label map as it is stored.
+
+    Attributes:
+        values: integers ``(H, W, bands)``: one band of grey or indices, or three of colours.
+        opaque: where it is not wholly transparent, ``(H, W)``; None if this is everywhere.
+        palette: red, green and blue of all indices, one after the other; None without a palette.
+        depth: bits of a sample.
+    """
+
+    values: NDArray[Any]
+    opaque: NDArray[np.bool_] | None
+    palette: list[int] | None
+    depth: int
+
+    @property
+    def visible(self) -> NDArray[Any]:
+        """The values that are not transparent, ``(N, bands)``."""
+        return self.values.reshape(-1, self.values.shape[-1]) if self.opaque is None else self.values[self.opaque]
+
+    def with_void(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Labels ``(H, W)``, 255 where the map is transparent."""
+        return labels if self.opaque is None else np.where(self.opaque, labels, labels.dtype.type(VOID))
+
+
+def read_png_head(file: BinaryIO) -> PngHead | None:
+    """Read the head of a PNG; None if the file is none. The file is put back to its start."""
+    head = file.read(29)
+    file.seek(0)
+    if len(head) < 29 or head[:8] != _SIGNATURE or head[12:16] != b"IHDR":
+        return None
+    return PngHead(depth=head[24], kind=head[25], interlaced=head[28])
+
+
+def png_head_of(image: Image.Image) -> PngHead | None:
+    """The head that a PNG of an image would have, as Pillow has opened it; None if there is none of its kind."""
+    found = _DEPTHS_AND_KINDS.get(image.mode)
+    return None if found is None else PngHead(*found, interlaced=0)
+
+
+def read_png(file: BinaryIO, head: PngHead) -> Bands:
+    """Read a PNG without a palette at the depth of its file.
+
+    Raises:
+        Exception: whatever Pillow raises for files that are damaged.
+    """
+    with Image.open(file) as image:
+        return Bands(_stored(file, head, image), png_layout(head, image), read_orientation(file, image))
+
+
+def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
+    """Read a PNG as a label map.
+
+    Args:
+        file: the file, at its start; also of another format that Pillow reads in the same way.
+        head: its head, or the one that it would have.
+
+    Raises:
+        Exception: whatever Pillow raises for files that are damaged.
+    """
+    with Image.open(file) as image:
+        stored = _stored(file, head, image)
+        if head.has_palette:
+            return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], head.depth)
+        layout = png_layout(head, image)
+        return StoredLabels(stored[..., : layout.colors], _opaque(stored, layout), None, head.depth)
+
+
+def png_layout(head: PngHead, image: Image.Image) -> Layout:
+    """What the bands of an open PNG mean, its transparent colour with them, at the depth of the file."""
+    layout, transparent = head.layout, image.info.get("transparency")
+    if transparent is None or head.kind not in (_GREY, _RGB):
+        return layout
+    given = (transparent,) if isinstance(transparent, int) else tuple(transparent)
+    # Of one bit, Pillow says 255 for 1.
+    colors = tuple(min(value, 1) for value in given) if head.depth == 1 else given
+    return Layout(layout.colors, bits=layout.bits, deep=layout.deep, transparent=colors)
+
+
+def read_orientation(file: BinaryIO, image: Image.Image) -> int:
+    """EXIF orientation of an open PNG, also where EXIF data stand at the end: Pillow would decode the image for it."""
+    if "exif" not in image.info:
+        image.info["exif"] = b"".join(_chunks(file, b"eXIf")) or None
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _stored(file: BinaryIO, head: PngHead, image: Image.Image) -> NDArray[Any]:
+    """Samples of an open PNG, ``(H, W, bands)``."""
+    if head.depth == 16 and head.kind != _GREY:
+        return _deep_samples(image.size, b"".join(_chunks(file, b"IDAT")), head)
+    values = np.atleast_3d(np.array(image, dtype=np.uint16 if head.depth == 16 else np.uint8))
+    if head.kind == _GREY and head.depth in (2, 4):
+        values //= np.uint8(255 // (2**head.depth - 1))  # as Pillow has scaled it
+    return values
+
+
+def _deep_samples(size: tuple[int, int], data: bytes, head: PngHead) -> NDArray[Any]:
+    """Samples of 16 bits from image data, ``(H, W, bands)``; Pillow can be asked for the upper or the lower bytes."""
+    if head.kind == _GREY_ALPHA:  # the two bytes of two samples are four samples of a byte
+        single = np.array(Image.frombytes("RGBA", size, data, "zip", "RGBA", head.interlaced))
+        return single.view(">u2").astype(np.uint16)
+    mode = "RGB" if head.kind == _RGB else "RGBA"
+    upper, lower = (
+        np.asarray(Image.frombytes(mode, size, data, "zip", f"{mode};16{order}", head.interlaced)) for order in "BL"
+    )
+    samples: NDArray[Any] = upper.astype(np.uint16) << 8 | lower
+    return samples
+
+
+def _chunks(file: BinaryIO, wanted: bytes) -> Iterator[bytes]:
+    """The content of all chunks of a type."""
+    place = len(_SIGNATURE)
+    while file.seek(place) and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4])
+        if head[4:] == wanted:
+            yield file.read(length)
+        place += length + 12
+
+
+def _opaque(values: NDArray[Any], layout: Layout) -> NDArray[np.bool_] | None:
+    if layout.transparent is not None:
+        return np.asarray((values[..., : layout.colors] != layout.transparent).any(-1))
+    return values[..., -1] > 0 if layout.alpha else None
+
+
+def _opaque_indices(indices: NDArray[Any], image: Image.Image) -> NDArray[np.bool_] | None:
+    """Where indices are not of a transparent colour; Pillow gives the one that is, or the opacity of the first ones."""
+    given, opaque = image.info.get("transparency"), np.ones(256, dtype=np.bool_)
+    if given is None:
+        return None
+    if isinstance(given, int):
+        opaque[given] = False
+    else:
+        opaque[: len(given)] = np.frombuffer(given, dtype=np.uint8) > 0
+    return np.asarray(opaque[indices[..., 0]])

@@ -1,0 +1,280 @@
+"""Reading images and label maps, with errors that name the file and what to do about it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from weakseg_lightning.data.images.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
+from weakseg_lightning.data.images.pixels import Bands, Layout, Pixels, UnsuitableError, find_range, to_rgb, upright
+from weakseg_lightning.data.images.png import (
+    StoredLabels,
+    png_head_of,
+    png_layout,
+    read_orientation,
+    read_png,
+    read_png_head,
+    read_stored_labels,
+)
+from weakseg_lightning.data.images.tiff import read_deep_tiff, read_tiff_head
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.transforms import VOID
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageHead",
+    "files_below",
+    "files_in",
+    "folders_below",
+    "image_files",
+    "image_size",
+    "is_image",
+    "read_head",
+    "read_image",
+    "read_label_map",
+    "read_labels",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")
+"""Suffixes of image files, in small letters; Pillow reads these without a plugin."""
+
+_LEFT_BEHIND = frozenset((
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "picasa.ini", "zbthumbnail.info"),
+    *("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+    *("__macosx", "network trash folder", "temporary items"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+))  # fmt: skip
+"""Files and folders that cameras, systems and network drives leave behind, in small letters."""
+
+_UNREADABLE = "restore the file, or leave its image out of the data set"
+_TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+@dataclass(frozen=True)
+class ImageHead:
+    """What the head of an image file says.
+
+    Attributes:
+        width: in pixels, as stored.
+        height: likewise.
+        orientation: EXIF orientation, 1 to 8.
+        layout: what its bands mean, where that is known.
+        has_palette: whether its values are indices of colours, where that is known.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    layout: Layout | None = None
+    has_palette: bool = False
+
+
+def read_image(path: Path) -> Tensor:
+    """Read an image, upright as its EXIF data say.
+
+    Args:
+        path: image file; greyscale and palette images become RGB, what is transparent becomes white; of an animation,
+            the first frame. Images of more than 8 bits, grey and in colour, of integers and floats, are stretched so
+            that 99.8 % of their samples lie between black and white, with the same limits for all colours.
+
+    Returns:
+        uint8 ``(3, H, W)``.
+
+    Raises:
+        BadSampleError: if the file is missing, unreadable or truncated, or no single image of 1 to 4 bands.
+    """
+    with _reading(path) as file:
+        bands = _bands(path, file)
+        if bands is None:
+            with Image.open(file) as image:
+                pixels = _rgb(ImageOps.exif_transpose(image))
+        else:
+            pixels = _from_bands(bands)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_labels(path: Path) -> Tensor:
+    """Read a label map: the value of a pixel is its class.
+
+    Args:
+        path: grey or palette PNG, of 1 to 16 bits.
+
+    Returns:
+        uint8 ``(H, W)``, at the values that are stored, whatever the number of bits; 255 where it is transparent.
+
+    Raises:
+        BadSampleError: if the file is missing, unreadable, truncated, a picture in colours, or has values above 255.
+    """
+    stored = read_label_map(path)
+    if stored.values.shape[-1] > 1:
+        raise BadSampleError(
+            f"{path} has pixels of type RGB, expected grey or palette with one class index per pixel: "
+            "convert the colours to class indices"
+        )
+    values = stored.with_void(stored.values[..., 0])
+    if stored.depth == 16 and values.max() > VOID:
+        raise BadSampleError(f"{path} holds the value {values.max()}, expected 0 to 255: write class indices")
+    return torch.from_numpy(values.astype(np.uint8, copy=False))
+
+
+def read_label_map(path: Path) -> StoredLabels:
+    """Read a label map as it is stored.
+
+    Args:
+        path: PNG.
+
+    Raises:
+        BadSampleError: if the file is missing, unreadable, truncated, of other colours, or a JPEG.
+    """
+    with _reading(path) as file:
+        if (head := read_png_head(file)) is None:
+            with Image.open(file) as image:  # another format under the name of a PNG
+                head, kind, mode = png_head_of(image), image.format, image.mode
+            if head is None:
+                raise UnsuitableError(f"has pixels of type {mode}, expected indexed, grey or RGB: save it so, as PNG")
+            if kind == "JPEG":
+                raise UnsuitableError("is a JPEG file, which does not keep the values of pixels: save it as PNG")
+            file.seek(0)
+        return read_stored_labels(file, head)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the size of an image when it stands upright, (width, height) in pixels, from the head of its file.
+
+    Raises:
+        BadSampleError: if the file is missing or no image.
+    """
+    head = read_head(path)
+    return (head.height, head.width) if head.orientation in _TURNED_SIDEWAYS else (head.width, head.height)
+
+
+def read_head(path: Path) -> ImageHead:
+    """Read the head of an image file of any size.
+
+    Raises:
+        BadSampleError: if the file is missing or no image.
+    """
+    with _reading(path) as file:
+        if (tiff := read_tiff_head(file)) is not None:
+            layout = None if tiff.is_ordinary and not tiff.has_grey_or_rgb else tiff.layout
+            return ImageHead(*tiff.size, tiff.orientation, layout, tiff.has_palette)
+        png = read_png_head(file)
+        with Image.open(file) as image:
+            if png is not None:
+                orientation = read_orientation(file, image)
+                return ImageHead(*image.size, orientation, png_layout(png, image), png.has_palette)
+            return ImageHead(*image.size, int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the images in a folder and below, see :func:`files_below`."""
+    return [path for path in files_below(folder) if is_image(path)]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """List the files in a folder and below, sorted; links to files and to folders are followed.
+
+    Hidden files and folders and those that systems leave behind (thumbnails, waste baskets) are left out, below the
+    folder, not above it. A link to nothing is listed, so that reading it tells what is missing.
+
+    Raises:
+        OSError: if the folder or one below it cannot be listed.
+    """
+    return sorted(path for inner in folders_below(folder) for path in files_in(inner))
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """List a folder and all below it; links are followed, but not into a folder that holds the link.
+
+    Raises:
+        OSError: if one cannot be listed.
+    """
+    yield from _folders(folder, frozenset((os.path.realpath(folder),)))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """List the files of one folder, in the order of the system, see :func:`files_below`.
+
+    Raises:
+        OSError: if it cannot be listed.
+    """
+    entries = [entry for entry in _entries(folder) if not _is_folder(entry)]
+    return [Path(entry.path) for entry in entries if entry.is_symlink() or entry.is_file()]
+
+
+def _folders(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    yield folder
+    for entry in _entries(folder):
+        if _is_folder(entry) and (real := os.path.realpath(entry.path)) not in above:
+            yield from _folders(Path(entry.path), above | {real})
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name[0] != "." and entry.name.lower() not in _LEFT_BEHIND]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Of a link to itself, DirEntry raises an error.
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; whatever is wrong with it, then or while it is read, is a ``BadSampleError``."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except BadSampleError:
+        raise
+    except Exception as error:  # Pillow raises whatever the damage leads to: SyntaxError, struct.error, KeyError, ...
+        raise _unreadable(path, error) from error
+
+
+def _bands(path: Path, file: BinaryIO) -> Bands | None:
+    """Read an image that Pillow would not read at its depth; None for others."""
+    if (png := read_png_head(file)) is not None:
+        return read_png(file, png) if png.is_deep_or_packed else None
+    if (tiff := read_tiff_head(file)) is not None:
+        return None if tiff.is_ordinary else read_deep_tiff(file, tiff)
+    return read_deep_jpeg2000(path) if is_deep_jpeg2000(file) else None
+
+
+def _from_bands(bands: Bands) -> Pixels:
+    limits = find_range(bands.values, bands.layout)
+    return np.ascontiguousarray(upright(to_rgb(bands.values, bands.layout, limits), bands.orientation))
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    if image.mode in _DEEP:
+        return _from_bands(Bands(np.asarray(image)[..., None], Layout(1, deep=True)))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _unreadable(path: Path, error: Exception) -> BadSampleError:
+    if isinstance(error, UnsuitableError):
+        return BadSampleError(f"{path} {error}")
+    if isinstance(error, FileNotFoundError):
+        return BadSampleError(f"{path} is missing: {_UNREADABLE}")
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return BadSampleError(f"{path} claims to be larger than any photograph ({error}): {_UNREADABLE}")
+    if isinstance(error, UnidentifiedImageError):
+        return BadSampleError(f"{path} is not an image that can be read: {_UNREADABLE}")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BadSampleError(f"{path} cannot be read ({reason}): {_UNREADABLE}")

@@ -1,0 +1,1 @@
+"""Scribbles: strokes, their centerlines, and their simulation from masks."""

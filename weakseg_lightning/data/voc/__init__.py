@@ -1,0 +1,1 @@
+"""PASCAL VOC 2012 with SBD and the scribbles of ScribbleSup."""

@@ -1,0 +1,25 @@
+"""Energies of labelings: Potts on the pixel grid, and the Gaussian lattice of the dense CRF."""
+
+from weakseg_lightning.energies.potts import (
+    VOID,
+    Connectivity,
+    GridPotts,
+    Offsets,
+    count_edges,
+    neighbor_offsets,
+    potts_energy,
+    unary_energy,
+    unary_potentials,
+)
+
+__all__ = [
+    "VOID",
+    "Connectivity",
+    "GridPotts",
+    "Offsets",
+    "count_edges",
+    "neighbor_offsets",
+    "potts_energy",
+    "unary_energy",
+    "unary_potentials",
+]

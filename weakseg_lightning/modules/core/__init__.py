@@ -1,0 +1,1 @@
+"""What the methods share: training, evaluation, checkpoints, latent solvers in the loop, amortized labelings."""

@@ -1,0 +1,1 @@
+"""Latent solvers under linear constraints on label distributions (CCNN, EM-Adapt)."""

@@ -1,0 +1,207 @@
+"""From logits and constraints to dual problems: checked, and without the classes and rows that no image uses."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.solvers.constrained.dual import Array, Dual
+
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The dual problems of a batch, and the way back.
+
+    Args:
+        dual: the problems; images that are not ``open`` have no rows.
+        classes: ``(B, k)``, the classes that the k columns of the problems stand for, all different.
+        rows: ``(B, c)``, the rows likewise.
+        areas: number of valid pixels in the region of each of these rows, ``(B, c)``, at least 1.
+        present: bool ``(B, N)``, the pixels that have a distribution; None = all.
+        sound: bool ``(B,)``, False where logits are not finite.
+        open: bool ``(B,)``, whether there is anything to solve.
+    """
+
+    dual: Dual
+    classes: Index
+    rows: Index
+    areas: Array
+    present: Tensor | None
+    sound: Mask
+    open: Mask
+
+
+def reduce_problem(
+    logits: Tensor, constraints: LinearConstraints, valid: Tensor | None, hardness: float, max_dual: float
+) -> Reduced:
+    """Reduce a batch to the classes and rows that its images use.
+
+    Args:
+        logits: ``(B, K, H, W)`` with at least one image and pixel.
+        constraints: of that batch.
+        valid: bool ``(B, H, W)``; None = all.
+        hardness: factor of the logits and of the dual variables.
+        max_dual: upper bound of the duals of hard rows, in units of the logits.
+
+    Returns:
+        The problems; their dual variables are in units of ``hardness`` times the logits.
+    """
+    present = None if valid is None or bool(valid.all()) else valid.flatten(1)
+    usable, used = _usable(constraints, present)
+    exists = constraints.active.cpu().numpy()
+    classes, rows = _first(used), _first(exists)
+    there, active = np.take_along_axis(used, classes, 1), np.take_along_axis(exists, rows, 1)
+    scores, sound = _scores(logits, classes, there, usable, present, hardness)
+    masks, region = _regions(constraints, rows, present)
+    areas = np.full((len(used), 1), float(scores.shape[2])) if masks is None else _host(masks.sum(2))
+    pixels = np.maximum(areas[:, :1], 1)
+    area = np.take_along_axis(areas, region, 1)
+    share = area / pixels
+    image = np.arange(len(used))[:, None]
+    coefficients = _host(constraints.coefficients)[image[:, :, None], rows[:, :, None], classes[:, None]]
+    coefficients[~active] = 0
+    bounds, slack = _host(constraints.bounds)[image, rows], _host(constraints.slack)[image, rows]
+    least = np.where(there[:, None], coefficients, np.inf).min(2) * share
+    upper = np.where(np.isinf(slack), max_dual, slack) * hardness
+    is_open = sound & (used.sum(1) > 1) & exists.any(1)
+    dual = Dual(
+        all_logits=scores,
+        masks=None if masks is None else masks.to(scores.dtype),
+        rows=_spread(coefficients, region, areas.shape[1]),
+        target=np.where(active, bounds, 0) * share,
+        upper=np.where(active & is_open[:, None], upper, 0),
+        least=least,
+        span=np.where(there[:, None], coefficients, -np.inf).max(2) * share - least,
+        pixels=pixels[:, 0],
+    )
+    return Reduced(dual, classes, rows, np.maximum(area, 1), present, sound, is_open)
+
+
+def _host(tensor: Tensor) -> Array:
+    return np.asarray(tensor.cpu().numpy(), dtype=np.float64)
+
+
+def _spread(coefficients: Array, region: Index, number: int) -> Array:
+    """Put the coefficients ``(B, c, k)`` of each row where its region is among R: ``(B, c, R k)``."""
+    if number == 1:
+        return coefficients
+    own = region[:, :, None] == np.arange(number)
+    return np.asarray((own[:, :, :, None] * coefficients[:, :, None]).reshape(*region.shape, -1))
+
+
+def check_problem(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
+    """Check what `DistributionSolver.solve` is given.
+
+    Raises:
+        ValueError: if shapes, types, devices or values do not fit.
+    """
+    if logits.ndim != 4 or not logits.is_floating_point() or logits.shape[1] < 1:
+        raise ValueError(f"`logits` must be a float (B, K, H, W), got {logits.dtype} {tuple(logits.shape)}.")
+    batch, classes, height, width = logits.shape
+    rows, plane = constraints.bounds.shape[-1] if constraints.bounds.ndim else 0, (height, width)
+    device = logits.device
+    for name, shape in (("coefficients", (batch, rows, classes)), ("bounds", (batch, rows)), ("slack", (batch, rows))):
+        _check(f"constraints.{name}", getattr(constraints, name), "float", shape, device)
+    _check("constraints.active", constraints.active, "bool", (batch, rows), device)
+    _check("constraints.allowed", constraints.allowed, "bool", (batch, classes), device)
+    if len(constraints.names) != rows:
+        raise ValueError(f"`constraints.names` must name each of the {rows} rows, got {len(constraints.names)} names.")
+    if constraints.allowed_at is not None:
+        _check("constraints.allowed_at", constraints.allowed_at, "bool", (batch, classes, *plane), device)
+    if valid is not None:
+        _check("valid", valid, "bool", (batch, *plane), device)
+    if (constraints.regions is None) != (constraints.region_of is None):
+        raise ValueError("`constraints.regions` and `constraints.region_of` must be given together, got one of them.")
+    if constraints.regions is not None and constraints.region_of is not None:
+        number = constraints.regions.shape[1] if constraints.regions.ndim == 4 else 0
+        _check("constraints.regions", constraints.regions, "bool", (batch, number, *plane), device)
+        _check("constraints.region_of", constraints.region_of, "int64", (batch, rows), device)
+    _check_values(constraints)
+
+
+def _check(name: str, tensor: Tensor, kind: str, shape: tuple[int, ...], device: torch.device) -> None:
+    fits = tensor.is_floating_point() if kind == "float" else tensor.dtype == getattr(torch, kind)
+    if not fits or tensor.shape != shape:
+        raise ValueError(f"`{name}` must be a {kind} {shape}, got {tensor.dtype} {tuple(tensor.shape)}.")
+    if tensor.device != device:
+        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there.")
+
+
+def _check_values(constraints: LinearConstraints) -> None:
+    """One look at the values, so that a device is waited for once."""
+    finite = constraints.coefficients.isfinite().all(2) & constraints.bounds.isfinite() & (constraints.slack >= 0)
+    if constraints.regions is not None and constraints.region_of is not None:
+        finite &= (constraints.region_of >= -1) & (constraints.region_of < constraints.regions.shape[1])
+    wrong = constraints.active & ~finite
+    if bool(wrong.any()):
+        image, row = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"`constraints` must have finite coefficients and bounds, a slack >= 0 and regions that exist; row "
+            f"'{constraints.name(image, row)}' of image {image} has not."
+        )
+
+
+def flat_rows(index: Index, size: int, device: torch.device) -> Tensor:
+    """Return the places of the rows ``index[b, j]`` of each image in a table of ``B * size`` rows."""
+    places = index + np.arange(0, len(index) * size, size)[:, None]
+    return torch.from_numpy(places.ravel()).to(device)
+
+
+def _take(table: Tensor, index: Index) -> Tensor:
+    """Return ``table[b, index[b, j]]`` for ``(B, K, N)`` and ``(B, k)``."""
+    batch, size, width = table.shape
+    return table.reshape(-1, width).index_select(0, flat_rows(index, size, table.device)).view(batch, -1, width)
+
+
+def _first(table: Mask) -> Index:
+    """For bool ``(B, K)``, the places of what is True, then others, as many as any image needs: ``(B, k)``."""
+    return np.argsort(~table, axis=1, kind="stable")[:, : int(table.sum(1).max())]
+
+
+def _usable(constraints: LinearConstraints, present: Tensor | None) -> tuple[Tensor | None, Mask]:
+    """Which classes each pixel may take ``(B, K, N)``, None = those of its image; and those that each image uses."""
+    if constraints.allowed_at is None:
+        usable, some = None, constraints.allowed
+    else:
+        usable = constraints.allowed[:, :, None] & constraints.allowed_at.flatten(2)
+        usable[:, 0] |= ~usable.any(1)
+        some = (usable if present is None else usable & present[:, None]).any(2)
+    used = some.cpu().numpy().copy()
+    used[:, 0] |= ~used.any(1)
+    return usable, used
+
+
+def _scores(
+    logits: Tensor, classes: Index, there: Mask, usable: Tensor | None, present: Tensor | None, hardness: float
+) -> tuple[Tensor, Mask]:
+    """The logits of the classes used, -inf where they may not be taken; and which images have finite ones."""
+    scores = _take(logits.flatten(2), classes)
+    scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    scores = scores * hardness if hardness != 1 else scores
+    absent = torch.from_numpy(np.flatnonzero(~there)).to(logits.device)
+    closed = None if usable is None else ~_take(usable if present is None else usable | ~present[:, None], classes)
+    scores.view(-1, scores.shape[2]).index_fill_(0, absent, 0)
+    for hidden in (closed, None if present is None else ~present[:, None]):
+        scores = scores if hidden is None else scores.masked_fill_(hidden, 0)
+    sound = scores.sum((1, 2)).isfinite()
+    if not bool(sound.all()):
+        sound = scores.isfinite().flatten(1).all(1)  # a sum may overflow
+        scores = torch.where(sound[:, None, None], scores, 0)
+    scores.view(-1, scores.shape[2]).index_fill_(0, absent, -torch.inf)
+    return scores if closed is None else scores.masked_fill_(closed, -torch.inf), sound.cpu().numpy()
+
+
+def _regions(constraints: LinearConstraints, rows: Index, present: Tensor | None) -> tuple[Tensor | None, Index]:
+    """The masks ``(B, R, N)``, the whole image first, None if there is no other; and the region of each row."""
+    if constraints.regions is None or constraints.region_of is None:
+        return (None if present is None else present[:, None]), np.zeros_like(rows)
+    regions = constraints.regions.flatten(2)
+    whole = torch.ones_like(regions[:, :1]) if present is None else present[:, None]
+    masks = torch.cat([whole, regions & whole], dim=1)
+    return masks, np.take_along_axis(constraints.region_of.cpu().numpy(), rows, 1) + 1

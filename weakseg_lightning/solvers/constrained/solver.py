@@ -1,0 +1,225 @@
+"""Latent label distributions under linear constraints: the nearest to the network's output that satisfies them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.solvers.constrained.dual import Array, Dual
+from weakseg_lightning.solvers.constrained.first_order import fista, projected_gradient
+from weakseg_lightning.solvers.constrained.newton import newton
+from weakseg_lightning.solvers.constrained.problem import Index, Mask, Reduced, check_problem, flat_rows, reduce_problem
+from weakseg_lightning.solvers.distributions import DistributionResult, DistributionSolver
+
+Method = Literal["newton", "projected_gradient", "fista"]
+Maximise = Callable[[Dual, float, int], tuple[Array, Index]]
+METHODS: dict[Method, Maximise] = {"newton": newton, "projected_gradient": projected_gradient, "fista": fista}
+
+
+class ConstrainedLatent(DistributionSolver):
+    """The label distribution nearest to the network's output under linear constraints, as in constrained CNNs.
+
+    Finds, for each image, with Q the softmax of the logits f,
+
+        ``min_P KL(P || Q) + beta^T xi   subject to   A P >= b - xi,  xi >= 0``,
+
+    by its dual: ``P = softmax(f + A^T lambda)``, one variable ``0 <= lambda_c <= beta_c`` for each row. What is
+    suppressed (`LinearConstraints.allowed`) has probability exactly 0 and costs nothing: its columns are dropped.
+
+    What is guaranteed:
+        - ``converged=True``: the KKT residual, the largest component of the dual's projected gradient as a share of
+          the image, is at most ``tolerance``: no hard row is violated by more, and the rows in force hold as exactly.
+        - An image whose rows all hold for Q gets Q (without what is suppressed), after one evaluation. An image that
+          may hold a single class gets it, whatever its rows say, after none.
+        - ``converged=False``: `DistributionResult.message` says why. Logits that are not finite: the image's
+          probabilities are 0. Hard rows that cannot be met: it names them, with what they ask for and what was
+          reached; P is the best for a slack of ``max_dual``. ``max_evaluations``: P is what was reached.
+
+    How it works: Newton's method on the dual. The step solves a quadratic programme in the box with the shares
+    measured in log odds, so that a class of probability 1e-6 is as easily lifted as one of 0.01. All images of a batch
+    go together, with the classes and rows that they have; those which are done are left alone. The work is done on
+    the device of the logits.
+
+    What it costs: two to eight evaluations, each a softmax and a product of the present classes, in single precision,
+    or double precision for logits of it.
+
+    Args:
+        method: ``newton``; ``projected_gradient``, ascent with steps that grow by 1.1 and shrink by half, as the
+            authors do; ``fista``, accelerated gradient. All reach the same optimum; the latter two need hundreds or
+            thousands of evaluations.
+        hardness: P is ``softmax(hardness (f + A^T lambda))``, > 0: at 1 the problem above; the larger, the closer is P
+            to a labelling. The dual variables, and beta, stay in units of f.
+        tolerance: KKT residual to reach, > 0, as a share of the image.
+        max_evaluations: at most so many evaluations, >= 1; None = 200 for Newton, 10000 for the others.
+        max_dual: upper bound of the duals of hard rows, > 0, in units of f.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    References:
+        Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
+        ICCV 2015, sections 4.1 and 4.3.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 4, 4)  # of two classes, the background is to have at most 0.25
+        >>> constraints = LinearConstraints(
+        ...     coefficients=torch.tensor([[[-1.0, 0.0]]]),
+        ...     bounds=torch.tensor([[-0.25]]),
+        ...     slack=torch.tensor([[torch.inf]]),
+        ...     active=torch.tensor([[True]]),
+        ...     allowed=torch.tensor([[True, True]]),
+        ...     regions=None,
+        ...     region_of=None,
+        ...     allowed_at=None,
+        ...     names=("background <= 0.25",),
+        ... )
+        >>> ConstrainedLatent().solve(logits, constraints).probabilities[0, :, 0, 0]
+        tensor([0.2500, 0.7500])
+    """
+
+    def __init__(
+        self,
+        method: Method = "newton",
+        hardness: float = 1.0,
+        tolerance: float = 1e-5,
+        max_evaluations: int | None = None,
+        max_dual: float = 1000.0,
+    ) -> None:
+        if method not in get_args(Method):
+            raise ValueError(f"`method` must be one of {get_args(Method)}, got {method!r}.")
+        for name, value in (("hardness", hardness), ("tolerance", tolerance), ("max_dual", max_dual)):
+            if not (isfinite(value) and value > 0):
+                raise ValueError(f"`{name}` must be finite and > 0, got {value!r}.")
+        if max_evaluations is not None and max_evaluations < 1:
+            raise ValueError(f"`max_evaluations` must be at least 1, or None to choose, got {max_evaluations!r}.")
+        self.method: Method = method
+        self.hardness = hardness
+        self.tolerance = tolerance
+        self.max_evaluations = max_evaluations
+        self.max_dual = max_dual
+
+    @override
+    @torch.no_grad()
+    def solve(
+        self, logits: Tensor, constraints: LinearConstraints, *, valid: Tensor | None = None
+    ) -> DistributionResult:
+        began = time.perf_counter()
+        check_problem(logits, constraints, valid)
+        if logits.numel() == 0:
+            return _nothing(logits, constraints)
+        with torch.autocast(logits.device.type, enabled=False):
+            problem = reduce_problem(logits, constraints, valid, self.hardness, self.max_dual)
+            limit = self.max_evaluations or (200 if self.method == "newton" else 10000)
+            duals, counts = METHODS[self.method](problem.dual, self.tolerance, limit)
+            return self._result(problem, constraints, logits, duals, counts, began)
+
+    def _result(
+        self,
+        problem: Reduced,
+        constraints: LinearConstraints,
+        logits: Tensor,
+        duals: Array,
+        counts: Index,
+        began: float,
+    ) -> DistributionResult:
+        dual = problem.dual
+        some = dual.distributions(duals)
+        gradient = dual.gradient(some)
+        residual = np.where(problem.sound, dual.residual(duals, gradient), np.nan)
+        short = np.maximum(gradient, 0) * (dual.pixels[:, None] / problem.areas)
+        hard = np.take_along_axis(constraints.slack.isinf().cpu().numpy(), problem.rows, 1)
+        missed = hard & (duals >= dual.upper) & (gradient > self.tolerance) & problem.open[:, None]
+        counts = np.where(problem.open, counts, 0)
+        converged = (residual <= self.tolerance) & ~missed.any(1)
+        failed = _Failed(problem, residual, counts, missed, short)
+        messages = ["" if converged[b] else _why(failed, constraints, b) for b in range(len(converged))]
+        probabilities = _probabilities(problem, some, logits)
+        return DistributionResult(
+            probabilities=probabilities,
+            duals=_spread(duals / self.hardness, problem.rows, constraints.bounds),
+            residual=torch.from_numpy(residual).to(probabilities),
+            violation=_spread(short, problem.rows, constraints.bounds),
+            evaluations=torch.from_numpy(counts),
+            converged=torch.from_numpy(converged),
+            solve_seconds=time.perf_counter() - began,
+            transfer_seconds=0.0,
+            message=tuple(messages),
+        )
+
+
+def _nothing(logits: Tensor, constraints: LinearConstraints) -> DistributionResult:
+    """Result for a batch without images or pixels."""
+    batch, zero = len(logits), torch.zeros_like(constraints.bounds)
+    return DistributionResult(
+        probabilities=torch.zeros_like(logits),
+        duals=zero,
+        residual=logits.new_zeros(batch),
+        violation=zero.clone(),
+        evaluations=torch.zeros(batch, dtype=torch.int64),
+        converged=torch.ones(batch, dtype=torch.bool),
+        solve_seconds=0.0,
+        transfer_seconds=0.0,
+        message=("",) * batch,
+    )
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """What messages are made from: an entry for each image, and for each row of the reduced problem."""
+
+    problem: Reduced
+    residual: Array
+    counts: Index
+    missed: Mask
+    short: Array
+
+
+def _spread(values: Array, rows: Index, like: Tensor) -> Tensor:
+    """Put the values of the rows that exist where the constraints have those rows, 0 elsewhere."""
+    out = np.zeros(like.shape)
+    np.put_along_axis(out, rows, values, 1)
+    return torch.from_numpy(out).to(like)
+
+
+def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
+    """Put the columns of the classes that are used where the logits have those classes, 0 elsewhere."""
+    batch, classes, height, width = logits.shape
+    if problem.present is not None:
+        some = some * problem.present[:, None]
+    if not problem.sound.all():
+        some = some * torch.from_numpy(problem.sound).to(some)[:, None, None]
+    out = some.new_zeros(batch * classes, height * width)
+    out.index_copy_(0, flat_rows(problem.classes, classes, logits.device), some.flatten(0, 1))
+    return out.view(logits.shape)
+
+
+def _why(failed: _Failed, constraints: LinearConstraints, image: int) -> str:
+    """Why an image did not converge."""
+    if not failed.problem.sound[image]:
+        return "the logits are not finite"
+    missed = np.flatnonzero(failed.missed[image])
+    if len(missed):
+        rows = failed.problem.rows[image]
+        return "; ".join(_missed(constraints, image, int(rows[c]), float(failed.short[image, c])) for c in missed)
+    return (
+        f"the KKT residual is {failed.residual[image]:.1e} after {failed.counts[image]} evaluations: "
+        "raise `max_evaluations`"
+    )
+
+
+def _missed(constraints: LinearConstraints, image: int, row: int, short: float) -> str:
+    """Say what a hard row asks for and what was reached."""
+    bound = float(constraints.bounds[image, row])
+    upper = bool((constraints.coefficients[image, row] <= 0).all())
+    sign, word = (-1, "at most") if upper else (1, "at least")
+    return (
+        f"'{constraints.name(image, row)}' cannot be met together with the other hard rows: {word} "
+        f"{sign * bound:.3g} of the pixels required, {sign * (bound - short):.3g} reached"
+    )

@@ -1,0 +1,1 @@
+"""Latent solvers for the dense CRF: mean field."""

@@ -1,0 +1,189 @@
+"""Segmentation from seeds alone: colour models of the classes and a grid Potts energy, in turns."""
+
+import time
+from dataclasses import dataclass, field, replace
+from math import isfinite
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from weakseg_lightning.energies.potts import VOID, GridPotts
+from weakseg_lightning.solvers.arguments import Arguments, check_arguments, empty_result
+from weakseg_lightning.solvers.base import Solver, SolverResult
+from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
+from weakseg_lightning.solvers.potts.color_models import ColorMixture, ColorTable
+
+_NO_SEEDS = "the image has no seeds"
+_IMPOSSIBLE = -1e4
+
+
+class GrabCut(Solver):
+    """GrabCut from scribbles, for any number of classes: the scores say nothing but how many classes there are.
+
+    Minimises in turns over colour models theta and labellings x with ``x_p`` = the seed's class at seeds
+
+        ``E(x, theta) = sum_p -log P(I_p | theta_{x_p}) + sum_{pq in N} w_pq [x_p != x_q]``:
+
+    each class gets a mixture of Gaussians in RGB, first from its seeds, then from the pixels that it has; the solver
+    labels the image anew; until nothing changes. A share ``outliers`` of each class may have any colour.
+
+    A class that may be used but has no seeds begins with the colours of all pixels without seeds; of several such, the
+    first takes what is theirs. One whose pixels are all lost keeps its model. An image whose label set holds one class
+    is all of that class. An image without seeds is not solved: its labels are 255, `SolverResult.message` says so.
+
+    In the result, ``sweeps`` counts the turns, ``converged`` says whether the labelling stood still before
+    ``max_rounds``, and energies count ``-log P`` against the sum over all classes.
+
+    Args:
+        solver: minimises over labellings; its scores are the log-likelihoods of the colours, its Potts weight is that
+            of w; alpha-expansion with weight 50 by default.
+        components: Gaussians in the mixture of each class, at most.
+        outliers: share of each class whose colours are spread evenly, in [0, 1). It bounds what a colour can say that
+            no seed has.
+        max_rounds: at most so many turns; 1 leaves the models those of the seeds.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    References:
+        Rother, Kolmogorov, Blake, GrabCut: Interactive Foreground Extraction using Iterated Graph Cuts, SIGGRAPH 2004.
+        Boykov and Jolly, Interactive Graph Cuts for Optimal Boundary and Region Segmentation, ICCV 2001.
+
+    Example:
+        >>> image = torch.tensor([0.1, 0.1, 0.1, 0.9, 0.9]).expand(1, 3, 1, 5)
+        >>> seeds = torch.tensor([[[0, 255, 255, 255, 1]]])
+        >>> GrabCut(AlphaExpansion(GridPotts(1.0))).solve(torch.zeros(1, 2, 1, 5), image, seeds=seeds).labels
+        tensor([[[0, 0, 0, 1, 1]]], dtype=torch.uint8)
+    """
+
+    def __init__(
+        self,
+        solver: Solver | None = None,
+        components: int = 5,
+        outliers: float = 0.05,
+        max_rounds: int = 10,
+    ) -> None:
+        for name, count in (("components", components), ("max_rounds", max_rounds)):
+            if count < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {count!r}")
+        if not (isfinite(outliers) and 0 <= outliers < 1):
+            raise ValueError(f"`outliers` must be a share in [0, 1), got {outliers!r}")
+        self.solver = solver or AlphaExpansion(GridPotts(50.0))
+        self.components = components
+        self.outliers = outliers
+        self.max_rounds = max_rounds
+
+    @override
+    @torch.no_grad()
+    def solve(
+        self,
+        logits: Tensor,
+        image: Tensor,
+        *,
+        seeds: Tensor | None = None,
+        label_set: Tensor | None = None,
+        valid: Tensor | None = None,
+        initial: Tensor | None = None,
+    ) -> SolverResult:
+        """Find a labelling of each image of a batch from its seeds, see :meth:`Solver.solve`.
+
+        Args:
+            logits: their shape ``(B, K, H, W)`` and device count, their values do not.
+            image: as for all solvers, here and below.
+            seeds: likewise.
+            label_set: likewise.
+            valid: likewise.
+            initial: the pixels that the first models come from besides the seeds.
+
+        Returns:
+            The labellings.
+        """
+        given = check_arguments(logits, image, seeds, label_set, valid, initial, "argmin")
+        if logits.numel() == 0:
+            return empty_result(logits)
+        began = time.perf_counter()
+        single = [self._solve_one(image[i : i + 1], _nth(given, i), logits.device) for i in range(len(logits))]
+        return replace(_joined(single), solve_seconds=time.perf_counter() - began)
+
+    def _solve_one(self, image: Tensor, given: Arguments, device: torch.device) -> SolverResult:
+        seeds, valid = given.seeds[0].cpu().numpy(), given.valid[0].cpu().numpy()
+        if not ((seeds != VOID) & valid).any():
+            return _unsolved(given.seeds)
+        initial = given.initial[0].cpu().numpy()
+        models = _Models(ColorTable.of(image[0].float().cpu().numpy()), self.components, self.outliers)
+        labels = np.where(seeds != VOID, seeds, initial)
+        before: Tensor | None = None
+        for turn in range(self.max_rounds):  # noqa: B007 - the last one counts
+            models.fit(labels, given.allowed[0].nonzero().flatten().tolist(), valid)
+            scores = models.log_likelihoods(given.allowed.shape[1]).to(device)
+            result = self.solver.solve(
+                scores[None],
+                image,
+                seeds=given.seeds.long(),
+                label_set=given.allowed,
+                valid=given.valid,
+                initial=before,
+            )
+            found = result.labels[0].cpu().numpy()
+            stable = bool((found == labels)[valid].all())
+            labels, before = found, result.labels
+            if stable or result.message[0]:
+                break
+        return replace(
+            result,
+            sweeps=torch.tensor([turn + 1]),
+            converged=torch.tensor([stable and not result.message[0]]),
+            lower_bound=torch.full_like(result.lower_bound, torch.nan),  # the solver's is that of its models alone
+        )
+
+
+@dataclass
+class _Models:
+    """Colour models of an image's classes."""
+
+    table: ColorTable
+    components: int
+    outliers: float
+    of_class: dict[int, ColorMixture] = field(default_factory=dict)
+
+    def fit(self, labels: NDArray[np.uint8], classes: list[int], valid: NDArray[np.bool_]) -> None:
+        """Fit each class to its pixels; the first time, one without pixels to those without a label."""
+        for name in classes:
+            counts = self.table.count((labels == name) & valid)
+            if not counts.any() and name not in self.of_class:
+                unlabelled = (labels == VOID) & valid
+                counts = self.table.count(unlabelled if unlabelled.any() else valid)
+            if counts.any():
+                self.of_class[name] = ColorMixture.fitted(self.table.colors, counts, self.components)
+
+    def log_likelihoods(self, num_classes: int) -> Tensor:
+        """Log-likelihood of each pixel's colour in each class, float ``(K, H, W)``."""
+        scores = np.full((num_classes, *self.table.index.shape), _IMPOSSIBLE, dtype=np.float32)
+        for name, mixture in self.of_class.items():
+            density = mixture.log_density(self.table.colors)
+            if self.outliers > 0:  # the unit cube of colours has volume 1
+                density = np.logaddexp(np.log1p(-self.outliers) + density, np.log(self.outliers))
+            scores[name] = density[self.table.index]
+        return torch.from_numpy(scores)
+
+
+def _nth(given: Arguments, i: int) -> Arguments:
+    return Arguments(*(part[i : i + 1] for part in (given.seeds, given.allowed, given.valid, given.initial)))
+
+
+def _unsolved(seeds: Tensor) -> SolverResult:
+    labels, unknown = torch.full_like(seeds, VOID), torch.full((1,), torch.nan, dtype=torch.float64)
+    no = torch.zeros(1, dtype=torch.bool)
+    return SolverResult(labels, unknown, unknown, no.long(), no, unknown, 0.0, 0.0, (_NO_SEEDS,))
+
+
+def _joined(results: list[SolverResult]) -> SolverResult:
+    """Results of single images as one of the batch."""
+    names = ("labels", "unary", "pairwise", "sweeps", "converged", "lower_bound")
+    parts = {name: torch.cat([getattr(result, name) for result in results]) for name in names}
+    transfer = sum(result.transfer_seconds for result in results)
+    message = tuple(text for result in results for text in result.message)
+    return SolverResult(**parts, solve_seconds=0.0, transfer_seconds=transfer, message=message)
