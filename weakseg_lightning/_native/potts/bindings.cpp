@@ -1,39 +1,25 @@
-// Python module `weakseg_lightning._native._core`.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-
+// Grid Potts energies in the Python module: alpha-expansion, edge weights, and the maps that go in and come out.
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <numeric>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
-#include "alpha_expansion.hpp"
-#include "box_quadratic.hpp"
-#include "dense_bindings.hpp"
-#include "label_maps.hpp"
-#include "label_moments.hpp"
-#include "newton_direction.hpp"
-#include "parallel.hpp"
-#include "potts_weights.hpp"
-#include "softmax.hpp"
-
-namespace nb = nanobind;
+#include "bindings.hpp"
+#include "potts/alpha_expansion.hpp"
+#include "potts/label_maps.hpp"
+#include "potts/potts_weights.hpp"
+#include "potts/softmax.hpp"
+#include "support/arrays.hpp"
+#include "support/parallel.hpp"
 
 namespace {
-
-template <class T, int N>
-using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
-using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 
 // The images of a batch; image b has its own number of labels, whose planes and names start at first[b].
 struct Batch {
@@ -49,10 +35,6 @@ struct Batch {
   double* energies = nullptr;
   std::int32_t* status = nullptr;
 };
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
 
 template <int D>
 class Worker {
@@ -208,7 +190,7 @@ void expand(const In<float, 3>& scores, const In<float, 3>& zero, double slope, 
   problem.slope = slope;
   problem.max_sweeps = max_sweeps;
   problem.from_blocks = from_blocks;
-  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const std::size_t threads = at_least_one(num_threads);
   const nb::gil_scoped_release release;
   batch.order.resize(batch.size);
   std::iota(batch.order.begin(), batch.order.end(), std::size_t{0});
@@ -239,7 +221,7 @@ void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, 
     if (planes == 2) weakseg::PottsWeightsOfImage<4>(mine).write(out);
     else weakseg::PottsWeightsOfImage<8>(mine).write(out);
   };
-  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const std::size_t threads = at_least_one(num_threads);
   const nb::gil_scoped_release release;
   weakseg::parallel_for(pixels == 0 ? 0 : image.shape(0), threads, [&] { return solve; });
 }
@@ -258,7 +240,7 @@ void split_softmax(const In<float, 4>& scores, const In<std::uint8_t, 3>& valid,
     const weakseg::Softmax mine{pixels, classes, scores.data() + b * classes * pixels, valid.data() + b * pixels};
     logarithms.data()[b] = weakseg::SplitSoftmax(mine).run(best.data() + b * pixels);
   };
-  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
+  const std::size_t threads = at_least_one(num_threads);
   const nb::gil_scoped_release release;
   weakseg::parallel_for(batch, threads, [&] { return split; });
 }
@@ -280,66 +262,9 @@ void find_labels(const In<std::uint8_t, 3>& labels, const In<std::uint8_t, 3>& v
   }
 }
 
-// Arrays of a batch of small problems: of (B, C) numbers each, with matrices (B, C, C).
-void require_rows(std::size_t batch, std::size_t rows, const In<double, 3>& hessian,
-                  std::initializer_list<const In<double, 2>*> arrays) {
-  require(hessian.shape(0) == batch && hessian.shape(1) == rows && hessian.shape(2) == rows, "`hessian` must be (B, C, C)");
-  for (const auto* array : arrays) {
-    require(array->shape(0) == batch && array->shape(1) == rows, "all arrays of rows must be (B, C)");
-  }
-}
-
-void box_quadratic(const In<double, 2>& gradient, const In<double, 3>& hessian, const In<double, 2>& lower,
-                   const In<double, 2>& upper, const Out<double, 2>& step) {
-  const std::size_t batch = gradient.shape(0), rows = gradient.shape(1);
-  require_rows(batch, rows, hessian, {&lower, &upper});
-  require(step.shape(0) == batch && step.shape(1) == rows, "`step` must be (B, C)");
-  const nb::gil_scoped_release release;
-  weakseg::BoxQuadratic solver;
-  for (std::size_t b = 0; b < batch; ++b) {
-    const auto of = [&](const auto& array) { return array.data() + b * rows; };
-    solver.solve({rows, of(gradient), hessian.data() + b * rows * rows, of(lower), of(upper)}, of(step));
-  }
-}
-
-void newton_direction(const In<double, 2>& target, const In<double, 2>& least, const In<double, 2>& span,
-                      const In<double, 2>& upper, const In<double, 1>& softness, const In<double, 2>& point,
-                      const In<double, 2>& gradient, const In<double, 3>& hessian, double margin,
-                      const Out<double, 2>& step, const Out<double, 1>& slope) {
-  const std::size_t batch = gradient.shape(0), rows = gradient.shape(1);
-  require_rows(batch, rows, hessian, {&target, &least, &span, &upper, &point});
-  require(step.shape(0) == batch && step.shape(1) == rows, "`step` must be (B, C)");
-  require(softness.shape(0) == batch && slope.shape(0) == batch, "`softness` and `slope` must be (B,)");
-  const nb::gil_scoped_release release;
-  weakseg::NewtonDirection direction;
-  for (std::size_t b = 0; b < batch; ++b) {
-    const auto of = [&](const auto& array) { return array.data() + b * rows; };
-    weakseg::DualPoint dual{rows, of(target), of(least), of(span), of(upper), softness.data()[b]};
-    dual.point = of(point);
-    dual.gradient = of(gradient);
-    dual.hessian = hessian.data() + b * rows * rows;
-    slope.data()[b] = direction.find(dual, margin, of(step));
-  }
-}
-
-void label_moments(const In<float, 3>& odds, const In<double, 2>& weights, const Out<double, 3>& sums, int num_threads) {
-  const std::size_t batch = odds.shape(0), classes = odds.shape(1), pixels = odds.shape(2);
-  require(weights.shape(0) == batch && weights.shape(1) == classes, "`weights` must be (B, K), `odds` being (B, K, N)");
-  require(sums.shape(0) == batch && sums.shape(1) == classes && sums.shape(2) == classes + 1,
-          "`sums` must be (B, K, K + 1), `odds` being (B, K, N)");
-  const auto job = [&, moments = weakseg::LabelMoments()](std::size_t b) mutable {
-    moments.sum({classes, pixels, odds.data() + b * classes * pixels, weights.data() + b * classes},
-                sums.data() + b * classes * (classes + 1));
-  };
-  const auto threads = static_cast<std::size_t>(num_threads < 1 ? 1 : num_threads);
-  const nb::gil_scoped_release release;
-  weakseg::parallel_for(batch, threads, [&] { return job; });
-}
-
 }  // namespace
 
-NB_MODULE(_core, m) {
-  m.doc() = "Compiled core of weakseg_lightning.";
+void bind_potts(nb::module_& m) {
   m.def("expand", &expand, nb::arg("scores"), nb::arg("zero"), nb::arg("slope"), nb::arg("planes"), nb::arg("names"),
         nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"),
         nb::arg("labels").noconvert(), nb::arg("energies").noconvert(),
@@ -362,16 +287,4 @@ NB_MODULE(_core, m) {
   define(&read_labels<std::uint8_t>);
   m.def("find_labels", &find_labels, nb::arg("labels"), nb::arg("valid"), nb::arg("present").noconvert(),
         "Sets `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside.");
-  m.def("box_quadratic", &box_quadratic, nb::arg("gradient"), nb::arg("hessian"), nb::arg("lower"), nb::arg("upper"),
-        nb::arg("step").noconvert(),
-        "Maximises `gradient d - d hessian d / 2` in the box, for each image of a batch; writes `step`.");
-  m.def("newton_direction", &newton_direction, nb::arg("target"), nb::arg("least"), nb::arg("span"), nb::arg("upper"),
-        nb::arg("softness"), nb::arg("point"), nb::arg("gradient"), nb::arg("hessian"), nb::arg("margin"),
-        nb::arg("step").noconvert(), nb::arg("slope").noconvert(),
-        "Ascent directions of Newton's method on the duals of a batch, `Dual`; writes `step` and the slopes along them.");
-  m.def("label_moments", &label_moments, nb::arg("odds"), nb::arg("weights"), nb::arg("sums").noconvert(),
-        nb::arg("num_threads"),
-        "Sums over the pixels of the distributions `odds weights / sum`: of the products of all classes, and in the last "
-        "column of each class; writes `sums`.");
-  define_dense_bindings(m);
 }

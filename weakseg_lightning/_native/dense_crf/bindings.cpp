@@ -1,7 +1,4 @@
-// Lattices of dense energies, for the Python module `weakseg_lightning._native._core`.
-#include "dense_bindings.hpp"
-
-#include <nanobind/ndarray.h>
+// Permutohedral lattices and mean field in the Python module.
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -16,27 +13,14 @@
 #include <utility>
 #include <vector>
 
-#include "lattice_filter.hpp"
-#include "mean_field.hpp"
-#include "parallel.hpp"
-#include "permutohedral.hpp"
-
-namespace nb = nanobind;
+#include "bindings.hpp"
+#include "dense_crf/lattice_filter.hpp"
+#include "dense_crf/mean_field.hpp"
+#include "dense_crf/permutohedral.hpp"
+#include "support/arrays.hpp"
+#include "support/parallel.hpp"
 
 namespace {
-
-template <class T, int N>
-using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
-using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
-using New = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-std::size_t at_least_one(int num_threads) { return static_cast<std::size_t>(std::max(num_threads, 1)); }
 
 // An array of its own for Python.
 template <class T, int N>
@@ -251,7 +235,7 @@ void mean_field(const In<float, 3>& scores, const In<std::uint8_t, 2>& initial, 
 
 }  // namespace
 
-void define_dense_bindings(nb::module_& m) {
+void bind_dense_crf(nb::module_& m) {
   m.def("build_lattices", &build_lattices, nb::arg("features"), nb::arg("valid"), nb::arg("vertices").noconvert(),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Permutohedral lattices of a batch; writes `vertices` and `weights`, returns neighbours (V, D + 1, 2) and the "

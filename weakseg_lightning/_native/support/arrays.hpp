@@ -1,0 +1,24 @@
+// NumPy arrays as arguments and results of bound functions.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <stdexcept>
+
+namespace nb = nanobind;
+
+template <class T, int N>
+using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T, int N>
+using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+template <class T, int N>
+using New = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
+
+inline void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+inline std::size_t at_least_one(int num_threads) { return static_cast<std::size_t>(std::max(num_threads, 1)); }
