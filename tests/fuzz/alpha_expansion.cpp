@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "support/parallel.hpp"
+#include "support/batch_scheduler.hpp"
 #include "problem.hpp"
 #include "reference.hpp"
 

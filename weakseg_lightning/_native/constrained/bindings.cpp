@@ -7,7 +7,7 @@
 #include "constrained/label_moments.hpp"
 #include "constrained/newton_direction.hpp"
 #include "support/arrays.hpp"
-#include "support/parallel.hpp"
+#include "support/batch_scheduler.hpp"
 
 namespace {
 

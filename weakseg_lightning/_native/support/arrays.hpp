@@ -5,8 +5,12 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <memory>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 namespace nb = nanobind;
 
@@ -22,3 +26,12 @@ inline void require(bool condition, const char* message) {
 }
 
 inline std::size_t at_least_one(int num_threads) { return static_cast<std::size_t>(std::max(num_threads, 1)); }
+
+// An array that owns the numbers of a vector.
+template <int N, class T>
+New<T, N> to_numpy(std::vector<T>&& values, const std::array<std::size_t, N>& shape) {
+  auto owned = std::make_unique<std::vector<T>>(std::move(values));
+  T* data = owned->data();
+  const nb::capsule owner(owned.release(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+  return New<T, N>(data, N, shape.data(), owner);
+}
