@@ -1,6 +1,6 @@
 // Fuzz target: the native alpha-expansion on random problems, against what can be known about its answers.
 // tests/fuzz/run.py builds and runs it. Every input is derived from one number, which a failure prints.
-#include "alpha_expansion.hpp"
+#include "potts/alpha_expansion.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel.hpp"
+#include "support/batch_scheduler.hpp"
 #include "problem.hpp"
 #include "reference.hpp"
 

@@ -59,13 +59,13 @@ def find_compiler() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def build_command(compiler: str, sanitize: str, target: Path) -> list[str]:
-    """Return the command line that compiles the target."""
+def build_command(compiler: str, sanitize: str, target: Path, source: Path = HERE / "alpha_expansion.cpp") -> list[str]:
+    """Return the command line that compiles a program with the headers of the native core."""
     flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-pthread", f"-I{NATIVE}"]
     if sanitize != "none":
         flags += [f"-fsanitize={SANITIZERS[sanitize]}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
         flags += ["-DWEAKSEG_SANITIZED"]
-    return [compiler, *flags, "-o", str(target), str(HERE / "alpha_expansion.cpp")]
+    return [compiler, *flags, "-o", str(target), str(source)]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The compiled core on bare NumPy arrays; also run, without torch, on each wheel that is built."""
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -25,40 +27,41 @@ def problem(batch=3, height=2, width=3, planes=4, classes=(1, 4)):
         "seeds": np.full(plane, 255, dtype=np.uint8),
         "valid": np.ones(plane, dtype=np.uint8),
         "initial": np.full(plane, 255, dtype=np.uint8),
-        "labels": np.full(plane, 7, dtype=np.uint8),
-        "energies": np.zeros((batch, 3)),
-        "status": np.zeros((batch, 3), dtype=np.int32),
-        "max_sweeps": 5,
-        "from_blocks": False,
-        "num_threads": 2,
     }
+
+
+def expand(p, max_sweeps=5):
+    """Labels, energies and status of a problem."""
+    return _core.expand(_core.PottsBatch(**p), max_sweeps=max_sweeps, from_blocks=False, num_threads=2)
 
 
 @pytest.mark.parametrize("planes", [2, 4])
 def test_solves_and_names_the_labels(planes):
-    p = problem(planes=planes)
-    _core.expand(**p)
-    assert p["labels"].tolist() == [[[1, 4, 4], [1, 4, 4]]] * 3
-    np.testing.assert_allclose(p["energies"], [[0.0, 0.5, 0.5]] * 3, atol=1e-6)
-    assert p["status"].tolist() == [[1, 1, 0]] * 3
+    labels, energies, status = expand(problem(planes=planes))
+    assert labels.tolist() == [[[1, 4, 4], [1, 4, 4]]] * 3
+    np.testing.assert_allclose(energies, [[0.0, 0.5, 0.5]] * 3, atol=1e-6)
+    assert status.tolist() == [[1, 1, 0]] * 3
+    assert [array.dtype for array in (labels, energies, status)] == [np.uint8, np.float64, np.int32]
 
 
 def test_padding_is_void_and_costs_nothing():
     p = problem()
     p["valid"][:, 1] = 0
     p["scores"][:, 1] = np.nan
-    _core.expand(**p)
-    assert p["labels"].tolist() == [[[1, 4, 4], [255, 255, 255]]] * 3
-    np.testing.assert_allclose(p["energies"][:, 1:], 0.25, atol=1e-6)
+    labels, energies, _ = expand(p)
+    assert labels.tolist() == [[[1, 4, 4], [255, 255, 255]]] * 3
+    np.testing.assert_allclose(energies[:, 1:], 0.25, atol=1e-6)
 
 
-def test_images_without_labels_are_left_alone():
+def test_images_without_labels_are_void():
     p = problem()
     p["num_labels"][1] = 0
     p["planes"], p["names"] = np.array([0, 1, 4, 5], dtype=np.int32), p["names"][:4]
-    _core.expand(**p)
-    assert (p["labels"][1] == 7).all()
-    assert p["labels"][2].tolist() == p["labels"][0].tolist() == [[1, 4, 4], [1, 4, 4]]
+    labels, energies, status = expand(p)
+    assert (labels[1] == 255).all()
+    assert np.isnan(energies[1]).all()
+    assert status[1].tolist() == [0, 0, 0]
+    assert labels[2].tolist() == labels[0].tolist() == [[1, 4, 4], [1, 4, 4]]
 
 
 @pytest.mark.parametrize(
@@ -74,33 +77,49 @@ def test_images_without_labels_are_left_alone():
         ("names", np.zeros(5, dtype=np.uint8), "all labels of all images"),
         ("num_labels", np.array([2, -2, 6], dtype=np.int32), "between 0 and 255"),
         ("seeds", np.zeros((3, 2, 2), dtype=np.uint8), "size of `edges`"),
-        ("labels", np.zeros((2, 2, 3), dtype=np.uint8), "size of `edges`"),
-        ("energies", np.zeros((3, 2)), "`energies`"),
-        ("status", np.zeros((2, 3), dtype=np.int32), "`status`"),
-        ("max_sweeps", -1, "`max_sweeps`"),
+        ("valid", np.zeros((2, 2, 3), dtype=np.uint8), "size of `edges`"),
+        ("initial", np.zeros((3, 1, 3), dtype=np.uint8), "size of `edges`"),
     ],
 )
 def test_wrong_sizes_never_reach_memory(name, value, words):
     with pytest.raises(ValueError, match=words):
-        _core.expand(**{**problem(), name: value})
+        expand({**problem(), name: value})
 
 
-@pytest.mark.parametrize(("name", "kind"), [("labels", np.int64), ("energies", np.float32), ("status", np.int64)])
+def test_a_negative_number_of_sweeps_is_an_error():
+    with pytest.raises(ValueError, match="`max_sweeps`"):
+        expand(problem(), max_sweeps=-1)
+
+
+def test_answers_outlive_their_batch():
+    answers = [expand(problem()) for _ in range(3)]  # the batches are gone
+    gc.collect()
+    for labels, energies, _ in answers:
+        assert labels.flags.writeable
+        assert labels.tolist() == [[[1, 4, 4], [1, 4, 4]]] * 3
+        energies += 1  # not shared with the other answers
+    np.testing.assert_allclose(answers[0][1], answers[2][1])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("best", np.float64), ("logarithms", np.float32)])
 def test_outputs_are_never_copies(name, kind):
-    p = problem()
+    scores, valid = np.zeros((1, 2, 3, 4), dtype=np.float32), np.ones((1, 3, 4), dtype=np.uint8)
+    outputs = {"best": np.zeros((1, 3, 4), dtype=np.float32), "logarithms": np.zeros(1)}
+    outputs[name] = outputs[name].astype(kind)
     with pytest.raises(TypeError):
-        _core.expand(**{**p, name: p[name].astype(kind)})
+        _core.split_softmax(scores=scores, valid=valid, num_threads=1, **outputs)
 
 
 @pytest.mark.parametrize(("name", "failure"), [("scores", 1), ("zero", 1), ("edges", 2)])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_image_that_is_not_finite_is_left_alone(name, failure, bad):
+def test_an_image_that_is_not_finite_is_void(name, failure, bad):
     p = problem()
     p[name][(2 if name == "scores" else 1, ..., 0, 0)] = bad
-    _core.expand(**p)
-    assert p["status"][:, 2].tolist() == [0, failure, 0]
-    assert (p["labels"][1] == 7).all()
-    assert p["labels"][[0, 2]].tolist() == [[[1, 4, 4], [1, 4, 4]]] * 2
+    labels, energies, status = expand(p)
+    assert status[:, 2].tolist() == [0, failure, 0]
+    assert (labels[1] == 255).all()
+    assert np.isnan(energies[1]).all()
+    assert labels[[0, 2]].tolist() == [[[1, 4, 4], [1, 4, 4]]] * 2
 
 
 @pytest.mark.parametrize("classes", [1, 2, 21, 255])

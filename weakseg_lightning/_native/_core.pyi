@@ -1,25 +1,28 @@
 import numpy as np
 from numpy.typing import NDArray
 
+class PottsBatch:
+    """The grid Potts energies of a batch of images; the labels of all images one after the other."""
+
+    def __init__(
+        self,
+        *,
+        scores: NDArray[np.float32],
+        zero: NDArray[np.float32],
+        slope: float,
+        planes: NDArray[np.int32],
+        names: NDArray[np.uint8],
+        num_labels: NDArray[np.int32],
+        edges: NDArray[np.float32],
+        seeds: NDArray[np.uint8],
+        valid: NDArray[np.uint8],
+        initial: NDArray[np.uint8],
+    ) -> None: ...
+
 def expand(
-    scores: NDArray[np.float32],
-    zero: NDArray[np.float32],
-    slope: float,
-    planes: NDArray[np.int32],
-    names: NDArray[np.uint8],
-    num_labels: NDArray[np.int32],
-    edges: NDArray[np.float32],
-    seeds: NDArray[np.uint8],
-    valid: NDArray[np.uint8],
-    initial: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    energies: NDArray[np.float64],
-    status: NDArray[np.int32],
-    max_sweeps: int,
-    from_blocks: bool,
-    num_threads: int,
-) -> None:
-    """Alpha-expansion on the images of a batch; writes `labels`, `energies` and `status`. Without sweeps, the start."""
+    batch: PottsBatch, max_sweeps: int, from_blocks: bool, num_threads: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int32]]:
+    """Alpha-expansion on the images of a batch; returns labels, energies and status. Without sweeps, the start."""
 
 def potts_weights(
     image: NDArray[np.float32],

@@ -131,11 +131,10 @@ class AlphaExpansion(Solver):
         edges = self.potts.edge_weights(image, given.valid)
         scores = logits.detach().float()
         best, rest = split_softmax(scores, given.valid, self.num_threads or default_num_threads())
-        constant = rest * self.unary_weight
         began = time.perf_counter()
-        problem = _to_host(scores, best, constant, edges, given)
+        batch = _to_host(scores, best, -self.unary_weight, edges, given)
         fetched = time.perf_counter()
-        answer = self._expand(problem, problem.initial, from_blocks=self.start == "coarse" and initial is None)
+        answer = self._expand(batch, rest * self.unary_weight, self.start == "coarse" and initial is None)
         solved = time.perf_counter()
         labels = torch.from_numpy(answer.labels).to(logits.device)
         transfer = fetched - began + time.perf_counter() - solved
@@ -198,57 +197,18 @@ class AlphaExpansion(Solver):
         bound[unknown] = torch.fmax(bound[unknown], found)
         return replace(result, lower_bound=bound)
 
-    def _expand(
-        self, problem: "_HostProblem", initial: NDArray[np.uint8], *, from_blocks: bool = False
-    ) -> "_HostAnswer":
-        batch, height, width = problem.seeds.shape
-        answer = _HostAnswer(
-            labels=np.full((batch, height, width), VOID, dtype=np.uint8),
-            energies=np.full((batch, 3), np.nan),
-            status=np.zeros((batch, 3), dtype=np.int32),
-        )
-        _core.expand(
-            scores=problem.scores,
-            zero=problem.zero,
-            slope=-self.unary_weight,
-            planes=problem.planes,
-            names=problem.names,
-            num_labels=problem.num_labels,
-            edges=problem.edges,
-            seeds=problem.seeds,
-            valid=problem.valid,
-            initial=initial,
-            labels=answer.labels,
-            energies=answer.energies,
-            status=answer.status,
-            max_sweeps=self.max_sweeps,
-            from_blocks=from_blocks,
-            num_threads=self.num_threads or default_num_threads(),
-        )
-        answer.energies[:, [0, 2]] += problem.constant[:, None]
+    def _expand(self, batch: _core.PottsBatch, constant: Tensor, from_blocks: bool) -> "_Answer":
+        """Solve; `constant` ``(B,)`` is what the softmax adds to the unary energy of every labelling."""
+        threads = self.num_threads or default_num_threads()
+        answer = _Answer(*_core.expand(batch, self.max_sweeps, from_blocks, threads))
+        answer.energies[:, [0, 2]] += constant.numpy()[:, None]
         unary, pairwise, bound = answer.energies.T
         np.minimum(bound, unary + pairwise, out=bound)  # the constant may round them apart
         return answer
 
 
 @dataclass(frozen=True)
-class _HostProblem:
-    """The batch on the CPU; the labels of all images one after the other."""
-
-    scores: NDArray[np.float32]  # (P, H, W)
-    zero: NDArray[np.float32]  # (B, H, W): the best score of each pixel
-    planes: NDArray[np.int32]  # (sum of num_labels,): the plane of `scores` of each label
-    names: NDArray[np.uint8]  # (sum of num_labels,): the class of each label
-    num_labels: NDArray[np.int32]  # (B,)
-    edges: NDArray[np.float32]  # (B, E, H, W)
-    seeds: NDArray[np.uint8]  # (B, H, W)
-    valid: NDArray[np.uint8]
-    initial: NDArray[np.uint8]
-    constant: NDArray[np.float64]  # (B,): what the softmax adds to the unary energy of every labelling
-
-
-@dataclass(frozen=True)
-class _HostAnswer:
+class _Answer:
     labels: NDArray[np.uint8]  # (B, H, W)
     energies: NDArray[np.float64]  # (B, 3): unary, pairwise, lower bound
     status: NDArray[np.int32]  # (B, 3): sweeps, converged, failure
@@ -260,13 +220,8 @@ def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
     return allowed[:, :, None, None] & ((seeds == VOID)[:, None] | (seeds[:, None] == names))
 
 
-def _to_host(
-    scores: Tensor,
-    best: Tensor,
-    constant: Tensor,
-    edges: Tensor,
-    given: Arguments,
-) -> _HostProblem:
+def _to_host(scores: Tensor, best: Tensor, slope: float, edges: Tensor, given: Arguments) -> _core.PottsBatch:
+    """Bring the energies of a batch to the CPU: label k costs ``slope * (scores_k - best)``."""
     allowed = given.allowed.cpu()
     image, label = allowed.nonzero(as_tuple=True)
     if scores.device.type == "cpu":  # read in place
@@ -275,9 +230,10 @@ def _to_host(
     else:
         planes = torch.arange(len(label))
         used = scores[image.to(scores.device), label.to(scores.device)].cpu()
-    return _HostProblem(
+    return _core.PottsBatch(
         scores=used.numpy(),
         zero=best.cpu().numpy(),
+        slope=slope,
         planes=planes.to(torch.int32).numpy(),
         names=label.to(torch.uint8).numpy(),
         num_labels=allowed.sum(1).to(torch.int32).numpy(),
@@ -285,7 +241,6 @@ def _to_host(
         seeds=given.seeds.cpu().contiguous().numpy(),
         valid=as_bytes(given.valid),
         initial=given.initial.cpu().contiguous().numpy(),
-        constant=constant.numpy(),
     )
 
 
@@ -296,7 +251,7 @@ _FAILURES = (
 )
 
 
-def _result(labels: Tensor, answer: _HostAnswer, solve_seconds: float, transfer_seconds: float) -> SolverResult:
+def _result(labels: Tensor, answer: _Answer, solve_seconds: float, transfer_seconds: float) -> SolverResult:
     unary, pairwise, bound = torch.from_numpy(answer.energies).unbind(1)
     sweeps, converged, failure = torch.from_numpy(answer.status).unbind(1)
     return SolverResult(

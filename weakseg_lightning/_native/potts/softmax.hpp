@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "potts_weights.hpp"
-#include "wide_vectors.hpp"
+#include "support/exponential.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "lanes.hpp"
-#include "wide_vectors.hpp"
+#include "support/lanes.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 

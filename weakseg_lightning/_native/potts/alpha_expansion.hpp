@@ -19,11 +19,11 @@
 #include <tuple>
 #include <vector>
 
-#include "coarse_potts.hpp"
-#include "grid_maxflow.hpp"
-#include "integer_potts.hpp"
-#include "standing_flows.hpp"
-#include "wide_vectors.hpp"
+#include "potts/coarse_potts.hpp"
+#include "potts/grid_maxflow.hpp"
+#include "potts/integer_potts.hpp"
+#include "potts/standing_flows.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 

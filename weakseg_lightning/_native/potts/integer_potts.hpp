@@ -11,12 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "grid_maxflow.hpp"
-#include "wide_vectors.hpp"
+#include "potts/grid_maxflow.hpp"
+#include "support/labels.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
-
-constexpr std::uint8_t kVoid = 255;
 
 // One image: planes are row-major height x width. Labels are 0..num_labels - 1; `seeds` holds kVoid where there is none.
 // Label k costs slope * (planes[k][pixel] - zero[pixel]).

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "lanes.hpp"
+#include "support/lanes.hpp"
 
 namespace weakseg {
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "grid_maxflow.hpp"
+#include "potts/grid_maxflow.hpp"
 
 namespace weakseg {
 

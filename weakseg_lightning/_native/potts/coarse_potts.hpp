@@ -7,9 +7,9 @@
 #include <cstring>
 #include <vector>
 
-#include "grid_maxflow.hpp"
-#include "integer_potts.hpp"
-#include "wide_vectors.hpp"
+#include "potts/grid_maxflow.hpp"
+#include "potts/integer_potts.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "box_quadratic.hpp"
+#include "constrained/box_quadratic.hpp"
 
 namespace weakseg {
 

@@ -8,8 +8,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "lattice_filter.hpp"
-#include "integer_potts.hpp"
+#include "dense_crf/lattice_filter.hpp"
+#include "support/exponential.hpp"
+#include "support/labels.hpp"
 
 namespace weakseg {
 

@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "wide_vectors.hpp"
+#include "support/labels.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -26,7 +27,7 @@ bool read_labels(const Integer* labels, std::size_t count, std::uint8_t last, st
       }
       high |= others;
       std::uint8_t wrong = 0;
-      for (std::size_t i = first; i < end; ++i) wrong |= static_cast<std::uint8_t>((bytes[i] > last) & (bytes[i] != 255));
+      for (std::size_t i = first; i < end; ++i) wrong |= static_cast<std::uint8_t>((bytes[i] > last) & (bytes[i] != kVoid));
       strange |= wrong;
     }
   });
@@ -36,7 +37,7 @@ bool read_labels(const Integer* labels, std::size_t count, std::uint8_t last, st
 // Sets present[label] for the labels of the valid pixels, 255 aside.
 inline void find_labels(const std::uint8_t* labels, const std::uint8_t* valid, std::size_t count, std::uint8_t* present) {
   const auto note = [&](std::size_t i) {
-    if (labels[i] != 255 && valid[i] != 0) present[labels[i]] = 1;
+    if (labels[i] != kVoid && valid[i] != 0) present[labels[i]] = 1;
   };
   std::size_t i = 0;
   for (; i + 8 <= count; i += 8) {

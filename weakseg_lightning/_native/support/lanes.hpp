@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "wide_vectors.hpp"
+#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 
@@ -125,22 +125,6 @@ WEAKSEG_INLINED inline float sum_of(const Lanes& x) {
 WEAKSEG_INLINED inline float greatest_of(const Lanes& x) {
   const auto greater = [](float a, float b) { return a > b ? a : b; };
   return greater(greater(greater(x[0], x[4]), greater(x[1], x[5])), greater(greater(x[2], x[6]), greater(x[3], x[7])));
-}
-
-// Replaces x <= 0 by exp(x) to 2e-7; 1e-38 below -87.
-WEAKSEG_INLINED inline void exp_of_negative(Lanes& x) {
-  keep_greater(x, Lanes{} - 87.0F);
-  IntegerLanes power;
-  to_integers(x * 1.44269504F - 0.5F, power);  // rounds: x is not positive
-  Lanes n;
-  to_floats(power, n);
-  const Lanes r = (x - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts
-  const Lanes high = ((r * (1.0F / 5040) + 1.0F / 720) * r + 1.0F / 120) * r + 1.0F / 24;
-  const Lanes sum = (((high * r + 1.0F / 6) * r + 0.5F) * r + 1.0F) * r + 1.0F;
-  const IntegerLanes bits = (power + 127) * (1 << 23);
-  Lanes scale;
-  std::memcpy(&scale, &bits, sizeof scale);
-  x = sum * scale;
 }
 
 }  // namespace weakseg

@@ -1,7 +1,4 @@
-// Lattices of dense energies, for the Python module `weakseg_lightning._native._core`.
-#include "dense_bindings.hpp"
-
-#include <nanobind/ndarray.h>
+// Permutohedral lattices and mean field in the Python module.
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -16,36 +13,15 @@
 #include <utility>
 #include <vector>
 
-#include "lattice_filter.hpp"
-#include "mean_field.hpp"
-#include "parallel.hpp"
-#include "permutohedral.hpp"
-
-namespace nb = nanobind;
+#include "bindings.hpp"
+#include "dense_crf/lattice_filter.hpp"
+#include "dense_crf/mean_field.hpp"
+#include "dense_crf/permutohedral.hpp"
+#include "support/arrays.hpp"
+#include "support/batch_scheduler.hpp"
+#include "support/object_pool.hpp"
 
 namespace {
-
-template <class T, int N>
-using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
-using Out = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
-template <class T, int N>
-using New = nb::ndarray<nb::numpy, T, nb::ndim<N>>;
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-std::size_t at_least_one(int num_threads) { return static_cast<std::size_t>(std::max(num_threads, 1)); }
-
-// An array of its own for Python.
-template <class T, int N>
-New<T, N> hand_over(std::vector<T>&& values, const std::array<std::size_t, N>& shape) {
-  auto owned = std::make_unique<std::vector<T>>(std::move(values));
-  T* data = owned->data();
-  const nb::capsule owner(owned.release(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  return New<T, N>(data, N, shape.data(), owner);
-}
 
 struct LatticeOutput {
   std::int32_t* vertices = nullptr;
@@ -80,7 +56,7 @@ void build(std::size_t batch, std::size_t pixels, const float* features, const s
   });
 }
 
-nb::tuple build_lattices(const In<float, 3>& features, const In<std::uint8_t, 2>& valid,
+std::tuple<New<std::int32_t, 3>, New<std::int64_t, 1>> build_lattices(const In<float, 3>& features, const In<std::uint8_t, 2>& valid,
                          const Out<std::int32_t, 3>& vertices, const Out<float, 3>& weights, int num_threads) {
   const std::size_t batch = features.shape(0), dimensions = features.shape(1), pixels = features.shape(2);
   require(valid.shape(0) == batch && valid.shape(1) == pixels, "`valid` must be (B, N), `features` being (B, D, N)");
@@ -106,8 +82,8 @@ nb::tuple build_lattices(const In<float, 3>& features, const In<std::uint8_t, 2>
     }
   }
   const auto size = static_cast<std::size_t>(out.starts.back());
-  return nb::make_tuple(hand_over<std::int32_t, 3>(std::move(out.neighbors), {size, dimensions + 1, 2}),
-                        hand_over<std::int64_t, 1>(std::move(out.starts), {batch + 1}));
+  return {to_numpy<3>(std::move(out.neighbors), {size, dimensions + 1, 2}),
+          to_numpy<1>(std::move(out.starts), {batch + 1})};
 }
 
 // The lattices of a batch as Python keeps them.
@@ -138,32 +114,13 @@ struct Lattices {
   }
 };
 
-// What a thread works with, kept from one call to the next.
-template <class T>
-class Kept {
- public:
-  Kept() : object_(shelf().take()) {}
-  Kept(const Kept&) = delete;
-  Kept& operator=(const Kept&) = delete;
-  ~Kept() { shelf().put(std::move(object_)); }
-  T* operator->() { return object_.get(); }
-
- private:
-  static weakseg::Shelf<T>& shelf() {
-    static weakseg::Shelf<T> kept;
-    return kept;
-  }
-
-  std::unique_ptr<T> object_;
-};
-
 struct FilterWorker {
   const Lattices& lattices;
   const float* values;
   float* out;
   std::size_t planes;
   weakseg::Blur blur;
-  Kept<weakseg::LatticeFilter> filter{};
+  weakseg::Pooled<weakseg::LatticeFilter> filter{};
 
   void operator()(std::size_t job) {
     constexpr std::size_t kMost = weakseg::LatticeFilter::kMostPlanes;
@@ -193,11 +150,11 @@ using Kernel = std::tuple<In<std::int32_t, 3>, In<float, 3>, In<std::int32_t, 3>
                           In<float, 2>>;
 
 struct MeanFieldWorkers {
-  Kept<weakseg::MeanField<1>> one{};
-  Kept<weakseg::MeanField<2>> two{};
-  Kept<weakseg::MeanField<3>> three{};
-  Kept<weakseg::MeanField<4>> four{};
-  Kept<weakseg::MeanField<0>> any{};
+  weakseg::Pooled<weakseg::MeanField<1>> one{};
+  weakseg::Pooled<weakseg::MeanField<2>> two{};
+  weakseg::Pooled<weakseg::MeanField<3>> three{};
+  weakseg::Pooled<weakseg::MeanField<4>> four{};
+  weakseg::Pooled<weakseg::MeanField<0>> any{};
 
   std::size_t run(const weakseg::MeanFieldProblem& problem, float* probabilities) {
     switch ((problem.classes + weakseg::kLanes - 1) / weakseg::kLanes) {
@@ -251,7 +208,7 @@ void mean_field(const In<float, 3>& scores, const In<std::uint8_t, 2>& initial, 
 
 }  // namespace
 
-void define_dense_bindings(nb::module_& m) {
+void bind_dense_crf(nb::module_& m) {
   m.def("build_lattices", &build_lattices, nb::arg("features"), nb::arg("valid"), nb::arg("vertices").noconvert(),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Permutohedral lattices of a batch; writes `vertices` and `weights`, returns neighbours (V, D + 1, 2) and the "

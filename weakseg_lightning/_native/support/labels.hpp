@@ -1,0 +1,10 @@
+// Labels of pixels.
+#pragma once
+
+#include <cstdint>
+
+namespace weakseg {
+
+constexpr std::uint8_t kVoid = 255;  // no label: padding, and pixels that nobody has labelled
+
+}  // namespace weakseg
