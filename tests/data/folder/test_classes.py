@@ -43,3 +43,12 @@ def test_classes_are_found_by_name_in_any_case_or_index():
 )
 def test_classes_are_guessed(names, indices, expected):
     assert list(guess_classes(names, indices).names) == expected
+
+
+@pytest.mark.parametrize("name", ["010", "1:30", "0x1F", "1_000", "+7", "007"])
+def test_numbers_are_names_as_they_are_written(tmp_path, name):
+    path = tmp_path / "classes.yaml"
+    path.write_text(f"classes: [background, {name}, {{name: {name}a, color: '#ff0000'}}]\n")
+    assert list(read_classes(path).names) == ["background", name, f"{name}a"]
+    path.write_text(f"classes: [background, {{name: {name}}}]\n")
+    assert list(read_classes(path).names) == ["background", name]

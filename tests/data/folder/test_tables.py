@@ -26,6 +26,7 @@ def marks(tmp_path, name: str, content: str | bytes) -> list[Mark]:
         '"class","y","x","image","who"\n"cat",2," 1.5 ","a.jpg","me"\n\n',
         "Filename,X,Y,Label\na.jpg,1.5,2,cat\n",
         "\n\nimage,x,y,class\na.jpg,1.5,2,cat",
+        "sep=;\nimage;x;y;class\na.jpg;1,5;2;cat\n",
     ],
 )
 def test_tables_are_read_however_they_were_saved(tmp_path, content):

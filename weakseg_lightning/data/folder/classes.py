@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.text import read_yaml
+from weakseg_lightning.data.text import read_text, read_yaml
 from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.visualization.panels import voc_palette
 
@@ -124,7 +124,8 @@ def read_classes(path: Path) -> Classes:
         raise ValueError(f"{path} must hold a list `classes`, background first: write `{_EXAMPLE}`")
     if unknown := set(map(str, content)) - set(_KEYS):
         raise ValueError(f"{path} has the unknown keys {', '.join(sorted(unknown))}, expected {', '.join(_KEYS)}")
-    entries = [_entry(path, entry) for entry in content["classes"]]
+    written = yaml.load(read_text(path), yaml.BaseLoader)["classes"]  # all of it text: `010` is a name, and no 8
+    entries = [_entry(path, *pair) for pair in zip(content["classes"], written, strict=True)]
     names = [name for name, _ in entries]
     _check_names(path, names)
     colors = {index: color for index, (_, color) in enumerate(entries) if color is not None}
@@ -190,13 +191,13 @@ def _spaced(name: str) -> str:
     return " ".join(name.split())
 
 
-def _entry(path: Path, entry: Any) -> tuple[str, Color | None]:
-    """Name and colour of one line."""
+def _entry(path: Path, entry: Any, written: Any) -> tuple[str, Color | None]:
+    """Name and colour of one line, which YAML reads in one way and people have written in another."""
     if isinstance(entry, str | int) and not isinstance(entry, bool):
-        return str(entry), None
+        return str(written), None
     if isinstance(entry, dict) and "name" in entry and set(entry) <= {"name", "color"}:
         color = entry.get("color")
-        return str(entry["name"]), None if color is None else _read_color(path, color)
+        return str(written["name"]), None if color is None else _read_color(path, color)
     hint = "" if isinstance(entry, list | dict) else " in quotes (YAML reads it otherwise)"
     raise ValueError(f'{path} has the class {entry!r}, expected a name{hint}, or {{name: cat, color: "#ff8800"}}')
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,7 @@ def open_rows(path: Path) -> tuple[Iterator[tuple[int, list[str]]], str]:
         raise ValueError(f"is not UTF-8 text ({error.reason}): save it as CSV in UTF-8") from error
     if "\0" in text:
         raise ValueError("holds zero bytes, as no text does: save it as CSV in UTF-8")
+    text = re.sub(r"\A\s*sep=[,;\t][^\n]*", "", text)  # Excel's line, which other programs do not write
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
