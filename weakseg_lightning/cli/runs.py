@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,10 @@ def _removed_if_empty(folder: Path) -> bool:
 
 
 def default_loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:
-    """Loggers that write ``folder/metrics.csv`` and ``folder/tensorboard/``."""
+    """Loggers that write ``folder/metrics.csv`` and, where tensorboard is installed, ``folder/tensorboard/``."""
     save_dir, name, version = folder.parent.parent, folder.parent.name, folder.name
     loggers: list[Logger] = [CSVLogger(save_dir, name, version)]
-    if tensorboard:
+    if tensorboard and find_spec("tensorboard") is not None:
         loggers.append(TensorBoardLogger(save_dir, name, version, default_hp_metric=False, sub_dir="tensorboard"))
     return loggers
 

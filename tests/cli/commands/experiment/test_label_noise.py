@@ -2,6 +2,7 @@ import csv
 import doctest
 import inspect
 import logging
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -218,3 +219,9 @@ def test_examples():
     results = doctest.testmod(experiment)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"needs scikit-learn, not installed here: pip install '\.\[experiments\]'"):
+        load_set("digits", Path())

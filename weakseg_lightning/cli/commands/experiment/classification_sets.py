@@ -1,8 +1,9 @@
 """Small classification sets, held in memory."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -61,19 +62,23 @@ def load_set(name: SetName, root: Path, *, download: bool = False, image_size: i
 
 
 def _digits() -> ClassificationSet:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    digits = _of_sklearn("datasets").load_digits()
     images = torch.from_numpy(digits.images).float()[:, None] / 16  # counts of 0 to 16
     return _split(images, torch.from_numpy(digits.target).long(), 10)
 
 
 def _split(images: Tensor, labels: Tensor, num_classes: int) -> ClassificationSet:
-    from sklearn.model_selection import train_test_split
-
-    indices = np.arange(len(labels))
-    train, test = train_test_split(indices, test_size=TEST_SHARE, stratify=labels.numpy(), random_state=0)
+    indices, choose = np.arange(len(labels)), _of_sklearn("model_selection").train_test_split
+    train, test = choose(indices, test_size=TEST_SHARE, stratify=labels.numpy(), random_state=0)
     return ClassificationSet(images[train], labels[train], images[test], labels[test], num_classes)
+
+
+def _of_sklearn(module: str) -> Any:
+    try:
+        return import_module(f"sklearn.{module}")
+    except ImportError as error:
+        remedy = "pip install '.[experiments]' in the checkout"
+        raise ImportError(f"this `dataset` needs scikit-learn, not installed here: {remedy}") from error
 
 
 def _fashion_mnist(root: Path, download: bool) -> ClassificationSet:
