@@ -19,7 +19,7 @@ from weakseg_lightning.modules.core.checkpoint_io import require_same_network, w
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
-from weakseg_lightning.modules.core.resuming import go_on, read_checkpoint
+from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
 from weakseg_lightning.networks import Network
 from weakseg_lightning.networks.ddp_unused import freeze_unused, outputs_in_evaluation
 
@@ -128,7 +128,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     @override
     def on_train_start(self) -> None:
         """Go on where the checkpoint was written."""
-        go_on(self.trainer)
+        restore_progress(self.trainer)
         self._ask_for_attachment()  # within an epoch, there is no start of one
 
     @override

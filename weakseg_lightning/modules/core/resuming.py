@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loops.loop import _Loop
 
 
-def go_on(trainer: Trainer) -> None:
+def restore_progress(trainer: Trainer) -> None:
     """Go on exactly where the checkpoint was written, at the end of an epoch or within one.
 
     Args:
