@@ -158,7 +158,7 @@ def test_nearly_tight_for_more_labels(classes, connectivity):
     solver = AlphaExpansion(GridPotts(4.0, connectivity))
     result = solver.solve(logits, image)
     assert result.gap.isnan().all()
-    certified = solver.certify(result, logits, image)
+    certified = solver.bound_optimality_gap(result, logits, image)
     assert (certified.gap >= 0).all()
     assert (certified.gap < 0.01).all()
     assert certified.labels is result.labels
@@ -199,10 +199,12 @@ def test_certify_with_everything():
     solver = AlphaExpansion(GridPotts(2.0), unary_weight=1.5, start="given")
     result = solver.solve(logits, image, initial=seeds, **options)
     logits[~valid[:, None].expand(logits.shape)] = float("nan")
-    certified = solver.certify(result, logits, image, **options)
+    certified = solver.bound_optimality_gap(result, logits, image, **options)
     assert (certified.gap >= 0).all()
     assert (certified.gap < 0.01).all()
-    assert not (solver.certify(result, logits, image, valid=valid).gap < 0.02).all()  # another, easier problem
+    assert not (
+        solver.bound_optimality_gap(result, logits, image, valid=valid).gap < 0.02
+    ).all()  # another, easier problem
 
 
 def test_certify_solves_again_only_what_is_unknown(monkeypatch):
@@ -219,7 +221,7 @@ def test_certify_solves_again_only_what_is_unknown(monkeypatch):
         return potts_lower_bound(unary, *arguments, **options)
 
     monkeypatch.setattr("weakseg_lightning.solvers.potts.alpha_expansion.potts_lower_bound", watched)
-    certified = solver.certify(result, logits, image, label_set=label_set)
+    certified = solver.bound_optimality_gap(result, logits, image, label_set=label_set)
     assert sizes == [1]
     assert certified.lower_bound[1] == result.lower_bound[1]
     assert 0 <= certified.gap[0] < 0.01
@@ -230,11 +232,11 @@ def test_certify_solves_again_only_what_is_unknown(monkeypatch):
 def test_certify_never_makes_a_bound_worse():
     logits, image = smooth(3)
     solver = AlphaExpansion(GridPotts(4.0))
-    good = solver.certify(solver.solve(logits, image), logits, image)
-    again = solver.certify(good, logits, image, max_iterations=0, tolerance=0.0)
+    good = solver.bound_optimality_gap(solver.solve(logits, image), logits, image)
+    again = solver.bound_optimality_gap(good, logits, image, max_iterations=0, tolerance=0.0)
     assert again.lower_bound.equal(good.lower_bound)
     poor = replace(good, lower_bound=good.lower_bound - 100)
-    assert (solver.certify(poor, logits, image).gap < 0.01).all()
+    assert (solver.bound_optimality_gap(poor, logits, image).gap < 0.01).all()
 
 
 def test_images_of_a_batch_do_not_touch_each_other(monkeypatch):
@@ -334,7 +336,7 @@ def test_certify_wants_the_result_of_these_logits():
     logits, image = smooth(3, size=(6, 6))
     result = AlphaExpansion().solve(logits, image)
     with pytest.raises(ValueError, match=r"`result.labels` must be an integer \(1, 6, 6\)"):
-        AlphaExpansion().certify(result, logits[:1], image[:1])
+        AlphaExpansion().bound_optimality_gap(result, logits[:1], image[:1])
 
 
 def test_examples():

@@ -34,7 +34,7 @@ class AlphaExpansion(Solver):
           fewest pixels of the higher label. `SolverResult.lower_bound` comes from their flows and certifies it.
         - More labels, ``converged=True``: no expansion move (any set of pixels switching to one allowed label) lowers
           the energy. Then E is at most the unary plus twice the pairwise energy of the best labelling; on photographs
-          it is mostly within a fraction of a percent of the optimum (`certify` tells; try another ``start`` where it
+          it is mostly within a fraction of a percent of the optimum (`bound_optimality_gap` tells; try another ``start`` where it
           is not). The first sweep does nearly all the work.
         - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
           from the final energy by parts per million). With a message: the image was not solved, its labels are 255.
@@ -141,7 +141,7 @@ class AlphaExpansion(Solver):
         return _result(labels, answer, solved - fetched, transfer)
 
     @torch.no_grad()
-    def certify(
+    def bound_optimality_gap(
         self,
         result: SolverResult,
         logits: Tensor,
