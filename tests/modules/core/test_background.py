@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import ADMModule
-from weakseg_lightning.modules.core.background import AheadSolver
+from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
@@ -108,7 +108,7 @@ def test_an_error_of_the_solver_ends_training(
 
 def test_what_was_begun_is_handed_to_its_batch_alone() -> None:
     labels = torch.tensor([[[1, 2]]], dtype=torch.uint8)
-    solver = AheadSolver()
+    solver = BackgroundSolver()
     try:
         solver.start(lambda logits, batch: SolverResult.from_labels(labels), torch.zeros(1, 3, 1, 2), {"id": ["a"]})
         assert solver.take(["b"]) is None

@@ -12,7 +12,7 @@ from weakseg_lightning.solvers import SolverResult
 Batch = dict[str, Any]
 
 
-class AheadSolver:
+class BackgroundSolver:
     """One thread that solves for the batch to come, on a CUDA stream of its own where the scores are on a GPU."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import TypeVar, override
 
-from weakseg_lightning.modules.core.background import AheadSolver
+from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.modules.core.batch_hooks import ask_for_following
 from weakseg_lightning.modules.core.optimization import Optimizer
@@ -87,7 +87,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     latent: Result | None = None
     _hook_logits: Tensor | None = None
-    _ahead: AheadSolver | None = None
+    _ahead: BackgroundSolver | None = None
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         """Go on where the checkpoint was written, with what was solved ahead."""
         super().on_train_start()
         if self.latent_lag:
-            self._ahead = AheadSolver()
+            self._ahead = BackgroundSolver()
             self._ahead.load_state_dict(self._resumed_ahead)
             self._resumed_ahead = {}
 
@@ -196,7 +196,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
             self._ahead.start(cast(Any, self.solve_latent), logits.float(), following)
         return latent
 
-    def _take(self, ahead: AheadSolver, batch: Batch) -> Result | None:
+    def _take(self, ahead: BackgroundSolver, batch: Batch) -> Result | None:
         start = time.perf_counter()
         taken = cast(Result | None, ahead.take(batch["id"]))
         if taken is not None:
