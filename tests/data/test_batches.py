@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from weakseg_lightning.data import ScenesDataModule, expand
-from weakseg_lightning.data.batches import Mover
+from weakseg_lightning.data.batches import BatchTransfer
 
 Batch = dict[str, Any]
 
@@ -178,7 +178,7 @@ def small(name: str) -> Batch:
 
 
 def test_each_batch_is_moved_once_also_around_validation() -> None:
-    move, mover = Counted(), Mover()
+    move, mover = Counted(), BatchTransfer()
     a, b, c, val = map(small, "abcv")
     first = mover(a | {"following": b}, move)
     mover(val, move)
@@ -195,7 +195,7 @@ def test_each_batch_is_moved_once_also_around_validation() -> None:
 
 
 def test_batches_that_were_not_announced_are_moved() -> None:
-    move, mover = Counted(), Mover()
+    move, mover = Counted(), BatchTransfer()
     mover(small("a") | {"following": small("b")}, move)
     copy = mover(small("b") | {"following": small("c")}, move)  # equal images, but other tensors
     assert move.moved == ["a", "b", "b", "c"]
@@ -208,7 +208,7 @@ def test_batches_that_were_not_announced_are_moved() -> None:
 
 
 def test_what_a_module_puts_into_the_following_batch_is_not_the_next_ones() -> None:
-    move, mover = Counted(), Mover()
+    move, mover = Counted(), BatchTransfer()
     b = small("b")
     mover(small("a") | {"following": b}, move)["following"]["extra"] = 1
     assert "extra" not in mover(b, move)
@@ -234,4 +234,4 @@ def test_a_run_that_looks_ahead_sees_the_same_and_moves_each_batch_once(
     for number, (seen, expected) in enumerate(zip(module.seen, plain.seen, strict=True)):
         following = {} if number in (2, 5) else {"following": plain.seen[number + 1]}
         assert_same(seen, expected | following)
-    assert data._mover._ahead is None
+    assert data._batch_transfer._ahead is None

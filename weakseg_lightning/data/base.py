@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
-from weakseg_lightning.data.batches import Mover, expand
+from weakseg_lightning.data.batches import BatchTransfer, expand
 from weakseg_lightning.data.dataset import Attachment, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
@@ -105,7 +105,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.size_thresholds = size_thresholds
         self.full_share = full_share
         self._sources: dict[str, SampleSource] = {}
-        self._mover = Mover()
+        self._batch_transfer = BatchTransfer()
 
     # ---- what a data set writes -----------------------------------------------------------------------------
 
@@ -197,12 +197,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
             return expanded if self.trainer is None else self.trainer.precision_plugin.convert_input(expanded)
 
         ours = isinstance(batch, dict) and "image" in batch
-        return self._mover(batch, move) if ours else transfer(batch, device, dataloader_idx)
+        return self._batch_transfer(batch, move) if ours else transfer(batch, device, dataloader_idx)
 
     @override
     def teardown(self, stage: str) -> None:
         """Keep no batch beyond the run."""
-        self._mover.forget()
+        self._batch_transfer.forget()
 
     def whole_images(self, split: Literal["train", "val"]) -> SegmentationDataset:
         """The images of a split as evaluation sees them, whole and without augmentation."""

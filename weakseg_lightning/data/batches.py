@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Mover", "expand"]
+__all__ = ["BatchTransfer", "expand"]
 
 Batch = dict[str, Any]
 
@@ -46,7 +46,7 @@ def _in_unit_range(image: Tensor) -> Tensor:
     return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device))
 
 
-class Mover:
+class BatchTransfer:
     """Moves each batch to the device once, although one that is looked ahead to comes twice.
 
     It comes as ``following`` of the batch before, then by itself. The second time what was moved the first time takes
