@@ -9,7 +9,7 @@ from weakseg_lightning.cli.command import WeakSegCLI
 from weakseg_lightning.cli.errors.cases import Arguments
 from weakseg_lightning.cli.errors.signatures import imported, options_of
 from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
-from weakseg_lightning.cli.runs import Started
+from weakseg_lightning.cli.runs import BatchReached
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
@@ -69,7 +69,7 @@ def _command(*args: str) -> WeakSegCLI:
     paths = [str(FOLDER / f"{name}.yaml") for name in args if not name.startswith("--")]
     configs = [part for path in paths for part in ("--config", path)]
     options = [arg for arg in args if arg.startswith("--")]
-    return WeakSegCLI(Arguments(["fit", *configs, *options]), Started())
+    return WeakSegCLI(Arguments(["fit", *configs, *options]), BatchReached())
 
 
 def test_the_recipes_of_the_methods_are_there():

@@ -167,7 +167,7 @@ def test_another_run_of_the_same_name_is_left_alone(tmp_path):
     ["on_train_batch_start", "on_validation_batch_start", "on_test_batch_start", "on_predict_batch_start"],
 )
 def test_the_first_batch_of_any_loop_is_the_start(tmp_path, hook):
-    started = Started()
+    started = BatchReached()
     started.folder = RunFolder.make("fit", tmp_path, "mine", None)
     getattr(started, hook)(None, None, torch.zeros(1), 0)
     started.undo()

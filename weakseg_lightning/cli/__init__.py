@@ -79,13 +79,13 @@ def _run(args: list[str]) -> int:
             return run_helper(helper, arguments)
         from weakseg_lightning.cli.command import WeakSegCLI
         from weakseg_lightning.cli.commands.predict import split_images
-        from weakseg_lightning.cli.runs import Started
+        from weakseg_lightning.cli.runs import BatchReached
 
         if args[0] == "predict":
             args, arguments.images = split_images(args)
         arguments.given = place_configs(args)
         check_configs(arguments.given)
-        callback = Started()
+        callback = BatchReached()
         try:
             return WeakSegCLI(arguments, callback).status
         except BaseException:

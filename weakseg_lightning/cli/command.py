@@ -63,7 +63,7 @@ class WeakSegCLI(LightningCLI):
         started: notes whether the first batch has been reached, for error messages.
     """
 
-    def __init__(self, arguments: Arguments, started: runs.Started) -> None:
+    def __init__(self, arguments: Arguments, started: runs.BatchReached) -> None:
         self.arguments = arguments
         self.started = started
         self.folder: Path | None = None

@@ -165,7 +165,7 @@ class ProgressBar(RichProgressBar):
         return super()._get_train_description(current_epoch) if counted_in_epochs else f"Epoch {current_epoch}"
 
 
-class Started(Callback):
+class BatchReached(Callback):
     """Remembers whether the first batch has been reached, and else undoes what was made for the run.
 
     Attributes:
