@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 
 import weakseg_lightning
 from weakseg_lightning.cli import main
-from weakseg_lightning.cli.subcommands import HELPERS, find_helper
+from weakseg_lightning.cli.subcommands import SUBCOMMANDS, find_subcommand
 from weakseg_lightning.constraints import Knowledge, compile_constraints
 from weakseg_lightning.modules import ADMModule, RegularizedLossModule
 
@@ -175,17 +175,17 @@ def test_helpers_have_the_options_that_documents_give_them(commands):
     seen = set()
     for words in (words for name in DOCUMENTS for words in commands[name]):
         for args in weakseg_arguments(words):
-            if (name := find_helper(args)) is None:
+            if (name := find_subcommand(args)) is None:
                 assert args[0] in ("fit", "validate", "test", "predict"), words
                 continue
-            module, _, function = HELPERS[name].path.rpartition(".")
+            module, _, function = SUBCOMMANDS[name].path.rpartition(".")
             parameters = inspect.signature(getattr(import_module(module), function)).parameters
             given = {word[2:].replace("-", "_") for word in args if word.startswith("--")} - {"config"}
-            given |= {HELPERS[name].first} - {""}
+            given |= {SUBCOMMANDS[name].first} - {""}
             needed = {key for key, value in parameters.items() if value.default is value.empty}
             assert needed <= given <= set(parameters), words
             seen.add(name)
-    assert seen == set(HELPERS), "each command is in a document"
+    assert seen == set(SUBCOMMANDS), "each command is in a document"
 
 
 def test_recipes_take_the_options_that_documents_give_them(commands, tmp_path, monkeypatch, capsys):
@@ -195,7 +195,7 @@ def test_recipes_take_the_options_that_documents_give_them(commands, tmp_path, m
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(trained, encoding="utf-8")
     given = [args for name in DOCUMENTS for words in commands[name] for args in weakseg_arguments(words)]
-    unique = sorted({tuple(args) for args in given if find_helper(args) is None})
+    unique = sorted({tuple(args) for args in given if find_subcommand(args) is None})
     assert len(unique) > 40
     wrong = []
     for args in unique:

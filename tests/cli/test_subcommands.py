@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from weakseg_lightning.cli import main
-from weakseg_lightning.cli.subcommands import HELPERS, Helper
+from weakseg_lightning.cli.subcommands import SUBCOMMANDS, Subcommand
 
 SOURCE = '''
 from pathlib import Path
@@ -62,8 +62,8 @@ def helper(run, monkeypatch):
     Path("made_up.py").write_text(SOURCE)
     monkeypatch.delitem(sys.modules, "made_up", raising=False)
     for name, function in (("files copy", "copy"), ("files read", "read"), ("stop", "stop"), ("fail", "fail")):
-        monkeypatch.setitem(HELPERS, name, Helper(f"made_up.{function}", f"do {function}"))
-    monkeypatch.setitem(HELPERS, "missing", Helper("made_up.missing", "do missing"))
+        monkeypatch.setitem(SUBCOMMANDS, name, Subcommand(f"made_up.{function}", f"do {function}"))
+    monkeypatch.setitem(SUBCOMMANDS, "missing", Subcommand("made_up.missing", "do missing"))
     yield run
     sys.modules.pop("made_up", None)
 
@@ -187,7 +187,7 @@ sys.exit(status)
 """
 
 
-GROUPS = sorted({name.split()[0] for name in HELPERS if " " in name})
+GROUPS = sorted({name.split()[0] for name in SUBCOMMANDS if " " in name})
 
 
 @pytest.mark.parametrize("args", [["--help"], *([group] for group in GROUPS)])
@@ -207,7 +207,7 @@ def test_tables_of_papers_are_under_one_name(run):
     assert run("grid-energy")[0] == 2, "nowhere else"
 
 
-@pytest.mark.parametrize("name", sorted(HELPERS))
+@pytest.mark.parametrize("name", sorted(SUBCOMMANDS))
 def test_every_helper_has_help(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*name.split(), "--help"])
@@ -215,7 +215,7 @@ def test_every_helper_has_help(name, capsys):
     assert f"usage: weakseg {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("helper", HELPERS.values(), ids=HELPERS)
+@pytest.mark.parametrize("helper", SUBCOMMANDS.values(), ids=SUBCOMMANDS)
 def test_no_helper_has_an_argument_that_the_parser_takes_for_itself(helper):
     module, _, name = helper.path.rpartition(".")
     assert "config" not in inspect.signature(getattr(import_module(module), name)).parameters

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weakseg_lightning import __version__
 from weakseg_lightning.cli.recipes import check_configs, known_recipes, place_configs
-from weakseg_lightning.cli.subcommands import HELPERS, find_helper, group_help, helper_lines, run_helper
+from weakseg_lightning.cli.subcommands import SUBCOMMANDS, find_subcommand, group_help, run_subcommand, subcommand_lines
 
 __all__ = ["main"]
 
@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"weakseg {__version__}")
         return 0
     if not args or args[0] in {"-h", "--help", "help"}:
-        lines = helper_lines()
+        lines = subcommand_lines()
         helpers = f"\n{lines}" if lines else ""
-        print(HELP.format(recipes=", ".join(known_recipes()), helpers=helpers), end="")
+        print(HELP.format(recipes=", ".join(known_recipes()), subcommands=helpers), end="")
         return 0
     if (text := group_help(args)) is not None:
         print(text, end="")
@@ -72,11 +72,11 @@ def _run(args: list[str]) -> int:
     from weakseg_lightning.cli.errors.explain import explain
     from weakseg_lightning.cli.errors.given import Arguments
 
-    arguments = Arguments(args, helpers=HELPERS)
+    arguments = Arguments(args, subcommands=SUBCOMMANDS)
     started = False
     try:
-        if (helper := find_helper(args)) is not None:
-            return run_helper(helper, arguments)
+        if (found := find_subcommand(args)) is not None:
+            return run_subcommand(helper, arguments)
         from weakseg_lightning.cli.command import WeakSegCLI
         from weakseg_lightning.cli.commands.predict import split_images
         from weakseg_lightning.cli.runs import BatchReached

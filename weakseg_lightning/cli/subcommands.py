@@ -1,6 +1,6 @@
 """Commands besides training and evaluation: plain functions that run from the command line.
 
-To add one, write a function whose arguments are typed and documented, and enter it in :data:`HELPERS`. Its arguments
+To add one, write a function whose arguments are typed and documented, and enter it in :data:`SUBCOMMANDS`. Its arguments
 become options (none may be called ``config``, which is the file of options), its docstring their help; a number that it
 returns is the exit status. What it finds wrong it raises as ``ValueError`` or ``OSError``, which end in one line.
 """
@@ -18,11 +18,11 @@ from weakseg_lightning.cli.errors.given import Arguments
 from weakseg_lightning.cli.errors.signatures import did_you_mean
 from weakseg_lightning.cli.recipes import check_configs, place_configs, recipes_folder
 
-__all__ = ["HELPERS", "Helper", "find_helper", "group_help", "helper_lines", "run_helper"]
+__all__ = ["SUBCOMMANDS", "Subcommand", "find_subcommand", "group_help", "run_subcommand", "subcommand_lines"]
 
 
 @dataclass(frozen=True)
-class Helper:
+class Subcommand:
     """A function that is a command.
 
     Attributes:
@@ -36,57 +36,61 @@ class Helper:
     first: str = ""
 
 
-HELPERS: dict[str, Helper] = {
-    "check": Helper(
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "check": Subcommand(
         "weakseg_lightning.cli.commands.check.check",
         "read a folder of your own images and name what is wrong",
         first="data",
     ),
-    "crf-search": Helper(
+    "crf-search": Subcommand(
         "weakseg_lightning.cli.commands.crf_search.crf_search",
         "find a dense CRF's parameters on some validation images",
     ),
-    "experiment ccnn-bounds": Helper(
+    "experiment ccnn-bounds": Subcommand(
         "weakseg_lightning.cli.commands.experiment.ccnn_bounds.ccnn_bounds",
         "train constrained CNNs with each bound changed in turn",
     ),
-    "experiment grid-energy": Helper(
+    "experiment grid-energy": Subcommand(
         "weakseg_lightning.cli.commands.experiment.grid_energy.grid_energy",
         "compare runs by the grid CRF's energy of their labels",
     ),
-    "experiment label-noise": Helper(
+    "experiment label-noise": Subcommand(
         "weakseg_lightning.cli.commands.experiment.label_noise.label_noise",
         "accuracy under wrong labels, with the robust loss at several eps",
     ),
-    "experiment sample-grid": Helper(
+    "experiment sample-grid": Subcommand(
         "weakseg_lightning.cli.commands.experiment.sample_grid.sample_grid",
         "draw what a network labels in images with and without a class",
     ),
-    "export": Helper(
+    "export": Subcommand(
         "weakseg_lightning.cli.commands.export.export",
         "write a trained network as ONNX or torch.export file",
         first="ckpt_path",
     ),
-    "init": Helper(
+    "init": Subcommand(
         "weakseg_lightning.cli.commands.init.init", "write a recipe for a folder of your own images", first="data"
     ),
-    "paint": Helper(
+    "paint": Subcommand(
         "weakseg_lightning.cli.commands.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"
     ),
-    "report": Helper("weakseg_lightning.cli.commands.report.report", "make one page of HTML of a run", first="run"),
-    "scribbles convert": Helper(
+    "report": Subcommand("weakseg_lightning.cli.commands.report.report", "make one page of HTML of a run", first="run"),
+    "scribbles convert": Subcommand(
         "weakseg_lightning.cli.commands.scribbles.convert", "draw the XML scribbles of ScribbleSup as PNG"
     ),
-    "scribbles shorten": Helper("weakseg_lightning.cli.commands.scribbles.shorten", "shorten scribbles, XML or PNG"),
-    "scribbles simulate": Helper("weakseg_lightning.cli.commands.scribbles.simulate", "make scribbles from full masks"),
-    "voc-submission": Helper(
+    "scribbles shorten": Subcommand(
+        "weakseg_lightning.cli.commands.scribbles.shorten", "shorten scribbles, XML or PNG"
+    ),
+    "scribbles simulate": Subcommand(
+        "weakseg_lightning.cli.commands.scribbles.simulate", "make scribbles from full masks"
+    ),
+    "voc-submission": Subcommand(
         "weakseg_lightning.cli.commands.voc_submission.voc_submission", "pack predictions for VOC's evaluation server"
     ),
 }
 """The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
 
 
-def find_helper(args: Sequence[str]) -> str | None:
+def find_subcommand(args: Sequence[str]) -> str | None:
     """Find which helper is meant.
 
     Args:
@@ -99,7 +103,7 @@ def find_helper(args: Sequence[str]) -> str | None:
         ValueError: if the first word is that of helpers, the second of none.
     """
     names = [" ".join(args[:2]), args[0]]
-    if (found := next((name for name in names if name in HELPERS), None)) is not None:
+    if (found := next((name for name in names if name in SUBCOMMANDS), None)) is not None:
         return found
     if not (group := _group(args[0])):
         return None
@@ -108,23 +112,23 @@ def find_helper(args: Sequence[str]) -> str | None:
     raise ValueError(f"`{names[0]}` is not a command{did_you_mean(names[0], group)}")
 
 
-def helper_lines(first: str = "") -> str:
+def subcommand_lines(first: str = "") -> str:
     """List the helpers for a help text, all or those that begin with a word."""
-    chosen = {name: helper.summary for name, helper in HELPERS.items() if not first or name.split()[0] == first}
+    chosen = {name: helper.summary for name, helper in SUBCOMMANDS.items() if not first or name.split()[0] == first}
     width = max(map(len, chosen), default=0)
     return "".join(f"  {name:{width}}  {summary}\n" for name, summary in chosen.items())
 
 
 def group_help(args: Sequence[str]) -> str | None:
     """Answer `weakseg scribbles` and `weakseg scribbles --help`; None for other arguments."""
-    if not _group(args[0]) or args[0] in HELPERS or not set(args[1:]) <= {"-h", "--help", "help"}:
+    if not _group(args[0]) or args[0] in SUBCOMMANDS or not set(args[1:]) <= {"-h", "--help", "help"}:
         return None
     choices = ",".join(name.split()[1] for name in _group(args[0]))
     usage = f"usage: weakseg {args[0]} {{{choices}}} [--config FILE] [--OPTION VALUE]"
-    return f"{usage}\n\n{helper_lines(args[0])}\n  weakseg {args[0]} NAME --help    its options\n"
+    return f"{usage}\n\n{subcommand_lines(args[0])}\n  weakseg {args[0]} NAME --help    its options\n"
 
 
-def run_helper(name: str, arguments: Arguments) -> int:
+def run_subcommand(name: str, arguments: Arguments) -> int:
     """Run a helper.
 
     Args:
@@ -141,16 +145,16 @@ def run_helper(name: str, arguments: Arguments) -> int:
     from jsonargparse.typing import register_type
 
     register_type(Path, str, _path, type_check=isinstance)
-    function = _function(HELPERS[name].path)
+    function = _function(SUBCOMMANDS[name].path)
     options: dict[str, Any] = {
         "as_positional": False,
-        "prog": f"weakseg {name} {HELPERS[name].first.upper()}".strip(),
+        "prog": f"weakseg {name} {SUBCOMMANDS[name].first.upper()}".strip(),
         "description": _description(function),
         "exit_on_error": False,
         "allow_abbrev": False,
     }
     arguments.learn(auto_parser(function, **options))
-    words = _spelt_out(_named(arguments.given[len(name.split()) :], HELPERS[name].first), arguments.types)
+    words = _spelt_out(_named(arguments.given[len(name.split()) :], SUBCOMMANDS[name].first), arguments.types)
     arguments.given = place_configs([name, *words], find=_existing)
     check_configs(arguments.given, parts=False)
     status = auto_cli(function, args=arguments.given[1:], **options)
@@ -166,7 +170,7 @@ def _path(text: str) -> Path:
 
 def _group(first: str) -> list[str]:
     """The helpers of two words that begin with this one."""
-    return [name for name in HELPERS if name.startswith(f"{first} ")]
+    return [name for name in SUBCOMMANDS if name.startswith(f"{first} ")]
 
 
 def _function(path: str) -> Callable[..., Any]:

@@ -201,7 +201,7 @@ def _no_value(match: re.Match[str], place: Place, arguments: Arguments) -> Findi
 
 def _wrong_command(match: re.Match[str], place: Place, arguments: Arguments) -> Finding:
     given = match[1] or arguments.given[0]
-    known = dict.fromkeys([*COMMANDS, *(name.split()[0] for name in arguments.helpers)])
+    known = dict.fromkeys([*COMMANDS, *(name.split()[0] for name in arguments.subcommands)])
     return Finding(f"`{given}` is not a command{did_you_mean(given, known)}")
 
 

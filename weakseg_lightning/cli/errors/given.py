@@ -27,7 +27,7 @@ class Arguments:
     given: list[str]
     options: list[str] = field(default_factory=list)
     types: dict[str, Any] = field(default_factory=dict)
-    helpers: Collection[str] = ()
+    subcommands: Collection[str] = ()
     images: list[str] = field(default_factory=list)
 
     def learn(self, parser: ArgumentParser) -> None:
