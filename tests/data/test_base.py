@@ -154,16 +154,16 @@ def test_more_ranks_than_images_are_refused(make_data):
 
 def test_stored_labellings_reach_the_training_batches_alone(make_data):
     data = make_data()
-    data.attachment = LatentStore()
-    data.attachment.begin("first")
+    data.batch_hook = LatentStore()
+    data.batch_hook.begin("first")
     loader = data.train_dataloader()
     assert "latent" not in read(loader)[0], "nobody wants them yet"
-    data.attachment.wanted = True
+    data.batch_hook.wanted = True
     whole = {
         name: item for batch in read(loader) for name, item in zip(batch["id"], batch["whole"].values(), strict=True)
     }
     for index in range(0, len(data.train), 2):
-        data.attachment.put(data.train.ids[index], data.train[index].mask.numpy())
+        data.batch_hook.put(data.train.ids[index], data.train[index].mask.numpy())
     for batch in read(loader):
         for position, name in enumerate(batch["id"]):
             index = data.train.ids.index(name)
@@ -177,8 +177,8 @@ def test_stored_labellings_reach_the_training_batches_alone(make_data):
 
 def test_labellings_are_augmented_as_their_images_were(make_data):
     data = make_data()
-    data.attachment = LatentStore()
-    data.attachment.wanted = True
+    data.batch_hook = LatentStore()
+    data.batch_hook.wanted = True
     for batch in read(data.train_dataloader()):
         for position, whole in batch["whole"].items():
             mask = data.train[data.train.ids.index(batch["id"][position])].mask

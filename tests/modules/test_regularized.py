@@ -89,7 +89,7 @@ def fit(tiny_network: Network, make_trainer: Callable[..., Trainer]) -> Fit:
             tiny_network, data.num_classes, regularizer=loss, pce_fraction=pce_fraction, **arguments
         )
         make_trainer(limit_val_batches=0).fit(module, data)
-        assert data.attachment is None, "other modules are to find the data as they were"
+        assert data.batch_hook is None, "other modules are to find the data as they were"
         return module
 
     return call

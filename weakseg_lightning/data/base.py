@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from weakseg_lightning.data.batches import BatchTransfer, expand
-from weakseg_lightning.data.dataset import Attachment, OnBadSample, SegmentationDataset, TagsFrom, collate
+from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
@@ -60,10 +60,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         full_share: share of the training images that show their full mask besides: semi-supervised training.
     """
 
-    attachment: Attachment | None = None
+    batch_hook: BatchHook | None = None
     """Adds to the training batches in the workers that load them; set it before training starts.
 
-    What it adds comes with the batches of the epochs that begin while ``attachment.wanted`` is set.
+    What it adds comes with the batches of the epochs that begin while ``batch_hook.wanted`` is set.
     """
 
     lookahead: bool = False
@@ -165,7 +165,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         data = self._dataset("train", transform=self._training_transform(), tags_from=self.tags_from)
         sampler = self._sampler(data, self._tickets(data))
         drop_last = len(sampler) >= self.batch_size
-        loading = self._loading() | {"collate_fn": partial(collate, attachment=self.attachment)}
+        loading = self._loading() | {"collate_fn": partial(collate, batch_hook=self.batch_hook)}
         loader = EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **loading)
         loader.batches_trained, loader.lookahead = self._batches_trained, self.lookahead
         return loader
@@ -231,11 +231,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=extras, repeats=repeats)
 
     def _tickets(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
-        """Hand the attachment's ticket for an image to the worker with every index."""
-        attachment, ids = self.attachment, list(data.source.ids)
-        if attachment is None:
+        """Hand the batch_hook's ticket for an image to the worker with every index."""
+        batch_hook, ids = self.batch_hook, list(data.source.ids)
+        if batch_hook is None:
             return None
-        return lambda index: (attachment.ticket(ids[index]),) if attachment.wanted else ()
+        return lambda index: (batch_hook.ticket(ids[index]),) if batch_hook.wanted else ()
 
     def _batches_trained(self) -> int:
         """Batches of the current epoch that the trainer has trained with; 0 where the epoch is complete."""

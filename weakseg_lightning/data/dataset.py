@@ -24,10 +24,10 @@ from weakseg_lightning.data.samples import (
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.transforms import VOID, replay, seeded
 
-__all__ = ["Attachment", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
+__all__ = ["BatchHook", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 
 Index = int | tuple[int, int] | tuple[int, int, Any]
-"""What asks a data set for an item: its index; epoch and index; or these and the ticket of an attachment."""
+"""What asks a data set for an item: its index; epoch and index; or these and the ticket of an batch_hook."""
 
 OnBadSample = Literal["error", "skip"]
 TagsFrom = Literal["image", "crop"]
@@ -41,7 +41,7 @@ class Loaded:
     """A training image as it was read, with what moves more of it along.
 
     Attributes:
-        ticket: what :meth:`Attachment.ticket` made for it; None where another image stands in for a bad one.
+        ticket: what :meth:`BatchHook.ticket` made for it; None where another image stands in for a bad one.
         image: RGB, uint8 ``(3, h, w)``, before augmentation.
         seeds: its labelled pixels, uint8 ``(h, w)``.
         draw: what :meth:`SegmentationDataModule.replay` takes.
@@ -59,7 +59,7 @@ class Loaded:
         return labels if self.transform is None else replay(self.transform, labels, self.draw)
 
 
-class Attachment(Protocol):
+class BatchHook(Protocol):
     """What a module has the workers that load the data add to its training batches.
 
     Such as the labellings of a :class:`weakseg_lightning.LatentStore`. It travels to the workers when training
@@ -84,7 +84,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     An item is asked for by its index or by (epoch, index); what comes back depends on these and on ``seed`` alone.
     Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, ticket) holds
-    what it was made from besides, as a :class:`Loaded`, for the attachment that the ticket is of.
+    what it was made from besides, as a :class:`Loaded`, for the batch_hook that the ticket is of.
 
     Args:
         source: where samples come from.
@@ -213,12 +213,12 @@ def _annotated(sample: Sample) -> dict[str, Any]:
     return item
 
 
-def collate(items: Sequence[dict[str, Any]], attachment: Attachment | None = None) -> dict[str, Any]:
+def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None) -> dict[str, Any]:
     """Make a batch of B items, as small as it can travel; :func:`weakseg_lightning.data.expand` makes it usable.
 
     Args:
         items: items of a :class:`SegmentationDataset`, of one size.
-        attachment: adds to the batches of items that were asked for by a ticket.
+        batch_hook: adds to the batches of items that were asked for by a ticket.
 
     Returns:
         ``image`` uint8 ``(B, 3, H, W)``, RGB; ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool
@@ -226,7 +226,7 @@ def collate(items: Sequence[dict[str, Any]], attachment: Attachment | None = Non
         and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
         full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
         :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; what the
-        attachment adds.
+        batch_hook adds.
     """
     batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
     for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes"):
@@ -235,8 +235,8 @@ def collate(items: Sequence[dict[str, Any]], attachment: Attachment | None = Non
     if "boxes" in items[0]:
         batch["boxes"] = [item["boxes"] for item in items]
     batch["id"] = [item["id"] for item in items]
-    if attachment is not None and all("loaded" in item for item in items):
-        batch |= attachment.attach(batch, [item["loaded"] for item in items])
+    if batch_hook is not None and all("loaded" in item for item in items):
+        batch |= batch_hook.attach(batch, [item["loaded"] for item in items])
     return batch
 
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
-from weakseg_lightning.modules.core.batch_hooks import Attachment, in_unit_range
+from weakseg_lightning.modules.core.batch_hooks import BatchHook, in_unit_range
 from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
@@ -59,7 +59,7 @@ class RegularizedLossModule(WeakSegModule):
 
     @property
     @override
-    def attachment(self) -> Attachment | None:
+    def batch_hook(self) -> BatchHook | None:
         """The workers build what the regulariser needs of the images, if it asks for that."""
         return self._builder
 

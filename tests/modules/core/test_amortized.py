@@ -285,7 +285,7 @@ def test_two_runs_in_one_folder_do_not_meet(make_module, make_data, fit, tmp_pat
 def test_second_fit_solves_anew_and_leaves_the_data_to_other_modules(make_module, make_data, fit) -> None:
     module, data = make_module(), make_data()
     fit(module, data, max_epochs=1)
-    assert data.attachment is None
+    assert data.batch_hook is None
     fit(module, data, max_epochs=1)
     assert len(module.solves) == 16
 

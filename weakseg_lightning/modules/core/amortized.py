@@ -99,7 +99,7 @@ class AmortizedLatentModule(LatentModule):
 
     @property
     @override
-    def attachment(self) -> LatentStore:
+    def batch_hook(self) -> LatentStore:
         """The workers look into the store."""
         return self.store
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from weakseg_lightning.hyperparameters import describe, with_public_paths
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
-from weakseg_lightning.modules.core.batch_hooks import Attachment, hand_to_data
+from weakseg_lightning.modules.core.batch_hooks import BatchHook, register_batch_hook
 from weakseg_lightning.modules.core.checkpoint_io import require_same_network, weights_of_net
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
@@ -89,7 +89,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         return (self(images),)
 
     @property
-    def attachment(self) -> Attachment | None:
+    def batch_hook(self) -> BatchHook | None:
         """What the workers that load the data add to the batches of the second phase; nothing by default."""
         return None
 
@@ -116,29 +116,29 @@ class WeakSegModule(EvaluatedModule, ABC):
             self._load_weights(self.start_from)
         if stage == "fit" and self.trainer.world_size > 1:
             self._freeze_unused()
-        if stage == "fit" and self.attachment is not None:
-            hand_to_data(self, self.attachment)
+        if stage == "fit" and self.batch_hook is not None:
+            register_batch_hook(self, self.batch_hook)
 
     @override
     def teardown(self, stage: str) -> None:
         """Leave the data module as it was, for other modules."""
-        if stage == "fit" and self.attachment is not None:
-            hand_to_data(self, None)
+        if stage == "fit" and self.batch_hook is not None:
+            register_batch_hook(self, None)
 
     @override
     def on_train_start(self) -> None:
         """Go on where the checkpoint was written."""
         restore_progress(self.trainer)
-        self._ask_for_attachment()  # within an epoch, there is no start of one
+        self._enable_batch_hook()  # within an epoch, there is no start of one
 
     @override
     def on_train_epoch_start(self) -> None:
         """Ask the loader for what it can attach to the batches if this epoch needs it."""
-        self._ask_for_attachment()
+        self._enable_batch_hook()
 
-    def _ask_for_attachment(self) -> None:
-        if self.attachment is not None:
-            self.attachment.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
+    def _enable_batch_hook(self) -> None:
+        if self.batch_hook is not None:
+            self.batch_hook.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

@@ -7,24 +7,24 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 
-class Attachment(Protocol):
+class BatchHook(Protocol):
     """Adds to the batches; how, is up to the data modules, which call it."""
 
     wanted: bool
     """Whether the batches of the next epoch are to hold what is attached."""
 
 
-def hand_to_data(module: LightningModule, attachment: Attachment | None) -> None:
-    """Give an attachment to the data module of a run, or take it back (None).
+def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -> None:
+    """Give an batch_hook to the data module of a run, or take it back (None).
 
     Args:
         module: the module that is trained.
-        attachment: what its batches are to hold besides.
+        batch_hook: what its batches are to hold besides.
 
     Raises:
         TypeError: if the data cannot do that.
     """
-    _tell_data(module, "attachment", attachment)
+    _tell_data(module, "batch_hook", batch_hook)
 
 
 def ask_for_following(module: LightningModule, wanted: bool) -> None:
