@@ -158,7 +158,7 @@ def test_stored_labellings_reach_the_training_batches_alone(make_data):
     data.batch_hook.begin("first")
     loader = data.train_dataloader()
     assert "latent" not in read(loader)[0], "nobody wants them yet"
-    data.batch_hook.wanted = True
+    data.batch_hook.enabled = True
     whole = {
         name: item for batch in read(loader) for name, item in zip(batch["id"], batch["whole"].values(), strict=True)
     }
@@ -178,7 +178,7 @@ def test_stored_labellings_reach_the_training_batches_alone(make_data):
 def test_labellings_are_augmented_as_their_images_were(make_data):
     data = make_data()
     data.batch_hook = LatentStore()
-    data.batch_hook.wanted = True
+    data.batch_hook.enabled = True
     for batch in read(data.train_dataloader()):
         for position, whole in batch["whole"].items():
             mask = data.train[data.train.ids.index(batch["id"][position])].mask

@@ -63,7 +63,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     batch_hook: BatchHook | None = None
     """Adds to the training batches in the workers that load them; set it before training starts.
 
-    What it adds comes with the batches of the epochs that begin while ``batch_hook.wanted`` is set.
+    What it adds comes with the batches of the epochs that begin while ``batch_hook.enabled`` is set.
     """
 
     lookahead: bool = False
@@ -235,7 +235,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         batch_hook, ids = self.batch_hook, list(data.source.ids)
         if batch_hook is None:
             return None
-        return lambda index: (batch_hook.ticket(ids[index]),) if batch_hook.wanted else ()
+        return lambda index: (batch_hook.ticket(ids[index]),) if batch_hook.enabled else ()
 
     def _batches_trained(self) -> int:
         """Batches of the current epoch that the trainer has trained with; 0 where the epoch is complete."""

@@ -66,7 +66,7 @@ class BatchHook(Protocol):
     starts; what it knows later reaches them by tickets alone.
     """
 
-    wanted: bool
+    enabled: bool
     """Whether the batches of the next epoch are to hold what is attached."""
 
     def ticket(self, image_id: str) -> Any:

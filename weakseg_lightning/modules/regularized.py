@@ -78,7 +78,7 @@ class _Builder:
 
     def __init__(self, regularizer: Regularizer) -> None:
         self.regularizer = regularizer
-        self.wanted = False
+        self.enabled = False
 
     def ticket(self, image_id: str) -> None:
         """Tell the worker nothing: the batch is all that it needs."""

@@ -138,7 +138,7 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     def _enable_batch_hook(self) -> None:
         if self.batch_hook is not None:
-            self.batch_hook.wanted = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
+            self.batch_hook.enabled = self._phases().switch < self.trainer.global_step + self._steps_per_epoch()
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

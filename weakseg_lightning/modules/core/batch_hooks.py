@@ -10,7 +10,7 @@ from torch import Tensor
 class BatchHook(Protocol):
     """Adds to the batches; how, is up to the data modules, which call it."""
 
-    wanted: bool
+    enabled: bool
     """Whether the batches of the next epoch are to hold what is attached."""
 
 

@@ -70,7 +70,7 @@ class LatentStore:
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
-        self.wanted = False
+        self.enabled = False
         self.generations: list[str] = []
         self.settings: dict[str, Any] = {}
         self._entries: dict[str, dict[str, bytes]] = {}
