@@ -98,11 +98,11 @@ def test_stored_labelling_moves_with_its_image(squares):
     latents = store(picture_1=source[1].mask.numpy())
     data = SegmentationDataset(source, 3, training_transform(32, color_jitter=0.3))
     for epoch in range(5):
-        batch = collate([data[epoch, 1, latents.ticket("picture_1")]], latents)
+        batch = collate([data[epoch, 1, latents.reference("picture_1")]], latents)
         assert torch.equal(batch["latent"], batch["mask"])
         assert "whole" not in batch
         assert "latent" not in collate([data[epoch, 1]], latents), "nobody asked"
-    untouched = collate([SegmentationDataset(source, 3)[0, 1, latents.ticket("picture_1")]], latents)
+    untouched = collate([SegmentationDataset(source, 3)[0, 1, latents.reference("picture_1")]], latents)
     assert torch.equal(untouched["latent"][0], source[1].mask)
 
 
@@ -130,7 +130,7 @@ def test_substitute_of_a_bad_sample_does_not_take_its_labelling(squares):
     latents = store(picture_1=np.zeros((48, 40), dtype=np.uint8))
     data = SegmentationDataset(source, 3, training_transform(32), on_bad_sample="skip")
     with pytest.warns(UserWarning, match="skipping the sample 'picture_1'"):
-        batch = collate([data[0, 1, latents.ticket("picture_1")]], latents)
+        batch = collate([data[0, 1, latents.reference("picture_1")]], latents)
     assert batch["id"] != ["picture_1"]
     whole = batch["whole"][0]  # the substitute's labelling has to be solved for
     assert torch.equal(replay(data.transform, whole["seeds"], whole["draw"]), batch["seeds"][0])
@@ -139,7 +139,7 @@ def test_substitute_of_a_bad_sample_does_not_take_its_labelling(squares):
 def test_stored_labelling_of_another_size_is_refused(squares):
     latents = store(picture_0=np.zeros((4, 5), dtype=np.uint8))
     with pytest.raises(ValueError, match="stored labelling of 'picture_0' is 5 x 4, its image 48 x 40"):
-        collate([SegmentationDataset(squares(1), 3)[0, 0, latents.ticket("picture_0")]], latents)
+        collate([SegmentationDataset(squares(1), 3)[0, 0, latents.reference("picture_0")]], latents)
 
 
 def test_boxes_leave_with_their_objects(squares):

@@ -163,7 +163,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Any]:
         """Load shuffled, augmented crops."""
         data = self._dataset("train", transform=self._training_transform(), tags_from=self.tags_from)
-        sampler = self._sampler(data, self._tickets(data))
+        sampler = self._sampler(data, self._references(data))
         drop_last = len(sampler) >= self.batch_size
         loading = self._loading() | {"collate_fn": partial(collate, batch_hook=self.batch_hook)}
         loader = EpochLoader(data, batch_size=self.batch_size, sampler=sampler, drop_last=drop_last, **loading)
@@ -230,12 +230,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
         repeats = self.batch_size if len(data) < 2 * world else 1
         return EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=extras, repeats=repeats)
 
-    def _tickets(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
-        """Hand the batch_hook's ticket for an image to the worker with every index."""
+    def _references(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
+        """Hand the batch_hook's reference for an image to the worker with every index."""
         batch_hook, ids = self.batch_hook, list(data.source.ids)
         if batch_hook is None:
             return None
-        return lambda index: (batch_hook.ticket(ids[index]),) if batch_hook.enabled else ()
+        return lambda index: (batch_hook.reference(ids[index]),) if batch_hook.enabled else ()
 
     def _batches_trained(self) -> int:
         """Batches of the current epoch that the trainer has trained with; 0 where the epoch is complete."""

@@ -27,7 +27,7 @@ from weakseg_lightning.data.transforms import VOID, replay, seeded
 __all__ = ["BatchHook", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 
 Index = int | tuple[int, int] | tuple[int, int, Any]
-"""What asks a data set for an item: its index; epoch and index; or these and the ticket of an batch_hook."""
+"""What asks a data set for an item: its index; epoch and index; or these and the reference of an batch_hook."""
 
 OnBadSample = Literal["error", "skip"]
 TagsFrom = Literal["image", "crop"]
@@ -41,14 +41,14 @@ class Loaded:
     """A training image as it was read, with what moves more of it along.
 
     Attributes:
-        ticket: what :meth:`BatchHook.ticket` made for it; None where another image stands in for a bad one.
+        reference: what :meth:`BatchHook.reference` made for it; None where another image stands in for a bad one.
         image: RGB, uint8 ``(3, h, w)``, before augmentation.
         seeds: its labelled pixels, uint8 ``(h, w)``.
         draw: what :meth:`SegmentationDataModule.replay` takes.
         transform: the augmentation.
     """
 
-    ticket: Any
+    reference: Any
     image: Tensor
     seeds: Tensor
     draw: int
@@ -63,13 +63,13 @@ class BatchHook(Protocol):
     """What a module has the workers that load the data add to its training batches.
 
     Such as the labellings of a :class:`weakseg_lightning.LatentStore`. It travels to the workers when training
-    starts; what it knows later reaches them by tickets alone.
+    starts; what it knows later reaches them by references alone.
     """
 
     enabled: bool
     """Whether the batches of the next epoch are to hold what is attached."""
 
-    def ticket(self, image_id: str) -> Any:
+    def reference(self, image_id: str) -> Any:
         """Make what the worker is to know about an image; runs in the training process, shortly before it is read."""
 
     def attach(self, batch: dict[str, Any], loaded: Sequence[Loaded]) -> dict[str, Any]:
@@ -83,8 +83,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     """Reads, checks and augments samples.
 
     An item is asked for by its index or by (epoch, index); what comes back depends on these and on ``seed`` alone.
-    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, ticket) holds
-    what it was made from besides, as a :class:`Loaded`, for the batch_hook that the ticket is of.
+    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, reference) holds
+    what it was made from besides, as a :class:`Loaded`, for the batch_hook that the reference is of.
 
     Args:
         source: where samples come from.
@@ -121,15 +121,15 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     @override
     def __getitem__(self, index: Index) -> dict[str, Any]:
-        epoch, position, *tickets = index if isinstance(index, tuple) else (0, index)
+        epoch, position, *references = index if isinstance(index, tuple) else (0, index)
         if not 0 <= position < len(self):  # ends iteration with `for`, as for any sequence
             raise IndexError(f"index {position} is out of range: there are {len(self)} samples")
         draw = derive_seed(self.seed, epoch, position)
         with seeded(draw):
             found, sample = self._read(position)
         item = self._item(sample, draw)
-        for ticket in tickets:
-            known = ticket if found == position else None
+        for reference in references:
+            known = reference if found == position else None
             item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform)
         return item
 
@@ -218,7 +218,7 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
 
     Args:
         items: items of a :class:`SegmentationDataset`, of one size.
-        batch_hook: adds to the batches of items that were asked for by a ticket.
+        batch_hook: adds to the batches of items that were asked for by a reference.
 
     Returns:
         ``image`` uint8 ``(B, 3, H, W)``, RGB; ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool

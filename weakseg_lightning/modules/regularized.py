@@ -80,7 +80,7 @@ class _Builder:
         self.regularizer = regularizer
         self.enabled = False
 
-    def ticket(self, image_id: str) -> None:
+    def reference(self, image_id: str) -> None:
         """Tell the worker nothing: the batch is all that it needs."""
 
     def attach(self, batch: Batch, loaded: Sequence[Any]) -> Batch:

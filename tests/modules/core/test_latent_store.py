@@ -84,12 +84,12 @@ def test_two_generations_are_kept(make_store):
 def test_a_ticket_is_redeemed_in_another_process(make_store):
     store = make_store()
     store.begin("a")
-    assert store.redeem(store.ticket("image")) is None
+    assert store.resolve(store.reference("image")) is None
     store.put("image", labels(4))
     if store.path is not None and store.path.startswith("memory://"):
         return  # fsspec's file system in memory belongs to one process
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert np.array_equal(pool.apply(LatentStore.redeem, (store.ticket("image"),)), labels(4))
+        assert np.array_equal(pool.apply(LatentStore.resolve, (store.reference("image"),)), labels(4))
 
 
 def test_state_goes_on_elsewhere(make_store, tmp_path):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 __all__ = ["LatentStore", "compress", "decompress"]
 
 Labels = NDArray[np.uint8]
-Ticket = bytes | str | None
+Reference = bytes | str | None
 
 _HEAD = struct.Struct("<4sIII")  # mark, height, width, checksum of the labels
 _MARK = b"WSL1"
@@ -121,10 +121,10 @@ class LatentStore:
 
     def get(self, image_id: str, age: int = 0) -> Labels | None:
         """Find a labelling of the current generation (``age`` 0) or of the one before (1); None if there is none."""
-        return self.redeem(self.ticket(image_id, age))
+        return self.resolve(self.reference(image_id, age))
 
-    def ticket(self, image_id: str, age: int = 0) -> Ticket:
-        """Make what :meth:`redeem` turns into the labelling in another process: its bytes, or where they are."""
+    def reference(self, image_id: str, age: int = 0) -> Reference:
+        """Make what :meth:`resolve` turns into the labelling in another process: its bytes, or where they are."""
         if age >= len(self.generations):
             return None
         generation = self.generations[-1 - age]
@@ -133,15 +133,15 @@ class LatentStore:
         return f"{self.path.rstrip('/')}/{generation}/{_place(image_id)}"
 
     @staticmethod
-    def redeem(ticket: Ticket) -> Labels | None:
-        """Turn a ticket into the labelling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
-        data = _read(ticket) if isinstance(ticket, str) else ticket
+    def resolve(reference: Reference) -> Labels | None:
+        """Turn a reference into the labelling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
+        data = _read(reference) if isinstance(reference, str) else reference
         if data is None:
             return None
         try:
             return decompress(data)
         except ValueError as error:
-            where = f" in {ticket}" if isinstance(ticket, str) else ""
+            where = f" in {reference}" if isinstance(reference, str) else ""
             warnings.warn(f"a stored labelling{where} is broken ({error}): it is solved for again", stacklevel=2)
             return None
 
@@ -150,7 +150,7 @@ class LatentStore:
 
         Args:
             batch: the batch, otherwise complete; its ``seeds`` are ``(B, H, W)``.
-            loaded: the B images as they were read, with their tickets and what moves a labelling along.
+            loaded: the B images as they were read, with their references and what moves a labelling along.
 
         Returns:
             ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labelling is missing
@@ -163,7 +163,7 @@ class LatentStore:
         latent = torch.full_like(batch["seeds"], 255, dtype=torch.uint8)
         whole = {}
         for position, item in enumerate(loaded):
-            stored = None if item.ticket is None else self.redeem(item.ticket)
+            stored = None if item.reference is None else self.resolve(item.reference)
             if stored is None:
                 whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw}
                 continue
