@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from weakseg_lightning import ImageNetDogDataModule, load_module
-from weakseg_lightning.data import expand
+from weakseg_lightning.data import decode_batch
 from weakseg_lightning.metrics import SegmentationScores, TagScores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +158,7 @@ def scores_of(checkpoint: Path, classifies: bool, options: argparse.Namespace) -
     data.setup("validate")
     everywhere, with_dogs, dogless, accuracy = SegmentationScores(2), SegmentationScores(2), TagScores(2), []
     seen = 0
-    for batch in map(expand, data.val_dataloader()):
+    for batch in map(decode_batch, data.val_dataloader()):
         masked = bool((batch["mask"] != 255).any())
         if masked and (options.images is None or seen < options.images):
             seen += 1

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from weakseg_lightning.data import ScenesDataModule, expand
+from weakseg_lightning.data import ScenesDataModule, decode_batch
 from weakseg_lightning.data.batches import BatchTransfer
 
 Batch = dict[str, Any]
@@ -42,29 +42,29 @@ def assert_same(first: Any, second: Any) -> None:
         assert first == second
 
 
-# ---- expand -----------------------------------------------------------------------------------------------------
+# ---- decode_batch -----------------------------------------------------------------------------------------------------
 
 
 def test_every_byte_becomes_the_float_nearest_to_its_fraction() -> None:
     image = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
     expected = (torch.arange(256, dtype=torch.float64) / 255).to(torch.float32)
-    assert torch.equal(expand({"image": image})["image"], expected.expand(1, 3, 1, 256))
+    assert torch.equal(decode_batch({"image": image})["image"], expected.expand(1, 3, 1, 256))
 
 
 def test_a_batch_is_expanded_once_and_with_it_the_following_one() -> None:
     first, second = make_data().train_dataloader()
     batch = first | {"following": second}
-    expanded = expand(batch)
+    expanded = decode_batch(batch)
     assert_same(expanded, by_hand(first) | {"following": by_hand(second)})
     assert batch["image"].dtype == torch.uint8, "what was given is left alone"
-    again = expand(expanded)
+    again = decode_batch(expanded)
     assert_same(again, expanded)
     assert again["image"] is expanded["image"]
 
 
 def test_images_that_are_float_already_stay_as_they_are() -> None:
     image = torch.full((1, 3, 2, 2), 7.0, dtype=torch.float64)
-    assert expand({"image": image, "id": ["a"]})["image"] is image
+    assert decode_batch({"image": image, "id": ["a"]})["image"] is image
 
 
 # ---- under a Trainer --------------------------------------------------------------------------------------------
@@ -222,9 +222,9 @@ def test_a_run_that_looks_ahead_sees_the_same_and_moves_each_batch_once(
 
     def counting(batch: Batch) -> Batch:
         expansions.append(batch["id"][0])
-        return expand(batch)
+        return decode_batch(batch)
 
-    monkeypatch.setattr("weakseg_lightning.data.base.expand", counting)
+    monkeypatch.setattr("weakseg_lightning.data.base.decode_batch", counting)
     module, data = Sees(), make_data(num_train=12, num_workers=num_workers)
     data.lookahead = True
     make_trainer(max_epochs=2).fit(module, data)

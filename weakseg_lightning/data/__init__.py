@@ -4,7 +4,7 @@ To train on your own data, subclass :class:`SegmentationDataModule` and hand it 
 """
 
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.batches import expand
+from weakseg_lightning.data.batches import decode_batch
 from weakseg_lightning.data.dataset import SegmentationDataset, collate
 from weakseg_lightning.data.folder.datamodule import FolderDataModule
 from weakseg_lightning.data.imagenet.datamodule import ImageNetDogDataModule
@@ -24,5 +24,5 @@ __all__ = [
     "SegmentationDataset",
     "VOCDataModule",
     "collate",
-    "expand",
+    "decode_batch",
 ]

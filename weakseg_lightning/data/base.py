@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
-from weakseg_lightning.data.batches import BatchTransfer, expand
+from weakseg_lightning.data.batches import BatchTransfer, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
@@ -35,7 +35,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     A data set writes :attr:`class_names`, :meth:`train_source` and :meth:`val_source`; files are looked for in these
     methods, which run before training starts. Batches are dicts: loaders make them of bytes, see
     :func:`weakseg_lightning.data.collate`, and under a Trainer they become on the device what modules, callbacks and
-    the hook ``on_after_batch_transfer`` see, with images in 0..1, see :func:`weakseg_lightning.data.expand`. Those of
+    the hook ``on_after_batch_transfer`` see, with images in 0..1, see :func:`weakseg_lightning.data.decode_batch`. Those of
     evaluation hold one image each, at its original size. Order and augmentation depend on (seed, epoch, index) alone,
     not on the number of workers, and a resumed run goes on as the undisturbed one. In evaluation every image comes
     exactly once, whatever the number of ranks.
@@ -187,12 +187,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     @override
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch, then expand it; each is moved once, also where it was the following one of another."""
+        """Move a batch, then decode_batch it; each is moved once, also where it was the following one of another."""
         transfer = super().transfer_batch_to_device
 
         # Not in `on_after_batch_transfer`: that of a module, which augments on the device say, would be left out.
         def move(alone: dict[str, Any]) -> dict[str, Any]:
-            expanded = expand(transfer(alone, device, dataloader_idx))
+            expanded = decode_batch(transfer(alone, device, dataloader_idx))
             # Lightning gave the batch its precision before, while the images were bytes.
             return expanded if self.trainer is None else self.trainer.precision_plugin.convert_input(expanded)
 

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BatchTransfer", "expand"]
+__all__ = ["BatchTransfer", "decode_batch"]
 
 Batch = dict[str, Any]
 
 
-def expand(batch: Batch) -> Batch:
+def decode_batch(batch: Batch) -> Batch:
     """Turn a batch as loaders give it out into what modules expect, on the device where it is.
 
     A data module does so to all batches of a Trainer; whoever iterates over its loaders without one calls this.
@@ -25,7 +25,7 @@ def expand(batch: Batch) -> Batch:
 
     Example:
         >>> small = {"image": torch.tensor([[[[51]]] * 3], dtype=torch.uint8), "id": ["a"]}
-        >>> expand(small)["image"].flatten(), expand(small)["id"]
+        >>> decode_batch(small)["image"].flatten(), decode_batch(small)["id"]
         (tensor([0.2000, 0.2000, 0.2000]), ['a'])
     """
     expanded = dict(batch)
@@ -35,7 +35,7 @@ def expand(batch: Batch) -> Batch:
         if name in batch:
             expanded[name] = batch[name].to(torch.int64)
     if "following" in batch:
-        expanded["following"] = expand(batch["following"])
+        expanded["following"] = decode_batch(batch["following"])
     return expanded
 
 

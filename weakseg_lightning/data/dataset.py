@@ -214,7 +214,7 @@ def _annotated(sample: Sample) -> dict[str, Any]:
 
 
 def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None) -> dict[str, Any]:
-    """Make a batch of B items, as small as it can travel; :func:`weakseg_lightning.data.expand` makes it usable.
+    """Make a batch of B items, as small as it can travel; :func:`weakseg_lightning.data.decode_batch` makes it usable.
 
     Args:
         items: items of a :class:`SegmentationDataset`, of one size.

@@ -29,7 +29,7 @@ from weakseg_lightning.cli.commands.crf_trials import (
 from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
 from weakseg_lightning.cli.errors.signatures import did_you_mean, imported, known_classes, options_of
 from weakseg_lightning.cli.runs import discard, new_folder
-from weakseg_lightning.data import SegmentationDataModule, collate, expand
+from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
@@ -124,7 +124,7 @@ def _predict(
     module.to(device).eval()
     subset = Subset(data.val_dataloader().dataset, chosen)
     paths: list[Path] = []
-    for batch in map(expand, followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen))):
+    for batch in map(decode_batch, followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen))):
         logits: Tensor = module(batch["image"].to(device)).float().cpu()
         if not logits.isfinite().all():
             raise ValueError(f"the scores of the network for {batch['id'][0]} are not finite: use another checkpoint")

@@ -11,7 +11,7 @@ from torch.utils.data import Subset
 
 from weakseg_lightning.cli.commands.crf_trials import followed
 from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
-from weakseg_lightning.data import SegmentationDataModule, collate, expand
+from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.reporting import Page, Picture
@@ -139,7 +139,7 @@ def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: 
         return
     page.text(f"By {checkpoint.name}, of {len(order)} validation images; mIoU over the classes of the image.")
     for kind, index in _extremes(order, panels):
-        batch = expand(collate([chosen[index]]))
+        batch = decode_batch(collate([chosen[index]]))
         page.picture(_picture(module, data, batch, f"{kind}, mIoU {100 * scores[index]:.1f} %"))
 
 
@@ -155,7 +155,7 @@ def _best_checkpoint(run: Path) -> Path:
 
 def _batches(images: Subset[Any]) -> Iterator[dict[str, Any]]:
     indices = followed(range(len(images)), "validation images", len(images))
-    return (expand(collate([images[index]])) for index in indices)
+    return (decode_batch(collate([images[index]])) for index in indices)
 
 
 @torch.no_grad()

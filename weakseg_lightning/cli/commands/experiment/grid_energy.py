@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 
 from weakseg_lightning.cli.commands.crf_trials import followed
 from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
-from weakseg_lightning.data import SegmentationDataModule, collate, expand
+from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules import WeakSegModule
 
@@ -126,7 +126,7 @@ def _scores(
     found, segmentation, energy = data.whole_images(split), SegmentationScores(module.num_classes), MeanGridEnergy()
     chosen = choose(len(found), images, seed)
     loader = DataLoader(Subset(found, chosen), collate_fn=collate)
-    for batch in map(expand, followed(loader, what, len(chosen))):
+    for batch in map(decode_batch, followed(loader, what, len(chosen))):
         labels = module(batch["image"].to(module.device)).argmax(1).cpu()
         segmentation.update(labels, batch["mask"])
         energy.update(labels, batch["image"], batch["valid"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weakseg_lightning.cli.commands.crf_trials import followed
 from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
-from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate, expand
+from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate, decode_batch
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.visualization.panels import overlay
 
@@ -81,7 +81,7 @@ def _draw(
     found = data.whole_images(split)
     rows: list[tuple[Image.Image, Image.Image]] = []
     for index in followed(_chosen(found, label, images, seed), f"{split} images", 2 * images):
-        batch = expand(collate([found[index]]))
+        batch = decode_batch(collate([found[index]]))
         labels = module(batch["image"].to(module.device)).argmax(1).cpu()
         rows.append((_tile(batch["image"][0], None, tile, data), _tile(batch["image"][0], labels[0], tile, data)))
     return grid_of(rows, tile)
