@@ -99,14 +99,14 @@ class Gco(Contestant):
             self.expand(graph)
             labels = graph.get_labels()
             graph.destroy_graph()
-        parts = {"build": building.wall, "decode_batch": expanding.wall}
+        parts = {"build": building.wall, "expand": expanding.wall}
         return Run(labels.reshape(self.size).astype(np.uint8), sum(parts.values()), building.cpu + expanding.cpu, parts)
 
     def start(self) -> NDArray[np.int64] | None:
         """Labels to start from; None: zeros."""
         return None
 
-    def decode_batch(self, graph: Any) -> None:
+    def expand(self, graph: Any) -> None:
         """All labels in turn."""
         graph.expansion(SWEEPS)
 
@@ -154,7 +154,7 @@ class GcoCut(Gco):
 
     most_classes = 2
 
-    def decode_batch(self, graph: Any) -> None:
+    def expand(self, graph: Any) -> None:
         """Label 1 against label 0."""
         graph.expansion_on_alpha(1)
 
@@ -277,7 +277,7 @@ def _watched_core(marks: list[float]) -> Iterator[None]:
         peak = _peak()
         _trim()
         marks.append(_reset_peak())
-        answer = decode_batch(*args, **kwargs)
+        answer = expand(*args, **kwargs)
         marks.append(_peak())
         marks.append(peak)
         return answer
@@ -286,7 +286,7 @@ def _watched_core(marks: list[float]) -> Iterator[None]:
     try:
         yield
     finally:
-        alpha_expansion._core.expand = decode_batch
+        alpha_expansion._core.expand = expand
 
 
 def _reset_peak() -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from weakseg_lightning.cli.runs import RunFolder, Started
+from weakseg_lightning.cli.runs import BatchReached, RunFolder
 from weakseg_lightning.data import BadSampleError, SegmentationDataset
 
 PCE = ("fit", "--config", "recipes/pce.yaml")

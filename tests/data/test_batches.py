@@ -42,7 +42,7 @@ def assert_same(first: Any, second: Any) -> None:
         assert first == second
 
 
-# ---- decode_batch -----------------------------------------------------------------------------------------------------
+# ---- decode_batch ----------------------------------------------------------------------------------------------
 
 
 def test_every_byte_becomes_the_float_nearest_to_its_fraction() -> None:

@@ -20,7 +20,7 @@ Weakly supervised semantic segmentation with strong latent solvers.
   validate   evaluate on the validation images
   test       evaluate a checkpoint on the test images
   predict    write the labels of a checkpoint's network as images; of IMAGES, if files or folders are named
-{helpers}
+{subcommands}
   weakseg fit --config recipes/adm_grid.yaml --config recipes/data/scenes.yaml
   weakseg test --config runs/<name>/version_0/config.yaml --ckpt_path FILE
   weakseg fit --help                              all options
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its arguments; those of the process by default.
 
     Returns:
-        The exit status: 0, 1 if a helper could not do all it should, 2 after an error of the user's, 130 after an
+        The exit status: 0, 1 if a subcommand could not do all it should, 2 after an error of the user's, 130 after an
         interruption.
 
     Raises:
@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args or args[0] in {"-h", "--help", "help"}:
         lines = subcommand_lines()
-        helpers = f"\n{lines}" if lines else ""
-        print(HELP.format(recipes=", ".join(known_recipes()), subcommands=helpers), end="")
+        listed = f"\n{lines}" if lines else ""
+        print(HELP.format(recipes=", ".join(known_recipes()), subcommands=listed), end="")
         return 0
     if (text := group_help(args)) is not None:
         print(text, end="")
@@ -76,7 +76,7 @@ def _run(args: list[str]) -> int:
     started = False
     try:
         if (found := find_subcommand(args)) is not None:
-            return run_subcommand(helper, arguments)
+            return run_subcommand(found, arguments)
         from weakseg_lightning.cli.command import WeakSegCLI
         from weakseg_lightning.cli.commands.predict import split_images
         from weakseg_lightning.cli.runs import BatchReached

@@ -1,6 +1,6 @@
 """Commands besides training and evaluation: plain functions that run from the command line.
 
-To add one, write a function whose arguments are typed and documented, and enter it in :data:`SUBCOMMANDS`. Its arguments
+To add one, write a function whose arguments are typed and documented, and enter it in :data:`SUBCOMMANDS`: arguments
 become options (none may be called ``config``, which is the file of options), its docstring their help; a number that it
 returns is the exit status. What it finds wrong it raises as ``ValueError`` or ``OSError``, which end in one line.
 """
@@ -87,11 +87,11 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "weakseg_lightning.cli.commands.voc_submission.voc_submission", "pack predictions for VOC's evaluation server"
     ),
 }
-"""The helpers by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
+"""The subcommands by name: one word, or two where several belong together (``weakseg scribbles shorten``)."""
 
 
 def find_subcommand(args: Sequence[str]) -> str | None:
-    """Find which helper is meant.
+    """Find which subcommand is meant.
 
     Args:
         args: arguments of the command.
@@ -100,7 +100,7 @@ def find_subcommand(args: Sequence[str]) -> str | None:
         Its name, None if none is meant.
 
     Raises:
-        ValueError: if the first word is that of helpers, the second of none.
+        ValueError: if the first word is that of subcommands, the second of none.
     """
     names = [" ".join(args[:2]), args[0]]
     if (found := next((name for name in names if name in SUBCOMMANDS), None)) is not None:
@@ -113,8 +113,10 @@ def find_subcommand(args: Sequence[str]) -> str | None:
 
 
 def subcommand_lines(first: str = "") -> str:
-    """List the helpers for a help text, all or those that begin with a word."""
-    chosen = {name: helper.summary for name, helper in SUBCOMMANDS.items() if not first or name.split()[0] == first}
+    """List the subcommands for a help text, all or those that begin with a word."""
+    chosen = {
+        name: subcommand.summary for name, subcommand in SUBCOMMANDS.items() if not first or name.split()[0] == first
+    }
     width = max(map(len, chosen), default=0)
     return "".join(f"  {name:{width}}  {summary}\n" for name, summary in chosen.items())
 
@@ -129,7 +131,7 @@ def group_help(args: Sequence[str]) -> str | None:
 
 
 def run_subcommand(name: str, arguments: Arguments) -> int:
-    """Run a helper.
+    """Run a subcommand.
 
     Args:
         name: its name.
@@ -169,7 +171,7 @@ def _path(text: str) -> Path:
 
 
 def _group(first: str) -> list[str]:
-    """The helpers of two words that begin with this one."""
+    """The subcommands of two words that begin with this one."""
     return [name for name in SUBCOMMANDS if name.startswith(f"{first} ")]
 
 

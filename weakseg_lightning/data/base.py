@@ -35,10 +35,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
     A data set writes :attr:`class_names`, :meth:`train_source` and :meth:`val_source`; files are looked for in these
     methods, which run before training starts. Batches are dicts: loaders make them of bytes, see
     :func:`weakseg_lightning.data.collate`, and under a Trainer they become on the device what modules, callbacks and
-    the hook ``on_after_batch_transfer`` see, with images in 0..1, see :func:`weakseg_lightning.data.decode_batch`. Those of
-    evaluation hold one image each, at its original size. Order and augmentation depend on (seed, epoch, index) alone,
-    not on the number of workers, and a resumed run goes on as the undisturbed one. In evaluation every image comes
-    exactly once, whatever the number of ranks.
+    the hook ``on_after_batch_transfer`` see, with images in 0..1, see :func:`weakseg_lightning.data.decode_batch`.
+    Those of evaluation hold one image each, at its original size. Order and augmentation depend on (seed, epoch, index)
+    alone, not on the number of workers, and a resumed run goes on as the undisturbed one. In evaluation every image
+    comes exactly once, whatever the number of ranks.
 
     Incomplete training batches are dropped, unless there are fewer images than one batch holds: then the batch is
     smaller. A single image fills the batch by its crops.
@@ -187,7 +187,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     @override
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch, then decode_batch it; each is moved once, also where it was the following one of another."""
+        """Move a batch, then decode it; each is moved once, also where it was the following one of another."""
         transfer = super().transfer_batch_to_device
 
         # Not in `on_after_batch_transfer`: that of a module, which augments on the device say, would be left out.
@@ -231,7 +231,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return EpochSampler(data, world, rank, seed=data.seed, drop_last=True, extras=extras, repeats=repeats)
 
     def _references(self, data: SegmentationDataset) -> Callable[[int], tuple[Any, ...]] | None:
-        """Hand the batch_hook's reference for an image to the worker with every index."""
+        """Hand the batch hook's reference for an image to the worker with every index."""
         batch_hook, ids = self.batch_hook, list(data.source.ids)
         if batch_hook is None:
             return None

@@ -27,7 +27,7 @@ from weakseg_lightning.data.transforms import VOID, replay, seeded
 __all__ = ["BatchHook", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 
 Index = int | tuple[int, int] | tuple[int, int, Any]
-"""What asks a data set for an item: its index; epoch and index; or these and the reference of an batch_hook."""
+"""What asks a data set for an item: its index; epoch and index; or these and the reference of a batch hook."""
 
 OnBadSample = Literal["error", "skip"]
 TagsFrom = Literal["image", "crop"]
@@ -83,8 +83,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
     """Reads, checks and augments samples.
 
     An item is asked for by its index or by (epoch, index); what comes back depends on these and on ``seed`` alone.
-    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, reference) holds
-    what it was made from besides, as a :class:`Loaded`, for the batch_hook that the reference is of.
+    Items are dicts of uint8 tensors, see :func:`collate` for the batch. One asked for by (epoch, index, reference)
+    holds what it was made from besides, as a :class:`Loaded`, for the hook that the reference is of.
 
     Args:
         source: where samples come from.
@@ -226,7 +226,7 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
         full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
         :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; what the
-        batch_hook adds.
+        batch hook adds.
     """
     batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
     for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes"):

@@ -145,7 +145,7 @@ def _unknown_class(match: re.Match[str], place: Place, arguments: Arguments) -> 
 
 
 def _no_import(match: re.Match[str], place: Place, arguments: Arguments) -> Finding:
-    path = place.enabled or match[1]
+    path = place.wanted or match[1]
     if path.endswith(YAML_SUFFIXES):
         return _no_part(path, place, arguments)
     module, _, name = path.rpartition(".")

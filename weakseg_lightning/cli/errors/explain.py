@@ -117,7 +117,7 @@ def _place(messages: Iterable[str]) -> Place:
         elif (match := _CLASS_PATH.match(first_line)) and match[1] != place.owner:
             cls = imported(match[1])
             if cls is None:
-                place.enabled = match[1]
+                place.wanted = match[1]
                 continue
             # Of several equal parts (the optimisers' settings) the argument says which, not the class.
             place.names.append(place.key if is_dataclass(cls) else cls.__name__)

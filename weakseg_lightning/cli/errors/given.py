@@ -20,7 +20,7 @@ class Arguments:
         given: the arguments.
         options: names of all options of the subcommand, as far as they are known.
         types: their types, those of the classes' own options left out: ``{"model": WeakSegModule | None, ...}``.
-        helpers: names of the commands that are functions.
+        subcommands: names of the commands that are functions.
         images: images to predict that stand among the arguments.
     """
 
@@ -39,7 +39,7 @@ class Arguments:
 
     @property
     def takes_recipes(self) -> bool:
-        """Whether the command trains or evaluates, as the recipes say, and is no helper."""
+        """Whether the command trains or evaluates, as the recipes say, and is no function."""
         return self.given[:1] != [] and self.given[0] in COMMANDS
 
 

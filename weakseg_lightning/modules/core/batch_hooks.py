@@ -15,7 +15,7 @@ class BatchHook(Protocol):
 
 
 def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -> None:
-    """Give an batch_hook to the data module of a run, or take it back (None).
+    """Give a batch hook to the data module of a run, or take it back (None).
 
     Args:
         module: the module that is trained.

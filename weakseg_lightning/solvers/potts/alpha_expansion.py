@@ -34,8 +34,8 @@ class AlphaExpansion(Solver):
           fewest pixels of the higher label. `SolverResult.lower_bound` comes from their flows and certifies it.
         - More labels, ``converged=True``: no expansion move (any set of pixels switching to one allowed label) lowers
           the energy. Then E is at most the unary plus twice the pairwise energy of the best labelling; on photographs
-          it is mostly within a fraction of a percent of the optimum (`bound_optimality_gap` tells; try another ``start`` where it
-          is not). The first sweep does nearly all the work.
+          it is mostly within a fraction of a percent of the optimum (`bound_optimality_gap` tells; where it is not,
+          try another ``start``). The first sweep does nearly all the work.
         - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
           from the final energy by parts per million). With a message: the image was not solved, its labels are 255.
         - Ties keep the label a pixel has. The result does not depend on ``num_threads``; nor (but for ``zeros``) on how
