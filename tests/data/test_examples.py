@@ -6,7 +6,13 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("name", ["annotations", "samples", "sampling", "scribbles", "simulation", "thinning", "voc"])
+NAMES = [
+    *("weak_labels", "samples", "sampling", "scribbles.strokes", "scribbles.simulate", "scribbles.centerlines"),
+    *("voc.datamodule", "folder.tools.shapes"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_examples(name):
     results = doctest.testmod(import_module(f"weakseg_lightning.data.{name}"))
     assert results.attempted > 0
