@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "support/intrinsics.hpp"
 #include "support/lanes.hpp"
 #include "support/wide_vectors.hpp"
 

@@ -10,7 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "support/lanes.hpp"
+#include "support/intrinsics.hpp"
 
 namespace weakseg {
 

@@ -20,9 +20,10 @@
 #include <vector>
 
 #include "potts/coarse_potts.hpp"
+#include "potts/framed_grid.hpp"
 #include "potts/grid_maxflow.hpp"
 #include "potts/integer_potts.hpp"
-#include "potts/standing_flows.hpp"
+#include "potts/reusable_flows.hpp"
 #include "support/wide_vectors.hpp"
 
 namespace weakseg {
@@ -114,7 +115,7 @@ class AlphaExpansion {
   const std::vector<Index>& more_sources() {
     sources_.clear();
     if (held_.empty()) return sources_;
-    for (const Index node : graph_.touched()) flows_.forget(alpha_, node, [&](Index here) { wake(here); });
+    for (const Index node : graph_.created()) flows_.forget(alpha_, node, [&](Index here) { wake(here); });
     return sources_;
   }
 
@@ -149,7 +150,7 @@ class AlphaExpansion {
       const std::uint8_t* seeds = problem.seeds + static_cast<std::size_t>(row) * width;
       const std::uint8_t* initial = problem.initial + static_cast<std::size_t>(row) * width;
       const Index first = grid_.node(row, 0);
-      const std::uint8_t* best = energy_.best() + first;
+      const std::uint8_t* best = energy_.best().data() + first;
       std::uint8_t *labels = label_.data() + first, *flags = flags_.data() + first;
       for (std::size_t x = 0; x < width; ++x) {
         const bool free = (best[x] != kVoid) & (seeds[x] == kVoid);
@@ -167,7 +168,7 @@ class AlphaExpansion {
     std::vector<std::uint8_t> marks(width);
     for (int row = 0; row < problem.height; ++row) {
       const Index first = grid_.node(row, 0);
-      const std::uint8_t *labels = label_.data() + first, *best = energy_.best() + first;
+      const std::uint8_t *labels = label_.data() + first, *best = energy_.best().data() + first;
       for (std::size_t x = 0; x < width; ++x) marks[x] = labels[x] != best[x];
       for (int d = 0; d < D; ++d) {
         const std::uint8_t* others = labels + grid_.offset[d];
@@ -197,7 +198,7 @@ class AlphaExpansion {
       gain += expand(label);
     }
     takes_ties_ = false;
-    result.lower_bound = energy_.best_unary() + static_cast<double>(before - gain) / energy_.scale();
+    result.lower_bound = energy_.best().unary() + static_cast<double>(before - gain) / energy_.scale();
     result.has_bound = true;
     result.converged = true;
     result.sweeps = 1;
@@ -221,7 +222,7 @@ class AlphaExpansion {
   // The labels that are best on the most pixels first: where one ends must not hang on how they are numbered, and from a
   // good start large labels that move first leave small ones what these would lose in the other order.
   std::vector<std::uint8_t> turns_of(int num_labels) const {
-    const auto areas = energy_.best_areas();
+    const auto areas = energy_.best().areas();
     std::vector<std::uint8_t> turns(static_cast<std::size_t>(num_labels));
     std::iota(turns.begin(), turns.end(), std::uint8_t{0});
     std::stable_sort(turns.begin(), turns.end(), [&](std::uint8_t a, std::uint8_t b) { return areas[a] > areas[b]; });
@@ -293,7 +294,7 @@ class AlphaExpansion {
   }
 
   bool is_settled(Index node) const {
-    return label_[node] == energy_.best(node) && !is_on_border(node);
+    return label_[node] == energy_.best()[node] && !is_on_border(node);
   }
 
   bool is_on_border(Index node) const {
@@ -322,7 +323,7 @@ class AlphaExpansion {
   std::vector<std::uint8_t> label_;  // by node; kVoid on padding and in the frame
   std::vector<std::uint8_t> flags_;  // by node; kFree: no padding, no seed; kListed: a candidate; kHeld: a source held back
   std::vector<Index> candidates_, sources_, held_;
-  StandingFlows<D> flows_;
+  ReusableFlows<D> flows_;
   GridMaxflow<D> graph_;
 };
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "potts/grid_maxflow.hpp"
+#include "potts/framed_grid.hpp"
 #include "potts/integer_potts.hpp"
 #include "support/wide_vectors.hpp"
 

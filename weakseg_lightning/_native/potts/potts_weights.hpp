@@ -11,7 +11,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "potts/grid_maxflow.hpp"
+#include "potts/pixel_edges.hpp"
 #include "support/exponential.hpp"
 #include "support/wide_vectors.hpp"
 
@@ -51,33 +51,24 @@ class PottsWeightsOfImage {
     return static_cast<std::size_t>(std::count(bytes, bytes + count, 0));
   }
 
-  static constexpr std::size_t kLanes = 8;  // sums that do not wait for each other
+  static constexpr std::size_t kPartialSums = 8;  // sums that do not wait for each other
 
-  // Where the edges of a row lie in one direction: edge x joins the pixels first + x and second + x.
-  struct Row {
-    std::size_t first, second, count;
-  };
-  Row row_of_edges(int row, int e) const {
-    const int dy = kDeltaRow[2 * e], dx = kDeltaColumn[2 * e];
-    if (row + dy >= problem_.height) return {0, 0, 0};
-    const std::size_t here = static_cast<std::size_t>(row) * width_, there = here + static_cast<std::size_t>(dy) * width_;
-    return {here + (dx < 0 ? 1 : 0), there + (dx > 0 ? 1 : 0), width_ - (dx != 0 ? 1 : 0)};
-  }
+  EdgeRow row_of_edges(int row, int e) const { return edge_row(problem_.height, problem_.width, row, e); }
 
   // Writes the squared differences of color, -1 where there is no edge, and adds up those of the edges.
   template <bool Padded>
   WEAKSEG_INLINED void add_contrasts(float* planes) {
-    std::array<double, kLanes> sums{};
+    std::array<double, kPartialSums> sums{};
     std::size_t edges = 0;
     for (int row = 0; row < problem_.height; ++row) {
       for (int e = 0; e < D / 2; ++e) {
-        const Row edge = row_of_edges(row, e);
+        const EdgeRow edge = row_of_edges(row, e);
         float* contrast = planes + static_cast<std::size_t>(e) * pixels_ + edge.first;
         square_differences(edge, contrast);
         edges += Padded ? mask(edge, contrast) : edge.count;
         std::size_t x = 0;
-        for (; x + kLanes <= edge.count; x += kLanes) {
-          for (std::size_t i = 0; i < kLanes; ++i) sums[i] += value_of<Padded>(contrast[x + i]);
+        for (; x + kPartialSums <= edge.count; x += kPartialSums) {
+          for (std::size_t i = 0; i < kPartialSums; ++i) sums[i] += value_of<Padded>(contrast[x + i]);
         }
         for (; x < edge.count; ++x) sums[0] += value_of<Padded>(contrast[x]);
       }
@@ -91,7 +82,7 @@ class PottsWeightsOfImage {
     return Padded && contrast == -1.0F ? 0.0F : contrast;
   }
 
-  WEAKSEG_INLINED void square_differences(const Row& edge, float* contrast) const {
+  WEAKSEG_INLINED void square_differences(const EdgeRow& edge, float* contrast) const {
     if (problem_.channels == 3) {  // at once
       const float *red = problem_.image, *green = red + pixels_, *blue = green + pixels_;
       for (std::size_t x = 0; x < edge.count; ++x) {
@@ -112,7 +103,7 @@ class PottsWeightsOfImage {
   }
 
   // What stands on padding, be it not a number, must not come through. Returns the number of edges.
-  WEAKSEG_INLINED std::size_t mask(const Row& edge, float* contrast) const {
+  WEAKSEG_INLINED std::size_t mask(const EdgeRow& edge, float* contrast) const {
     std::int32_t count = 0;
     for (std::size_t x = 0; x < edge.count; ++x) {
       const bool exists = (problem_.valid[edge.first + x] != 0) & (problem_.valid[edge.second + x] != 0);
@@ -129,7 +120,7 @@ class PottsWeightsOfImage {
       const auto scale = static_cast<float>(e < 2 ? factor : factor * std::sqrt(0.5));  // the diagonals are longer
       for (int row = 0; row < problem_.height; ++row) {
         float* line = planes + static_cast<std::size_t>(e) * pixels_ + static_cast<std::size_t>(row) * width_;
-        const Row edge = row_of_edges(row, e);
+        const EdgeRow edge = row_of_edges(row, e);
         if (edge.count == 0) {
           std::fill_n(line, width_, 0.0F);
           continue;

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "support/intrinsics.hpp"
 #include "support/lanes.hpp"
-#include "support/wide_vectors.hpp"
 
 namespace weakseg {
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <vector>
 
-#include "support/wide_vectors.hpp"
+#include "support/intrinsics.hpp"
 
 namespace weakseg {
 
@@ -109,14 +109,6 @@ class AlignedFloats {
 
 WEAKSEG_INLINED inline void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
 WEAKSEG_INLINED inline void store(const Lanes& lanes, float* to) { std::memcpy(to, &lanes, sizeof lanes); }
-
-WEAKSEG_INLINED inline void prefetch(const void* address) {
-#if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(address);
-#else
-  static_cast<void>(address);
-#endif
-}
 
 // Sum and greatest of the eight numbers, in an order that does not depend on the processor.
 WEAKSEG_INLINED inline float sum_of(const Lanes& x) {

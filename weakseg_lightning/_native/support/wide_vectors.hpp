@@ -1,29 +1,20 @@
 // Loops over planes in vector instructions that not every processor has.
 #pragma once
 
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
-#define WEAKSEG_HAS_WIDE_VECTORS 1
-#define WEAKSEG_WIDE __attribute__((target("avx2")))
-#else
-#define WEAKSEG_HAS_WIDE_VECTORS 0
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define WEAKSEG_INLINED __attribute__((always_inline))  // what a loop calls must be compiled for its processor
-#else
-#define WEAKSEG_INLINED
-#endif
+#include "support/intrinsics.hpp"
 
 namespace weakseg {
 
-#if WEAKSEG_HAS_WIDE_VECTORS
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 
 template <class Work>
-WEAKSEG_WIDE void with_wide_vectors(const Work& work) {
+__attribute__((target("avx2"))) void with_wide_vectors(const Work& work) {
   work();
 }
 
-// Calls work(), which is marked WEAKSEG_INLINED, compiled for this processor. The results are the same to the last bit:
-// the wide instructions are those of the narrow ones, without fused multiplications.
+// Calls work(), which has to be WEAKSEG_INLINED, compiled for this processor. The results do not depend on it, to the last
+// bit: AVX2 computes with each element as narrower instructions do, and fused multiply-add is another extension, which is
+// left off because it rounds differently.
 template <class Work>
 void vectorised(const Work& work) {
   __builtin_cpu_supports("avx2") ? with_wide_vectors(work) : work();

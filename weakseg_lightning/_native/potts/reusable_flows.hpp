@@ -13,7 +13,7 @@ namespace weakseg {
 // The flow of a label's last move still stands where no label has changed since. Connected pixels that it passed can be
 // left out of the next move, unless a change, or flow from elsewhere, meets them.
 template <int D>
-class StandingFlows {
+class ReusableFlows {
  public:
   using Index = FramedGrid::Index;
 
@@ -74,7 +74,7 @@ class StandingFlows {
     }
     std::vector<bool>& standing = standing_[label];
     standing.resize(grid_.size);
-    for (const Index node : flow.touched()) {
+    for (const Index node : flow.created()) {
       if (flow.is_used(node)) standing[static_cast<std::size_t>(node)] = true;
     }
   }

@@ -1,0 +1,31 @@
+// A grid Potts energy of one image, as callers describe it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weakseg {
+
+// Planes are row-major, height x width; labels are 0..num_labels - 1. Label k costs a pixel
+// slope * (planes[k][pixel] - zero[pixel]).
+struct PottsProblem {
+  int height = 0, width = 0, num_labels = 0;
+  const float* const* planes = nullptr;
+  const float* zero = nullptr;          // one plane
+  double slope = 1;
+  const float* edges = nullptr;         // one plane for each forward direction, in their order
+  const std::uint8_t* seeds = nullptr;  // hard constraints; kVoid where there is none
+  const std::uint8_t* valid = nullptr;  // 0 on padding
+
+  std::size_t pixels() const { return static_cast<std::size_t>(height) * static_cast<std::size_t>(width); }
+
+  // In double precision: the difference of two scores is often much smaller than either.
+  double above_zero(std::uint8_t label, std::size_t pixel) const {
+    return static_cast<double>(planes[label][pixel]) - zero[pixel];
+  }
+  double unary(std::uint8_t label, std::size_t pixel) const { return slope * above_zero(label, pixel); }
+};
+
+enum class Failure : std::int32_t { kNone = 0, kScores = 1, kEdges = 2 };  // what is not finite
+
+}  // namespace weakseg
