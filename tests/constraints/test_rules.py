@@ -26,7 +26,7 @@ def only(constraints, image=0):
     return tuple(t[image][active].tolist() for t in (constraints.coefficients, constraints.bounds, constraints.slack))
 
 
-@pytest.mark.parametrize("name", ["rule", "presets", "feasibility", "linear", "rules", "boxes", "files", "arguments"])
+@pytest.mark.parametrize("name", ["base", "presets", "feasibility", "linear", "rules", "boxes", "files", "arguments"])
 def test_examples(name):
     assert doctest.testmod(import_module(f"weakseg_lightning.constraints.{name}")).failed == 0
 

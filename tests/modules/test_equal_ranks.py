@@ -70,7 +70,7 @@ if world > 1 and torch.__version__ < "2.12":
     ranks["strategy"] = DDPStrategy(broadcast_buffers=False)
 if own_pixels:  # each rank counts its own
     from contextlib import nullcontext
-    modules.base.ranks_together = nullcontext
+    modules.core.base.ranks_together = nullcontext
 
 def train(name, make, fast=0.3, accumulate=1, callbacks=(), resume=None, **given):
     seed_everything(1, verbose=False)

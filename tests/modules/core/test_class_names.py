@@ -235,7 +235,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from lightning.pytorch import Trainer
-from test_names_of_weights import EXCHANGED, data_of, new
+from test_class_names import EXCHANGED, data_of, new
 
 quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 trainer = Trainer(accelerator="cpu", strategy="ddp", devices=2, max_epochs=2, **quiet)

@@ -53,7 +53,7 @@ def fresh_import(monkeypatch):
 
 def test_a_missing_package_is_named_before_anything_starts(fresh_import):
     fresh_import.setitem(sys.modules, "gco", None)  # what Python takes for "not installed"
-    with pytest.raises(ImportError, match=r"`GCO` needs gco-wrapper, .* pip install \"weakseg-lightning\[gco\]\""):
+    with pytest.raises(ImportError, match=r"`GCO` needs gco-wrapper, .* pip install \"\.\[gco\]\""):
         GCO()
 
 
