@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "support/batch_scheduler.hpp"
 #include "problem.hpp"
 #include "reference.hpp"
+#include "support/batch_scheduler.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -231,10 +231,10 @@ void check_fixed_point(const Problem& problem, const Answer& answer) {
 
 // Puts every pixel's block in its place.
 Labels spread(const Problem& problem, const Labels& blocks) {
-  const int in_row = (problem.width + weakseg::kBlock - 1) / weakseg::kBlock;
+  const int in_row = (problem.width + weakseg::kBlockSide - 1) / weakseg::kBlockSide;
   Labels labels(problem.valid.size(), kVoid);
   for (int p = 0; p < problem.pixels(); ++p) {
-    const int row = p / problem.width / weakseg::kBlock, column = p % problem.width / weakseg::kBlock;
+    const int row = p / problem.width / weakseg::kBlockSide, column = p % problem.width / weakseg::kBlockSide;
     if (problem.valid[Problem::at(p)] != 0) labels[Problem::at(p)] = blocks[Problem::at(row * in_row + column)];
   }
   return labels;
@@ -315,8 +315,7 @@ void check_one(std::uint64_t seed) {
 // Solves the problems of a batch as the Python module does: a solver for each thread, jobs taken in any order.
 class Worker {
  public:
-  Worker(const std::vector<Problem>& problems, std::vector<Answer>& answers)
-      : problems_(problems), answers_(answers) {}
+  Worker(const std::vector<Problem>& problems, std::vector<Answer>& answers) : problems_(problems), answers_(answers) {}
   void operator()(std::size_t b) {
     const Problem& problem = problems_[b];
     answers_[b] = problem.connectivity == 4 ? solve(four_, problem) : solve(eight_, problem);

@@ -33,7 +33,9 @@ class Random {
   float signed_uniform() { return 2 * uniform() - 1; }
   bool chance(int percent) { return below(100) < percent; }
   template <class T>
-  T pick(std::initializer_list<T> values) { return values.begin()[below(static_cast<int>(values.size()))]; }
+  T pick(std::initializer_list<T> values) {
+    return values.begin()[below(static_cast<int>(values.size()))];
+  }
 
  private:
   std::uint64_t state_;

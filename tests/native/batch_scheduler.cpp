@@ -60,7 +60,8 @@ void check_each_job_once(Schedule schedule) {
 std::size_t difficulty(std::size_t job) { return job * 7 % 5; }  // with ties
 
 void plain_order_does_each_job_once() {
-  check_each_job_once([](std::size_t jobs, std::size_t threads, auto make) { weakseg::parallel_for(jobs, threads, make); });
+  check_each_job_once(
+      [](std::size_t jobs, std::size_t threads, auto make) { weakseg::parallel_for(jobs, threads, make); });
 }
 
 void hardest_first_does_each_job_once() {
@@ -159,8 +160,7 @@ void exceptions_of_making_a_worker_reach_the_caller() {
     void operator()(std::size_t) {}
   };
   for (const std::size_t threads : {1, 4}) {
-    const std::string message =
-        thrown_by([&] { weakseg::parallel_for(10, threads, [] { return Stillborn(); }); });
+    const std::string message = thrown_by([&] { weakseg::parallel_for(10, threads, [] { return Stillborn(); }); });
     expect(message == "no memory", "the exception of a worker's constructor was lost");
   }
 }

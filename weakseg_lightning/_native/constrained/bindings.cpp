@@ -1,8 +1,9 @@
-// Steps of the constrained solvers in the Python module.
+// Bindings of the constrained solvers' steps.
+#include "bindings.hpp"
+
 #include <cstddef>
 #include <initializer_list>
 
-#include "bindings.hpp"
 #include "constrained/box_quadratic.hpp"
 #include "constrained/label_moments.hpp"
 #include "constrained/newton_direction.hpp"
@@ -11,10 +12,11 @@
 
 namespace {
 
-// Arrays of a batch of small problems: of (B, C) numbers each, with matrices (B, C, C).
+// Checks the arrays of a batch of small problems: vectors (B, C) and matrices (B, C, C).
 void require_rows(std::size_t batch, std::size_t rows, const In<double, 3>& hessian,
                   std::initializer_list<const In<double, 2>*> arrays) {
-  require(hessian.shape(0) == batch && hessian.shape(1) == rows && hessian.shape(2) == rows, "`hessian` must be (B, C, C)");
+  require(hessian.shape(0) == batch && hessian.shape(1) == rows && hessian.shape(2) == rows,
+          "`hessian` must be (B, C, C)");
   for (const auto* array : arrays) {
     require(array->shape(0) == batch && array->shape(1) == rows, "all arrays of rows must be (B, C)");
   }
@@ -53,7 +55,8 @@ void newton_direction(const In<double, 2>& target, const In<double, 2>& least, c
   }
 }
 
-void label_moments(const In<float, 3>& odds, const In<double, 2>& weights, const Out<double, 3>& sums, int num_threads) {
+void label_moments(const In<float, 3>& odds, const In<double, 2>& weights, const Out<double, 3>& sums,
+                   int num_threads) {
   const std::size_t batch = odds.shape(0), classes = odds.shape(1), pixels = odds.shape(2);
   require(weights.shape(0) == batch && weights.shape(1) == classes, "`weights` must be (B, K), `odds` being (B, K, N)");
   require(sums.shape(0) == batch && sums.shape(1) == classes && sums.shape(2) == classes + 1,
@@ -72,13 +75,14 @@ void label_moments(const In<float, 3>& odds, const In<double, 2>& weights, const
 void bind_constrained(nb::module_& m) {
   m.def("box_quadratic", &box_quadratic, nb::arg("gradient"), nb::arg("hessian"), nb::arg("lower"), nb::arg("upper"),
         nb::arg("step").noconvert(),
-        "Maximises `gradient d - d hessian d / 2` in the box, for each image of a batch; writes `step`.");
+        "Maximise `gradient d - d hessian d / 2` in the box for each image of a batch; write `step` (B, C).");
   m.def("newton_direction", &newton_direction, nb::arg("target"), nb::arg("least"), nb::arg("span"), nb::arg("upper"),
         nb::arg("softness"), nb::arg("point"), nb::arg("gradient"), nb::arg("hessian"), nb::arg("margin"),
         nb::arg("step").noconvert(), nb::arg("slope").noconvert(),
-        "Ascent directions of Newton's method on the duals of a batch, `Dual`; writes `step` and the slopes along them.");
+        "Find ascent directions of Newton's method for the duals (`Dual`) of a batch; write `step` (B, C), and to\n"
+        "`slope` (B,) the slopes along it.");
   m.def("label_moments", &label_moments, nb::arg("odds"), nb::arg("weights"), nb::arg("sums").noconvert(),
         nb::arg("num_threads"),
-        "Sums over the pixels of the distributions `odds weights / sum`: of the products of all classes, and in the last "
-        "column of each class; writes `sums`.");
+        "Sum over the pixels of the distributions `odds * weights / their sum` the products of all classes and, in\n"
+        "the last column, each class; write `sums` (B, K, K + 1).");
 }

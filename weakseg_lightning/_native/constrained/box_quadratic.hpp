@@ -1,4 +1,4 @@
-// Concave quadratic programmes in a box, by block principal pivoting.
+// Concave quadratic programs in a box, by block principal pivoting.
 //   J. Júdice, F. Pires, "A Block Principal Pivoting Algorithm for Large-Scale Strictly Monotone Linear Complementarity
 //   Problems", Computers & Operations Research 1994.
 #pragma once
@@ -18,8 +18,8 @@ struct QuadraticProblem {
   const double *lower = nullptr, *upper = nullptr;
 };
 
-// Maximises gradient d - d hessian d / 2 in the box. A row is free where its state lies in the box, else fixed at the
-// bound that it lies beyond.
+// Maximises gradient d - d hessian d / 2 in the box. The state of a row tells whether it is free: if it lies in the
+// box, the row is, else the row is fixed at the bound that its state lies beyond.
 class BoxQuadratic {
  public:
   void solve(const QuadraticProblem& problem, double* step) {
@@ -28,7 +28,7 @@ class BoxQuadratic {
       fix_and_solve();
       look_ahead();
       if (changed_.empty()) break;
-      // All rows change sides at once, as long as that leaves ever fewer to change; one at a time cannot cycle.
+      // Letting all rows change sides at once takes few rounds but may cycle; one at a time, always the last, cannot.
       if (improves()) state_ = ahead_;
       else state_[changed_.back()] = ahead_[changed_.back()];
     }
@@ -40,10 +40,12 @@ class BoxQuadratic {
   static constexpr int kPatience = 3;
   static constexpr double kRidge = 1e-9;
 
-  double within(std::size_t i, double value) const { return std::min(std::max(value, problem_.lower[i]), problem_.upper[i]); }
+  double within(std::size_t i, double value) const {
+    return std::min(std::max(value, problem_.lower[i]), problem_.upper[i]);
+  }
   const double* row(std::size_t i) const { return matrix_.data() + i * size_; }
 
-  // Whether fewer rows want to change sides than ever before, or that has been so a few rounds ago.
+  // Whether fewer rows are about to change sides than ever before, or were a few rounds ago.
   bool improves() {
     if (changed_.size() < fewest_) {
       fewest_ = changed_.size();
@@ -53,7 +55,8 @@ class BoxQuadratic {
     return patience_-- > 0;
   }
 
-  // Adds a ridge to the matrix; fixes the rows that their own slopes push out of the box.
+  // Adds a ridge to the matrix, which may be singular: opposite rows, or rows without curvature. Fixes the rows that
+  // start at a bound and that their own slope pushes beyond it.
   void begin(const QuadraticProblem& problem) {
     problem_ = problem;
     size_ = problem.size;
@@ -71,7 +74,7 @@ class BoxQuadratic {
     }
   }
 
-  // The best step of the free rows, the others being at their bounds.
+  // Finds the best step of the free rows while the others stay at their bounds.
   void fix_and_solve() {
     free_.clear();
     for (std::size_t i = 0; i < size_; ++i) {
@@ -92,8 +95,8 @@ class BoxQuadratic {
     for (std::size_t a = 0; a < count; ++a) step_[free_[a]] = system_[a * stride + count];
   }
 
-  // Gaussian elimination with pivots, since a Hessian from sums in single precision may be indefinite by rounding; the
-  // solution takes the place of the last column.
+  // Gaussian elimination, whose solution takes the place of the last column. It pivots because rounding may make a
+  // Hessian indefinite whose sums are in single precision; Cholesky would fail then.
   void eliminate(std::size_t count) {
     const std::size_t stride = count + 1;
     const auto at = [&](std::size_t a) { return system_.data() + a * stride; };
@@ -116,7 +119,8 @@ class BoxQuadratic {
     }
   }
 
-  // Where each row wants to go from the step: a free one to its step, a fixed one where its slope pulls it.
+  // Finds the next state of each row: a free one's step, and for a fixed one where its slope pulls it. Lists the rows
+  // that would change from free to fixed or back.
   void look_ahead() {
     changed_.clear();
     for (std::size_t i = 0; i < size_; ++i) {

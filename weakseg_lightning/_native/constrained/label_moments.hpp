@@ -1,4 +1,4 @@
-// Sums over the pixels of label distributions, and of the products of their classes.
+// First and second moments of label distributions, summed over the pixels.
 #pragma once
 
 #include <algorithm>
@@ -8,25 +8,25 @@
 
 namespace weakseg {
 
-// The distributions of one image: at each pixel odds times weights, divided by their sum.
+// The distributions of one image: at each pixel odds times weights, divided by their sum over the classes.
 struct WeightedOdds {
   std::size_t classes = 0, pixels = 0;
-  const float* odds = nullptr;  // a plane a class
+  const float* odds = nullptr;  // one plane per class
   const double* weights = nullptr;
 };
 
 class LabelMoments {
  public:
-  // Writes, for each class, the sums of its products with all classes, and its own sum in the last column.
+  // Writes for each class the sums of its products with all classes and, in the last column, its own sum.
   void sum(const WeightedOdds& image, double* sums) {
     const std::size_t classes = image.classes, stride = classes + 1;
-    shares_.assign(classes * kBlock, 0.0F);
+    probabilities_.assign(classes * kChunk, 0.0F);
     std::fill(sums, sums + classes * stride, 0.0);
-    for (std::size_t first = 0; first < image.pixels; first += kBlock) {
-      share_out(image, first);
+    for (std::size_t first = 0; first < image.pixels; first += kChunk) {
+      compute_probabilities(image, first);
       for (std::size_t k = 0; k < classes; ++k) {
-        for (std::size_t l = k; l < classes; ++l) sums[k * stride + l] += product(shares(k), shares(l));
-        sums[k * stride + classes] += total(shares(k));
+        for (std::size_t l = k; l < classes; ++l) sums[k * stride + l] += product(probabilities(k), probabilities(l));
+        sums[k * stride + classes] += total(probabilities(k));
       }
     }
     for (std::size_t k = 0; k < classes; ++k) {
@@ -35,58 +35,60 @@ class LabelMoments {
   }
 
  private:
-  static constexpr std::size_t kBlock = 128, kLanes = 16;
-  static constexpr float kFaint = 1e-18F;
-  using Lanes = std::array<float, kLanes>;
+  static constexpr std::size_t kChunk = 128, kPartialSums = 16;
+  static constexpr float kFaint = 1e-18F;  // its square is still a normal number
+  using PartialSums = std::array<float, kPartialSums>;
 
-  float* shares(std::size_t k) { return shares_.data() + k * kBlock; }
+  float* probabilities(std::size_t k) { return probabilities_.data() + k * kChunk; }
 
-  // The probabilities of a block of pixels; those below kFaint count as 0, since products that underflow are slow.
-  void share_out(const WeightedOdds& image, std::size_t first) {
-    const std::size_t count = std::min(kBlock, image.pixels - first);
-    std::array<float, kBlock> part{};
+  // Computes a chunk of pixels for all classes. Probabilities below kFaint become 0: products that underflow into
+  // denormal numbers are many times slower.
+  void compute_probabilities(const WeightedOdds& image, std::size_t first) {
+    const std::size_t count = std::min(kChunk, image.pixels - first);
+    std::array<float, kChunk> normalizer{};
     for (std::size_t k = 0; k < image.classes; ++k) {
       const float* odds = image.odds + k * image.pixels + first;
       const auto weight = static_cast<float>(image.weights[k]);
-      float* share = shares(k);
-      for (std::size_t i = 0; i < count; ++i) part[i] += share[i] = weight * odds[i];
-      std::fill(share + count, share + kBlock, 0.0F);
+      float* probability = probabilities(k);
+      for (std::size_t i = 0; i < count; ++i) normalizer[i] += probability[i] = weight * odds[i];
+      std::fill(probability + count, probability + kChunk, 0.0F);
     }
-    for (std::size_t i = 0; i < count; ++i) part[i] = 1 / part[i];
+    for (std::size_t i = 0; i < count; ++i) normalizer[i] = 1 / normalizer[i];
     for (std::size_t k = 0; k < image.classes; ++k) {
-      float* share = shares(k);
+      float* probability = probabilities(k);
       for (std::size_t i = 0; i < count; ++i) {
-        const float value = share[i] * part[i];
-        share[i] = value > kFaint ? value : 0.0F;
+        const float value = probability[i] * normalizer[i];
+        probability[i] = value > kFaint ? value : 0.0F;
       }
     }
   }
 
-  // Sums in lanes, which compilers may keep in vector registers as they may not reorder a single sum.
+  // Floating-point addition is not associative, so that a compiler may not spread one sum over the lanes of a register.
+  // Sums of a chunk are in single precision, for speed; those of all chunks are not.
   static double product(const float* a, const float* b) {
-    Lanes lanes{};
-    for (std::size_t i = 0; i < kBlock; i += kLanes) {
-      for (std::size_t j = 0; j < kLanes; ++j) lanes[j] += a[i + j] * b[i + j];
+    PartialSums sums{};
+    for (std::size_t i = 0; i < kChunk; i += kPartialSums) {
+      for (std::size_t j = 0; j < kPartialSums; ++j) sums[j] += a[i + j] * b[i + j];
     }
-    return add_up(lanes);
+    return add_up(sums);
   }
 
   static double total(const float* a) {
-    Lanes lanes{};
-    for (std::size_t i = 0; i < kBlock; i += kLanes) {
-      for (std::size_t j = 0; j < kLanes; ++j) lanes[j] += a[i + j];
+    PartialSums sums{};
+    for (std::size_t i = 0; i < kChunk; i += kPartialSums) {
+      for (std::size_t j = 0; j < kPartialSums; ++j) sums[j] += a[i + j];
     }
-    return add_up(lanes);
+    return add_up(sums);
   }
 
-  static double add_up(Lanes& lanes) {
-    for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-      for (std::size_t j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+  static double add_up(PartialSums& sums) {
+    for (std::size_t half = kPartialSums / 2; half > 0; half /= 2) {
+      for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
     }
-    return static_cast<double>(lanes[0]);
+    return static_cast<double>(sums[0]);
   }
 
-  std::vector<float> shares_;
+  std::vector<float> probabilities_;
 };
 
 }  // namespace weakseg

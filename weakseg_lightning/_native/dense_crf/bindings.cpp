@@ -1,4 +1,6 @@
-// Permutohedral lattices and mean field in the Python module.
+// Bindings of the dense CRF: permutohedral lattices and mean field.
+#include "bindings.hpp"
+
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -13,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "bindings.hpp"
 #include "dense_crf/lattice_filter.hpp"
 #include "dense_crf/mean_field.hpp"
 #include "dense_crf/permutohedral.hpp"
@@ -30,6 +31,7 @@ struct LatticeOutput {
   std::vector<std::int64_t> starts;
 };
 
+// Places all images before connecting any: only then are the first vertices of the later ones known.
 template <int D>
 void build(std::size_t batch, std::size_t pixels, const float* features, const std::uint8_t* valid, LatticeOutput& out,
            std::size_t threads) {
@@ -43,7 +45,9 @@ void build(std::size_t batch, std::size_t pixels, const float* features, const s
     };
   });
   out.starts.assign(1, 0);
-  for (const auto& builder : builders) out.starts.push_back(out.starts.back() + static_cast<std::int64_t>(builder.size()));
+  for (const auto& builder : builders) {
+    out.starts.push_back(out.starts.back() + static_cast<std::int64_t>(builder.size()));
+  }
   require(out.starts.back() <= std::numeric_limits<std::int32_t>::max(), "the batch has too many lattice vertices");
   out.neighbors.resize(static_cast<std::size_t>(out.starts.back()) * 2 * kCorners);
   weakseg::parallel_for(batch, threads, [&] {
@@ -56,8 +60,10 @@ void build(std::size_t batch, std::size_t pixels, const float* features, const s
   });
 }
 
-std::tuple<New<std::int32_t, 3>, New<std::int64_t, 1>> build_lattices(const In<float, 3>& features, const In<std::uint8_t, 2>& valid,
-                         const Out<std::int32_t, 3>& vertices, const Out<float, 3>& weights, int num_threads) {
+using NeighborsAndStarts = std::tuple<New<std::int32_t, 3>, New<std::int64_t, 1>>;
+
+NeighborsAndStarts build_lattices(const In<float, 3>& features, const In<std::uint8_t, 2>& valid,
+                                  const Out<std::int32_t, 3>& vertices, const Out<float, 3>& weights, int num_threads) {
   const std::size_t batch = features.shape(0), dimensions = features.shape(1), pixels = features.shape(2);
   require(valid.shape(0) == batch && valid.shape(1) == pixels, "`valid` must be (B, N), `features` being (B, D, N)");
   for (const auto* shape : {vertices.shape_ptr(), weights.shape_ptr()}) {
@@ -70,7 +76,9 @@ std::tuple<New<std::int32_t, 3>, New<std::int64_t, 1>> build_lattices(const In<f
   out.weights = weights.data();
   {
     const nb::gil_scoped_release release;
-    const auto run = [&](auto make) { make(batch, pixels, features.data(), valid.data(), out, at_least_one(num_threads)); };
+    const auto run = [&](auto make) {
+      make(batch, pixels, features.data(), valid.data(), out, at_least_one(num_threads));
+    };
     switch (dimensions) {
       case 1: run(build<1>); break;
       case 2: run(build<2>); break;
@@ -86,7 +94,7 @@ std::tuple<New<std::int32_t, 3>, New<std::int64_t, 1>> build_lattices(const In<f
           to_numpy<1>(std::move(out.starts), {batch + 1})};
 }
 
-// The lattices of a batch as Python keeps them.
+// The lattices of a batch in NumPy arrays.
 struct Lattices {
   In<std::int32_t, 3> vertices;
   In<float, 3> weights;
@@ -139,6 +147,7 @@ void filter_lattices(const In<std::int32_t, 3>& vertices, const In<float, 3>& we
   lattices.check(batch, pixels);
   require(filtered.shape(0) == batch && filtered.shape(1) == planes && filtered.shape(2) == pixels,
           "`filtered` must have the shape of `values`");
+  require(blur >= 0 && blur <= 2, "`blur` must be 0, 1 or 2");
   constexpr std::size_t kMost = weakseg::LatticeFilter::kMostPlanes;
   const nb::gil_scoped_release release;
   weakseg::parallel_for(batch * ((planes + kMost - 1) / kMost), at_least_one(num_threads), [&] {
@@ -146,9 +155,10 @@ void filter_lattices(const In<std::int32_t, 3>& vertices, const In<float, 3>& we
   });
 }
 
-using Kernel = std::tuple<In<std::int32_t, 3>, In<float, 3>, In<std::int32_t, 3>, In<std::int64_t, 1>, In<float, 2>,
-                          In<float, 2>>;
+using Kernel =
+    std::tuple<In<std::int32_t, 3>, In<float, 3>, In<std::int32_t, 3>, In<std::int64_t, 1>, In<float, 2>, In<float, 2>>;
 
+// Solvers for one to four vectors of classes, and for any number; only those in use hold memory.
 struct MeanFieldWorkers {
   weakseg::Pooled<weakseg::MeanField<1>> one{};
   weakseg::Pooled<weakseg::MeanField<2>> two{};
@@ -180,8 +190,9 @@ void mean_field(const In<float, 3>& scores, const In<std::uint8_t, 2>& initial, 
   for (const auto& [vertices, weights, neighbors, starts, before, after] : kernels) {
     lattices.push_back({vertices, weights, neighbors, starts});
     lattices.back().check(batch, pixels);
-    require(before.shape(0) == batch && before.shape(1) == pixels && after.shape(0) == batch && after.shape(1) == pixels,
-            "factors before and after a kernel must be (B, N)");
+    for (const auto& factors : {before, after}) {
+      require(factors.shape(0) == batch && factors.shape(1) == pixels, "factors of a kernel must be (B, N)");
+    }
   }
   const nb::gil_scoped_release release;
   weakseg::parallel_for(batch, at_least_one(num_threads), [&] {
@@ -211,13 +222,17 @@ void mean_field(const In<float, 3>& scores, const In<std::uint8_t, 2>& initial, 
 void bind_dense_crf(nb::module_& m) {
   m.def("build_lattices", &build_lattices, nb::arg("features"), nb::arg("valid"), nb::arg("vertices").noconvert(),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
-        "Permutohedral lattices of a batch; writes `vertices` and `weights`, returns neighbours (V, D + 1, 2) and the "
-        "first vertex of each image (B + 1).");
+        "Build the permutohedral lattices of a batch; write `vertices` and `weights` (B, N, D + 1).\n\n"
+        "Returns the neighbours of each vertex (V, D + 1, 2) and the first vertex of each image (B + 1,).");
   m.def("filter_lattices", &filter_lattices, nb::arg("vertices"), nb::arg("weights"), nb::arg("neighbors"),
         nb::arg("starts"), nb::arg("values"), nb::arg("blur"), nb::arg("filtered").noconvert(), nb::arg("num_threads"),
-        "Gaussian sums over the pixels; `blur`: 0 forward, 1 its adjoint, 2 the mean of both; writes `filtered`.");
+        "Write to `filtered` the sums of `values` (B, C, N) over all pixels, weighted by the Gaussian of a lattice.\n\n"
+        "`blur`: 0 forward, 1 adjoint, 2 the mean of both.");
   m.def("mean_field", &mean_field, nb::arg("scores"), nb::arg("initial"), nb::arg("kernels"), nb::arg("iterations"),
-        nb::arg("probabilities").noconvert(), nb::arg("changed").noconvert(), nb::arg("watched"), nb::arg("num_threads"),
-        "Mean field from the classes `initial` (255: softmax); kernels are (vertices, weights, neighbors, starts, before, after); writes `probabilities` and "
-        "`changed`, where `watched` the number of pixels whose best class the last iteration changed.");
+        nb::arg("probabilities").noconvert(), nb::arg("changed").noconvert(), nb::arg("watched"),
+        nb::arg("num_threads"),
+        "Run mean field in a dense CRF; write `probabilities` (B, K, N).\n\n"
+        "Each kernel holds vertices, weights, neighbors and starts of its lattices, and factors (B, N) of the\n"
+        "messages before and after it. Pixels start in their class `initial`, or where that is 255 in the softmax of\n"
+        "their scores. If `watched`, `changed` (B,) counts the pixels whose best class the last iteration changed.");
 }

@@ -1,4 +1,4 @@
-// Splat, blur and slice on a lattice that stands: sums over all pixels, weighted by a Gaussian of their features.
+// Splat, blur and slice on a lattice: sums over all pixels, weighted by a Gaussian of their features.
 #pragma once
 
 #include <algorithm>
@@ -13,22 +13,23 @@
 
 namespace weakseg {
 
-// The lattice of one image, numbered from `first` on; vertex `first` stands for those that are not there.
+// The lattice of one image. Its vertices are numbered from `first` on; vertex `first` itself stands for missing ones.
 struct LatticeTables {
   std::size_t pixels = 0, size = 0, corners = 0;
   std::int32_t first = 0;
   const std::int32_t* vertices = nullptr;   // (pixels, corners)
-  const float* weights = nullptr;           // likewise
+  const float* weights = nullptr;           // (pixels, corners), barycentric
   const std::int32_t* neighbors = nullptr;  // (size, corners, 2)
 
-  // A factor that makes up for the blur, which gives a vertex itself weight 1 in each direction.
+  // Compensates the gain of the blur, which weights a vertex itself by 1 in each direction.
   float scale() const { return 1.0F / (1.0F + 1.0F / static_cast<float>(std::size_t{1} << (corners - 1))); }
 };
 
 enum class Blur { kForward, kAdjoint, kMean };
 
-// The vertices in the order in which each direction of the lattice passes them, a 0 between those that are not
-// neighbours and at both ends. Those without neighbours, which the blur does not change, are left out.
+// For each direction of the lattice, its vertices in chains of neighbours, with a 0 at both ends of every chain. The
+// blur then reads each vertex once and in order, instead of looking up two neighbours. It does not change vertices
+// without neighbours, which are left out.
 class LatticeChains {
  public:
   void find(const LatticeTables& lattice) {
@@ -42,7 +43,7 @@ class LatticeChains {
  private:
   void find(const LatticeTables& lattice, const std::int32_t* neighbors, std::vector<std::int32_t>& chain) {
     heads_.clear();
-    after_.resize(lattice.size);  // a copy, as walks along the table itself would touch all of it
+    after_.resize(lattice.size);  // a compact copy: following the table itself would load all directions
     for (std::size_t v = 0; v < lattice.size; ++v, neighbors += 2 * lattice.corners) {
       after_[v] = neighbors[1] - lattice.first;
       if (neighbors[0] == lattice.first && after_[v] != 0) heads_.push_back(static_cast<std::int32_t>(v));
@@ -59,21 +60,22 @@ class LatticeChains {
   std::vector<std::int32_t> heads_, after_;
 };
 
-// Values at the vertices of a lattice, `V` times eight channels each; as many as the constructor says where V is 0.
+// Values at the vertices of a lattice: V vectors of kLanes channels each. V = 0 stands for a number known only at run
+// time.
 template <std::size_t V>
 class LatticeValues {
  public:
-  explicit LatticeValues(std::size_t blocks = V) : blocks_(blocks) {}
+  explicit LatticeValues(std::size_t vectors = V) : vectors_(vectors) {}
 
-  std::size_t blocks() const { return V > 0 ? V : blocks_; }
-  std::size_t stride() const { return blocks() * kLanes; }
+  std::size_t vectors() const { return V > 0 ? V : vectors_; }
+  std::size_t stride() const { return vectors() * kLanes; }
 
   void clear(const LatticeTables& lattice) {
     lattice_ = &lattice;
-    values_.assign(lattice.size * blocks(), 0.0F);
+    values_.assign(lattice.size * vectors(), 0.0F);
   }
 
-  // Asks for the memory of a pixel that is about to be spread or read.
+  // Prefetches the vertices of a pixel that is about to be splatted or sliced: they are anywhere in memory.
   WEAKSEG_INLINED void prepare(std::size_t pixel) const {
     const std::size_t start = std::min(pixel, lattice_->pixels - 1) * lattice_->corners;
     for (std::size_t i = start; i < start + lattice_->corners; ++i) ask_for(lattice_->vertices[i] - lattice_->first);
@@ -84,7 +86,7 @@ class LatticeValues {
     for (std::size_t i = start; i < start + lattice_->corners; ++i) {
       float* row = row_of(values_, lattice_->vertices[i]);
       const float weight = lattice_->weights[i];
-      for (std::size_t v = 0; v < blocks(); ++v) {
+      for (std::size_t v = 0; v < vectors(); ++v) {
         Lanes value;
         load(value, row + v * kLanes);
         store(value + what[v] * weight, row + v * kLanes);
@@ -94,11 +96,11 @@ class LatticeValues {
 
   WEAKSEG_INLINED void slice(std::size_t pixel, Lanes* sums) const {
     const std::size_t start = pixel * lattice_->corners;
-    for (std::size_t v = 0; v < blocks(); ++v) sums[v] = Lanes{};
+    for (std::size_t v = 0; v < vectors(); ++v) sums[v] = Lanes{};
     for (std::size_t i = start; i < start + lattice_->corners; ++i) {
       const float* row = row_of(values_, lattice_->vertices[i]);
       const float weight = lattice_->weights[i];
-      for (std::size_t v = 0; v < blocks(); ++v) {
+      for (std::size_t v = 0; v < vectors(); ++v) {
         Lanes value;
         load(value, row + v * kLanes);
         sums[v] += value * weight;
@@ -106,7 +108,8 @@ class LatticeValues {
     }
   }
 
-  // In place, along one direction after the other.
+  // Blurs in place, along one direction after the other. The order matters, since vertices that do not exist cut off
+  // part of the blur; the reverse order gives the adjoint, and the mean of both a symmetric operator.
   WEAKSEG_INLINED void blur(Blur how, const LatticeChains& chains) {
     if (how == Blur::kMean) kept_ = values_;
     for (std::size_t i = 0; i < chains.size(); ++i) {
@@ -117,11 +120,11 @@ class LatticeValues {
     for (std::size_t i = chains.size(); i > 0; --i) blur_along(chains[i - 1]);
     float* sum = values_.data();
     const float* kept = kept_.data();
-    for (std::size_t i = 0; i < values_.blocks() * kLanes; ++i) sum[i] = 0.5F * (sum[i] + kept[i]);
+    for (std::size_t i = 0; i < values_.vectors() * kLanes; ++i) sum[i] = 0.5F * (sum[i] + kept[i]);
   }
 
  private:
-  static constexpr std::size_t kMostBlocks = V > 0 ? V : 32;
+  static constexpr std::size_t kMostVectors = V > 0 ? V : 32;
 
   template <class Values>
   WEAKSEG_INLINED auto row_of(Values& values, std::int32_t vertex) const {
@@ -131,13 +134,13 @@ class LatticeValues {
   WEAKSEG_INLINED void blur_along(const std::vector<std::int32_t>& chain) {
     constexpr std::size_t kAhead = 16;
     const std::size_t last = chain.size() - 1;
-    std::array<Lanes, kMostBlocks> before{}, own{};
-    std::array<float, kMostBlocks * kLanes> nowhere;
+    std::array<Lanes, kMostVectors> before{}, own{};
+    std::array<float, kMostVectors * kLanes> nowhere;  // takes what is written in between chains, without a branch
     for (std::size_t i = 0; i < last; ++i) {
       ask_for(chain[std::min(i + kAhead, last)]);
       const float* from = row_at(chain[i + 1]);
       float* to = chain[i] == 0 ? nowhere.data() : row_at(chain[i]);
-      for (std::size_t v = 0; v < blocks(); ++v) {
+      for (std::size_t v = 0; v < vectors(); ++v) {
         Lanes after;
         load(after, from + v * kLanes);
         store(own[v] + (before[v] + after) * 0.5F, to + v * kLanes);
@@ -149,27 +152,28 @@ class LatticeValues {
 
   float* row_at(std::int32_t place) { return values_.data() + static_cast<std::size_t>(place) * stride(); }
 
+  // One address per cache line of 64 bytes, and the last, since rows need not be aligned to lines.
   WEAKSEG_INLINED void ask_for(std::int32_t place) const {
     const float* row = values_.data() + static_cast<std::size_t>(place) * stride();
     for (std::size_t v = 0; v < stride(); v += 16) prefetch(row + v);
     prefetch(row + stride() - 1);
   }
 
-  std::size_t blocks_;
+  std::size_t vectors_;
   const LatticeTables* lattice_ = nullptr;
   AlignedFloats values_, kept_;
 };
 
-// Filters planes, up to 32 of them at a time.
+// Filters up to kMostPlanes planes at once.
 class LatticeFilter {
  public:
   static constexpr std::size_t kMostPlanes = 4 * kLanes, kAhead = 4;
 
   void run(const LatticeTables& lattice, Blur how, std::size_t planes, const float* in, float* out) {
-    const std::size_t blocks = (planes + kLanes - 1) / kLanes;
-    if (blocks == 1) filter(one_, lattice, how, planes, in, out);
-    else if (blocks == 2) filter(two_, lattice, how, planes, in, out);
-    else if (blocks == 3) filter(three_, lattice, how, planes, in, out);
+    const std::size_t vectors = (planes + kLanes - 1) / kLanes;
+    if (vectors == 1) filter(one_, lattice, how, planes, in, out);
+    else if (vectors == 2) filter(two_, lattice, how, planes, in, out);
+    else if (vectors == 3) filter(three_, lattice, how, planes, in, out);
     else filter(four_, lattice, how, planes, in, out);
   }
 

@@ -1,5 +1,5 @@
-// The permutohedral lattice of an image (Adams, Baek, Davis: Fast High-Dimensional Filtering Using the Permutohedral
-// Lattice, Eurographics 2010): where the pixels lie in it, and which of its vertices are neighbours.
+// The permutohedral lattice of an image: where its pixels lie in the lattice, and which vertices are neighbours.
+//   A. Adams, J. Baek, M. Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics 2010.
 #pragma once
 
 #include <algorithm>
@@ -16,46 +16,50 @@ namespace weakseg {
 
 struct LatticeInput {
   std::size_t pixels = 0;
-  const float* features = nullptr;      // a plane a dimension
+  const float* features = nullptr;      // one plane per dimension
   const std::uint8_t* valid = nullptr;  // 0 on padding
 };
 
-// Numbers vertices from 1 on; 0 stands for those that are not there.
+// Numbers the vertices from 1 on; 0 stands for missing ones.
 template <int D>
 class LatticeBuilder {
  public:
   static constexpr int kCorners = D + 1;
 
-  // Writes, for each pixel, the vertices of its simplex and its barycentric coordinates; both 0 on padding.
+  // Writes for each pixel the vertices of its simplex and its barycentric coordinates, both 0 on padding. Looking up
+  // vertices waits for memory, so that the hash slots of a whole chunk of pixels are prefetched first.
   void place(const LatticeInput& input, std::int32_t* vertices, float* weights) {
     clear(input.pixels);
-    for (std::size_t first = 0; first < input.pixels; first += kTile) {
-      const std::size_t end = std::min(first + kTile, input.pixels);
+    for (std::size_t first = 0; first < input.pixels; first += kChunk) {
+      const std::size_t end = std::min(first + kChunk, input.pixels);
       for (std::size_t p = first; p < end; ++p) find_simplex(input, p, simplices_[p - first], weights + p * kCorners);
       for (std::size_t p = first; p < end; ++p) {
         const Simplex& simplex = simplices_[p - first];
         if (input.valid[p] == 0) found_.fill(0);
-        else if (!(simplex == last_)) find_vertices(simplex);  // else those of the pixel before
+        else if (!(simplex == last_)) find_vertices(simplex);  // else they are those of the pixel before
         last_ = simplex;
         std::copy(found_.begin(), found_.end(), vertices + p * kCorners);
       }
     }
   }
 
-  // Vertices, that which is missing included.
+  // Number of vertices, counting vertex 0.
   std::size_t size() const { return keys_.size(); }
 
-  // Writes, for each vertex and direction, the neighbours behind and before it, `first` added to each number.
+  // Writes for each vertex and direction the neighbours behind and before it; adds `first` to all numbers. Each pair of
+  // neighbours is looked up only once.
   void connect(std::int32_t first, std::int32_t* neighbors) const {
     constexpr std::size_t kAhead = 4;
     std::fill_n(neighbors, keys_.size() * 2 * kCorners, first);
     for (std::size_t v = 1; v < keys_.size(); ++v) {
       const std::uint64_t soon = hash(keys_[std::min(v + kAhead, keys_.size() - 1)]), now = hash(keys_[v]);
-      for (int direction = 0; direction < kCorners; ++direction) prefetch(slots_.data() + slot_of(soon + step_hash_[direction]));
+      for (const std::uint64_t step : step_hash_) prefetch(slots_.data() + slot_of(soon + step));
       for (int direction = 0; direction < kCorners; ++direction) {
         const std::int32_t before = find(next_to(keys_[v], direction), now + step_hash_[direction]);
         if (before == 0) continue;
-        const auto place = [&](std::size_t vertex) { return 2 * (vertex * kCorners + static_cast<std::size_t>(direction)); };
+        const auto place = [&](std::size_t vertex) {
+          return 2 * (vertex * kCorners + static_cast<std::size_t>(direction));
+        };
         neighbors[place(v) + 1] = before + first;
         neighbors[place(static_cast<std::size_t>(before))] = static_cast<std::int32_t>(v) + first;
       }
@@ -63,14 +67,15 @@ class LatticeBuilder {
   }
 
  private:
-  // The coordinates but the last, which is minus their sum; filled up with zeros.
+  // All coordinates except the last, which is minus their sum, padded with zeros.
   using Key = std::array<std::int16_t, D <= 4 ? 4 : 8>;
   static_assert(D >= 1 && D <= 8);
-  static constexpr float kFarthest = 16000;  // such that neighbours and implied coordinates fit into 16 bits
+  static constexpr float kFarthest = 16000;  // lets neighbours, and coordinates left out, fit into 16 bits
 
-  static constexpr std::size_t kTile = 32;  // pixels whose memory is asked for together
+  static constexpr std::size_t kChunk = 32;  // pixels whose hash slots are prefetched together
 
-  // A slot of the hash table: a vertex, and the half of its hash that does not say where it lies.
+  // A slot of the hash table: a vertex, and the half of its hash that does not determine its place. Comparing that
+  // first avoids nearly all loads of keys that differ.
   struct Slot {
     std::int32_t vertex = 0;
     std::uint32_t tag = 0;
@@ -90,8 +95,8 @@ class LatticeBuilder {
     for (int i = 0; i < kCorners; ++i) step_hash_[i] = hash(next_to(Key{}, i));
     for (int r = 0; r < kCorners; ++r) remainder_hash_[r] = hash(filled(r));
     for (int i = 0; i < D; ++i) unit_hash_[i] = static_cast<std::uint64_t>(kCorners) * kMultipliers[i];
-    // Makes the blur's variance that of a unit Gaussian. Its last digit moves far pixels from a vertex towards the next,
-    // and iterations amplify that: in single precision, as other implementations have it.
+    // Gives the blur the variance of a unit Gaussian. In single precision, as in other implementations: its last digit
+    // already moves far pixels towards another vertex, and iterations of mean field amplify that.
     const auto stretch = static_cast<float>(kCorners * std::sqrt(2.0 / 3.0));
     for (int i = 0; i < D; ++i) scale_[i] = static_cast<float>(stretch / std::sqrt((i + 1.0) * (i + 2.0)));
   }
@@ -107,7 +112,7 @@ class LatticeBuilder {
     elevated_[0] = sum;
   }
 
-  // Finds where a pixel lies, and asks for the part of the hash table that its vertices are in.
+  // Finds the simplex of a pixel and prefetches the hash slots of its vertices.
   void find_simplex(const LatticeInput& input, std::size_t p, Simplex& simplex, float* weights) {
     if (input.valid[p] == 0) {
       simplex.corner.fill(0);
@@ -123,7 +128,7 @@ class LatticeBuilder {
     for (int r = 0; r < kCorners; ++r) prefetch(slots_.data() + slot_of(hash_of(simplex, origin, r)));
   }
 
-  // Finds the nearest lattice point of remainder 0, and the order of the differences to it.
+  // Finds the nearest lattice point of remainder 0 and the ranks of the differences to it, which determine the simplex.
   void round_and_rank(Simplex& simplex) {
     auto& [corner, rank] = simplex;
     int sum = 0;
@@ -157,7 +162,7 @@ class LatticeBuilder {
     }
   }
 
-  // Barycentric coordinates: differences between what neighbours in rank have left.
+  // Barycentric coordinates: differences of coordinates that are neighbours in rank.
   void weigh(const Simplex& simplex, float* weights) const {
     std::array<float, kCorners + 1> coordinates{};
     for (int i = 0; i < kCorners; ++i) {
@@ -181,7 +186,7 @@ class LatticeBuilder {
     }
   }
 
-  // The neighbour of a vertex, or of the origin, before it in a direction.
+  // The neighbour before a vertex, or before the origin, in a direction.
   static Key next_to(const Key& key, int direction) {
     Key next = key;
     for (int i = 0; i < D; ++i) next[i] = static_cast<std::int16_t>(key[i] + 1 - (i == direction ? kCorners : 0));
@@ -194,7 +199,8 @@ class LatticeBuilder {
     return key;
   }
 
-  // Linear in the key, so that those of neighbours and of the corners of a simplex follow from each other.
+  // The hash is linear in the key, so that a few additions lead from one vertex to its neighbours and to the other
+  // corners of a simplex.
   template <class Coordinates>
   static std::uint64_t hash_of(const Coordinates& coordinates) {
     std::uint64_t sum = 0;
@@ -212,11 +218,9 @@ class LatticeBuilder {
   std::size_t slot_of(std::uint64_t hash) const { return static_cast<std::size_t>(mix(hash) >> shift_); }
   static std::uint32_t tag_of(std::uint64_t hash) { return static_cast<std::uint32_t>(mix(hash)); }
 
-  std::int32_t find(const Key& key, std::uint64_t hash) const {
-    return slots_[place_of(key, hash)].vertex;
-  }
+  std::int32_t find(const Key& key, std::uint64_t hash) const { return slots_[place_of(key, hash)].vertex; }
 
-  // The slot that a key is in, or the free one that it belongs into.
+  // The slot that holds a key, or else the free slot where it belongs.
   std::size_t place_of(const Key& key, std::uint64_t hash) const {
     const std::size_t mask = slots_.size() - 1;
     for (std::size_t place = slot_of(hash);; place = (place + 1) & mask) {
@@ -259,7 +263,7 @@ class LatticeBuilder {
   std::array<float, kCorners> elevated_;
   std::array<std::uint64_t, kCorners> step_hash_, remainder_hash_;
   std::array<std::uint64_t, D> unit_hash_;
-  std::array<Simplex, kTile> simplices_;
+  std::array<Simplex, kChunk> simplices_;
   Simplex last_;
   std::array<std::int32_t, kCorners> found_;
 };

@@ -1,14 +1,13 @@
 // alpha-expansion for grid Potts energies.
 //
-//   Y. Boykov, O. Veksler, R. Zabih, "Fast Approximate Energy Minimization via Graph Cuts", PAMI 23(11), 2001, section 5.
-//   V. Kolmogorov, R. Zabih, "What Energy Functions Can Be Minimized via Graph Cuts?", PAMI 26(2), 2004, section 4:
-//   the terms of a move are reduced to arcs directly, without auxiliary nodes.
-// Labels take their turns by the area where they are best, the largest first.
-// Beyond the papers, none of which changes a move:
-//  - Only a pixel next to another label, or one that does not hold its best label, can gain from a move on its own; the
-//    sources of a cut are looked for among these alone.
-//  - Where nothing has changed since a label's last move, the flow of that move still stands. Connected pixels that it
-//    passed are left out, unless a change, or flow from elsewhere, meets them.
+//   Y. Boykov, O. Veksler, R. Zabih, "Fast Approximate Energy Minimization via Graph Cuts", PAMI 2001, section 5.
+//   V. Kolmogorov, R. Zabih, "What Energy Functions Can Be Minimized via Graph Cuts?", PAMI 2004, section 4: the terms
+//   of a move are reduced to arcs directly, without auxiliary nodes.
+// Beyond the papers, two shortcuts that do not change any move:
+//  - Only a pixel next to another label, or one that does not hold its best label, can gain from a move on its own. The
+//    sources of a cut are among these.
+//  - Where nothing has changed since a label's last move, the flow of that move is still valid. Connected components
+//    that it passed are left out, unless a change or flow from elsewhere reaches them.
 #pragma once
 
 #include <algorithm>
@@ -30,8 +29,8 @@ namespace weakseg {
 
 struct ExpansionProblem : PottsProblem {
   const std::uint8_t* initial = nullptr;  // kVoid where none is given
-  bool from_blocks = false;               // start there from the labelling of blocks that costs little; else the best label
-  int max_sweeps = 5;                     // 0: the start itself
+  bool from_blocks = false;               // whether pixels without an initial label start from a labelling of blocks
+  int max_sweeps = 5;                     // 0: only start
 };
 
 struct ExpansionResult {
@@ -48,7 +47,7 @@ class AlphaExpansion {
   using Capacity = typename GridMaxflow<D>::Capacity;
   using Arcs = typename GridMaxflow<D>::Arcs;
 
-  // Writes a label per pixel, kVoid on padding; nothing where it fails.
+  // Writes a label per pixel, kVoid on padding, unless it fails.
   ExpansionResult run(const ExpansionProblem& problem, std::uint8_t* labels) {
     const std::vector<std::uint8_t> blocks = problem.from_blocks ? label_blocks(problem) : std::vector<std::uint8_t>();
     ExpansionResult result;
@@ -64,10 +63,11 @@ class AlphaExpansion {
     return result;
   }
 
-  // Labels of blocks that cost little: the same problem on fewer pixels, down to few. None where it fails.
+  // Labels of blocks of pixels, from a few sweeps over a coarser image, which starts from a still coarser one itself.
+  // Empty if that fails or the image is too small.
   std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
     std::vector<std::uint8_t> labels;
-    if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlock) return labels;
+    if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlockSide) return labels;
     energy_.reserve(FramedGrid(problem.height, problem.width));
     graph_.reserve(FramedGrid(problem.height, problem.width));
     const CoarsePotts<D> coarse(problem);
@@ -82,8 +82,8 @@ class AlphaExpansion {
     return labels;
   }
 
-  // ---- the graph of a move, for GridMaxflow: source side = take alpha -----------------------------------------------
-  // Pixels that hold alpha, and seeds, are constants and no nodes.
+  // ---- the graph of a move, for GridMaxflow: the source side takes alpha --------------------------------------------
+  // Seeds, and pixels that hold alpha, cannot move: they are constants rather than nodes.
 
   bool is_node(Index node) const { return is_free(node) && label_[node] != alpha_; }
 
@@ -102,12 +102,13 @@ class AlphaExpansion {
       } else if (own == there) {
         arcs[d] = weight;
       } else if (d % 2 != 0) {
-        // Of two labels a, b: w (1 - x_p x_q) = w - w x_q + w (1 - x_p) x_q: the cut arc leads from q to p.
+        // For two different labels, w (1 - x_p x_q) = w - w x_q + w (1 - x_p) x_q, where x = 1 takes alpha. The last
+        // term is an arc from q to p; the terms are asymmetric, so each edge is counted at one of its ends, the second.
         terminal += weight;
         arcs[d] = weight;
       }
     }
-    // A difference greater than all edges together decides alone, however great: cut down, it fits.
+    // A saving greater than all edges together decides alone, however great it is. Clamped, it cannot overflow.
     const std::int64_t saving = energy_.saving(own, alpha_, node), limit = all + 1;
     return terminal + static_cast<Capacity>(std::clamp(saving, -limit, limit));
   }
@@ -120,18 +121,19 @@ class AlphaExpansion {
   }
 
  private:
-  static constexpr int kSweepsOfBlocks = 2;  // more moves what is a start alone
-  static constexpr std::uint8_t kFree = 1, kListed = 2, kHeld = 4;  // flags of a node
+  static constexpr int kSweepsOfBlocks = 2;  // later sweeps hardly change what is only a start
+  // Flags of a node: neither padding nor a seed; among the candidates; a source that is held back.
+  static constexpr std::uint8_t kFree = 1, kListed = 2, kHeld = 4;
 
   bool is_free(Index node) const { return (flags_[node] & kFree) != 0; }
 
-  // Starts from the labels given, or those of the blocks, or the best.
+  // Starts each pixel from its initial label, else from that of its block, else from its best label.
   void start(const ExpansionProblem& problem, const std::vector<std::uint8_t>& blocks) {
     label_.assign(grid_.size, kVoid);
     flags_.assign(grid_.size, 0);
     candidates_.clear();
     for (std::vector<Index>* list : {&candidates_, &sources_, &held_}) {
-      list->reserve(energy_.pixels());  // address space alone; to grow would take three times what is used
+      list->reserve(energy_.pixels());  // costs address space only; growing would copy, and fragment the heap
     }
     vectorised([&]() WEAKSEG_INLINED { set_labels(problem, blocks); });
     vectorised([&]() WEAKSEG_INLINED { list_unsettled(problem); });
@@ -140,12 +142,12 @@ class AlphaExpansion {
   }
 
   WEAKSEG_INLINED void set_labels(const ExpansionProblem& problem, const std::vector<std::uint8_t>& blocks) {
-    const auto width = static_cast<std::size_t>(problem.width), blocks_in_row = (width + kBlock - 1) / kBlock;
-    std::vector<std::uint8_t> given(blocks_in_row * kBlock, kVoid);
+    const auto width = static_cast<std::size_t>(problem.width), blocks_in_row = (width + kBlockSide - 1) / kBlockSide;
+    std::vector<std::uint8_t> of_block(blocks_in_row * kBlockSide, kVoid);
     for (int row = 0; row < problem.height; ++row) {
-      if (!blocks.empty() && row % kBlock == 0) {
-        const std::uint8_t* line = blocks.data() + static_cast<std::size_t>(row / kBlock) * blocks_in_row;
-        for (std::size_t x = 0; x < given.size(); ++x) given[x] = line[x / kBlock];
+      if (!blocks.empty() && row % kBlockSide == 0) {
+        const std::uint8_t* line = blocks.data() + static_cast<std::size_t>(row / kBlockSide) * blocks_in_row;
+        for (std::size_t x = 0; x < of_block.size(); ++x) of_block[x] = line[x / kBlockSide];
       }
       const std::uint8_t* seeds = problem.seeds + static_cast<std::size_t>(row) * width;
       const std::uint8_t* initial = problem.initial + static_cast<std::size_t>(row) * width;
@@ -154,7 +156,7 @@ class AlphaExpansion {
       std::uint8_t *labels = label_.data() + first, *flags = flags_.data() + first;
       for (std::size_t x = 0; x < width; ++x) {
         const bool free = (best[x] != kVoid) & (seeds[x] == kVoid);
-        const std::uint8_t otherwise = given[x] != kVoid ? given[x] : best[x];
+        const std::uint8_t otherwise = of_block[x] != kVoid ? of_block[x] : best[x];
         const std::uint8_t start = initial[x] != kVoid ? initial[x] : otherwise;
         labels[x] = free ? start : best[x];
         flags[x] = free ? kFree : 0;
@@ -162,7 +164,8 @@ class AlphaExpansion {
     }
   }
 
-  // Makes candidates of the pixels that `find_sources` would not drop at once.
+  // Lists as candidates the pixels that `find_sources` would not drop at once: those on a border, and those that do not
+  // hold their best label or, of two labels, could change to the other one at no cost.
   WEAKSEG_INLINED void list_unsettled(const ExpansionProblem& problem) {
     const auto width = static_cast<std::size_t>(problem.width);
     std::vector<std::uint8_t> marks(width);
@@ -186,10 +189,12 @@ class AlphaExpansion {
     }
   }
 
-  // Two labels. Let a be the best labelling that turns ones of the start into zeros alone, and b the best that turns zeros
-  // of a into ones: no labelling x is better than b. For E(a or x) + E(a and x) <= E(a) + E(x), and `a and x` turns ones of
-  // the start into zeros, so that E(a and x) >= E(a) and E(x) >= E(a or x) >= E(b). Of equals, a is to have the most zeros
-  // and b the fewest ones; then no minimum has fewer ones than b.
+  // Solves two labels exactly, by two moves. Let a be the best labelling that turns ones of the start into zeros, and b
+  // the best that then turns zeros of a into ones. No labelling x is better than b: by submodularity
+  //   E(a or x) + E(a and x) <= E(a) + E(x),
+  // and `a and x` also turns ones of the start into zeros, so that E(a and x) >= E(a), hence E(x) >= E(a or x) >= E(b).
+  // Among equals, a takes the most zeros and b the fewest ones; then b has the fewest ones of all minima, whatever the
+  // start.
   void binary(ExpansionResult& result) {
     const std::int64_t before = energy_.of(label_);
     std::int64_t gain = 0;
@@ -206,7 +211,7 @@ class AlphaExpansion {
 
   void sweep(const ExpansionProblem& problem, ExpansionResult& result) {
     const std::vector<std::uint8_t> turns = turns_of(problem.num_labels);
-    std::vector<int> seen(turns.size(), -1);  // labelling after a label's last move
+    std::vector<int> seen(turns.size(), -1);  // by label: the version of the labelling that its last move left
     int version = 0;
     while (result.sweeps < problem.max_sweeps && !result.converged) {
       ++result.sweeps;
@@ -219,8 +224,8 @@ class AlphaExpansion {
     }
   }
 
-  // The labels that are best on the most pixels first: where one ends must not hang on how they are numbered, and from a
-  // good start large labels that move first leave small ones what these would lose in the other order.
+  // The labels by the number of pixels where they are best, the most first. The result must not depend on how labels
+  // are numbered; and from a good start, small labels keep pixels that they would lose if large ones moved after them.
   std::vector<std::uint8_t> turns_of(int num_labels) const {
     const auto areas = energy_.best().areas();
     std::vector<std::uint8_t> turns(static_cast<std::size_t>(num_labels));
@@ -229,7 +234,7 @@ class AlphaExpansion {
     return turns;
   }
 
-  // Lets `alpha` take the set of pixels that lowers the energy most; ties keep the labels. Returns the gain.
+  // Lets alpha take the set of pixels that lowers the energy most. Pixels keep their label in ties. Returns the gain.
   std::int64_t expand(std::uint8_t alpha) {
     alpha_ = alpha;
     flows_.forget_changes(alpha);
@@ -252,15 +257,15 @@ class AlphaExpansion {
     candidates_.push_back(node);
   }
 
-  // A source that was held back, if it is one, becomes a source again.
+  // Makes a source that was held back a source again.
   void wake(Index node) {
     if ((flags_[node] & kHeld) == 0) return;
     flags_[node] ^= kHeld;
     sources_.push_back(node);
   }
 
-  // Finds the pixels that would take alpha if no neighbour objected, and drops from the candidates what lies inside its
-  // best label: nothing there can gain. Holds back the sources whose flow still stands.
+  // Finds the nodes with a source arc, and holds back those whose flow from alpha's last move is still valid. Drops
+  // from the candidates what lies inside a region of its best label, since nothing there can gain.
   void find_sources() {
     for (const Index node : held_) flags_[node] &= static_cast<std::uint8_t>(~kHeld);
     held_.clear();
@@ -275,14 +280,14 @@ class AlphaExpansion {
       }
       candidates_[kept++] = node;
       if (label_[node] == alpha_ || !may_gain(node) || describe(node, arcs) < (takes_ties_ ? 0 : 1)) continue;
-      const bool stands = flows_.stands(alpha_, node);
-      if (stands) flags_[node] |= kHeld;
-      (stands ? held_ : sources_).push_back(node);
+      const bool valid = flows_.is_valid(alpha_, node);
+      if (valid) flags_[node] |= kHeld;
+      (valid ? held_ : sources_).push_back(node);
     }
     candidates_.resize(kept);
   }
 
-  // Whether alpha costs less than the label of a pixel, or could save edges: cheaper to find out than `describe`.
+  // Whether alpha may cost a pixel less than its label does, or save edges. Cheaper than `describe`, and mostly false.
   bool may_gain(Index node) const {
     if (takes_ties_) return costs_nothing(node) || is_on_border(node);
     return energy_.is_dearer(label_[node], alpha_, node) || is_on_border(node);
@@ -293,9 +298,7 @@ class AlphaExpansion {
     return label_[node] != alpha_ && energy_.saving(label_[node], alpha_, node) >= 0;
   }
 
-  bool is_settled(Index node) const {
-    return label_[node] == energy_.best()[node] && !is_on_border(node);
-  }
+  bool is_settled(Index node) const { return label_[node] == energy_.best()[node] && !is_on_border(node); }
 
   bool is_on_border(Index node) const {
     const std::uint8_t own = label_[node];
@@ -313,15 +316,15 @@ class AlphaExpansion {
       result.lower_bound = total;
       result.has_bound = true;
     }
-    result.lower_bound = std::min(result.lower_bound, total);  // both are sums of many doubles
+    result.lower_bound = std::min(result.lower_bound, total);  // sums in another order round differently
   }
 
   IntegerPotts<D> energy_;
   FramedGrid grid_;
-  std::uint8_t alpha_ = 0;  // of the move
-  bool takes_ties_ = false;  // whether what gains nothing takes alpha as well
+  std::uint8_t alpha_ = 0;           // of the move
+  bool takes_ties_ = false;          // whether alpha also takes pixels that gain nothing
   std::vector<std::uint8_t> label_;  // by node; kVoid on padding and in the frame
-  std::vector<std::uint8_t> flags_;  // by node; kFree: no padding, no seed; kListed: a candidate; kHeld: a source held back
+  std::vector<std::uint8_t> flags_;  // by node
   std::vector<Index> candidates_, sources_, held_;
   ReusableFlows<D> flows_;
   GridMaxflow<D> graph_;

@@ -15,7 +15,7 @@
 
 namespace weakseg {
 
-// By node: the first among the cheapest labels of a pixel, but a seed's own; kVoid on padding and in the frame.
+// By node: the first among the cheapest labels of a pixel, at a seed the seed's; kVoid on padding and in the frame.
 class BestLabels {
  public:
   using Index = FramedGrid::Index;
@@ -42,8 +42,11 @@ class BestLabels {
     for (; i + 8 <= labels_.size(); i += 8) {
       std::uint64_t eight;
       std::memcpy(&eight, labels_.data() + i, sizeof eight);
-      if (eight == 0x0101010101010101U * labels_[i]) areas[labels_[i]] += 8;
-      else for (std::size_t j = i; j < i + 8; ++j) ++areas[labels_[j]];
+      if (eight == 0x0101010101010101U * labels_[i]) {
+        areas[labels_[i]] += 8;
+      } else {
+        for (std::size_t j = i; j < i + 8; ++j) ++areas[labels_[j]];
+      }
     }
     for (; i < labels_.size(); ++i) ++areas[labels_[i]];
     return areas;
@@ -84,8 +87,8 @@ class BestLabels {
     return true;
   }
 
-  // Writes the best label of each pixel of a row, and its score with the sign of the slope. `poison` is 0 where all scores
-  // are finite, and otherwise not a number: 0 times infinity is not 0, and no branch is needed to find that out.
+  // Writes the best label of each pixel of a row, and its score with the sign of the slope. `poison` is 0 where all
+  // scores are finite, and otherwise not a number: 0 times infinity is not 0, and no branch is needed to find that out.
   WEAKSEG_INLINED void find_in_row(const PottsProblem& problem, std::size_t first, float* least, float* poison,
                                    std::uint8_t* label) const {
     const auto width = static_cast<std::size_t>(problem.width);

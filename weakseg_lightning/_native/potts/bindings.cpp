@@ -1,4 +1,6 @@
-// Grid Potts energies in the Python module: alpha-expansion, edge weights, and the maps that go in and come out.
+// Bindings of the grid Potts energy: alpha-expansion, edge weights, and the conversion of scores and label maps.
+#include "bindings.hpp"
+
 #include <nanobind/stl/tuple.h>
 
 #include <cstddef>
@@ -8,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "bindings.hpp"
 #include "potts/expansion_batch.hpp"
 #include "potts/label_maps.hpp"
 #include "potts/potts_weights.hpp"
@@ -18,16 +19,16 @@
 
 namespace {
 
-// The grid Potts energies of a batch of images, as Python holds them.
+// The grid Potts energies of a batch of images in NumPy arrays, which live as long as this does.
 struct PottsBatch {
-  In<float, 3> scores;            // (P, H, W)
-  In<float, 3> zero;              // (B, H, W)
-  double slope;                   // label k costs slope * (its plane of `scores` - zero)
-  In<std::int32_t, 1> planes;     // the plane of `scores` of each label, all labels of the first image first
-  In<std::uint8_t, 1> names;      // the class of each label, in the same order
+  In<float, 3> scores;             // (P, H, W)
+  In<float, 3> zero;               // (B, H, W)
+  double slope;                    // label k costs slope * (its plane of scores - zero)
+  In<std::int32_t, 1> planes;      // of all labels, those of the first image first
+  In<std::uint8_t, 1> names;       // classes, in the same order
   In<std::int32_t, 1> num_labels;  // (B,)
-  In<float, 4> edges;             // (B, 2 or 4, H, W)
-  In<std::uint8_t, 3> seeds;      // (B, H, W), classes or 255, as `initial`
+  In<float, 4> edges;              // (B, 2 or 4, H, W)
+  In<std::uint8_t, 3> seeds;       // (B, H, W), as all below
   In<std::uint8_t, 3> valid;
   In<std::uint8_t, 3> initial;
 
@@ -48,7 +49,7 @@ struct PottsBatch {
             "`zero`, `seeds`, `valid` and `initial` must have the size of `edges`");
   }
 
-  // Checks all sizes and indices, so that nothing below can leave the arrays.
+  // Checks all sizes and indices: what works on the view relies on them.
   weakseg::ExpansionBatch view() const {
     check_sizes();
     weakseg::ExpansionBatch batch;
@@ -171,33 +172,36 @@ void find_labels(const In<std::uint8_t, 3>& labels, const In<std::uint8_t, 3>& v
 }  // namespace
 
 void bind_potts(nb::module_& m) {
-  nb::class_<PottsBatch>(m, "PottsBatch",
-                         "The grid Potts energies of a batch of B images: label k of an image costs a pixel "
-                         "`slope * (its plane of scores - zero)`. `planes` and `names` list the planes of `scores` and the "
-                         "classes of the labels of the first image, then those of the second, `num_labels` of each; "
-                         "`seeds` and `initial` hold classes, or 255.")
+  nb::class_<PottsBatch>(
+      m, "PottsBatch",
+      "The grid Potts energies of a batch of B images of H x W pixels.\n\n"
+      "Label k of an image costs a pixel `slope * (its plane of scores - zero)`. `planes` and `names`\n"
+      "list the planes of `scores` (P, H, W) and the classes of all labels, those of the first image\n"
+      "first; `num_labels` (B,) of them belong to each image. `seeds` and `initial` (B, H, W) hold\n"
+      "classes, or 255; `valid` (B, H, W) is 0 on padding; `edges` are (B, 2 or 4, H, W).")
       .def(nb::init<In<float, 3>, In<float, 3>, double, In<std::int32_t, 1>, In<std::uint8_t, 1>, In<std::int32_t, 1>,
                     In<float, 4>, In<std::uint8_t, 3>, In<std::uint8_t, 3>, In<std::uint8_t, 3>>(),
            nb::kw_only(), nb::arg("scores"), nb::arg("zero"), nb::arg("slope"), nb::arg("planes"), nb::arg("names"),
            nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"));
   m.def("expand", &expand, nb::arg("batch"), nb::arg("max_sweeps"), nb::arg("from_blocks"), nb::arg("num_threads"),
-        "alpha-expansion on the images of a batch. Returns labels (B, H, W), 255 on padding and in images that failed; "
-        "energies (B, 3): unary, pairwise, lower bound; status (B, 3): sweeps, converged, failure (0 none, 1 scores, "
-        "2 edges not finite). Without sweeps the labels are those to start from.");
+        "Run alpha-expansion on each image of a batch.\n\n"
+        "Returns labels (B, H, W), 255 on padding and in images that failed; energies (B, 3): unary, pairwise, lower\n"
+        "bound or nan; status (B, 3): sweeps, converged, failure (0 none, 1 scores, 2 edges not finite). With\n"
+        "`max_sweeps` 0 the labels are those to start from.");
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
-        "Potts weights of all edges of a batch of images, as `GridPotts.edge_weights` defines them.");
+        "Write to `weights` those of all edges of a batch, as `GridPotts.edge_weights` defines them.");
   m.def("split_softmax", &split_softmax, nb::arg("scores"), nb::arg("valid"), nb::arg("best").noconvert(),
         nb::arg("logarithms").noconvert(), nb::arg("num_threads"),
-        "Writes `best`, the best score of every pixel, and `logarithms`, for each image the sum of "
-        "log(sum_k exp(score_k - best)) over its valid pixels.");
-  const auto define = [&](auto read) {
+        "Write the best score of each pixel to `best`, and for each image the sum over its valid pixels of\n"
+        "log(sum_k exp(score_k - best)) to `logarithms`.");
+  const auto define_read_labels = [&](auto read) {
     m.def("read_labels", read, nb::arg("labels").noconvert(), nb::arg("classes"), nb::arg("bytes").noconvert(),
-          "Writes a map in bytes; returns whether it holds nothing but classes and 255.");
+          "Convert a label map to bytes; return whether it holds nothing but classes and 255.");
   };
-  define(&read_labels<std::int64_t>);
-  define(&read_labels<std::int32_t>);
-  define(&read_labels<std::uint8_t>);
+  define_read_labels(&read_labels<std::int64_t>);
+  define_read_labels(&read_labels<std::int32_t>);
+  define_read_labels(&read_labels<std::uint8_t>);
   m.def("find_labels", &find_labels, nb::arg("labels"), nb::arg("valid"), nb::arg("present").noconvert(),
-        "Sets `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside.");
+        "Set `present` (B, 256) to 1 for the labels of the valid pixels of each image, except 255.");
 }

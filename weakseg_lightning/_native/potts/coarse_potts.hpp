@@ -1,4 +1,4 @@
-// A grid Potts energy for labellings that are constant on blocks of pixels: where to start from, at little cost.
+// The grid Potts energy of labellings that are constant on blocks of pixels: a cheap problem to start from.
 #pragma once
 
 #include <algorithm>
@@ -13,14 +13,15 @@
 
 namespace weakseg {
 
-constexpr int kBlock = 4;  // pixels on a side; sums below are written out for four
+constexpr int kBlockSide = 4;  // in pixels; the sums below are written out for four
 
-// The energy of an image's blocks, each a pixel of a smaller image: unaries and edges between blocks add up. A block takes
-// the first of its seeds, so that a labelling of blocks may contradict a seed of the image, and is valid if a pixel is.
+// Each block becomes a pixel of a smaller image: unaries add up, and so do edges between blocks, so that a labelling of
+// blocks costs what it costs the pixels. A block takes the first of its seeds, so that it may contradict others, and is
+// valid if any of its pixels is.
 template <int D>
 class CoarsePotts {
  public:
-  // Copies what it needs of a problem.
+  // Copies what it needs of the problem.
   explicit CoarsePotts(const PottsProblem& fine)
       : height_(blocks(fine.height)), width_(blocks(fine.width)), num_labels_(fine.num_labels), slope_(fine.slope) {
     mark(fine);
@@ -28,7 +29,7 @@ class CoarsePotts {
     vectorised([&]() WEAKSEG_INLINED { add_edges(fine); });
   }
 
-  // Points into this object.
+  // Valid as long as this object.
   PottsProblem problem() const {
     PottsProblem coarse;
     coarse.height = height_;
@@ -47,12 +48,12 @@ class CoarsePotts {
 
  private:
   static constexpr int E = D / 2;
-  static constexpr std::uint8_t kNoSeeds[kBlock] = {kVoid, kVoid, kVoid, kVoid};
+  static constexpr std::uint8_t kNoSeeds[kBlockSide] = {kVoid, kVoid, kVoid, kVoid};
 
-  static int blocks(int pixels) { return (pixels + kBlock - 1) / kBlock; }
+  static int blocks(int pixels) { return (pixels + kBlockSide - 1) / kBlockSide; }
   std::size_t block(int row, int column) const {
-    return static_cast<std::size_t>(row / kBlock) * static_cast<std::size_t>(width_) +
-           static_cast<std::size_t>(column / kBlock);
+    return static_cast<std::size_t>(row / kBlockSide) * static_cast<std::size_t>(width_) +
+           static_cast<std::size_t>(column / kBlockSide);
   }
 
   void mark(const PottsProblem& fine) {
@@ -62,10 +63,10 @@ class CoarsePotts {
     valid_.assign(pixels(), padded_ ? 0 : 1);
     for (int row = 0; row < fine.height; ++row) {
       const std::size_t first = static_cast<std::size_t>(row) * width;
-      for (std::size_t x = 0; x < width; x += kBlock) {
+      for (std::size_t x = 0; x < width; x += kBlockSide) {
         const std::uint8_t *seeds = fine.seeds + first + x, *valid = fine.valid + first + x;
-        const std::size_t count = std::min<std::size_t>(kBlock, width - x), here = block(row, static_cast<int>(x));
-        if (!padded_ && count == kBlock && std::memcmp(seeds, kNoSeeds, kBlock) == 0) continue;  // most are
+        const std::size_t count = std::min<std::size_t>(kBlockSide, width - x), here = block(row, static_cast<int>(x));
+        if (!padded_ && count == kBlockSide && std::memcmp(seeds, kNoSeeds, kBlockSide) == 0) continue;  // most are
         for (std::size_t i = 0; i < count; ++i) {
           if (valid[i] == 0) continue;
           valid_[here] = 1;
@@ -79,7 +80,7 @@ class CoarsePotts {
     zero_.assign(pixels(), 0.0F);
     scores_.assign(static_cast<std::size_t>(num_labels_) * pixels(), 0.0F);
     const auto width = static_cast<std::size_t>(fine.width);
-    std::vector<float> line(static_cast<std::size_t>(width_) * kBlock, 0.0F);
+    std::vector<float> line(static_cast<std::size_t>(width_) * kBlockSide, 0.0F);
     for (int k = 0; k < num_labels_; ++k) {
       float* sums = scores_.data() + static_cast<std::size_t>(k) * pixels();
       planes_.push_back(sums);
@@ -89,7 +90,7 @@ class CoarsePotts {
         for (std::size_t x = 0; x < width; ++x) line[x] = fine.valid[first + x] != 0 ? scores[x] - zero[x] : 0.0F;
         float* sum = sums + block(row, 0);
         for (std::size_t x = 0; x < static_cast<std::size_t>(width_); ++x) {
-          const float* four = line.data() + kBlock * x;
+          const float* four = line.data() + kBlockSide * x;
           sum[x] += (four[0] + four[1]) + (four[2] + four[3]);
         }
       }
@@ -98,24 +99,25 @@ class CoarsePotts {
 
   WEAKSEG_INLINED void add_edges(const PottsProblem& fine) {
     edges_.assign(static_cast<std::size_t>(E) * pixels(), 0.0F);
-    std::vector<float> line((static_cast<std::size_t>(width_) + 1) * kBlock, 0.0F);
+    std::vector<float> line((static_cast<std::size_t>(width_) + 1) * kBlockSide, 0.0F);
     for (int row = 0; row < fine.height; ++row) {
       for (int e = 0; e < E; ++e) {
         const int down = kDeltaRow[2 * e], right = kDeltaColumn[2 * e];
         if (row + down >= fine.height) continue;
-        // Edges to other rows of blocks, or those at the sides of the blocks alone.
-        if (down == 1 && (row + 1) % kBlock == 0) {
+        // Along the lower side of blocks all edges lead to other blocks; elsewhere only those at the right and left
+        // sides.
+        if (down == 1 && (row + 1) % kBlockSide == 0) {
           read_row(fine, e, row, 1, line.data());
           add_row_below(right, block(row, 0), line.data());
         } else if (right != 0) {
-          read_row(fine, e, row, kBlock, line.data());
+          read_row(fine, e, row, kBlockSide, line.data());
           add_row_aside(right, block(row, 0), line.data());
         }
       }
     }
   }
 
-  // The edges of a row in one direction, or those among them that leave a block to its sides; 0 where there is none.
+  // The edges of a row in one direction, or (step kBlockSide) those that leave a block sideways; 0 where there is none.
   WEAKSEG_INLINED void read_row(const PottsProblem& fine, int e, int row, int step, float* line) const {
     const int right = kDeltaColumn[2 * e], last = fine.width - std::max(right, 0);
     const auto width = static_cast<std::size_t>(fine.width), size = width * static_cast<std::size_t>(fine.height);
@@ -124,16 +126,18 @@ class CoarsePotts {
     const std::uint8_t* here = fine.valid + first;
     const std::uint8_t* there = here + (kDeltaRow[2 * e] * fine.width + right);
     line[0] = line[fine.width - 1] = 0.0F;
-    for (int x = step == 1 ? std::max(-right, 0) : right > 0 ? kBlock - 1 : kBlock; x < last; x += step) {
+    for (int x = step == 1 ? std::max(-right, 0) : right > 0 ? kBlockSide - 1 : kBlockSide; x < last; x += step) {
       line[x] = !padded_ || ((here[x] != 0) & (there[x] != 0)) ? weights[x] : 0.0F;
     }
   }
 
-  // Planes: to the right, down, down right, down left; what leads to the left is the other block's.
+  // Adds the edges along the lower side of blocks: of diagonals, all but one per block lead to the block right below,
+  // and the last to the one next to that. Sums run from left to right, as if pixels were added one by one.
   WEAKSEG_INLINED void add_row_below(int right, std::size_t first, const float* line) {
-    float *below = edges_.data() + pixels() + first, *aside = right == 0 ? nullptr : below + pixels() * (right > 0 ? 1 : 2);
+    float* below = edges_.data() + pixels() + first;
+    float* aside = right == 0 ? nullptr : below + pixels() * (right > 0 ? 1 : 2);
     for (std::size_t x = 0; x < static_cast<std::size_t>(width_); ++x) {
-      const float* four = line + kBlock * x;
+      const float* four = line + kBlockSide * x;
       if (right == 0) below[x] = (((below[x] + four[0]) + four[1]) + four[2]) + four[3];
       else if (right > 0) below[x] = ((below[x] + four[0]) + four[1]) + four[2];
       else below[x] = ((below[x] + four[1]) + four[2]) + four[3];
@@ -144,7 +148,7 @@ class CoarsePotts {
   WEAKSEG_INLINED void add_row_aside(int right, std::size_t first, const float* line) {
     float* aside = edges_.data() + first;
     for (std::size_t x = 0; x + 1 < static_cast<std::size_t>(width_); ++x) {
-      aside[x] += right > 0 ? line[kBlock * x + kBlock - 1] : line[kBlock * (x + 1)];
+      aside[x] += right > 0 ? line[kBlockSide * x + kBlockSide - 1] : line[kBlockSide * (x + 1)];
     }
   }
 

@@ -30,9 +30,9 @@ struct ExpansionBatch {
   const std::uint8_t* names = nullptr;
   const std::uint8_t *seeds = nullptr, *valid = nullptr, *initial = nullptr;
   const float *zero = nullptr, *edges = nullptr;
-  // Answers, which an image without labels, and but for its failure one that fails, leaves as they are.
+  // Answers. Those of an image without labels, or of one that fails (except for the failure itself), stay as they are.
   std::uint8_t* labels = nullptr;
-  double* energies = nullptr;      // (images, 3): unary, pairwise, lower bound or not a number
+  double* energies = nullptr;      // (images, 3): unary, pairwise, lower bound or NaN
   std::int32_t* status = nullptr;  // (images, 3): sweeps, converged, failure
 
   std::size_t pixels() const { return static_cast<std::size_t>(height) * static_cast<std::size_t>(width); }
@@ -85,8 +85,11 @@ class ExpansionWorker {
     for (; i + 8 <= out.size(); i += 8) {
       std::uint64_t eight;
       std::memcpy(&eight, classes + i, sizeof eight);
-      if (eight == ~std::uint64_t{0}) std::memcpy(out.data() + i, &eight, sizeof eight);  // seeds are sparse
-      else for (std::size_t j = i; j < i + 8; ++j) out[j] = position[classes[j]];
+      if (eight == ~std::uint64_t{0}) {  // all void, as most are
+        std::memcpy(out.data() + i, &eight, sizeof eight);
+      } else {
+        for (std::size_t j = i; j < i + 8; ++j) out[j] = position[classes[j]];
+      }
     }
     for (; i < out.size(); ++i) out[i] = position[classes[i]];
     return out.data();

@@ -14,9 +14,9 @@
 
 namespace weakseg {
 
-// Arrays by node. The graph is implicit: a neighbour is a fixed offset away, the capacities of a node's arcs lie side by
-// side, and the frame around the grid makes bounds checks unnecessary. Nodes that have not been created hold whatever an
-// earlier graph left in all arrays but `label`.
+// Arrays by node. The graph is implicit: a neighbour is a fixed offset away, the capacities of a node's arcs lie side
+// by side, and the frame around the grid makes bounds checks unnecessary. Nodes that have not been created hold
+// whatever an earlier graph left in all arrays but `label`.
 template <int D>
 struct GridForest {
   static_assert(D == 4 || D == 8, "the grid is 4- or 8-connected");
@@ -117,8 +117,8 @@ struct GridForest {
 
   Index parent(Index node) const { return node + grid.offset[link[node].parent]; }
 
-  // Makes `node` the root of its tree by reversing the path to the old root, and hangs the tree below the neighbour in a
-  // direction.
+  // Makes `node` the root of its tree by reversing the path to the old root, and hangs the tree below the neighbour in
+  // a direction.
   void hang(Index root, Index node, std::uint8_t direction) {
     for (Index here = node;;) {
       const Index up = here + grid.offset[direction];

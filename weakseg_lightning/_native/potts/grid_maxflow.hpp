@@ -1,10 +1,10 @@
 // Maximum flow on a 4- or 8-connected pixel grid.
 //
-// A pseudoflow algorithm: every terminal arc starts saturated, and the excess of nodes is pushed along trees to nodes with
-// a deficit, guided by lower bounds of the distance to them.
-//   D. Hochbaum, "The Pseudoflow Algorithm: A New Algorithm for the Maximum-Flow Problem", Operations Research 56(4), 2008.
-//   B. Chandran and D. Hochbaum, "A Computational Study of the Pseudoflow and Push-Relabel Algorithms for the Maximum
-//   Flow Problem", Operations Research 57(2), 2009 (distance labels, lowest label first, gaps).
+// A pseudoflow algorithm: every terminal arc starts saturated, and the excess of nodes is pushed along trees to nodes
+// with a deficit, guided by lower bounds of the distance to them.
+//   D. Hochbaum, "The Pseudoflow Algorithm: A New Algorithm for the Maximum-Flow Problem", Operations Research 2008.
+//   B. Chandran, D. Hochbaum, "A Computational Study of the Pseudoflow and Push-Relabel Algorithms for the Maximum Flow
+//   Problem", Operations Research 2009 (distance labels, lowest label first, gaps).
 // Beyond the papers:
 //  - A node is created when flow first reaches it, so that a cut which moves little touches little memory.
 //  - Once labels have been raised often, exact ones are found by breadth-first search, and fresh trees with them.
@@ -30,8 +30,8 @@ namespace weakseg {
 //   bool is_node(Index) const                     whether the pixel is a node at all,
 //   Capacity describe(Index, Arcs& arcs) const    its arcs, and its source arc (positive) or sink arc (negative),
 //   const std::vector<Index>& more_sources()      sources to add, once all excess has been pushed as far as possible.
-// Arcs to what is not a node have capacity 0. The graph keeps |source or sink arc| + the sum of a node's arcs below 2^31:
-// no excess can overflow then.
+// Arcs to what is not a node have capacity 0. The graph keeps |source or sink arc| + the sum of a node's arcs below
+// 2^31: no excess can overflow then.
 template <int D>
 class GridMaxflow {
  public:
@@ -53,10 +53,10 @@ class GridMaxflow {
     queue_.reserve(grid.pixels());
   }
 
-  // Finds a minimum cut. `sources` holds every node with a source arc, except those that the graph holds back: they are not
-  // created until `more_sources` names them or flow reaches them. Returns what cannot be pushed from source to sink: the
-  // total of the source arcs minus the maximum flow. `source_side` is then the smallest among all minimum cuts, or, if
-  // `largest`, the largest that holds no node without a source or sink arc except those among `sources`.
+  // Finds a minimum cut. `sources` holds every node with a source arc, except those that the graph holds back: they are
+  // not created until `more_sources` names them or flow reaches them. Returns what cannot be pushed from source to
+  // sink: the total of the source arcs minus the maximum flow. `source_side` is then the smallest among all minimum
+  // cuts, or, if `largest`, the largest that holds no node without a source or sink arc except those among `sources`.
   template <class Graph>
   std::int64_t solve(Graph& graph, const std::vector<Index>& sources, bool largest = false) {
     start();
@@ -96,7 +96,7 @@ class GridMaxflow {
 
  private:
   using Forest = GridForest<D>;
-  static constexpr std::size_t kFewSources = 8;    // if more than one pixel in 8 is a source, all nodes are created at once
+  static constexpr std::size_t kFewSources = 8;    // if more than one pixel in 8 is a source, all nodes are created
   static constexpr std::int64_t kPatience = 1000;  // labels raised before deferred excess is sent on
   static constexpr std::size_t kEverything = std::numeric_limits<std::size_t>::max();
   static constexpr Index kNobody = Forest::kNobody;
@@ -111,7 +111,7 @@ class GridMaxflow {
     relabel_limit_ = static_cast<std::int64_t>(grid_.pixels() / 2);
   }
 
-  // ---- nodes ---------------------------------------------------------------------------------------------------------
+  // ---- nodes -------------------------------------------------------------------------------------------------------
 
   template <class Graph>
   std::int32_t create(const Graph& graph, Index node) {
@@ -138,17 +138,18 @@ class GridMaxflow {
     const std::size_t inside = forest_.created.size();
     for (std::size_t i = 0; i < inside; ++i) {
       const Index node = forest_.created[i];
-      for (unsigned news = forest_.with_label(node, kUncreated) & forest_.link[node].open; news != 0; news &= news - 1) {
+      unsigned news = forest_.with_label(node, kUncreated) & forest_.link[node].open;
+      for (; news != 0; news &= news - 1) {
         create(graph, node + grid_.offset[lowest_bit(news)]);
       }
     }
   }
 
-  // ---- labels --------------------------------------------------------------------------------------------------------
+  // ---- labels ------------------------------------------------------------------------------------------------------
 
-  // Breadth-first search from the deficits, and from the border to nodes not yet created, for labels that are exact as far
-  // as the created nodes can tell, and for the trees of shortest paths. Nodes with excess become roots. What reaches
-  // neither a deficit nor the border never will, and is left out for good.
+  // Breadth-first search from the deficits, and from the border to nodes not yet created, for labels that are exact as
+  // far as the created nodes can tell, and for the trees of shortest paths. Nodes with excess become roots. What
+  // reaches neither a deficit nor the border never will, and is left out for good.
   template <class Graph>
   void relabel_exactly(const Graph& graph) {
     const std::size_t inside = forest_.created.size();
@@ -200,7 +201,7 @@ class GridMaxflow {
     --patience_;
   }
 
-  // ---- pushing -------------------------------------------------------------------------------------------------------
+  // ---- pushing -----------------------------------------------------------------------------------------------------
 
   template <class Graph>
   void push_all(const Graph& graph) {
@@ -215,8 +216,8 @@ class GridMaxflow {
   void enqueue(Index root) { buckets_.push_root(root, forest_.label[root]); }
   void defer(Index node) { buckets_.defer(node, forest_.label[node]); }
 
-  // A root with excess and the lowest label, or kNobody when none can reach a deficit any more. Deferred excess is sent on
-  // when nothing else is left to do, or when many labels have been raised without it: they may be raised in vain.
+  // A root with excess and the lowest label, or kNobody when none can reach a deficit any more. Deferred excess is sent
+  // on when nothing else is left to do, or when many labels have been raised without it: they may be raised in vain.
   Index pop_lowest() {
     const std::int32_t unknown = complete_ ? 0 : 1;  // nodes to come have labels 0 and 1
     for (;;) {
@@ -227,8 +228,8 @@ class GridMaxflow {
     }
   }
 
-  // Searches the part of a tree that has the root's label, depth first, for an arc to a node one label lower, and hangs the
-  // tree there. Without such an arc all these labels rise by one. (Labels never decrease away from the root.)
+  // Searches the part of a tree that has the root's label, depth first, for an arc to a node one label lower, and hangs
+  // the tree there. Without such an arc all these labels rise by one. (Labels never decrease away from the root.)
   template <class Graph>
   void process(const Graph& graph, Index root) {
     const std::int32_t label = forest_.label[root];
@@ -280,7 +281,7 @@ class GridMaxflow {
     if (!waits && forest_.excess[up] > 0) defer(up);
   }
 
-  // ---- the cut -------------------------------------------------------------------------------------------------------
+  // ---- the cut -----------------------------------------------------------------------------------------------------
 
   // Collects what excess can reach.
   void collect() {
@@ -291,9 +292,7 @@ class GridMaxflow {
   // Collects what can reach a deficit: in the graph before it was reversed, what excess can reach.
   void collect_reversed() {
     collect([&](Index node) { return forest_.excess[node] < 0; },
-            [&](Index node, int d) {
-              return (forest_.link[node + grid_.offset[d]].open & Forest::bit(d ^ 1)) != 0;
-            });
+            [&](Index node, int d) { return (forest_.link[node + grid_.offset[d]].open & Forest::bit(d ^ 1)) != 0; });
   }
 
   // Collects all but what can reach a deficit, or a node that has not been created.

@@ -1,4 +1,4 @@
-// Grid Potts energies in integers: graph cuts need exact arithmetic, lest a move pay that is none.
+// Grid Potts energies in integers: with rounding errors, moves that gain nothing could seem to, and go on for ever.
 #pragma once
 
 #include <algorithm>
@@ -18,14 +18,14 @@
 
 namespace weakseg {
 
-// Unaries are relative to each pixel's best label. All terms are scaled so that the largest edge is 2^26, and rounded down:
-// the least integer energy, divided by the scale, then bounds the least energy in floating point from below.
+// Unaries are relative to each pixel's best label. All terms are scaled so that the largest edge is 2^26, and rounded
+// down: the least integer energy, divided by the scale, then bounds the least energy in floating point from below.
 template <int D>
 class IntegerPotts {
  public:
   using Index = FramedGrid::Index;
   using Capacity = std::int32_t;
-  // The arcs of a node, its edges to pixels that are no nodes, and its unary: three times D edges stay below 2^31.
+  // The arcs of a node, its edges to pixels that are not nodes, and its unary: three times D edges stay below 2^31.
   static constexpr Capacity kLargestEdge = 1 << 26;
 
   // Reads a problem, whose arrays must outlive the calls below.
@@ -65,7 +65,9 @@ class IntegerPotts {
   }
 
   // How much less one label costs a free pixel than another.
-  std::int64_t saving(std::uint8_t from, std::uint8_t to, Index node) const { return cost(from, node) - cost(to, node); }
+  std::int64_t saving(std::uint8_t from, std::uint8_t to, Index node) const {
+    return cost(from, node) - cost(to, node);
+  }
 
   // Whether one label costs a pixel more than another, even if by less than one integer.
   bool is_dearer(std::uint8_t label, std::uint8_t than, Index node) const {
@@ -81,13 +83,14 @@ class IntegerPotts {
     const float *scores = problem_.planes[label] + first, *rivals = problem_.planes[than] + first;
     const std::uint8_t* best = best_.data() + grid_.node(row, 0);
     for (std::size_t x = 0; x < width; ++x) {
-      const bool costs_nothing = (static_cast<double>(scores[x]) - rivals[x]) * problem_.slope * scale_ < 1;  // see `cost`
+      const double difference = static_cast<double>(scores[x]) - rivals[x];
+      const bool costs_nothing = difference * problem_.slope * scale_ < 1;  // see `cost`
       marks[x] |= static_cast<std::uint8_t>((best[x] == than) & costs_nothing);
     }
   }
 
-  // Integer energy of a labelling (by node), relative to the sum of the best unaries. A pixel costs at most one more than
-  // all its edges, as in the cut: a difference greater than that decides alone, however great it is.
+  // Integer energy of a labelling (by node), relative to the sum of the best unaries. A pixel costs at most one more
+  // than all its edges, as in the cut: a difference greater than that decides alone, however great it is.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
     for_each_difference(labels, [&](std::size_t, Index node) {
@@ -111,8 +114,8 @@ class IntegerPotts {
 
  private:
   static constexpr int E = D / 2;
-  static constexpr std::size_t kChunk = 32;              // labels compared at once
-  static constexpr std::int32_t kExponent = 0x7f800000;  // of a float: all its bits are set where it is not finite
+  static constexpr std::size_t kChunk = 32;                   // labels compared at once
+  static constexpr std::int32_t kExponent = 0x7f800000;       // of a float: all its bits are set where it is not finite
   static constexpr double kLargestCost = 4503599627370496.0;  // 2^52
 
   // What a label costs a pixel more than its best label.
@@ -129,21 +132,19 @@ class IntegerPotts {
     // Floats that are not negative are ordered as their bits are. Maxima of integers vectorise; those of floats do not,
     // since a compiler has to honour what is not a number.
     std::int32_t largest = 0, largest_size = 0;
-    for (int row = 0; row < problem_.height; ++row) {
-      for_each_edge_row(row, [&](int, Index first, Index second, const float* weight, std::size_t count) WEAKSEG_INLINED {
-        const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
-        std::int32_t most = 0, size = 0;
-        for (std::size_t x = 0; x < count; ++x) {
-          std::int32_t bits;
-          std::memcpy(&bits, weight + x, sizeof bits);
-          bits &= -static_cast<std::int32_t>((from[x] != kVoid) & (to[x] != kVoid));
-          most = std::max(most, bits);
-          size = std::max(size, bits & std::numeric_limits<std::int32_t>::max());  // without the sign
-        }
-        largest = std::max(largest, most);
-        largest_size = std::max(largest_size, size);
-      });
-    }
+    for_each_edge_row([&](const Edges& edges) WEAKSEG_INLINED {
+      const std::uint8_t *from = best_.data() + edges.first, *to = best_.data() + edges.second;
+      std::int32_t most = 0, size = 0;
+      for (std::size_t x = 0; x < edges.count; ++x) {
+        std::int32_t bits;
+        std::memcpy(&bits, edges.weights + x, sizeof bits);
+        bits &= -static_cast<std::int32_t>((from[x] != kVoid) & (to[x] != kVoid));
+        most = std::max(most, bits);
+        size = std::max(size, bits & std::numeric_limits<std::int32_t>::max());  // without the sign
+      }
+      largest = std::max(largest, most);
+      largest_size = std::max(largest_size, size);
+    });
     if (largest_size >= kExponent) return false;
     float largest_weight;
     std::memcpy(&largest_weight, &largest, sizeof largest_weight);
@@ -163,11 +164,12 @@ class IntegerPotts {
     std::vector<Capacity> rounded(E * width);
     for (int row = 0; row < problem_.height; ++row) {
       std::fill(rounded.begin(), rounded.end(), 0);
-      for_each_edge_row(row, [&](int e, Index first, Index second, const float* weight, std::size_t count) WEAKSEG_INLINED {
-        const std::uint8_t *from = best_.data() + first, *to = best_.data() + second;
-        Capacity* out = rounded.data() + static_cast<std::size_t>(e) * width + (first - grid_.node(row, 0));
-        for (std::size_t x = 0; x < count; ++x) {
-          const float value = (from[x] != kVoid) & (to[x] != kVoid) ? weight[x] : 0.0F;
+      for_each_edge_row_of(row, [&](const Edges& edges) WEAKSEG_INLINED {
+        const std::uint8_t *from = best_.data() + edges.first, *to = best_.data() + edges.second;
+        Capacity* out = rounded.data() + static_cast<std::size_t>(edges.plane) * width;
+        out += edges.first - grid_.node(row, 0);
+        for (std::size_t x = 0; x < edges.count; ++x) {
+          const float value = (from[x] != kVoid) & (to[x] != kVoid) ? edges.weights[x] : 0.0F;
           out[x] = static_cast<Capacity>(static_cast<double>(value) * scale_);
         }
       });
@@ -199,30 +201,41 @@ class IntegerPotts {
   // Calls visit(first node, plane, weight) for the edges between different labels; only padding is kVoid.
   template <class Visit>
   void for_each_cut(const std::vector<std::uint8_t>& labels, Visit visit) const {
-    for (int row = 0; row < problem_.height; ++row) {
-      for_each_edge_row(row, [&](int e, Index first, Index second, const float* weight, std::size_t count) {
-        const std::uint8_t *from = labels.data() + first, *to = labels.data() + second;
-        for (std::size_t x = 0; x < count; x += kChunk) {
-          const std::size_t end = std::min(count, x + kChunk);
-          if (std::memcmp(from + x, to + x, end - x) == 0) continue;  // most are alike
-          for (std::size_t i = x; i < end; ++i) {
-            if (from[i] != to[i] && from[i] != kVoid && to[i] != kVoid) visit(first + static_cast<Index>(i), e, weight[i]);
-          }
+    for_each_edge_row([&](const Edges& edges) {
+      const std::uint8_t *from = labels.data() + edges.first, *to = labels.data() + edges.second;
+      for (std::size_t x = 0; x < edges.count; x += kChunk) {
+        const std::size_t end = std::min(edges.count, x + kChunk);
+        if (std::memcmp(from + x, to + x, end - x) == 0) continue;  // most are alike
+        for (std::size_t i = x; i < end; ++i) {
+          if (from[i] == to[i] || from[i] == kVoid || to[i] == kVoid) continue;
+          visit(edges.first + static_cast<Index>(i), edges.plane, edges.weights[i]);
         }
-      });
-    }
+      }
+    });
   }
 
-  // Calls visit(plane, first node, second node, weights, count) for the edges of a row in each direction: edge x joins the
-  // nodes first + x and second + x, one of which may be padding.
+  // A row of edges of one plane: edge x joins the nodes first + x and second + x, one of which may be padding.
+  struct Edges {
+    int plane;
+    Index first, second;
+    const float* weights;
+    std::size_t count;
+  };
+
   template <class Visit>
-  WEAKSEG_INLINED void for_each_edge_row(int row, Visit visit) const {
+  WEAKSEG_INLINED void for_each_edge_row(Visit visit) const {
+    for (int row = 0; row < problem_.height; ++row) for_each_edge_row_of(row, visit);
+  }
+
+  // The rows of all planes whose first pixels are in a row of the image.
+  template <class Visit>
+  WEAKSEG_INLINED void for_each_edge_row_of(int row, Visit visit) const {
     for (int e = 0; e < E; ++e) {
       const EdgeRow edges = edge_row(problem_.height, problem_.width, row, e);
       if (edges.count == 0) continue;
       const Index node = grid_.node(row, kDeltaColumn[2 * e] < 0 ? 1 : 0);
       const float* weights = problem_.edges + static_cast<std::size_t>(e) * pixels() + edges.first;
-      visit(e, node, node + grid_.offset[2 * e], weights, edges.count);
+      visit(Edges{e, node, node + grid_.offset[2 * e], weights, edges.count});
     }
   }
 

@@ -51,8 +51,8 @@ class LabelBuckets {
     lowest_ = std::min(lowest_, label);
   }
 
-  // Finds the lowest label of a root. False if there is no root, or if no node has the label below (gap heuristic: no path
-  // leads from the roots that are left to a deficit then). Labels up to `unknown` may still belong to nodes to come.
+  // Finds the lowest label of a root. False if there is no root, or if no node has the label below (gap heuristic: then
+  // no path leads from the remaining roots to a deficit). New nodes may have labels up to `unknown`.
   bool find_lowest_root(std::int32_t unknown) {
     while (lowest_ <= highest_ && roots_[lowest_] == kNobody) ++lowest_;
     if (lowest_ > highest_) return false;

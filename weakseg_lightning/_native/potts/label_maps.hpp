@@ -1,4 +1,4 @@
-// Maps of classes and 255.
+// Label maps in bytes: classes, and kVoid.
 #pragma once
 
 #include <algorithm>
@@ -11,15 +11,16 @@
 
 namespace weakseg {
 
-// Writes a map in bytes. Returns whether it holds nothing but the classes 0 to `last` and 255.
+// Converts a map to bytes. Returns whether it holds nothing but the classes 0 to `last` and kVoid. Both questions,
+// whether the values fit into bytes and whether the bytes are classes, are asked of a chunk at a time without a branch.
 template <class Integer>
 bool read_labels(const Integer* labels, std::size_t count, std::uint8_t last, std::uint8_t* bytes) {
   std::uint8_t strange = 0;
   Integer high = 0;
   vectorised([&]() WEAKSEG_INLINED {
-    constexpr std::size_t kBlock = 1024;
-    for (std::size_t first = 0; first < count; first += kBlock) {
-      const std::size_t end = std::min(count, first + kBlock);
+    constexpr std::size_t kChunk = 1024;
+    for (std::size_t first = 0; first < count; first += kChunk) {
+      const std::size_t end = std::min(count, first + kChunk);
       Integer others = 0;
       for (std::size_t i = first; i < end; ++i) {
         bytes[i] = static_cast<std::uint8_t>(labels[i]);
@@ -27,15 +28,18 @@ bool read_labels(const Integer* labels, std::size_t count, std::uint8_t last, st
       }
       high |= others;
       std::uint8_t wrong = 0;
-      for (std::size_t i = first; i < end; ++i) wrong |= static_cast<std::uint8_t>((bytes[i] > last) & (bytes[i] != kVoid));
+      for (std::size_t i = first; i < end; ++i) {
+        wrong |= static_cast<std::uint8_t>((bytes[i] > last) & (bytes[i] != kVoid));
+      }
       strange |= wrong;
     }
   });
   return strange == 0 && (high & ~static_cast<Integer>(255)) == 0;
 }
 
-// Sets present[label] for the labels of the valid pixels, 255 aside.
-inline void find_labels(const std::uint8_t* labels, const std::uint8_t* valid, std::size_t count, std::uint8_t* present) {
+// Sets present[label] to 1 for the labels of the valid pixels, except kVoid.
+inline void find_labels(const std::uint8_t* labels, const std::uint8_t* valid, std::size_t count,
+                        std::uint8_t* present) {
   const auto note = [&](std::size_t i) {
     if (labels[i] != kVoid && valid[i] != 0) present[labels[i]] = 1;
   };
@@ -43,7 +47,7 @@ inline void find_labels(const std::uint8_t* labels, const std::uint8_t* valid, s
   for (; i + 8 <= count; i += 8) {
     std::uint64_t eight;
     std::memcpy(&eight, labels + i, sizeof eight);
-    if (eight == ~std::uint64_t{0}) continue;  // most are
+    if (eight == ~std::uint64_t{0}) continue;  // most are void
     for (std::size_t j = i; j < i + 8; ++j) note(j);
   }
   for (; i < count; ++i) note(i);

@@ -6,13 +6,13 @@
 
 namespace weakseg {
 
-// Direction 2e is the forward direction of edge plane e, direction 2e + 1 its opposite, so that d ^ 1 is the way back. The
-// first four are those of the 4-grid.
+// Direction 2e is the forward direction of edge plane e, direction 2e + 1 its opposite, so that d ^ 1 is the way back.
+// The first four are those of the 4-grid.
 constexpr std::array<int, 8> kDeltaRow = {0, 0, 1, -1, 1, -1, 1, -1};
 constexpr std::array<int, 8> kDeltaColumn = {1, -1, 0, 0, 1, -1, -1, 1};
 
-// A row of edges in one direction: edge x joins the pixels first + x and second + x. Its weight is that of the first pixel
-// in the direction's plane.
+// A row of edges in one direction: edge x joins the pixels first + x and second + x. Its weight is that of the first
+// pixel in the direction's plane.
 struct EdgeRow {
   std::size_t first = 0, second = 0, count = 0;
 };

@@ -11,7 +11,7 @@ namespace weakseg {
 struct PottsProblem {
   int height = 0, width = 0, num_labels = 0;
   const float* const* planes = nullptr;
-  const float* zero = nullptr;          // one plane
+  const float* zero = nullptr;  // one plane
   double slope = 1;
   const float* edges = nullptr;         // one plane for each forward direction, in their order
   const std::uint8_t* seeds = nullptr;  // hard constraints; kVoid where there is none

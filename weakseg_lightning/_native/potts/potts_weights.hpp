@@ -19,13 +19,13 @@ namespace weakseg {
 
 struct PottsWeights {
   int height = 0, width = 0, channels = 0;
-  const float* image = nullptr;         // a plane a channel
+  const float* image = nullptr;         // one plane per channel
   const std::uint8_t* valid = nullptr;  // 0 on padding
   double weight = 1;
-  bool normalize = false;  // by pixels / edges
+  bool normalize = false;  // whether to multiply by pixels / edges
 };
 
-// Passes over the edges of an image, row by row.
+// Two passes over the edges of an image, row by row: the weights need the mean contrast.
 template <int D>
 class PottsWeightsOfImage {
  public:
@@ -35,27 +35,29 @@ class PottsWeightsOfImage {
         pixels_(width_ * static_cast<std::size_t>(problem.height)),
         padding_(count_zeros(problem.valid, pixels_)) {}
 
-  // Writes D / 2 planes of weights, 0 where there is no edge; not a number where the image is not.
+  // Writes D / 2 planes of weights, 0 where there is no edge, NaN where the image is not finite.
   void write(float* planes) {
     vectorised([&]() WEAKSEG_INLINED { padding_ == 0 ? add_contrasts<false>(planes) : add_contrasts<true>(planes); });
     const double sigma2 = sum_ > 0 ? sum_ / edges_ : 1.0;
     const auto slope = static_cast<float>(std::max(-0.5 / sigma2, -1e38));
     double factor = problem_.weight;
     if (problem_.normalize && edges_ > 0) factor *= static_cast<double>(pixels_ - padding_) / edges_;
-    vectorised([&]() WEAKSEG_INLINED { padding_ == 0 ? weigh<false>(planes, slope, factor) : weigh<true>(planes, slope, factor); });
+    vectorised([&]() WEAKSEG_INLINED {
+      padding_ == 0 ? weigh<false>(planes, slope, factor) : weigh<true>(planes, slope, factor);
+    });
   }
 
  private:
   static std::size_t count_zeros(const std::uint8_t* bytes, std::size_t count) {
-    if (std::memchr(bytes, 0, count) == nullptr) return 0;  // much faster
+    if (std::memchr(bytes, 0, count) == nullptr) return 0;  // much faster, and true of most images
     return static_cast<std::size_t>(std::count(bytes, bytes + count, 0));
   }
 
-  static constexpr std::size_t kPartialSums = 8;  // sums that do not wait for each other
+  static constexpr std::size_t kPartialSums = 8;  // see BestLabels
 
   EdgeRow row_of_edges(int row, int e) const { return edge_row(problem_.height, problem_.width, row, e); }
 
-  // Writes the squared differences of color, -1 where there is no edge, and adds up those of the edges.
+  // Writes the squared color differences, -1 where there is no edge, and adds up those of the edges.
   template <bool Padded>
   WEAKSEG_INLINED void add_contrasts(float* planes) {
     std::array<double, kPartialSums> sums{};
@@ -83,7 +85,7 @@ class PottsWeightsOfImage {
   }
 
   WEAKSEG_INLINED void square_differences(const EdgeRow& edge, float* contrast) const {
-    if (problem_.channels == 3) {  // at once
+    if (problem_.channels == 3) {  // in one pass
       const float *red = problem_.image, *green = red + pixels_, *blue = green + pixels_;
       for (std::size_t x = 0; x < edge.count; ++x) {
         const float r = red[edge.first + x] - red[edge.second + x], g = green[edge.first + x] - green[edge.second + x],
@@ -102,7 +104,7 @@ class PottsWeightsOfImage {
     }
   }
 
-  // What stands on padding, be it not a number, must not come through. Returns the number of edges.
+  // Replaces the contrast of missing edges, which may be NaN, by -1. Returns the number of edges.
   WEAKSEG_INLINED std::size_t mask(const EdgeRow& edge, float* contrast) const {
     std::int32_t count = 0;
     for (std::size_t x = 0; x < edge.count; ++x) {
@@ -129,7 +131,7 @@ class PottsWeightsOfImage {
         float* weight = planes + static_cast<std::size_t>(e) * pixels_ + edge.first;
         for (std::size_t x = 0; x < edge.count; ++x) {
           const float contrast = weight[x];
-          const float value = scale * exp_of_negative(slope * contrast) + 0.0F * contrast;
+          const float value = scale * exp_of_negative(slope * contrast) + 0.0F * contrast;  // keeps NaN
           weight[x] = Padded && contrast == -1.0F ? 0.0F : value;
         }
       }

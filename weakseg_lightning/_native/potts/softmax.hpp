@@ -14,19 +14,20 @@ namespace weakseg {
 
 struct Softmax {
   std::size_t pixels = 0, classes = 0;  // 1 to 255
-  const float* scores = nullptr;        // a plane a class
+  const float* scores = nullptr;        // one plane per class
   const std::uint8_t* valid = nullptr;  // 0 on padding
 };
 
-// Splits -log softmax_k = best - score_k + log(sum_j exp(score_j - best)): writes the best score of every pixel, not a
-// number where one is not, and returns the sum of the logarithms over the valid pixels.
+// Splits -log softmax_k = best - score_k + log(sum_j exp(score_j - best)) into what depends on the label and what does
+// not: writes the best score of every pixel, NaN where a score is, and returns the sum of the logarithms over the valid
+// pixels.
 class SplitSoftmax {
  public:
   explicit SplitSoftmax(const Softmax& problem) : problem_(problem) {}
 
   double run(float* best) {
-    for (std::size_t first = 0; first < problem_.pixels; first += kBlock) {
-      const std::size_t count = std::min(kBlock, problem_.pixels - first);
+    for (std::size_t first = 0; first < problem_.pixels; first += kChunk) {
+      const std::size_t count = std::min(kChunk, problem_.pixels - first);
       vectorised([&]() WEAKSEG_INLINED {
         find_best(first, count, best + first);
         add_exponentials(first, count, best + first);
@@ -38,7 +39,9 @@ class SplitSoftmax {
   }
 
  private:
-  static constexpr std::size_t kBlock = 512, kLanes = 8;  // 255^(512 / 8) is a double, so that one logarithm serves many
+  // A sum of up to 255 exponentials, the greatest of them 1, is at most 255. Products of kChunk / kPartialProducts of
+  // them stay below 255^64 = 1e154, so that one logarithm, which is expensive, serves 64 pixels.
+  static constexpr std::size_t kChunk = 512, kPartialProducts = 8;
 
   const float* plane(std::size_t k, std::size_t first) const { return problem_.scores + k * problem_.pixels + first; }
 
@@ -47,7 +50,7 @@ class SplitSoftmax {
     for (std::size_t k = 1; k < problem_.classes; ++k) {
       const float* scores = plane(k, first);
       for (std::size_t x = 0; x < count; ++x) {
-        const bool takes = (scores[x] > best[x]) | (scores[x] != scores[x]);  // what is not a number stays
+        const bool takes = (scores[x] > best[x]) | (scores[x] != scores[x]);  // once NaN, always NaN
         best[x] = takes ? scores[x] : best[x];
       }
     }
@@ -66,15 +69,15 @@ class SplitSoftmax {
 
   WEAKSEG_INLINED void multiply(std::size_t count) {
     products_.fill(1.0);
-    for (std::size_t x = 0; x < count; x += kLanes) {
-      for (std::size_t i = 0; i < kLanes; ++i) products_[i] *= sums_[x + i];
+    for (std::size_t x = 0; x < count; x += kPartialProducts) {
+      for (std::size_t i = 0; i < kPartialProducts; ++i) products_[i] *= sums_[x + i];
     }
   }
 
   const Softmax& problem_;
   double logarithms_ = 0;
-  std::array<float, kBlock> sums_;
-  std::array<double, kLanes> products_;
+  std::array<float, kChunk> sums_;
+  std::array<double, kPartialProducts> products_;
 };
 
 }  // namespace weakseg

@@ -54,16 +54,15 @@ std::vector<std::size_t> hardest_first(std::size_t jobs, Difficulty difficulty) 
   return order;
 }
 
-// As parallel_for, but begins with the hardest jobs wherever the order matters: if a hard one came last, its thread would
-// still be busy with it while the others had nothing left to do.
+// As parallel_for, but begins with the hardest jobs wherever the order matters: if a hard one came last, its thread
+// would still be busy with it while the others had nothing left to do.
 template <class Difficulty, class MakeWorker>
 void parallel_for_hardest_first(std::size_t jobs, std::size_t num_threads, Difficulty difficulty,
                                 MakeWorker make_worker) {
   if (num_threads <= 1 || jobs <= num_threads) return parallel_for(jobs, num_threads, make_worker);
   const std::vector<std::size_t> order = hardest_first(jobs, difficulty);
-  parallel_for(jobs, num_threads, [&] {
-    return [&, worker = make_worker()](std::size_t place) mutable { worker(order[place]); };
-  });
+  parallel_for(jobs, num_threads,
+               [&] { return [&, worker = make_worker()](std::size_t place) mutable { worker(order[place]); }; });
 }
 
 }  // namespace weakseg

@@ -1,4 +1,9 @@
-// The exponential of what is not positive, in a form that compilers vectorise.
+// The exponential of numbers that are not positive, without a branch or a call, so that loops over it vectorise.
+//
+// exp(x) = 2^n exp(r), where n is the nearest integer to x / ln 2 and |r| <= ln(2) / 2. ln 2 is subtracted in two
+// parts, the first of which has few digits, so that n times it is exact. A polynomial gives exp(r), and n is added to
+// the exponent by arithmetic on the bits of a float. The relative error is below 2e-7. Below -87, where 2^n would be
+// denormal, x is raised to it: exp(-87) is 1e-38.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +14,10 @@
 
 namespace weakseg {
 
-// exp(x) for x <= 0 to 2e-7, in a form that compilers vectorise; 1e-38 below -87. What is not a number counts as -87.
+// NaN counts as -87.
 WEAKSEG_INLINED inline float exp_of_negative(float x) {
   x = x > -87.0F ? x : -87.0F;
-  const auto power = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);  // rounds: x is not positive
+  const auto power = static_cast<std::int32_t>(x * 1.44269504F - 0.5F);  // truncation rounds to nearest, as x <= 0
   const float n = static_cast<float>(power);
   const float r = (x - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts
   const float high = ((r * (1.0F / 5040) + 1.0F / 720) * r + 1.0F / 120) * r + 1.0F / 24;
@@ -23,11 +28,11 @@ WEAKSEG_INLINED inline float exp_of_negative(float x) {
   return sum * scale;
 }
 
-// Replaces x <= 0 by exp(x) to 2e-7; 1e-38 below -87.
+// In place. NaN stays NaN.
 WEAKSEG_INLINED inline void exp_of_negative(Lanes& x) {
   keep_greater(x, Lanes{} - 87.0F);
   IntegerLanes power;
-  to_integers(x * 1.44269504F - 0.5F, power);  // rounds: x is not positive
+  to_integers(x * 1.44269504F - 0.5F, power);  // truncation rounds to nearest, as x <= 0
   Lanes n;
   to_floats(power, n);
   const Lanes r = (x - n * 0.693359375F) + n * 2.12194440e-4F;  // ln 2 in two parts

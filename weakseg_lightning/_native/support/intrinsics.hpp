@@ -18,7 +18,7 @@ WEAKSEG_INLINED inline void prefetch(const void* address) {
 #endif
 }
 
-// The least element of a set of small numbers, one bit for each, that is not empty.
+// The least element of a nonempty set of small numbers, one bit for each.
 WEAKSEG_INLINED inline int lowest_bit(unsigned set) {
 #if defined(__GNUC__) || defined(__clang__)
   return __builtin_ctz(set);

@@ -5,6 +5,6 @@
 
 namespace weakseg {
 
-constexpr std::uint8_t kVoid = 255;  // no label: padding, and pixels that nobody has labelled
+constexpr std::uint8_t kVoid = 255;  // no label: padding, and unlabelled pixels
 
 }  // namespace weakseg

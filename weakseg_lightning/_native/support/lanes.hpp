@@ -1,4 +1,4 @@
-// Eight single-precision numbers at a time, in whatever registers the calling code is compiled for.
+// Vectors of single-precision numbers, in whatever registers the calling code is compiled for.
 #pragma once
 
 #include <array>
@@ -11,10 +11,11 @@
 
 namespace weakseg {
 
-constexpr std::size_t kLanes = 8;
+constexpr std::size_t kLanes = 8;  // numbers in a vector: one register of AVX, two of SSE or NEON
 
 #if defined(__GNUC__) || defined(__clang__)
 
+// Always passed by reference: by value, the calling convention depends on the target that a function is compiled for.
 using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
 using IntegerLanes = std::int32_t __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
 
@@ -86,31 +87,31 @@ inline void to_floats(const IntegerLanes& integers, Lanes& lanes) {
 
 #endif
 
-// Storage for lanes, aligned: what lies across two cache lines is slow to store and to read again.
+// Storage for vectors, aligned, since one that straddles two cache lines is slow to store and load again.
 class AlignedFloats {
  public:
-  void resize(std::size_t blocks) { blocks_.resize(blocks); }
-  void assign(std::size_t blocks, float value) {
-    Block block;
-    block.values.fill(value);
-    blocks_.assign(blocks, block);
+  void resize(std::size_t vectors) { vectors_.resize(vectors); }
+  void assign(std::size_t vectors, float value) {
+    Vector vector;
+    vector.values.fill(value);
+    vectors_.assign(vectors, vector);
   }
-  std::size_t blocks() const { return blocks_.size(); }
-  float* data() { return blocks_.empty() ? nullptr : blocks_.front().values.data(); }
-  const float* data() const { return blocks_.empty() ? nullptr : blocks_.front().values.data(); }
-  void swap(AlignedFloats& other) { blocks_.swap(other.blocks_); }
+  std::size_t vectors() const { return vectors_.size(); }
+  float* data() { return vectors_.empty() ? nullptr : vectors_.front().values.data(); }
+  const float* data() const { return vectors_.empty() ? nullptr : vectors_.front().values.data(); }
+  void swap(AlignedFloats& other) { vectors_.swap(other.vectors_); }
 
  private:
-  struct alignas(kLanes * sizeof(float)) Block {
+  struct alignas(kLanes * sizeof(float)) Vector {
     std::array<float, kLanes> values;
   };
-  std::vector<Block> blocks_;
+  std::vector<Vector> vectors_;
 };
 
 WEAKSEG_INLINED inline void load(Lanes& lanes, const float* from) { std::memcpy(&lanes, from, sizeof lanes); }
 WEAKSEG_INLINED inline void store(const Lanes& lanes, float* to) { std::memcpy(to, &lanes, sizeof lanes); }
 
-// Sum and greatest of the eight numbers, in an order that does not depend on the processor.
+// Sum and maximum of the lanes, in an order that does not depend on the processor.
 WEAKSEG_INLINED inline float sum_of(const Lanes& x) {
   return ((x[0] + x[4]) + (x[1] + x[5])) + ((x[2] + x[6]) + (x[3] + x[7]));
 }

@@ -12,9 +12,9 @@ __attribute__((target("avx2"))) void with_wide_vectors(const Work& work) {
   work();
 }
 
-// Calls work(), which has to be WEAKSEG_INLINED, compiled for this processor. The results do not depend on it, to the last
-// bit: AVX2 computes with each element as narrower instructions do, and fused multiply-add is another extension, which is
-// left off because it rounds differently.
+// Calls work(), which has to be WEAKSEG_INLINED, compiled for this processor. The results do not depend on it, to the
+// last bit: AVX2 computes with each element as narrower instructions do, and fused multiply-add is another extension,
+// which is left off because it rounds differently.
 template <class Work>
 void vectorised(const Work& work) {
   __builtin_cpu_supports("avx2") ? with_wide_vectors(work) : work();
