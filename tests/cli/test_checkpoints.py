@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from weakseg_lightning.callbacks.checkpoints import LastCheckpoint, require_room
 from weakseg_lightning.callbacks import checkpoints
+from weakseg_lightning.callbacks.checkpoints import LastCheckpoint, require_room
 from weakseg_lightning.cli.checkpoints import find_checkpoint
 
 

@@ -5,7 +5,6 @@ from importlib import import_module
 
 import pytest
 
-
 NAMES = [
     *("weak_labels", "samples", "sampling", "scribbles.strokes", "scribbles.simulate", "scribbles.centerlines"),
     *("voc.datamodule", "folder.tools.shapes"),
