@@ -84,3 +84,27 @@ def test_a_class_that_is_gone_keeps_its_path_for_the_message() -> None:
     assert with_public_paths({"class_path": "weakseg_lightning.gone.since.Gone"}) == {
         "class_path": "weakseg_lightning.gone.since.Gone"
     }
+
+
+OLD_PATHS = """
+constraints.boxes.BoundingBoxes constraints.rules.AreaBounds constraints.rules.SizeBuckets
+constraints.rules.Suppression latents.LatentStore losses.area_priors.EqualAreas
+losses.dense_crf.DenseCRFLoss losses.gated_crf.GatedCRFLoss losses.potts.GridPottsLoss
+modules.adm.ADMModule modules.ccnn.CCNNModule modules.classifier.TagClassifierModule
+modules.decompose.DecomposeReconstructModule modules.mil.MILModule modules.proposals.ProposalModule
+modules.regularized.RegularizedLossModule modules.trust_region.TrustRegionModule networks.decomposition.SMPDecomposition
+networks.large_fov.LargeFOV networks.smp.SMPNetwork networks.tags.TagNetwork
+networks.unet.UNet solvers.adaptive_bias.AdaptiveBias solvers.alpha_expansion.AlphaExpansion
+solvers.constrained.ConstrainedLatent solvers.grab_cut.GrabCut solvers.mean_field.MeanField
+"""
+"""Where checkpoints of the recipes, written before the files moved, say that their classes are."""
+
+
+@pytest.mark.parametrize("path", OLD_PATHS.split())
+def test_every_class_of_an_old_checkpoint_is_found(path: str) -> None:
+    import weakseg_lightning
+
+    (found,) = with_public_paths({"class_path": f"weakseg_lightning.{path}"}).values()
+    name = path.rpartition(".")[2]
+    assert found == f"weakseg_lightning.{name}"
+    assert getattr(weakseg_lightning, name).__name__ == name
