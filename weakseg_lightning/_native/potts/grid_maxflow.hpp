@@ -116,7 +116,7 @@ class GridMaxflow {
   template <class Graph>
   std::int32_t create(const Graph& graph, Index node) {
     const std::int32_t label = forest_.create(graph, node);
-    buckets_.count(label);
+    buckets_.count_new(label);
     if (forest_.excess[node] > 0) enqueue(node);
     return label;
   }

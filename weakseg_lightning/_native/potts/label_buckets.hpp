@@ -32,7 +32,13 @@ class LabelBuckets {
     lowest_ = std::numeric_limits<std::int32_t>::max();
   }
 
-  // Counts a node with this label.
+  // Counts a new node, in the innermost loop. Its label is 0 or 1, for which there is always room.
+  void count_new(std::int32_t label) {
+    highest_ = std::max(highest_, label);
+    ++count_[label];
+  }
+
+  // Counts a node with any label.
   void count(std::int32_t label) {
     make_room(label);
     ++count_[label];
