@@ -1,131 +1,97 @@
-import numpy as np
+"""Compiled core of weakseg_lightning."""
+
+from collections.abc import Sequence
+from typing import Annotated, overload
+
+import numpy
 from numpy.typing import NDArray
 
+
 class PottsBatch:
-    """The grid Potts energies of a batch of images; the labels of all images one after the other."""
+    """
+    The grid Potts energies of a batch of B images of H x W pixels.
 
-    def __init__(
-        self,
-        *,
-        scores: NDArray[np.float32],
-        zero: NDArray[np.float32],
-        slope: float,
-        planes: NDArray[np.int32],
-        names: NDArray[np.uint8],
-        num_labels: NDArray[np.int32],
-        edges: NDArray[np.float32],
-        seeds: NDArray[np.uint8],
-        valid: NDArray[np.uint8],
-        initial: NDArray[np.uint8],
-    ) -> None: ...
-
-def expand(
-    batch: PottsBatch, max_sweeps: int, from_blocks: bool, num_threads: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int32]]:
-    """Alpha-expansion on the images of a batch; returns labels, energies and status. Without sweeps, the start."""
-
-def potts_weights(
-    image: NDArray[np.float32],
-    valid: NDArray[np.uint8],
-    weight: float,
-    normalize: bool,
-    weights: NDArray[np.float32],
-    num_threads: int,
-) -> None:
-    """Potts weights of all edges of a batch of images; writes `weights`, 2 or 4 planes an image."""
-
-def split_softmax(
-    scores: NDArray[np.float32],
-    valid: NDArray[np.uint8],
-    best: NDArray[np.float32],
-    logarithms: NDArray[np.float64],
-    num_threads: int,
-) -> None:
-    """Best score of every pixel, and for each image the sum of log(sum_k exp(score_k - best)) over its valid pixels."""
-
-def read_labels(
-    labels: NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint8],
-    classes: int,
-    bytes: NDArray[np.uint8],
-) -> bool:
-    """Write a map in bytes; tell whether it holds nothing but classes and 255."""
-
-def find_labels(labels: NDArray[np.uint8], valid: NDArray[np.uint8], present: NDArray[np.uint8]) -> None:
-    """Set `present` (B, 256) to 1 for the labels of each image's valid pixels, 255 aside."""
-
-def box_quadratic(
-    gradient: NDArray[np.float64],
-    hessian: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    step: NDArray[np.float64],
-) -> None:
-    """Maximise ``gradient d - d hessian d / 2`` in the box for each image ``(B, C)``; writes `step`."""
-
-def newton_direction(
-    target: NDArray[np.float64],
-    least: NDArray[np.float64],
-    span: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    softness: NDArray[np.float64],
-    point: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-    hessian: NDArray[np.float64],
-    margin: float,
-    step: NDArray[np.float64],
-    slope: NDArray[np.float64],
-) -> None:
-    """Ascent directions of Newton's method on the duals of a batch; writes `step` ``(B, C)`` and `slope` ``(B,)``."""
-
-def label_moments(
-    odds: NDArray[np.float32], weights: NDArray[np.float64], sums: NDArray[np.float64], num_threads: int
-) -> None:
-    """Sums over the pixels of products of classes, and of each class; writes `sums` ``(B, K, K + 1)``."""
-
-def build_lattices(
-    features: NDArray[np.float32],
-    valid: NDArray[np.uint8],
-    vertices: NDArray[np.int32],
-    weights: NDArray[np.float32],
-    num_threads: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Permutohedral lattices of a batch ``(B, D, N)``; writes `vertices` and `weights` ``(B, N, D + 1)``.
-
-    Returns neighbours ``(V, D + 1, 2)`` and the first vertex of each image ``(B + 1,)``.
+    Label k of an image costs a pixel `slope * (its plane of scores - zero)`. `planes` and `names`
+    list the planes of `scores` (P, H, W) and the classes of all labels, those of the first image
+    first; `num_labels` (B,) of them belong to each image. `seeds` and `initial` (B, H, W) hold
+    classes, or 255; `valid` (B, H, W) is 0 on padding; `edges` are (B, 2 or 4, H, W).
     """
 
-def filter_lattices(
-    vertices: NDArray[np.int32],
-    weights: NDArray[np.float32],
-    neighbors: NDArray[np.int32],
-    starts: NDArray[np.int64],
-    values: NDArray[np.float32],
-    blur: int,
-    filtered: NDArray[np.float32],
-    num_threads: int,
-) -> None:
-    """Gaussian sums over the pixels; `blur`: 0 forward, 1 its adjoint, 2 the mean of both; writes `filtered`."""
+    def __init__(self, *, scores: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], zero: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], slope: float, planes: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], names: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order='C', device='cpu', writable=False)], num_labels: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], edges: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], seeds: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], valid: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], initial: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)]) -> None: ...
 
-Kernel = tuple[
-    NDArray[np.int32],
-    NDArray[np.float32],
-    NDArray[np.int32],
-    NDArray[np.int64],
-    NDArray[np.float32],
-    NDArray[np.float32],
-]
+def expand(batch: PottsBatch, max_sweeps: int, from_blocks: bool, num_threads: int) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None))], Annotated[NDArray[numpy.float64], dict(shape=(None, None))], Annotated[NDArray[numpy.int32], dict(shape=(None, None))]]:
+    """
+    Run alpha-expansion on each image of a batch.
 
-def mean_field(
-    scores: NDArray[np.float32],
-    initial: NDArray[np.uint8],
-    kernels: list[Kernel],
-    iterations: int,
-    probabilities: NDArray[np.float32],
-    changed: NDArray[np.int64],
-    watched: bool,
-    num_threads: int,
-) -> None:
-    """Mean field from the classes `initial` (255: softmax); a kernel: a lattice, and factors before and after it.
+    Returns labels (B, H, W), 255 on padding and in images that failed; energies (B, 3): unary, pairwise, lower
+    bound or nan; status (B, 3): sweeps, converged, failure (0 none, 1 scores, 2 edges not finite). With
+    `max_sweeps` 0 the labels are those to start from.
+    """
 
-    Writes `probabilities` and, where `watched`, `changed`: pixels whose best class the last iteration changed.
+def potts_weights(image: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], valid: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], weight: float, normalize: bool, weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')], num_threads: int) -> None:
+    """
+    Write to `weights` those of all edges of a batch, as `GridPotts.edge_weights` defines them.
+    """
+
+def split_softmax(scores: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], valid: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], best: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], logarithms: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu')], num_threads: int) -> None:
+    """
+    Write the best score of each pixel to `best`, and for each image the sum over its valid pixels of
+    log(sum_k exp(score_k - best)) to `logarithms`.
+    """
+
+@overload
+def read_labels(labels: Annotated[NDArray[numpy.int64], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], classes: int, bytes: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu')]) -> bool: ...
+
+@overload
+def read_labels(labels: Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], classes: int, bytes: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu')]) -> bool: ...
+
+@overload
+def read_labels(labels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], classes: int, bytes: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu')]) -> bool:
+    """
+    Convert a label map to bytes; return whether it holds nothing but classes and 255.
+    """
+
+def find_labels(labels: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], valid: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], present: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu')]) -> None:
+    """
+    Set `present` (B, 256) to 1 for the labels of the valid pixels of each image, except 255.
+    """
+
+def build_lattices(features: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], valid: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], vertices: Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu')], weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], num_threads: int) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None, None, None))], Annotated[NDArray[numpy.int64], dict(shape=(None,))]]:
+    """
+    Build the permutohedral lattices of a batch; write `vertices` and `weights` (B, N, D + 1).
+
+    Returns the neighbours of each vertex (V, D + 1, 2) and the first vertex of each image (B + 1,).
+    """
+
+def filter_lattices(vertices: Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], neighbors: Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], starts: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], values: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], blur: int, filtered: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], num_threads: int) -> None:
+    """
+    Write to `filtered` the sums of `values` (B, C, N) over all pixels, weighted by the Gaussian of a lattice.
+
+    `blur`: 0 forward, 1 adjoint, 2 the mean of both.
+    """
+
+def mean_field(scores: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], initial: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)], kernels: Sequence[tuple[Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)], Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]]], iterations: int, probabilities: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], changed: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu')], watched: bool, num_threads: int) -> None:
+    """
+    Run mean field in a dense CRF; write `probabilities` (B, K, N).
+
+    Each kernel holds vertices, weights, neighbors and starts of its lattices, and factors (B, N) of the
+    messages before and after it. Pixels start in their class `initial`, or where that is 255 in the softmax of
+    their scores. If `watched`, `changed` (B,) counts the pixels whose best class the last iteration changed.
+    """
+
+def box_quadratic(gradient: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], hessian: Annotated[NDArray[numpy.float64], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], lower: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], upper: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], step: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu')]) -> None:
+    """
+    Maximise `gradient d - d hessian d / 2` in the box for each image of a batch; write `step` (B, C).
+    """
+
+def newton_direction(target: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], least: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], span: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], upper: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], softness: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu', writable=False)], point: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], gradient: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], hessian: Annotated[NDArray[numpy.float64], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], margin: float, step: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu')], slope: Annotated[NDArray[numpy.float64], dict(shape=(None,), order='C', device='cpu')]) -> None:
+    """
+    Find ascent directions of Newton's method for the duals (`Dual`) of a batch; write `step` (B, C), and to
+    `slope` (B,) the slopes along it.
+    """
+
+def label_moments(odds: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], weights: Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)], sums: Annotated[NDArray[numpy.float64], dict(shape=(None, None, None), order='C', device='cpu')], num_threads: int) -> None:
+    """
+    Sum over the pixels of the distributions `odds * weights / their sum` the products of all classes and, in
+    the last column, each class; write `sums` (B, K, K + 1).
     """
