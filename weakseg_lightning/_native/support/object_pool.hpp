@@ -45,6 +45,7 @@ class Pooled {
     if (std::uncaught_exceptions() == exceptions_) pool().put(std::move(object_));
   }
 
+  T& operator*() { return *object_; }
   T* operator->() { return object_.get(); }
 
  private:
