@@ -118,10 +118,9 @@ def test_several_spellings_are_one_class_and_told():
     ],
 )
 def test_classes_of_tools_are_guessed_as_names(tools, tables, expected):
-    names = list(guess_classes(tables, [], tools).names)
-    assert [name.encode() for name in names[:1]] == [b"background"]
-    assert len(names) == 1 + len(expected)
-    assert [guess_classes(tables, [], tools).find_name(name) for name in expected] == list(range(1, 1 + len(expected)))
+    classes = guess_classes(tables, [], tools)
+    assert (classes.names[0], len(classes.names)) == ("background", 1 + len(expected))
+    assert [classes.find_name(name) for name in expected] == list(range(1, 1 + len(expected)))
 
 
 # ---- attributes --------------------------------------------------------------------------------------------------

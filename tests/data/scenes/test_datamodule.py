@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from weakseg_lightning.data.batches import expand
+from weakseg_lightning.data.batches import decode_batch
 from weakseg_lightning.data.scenes.annotate import MINIMUM_PIXELS, click, frame, scribble
 from weakseg_lightning.data.scenes.datamodule import Scenes, ScenesDataModule
 from weakseg_lightning.data.scenes.drawing import CLASS_NAMES, draw_scene
@@ -232,7 +232,7 @@ def test_supervision_decides_the_seeds():
 def test_batches_hold_what_modules_read():
     data = small()
     data.setup("fit")
-    batch = expand(next(iter(data.train_dataloader())))
+    batch = decode_batch(next(iter(data.train_dataloader())))
     assert batch["image"].shape == (2, 3, 48, 48)
     assert batch["image"].isfinite().all()
     assert 0 <= batch["image"].min() < batch["image"].max() <= 1

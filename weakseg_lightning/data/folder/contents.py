@@ -30,30 +30,18 @@ _SHOWN = 3
 
 
 @dataclass
-class FolderContents:
+class FolderContents(Files):
     """The files of a folder and what they say, before any pixel is read.
 
     Attributes:
-        root: the folder.
-        images: files of the images by id: their path below ``images/`` without suffix.
-        scribbles: files of the scribbles by id.
-        masks: files of the masks by id.
         classes: the classes of ``classes.yaml``, or as the annotations let one guess.
         classes_given: whether there is a ``classes.yaml``.
         marks: what CSV files and exports say about each image.
-        problems: what cannot be used.
-        notes: what is left out, or read in a way that one should know.
     """
 
-    root: Path
-    images: dict[str, Path]
-    scribbles: dict[str, Path]
-    masks: dict[str, Path]
     classes: Classes = field(default_factory=lambda: Classes(["background"]))
     classes_given: bool = False
     marks: dict[str, list[LabelledMark]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     def has(self, name: str, *kinds: MarkKind) -> bool:
         """Whether an image has marks of one of these kinds that are not void."""
@@ -101,8 +89,7 @@ def read_folder(root: Path) -> FolderContents:
         FileNotFoundError: if there are no images at all.
     """
     files = find_files(root)
-    contents = FolderContents(root, files.images, files.scribbles, files.masks)
-    contents.problems, contents.notes = files.problems, files.notes
+    contents = FolderContents(**vars(files))
     readings = list(_readings(files))
     _find_classes(contents, [reading for reading in readings if isinstance(reading, Mark)])
     assignment = Assignment(contents.images, contents.classes)

@@ -33,7 +33,7 @@ class Files:
         masks: files of the masks by id.
         exports: files of annotation tools.
         problems: what cannot be used.
-        notes: what is not read.
+        notes: what is left out, or read in a way that one should know.
     """
 
     root: Path
