@@ -12,10 +12,36 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_configure() -> None:
-    """Keep to one thread where there is a worker a core: with all cores in each, torch takes four times as long."""
+# Files of minutes begin first, so that the last one does not run alone on one core.
+LONG = (
+    "cli/test_slurm.py",
+    "test_recipes.py",
+    "cli/test_killed.py",
+    "painting/test_whole_way.py",
+    "cli/test_two_machines.py",
+    "cli/test_class_names.py",
+    "modules/test_amortized_distributed.py",
+    "modules/test_distributed.py",
+    "painting/test_page.py",
+    "modules/core/test_class_names.py",
+    "modules/test_equal_ranks.py",
+    "networks/test_networks.py",
+    "modules/core/test_latent_store.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep to one thread where there is a worker per core: with all cores in each, torch takes four times as long."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's own order: files of many tests first
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, in their order above."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")

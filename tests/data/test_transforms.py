@@ -5,7 +5,8 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from weakseg_lightning.data.transforms import VOID, PadTo, RandomScaleCrop, training_transform
+from weakseg_lightning.data.transforms import PadTo, RandomScaleCrop, training_transform
+from weakseg_lightning.energies.potts import VOID
 
 
 def make_ramp(height: int, width: int) -> dict[str, torch.Tensor]:

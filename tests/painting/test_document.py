@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import AddClick, Annotation, Clear, Click, Document, Stroke, Tag
 
 EMPTY = Annotation.empty(40, 60)

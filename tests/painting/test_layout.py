@@ -6,7 +6,7 @@ import yaml
 from PIL import Image
 
 from weakseg_lightning.data.folder.label_maps import read_map
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.layout import (
     full_palette,
     named_classes,
@@ -127,7 +127,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("weakseg_lightning.painting.layout.os.fsync", full)
+    monkeypatch.setattr("weakseg_lightning.files.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_whole(path, b"new")
     assert path.read_text() == "old"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.pictures import MAX_SIDE, labelling_layer, photograph, reduced, scribble_layer
 from weakseg_lightning.visualization import voc_palette
 

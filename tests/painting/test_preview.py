@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import AddClick, Annotation, Click, Stroke
 from weakseg_lightning.painting.preview import LONGEST_SIDE, Preview
 

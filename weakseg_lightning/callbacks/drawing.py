@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from weakseg_lightning.callbacks.files import replacing
+from weakseg_lightning.files import replacing
 
 
 def classes_of(trainer: Trainer) -> tuple[Any, Any]:

@@ -23,9 +23,10 @@ from weakseg_lightning.callbacks.drawing import (
     predicted,
 )
 from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer, latent_cross_entropy
 from weakseg_lightning.solvers import AlphaExpansion, Solver
-from weakseg_lightning.visualization.panels import VOID, Palette, overlay, voc_palette
+from weakseg_lightning.visualization.panels import Palette, overlay, voc_palette
 
 _STRONG = 0.99
 

@@ -23,8 +23,10 @@ from weakseg_lightning.callbacks.drawing import (
     on_cpu,
     predicted,
 )
-from weakseg_lightning.callbacks.files import replacing, run_folder
-from weakseg_lightning.visualization.panels import VOID, PanelRow, draw_panels, overlay, save_palette_png
+from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.files import replacing
+from weakseg_lightning.visualization.panels import PanelRow, draw_panels, overlay, save_palette_png
 
 _UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
 

@@ -22,7 +22,8 @@ from weakseg_lightning.data.samples import (
     size_buckets,
 )
 from weakseg_lightning.data.sampling import derive_seed
-from weakseg_lightning.data.transforms import VOID, replay, seeded
+from weakseg_lightning.data.transforms import replay, seeded
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["BatchHook", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 

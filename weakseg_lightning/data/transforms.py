@@ -16,9 +16,10 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
+from weakseg_lightning.energies.potts import VOID
+
 __all__ = ["VOID", "PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
 
-VOID = 255
 """The label of pixels that carry none: void, unlabelled, padding."""
 
 

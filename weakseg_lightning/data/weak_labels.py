@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Supervision", "boxes_from_mask", "draw_clicks", "read_clicks", "seeds_from_boxes"]
 

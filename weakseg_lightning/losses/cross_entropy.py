@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses.distributed import mean_over
-
-VOID = 255
 
 
 def partial_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = VOID) -> Tensor:

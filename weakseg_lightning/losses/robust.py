@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from weakseg_lightning.losses.cross_entropy import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses.distributed import mean_over, sum_over_ranks
 
 Normalizer = Literal["seeds", "valid"]

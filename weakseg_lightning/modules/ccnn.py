@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.constraints import ConstraintRule, Knowledge, compile_constraints, find_contradictions
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import kl_loss, partial_cross_entropy, sum_over_ranks
-from weakseg_lightning.losses.cross_entropy import VOID
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.latent import LatentModule, OnUnsolved
 from weakseg_lightning.modules.core.optimization import Optimizer

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import AddClick, Change, Click, Stroke
 from weakseg_lightning.painting.session import OpenImage
 

@@ -6,7 +6,7 @@ from math import floor, isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["AddClick", "Annotation", "Change", "Clear", "Click", "Document", "Stroke", "Tag"]
 

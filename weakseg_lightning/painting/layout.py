@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from PIL import Image
 
 from weakseg_lightning.data.folder.classes import Classes, classes_text, read_classes
 from weakseg_lightning.data.folder.tables import TABLES, Table, canonical, find_columns, open_rows
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.files import replacing
 from weakseg_lightning.visualization.panels import voc_palette
 
 __all__ = ["full_palette", "named_classes", "read_paintable", "write_classes", "write_rows", "write_scribbles"]
@@ -141,13 +141,5 @@ class _Content:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file; one of that name is replaced only when the new one is complete and on the disk. Links are kept."""
-    path = path.resolve()
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path, durable=True) as unfinished:
+        unfinished.write_bytes(content)

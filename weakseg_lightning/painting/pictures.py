@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["MAX_SIDE", "labelling_layer", "photograph", "reduced", "scribble_layer"]
 

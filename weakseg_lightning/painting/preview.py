@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import Annotation
 from weakseg_lightning.painting.pictures import reduced
 from weakseg_lightning.solvers import GrabCut

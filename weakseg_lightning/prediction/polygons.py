@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from weakseg_lightning.visualization.panels import VOID
+from weakseg_lightning.energies.potts import VOID
 
 Ring = list[tuple[float, float]]
 

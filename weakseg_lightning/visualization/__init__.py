@@ -2,7 +2,6 @@
 
 from weakseg_lightning.visualization.panels import (
     MAPS,
-    VOID,
     Colors,
     Labels,
     Palette,
@@ -18,7 +17,6 @@ from weakseg_lightning.visualization.panels import (
 
 __all__ = [
     "MAPS",
-    "VOID",
     "Colors",
     "Labels",
     "Palette",

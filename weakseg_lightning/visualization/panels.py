@@ -13,13 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from weakseg_lightning.energies.potts import VOID
+
 Labels = Tensor | npt.NDArray[np.integer]
 Pixels = Tensor | npt.NDArray[np.floating] | npt.NDArray[np.uint8]
 Colors = npt.NDArray[np.uint8]
 
 Palette = Sequence[Sequence[int]] | npt.NDArray[np.integer]
 
-VOID = 255
 INK, FAINT, PAPER = (38, 38, 38), (120, 120, 120), (255, 255, 255)
 GAP, TEXT, RIM = 10, 14, 1.5  # of the panels, in pixels
 MAPS = {"seeds": "seeds", "latent": "latent labelling", "prediction": "prediction", "truth": "ground truth"}

@@ -14,11 +14,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from weakseg_lightning.callbacks.files import replacing
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.evaluation import shown
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_files, is_image
+from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons

@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 from weakseg_lightning.cli.commands.crf_trials import followed
 from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
 from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.reporting import Page, Picture
@@ -23,7 +24,7 @@ from weakseg_lightning.reporting.metrics import (
     read_metrics,
     solver_table,
 )
-from weakseg_lightning.visualization.panels import VOID, PanelRow, draw_panels
+from weakseg_lightning.visualization.panels import PanelRow, draw_panels
 from weakseg_lightning.visualization.trimap import read_trimap, trimap_figure
 
 __all__ = ["report"]

@@ -14,6 +14,7 @@ from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCDataModule
 from weakseg_lightning.data.voc.files import VOCFiles
+from weakseg_lightning.files import replacing
 
 __all__ = ["voc_submission"]
 
@@ -102,22 +103,18 @@ def pack(output: Path, inside: str, paths: Sequence[Path]) -> None:
         paths: files, in order.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.tmp")
-    try:
-        # Without names and times of today: the same content is the same file.
-        with (
-            unfinished.open("wb") as raw,
-            gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
-            tarfile.open(mode="w", fileobj=zipped, format=tarfile.USTAR_FORMAT) as archive,
-        ):
-            for path in paths:
-                content = path.read_bytes()
-                entry = tarfile.TarInfo(f"{inside}/{path.name}")
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-        unfinished.replace(output)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # Without names and times of today: the same content is the same file.
+    with (
+        replacing(output) as unfinished,
+        unfinished.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped,
+        tarfile.open(mode="w", fileobj=zipped, format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for path in paths:
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(f"{inside}/{path.name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
 
 
 def _refuse_incomplete(folder: Path, names: Sequence[str], split: str) -> None:

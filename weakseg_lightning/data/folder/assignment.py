@@ -8,7 +8,7 @@ from weakseg_lightning.data.folder.annotations import LabelledMark, LeftOut, Mar
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.files import did_you_mean
 from weakseg_lightning.data.folder.names import ImageNames
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Assignment"]
 

@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from weakseg_lightning.data.text import read_text, read_yaml
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.visualization.panels import voc_palette
 
 __all__ = ["CLASSES_FILE", "Classes", "Color", "classes_text", "guess_classes", "normal", "read_classes"]

@@ -10,7 +10,8 @@ from scipy.ndimage import grey_dilation
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.labels import read_mask, read_seeds
 from weakseg_lightning.data.images.reading import read_image
-from weakseg_lightning.visualization.panels import INK, PAPER, VOID, draw_legend, voc_palette
+from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.visualization.panels import INK, PAPER, draw_legend, voc_palette
 
 __all__ = ["contact_sheet"]
 

@@ -21,8 +21,8 @@ from weakseg_lightning.data.folder.tools.labelme import is_labelme, read_labelme
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import read_text
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.weak_labels import Supervision
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["NEGATIVE", "POSITIVE", "FolderContents", "read_folder", "two_folders"]
 

@@ -15,7 +15,7 @@ from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES
 from weakseg_lightning.data.folder.labels import Labels, Size, read_mask, read_seeds, scribbles_of
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Inspection", "inspect_all", "inspect_image", "nothing_labelled"]
 

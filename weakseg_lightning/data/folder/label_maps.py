@@ -10,7 +10,7 @@ from weakseg_lightning.data.folder.classes import Classes, Color
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.images.reading import read_label_map
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["map_values", "read_map"]
 

@@ -10,8 +10,8 @@ from weakseg_lightning.data.folder.annotations import LabelledMark
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["boxes_of", "read_mask", "read_seeds", "scribbles_of"]
 

@@ -14,8 +14,8 @@ from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labell
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import Sample, SampleSource
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.weak_labels import Supervision
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["FolderSource"]
 

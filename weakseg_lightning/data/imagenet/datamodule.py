@@ -17,10 +17,10 @@ from weakseg_lightning.data.imagenet.index import FolderIndex, find_imagenet
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import Sample, SampleSource
 from weakseg_lightning.data.sampling import BalancedSampler, EpochSampler, derive_seed
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCSource
 from weakseg_lightning.data.voc.files import VOCFiles
 from weakseg_lightning.data.voc.seeds import MaskSeeds
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["ImageNetDogDataModule", "TaggedImages"]
 

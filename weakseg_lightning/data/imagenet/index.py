@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_in, folders_below, is_image
+from weakseg_lightning.files import replacing
 
 __all__ = ["IMAGENET_DOGS", "FolderIndex", "find_imagenet"]
 
@@ -124,8 +125,7 @@ def _read(path: Path) -> dict[str, list[object]]:
 
 
 def _write(path: Path, content: dict[str, list[object]]) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with suppress(OSError):  # a home that cannot be written to costs time alone
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(content), encoding="utf-8")

@@ -25,7 +25,7 @@ from weakseg_lightning.data.images.png import (
 )
 from weakseg_lightning.data.images.tiff import read_deep_tiff, read_tiff_head
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = [
     "IMAGE_SUFFIXES",

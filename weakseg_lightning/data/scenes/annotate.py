@@ -15,7 +15,7 @@ from weakseg_lightning.data.scribbles.centerlines import (
     thickness,
 )
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes, shorten
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["MINIMUM_PIXELS", "click", "frame", "scribble"]
 

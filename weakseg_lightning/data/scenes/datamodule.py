@@ -13,8 +13,8 @@ from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
 from weakseg_lightning.data.samples import Sample, SampleSource, present_labels
 from weakseg_lightning.data.scenes.annotate import click, frame, scribble
 from weakseg_lightning.data.scenes.drawing import CLASS_NAMES, Scene, draw_scene
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.weak_labels import seeds_from_boxes
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Scenes", "ScenesDataModule", "Supervision"]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.scribbles.centerlines import Flags, middle_path, simplified, thickness
 from weakseg_lightning.data.scribbles.strokes import Stroke, connected_parts, draw_strokes, shorten
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["simulate_scribbles"]
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.scribbles.centerlines import EIGHT, Flags, centre_line
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = [
     "Stroke",

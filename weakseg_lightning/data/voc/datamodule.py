@@ -13,7 +13,6 @@ from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.voc.files import VOCFiles, download_sbd, download_voc, read_mask
 from weakseg_lightning.data.voc.seeds import (
     ClickSeeds,
@@ -24,6 +23,7 @@ from weakseg_lightning.data.voc.seeds import (
     find_size_problem,
 )
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, read_clicks
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["VOC_CLASSES", "VOCDataModule", "VOCSource", "scribble_folder_name"]
 

@@ -24,9 +24,10 @@ from weakseg_lightning.data.scribbles.strokes import (
     shorten,
     shorten_labels,
 )
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.voc.datamodule import scribble_folder_name
 from weakseg_lightning.data.voc.files import read_mask
+from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.files import replacing
 
 __all__ = ["Drawing", "Outcome", "draw_all", "from_mask", "from_png", "from_xml", "write_labels"]
 
@@ -94,12 +95,8 @@ def from_mask(path: Path, length: float, seed: int, minimum_area: int, stroke_ar
 
 def write_labels(path: Path, labels: Labels) -> None:
     """Write a label map as a grey PNG; a file of that name is replaced only when the new one is complete."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
+    with replacing(path) as unfinished:
         Image.fromarray(labels).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _photograph(images: Path, name: str) -> Path:

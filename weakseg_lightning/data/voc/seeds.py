@@ -12,8 +12,8 @@ from typing_extensions import override
 from weakseg_lightning.data.images.reading import image_size, read_labels
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes, read_scribble_xml, shorten, shorten_labels
-from weakseg_lightning.data.transforms import VOID
 from weakseg_lightning.data.weak_labels import Click, boxes_from_mask, draw_clicks, seeds_from_boxes
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["ClickSeeds", "MaskSeeds", "PNGScribbles", "SeedReader", "XMLScribbles"]
 

@@ -20,7 +20,7 @@ from weakseg_lightning.data.folder.tools.shapes import (
     ellipse,
     enclosing_box,
 )
-from weakseg_lightning.data.transforms import VOID
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["is_labelme", "read_labelme"]
 

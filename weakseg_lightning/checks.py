@@ -1,0 +1,45 @@
+"""Ranges of arguments, checked with one message: what, its bounds, and what was given."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def at_least(name: str, value: Any, least: float, hint: str = "") -> None:
+    """Raise if a number is below a bound, or is nan.
+
+    Args:
+        name: the argument, as users write it.
+        value: what was given.
+        least: the smallest number allowed.
+        hint: what to do, appended to the message.
+
+    Raises:
+        ValueError: says so.
+    """
+    _require(value >= least, name, f"at least {least}", value, hint)
+
+
+def above(name: str, value: Any, bound: float, hint: str = "") -> None:
+    """Raise if a number is not above a bound, see :func:`at_least`."""
+    _require(value > bound, name, f"above {bound}", value, hint)
+
+
+def between(name: str, value: Any, low: float, high: float, hint: str = "") -> None:
+    """Raise if a number is not in ``[low, high]``, see :func:`at_least`."""
+    _require(low <= value <= high, name, f"between {low} and {high}", value, hint)
+
+
+def at_least_and_below(name: str, value: Any, low: float, high: float, hint: str = "") -> None:
+    """Raise if a number is not in ``[low, high)``, see :func:`at_least`."""
+    _require(low <= value < high, name, f"at least {low} and below {high}", value, hint)
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any], hint: str = "") -> None:
+    """Raise if a value is none of the choices, see :func:`at_least`."""
+    choices = list(choices)
+    _require(value in choices, name, f"one of {', '.join(map(repr, choices))}", value, hint)
+
+
+def _require(holds: bool, name: str, condition: str, value: Any, hint: str) -> None:
+    if not holds:
+        raise ValueError(f"`{name}` must be {condition}, got {value!r}" + (f"; {hint}" if hint else ""))
