@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 import weakseg_lightning
 from weakseg_lightning.cli import main
 from weakseg_lightning.cli.subcommands import SUBCOMMANDS, find_subcommand
-from weakseg_lightning.constraints import Knowledge, compile_constraints
+from weakseg_lightning.constraints import ImageFacts, compile_constraints
 from weakseg_lightning.modules import ADMModule, RegularizedLossModule
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,7 +93,7 @@ def test_yaml_blocks_name_rules_with_their_arguments() -> None:
     written = block["model"]["init_args"]["constraints"]
     rules = [{"class_path": rule, "init_args": {}} if isinstance(rule, str) else rule for rule in written]
     built = [getattr(weakseg_lightning, rule["class_path"])(**rule["init_args"]) for rule in rules]
-    known = Knowledge(
+    known = ImageFacts(
         ids=["a"],
         class_names=["background", "cat", "dog", "person", "horse"],
         tags=torch.ones(1, 5, dtype=torch.bool),

@@ -147,7 +147,7 @@ def test_the_scenes_leave_the_method_alone(build, name):
     for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start", "mask_weight"}:
         assert getattr(recipe.model, argument, None) == getattr(scenes.model, argument, None)
     assert list(recipe.datamodule.size_thresholds) == list(scenes.datamodule.size_thresholds)
-    for argument in ("tags_from", "full_share"):
+    for argument in ("tags_from", "full_fraction"):
         assert getattr(recipe.datamodule, argument) == getattr(scenes.datamodule, argument)
     terms = [getattr(cli.model, "regularizer", None) for cli in (recipe, scenes)]
     assert terms[0] == terms[1] or describe(terms[0]) == describe(terms[1])
@@ -169,7 +169,7 @@ def _with_classifier(name, folder):
 def test_the_decomposition_has_the_numbers_of_the_report(build):
     classifier, cli = (build(name, *here(name)) for name in ("decompose_dog_classifier", "decompose_dog"))
     for each in (classifier, cli):
-        assert (each.datamodule.num_positive, each.datamodule.num_negative, each.datamodule.val_share) == (
+        assert (each.datamodule.num_positive, each.datamodule.num_negative, each.datamodule.val_fraction) == (
             1e4,
             1e4,
             0.2,
@@ -267,7 +267,7 @@ def test_dense_adm_differs_from_adm_in_its_solver_alone(build):
 
 
 @pytest.mark.parametrize("name", ["dense_gd", "gated_crf"])
-def test_the_other_regularisers_differ_from_grid_gd_in_nothing_else(name):
+def test_the_other_regularizers_differ_from_grid_gd_in_nothing_else(name):
     first, this = (yaml.safe_load((FOLDER / f"{n}.yaml").read_text(encoding="utf-8")) for n in ("grid_gd", name))
     for recipe in (first, this):
         recipe["model"]["init_args"].pop("regularizer")
@@ -397,7 +397,7 @@ def test_constrained_cnns_have_the_numbers_of_the_paper(build):
         assert (cli.model.map_stride, cli.datamodule.batch_size, cli.model.pce_fraction) == (8, 1, 0)
         assert cli.datamodule.supervision == ("box" if name == "ccnn_boxes" else "tags")
         assert cli.datamodule.tags_from == ("crop" if name == "ccnn_random_crops" else "image")
-        assert cli.datamodule.full_share == (0.1 if name == "ccnn_semi" else 0)
+        assert cli.datamodule.full_fraction == (0.1 if name == "ccnn_semi" else 0)
 
 
 @pytest.mark.parametrize("name", ["adm_grid", "adm_grid_vgg16"])

@@ -160,7 +160,7 @@ def _figures(runs: list[Run], instance: Instance) -> dict[str, float]:
 
 
 def energy(instance: Instance, run: Run) -> float:
-    """Energy of a labelling, in double precision; infinite where it disregards a seed."""
+    """Energy of a labeling, in double precision; infinite where it disregards a seed."""
     labels = torch.from_numpy(run.labels).long()[None]
     if instance.seeds is not None and (labels != instance.seeds)[instance.seeds != 255].any():
         return float("inf")

@@ -60,7 +60,7 @@ class Problem:
         small = functional.interpolate(self.image.cpu(), scale_factor=SCALE)
         return Lattice.build(bilateral_features(small, SIGMA_RGB, SIGMA_XY * SCALE), num_threads=1)
 
-    def _minimise(self, dense: Callable[[Tensor], Tensor] | None) -> None:
+    def _minimize(self, dense: Callable[[Tensor], Tensor] | None) -> None:
         logits = self.logits.requires_grad_()
         loss = partial_cross_entropy(logits, self.seeds)
         if dense is not None:
@@ -68,20 +68,20 @@ class Problem:
         torch.autograd.grad(loss, logits)
 
     def pce(self) -> None:
-        self._minimise(None)
+        self._minimize(None)
 
     def step(self) -> None:
-        self._minimise(lambda logits: dense_crf_loss(logits, self.image, WEIGHT, SIGMA_RGB, SIGMA_XY, SCALE))
+        self._minimize(lambda logits: dense_crf_loss(logits, self.image, WEIGHT, SIGMA_RGB, SIGMA_XY, SCALE))
 
     def workers(self) -> None:
         lattice = self.lattice
-        self._minimise(lambda logits: dense_crf_loss(logits, self.image, WEIGHT, lattice=lattice))
+        self._minimize(lambda logits: dense_crf_loss(logits, self.image, WEIGHT, lattice=lattice))
 
     def rebuild(self) -> None:
-        self._minimise(lambda logits: Rebuilt.apply(self._halved(logits), self._filter_one, self))
+        self._minimize(lambda logits: Rebuilt.apply(self._halved(logits), self._filter_one, self))
 
     def pydensecrf(self) -> None:
-        self._minimise(lambda logits: Rebuilt.apply(self._halved(logits), self._pydensecrf_one, self))
+        self._minimize(lambda logits: Rebuilt.apply(self._halved(logits), self._pydensecrf_one, self))
 
     def network(self) -> None:
         loss = partial_cross_entropy(self.net(self.image), self.seeds)

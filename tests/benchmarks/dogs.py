@@ -8,8 +8,8 @@ Run from the project's root; DATA holds ``imagenet`` (a folder for each wnid), `
 For each seed the classifier is trained first; then the decomposition, the same with a penalty against masks of absent
 classes in which cats count more, each for as many iterations and from its encoder; and CCNN from tags, from ImageNet
 weights, for as many iterations as classifier and decomposition have together. All see the same batches. Dog IoU is that
-of VOC's validation images with a dog, whole, and of all of them; false positives are the share of the pixels called dog
-on those without one. The accuracy of the classifier is that of the held-out photographs. Every run keeps its log,
+of VOC's validation images with a dog, whole, and of all of them; false positives are the fraction of the pixels called
+dog on those without one. The accuracy of the classifier is that of the held-out photographs. Every run keeps its log,
 configuration and checkpoint under ``--out``; a run that has finished is not run again.
 """
 

@@ -1,4 +1,4 @@
-"""Energies to minimise, made from photographs with masks: scores as a half-trained network's, edges from the picture.
+"""Energies to minimize, made from photographs with masks: scores as a half-trained network's, edges from the picture.
 
 The folder of the photographs is ``../shared`` from the project's root, or what ``WEAKSEG_SHARED`` says; below it, a
 VOC 2012 tree with scribbles, ``data/VOCdevkit/VOC2012``.
@@ -57,7 +57,7 @@ class Instance:
     logits: Tensor  # float32 (1, K, H, W)
     image: Tensor  # float32 (1, 3, H, W)
     seeds: Tensor | None  # int64 (1, H, W)
-    errors: float  # share of the pixels whose best score is not the true class
+    errors: float  # fraction of the pixels whose best score is not the true class
 
 
 def matrix(

@@ -101,7 +101,7 @@ def curve(runs: dict[tuple, dict[str, float]], name: str, options: argparse.Name
 
 
 def table(scores: dict[str, list[list[float]]], lengths: list[float]) -> str:
-    """A Markdown table: one row a method, each length with its seeds, mean and share of full supervision."""
+    """A Markdown table: one row a method, each length with its seeds, mean and fraction of full supervision."""
     best = mean(scores[FULL][0])
     lines = [
         "| method | " + " | ".join(f"length {length:g}" for length in lengths) + " |",

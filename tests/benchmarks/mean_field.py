@@ -21,11 +21,11 @@ from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.solvers import MeanField, PyDenseCRF
 
 CLASSES = 21
-# Widths and weights: spatial, then bilateral in space, colour, and its weight.
+# Widths and weights: spatial, then bilateral in space, color, and its weight.
 PARAMETERS = {
     "CCNN untuned": (6, 6, 50, 4, 5),
     "CCNN tuned": (19, 15, 61, 10, 35),
-    "broad colours": (3, 3, 80, 13, 10),
+    "broad colors": (3, 3, 80, 13, 10),
     "fine": (1, 3, 67, 3, 4),
     "bilateral alone": (3, 0, 100, 15, 10),
 }

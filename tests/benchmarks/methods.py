@@ -106,12 +106,12 @@ def last_validation(metrics: Path) -> dict[str, float]:
 
 
 def table(runs: dict[tuple[str, int], dict[str, float]], options: argparse.Namespace) -> str:
-    """A Markdown table: one row a recipe, mIoU for each seed, the means, the share of the last recipe's mean."""
+    """A Markdown table: one row a recipe, mIoU for each seed, the means, the fraction of the last recipe's mean."""
     scores = {name: [score(runs[name, seed], options.classes) for seed in options.seeds] for name in options.recipes}
     best = mean(scores[options.recipes[-1]])
     lines = [
         f"| recipe | mIoU{f'-{len(options.classes)}' if options.classes else ''}, seeds {options.seeds} | mean "
-        f"| share of {options.recipes[-1]} | all classes | pixel accuracy "
+        f"| fraction of {options.recipes[-1]} | all classes | pixel accuracy "
         + "".join(f"| within {width} px " for width in options.trimap)
         + "| grid energy | seconds |",
         "|---|---|---|---|---|---|---|---|" + "---|" * len(options.trimap),

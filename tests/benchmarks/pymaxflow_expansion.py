@@ -8,7 +8,7 @@ from weakseg_lightning.energies import neighbor_offsets
 
 
 def expansion(data: NDArray[np.int64], edges: NDArray[np.int64], sweeps: int) -> NDArray[np.int64]:
-    """Minimise a grid Potts energy from the cheapest labels.
+    """Minimize a grid Potts energy from the cheapest labels.
 
     Args:
         data: costs of the labels, ``(L, H, W)``.

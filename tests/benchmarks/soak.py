@@ -4,7 +4,7 @@ Run from the project's root; no data are needed::
 
     python tests/benchmarks/soak.py --recipes adm_grid trust_region_grid --epochs 1500 --ranks 2
 
-Whatever leaks once an epoch (workers, checkpoints, labellings that are kept, exchanges between ranks) shows sooner in
+Whatever leaks once an epoch (workers, checkpoints, labelings that are kept, exchanges between ranks) shows sooner in
 short epochs than in long ones. Every process, the loaders' workers included, is looked at after each epoch; the first
 half is warming up. The medians of the last two quarters are compared: memory may grow by 2 %, open files not at all.
 """

@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def train(name: str, options: argparse.Namespace) -> Watch:
-    """Train a few epochs; the labellings are solved for in the first."""
+    """Train a few epochs; the labelings are solved for in the first."""
     seed_everything(0, verbose=False)
     data = VOCDataModule(options.root, crop_size=192, batch_size=8, scale_range=(0.5, 1.25), num_workers=1)
     weights = options.weights

@@ -40,7 +40,7 @@ class StepClock(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Have generated scenes drawn before training, which would wait for it, and before workers are forked."""
         if isinstance(data := trainer.datamodule, ScenesDataModule):  # type: ignore[attr-defined]
-            for _ in data.known_of_training():
+            for _ in data.facts_of_training():
                 pass
 
     def on_train_batch_end(
@@ -90,7 +90,7 @@ def durations_of(trainer: Trainer) -> dict[str, list[float]]:
 
 
 def is_hook(name: str) -> bool:
-    """Whether a name is that of the module's hook, in which latent labellings are found."""
+    """Whether a name is that of the module's hook, in which latent labelings are found."""
     return name.startswith("[LightningModule]") and name.endswith(HOOK)
 
 

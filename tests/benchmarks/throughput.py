@@ -11,12 +11,12 @@ over all runs so many times, one after the other, and medians over the repeats a
 
 - ``--ranks``: processes, by gloo on CPUs, one a GPU otherwise. Each gets cores / ranks threads, or ``--threads``.
 - ``--lag``: values of ``latent_lag``, for recipes that have it.
-- ``solver``: what a step waits for the latent labelling, without the forward pass: solve and transfer, or, with a lag,
-  waiting for the thread that solves. A regulariser is part of the loss and not counted.
+- ``solver``: what a step waits for the latent labeling, without the forward pass: solve and transfer, or, with a lag,
+  waiting for the thread that solves. A regularizer is part of the loss and not counted.
 - ``waiting for data``: how long the step asks the loader for its batch (with ``num_workers: 0``, loads it).
 - ``--loader``: also the images a second of the loader alone, measured after the steps. Above the images a second of
   the training, the loader is not what limits it.
-- Trust region (and whatever else keeps labellings for M epochs): stage A is measured in steps of the epoch in which
+- Trust region (and whatever else keeps labelings for M epochs): stage A is measured in steps of the epoch in which
   a cycle begins, where every image is solved for; the rest of a step is stage B. Printed is the average over a cycle,
   a step of stage B and an M-th of stage A for its images.
 - ``--profile RECIPE``: instead of the table, the parts of one step of a recipe. On a GPU every kernel is waited for
@@ -92,11 +92,11 @@ def parts(found: dict[str, Any]) -> dict[str, float]:
     found_parts = {
         "waiting for data": spent(LOADER),
         "to the device": spent("Strategy.batch_to_device"),
-        "latent labelling: solver": solve,
-        "latent labelling: forward, or all of stage A": hook - solve,
+        "latent labeling: solver": solve,
+        "latent labeling: forward, or all of stage A": hook - solve,
         "forward (where not above) and loss": forward,
         "backward": backward,
-        "optimiser": spent("Module.optimizer_step") - forward - backward,
+        "optimizer": spent("Module.optimizer_step") - forward - backward,
     }
     return found_parts | {"other": mean(found["steps_ms"]) - sum(found_parts.values())}
 

@@ -16,7 +16,7 @@ ADM = ("fit", "--config", "recipes/adm_grid.yaml")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny):
-    """Folder in which two steps of ADM were run (the second with a latent labelling), and what the command printed."""
+    """Folder in which two steps of ADM were run (the second with a latent labeling), and what the command printed."""
     folder = tmp_path_factory.mktemp("trained")
     before, environment = Path.cwd(), dict(os.environ)
     printed = folder / "printed.txt"

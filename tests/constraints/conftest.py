@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from weakseg_lightning.constraints import Knowledge, LinearConstraints
+from weakseg_lightning.constraints import ImageFacts, LinearConstraints
 
 NAMES = ("background", "person", "dog", "cat")
 
 
 @pytest.fixture
-def know() -> Callable[..., Knowledge]:
-    """Knowledge of images that are tagged with the given classes, each a set of indices; the background always."""
+def know() -> Callable[..., ImageFacts]:
+    """ImageFacts of images that are tagged with the given classes, each a set of indices; the background always."""
 
     def known(
         *tags: set[int],
@@ -22,10 +22,10 @@ def know() -> Callable[..., Knowledge]:
         boxes: Sequence[Sequence[Sequence[float]]] | None = None,
         masks: dict[str, Tensor] | None = None,
         names: Sequence[str] = NAMES,
-    ) -> Knowledge:
+    ) -> ImageFacts:
         held = torch.tensor([[k == 0 or k in image for k in range(len(names))] for image in tags], dtype=torch.bool)
         held = held.reshape(len(tags), len(names))
-        return Knowledge(
+        return ImageFacts(
             [f"i{number}" for number in range(len(tags))],
             names,
             held,

@@ -20,7 +20,7 @@ NAN = float("nan")
 
 
 class Wrong(ConstraintRule):
-    def compile(self, knowledge):
+    def compile(self, facts):
         return CompiledRule([Rows(torch.zeros(1, 2, 4), 0.5, torch.ones(1, 1).bool(), ["a", "b", "c"])])
 
 
@@ -34,8 +34,8 @@ def test_wrong_shapes_of_a_users_rule(know):
     [
         ({"classes": "dog"}, "`lower` or `upper` must be given"),
         ({"classes": "dog", "lower": 0, "upper": 1}, "say nothing"),
-        ({"classes": "dog", "lower": 30}, "`lower` must be a share between 0 and 1, got 30"),
-        ({"classes": "dog", "upper": NAN}, "`upper` must be a share"),
+        ({"classes": "dog", "lower": 30}, "`lower` must be a fraction between 0 and 1, got 30"),
+        ({"classes": "dog", "upper": NAN}, "`upper` must be a fraction"),
         ({"classes": "dog", "lower": 0.3, "upper": 0.2}, "`lower` must not exceed `upper`, got 0.3 > 0.2"),
         ({"classes": "dog", "lower": 0.3, "slack": 0}, "`slack` must be above 0, or null for a hard constraint, got 0"),
         ({"classes": [], "lower": 0.3}, "`classes` must name a class or several"),
@@ -63,7 +63,7 @@ def test_wrong_arguments_of_area_bounds(arguments, words):
         (lambda: SizeBuckets([]), "`bounds` must hold"),
         (lambda: SizeBuckets([(0, 0.1), (0.5, 0.2)]), r"got \(0.5, 0.2\) for bucket 1"),
         (lambda: SizeBuckets([(0, 0.1)], slack=-1), "`slack` must be above 0"),
-        (lambda: BoundingBoxes(1.5), "`lower` must be a share"),
+        (lambda: BoundingBoxes(1.5), "`lower` must be a fraction"),
         (lambda: BoundingBoxes(slack=float("inf")), "`slack` must be above 0"),
         (lambda: AreaTable("a.csv", tolerance=2), "`tolerance` must be between 0 and 1, got 2"),
         (lambda: AreaTable("a.csv", missing="skip"), "`missing` must be one of allow, error, got 'skip'"),

@@ -110,7 +110,7 @@ def test_boxes(know):
 
 
 class NoBackground(ConstraintRule):
-    def compile(self, knowledge):
+    def compile(self, facts):
         allowed = torch.ones(1, 4, dtype=torch.bool)
         allowed[0, 0] = False
         return CompiledRule(allowed=allowed, absence="no {class}")

@@ -76,5 +76,5 @@ def test_wrong_arguments():
         preset("boxes", background_lower=0.1)
     with pytest.raises(ValueError, match=r"`lower` must not exceed `upper`, got 0\.8 > 0\.7"):
         preset("tags", background_lower=0.8)
-    with pytest.raises(ValueError, match="must be a share between 0 and 1, got 10"):
+    with pytest.raises(ValueError, match="must be a fraction between 0 and 1, got 10"):
         preset("tags", foreground_lower=10)

@@ -246,11 +246,11 @@ class Stripes(ConstraintRule):
     def __init__(self, share: float = 0.25) -> None:
         self.share = share
 
-    def compile(self, knowledge):
+    def compile(self, facts):
         each = torch.eye(4)[None, 1:2]
         allowed = torch.ones(1, 4, 4, 4, dtype=torch.bool)
         allowed[0, 1, ::2] = False
-        bounds = self.share * torch.arange(1, 1 + len(knowledge.ids))[:, None]
+        bounds = self.share * torch.arange(1, 1 + len(facts.ids))[:, None]
         return CompiledRule([Rows(each, bounds, torch.tensor([[True]]), ["person >= {bound}"])], None, allowed)
 
 

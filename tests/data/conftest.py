@@ -15,7 +15,7 @@ from weakseg_lightning.visualization import voc_palette
 
 
 class Squares(SampleSource):
-    """Pictures with a coloured square each; picture ``index`` has ``index`` in its blue channel."""
+    """Pictures with a colored square each; picture ``index`` has ``index`` in its blue channel."""
 
     def __init__(self, count: int, height: int = 40, width: int = 48, boxes: bool = False) -> None:
         self.count = count

@@ -29,7 +29,7 @@ class SquaresDataModule(SegmentationDataModule):
         on_bad_sample="error",
         tags_from="image",
         size_thresholds=(0.1,),
-        full_share: float = 0.0,
+        full_fraction: float = 0.0,
     ) -> None:
         super().__init__(
             batch_size,
@@ -39,7 +39,7 @@ class SquaresDataModule(SegmentationDataModule):
             on_bad_sample=on_bad_sample,
             tags_from=tags_from,
             size_thresholds=size_thresholds,
-            full_share=full_share,
+            full_fraction=full_fraction,
         )
         self.train, self.val = train, val
 
@@ -152,7 +152,7 @@ def test_more_ranks_than_images_are_refused(make_data):
         on_rank(make_data(), 0, 6).val_dataloader()
 
 
-def test_stored_labellings_reach_the_training_batches_alone(make_data):
+def test_stored_labelings_reach_the_training_batches_alone(make_data):
     data = make_data()
     data.batch_hook = LatentStore()
     data.batch_hook.begin("first")
@@ -175,7 +175,7 @@ def test_stored_labellings_reach_the_training_batches_alone(make_data):
     assert "latent" not in read(data.val_dataloader())[0]
 
 
-def test_labellings_are_augmented_as_their_images_were(make_data):
+def test_labelings_are_augmented_as_their_images_were(make_data):
     data = make_data()
     data.batch_hook = LatentStore()
     data.batch_hook.enabled = True
@@ -186,7 +186,7 @@ def test_labellings_are_augmented_as_their_images_were(make_data):
 
 
 def test_some_training_images_show_their_masks(make_data):
-    data = make_data(full_share=0.3)
+    data = make_data(full_fraction=0.3)
     data.setup("fit")
     full = [batch["full"] for batch in read(data.train_dataloader())]
     shown = [
@@ -195,7 +195,7 @@ def test_some_training_images_show_their_masks(make_data):
         for one in range(4)
     ]
     assert torch.cat(full).tolist() == shown
-    assert sum(bool(known["full"]) for known in data.known_of_training()) == 3
+    assert sum(bool(known["full"]) for known in data.facts_of_training()) == 3
     assert not any(batch["full"].any() for batch in read(data.val_dataloader()))
 
 
@@ -211,7 +211,7 @@ def test_tags_of_crops_are_for_training_alone(make_data):
 
 def test_what_is_known_about_training_images_comes_in_order(make_data):
     data = make_data(train=7)
-    known = list(data.known_of_training())
+    known = list(data.facts_of_training())
     assert [one["id"] for one in known] == [f"picture_{index}" for index in range(7)]
     assert {(one["height"], one["width"]) for one in known} == {(40, 48)}
     batch = read(data.val_dataloader())[0]
@@ -229,7 +229,7 @@ def test_constructor_arguments_are_kept():
     [
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"num_workers": -1}, "`num_workers` must be 0 or more"),
-        ({"full_share": 1.5}, "`full_share` must be between 0 and 1, got 1.5"),
+        ({"full_fraction": 1.5}, "`full_fraction` must be between 0 and 1, got 1.5"),
         ({"size_thresholds": (0.5, 0.1)}, "`size_thresholds` must ascend between 0 and 1"),
         ({"size_thresholds": (0.0,)}, "`size_thresholds` must ascend between 0 and 1"),
     ],

@@ -53,9 +53,9 @@ def test_every_byte_becomes_the_float_nearest_to_its_fraction() -> None:
 
 def test_a_batch_is_expanded_once_and_with_it_the_following_one() -> None:
     first, second = make_data().train_dataloader()
-    batch = first | {"following": second}
+    batch = first | {"next_batch": second}
     expanded = decode_batch(batch)
-    assert_same(expanded, by_hand(first) | {"following": by_hand(second)})
+    assert_same(expanded, by_hand(first) | {"next_batch": by_hand(second)})
     assert batch["image"].dtype == torch.uint8, "what was given is left alone"
     again = decode_batch(expanded)
     assert_same(again, expanded)
@@ -129,7 +129,7 @@ def test_images_have_the_precision_of_the_run(
     data.lookahead = True
     make_trainer(precision=precision).fit(module, data)
     first, second = map(by_hand, make_data().train_dataloader())
-    for seen, small in ((module.seen[0], first), (module.seen[0]["following"], second), (module.seen[1], second)):
+    for seen, small in ((module.seen[0], first), (module.seen[0]["next_batch"], second), (module.seen[1], second)):
         assert seen["image"].dtype == dtype
         assert torch.equal(seen["image"], small["image"].to(dtype))
         assert seen["seeds"].dtype == torch.int64
@@ -168,7 +168,7 @@ class Counted:
         self.moved: list[str] = []
 
     def __call__(self, batch: Batch) -> Batch:
-        assert "following" not in batch
+        assert "next_batch" not in batch
         self.moved.append(batch["id"])
         return {name: value.clone() if isinstance(value, Tensor) else value for name, value in batch.items()}
 
@@ -180,14 +180,14 @@ def small(name: str) -> Batch:
 def test_each_batch_is_moved_once_also_around_validation() -> None:
     move, mover = Counted(), BatchTransfer()
     a, b, c, val = map(small, "abcv")
-    first = mover(a | {"following": b}, move)
+    first = mover(a | {"next_batch": b}, move)
     mover(val, move)
-    second = mover(b | {"following": c}, move)
+    second = mover(b | {"next_batch": c}, move)
     third = mover(c, move)
     assert move.moved == ["a", "b", "v", "c"]
-    assert second["image"] is first["following"]["image"]
-    assert third["image"] is second["following"]["image"]
-    assert "following" not in third
+    assert second["image"] is first["next_batch"]["image"]
+    assert third["image"] is second["next_batch"]["image"]
+    assert "next_batch" not in third
     for batch, name in ((first, "a"), (second, "b"), (third, "c")):
         assert batch["id"] == name
         assert (batch["image"] == ord(name)).all()
@@ -196,12 +196,12 @@ def test_each_batch_is_moved_once_also_around_validation() -> None:
 
 def test_batches_that_were_not_announced_are_moved() -> None:
     move, mover = Counted(), BatchTransfer()
-    mover(small("a") | {"following": small("b")}, move)
-    copy = mover(small("b") | {"following": small("c")}, move)  # equal images, but other tensors
+    mover(small("a") | {"next_batch": small("b")}, move)
+    copy = mover(small("b") | {"next_batch": small("c")}, move)  # equal images, but other tensors
     assert move.moved == ["a", "b", "b", "c"]
     assert copy["id"] == "b"
     c = small("c")
-    mover(small("b") | {"following": c}, move)
+    mover(small("b") | {"next_batch": c}, move)
     mover.forget()
     mover(c, move)
     assert move.moved[-3:] == ["b", "c", "c"]
@@ -210,7 +210,7 @@ def test_batches_that_were_not_announced_are_moved() -> None:
 def test_what_a_module_puts_into_the_following_batch_is_not_the_next_ones() -> None:
     move, mover = Counted(), BatchTransfer()
     b = small("b")
-    mover(small("a") | {"following": b}, move)["following"]["extra"] = 1
+    mover(small("a") | {"next_batch": b}, move)["next_batch"]["extra"] = 1
     assert "extra" not in mover(b, move)
 
 
@@ -232,6 +232,6 @@ def test_a_run_that_looks_ahead_sees_the_same_and_moves_each_batch_once(
     plain = Sees()
     make_trainer(max_epochs=2).fit(plain, make_data(num_train=12))
     for number, (seen, expected) in enumerate(zip(module.seen, plain.seen, strict=True)):
-        following = {} if number in (2, 5) else {"following": plain.seen[number + 1]}
+        following = {} if number in (2, 5) else {"next_batch": plain.seen[number + 1]}
         assert_same(seen, expected | following)
     assert data._batch_transfer._ahead is None

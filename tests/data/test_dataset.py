@@ -84,16 +84,16 @@ def test_global_random_state_is_left_alone(squares):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def store(**labellings):
-    """Labellings by image id."""
+def store(**labelings):
+    """Labelings by image id."""
     latents = LatentStore()
     latents.begin("first")
-    for name, labels in labellings.items():
+    for name, labels in labelings.items():
         latents.put(name, labels)
     return latents
 
 
-def test_stored_labelling_moves_with_its_image(squares):
+def test_stored_labeling_moves_with_its_image(squares):
     source = squares(4)
     latents = store(picture_1=source[1].mask.numpy())
     data = SegmentationDataset(source, 3, training_transform(32, color_jitter=0.3))
@@ -107,7 +107,7 @@ def test_stored_labelling_moves_with_its_image(squares):
 
 
 @pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 2.0)])
-def test_whole_image_comes_where_a_labelling_is_missing_and_its_augmentation_can_be_replayed(squares, scale):
+def test_whole_image_comes_where_a_labeling_is_missing_and_its_augmentation_can_be_replayed(squares, scale):
     source = squares(4)
     transform = training_transform(32, scale, color_jitter=0.3)
     data = SegmentationDataset(source, 3, transform, seed=5)
@@ -124,7 +124,7 @@ def test_whole_image_comes_where_a_labelling_is_missing_and_its_augmentation_can
     assert "latent" not in asked
 
 
-def test_substitute_of_a_bad_sample_does_not_take_its_labelling(squares):
+def test_substitute_of_a_bad_sample_does_not_take_its_labeling(squares):
     source = squares(4)
     source.broken[1] = dataclasses.replace(source[1], seeds=torch.full((3, 3), 0, dtype=torch.uint8))
     latents = store(picture_1=np.zeros((48, 40), dtype=np.uint8))
@@ -132,13 +132,13 @@ def test_substitute_of_a_bad_sample_does_not_take_its_labelling(squares):
     with pytest.warns(UserWarning, match="skipping the sample 'picture_1'"):
         batch = collate([data[0, 1, latents.reference("picture_1")]], latents)
     assert batch["id"] != ["picture_1"]
-    whole = batch["whole"][0]  # the substitute's labelling has to be solved for
+    whole = batch["whole"][0]  # the substitute's labeling has to be solved for
     assert torch.equal(replay(data.transform, whole["seeds"], whole["draw"]), batch["seeds"][0])
 
 
-def test_stored_labelling_of_another_size_is_refused(squares):
+def test_stored_labeling_of_another_size_is_refused(squares):
     latents = store(picture_0=np.zeros((4, 5), dtype=np.uint8))
-    with pytest.raises(ValueError, match="stored labelling of 'picture_0' is 5 x 4, its image 48 x 40"):
+    with pytest.raises(ValueError, match="stored labeling of 'picture_0' is 5 x 4, its image 48 x 40"):
         collate([SegmentationDataset(squares(1), 3)[0, 0, latents.reference("picture_0")]], latents)
 
 

@@ -32,7 +32,7 @@ def test_image_and_labels_show_the_same_place(scale):
             errors.append(place - (moved["labels"][channel][inside].float() * 4 + 1.5))
     error = torch.cat(errors)
     # A label stands for 4 pixels: at most 1.5 from their middle, half a source pixel of rounding by the nearest
-    # neighbour, one of the window, one of the values.
+    # neighbor, one of the window, one of the values.
     assert error.abs().max() <= 1.5 + 0.5 / scale + 1
     # A shift of half a pixel between the two would show here.
     assert abs(float(error.mean())) < 0.15

@@ -28,7 +28,7 @@ def gaussian(features: Tensor) -> Tensor:
 
 
 def smooth_image(height: int, width: int, seed: int = 0) -> Tensor:
-    """An image with few, broad colours ``(1, 3, H, W)``."""
+    """An image with few, broad colors ``(1, 3, H, W)``."""
     coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
 
@@ -57,7 +57,7 @@ def test_tables_are_those_of_a_lattice(dimensions):
     for first, last in zip(lattice.starts, lattice.starts[1:], strict=False):
         for direction in range(dimensions + 1):
             behind, before = lattice.neighbors[first + 1 : last, direction].long().unbind(1)
-            there = before != first  # who has a neighbour is that one's neighbour
+            there = before != first  # who has a neighbor is that one's neighbor
             assert torch.equal(lattice.neighbors[before[there], direction, 0], numbers[first + 1 : last][there].int())
             assert int((behind != first).sum()) == int(there.sum()) > 0
 

@@ -107,7 +107,7 @@ def test_count_edges(connectivity):
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
-def test_energies_of_a_labelling_equal_loops(connectivity):
+def test_energies_of_a_labeling_equal_loops(connectivity):
     generator = torch.Generator().manual_seed(4)
     image = torch.rand(2, 3, 5, 6, generator=generator)
     logits = torch.randn(2, 4, 5, 6, generator=generator)

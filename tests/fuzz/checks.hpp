@@ -128,8 +128,8 @@ struct Tolerance {
 inline void check_energy(const Problem& problem, const Answer& answer) {
   const Energy energy(problem, answer.labels), start(problem, start_of(problem));
   const Tolerance tolerance(problem, energy), both(problem, Energy(problem, start_of(problem)));
-  expect(std::abs(answer.unary - energy.unary) <= tolerance.sum, "the unary energy is not the labelling's");
-  expect(std::abs(answer.pairwise - energy.pairwise) <= tolerance.sum, "the pairwise energy is not the labelling's");
+  expect(std::abs(answer.unary - energy.unary) <= tolerance.sum, "the unary energy is not the labeling's");
+  expect(std::abs(answer.pairwise - energy.pairwise) <= tolerance.sum, "the pairwise energy is not the labeling's");
   const bool raised = energy.total() > start.total() + tolerance.cut + both.sum;
   expect(!raised, "the energy is above the start's");
   expect(answer.has_bound == (problem.num_labels <= 2), "a bound exists for one and two labels");
@@ -154,7 +154,7 @@ inline std::vector<int> turns_of(const Problem& problem) {
 inline void check_moves(const Problem& problem, const Answer& answer, const IntegerProblem& integers) {
   Labels labels = start_of(problem);
   const std::vector<int> turns = turns_of(problem);
-  int sweeps = 0, moved = -1;  // when the labelling last changed
+  int sweeps = 0, moved = -1;  // when the labeling last changed
   bool converged = problem.num_labels == 1;
   if (problem.num_labels == 2) {
     for (int p = 0; p < problem.pixels(); ++p) {
@@ -227,7 +227,7 @@ inline Labels spread(const Problem& problem, const Labels& blocks) {
   return labels;
 }
 
-// A labelling of blocks costs what it costs the pixels, but for rounding.
+// A labeling of blocks costs what it costs the pixels, but for rounding.
 template <int D>
 void check_block_energy(const Problem& problem, Random& random) {
   std::vector<const float*> planes;

@@ -1,4 +1,4 @@
-// Random labelling problems, each derived from one number.
+// Random labeling problems, each derived from one number.
 #pragma once
 
 #include <algorithm>
@@ -60,7 +60,7 @@ struct Problem {
   static std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
   // The pixel at the other end of an edge, or -1 outside the image.
-  int neighbour(int pixel, int plane) const {
+  int neighbor(int pixel, int plane) const {
     const int row = pixel / width + kRowStep[at(plane)], column = pixel % width + kColumnStep[at(plane)];
     return row < height && column >= 0 && column < width ? row * width + column : -1;
   }
@@ -83,9 +83,9 @@ constexpr std::array<Planted, 7> kSharedSink = {{{0, 0, 1, {}, 10, 0},
                                                  {0, 4, kVoid, {8, 0, kDear, kDear}, 10, 0},
                                                  {0, 5, kVoid, {30, 50, 0, kDear}, 100, 0},
                                                  {0, 6, 2, {}, 0, 0}}};
-// Label 2's flow in the last two pixels of row 2 stands until their neighbour on the left, which it never passed, has
+// Label 2's flow in the last two pixels of row 2 stands until their neighbor on the left, which it never passed, has
 // left for label 0 and come to label 2.
-constexpr std::array<Planted, 12> kNewNeighbour = {{{0, 2, kVoid, {kDear, kDear, 0, 60}, 0, 30},
+constexpr std::array<Planted, 12> kNewNeighbor = {{{0, 2, kVoid, {kDear, kDear, 0, 60}, 0, 30},
                                                     {0, 3, kVoid, {kDear, kDear, 0, 10}, 0, 20},
                                                     {1, 1, 1, {}, 50, 0},
                                                     {1, 2, kVoid, {0, kDear, 56, 20}, 10, 0},
@@ -117,7 +117,7 @@ class Drawing {
     if (random_.chance(20)) problem_.initial.assign(pixels(), 0);
     problem_.max_sweeps = random_.pick({1, 2, 5, 5, 60, 60, 60, 60});
     if (cascade) draw_cascade();
-    if (random_.chance(2)) random_.chance(50) ? plant(kSharedSink, 0) : plant(kNewNeighbour, 3);
+    if (random_.chance(2)) random_.chance(50) ? plant(kSharedSink, 0) : plant(kNewNeighbor, 3);
     if (random_.chance(3)) spoil();
     find_edges();
     return problem_;
@@ -325,7 +325,7 @@ class Drawing {
     for (int plane = 0; plane < problem_.connectivity / 2; ++plane) {
       for (int p = 0; p < problem_.pixels(); ++p) {
         float& weight = problem_.weights[Problem::at(plane) * pixels() + Problem::at(p)];
-        const int q = problem_.neighbour(p, plane);
+        const int q = problem_.neighbor(p, plane);
         const bool exists = q >= 0 && problem_.valid[Problem::at(p)] != 0 && problem_.valid[Problem::at(q)] != 0;
         if (exists) problem_.edges.push_back({p, q, weight});
         else weight = other;

@@ -28,7 +28,7 @@ inline int best_label(const Problem& problem, int pixel) {
   return best;
 }
 
-// The labelling that a solver starts from.
+// The labeling that a solver starts from.
 inline Labels start_of(const Problem& problem) {
   Labels labels(Problem::at(problem.pixels()), kVoid);
   for (int p = 0; p < problem.pixels(); ++p) {
@@ -41,7 +41,7 @@ inline Labels start_of(const Problem& problem) {
   return labels;
 }
 
-// The energy of a labelling, and the sum of the sizes of its terms.
+// The energy of a labeling, and the sum of the sizes of its terms.
 struct Energy {
   Real unary = 0, pairwise = 0, size = 0;
 
@@ -61,7 +61,7 @@ struct Energy {
   Real total() const { return unary + pairwise; }
 };
 
-// By how much the energy falls from one labelling to another, from the terms that change alone.
+// By how much the energy falls from one labeling to another, from the terms that change alone.
 inline Real gain_of(const Problem& problem, const Labels& before, const Labels& after) {
   Real gain = 0;
   for (int p = 0; p < problem.pixels(); ++p) {
@@ -79,7 +79,7 @@ struct Flip {
   int pixel, label;
 };
 
-// The labelling of least energy if any of the given pixels may take another label: tries every subset.
+// The labeling of least energy if any of the given pixels may take another label: tries every subset.
 inline Labels best_subset(const Problem& problem, Labels labels, const std::vector<Flip>& flips) {
   std::vector<std::vector<Edge>> edges_at(Problem::at(problem.pixels()));
   for (const Edge& edge : problem.edges) {

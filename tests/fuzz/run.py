@@ -2,7 +2,7 @@
 
 Run from anywhere, with a C++17 compiler at hand::
 
-    python tests/fuzz/run.py                        # a million inputs, address and undefined-behaviour sanitizers
+    python tests/fuzz/run.py                        # a million inputs, address and undefined-behavior sanitizers
     python tests/fuzz/run.py --only 4711            # one input again
     python tests/fuzz/run.py --threads 4 --sanitize thread --count 50000  # batches on a thread pool
 

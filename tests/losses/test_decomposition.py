@@ -21,7 +21,7 @@ def logit(probability: float) -> float:
 
 
 def two_by_one() -> tuple[Tensor, Tensor, Tensor]:
-    """Masks of two classes over two pixels, flat image-lets, and which pixels count."""
+    """Masks of two classes over two pixels, flat per-class images, and which pixels count."""
     masks = torch.tensor([[[[0.25, 1.0]], [[0.75, 0.0]]]])
     imagelets = torch.zeros(1, 2, 3, 1, 2)
     imagelets[:, 0], imagelets[:, 1] = 0.8, 0.4
@@ -82,7 +82,7 @@ def test_a_mask_without_pixels_has_a_finite_loss_and_gradient() -> None:
 
 
 SCORES = torch.tensor([[[logit(0.1), logit(0.2)], [logit(0.7), logit(0.4)], [logit(0.3), logit(0.6)]]])
-"""What g says of the image-lets of background, class 1 and class 2 about the classes 1 and 2."""
+"""What g says of the per-class images of background, class 1 and class 2 about the classes 1 and 2."""
 
 
 def test_imagelet_loss_by_hand() -> None:
@@ -98,14 +98,14 @@ def test_imagelet_loss_by_hand() -> None:
 
 
 def test_imagelet_loss_of_one_class_is_that_of_the_report() -> None:
-    """K = 2: the dog's image-let must show a dog, the background's none."""
+    """K = 2: the dog's per-class image must show a dog, the background's none."""
     scores = torch.tensor([[[logit(0.2)], [logit(0.7)]]])
     assert imagelet_loss(scores, torch.tensor([[True, True]])).item() == pytest.approx(-(log(0.8) + log(0.7)) / 2)
     assert imagelet_loss(scores, torch.tensor([[True, False]])).item() == pytest.approx(-log(0.8) / 2)
 
 
 def test_the_released_imagelet_loss_of_four_classes_is_the_mean_binary_cross_entropy() -> None:
-    """Each image-let is a picture whose only tag is its class, if that is there; g has K - 1 = 3 outputs."""
+    """Each per-class image is a picture whose only tag is its class, if that is there; g has K - 1 = 3 outputs."""
     scores = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     tags = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 1]]).bool()
     wanted = torch.zeros(2, 4, 3)

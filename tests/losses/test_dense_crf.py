@@ -86,7 +86,7 @@ def test_weight_scales_and_the_batch_averages() -> None:
     torch.testing.assert_close(both, sum(single))
 
 
-def test_a_uniform_labelling_has_the_lowest_value() -> None:
+def test_a_uniform_labeling_has_the_lowest_value() -> None:
     _, image, _ = example()
     uniform = torch.zeros(2, 4, 6, 8)
     uniform[:, 1] = 50

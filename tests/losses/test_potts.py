@@ -49,7 +49,7 @@ def test_value_equals_hand_count(relaxation: str, connectivity: int) -> None:
 
 @pytest.mark.parametrize("relaxation", RELAXATIONS)
 @pytest.mark.parametrize("connectivity", [4, 8])
-def test_one_hot_labelling_has_the_discrete_energy(relaxation: str, connectivity: int) -> None:
+def test_one_hot_labeling_has_the_discrete_energy(relaxation: str, connectivity: int) -> None:
     torch.manual_seed(1)
     labels = torch.randint(0, 4, (2, 6, 7))
     weights = GridPotts(weight=5.0, connectivity=connectivity).edge_weights(torch.rand(2, 3, 6, 7))
@@ -88,7 +88,7 @@ def test_degenerate_shapes_are_finite(shape: tuple[int, int]) -> None:
 def test_the_weight_of_the_authors_layer_in_units_of_this_loss(padding: int, weight: float) -> None:
     """Theirs is 3.5 sum over images of 1/|N| sum over N of w (1 - <S_p, S_q>), and padding's edges are in |N|.
 
-    Equation 9 without its factor of two, for 20 images of one row of 54 pixels in one colour, so that w = 1.
+    Equation 9 without its factor of two, for 20 images of one row of 54 pixels in one color, so that w = 1.
     """
     torch.manual_seed(4)
     logits = torch.randn(20, 3, 1, 54).double()

@@ -269,8 +269,8 @@ def test_modules_equal_their_functions(normalizer):
     labels = torch.where(labels == 255, 9, labels)
     expected = robust_cross_entropy(logits, labels, 0.4, exact, normalizer, 9)
     torch.testing.assert_close(RobustCrossEntropy(0.4, normalizer, 9)(logits, labels, exact), expected)
-    learnt = RobustCrossEntropy(0.4, normalizer, 9, learn_eps=True, num_classes=K)
-    torch.testing.assert_close(learnt(logits, labels, exact), expected, rtol=1e-6, atol=1e-6)
+    learned = RobustCrossEntropy(0.4, normalizer, 9, learn_eps=True, num_classes=K)
+    torch.testing.assert_close(learned(logits, labels, exact), expected, rtol=1e-6, atol=1e-6)
     expected = noise_matrix_cross_entropy(logits, labels, skewed(), exact, normalizer, 9)
     module = NoiseMatrixCrossEntropy(skewed().tolist(), normalizer, 9)
     torch.testing.assert_close(module(logits, labels, exact), expected, rtol=1e-6, atol=1e-6)
@@ -293,7 +293,7 @@ def test_state_holds_the_matrix_or_the_learnt_level():
 
 
 def test_a_learnt_level_finds_the_noise():
-    """Where the prediction is the truth, the level of least loss is the share of wrong labels."""
+    """Where the prediction is the truth, the level of least loss is the fraction of wrong labels."""
     labels = torch.arange(1000) % K
     logits = 50 * torch.nn.functional.one_hot(labels, K).float()
     observed = torch.where(torch.arange(1000) < 300, (labels + 1) % K, labels)
@@ -376,7 +376,7 @@ def test_a_level_of_many_numbers_is_refused():
 def test_what_cannot_be_learnt_is_refused():
     with pytest.raises(ValueError, match="needs `num_classes`"):
         RobustCrossEntropy(0.4, learn_eps=True)
-    with pytest.raises(ValueError, match="`eps` must be above 0 to be learnt"):
+    with pytest.raises(ValueError, match="`eps` must be above 0 to be learned"):
         RobustCrossEntropy(0.0, learn_eps=True, num_classes=3)
     with pytest.raises(ValueError, match="largest value allowed"):
         RobustCrossEntropy(0.7, num_classes=3)

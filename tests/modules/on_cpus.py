@@ -28,7 +28,7 @@ def allow_sync_batch_norm() -> None:
     DistributedDataParallel._passing_sync_batchnorm_handle = lambda self, module: None  # it does nothing but refuse
     torch.batch_norm_stats = _stats
     torch.batch_norm_gather_stats_with_counts = _gather_stats
-    torch.batch_norm_elemt = _normalise
+    torch.batch_norm_elemt = _normalize
     torch.batch_norm_backward_reduce = _reduce_gradient
     torch.batch_norm_backward_elemt = _gradient
 
@@ -60,7 +60,7 @@ def _gather_stats(
     return mean, (variance + eps).rsqrt()
 
 
-def _normalise(input: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Tensor, eps: float) -> Tensor:
+def _normalize(input: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, invstd: Tensor, eps: float) -> Tensor:
     return (input - _of_channels(mean)) * _of_channels(invstd * weight) + _of_channels(bias)
 
 

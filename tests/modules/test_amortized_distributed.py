@@ -83,7 +83,7 @@ def object_store() -> Iterator[str]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         try:
             wait_for(port)
-            yield "s3://labellings"
+            yield "s3://labelings"
         finally:
             server.terminate()
 
@@ -101,7 +101,7 @@ def wait_for(port: int, seconds: float = 60) -> None:
 
 @pytest.fixture(scope="module", params=["memory", "folder", "object store"])
 def trained(request, tmp_path_factory) -> tuple[Path, str | None]:
-    """The folder of a run on two ranks, and the path of its store; of a folder, the workers look labellings up."""
+    """The folder of a run on two ranks, and the path of its store; of a folder, the workers look labelings up."""
     folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
     path = None if request.param == "memory" else str(folder / "latents")
     if request.param == "object store":
@@ -121,7 +121,7 @@ def scripted() -> dict:
     return names
 
 
-def test_ranks_share_the_work_and_hand_labellings_on(trained: tuple[Path, str | None]) -> None:
+def test_ranks_share_the_work_and_hand_labelings_on(trained: tuple[Path, str | None]) -> None:
     solved = [torch.load(trained[0] / f"solved-{rank}") for rank in range(2)]
     for cycle in (0, 1):
         images = [{name for epoch, name in mine if epoch // 2 == cycle} for mine in solved]
@@ -130,7 +130,7 @@ def test_ranks_share_the_work_and_hand_labellings_on(trained: tuple[Path, str | 
         assert len(everything) == len(set(everything)) >= 12, "12 of 14 images come in an epoch of 3 batches a rank"
 
 
-def test_labellings_of_two_ranks_are_those_of_one_process(trained: tuple[Path, str | None], scripted: dict) -> None:
+def test_labelings_of_two_ranks_are_those_of_one_process(trained: tuple[Path, str | None], scripted: dict) -> None:
     """The last cycle by hand: its network, whole images one by one, warm from the cycle before."""
     folder, path = trained
     state = torch.load(folder / "trained.ckpt", weights_only=True)["amortized"]

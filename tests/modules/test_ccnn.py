@@ -18,7 +18,7 @@ CLASSES = 4
 
 
 class CoarseNet(SegmentationNet):
-    """Colours of squares of 4 x 4 pixels, mixed."""
+    """Colors of squares of 4 x 4 pixels, mixed."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__((0.5,) * 3, (0.5,) * 3, stride=4, map_stride=4)
@@ -213,7 +213,7 @@ def test_strides_that_the_network_cannot_do_are_refused() -> None:
 
 @pytest.mark.parametrize("constraints", ["tags", "tags_size", "tags_size_released", "boxes", "random_crops"])
 def test_presets_train(constraints: str, tmp_path: Any) -> None:
-    data = scenes(supervision="box" if constraints == "boxes" else "tags", full_share=0.2)
+    data = scenes(supervision="box" if constraints == "boxes" else "tags", full_fraction=0.2)
     module = CCNNModule(CoarseNetwork(), 6, constraints=preset(constraints), map_stride=4)  # type: ignore[arg-type]
     before = module.net.head.weight.clone()
     trainer = small_trainer(tmp_path)

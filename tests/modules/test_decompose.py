@@ -89,7 +89,7 @@ def test_g_can_be_asked_about_parts_of_the_image() -> None:
 
 
 def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_the_image_do_not(checkpoint: str) -> None:
-    """Why `asked: input`: equal masks, and in each image-let its own object alone, so much brighter."""
+    """Why `asked: input`: equal masks, and in each per-class image its own object alone, so much brighter."""
     module, batch = make(checkpoint, cls_weight=1.0), discs(3, 7, 11)
     load_classifier(module.g.module, module.classifier, checkpoint, CLASSES)
     even = torch.full((3, CLASSES, 32, 32), 1 / CLASSES)
@@ -226,8 +226,8 @@ def test_g_stays_as_it_was_under_every_hook(checkpoint: str, make_trainer: Any) 
     assert trained_g.keys() == saved.keys()
     assert any("running_mean" in name for name in saved), "or this test says nothing of batch norm"
     assert all(torch.equal(value, saved[name]) for name, value in trained_g.items())
-    optimised = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
-    assert optimised == {id(parameter) for parameter in module.net.parameters()}
+    optimized = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
+    assert optimized == {id(parameter) for parameter in module.net.parameters()}
 
 
 def test_gradients_reach_both_networks_and_not_g() -> None:
@@ -240,7 +240,7 @@ def test_gradients_reach_both_networks_and_not_g() -> None:
 
 
 def test_the_image_loss_alone_reaches_both_networks() -> None:
-    """What g says of image-lets is a gradient for masks and image-lets alike; of the image's parts, for masks alone."""
+    """What g says of per-class images is a gradient for both; of the parts of the image, for the masks alone."""
     for asked, reached in (("imagelets", True), ("input", False)):
         module = make(recon_weight=0.0, mask_weight=0.0, cls_weight=1.0, asked=asked).train()
         terms_of(module, some_batch())["cls"].backward()

@@ -66,7 +66,7 @@ def trained_module(mode):
     if mode == "diverge":
         module = Diverging(network, data.num_classes, pce_fraction=0.0)
     if mode == "ccnn":
-        data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_share=0.5)
+        data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, supervision="tags", full_fraction=0.5)
         module = Checked(network, data.num_classes, preset("tags"), map_stride=4)
     if mode == "dense":
         data = ScenesDataModule(num_train=8, size=48, crop_size=48, batch_size=2, scale_range=(0.5, 1.0), num_workers=1)
@@ -145,7 +145,7 @@ def test_an_image_that_one_rank_cannot_solve_ends_all_ranks_with_its_name(tmp_pa
     command = [sys.executable, script, tmp_path, "stop"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # and does not hang
     assert ended.returncode != 0
-    assert "has no latent labelling: too hard" in ended.stderr
+    assert "has no latent labeling: too hard" in ended.stderr
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_ends_both_in_the_same_step(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ else:
     train("trust_region_seeds", plain(modules.TrustRegionModule, **cycle, normalizer="seeds"), fast=3)
 if not (sharded or own_pixels):
     train("ccnn", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole)
-    train("ccnn_semi", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole, full_share=0.4)
+    train("ccnn_semi", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole, full_fraction=0.4)
 if not own_pixels:
     train("mil", plain(modules.MILModule, map_stride=4), **whole)
     for name, regularizer in (("grid", GridPottsLoss()), ("dense", DenseCRFLoss(1e-6)), ("gated", GatedCRFLoss())):
@@ -152,7 +152,7 @@ def read(folder: Path, name: str) -> tuple[torch.Tensor, torch.Tensor]:
 def test_two_ranks_learn_what_one_learns_on_the_same_images(folder: Path, method: str, ranks: str) -> None:
     (losses, weights), (losses_of_two, weights_of_two) = (read(folder, f"{method}-{ranks}") for ranks in ("1", ranks))
     assert len(losses) == 4
-    assert losses.std() > 1e-4, "it has learnt something"
+    assert losses.std() > 1e-4, "it has learned something"
     torch.testing.assert_close(losses_of_two, losses, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(weights_of_two, weights, rtol=0, atol=1e-5)
 

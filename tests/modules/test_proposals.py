@@ -124,7 +124,7 @@ class SaveFirst(Callback):
             trainer.save_checkpoint(self.path)
 
 
-def test_a_stopped_run_goes_on_without_labelling_again(
+def test_a_stopped_run_goes_on_without_labeling_again(
     tiny_network, make_data, make_trainer, tmp_path, equal_weights
 ) -> None:
     whole, resumed = (make_module(tiny_network, make_data().num_classes) for _ in range(2))

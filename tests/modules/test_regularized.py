@@ -45,7 +45,7 @@ def test_terms_are_cross_entropy_and_potts(supervision: str, tiny_network: Netwo
 
 
 @pytest.mark.parametrize("regularizer", [GridPottsLoss(), DenseCRFLoss(), GatedCRFLoss(downscale=2)])
-def test_any_regulariser_is_a_term_under_its_name(regularizer: Regularizer, tiny_network: Network) -> None:
+def test_any_regularizer_is_a_term_under_its_name(regularizer: Regularizer, tiny_network: Network) -> None:
     batch, logits = batch_and_logits()
     terms = RegularizedLossModule(tiny_network, 3, regularizer=regularizer).loss_terms(logits, batch)
     assert list(terms) == ["pce", regularizer.term]

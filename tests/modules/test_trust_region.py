@@ -79,10 +79,10 @@ def test_learnt_eps_moves_without_weight_decay_and_is_resumed(
     trainer.fit(whole, data)
     limit = (data.num_classes - 1) / data.num_classes
     assert isinstance(whole.robust_loss.current_eps, Tensor)
-    learnt = float(whole.robust_loss.current_eps.detach())
-    assert 0 < learnt < limit
-    assert learnt != pytest.approx(0.5 * limit, abs=1e-6)
-    assert float(trainer.callback_metrics["eps"]) == pytest.approx(learnt, abs=0.05)
+    learned = float(whole.robust_loss.current_eps.detach())
+    assert 0 < learned < limit
+    assert learned != pytest.approx(0.5 * limit, abs=1e-6)
+    assert float(trainer.callback_metrics["eps"]) == pytest.approx(learned, abs=0.05)
     assert all(decay["free"] == 0 < decay["head"] for decay in decays)
     make_trainer(max_epochs=4, limit_val_batches=0).fit(
         resumed, data, ckpt_path=tmp_path / "half.ckpt", weights_only=True

@@ -254,7 +254,7 @@ def test_head_and_encoder_share_the_parameters_out(architecture: str) -> None:
     assert id(net.model.segmentation_head[0].weight) in head
 
 
-# ---------------------------------------------------------------- normalisation
+# ---------------------------------------------------------------- normalization
 
 
 @pytest.mark.parametrize(

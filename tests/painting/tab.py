@@ -46,8 +46,8 @@ class Tab:
         for key in keys:
             self.page.keyboard.press(key)
 
-    def colour(self, x, y):
-        """The colour that the canvas shows at a point of the image."""
+    def color(self, x, y):
+        """The color that the canvas shows at a point of the image."""
         box = self.page.locator("canvas").bounding_box()
         across, down = self.at(x, y)
         script = """([x, y]) => Array.from(document.querySelector('canvas').getContext('2d')

@@ -50,7 +50,7 @@ def test_draw_click_tag_save_reload(painting, tab):
     shown.stroke((20, 20), (40, 30))
     shown.press("1")
     shown.stroke((80, 60), (100, 50))  # at once: the key's effect does not wait for the server
-    shown.wait(f"{LAYERS}('labelling')")
+    shown.wait(f"{LAYERS}('labeling')")
     shown.press("c", "3")
     shown.page.mouse.click(*shown.at(30.25, 60.25))
     shown.press("Shift+Digit2")
@@ -72,8 +72,8 @@ def test_draw_click_tag_save_reload(painting, tab):
     assert abs(float(y) - 60.25) < 0.3
     assert (data / "tags.csv").read_text() == "image,class\ndraw.png,cat\n"
 
-    # The labelling follows the colours, but for the dog's click.
-    with urllib.request.urlopen(f"{started.address}/layer/labelling/draw") as answer:
+    # The labeling follows the colors, but for the dog's click.
+    with urllib.request.urlopen(f"{started.address}/layer/labeling/draw") as answer:
         layer = np.array(Image.open(io.BytesIO(answer.read())))
     assert layer[20, 10, :3].tolist() == [128, 0, 0]
     assert layer[20, 110, :3].tolist() == [0, 0, 0]
@@ -81,9 +81,9 @@ def test_draw_click_tag_save_reload(painting, tab):
 
     shown.page.reload()
     shown.wait(f"{LAYERS}('scribbles') && {LAYERS}('photograph')")
-    eventually(lambda: shown.colour(30, 25) == [128, 0, 0])
-    assert shown.colour(90, 55) == [0, 0, 0]
-    assert shown.colour(30.25, 60.25) == [0, 128, 0]
+    eventually(lambda: shown.color(30, 25) == [128, 0, 0])
+    assert shown.color(90, 55) == [0, 0, 0]
+    assert shown.color(30.25, 60.25) == [0, 128, 0]
     assert {url.split("/")[2] for url in shown.asked if url.startswith(("http", "ws"))} == {started.address[7:]}
 
 
@@ -118,8 +118,8 @@ def test_two_tabs_lose_nothing(painting, tab):
     first.saved()
     second.saved()
     eventually(lambda: (scribbles(data, "tabs")[5:75:10, [15, 100]] == [1, 2]).all())
-    eventually(lambda: first.colour(100, 35) == [0, 128, 0])
-    eventually(lambda: second.colour(15, 35) == [128, 0, 0])
+    eventually(lambda: first.color(100, 35) == [0, 128, 0])
+    eventually(lambda: second.color(15, 35) == [128, 0, 0])
 
 
 def test_a_stroke_whose_connection_was_lost_is_sent_again(painting, tab):
@@ -172,7 +172,7 @@ def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint
     assert scribbles(data, "a")[20, 30] == 1
 
     again = Tab(browser, run_paint(data).address, "a")
-    eventually(lambda: again.colour(30, 20) == [128, 0, 0])
+    eventually(lambda: again.color(30, 20) == [128, 0, 0])
     again.stroke((20, 60), (40, 60))
     again.saved()
     again.page.close()

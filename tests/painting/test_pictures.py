@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.pictures import MAX_SIDE, labelling_layer, photograph, reduced, scribble_layer
+from weakseg_lightning.painting.pictures import MAX_SIDE, labeling_layer, photograph, reduced, scribble_layer
 from weakseg_lightning.visualization import voc_palette
 
 
@@ -24,7 +24,7 @@ def test_large_images_are_reduced_and_small_ones_are_not():
     assert abs(int(shown.mean()) - 90) <= 1
 
 
-def test_scribbles_have_their_colours_and_a_white_rim():
+def test_scribbles_have_their_colors_and_a_white_rim():
     labels = np.full((1000, 1000), VOID, dtype=np.uint8)
     labels[500, 100:200] = 2
     layer = decoded(scribble_layer(labels, voc_palette()))
@@ -42,8 +42,8 @@ def test_no_stroke_is_too_thin_for_the_browser():
     assert layer[33 // 9, 0].tolist() == [0, 0, 0, 255]
 
 
-def test_the_background_of_a_labelling_is_fainter():
-    layer = decoded(labelling_layer(np.array([[0, 1, VOID]], dtype=np.uint8), voc_palette()))
+def test_the_background_of_a_labeling_is_fainter():
+    layer = decoded(labeling_layer(np.array([[0, 1, VOID]], dtype=np.uint8), voc_palette()))
     assert 0 < layer[0, 0, 3] < layer[0, 1, 3]
     assert layer[0, 1, :3].tolist() == voc_palette()[1].tolist()
     assert layer[0, 2, 3] == 0

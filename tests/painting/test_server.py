@@ -53,7 +53,7 @@ def test_the_socket_works_for_the_page_itself(painting):
     assert ask(painting[0], SOCKET, Origin=origin, **WEBSOCKET)[0] == 101
 
 
-@pytest.mark.parametrize("layer", ["photograph", "scribbles", "labelling"])
+@pytest.mark.parametrize("layer", ["photograph", "scribbles", "labeling"])
 @pytest.mark.parametrize(
     "name",
     [

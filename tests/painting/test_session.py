@@ -29,16 +29,16 @@ def test_drawing_is_labelled_and_saved_by_itself(folder):
         session = Session(folder)
         image = await session.open("a")
         states = []
-        image.watchers.append(lambda: states.append((image.unsaved, image.labelling is not None)))
+        image.watchers.append(lambda: states.append((image.unsaved, image.labeling is not None)))
         session.change(image, LEFT, "1")
         session.change(image, RIGHT, "2")
         assert image.unsaved
         await asyncio.sleep(SAVE_AFTER)
-        while image.unsaved or image.labelling is None:
+        while image.unsaved or image.labeling is None:
             await asyncio.sleep(0.05)
         assert states[0] == (True, False)
         assert states[-1] == (False, True)
-        assert session.labelling(image).startswith(b"\x89PNG")
+        assert session.labeling(image).startswith(b"\x89PNG")
         return image.document.current
 
     assert run(work()).same_as(on_disk(folder))

@@ -32,7 +32,7 @@ def test_sizes_that_fit_are_those_that_need_no_padding():
 
 @pytest.mark.parametrize(("scale", "expected"), [(0.0, 0.5), (1000.0, 0.5)])
 def test_the_difference_is_relative_to_large_scores(scale, expected):
-    """Of scores below 1 the difference itself counts, of larger ones its share of the largest."""
+    """Of scores below 1 the difference itself counts, of larger ones its fraction of the largest."""
 
     class Fixed(torch.nn.Module):
         def forward(self, image):

@@ -157,7 +157,7 @@ def test_low_values_of_deep_images_may_be_bright(tmp_path, dtype):
 
 
 def test_grey_with_opacity_and_more_is_grey(tmp_path):
-    """So does GDAL mark four bands that are not said to be colours."""
+    """So does GDAL mark four bands that are not said to be colors."""
     values = noise("uint16", 4)
     values[1] = 65535
     write_tiff(tmp_path / "a.tif", values, alpha="YES", photometric="MINISBLACK")
@@ -217,7 +217,7 @@ def test_what_cannot_be_read_is_named_at_any_size(tmp_path, in_memory):
         by_rows(tmp_path / "c.tif", in_memory)
 
 
-def test_deep_jpeg_2000_in_colour(tmp_path):
+def test_deep_jpeg_2000_in_color(tmp_path):
     values = (np.add.outer(np.arange(90), np.arange(70)) * 20 * np.array([3, 2, 1])[:, None, None]).astype("uint16")
     options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES", "dtype": "uint16"}
     with rasterio.open(tmp_path / "a.jp2", "w", count=3, height=90, width=70, **options) as file:

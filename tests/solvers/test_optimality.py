@@ -77,7 +77,7 @@ def best_move(labels, alpha, unary, weights, fixed):
 
 
 def exact_two(unary, weights, labels, seeds, valid):
-    """Minimum over labellings with two labels, hard seeds and padding that costs nothing."""
+    """Minimum over labelings with two labels, hard seeds and padding that costs nothing."""
     costs = unary[labels].reshape(2, -1).T.copy()
     for k in range(2):
         costs[((seeds != 255) & (seeds != labels[k])).reshape(-1), k] = FORBIDDEN
@@ -195,7 +195,7 @@ def test_cuts_are_exact_and_moves_exhausted(block):
 
 
 def brute_force(unary, weights, labels_allowed):
-    """Least energy over all labellings of a tiny grid, in double precision."""
+    """Least energy over all labelings of a tiny grid, in double precision."""
     pairs, values = edge_list(weights)
     flat = unary.reshape(len(unary), -1)
     every = np.array(list(itertools.product(labels_allowed, repeat=flat.shape[1])))
@@ -235,7 +235,7 @@ def test_the_reference_cut_equals_brute_force(seed):
 @pytest.mark.parametrize("size", [(60, 70), (33, 128)])
 @pytest.mark.parametrize("weight", [0.5, 5.0, 80.0])
 def test_large_cuts_equal_scipy(size, weight):
-    """Long paths, relabelling and gaps occur only on grids of some size."""
+    """Long paths, relabeling and gaps occur only on grids of some size."""
     generator = torch.Generator().manual_seed(int(weight * 10) + size[0])
     coarse = torch.randn(1, 2, 6, 7, generator=generator)
     logits = torch.nn.functional.interpolate(coarse, size=size) + torch.randn(1, 2, *size, generator=generator)

@@ -17,7 +17,7 @@ from weakseg_lightning.visualization import (
 )
 from weakseg_lightning.visualization import panels as visualization
 
-# Colours as the development kit of PASCAL VOC lists them.
+# Colors as the development kit of PASCAL VOC lists them.
 KNOWN = {
     0: (0, 0, 0),
     1: (128, 0, 0),
@@ -101,7 +101,7 @@ def test_wrong_labels(labels: np.ndarray, message: str, tmp_path: Path) -> None:
 
 
 def test_wrong_palette_and_image() -> None:
-    with pytest.raises(ValueError, match=r"`palette` must be at most 256 colours \(N, 3\), got shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"`palette` must be at most 256 colors \(N, 3\), got shape \(2, 4\)"):
         colorize(np.zeros((1, 1), dtype=int), [(0, 0, 0, 0), (1, 1, 1, 1)])
     for image in (np.zeros((4, 4, 3)), np.zeros((3, 4, 4), dtype=np.uint8), np.zeros((4, 4))):
         with pytest.raises(ValueError, match=r"`image` must be floats \(3, H, W\) in 0..1 or uint8 \(H, W, 3\)"):
@@ -202,7 +202,7 @@ def test_panels_name_the_classes_that_occur() -> None:
 
 
 def row_of_swatches(picture: Image.Image) -> set[tuple[int, ...]]:
-    """Palette colours in the strip below the images."""
+    """Palette colors in the strip below the images."""
     below = pixels(picture)[-30:].reshape(-1, 3)
     colors, counts = np.unique(below, axis=0, return_counts=True)
     known = {tuple(color) for color in voc_palette().tolist()}

@@ -60,7 +60,7 @@ def build_lattices(features: Annotated[NDArray[numpy.float32], dict(shape=(None,
     """
     Build the permutohedral lattices of a batch; write `vertices` and `weights` (B, N, D + 1).
 
-    Returns the neighbours of each vertex (V, D + 1, 2) and the first vertex of each image (B + 1,).
+    Returns the neighbors of each vertex (V, D + 1, 2) and the first vertex of each image (B + 1,).
     """
 
 def filter_lattices(vertices: Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], neighbors: Annotated[NDArray[numpy.int32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], starts: Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C', device='cpu', writable=False)], values: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], blur: int, filtered: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], num_threads: int) -> None:

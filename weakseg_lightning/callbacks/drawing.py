@@ -19,7 +19,7 @@ from weakseg_lightning.files import replacing
 
 
 def classes_of(trainer: Trainer) -> tuple[Any, Any]:
-    """Names and colours of the classes, None where the data module has none."""
+    """Names and colors of the classes, None where the data module has none."""
     data = getattr(trainer, "datamodule", None)
     return getattr(data, "class_names", None), getattr(data, "palette", None)
 

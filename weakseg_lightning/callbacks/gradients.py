@@ -1,4 +1,4 @@
-"""What regularisers and solvers pull the scores towards: figure 4 of the ADM paper."""
+"""What regularizers and solvers pull the scores towards: figure 4 of the ADM paper."""
 
 import io
 from collections.abc import Mapping
@@ -32,13 +32,13 @@ _STRONG = 0.99
 
 
 class GradientPanels(Callback):
-    """Draws the gradient of regularised losses with respect to the scores, side by side, every few epochs.
+    """Draws the gradient of regularized losses with respect to the scores, side by side, every few epochs.
 
     Whatever the run trains with, the network's scores for a training batch are handed to each of ``regularizers``
-    (gradient descent on a relaxed energy, eq. 4) and of ``solvers`` (cross-entropy towards the labelling that a solver
-    finds near the scores, seeds kept, eq. 7). A pixel gets the colour of the class whose score a step of gradient
+    (gradient descent on a relaxed energy, eq. 4) and of ``solvers`` (cross-entropy towards the labeling that a solver
+    finds near the scores, seeds kept, eq. 7). A pixel gets the color of the class whose score a step of gradient
     descent raises most, the fuller the more it does; white means no gradient. Each picture has a scale of its own, as
-    weights differ: full colour is what the strongest hundredth of the pixels with a gradient reach.
+    weights differ: full color is what the strongest hundredth of the pixels with a gradient reach.
 
     The pictures show the first batch of epochs 0, n, 2n ... and of the last one, after its step, with the network in
     evaluation mode; they go to ``<run folder>/gradients/epoch_0003.png`` and to the loggers that take images. Training
@@ -133,10 +133,10 @@ def descent_colors(gradient: Tensor, palette: Palette | None = None) -> npt.NDAr
 
     Args:
         gradient: of a loss with respect to scores, ``(K, H, W)``.
-        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
 
     Returns:
-        uint8 ``(H, W, 3)``: white where there is no gradient, the class's colour where it is among the largest.
+        uint8 ``(H, W, 3)``: white where there is no gradient, the class's color where it is among the largest.
 
     Example:
         >>> gradient = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
@@ -167,7 +167,7 @@ def draw_gradients(
         scores: ``(b, K, H, W)``.
         gradients: likewise, by the titles of their columns.
         class_names: names for the legend; numbers by default.
-        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
         title: a line above the picture.
 
     Returns:

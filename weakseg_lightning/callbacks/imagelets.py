@@ -26,7 +26,7 @@ from weakseg_lightning.callbacks.files import run_folder
 
 
 class ImageletPanels(Callback):
-    """Draws the image-lets and mask-lets of a training batch every few epochs.
+    """Draws the per-class images and mask-lets of a training batch every few epochs.
 
     A row an image: the image, what the parts put together give, then for the background and each class that the image
     is tagged with the mask-let in grey (white = 1) and the part ``M_k X_k`` that it lets through. The picture shows the
@@ -53,7 +53,7 @@ class ImageletPanels(Callback):
         """Refuse a module that takes nothing apart.
 
         Raises:
-            TypeError: if its network has no image-lets.
+            TypeError: if its network has no per-class images.
         """
         if not callable(getattr(getattr(pl_module, "net", None), "decompose", None)):
             raise TypeError(f"ImageletPanels needs a DecomposeReconstructModule, got {type(pl_module).__name__}")

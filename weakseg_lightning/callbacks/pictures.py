@@ -32,7 +32,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
 
 
 class PanelWriter(Callback):
-    """Draws images, seeds, latent labellings, predictions and truths of a training batch every few epochs.
+    """Draws images, seeds, latent labelings, predictions and truths of a training batch every few epochs.
 
     The picture shows the first batch of epochs 0, n, 2n ... and of the last one, after its step. It goes to
     ``<run folder>/panels/epoch_0003.png`` and to the loggers that take images. The prediction is made in evaluation
@@ -77,7 +77,7 @@ class PanelWriter(Callback):
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes each prediction as a palette PNG (pixel value = class) and laid over its photograph.
+    """Writes each prediction as a palette PNG (pixel value = class) and laid over its image.
 
     Files are ``labels/<id>.png`` and ``overlays/<id>.jpg``, complete or absent, also when a run is stopped. Characters
     of an id that a file name cannot hold are written as ``%`` and their code: ``cats/1`` becomes ``cats%2F1.png``.

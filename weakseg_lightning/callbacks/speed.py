@@ -41,7 +41,7 @@ class NetworkSpeed(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Bring the weights into their format, before the optimiser and the strategy see them.
+        """Bring the weights into their format, before the optimizer and the strategy see them.
 
         Raises:
             ValueError: for ``channels_last`` under FSDP.
@@ -49,7 +49,7 @@ class NetworkSpeed(Callback):
         if self.channels_last:
             if isinstance(trainer.strategy, FSDPStrategy):
                 raise ValueError(
-                    "`channels_last`: when a run is resumed, PyTorch's FSDP puts the optimiser's state of such weights "
+                    "`channels_last`: when a run is resumed, PyTorch's FSDP puts the optimizer's state of such weights "
                     "back in another order; set it to false, or use `ddp`"
                 )
             pl_module.to(memory_format=torch.channels_last)

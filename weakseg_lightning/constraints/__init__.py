@@ -5,7 +5,7 @@ from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Row
 from weakseg_lightning.constraints.boxes import BoundingBoxes
 from weakseg_lightning.constraints.feasibility import find_contradictions
 from weakseg_lightning.constraints.files import AreaTable
-from weakseg_lightning.constraints.linear import Knowledge, LinearConstraints
+from weakseg_lightning.constraints.linear import ImageFacts, LinearConstraints
 from weakseg_lightning.constraints.presets import PresetName, preset
 from weakseg_lightning.constraints.rules import AreaBounds, AreaRatio, SizeBuckets, Suppression
 
@@ -17,7 +17,7 @@ __all__ = [
     "Classes",
     "CompiledRule",
     "ConstraintRule",
-    "Knowledge",
+    "ImageFacts",
     "LinearConstraints",
     "PresetName",
     "Region",

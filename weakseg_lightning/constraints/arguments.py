@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.constraints.base import Rows
-from weakseg_lightning.constraints.linear import Knowledge
+from weakseg_lightning.constraints.linear import ImageFacts
 
 Classes = list[str | int] | int | str
 """A class by name or index, several taken together, or ``background``, ``foreground``, ``present``, ``absent``."""
 
 Region = list[float] | str | None
-"""None = the whole image; ``[x1, y1, x2, y2]`` as shares of its width and height; or the name of a mask."""
+"""None = the whole image; ``[x1, y1, x2, y2]`` as fractions of its width and height; or the name of a mask."""
 
 _WORDS = ("background", "foreground", "present", "absent")
 
@@ -31,7 +31,7 @@ def check_bounds(lower: float | None, upper: float | None, most: float = 1.0) ->
     """
     for name, bound in (("lower", lower), ("upper", upper)):
         if bound is not None and not (isfinite(bound) and 0 <= bound <= most):
-            limits = "be a share between 0 and 1" if most == 1 else "be finite and at least 0"
+            limits = "be a fraction between 0 and 1" if most == 1 else "be finite and at least 0"
             raise ValueError(f"`{name}` must {limits}, got {bound!r}.")
     if lower is not None and upper is not None and lower > upper:
         raise ValueError(f"`lower` must not exceed `upper`, got {lower!r} > {upper!r}.")
@@ -77,7 +77,7 @@ def check_region(region: Region) -> None:
         if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
             return
     raise ValueError(
-        "`region` must be [x1, y1, x2, y2] as shares of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, or the "
+        "`region` must be [x1, y1, x2, y2] as fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, or the "
         f"name of a mask, or null, got {region!r}."
     )
 
@@ -100,18 +100,18 @@ class Areas:
     names: tuple[str, ...]
 
 
-def areas(classes: Classes, knowledge: Knowledge, argument: str = "classes") -> Areas:
+def areas(classes: Classes, facts: ImageFacts, argument: str = "classes") -> Areas:
     """Find the sums of classes that a rule is about.
 
     Args:
         classes: what the rule was given.
-        knowledge: the batch.
+        facts: the batch.
         argument: the rule's argument, for messages.
 
     Raises:
         ValueError: if there is no such class.
     """
-    tags, names = knowledge.tags, tuple(knowledge.class_names)
+    tags, names = facts.tags, tuple(facts.class_names)
     each = torch.eye(len(names), device=tags.device)[None, 1:]
     word = classes[0] if isinstance(classes, list) and len(classes) == 1 else classes
     if word == "present":
@@ -172,7 +172,7 @@ def bound_rows(
 
     Args:
         sums: the areas.
-        lower: share of the region, None or 0 = no such rows.
+        lower: fraction of the region, None or 0 = no such rows.
         upper: likewise, None or 1.
         slack: None = hard.
         place: where the area is, for the names.
@@ -204,7 +204,7 @@ def place_of(region: Region) -> str:
     return f" in {region}" if isinstance(region, str) else f" in [{', '.join(f'{share:g}' for share in region)}]"
 
 
-def region_masks(region: Region, knowledge: Knowledge) -> Tensor | None:
+def region_masks(region: Region, facts: ImageFacts) -> Tensor | None:
     """Masks of a region, bool ``(B, 1, H, W)``; None = the whole image.
 
     Raises:
@@ -213,14 +213,14 @@ def region_masks(region: Region, knowledge: Knowledge) -> Tensor | None:
     if region is None:
         return None
     if isinstance(region, str):
-        if region not in knowledge.masks:
-            known = ", ".join(sorted(knowledge.masks)) or "none"
+        if region not in facts.masks:
+            known = ", ".join(sorted(facts.masks)) or "none"
             raise ValueError(f"`region` must be the name of a mask, got {region!r}: the data has {known}.")
-        return knowledge.masks[region][:, None]
-    columns, rows = (_extent(knowledge.valid.any(axis)) for axis in (1, 2))
-    shares = torch.tensor(list(region), device=knowledge.valid.device)
+        return facts.masks[region][:, None]
+    columns, rows = (_extent(facts.valid.any(axis)) for axis in (1, 2))
+    shares = torch.tensor(list(region), device=facts.valid.device)
     sides = [start + share * length for share, (start, length) in zip(shares, (columns, rows) * 2, strict=True)]
-    return box_masks(torch.stack(sides, -1)[:, None], *knowledge.valid.shape[1:])
+    return box_masks(torch.stack(sides, -1)[:, None], *facts.valid.shape[1:])
 
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:

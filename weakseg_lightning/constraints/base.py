@@ -9,7 +9,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from weakseg_lightning.constraints.linear import Knowledge, LinearConstraints
+from weakseg_lightning.constraints.linear import ImageFacts, LinearConstraints
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Rows:
 
     Args:
         coefficients: float ``(B, C, K)``.
-        bounds: float ``(B, C)``, or one number; a share of the region's valid pixels.
+        bounds: float ``(B, C)``, or one number; a fraction of the region's valid pixels.
         active: bool ``(B, C)``: the images for which a row exists.
         names: what the C rows say. ``{class}`` and ``{bound}`` stand for the class and the bound where these depend on
             the image.
@@ -54,7 +54,7 @@ class CompiledRule:
 
 
 class ConstraintRule(ABC):
-    """Base class of the rules that say what is known about images; subclass it for knowledge of your own.
+    """Base class of the rules that say what is known about images; subclass it for facts of your own.
 
     A subclass keeps each constructor argument, unchanged, under an attribute of the same name, so that checkpoints can
     write it down, and checks what can be checked before any image is seen in its constructor.
@@ -63,24 +63,24 @@ class ConstraintRule(ABC):
         >>> class AtMostHalf(ConstraintRule):
         ...     "No foreground class covers more than half of an image."
         ...
-        ...     def compile(self, knowledge):
-        ...         every_class = -torch.eye(len(knowledge.class_names))[None, 1:]
-        ...         names = [f"{name} <= 0.5" for name in knowledge.class_names[1:]]
-        ...         return CompiledRule([Rows(every_class, -0.5, knowledge.tags[:, 1:], names)])
-        >>> images = Knowledge(["a"], ["background", "dog"], torch.ones(1, 2).bool(), torch.ones(1, 4, 4).bool())
+        ...     def compile(self, facts):
+        ...         every_class = -torch.eye(len(facts.class_names))[None, 1:]
+        ...         names = [f"{name} <= 0.5" for name in facts.class_names[1:]]
+        ...         return CompiledRule([Rows(every_class, -0.5, facts.tags[:, 1:], names)])
+        >>> images = ImageFacts(["a"], ["background", "dog"], torch.ones(1, 2).bool(), torch.ones(1, 4, 4).bool())
         >>> compile_constraints([AtMostHalf()], images).names
         ('dog <= 0.5',)
     """
 
     @abstractmethod
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
+    def compile(self, facts: ImageFacts) -> CompiledRule:
         """Write the rule as linear constraints on the label distributions of a batch.
 
-        It runs in every training step: use tensor operations on the device of ``knowledge.tags``, and read no value
+        It runs in every training step: use tensor operations on the device of ``facts.tags``, and read no value
         back from it.
 
         Args:
-            knowledge: what is known about the images.
+            facts: what is known about the images.
 
         Raises:
             ValueError: if the rule names a class or region that there is not, or needs what is not known.
@@ -99,7 +99,7 @@ class ConstraintRule(ABC):
         return
 
 
-def compile_constraints(rules: Sequence[ConstraintRule], knowledge: Knowledge) -> LinearConstraints:
+def compile_constraints(rules: Sequence[ConstraintRule], facts: ImageFacts) -> LinearConstraints:
     """Join what all rules say about a batch.
 
     A class may occur where every rule allows it. Rows without a meaning are switched off: those whose region is empty;
@@ -109,18 +109,18 @@ def compile_constraints(rules: Sequence[ConstraintRule], knowledge: Knowledge) -
 
     Args:
         rules: the rules.
-        knowledge: what is known about the images.
+        facts: what is known about the images.
 
     Returns:
-        The constraints, on the device of ``knowledge.tags``.
+        The constraints, on the device of ``facts.tags``.
 
     Raises:
-        ValueError: if a rule does not fit the knowledge, or the knowledge contradicts itself in shape.
+        ValueError: if a rule does not fit the facts, or the facts contradicts itself in shape.
 
     Example:
         >>> from weakseg_lightning.constraints import AreaBounds, Suppression
         >>> tags, valid = torch.tensor([[True, True, False]]), torch.ones(1, 41, 41, dtype=torch.bool)
-        >>> known = Knowledge(["a"], ["background", "cat", "dog"], tags, valid)
+        >>> known = ImageFacts(["a"], ["background", "cat", "dog"], tags, valid)
         >>> rules = [Suppression(), AreaBounds("background", 0.3, 0.7), AreaBounds("present", 0.05, slack=2.0)]
         >>> constraints = compile_constraints(rules, known)
         >>> [name for name, active in zip(constraints.names, constraints.active[0]) if active]
@@ -128,19 +128,19 @@ def compile_constraints(rules: Sequence[ConstraintRule], knowledge: Knowledge) -
         >>> constraints.allowed
         tensor([[ True,  True, False]])
     """
-    check_knowledge(knowledge)
-    return join([compile_rule(rule, knowledge) for rule in rules], knowledge)
+    check_facts(facts)
+    return join([compile_rule(rule, facts) for rule in rules], facts)
 
 
-def compile_rule(rule: ConstraintRule, knowledge: Knowledge) -> CompiledRule:
+def compile_rule(rule: ConstraintRule, facts: ImageFacts) -> CompiledRule:
     """Compile one rule, and check the shapes of what it says.
 
     Raises:
-        ValueError: if they do not fit the knowledge; names the rule.
+        ValueError: if they do not fit the facts; names the rule.
     """
-    compiled = rule.compile(knowledge)
-    batch, classes = knowledge.tags.shape
-    plane = tuple(knowledge.valid.shape[1:])
+    compiled = rule.compile(facts)
+    batch, classes = facts.tags.shape
+    plane = tuple(facts.valid.shape[1:])
     _check_shape(rule, "allowed", compiled.allowed, (batch, classes))
     _check_shape(rule, "allowed_at", compiled.allowed_at, (batch, classes, *plane))
     for rows in compiled.rows:
@@ -152,17 +152,17 @@ def compile_rule(rule: ConstraintRule, knowledge: Knowledge) -> CompiledRule:
     return compiled
 
 
-def join(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> LinearConstraints:
+def join(compiled: Sequence[CompiledRule], facts: ImageFacts) -> LinearConstraints:
     """Join what compiled rules say, see :func:`compile_constraints`."""
     rows = [group for rule in compiled for group in rule.rows if group.names]
-    allowed = torch.ones_like(knowledge.tags)
+    allowed = torch.ones_like(facts.tags)
     for rule in compiled:
         allowed = allowed if rule.allowed is None else allowed & rule.allowed
-    coefficients = _joined([(group.coefficients, group) for group in rows], knowledge, allowed.shape[1:])
-    bounds = _joined([(group.bounds, group) for group in rows], knowledge)
-    slack = _joined([(inf if group.slack is None else group.slack, group) for group in rows], knowledge)
-    active = _joined([(group.active, group) for group in rows], knowledge).bool()
-    regions, region_of = _regions(rows, knowledge)
+    coefficients = _joined([(group.coefficients, group) for group in rows], facts, allowed.shape[1:])
+    bounds = _joined([(group.bounds, group) for group in rows], facts)
+    slack = _joined([(inf if group.slack is None else group.slack, group) for group in rows], facts)
+    active = _joined([(group.active, group) for group in rows], facts).bool()
+    regions, region_of = _regions(rows, facts)
     active = active & ~_meaningless(coefficients, bounds, slack, allowed)
     if regions is not None and region_of is not None:
         filled = torch.cat([regions.flatten(2).any(2), torch.ones_like(active[:, :1])], 1)  # -1 takes the last
@@ -175,29 +175,29 @@ def join(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> LinearConstr
         allowed,
         regions,
         region_of,
-        _allowed_at(compiled, knowledge),
+        _allowed_at(compiled, facts),
         tuple(name for group in rows for name in group.names),
-        tuple(knowledge.class_names),
+        tuple(facts.class_names),
     )
 
 
-def check_knowledge(knowledge: Knowledge) -> None:
+def check_facts(facts: ImageFacts) -> None:
     """Check that what is known about a batch has one shape.
 
     Raises:
         ValueError: if it has not.
     """
-    batch, classes = len(knowledge.ids), len(knowledge.class_names)
-    tags, valid, sizes = knowledge.tags, knowledge.valid, knowledge.sizes
+    batch, classes = len(facts.ids), len(facts.class_names)
+    tags, valid, sizes = facts.tags, facts.valid, facts.sizes
     if tags.shape != (batch, classes) or tags.dtype != torch.bool:
         raise ValueError(f"`tags` must be a bool {(batch, classes)}, got {tags.dtype} {tuple(tags.shape)}.")
     if valid.ndim != 3 or valid.shape[0] != batch or valid.dtype != torch.bool:
         raise ValueError(f"`valid` must be a bool ({batch}, H, W), got {valid.dtype} {tuple(valid.shape)}.")
     if sizes is not None and (sizes.shape != tags.shape or sizes.is_floating_point()):
         raise ValueError(f"`sizes` must be an integer {(batch, classes)}, got {sizes.dtype} {tuple(sizes.shape)}.")
-    if knowledge.boxes is not None and len(knowledge.boxes) != batch:
-        raise ValueError(f"`boxes` must hold one tensor an image, {batch}, got {len(knowledge.boxes)}.")
-    for name, mask in knowledge.masks.items():
+    if facts.boxes is not None and len(facts.boxes) != batch:
+        raise ValueError(f"`boxes` must hold one tensor an image, {batch}, got {len(facts.boxes)}.")
+    for name, mask in facts.masks.items():
         if mask.shape != valid.shape or mask.dtype != torch.bool:
             raise ValueError(
                 f"`masks[{name!r}]` must be a bool {tuple(valid.shape)}, got {mask.dtype} {tuple(mask.shape)}."
@@ -216,9 +216,9 @@ def _check_shape(rule: ConstraintRule, name: str, tensor: Tensor | None, shape: 
         )
 
 
-def _joined(parts: Sequence[tuple[Tensor | float, Rows]], knowledge: Knowledge, width: Sequence[int] = ()) -> Tensor:
+def _joined(parts: Sequence[tuple[Tensor | float, Rows]], facts: ImageFacts, width: Sequence[int] = ()) -> Tensor:
     """The values of all groups of rows, float ``(B, C, *width)``."""
-    batch, device = len(knowledge.ids), knowledge.tags.device
+    batch, device = len(facts.ids), facts.tags.device
     expanded = [torch.zeros((batch, 0, *width), device=device)]
     for values, group in parts:
         tensor = torch.as_tensor(values, dtype=torch.float32, device=device)
@@ -237,9 +237,9 @@ def _meaningless(coefficients: Tensor, bounds: Tensor, slack: Tensor, allowed: T
     return (none_left & (soft | (bounds <= 0))) | (none_wanted_left & soft) | only_background
 
 
-def _regions(rows: Sequence[Rows], knowledge: Knowledge) -> tuple[Tensor | None, Tensor | None]:
+def _regions(rows: Sequence[Rows], facts: ImageFacts) -> tuple[Tensor | None, Tensor | None]:
     """The regions of all rows ``(B, R, H, W)`` without padding, and which of them each row takes ``(B, C)``."""
-    device, batch = knowledge.tags.device, knowledge.tags.shape[0]
+    device, batch = facts.tags.device, facts.tags.shape[0]
     masks: list[Tensor] = []
     indices: list[Tensor] = []
     found = 0
@@ -248,7 +248,7 @@ def _regions(rows: Sequence[Rows], knowledge: Knowledge) -> tuple[Tensor | None,
         if group.regions is None:
             indices.append(torch.full((count,), -1, device=device))
             continue
-        regions = group.regions.expand(batch, *group.regions.shape[1:]) & knowledge.valid[:, None]
+        regions = group.regions.expand(batch, *group.regions.shape[1:]) & facts.valid[:, None]
         indices.append(found + torch.arange(count, device=device) % regions.shape[1])
         masks.append(regions)
         found += regions.shape[1]
@@ -257,9 +257,9 @@ def _regions(rows: Sequence[Rows], knowledge: Knowledge) -> tuple[Tensor | None,
     return torch.cat(masks, 1), torch.cat(indices).expand(batch, -1)
 
 
-def _allowed_at(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> Tensor | None:
+def _allowed_at(compiled: Sequence[CompiledRule], facts: ImageFacts) -> Tensor | None:
     planes = [rule.allowed_at for rule in compiled if rule.allowed_at is not None]
     if not planes:
         return None
-    shape = (*knowledge.tags.shape, *knowledge.valid.shape[1:])
+    shape = (*facts.tags.shape, *facts.valid.shape[1:])
     return reduce(torch.logical_and, planes).expand(shape)

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from weakseg_lightning.constraints.arguments import box_masks, check_bounds, check_slack
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
-from weakseg_lightning.constraints.linear import Knowledge
+from weakseg_lightning.constraints.linear import ImageFacts
 
 
 class BoundingBoxes(ConstraintRule):
@@ -19,7 +19,7 @@ class BoundingBoxes(ConstraintRule):
     overlap may contradict each other where ``lower`` exceeds a half: keep the slack.
 
     Args:
-        lower: least share of the pixels of a box that take its class, 0..1.
+        lower: least fraction of the pixels of a box that take its class, 0..1.
         slack: the most that a constraint may add to a logit; null = hard.
 
     Raises:
@@ -36,14 +36,14 @@ class BoundingBoxes(ConstraintRule):
         self.slack = slack
 
     @override
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
-        if knowledge.boxes is None:
+    def compile(self, facts: ImageFacts) -> CompiledRule:
+        if facts.boxes is None:
             raise ValueError(
                 "BoundingBoxes needs bounding boxes, which the data does not give: choose `supervision: box`."
             )
-        classes = len(knowledge.class_names)
-        boxes = _padded(knowledge)
-        masks = box_masks(boxes[..., :4], *knowledge.valid.shape[1:]) & knowledge.valid[:, None]
+        classes = len(facts.class_names)
+        boxes = _padded(facts)
+        masks = box_masks(boxes[..., :4], *facts.valid.shape[1:]) & facts.valid[:, None]
         kinds = one_hot(boxes[..., 4].nan_to_num(0).long(), classes).float()
         covered = torch.einsum("brk,brhw->bkhw", kinds, masks.float()) > 0
         covered[:, 0] = True
@@ -52,20 +52,20 @@ class BoundingBoxes(ConstraintRule):
         return CompiledRule([rows], covered.flatten(2).any(2), covered, "{class} = 0 outside its boxes")
 
 
-def _padded(knowledge: Knowledge) -> Tensor:
+def _padded(facts: ImageFacts) -> Tensor:
     """The boxes of all images, float ``(B, R, 5)``, nan where an image has fewer than R."""
-    boxes = list(knowledge.boxes or ())
-    for name, found in zip(knowledge.ids, boxes, strict=True):
+    boxes = list(facts.boxes or ())
+    for name, found in zip(facts.ids, boxes, strict=True):
         if found.ndim != 2 or found.shape[1] != 5:
             raise ValueError(
                 f"`boxes` must be x1, y1, x2, y2, class, float (n, 5), got {tuple(found.shape)} for image {name}."
             )
-        if found.device.type == "cpu" and bool(((found[:, 4] < 1) | (found[:, 4] >= len(knowledge.class_names))).any()):
+        if found.device.type == "cpu" and bool(((found[:, 4] < 1) | (found[:, 4] >= len(facts.class_names))).any()):
             raise ValueError(
-                f"`boxes` must be of the classes 1..{len(knowledge.class_names) - 1}, got {found[:, 4].tolist()} for "
+                f"`boxes` must be of the classes 1..{len(facts.class_names) - 1}, got {found[:, 4].tolist()} for "
                 f"image {name}."
             )
-    device = knowledge.tags.device
+    device = facts.tags.device
     if not boxes:
         return torch.zeros((0, 0, 5), device=device)
     padded: Tensor = pad_sequence([found.to(device, torch.float32) for found in boxes], True, float("nan"))

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, check_knowledge, compile_rule, join
-from weakseg_lightning.constraints.linear import Knowledge, LinearConstraints
+from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, check_facts, compile_rule, join
+from weakseg_lightning.constraints.linear import ImageFacts, LinearConstraints
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -17,7 +17,7 @@ _AT_ONCE = 256
 """Images whose rules are compiled together."""
 
 _TOLERANCE = 1e-6
-"""Violations up to this share of a region are rounding (bounds have single precision)."""
+"""Violations up to this fraction of a region are rounding (bounds have single precision)."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class _Problem:
     """What must hold for one image, about the areas x of K classes in A atoms, which no region divides.
 
     Args:
-        coefficients: ``(c, A * K)``: row c says ``coefficients @ x >= bounds``, in shares of its region.
+        coefficients: ``(c, A * K)``: row c says ``coefficients @ x >= bounds``, in fractions of its region.
         bounds: ``(c,)``.
-        masses: share of the image that each atom has, ``(A,)``.
+        masses: fraction of the image that each atom has, ``(A,)``.
         forbidden: classes that are not in an atom, and are not worth naming, ``(A * K,)``.
         absences: ``(s, A * K)``, what each of s further statements forbids.
         says: what the rows and then the absences say.
@@ -41,7 +41,7 @@ class _Problem:
     says: tuple[str, ...]
 
 
-def find_contradictions(rules: Sequence[ConstraintRule], knowledge: Knowledge | Iterable[Knowledge]) -> dict[str, str]:
+def find_contradictions(rules: Sequence[ConstraintRule], facts: ImageFacts | Iterable[ImageFacts]) -> dict[str, str]:
     """Find the images whose hard constraints cannot hold together.
 
     Exact: a linear program in the areas of the classes in the atoms of the image's partition by all regions. Each
@@ -51,34 +51,34 @@ def find_contradictions(rules: Sequence[ConstraintRule], knowledge: Knowledge | 
 
     Args:
         rules: the rules.
-        knowledge: what is known about the images, all at once or in batches; on the CPU, or it is brought there.
+        facts: what is known about the images, all at once or in batches; on the CPU, or it is brought there.
 
     Returns:
         For each image with a contradiction, its name and a sentence.
 
     Raises:
-        ValueError: if a rule does not fit the knowledge.
+        ValueError: if a rule does not fit the facts.
 
     Example:
         >>> import torch
         >>> from weakseg_lightning.constraints import AreaBounds, Suppression
         >>> tags, valid = torch.tensor([[True, True]]), torch.ones(1, 41, 41, dtype=torch.bool)
-        >>> known = Knowledge(["2008_000123"], ["background", "car"], tags, valid)
+        >>> known = ImageFacts(["2008_000123"], ["background", "car"], tags, valid)
         >>> rules = [Suppression(), AreaBounds("background", upper=0.2), AreaBounds("car", upper=0.1)]
         >>> find_contradictions(rules, known)["2008_000123"]
         'background <= 0.2 contradicts car <= 0.1 for image 2008_000123'
     """
     found: dict[str, str] = {}
     solved: dict[object, tuple[str, ...]] = {}
-    for batch in [knowledge] if isinstance(knowledge, Knowledge) else knowledge:
-        check_knowledge(batch)
+    for batch in [facts] if isinstance(facts, ImageFacts) else facts:
+        check_facts(batch)
         for part in _parts(batch):
             compiled = [compile_rule(rule, part) for rule in rules]
-            for image, facts in _facts(compiled, join(compiled, part), part):
-                if facts.key not in solved:
-                    solved[facts.key] = _conflict(_problem(facts, compiled, part.class_names))
-                if solved[facts.key]:
-                    found[part.ids[image]] = _sentence(solved[facts.key], part.ids[image])
+            for image, case in _cases(compiled, join(compiled, part), part):
+                if case.key not in solved:
+                    solved[case.key] = _conflict(_problem(case, compiled, part.class_names))
+                if solved[case.key]:
+                    found[part.ids[image]] = _sentence(solved[case.key], part.ids[image])
     return found
 
 
@@ -91,18 +91,18 @@ def _sentence(conflict: tuple[str, ...], image: str) -> str:
     return f"{', '.join(others)} and {last} cannot hold together for image {image}"
 
 
-def _parts(knowledge: Knowledge) -> Iterator[Knowledge]:
+def _parts(facts: ImageFacts) -> Iterator[ImageFacts]:
     """What is known about a few images at a time, on the CPU."""
-    for start in range(0, len(knowledge.ids), _AT_ONCE):
+    for start in range(0, len(facts.ids), _AT_ONCE):
         span = slice(start, start + _AT_ONCE)
         yield replace(
-            knowledge,
-            ids=knowledge.ids[span],
-            tags=knowledge.tags[span].cpu(),
-            valid=knowledge.valid[span].cpu(),
-            sizes=None if knowledge.sizes is None else knowledge.sizes[span].cpu(),
-            boxes=None if knowledge.boxes is None else [boxes.cpu() for boxes in knowledge.boxes[span]],
-            masks={name: mask[span].cpu() for name, mask in knowledge.masks.items()},
+            facts,
+            ids=facts.ids[span],
+            tags=facts.tags[span].cpu(),
+            valid=facts.valid[span].cpu(),
+            sizes=None if facts.sizes is None else facts.sizes[span].cpu(),
+            boxes=None if facts.boxes is None else [boxes.cpu() for boxes in facts.boxes[span]],
+            masks={name: mask[span].cpu() for name, mask in facts.masks.items()},
         )
 
 
@@ -110,7 +110,7 @@ def _parts(knowledge: Knowledge) -> Iterator[Knowledge]:
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _Case:
     """What the hard constraints of one image are made of; where it is equal for two images, so is the problem.
 
     Args:
@@ -119,7 +119,7 @@ class _Facts:
         bounds: ``(c,)``.
         names: ``(c,)``.
         inside: whether an atom belongs to the region of a row, ``(c, A)``.
-        masses: share of the image that each atom has, ``(A,)``.
+        masses: fraction of the image that each atom has, ``(A,)``.
         forbidden: for each rule, the classes that are not in an atom, ``(r, A, K)``.
     """
 
@@ -138,16 +138,16 @@ class _Facts:
         return (self.names, *(array.tobytes() for array in arrays))
 
 
-def _facts(
-    compiled: Sequence[CompiledRule], constraints: LinearConstraints, knowledge: Knowledge
-) -> Iterator[tuple[int, _Facts]]:
+def _cases(
+    compiled: Sequence[CompiledRule], constraints: LinearConstraints, facts: ImageFacts
+) -> Iterator[tuple[int, _Case]]:
     """The facts of each image that may have a contradiction."""
-    valid, tags = knowledge.valid.flatten(1).numpy(), knowledge.tags.numpy()
+    valid, tags = facts.valid.flatten(1).numpy(), facts.tags.numpy()
     hard = (constraints.active & constraints.slack.isinf()).numpy()
     coefficients, bounds = constraints.coefficients.double().numpy(), constraints.bounds.double().numpy()
     region_of = None if constraints.region_of is None else constraints.region_of.numpy()
     regions = None if constraints.regions is None else constraints.regions.flatten(2).numpy()
-    absent, absent_at = _absences(compiled, knowledge)
+    absent, absent_at = _absences(compiled, facts)
     # Whatever is not hard can give way, and the background can take every pixel that it is not kept from.
     kept_out = absent[:, :, 0].any(0) | np.any([planes[:, 0].any(1) for planes in absent_at.values()], axis=0)
     for image in np.flatnonzero(valid.any(1) & (hard.any(1) | kept_out)).tolist():
@@ -166,19 +166,19 @@ def _facts(
         names = tuple(constraints.name(image, row) for row in rows.tolist())
         yield (
             image,
-            _Facts(tags[image], coefficients[image, rows], bounds[image, rows], names, inside, masses, forbidden),
+            _Case(tags[image], coefficients[image, rows], bounds[image, rows], names, inside, masses, forbidden),
         )
 
 
-def _absences(compiled: Sequence[CompiledRule], knowledge: Knowledge) -> tuple[Flags, dict[int, Flags]]:
+def _absences(compiled: Sequence[CompiledRule], facts: ImageFacts) -> tuple[Flags, dict[int, Flags]]:
     """What each rule forbids: classes ``(r, B, K)``, and for some rules classes of pixels ``(B, K, H * W)``."""
-    absent = np.zeros((len(compiled), *knowledge.tags.shape), dtype=bool)
+    absent = np.zeros((len(compiled), *facts.tags.shape), dtype=bool)
     absent_at = {}
     for number, rule in enumerate(compiled):
         if rule.allowed is not None:
             absent[number] = ~rule.allowed.numpy()
         if rule.allowed_at is not None:
-            shape = (*knowledge.tags.shape, *knowledge.valid.shape[1:])
+            shape = (*facts.tags.shape, *facts.valid.shape[1:])
             absent_at[number] = ~rule.allowed_at.expand(shape).flatten(2).numpy()
     return absent, absent_at
 
@@ -193,7 +193,7 @@ def _atoms(planes: Sequence[Flags], pixels: int) -> tuple[Flags, Floats]:
     return stacked[:, first].T, counts / pixels
 
 
-def _problem(facts: _Facts, compiled: Sequence[CompiledRule], class_names: Sequence[str]) -> _Problem:
+def _problem(facts: _Case, compiled: Sequence[CompiledRule], class_names: Sequence[str]) -> _Problem:
     wanted = (facts.coefficients > 0).any(0)
     tacit = ~facts.tags & ~wanted
     share = facts.inside / (facts.inside @ facts.masses)[:, None]

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.constraints.arguments import check_slack, class_index
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
-from weakseg_lightning.constraints.linear import Knowledge
+from weakseg_lightning.constraints.linear import ImageFacts
 
 Missing = Literal["allow", "error"]
 
@@ -25,7 +25,7 @@ class AreaTable(ConstraintRule):
     """Bounds of the areas of classes in single images, from a CSV file.
 
     Its columns are ``image,class,lower,upper`` (an empty field is no bound) or ``image,class,area``; classes are named
-    or given by index, areas are shares of the image, 0..1.
+    or given by index, areas are fractions of the image, 0..1.
 
     Args:
         path: the file.
@@ -58,16 +58,16 @@ class AreaTable(ConstraintRule):
         self._table: _Table | None = None
 
     @override
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
-        table = self._read(knowledge.class_names)
+    def compile(self, facts: ImageFacts) -> CompiledRule:
+        table = self._read(facts.class_names)
         if self.missing == "error":
-            self._check_missing(table, knowledge.ids)
-        places = [table.places.get(name, -1) for name in knowledge.ids]
-        bounds = table.bounds[torch.tensor(places, dtype=torch.int64)].to(knowledge.tags.device)
-        each = torch.eye(len(knowledge.class_names), device=bounds.device)[None]
+            self._check_missing(table, facts.ids)
+        places = [table.places.get(name, -1) for name in facts.ids]
+        bounds = table.bounds[torch.tensor(places, dtype=torch.int64)].to(facts.tags.device)
+        each = torch.eye(len(facts.class_names), device=bounds.device)[None]
         rows = []
         for side, sign, symbol in ((0, 1, ">="), (1, -1, "<=")):
-            names = [f"{name} {symbol} {{bound}}" for name in knowledge.class_names]
+            names = [f"{name} {symbol} {{bound}}" for name in facts.class_names]
             said = bounds[:, side]
             active = said > 0 if side == 0 else said < 1
             rows.append(Rows(sign * each, sign * said, active, names, self.slack))
@@ -166,7 +166,7 @@ def _bounds(fields: dict[str, str], tolerance: float | None, where: str) -> tupl
     if "area" in fields:
         area = _share(fields, "area", where)
         if area is None:
-            raise ValueError(f"{where} `area` must be a share between 0 and 1, got nothing.")
+            raise ValueError(f"{where} `area` must be a fraction between 0 and 1, got nothing.")
         if tolerance is None:
             raise ValueError(f"{where} a file of areas needs `tolerance`: how far an area may be off, 0..1.")
         return max(0.0, area - tolerance), min(1.0, area + tolerance)
@@ -186,7 +186,7 @@ def _share(fields: dict[str, str], name: str, where: str) -> float | None:
     except ValueError:
         share = float("nan")
     if not 0 <= share <= 1:
-        raise ValueError(f"{where} `{name}` must be a share between 0 and 1, got {fields[name]}.")
+        raise ValueError(f"{where} `{name}` must be a fraction between 0 and 1, got {fields[name]}.")
     return share
 
 

@@ -17,7 +17,7 @@ class LinearConstraints:
 
     Args:
         coefficients: a, float ``(B, C, K)``.
-        bounds: b, float ``(B, C)``, a share of the region's valid pixels.
+        bounds: b, float ``(B, C)``, a fraction of the region's valid pixels.
         slack: beta, float ``(B, C)``; infinity makes the row hard.
         active: bool ``(B, C)``.
         allowed: bool ``(B, K)``: the classes that an image may hold; the others have probability 0.
@@ -61,7 +61,7 @@ class LinearConstraints:
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class ImageFacts:
     """What is known about the B images of a batch; all tensors on one device.
 
     Args:

@@ -10,7 +10,7 @@ from weakseg_lightning.constraints.rules import AreaBounds, SizeBuckets, Suppres
 PresetName = Literal["tags", "tags_size", "tags_size_released", "boxes", "random_crops"]
 
 _LARGE = 0.1
-"""Share of the image from which a class counts as large (section 5)."""
+"""Fraction of the image from which a class counts as large (section 5)."""
 
 
 def preset(
@@ -26,7 +26,7 @@ def preset(
     - ``tags``: each tagged foreground class covers at least 0.05 of the image (beta 2), the background 0.3 to 0.7.
     - ``tags_size``, as the paper has it: classes known to be large cover at least 0.1, small ones at most 0.01 (beta 2,
       or an image of small classes alone would contradict the bound of the background), the background 0.3 to 0.7.
-    - ``tags_size_released``, as the authors' code has it: small classes are suppressed, large ones cover at least 0.1,
+    - ``tags_size_released``, as the official code has it: small classes are suppressed, large ones cover at least 0.1,
       the background 0.2 to 0.7; all hard. It goes with a hardness of 1000.
     - ``boxes``: 0.75 of each box is of its class (beta 2), which does not occur outside its boxes.
     - ``random_crops``: as ``tags``, on the tags of the crop.

@@ -17,7 +17,7 @@ from weakseg_lightning.constraints.arguments import (
     region_masks,
 )
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
-from weakseg_lightning.constraints.linear import Knowledge
+from weakseg_lightning.constraints.linear import ImageFacts
 
 
 class Suppression(ConstraintRule):
@@ -29,8 +29,8 @@ class Suppression(ConstraintRule):
     """
 
     @override
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
-        return CompiledRule(allowed=knowledge.tags, absence="{class} = 0 (not tagged)")
+    def compile(self, facts: ImageFacts) -> CompiledRule:
+        return CompiledRule(allowed=facts.tags, absence="{class} = 0 (not tagged)")
 
 
 class AreaBounds(ConstraintRule):
@@ -41,8 +41,8 @@ class AreaBounds(ConstraintRule):
             (class 0), ``present`` (each tagged foreground class by itself), ``foreground`` (all tagged foreground
             classes together), ``absent`` (each class without a tag by itself). A class that is called like one of the
             words is given by its index.
-        lower: least share of the region, 0..1; null = none.
-        upper: greatest share of the region, 0..1; null = none.
+        lower: least fraction of the region, 0..1; null = none.
+        upper: greatest fraction of the region, 0..1; null = none.
         slack: beta of eq. 6: the most that the constraint may add to a logit; null = it holds whatever it costs.
         region: where the area is measured: null = the whole image, ``[x1, y1, x2, y2]`` = this part of its width and
             height, or the name of a mask that comes with the images.
@@ -73,8 +73,8 @@ class AreaBounds(ConstraintRule):
         self.region = region
 
     @override
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
-        sums, regions = areas(self.classes, knowledge), region_masks(self.region, knowledge)
+    def compile(self, facts: ImageFacts) -> CompiledRule:
+        sums, regions = areas(self.classes, facts), region_masks(self.region, facts)
         return CompiledRule([bound_rows(sums, self.lower, self.upper, self.slack, place_of(self.region), regions)])
 
 
@@ -119,9 +119,9 @@ class AreaRatio(ConstraintRule):
         self.region = region
 
     @override
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
-        self._check_overlap(knowledge)
-        one, other = areas(self.classes, knowledge), areas(self.to, knowledge, "to")
+    def compile(self, facts: ImageFacts) -> CompiledRule:
+        self._check_overlap(facts)
+        one, other = areas(self.classes, facts), areas(self.to, facts, "to")
         name, reference = one.names[0] + place_of(self.region), other.names[0]
         reference = f"({reference})" if " + " in reference else reference
         coefficients, names = [], []
@@ -132,11 +132,11 @@ class AreaRatio(ConstraintRule):
             coefficients.append(self.upper * other.coefficients - one.coefficients)
             names.append(f"{name} <= {self.upper:g} {reference}")
         active = one.tagged & other.tagged
-        regions = region_masks(self.region, knowledge)
+        regions = region_masks(self.region, facts)
         return CompiledRule([Rows(torch.cat(coefficients, 1), 0.0, active, names, self.slack, regions)])
 
-    def _check_overlap(self, knowledge: Knowledge) -> None:
-        known, every = knowledge.class_names, set(range(1, len(knowledge.class_names)))
+    def _check_overlap(self, facts: ImageFacts) -> None:
+        known, every = facts.class_names, set(range(1, len(facts.class_names)))
         one, other = (
             every if given in ("foreground", ["foreground"]) else set(class_indices(given, known, name))
             for name, given in (("classes", self.classes), ("to", self.to))
@@ -152,7 +152,7 @@ class SizeBuckets(ConstraintRule):
     Classes whose size is not known (bucket -1) are left alone.
 
     Args:
-        bounds: ``[lower, upper]`` as shares of the image for each bucket, the smallest first:
+        bounds: ``[lower, upper]`` as fractions of the image for each bucket, the smallest first:
             ``[[0, 0.01], [0.1, 1]]`` for the one bit "does the class cover more than a tenth of the image?".
         slack: the most that a constraint may add to a logit; null = hard.
         small_absent: whether classes of the first bucket are suppressed, whatever its bounds.
@@ -181,8 +181,8 @@ class SizeBuckets(ConstraintRule):
         self.small_absent = small_absent
 
     @override
-    def compile(self, knowledge: Knowledge) -> CompiledRule:
-        sizes = knowledge.sizes
+    def compile(self, facts: ImageFacts) -> CompiledRule:
+        sizes = facts.sizes
         if sizes is None:
             raise ValueError(
                 "SizeBuckets needs the sizes of the classes, which the data does not give: they come from full masks."
@@ -192,15 +192,15 @@ class SizeBuckets(ConstraintRule):
                 f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
                 "bounds for each bucket."
             )
-        known = knowledge.tags[:, 1:] & (sizes[:, 1:] >= 0)
+        known = facts.tags[:, 1:] & (sizes[:, 1:] >= 0)
         small = known & (sizes[:, 1:] == 0) & self.small_absent
-        each = torch.eye(len(knowledge.class_names), device=sizes.device)[None, 1:]
+        each = torch.eye(len(facts.class_names), device=sizes.device)[None, 1:]
         rows = []
         for side, sign, symbol in ((0, 1, ">="), (1, -1, "<=")):
             table = torch.tensor([float(pair[side]) for pair in self.bounds], device=sizes.device)
             bounds = table[sizes[:, 1:].long().clamp(0, len(self.bounds) - 1)]
             active = known & ~small & ((bounds > 0) if side == 0 else (bounds < 1))
-            names = [f"{name} {symbol} {{bound}}" for name in knowledge.class_names[1:]]
+            names = [f"{name} {symbol} {{bound}}" for name in facts.class_names[1:]]
             rows.append(Rows(sign * each, sign * bounds, active, names, self.slack))
         allowed = torch.cat([torch.ones_like(small[:, :1]), ~small], 1) if self.small_absent else None
         return CompiledRule(rows, allowed, absence="{class} = 0 (small)")

@@ -48,7 +48,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         crop_size: side of the training crops in pixels.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data, at most one for each CPU core (shared between the ranks of a machine);
             0 loads in the training process.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
@@ -56,8 +56,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
             and goes on without them. Files are looked for, and their sizes compared, before training starts; contents
             are checked when read (for evaluation with ``"skip"``: before, so that what is evaluated stays fixed).
         tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
-        full_share: share of the training images that show their full mask besides: semi-supervised training.
+        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
+        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
     """
 
     batch_hook: BatchHook | None = None
@@ -67,7 +67,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     """
 
     lookahead: bool = False
-    """Whether each training batch holds the one after it in the epoch, as ``following``; set it before training."""
+    """Whether each training batch holds the one after it in the epoch, as ``next_batch``; set it before training."""
 
     def __init__(
         self,
@@ -81,15 +81,15 @@ class SegmentationDataModule(LightningDataModule, ABC):
         on_bad_sample: OnBadSample = "error",
         tags_from: TagsFrom = "image",
         size_thresholds: Sequence[float] = (0.1,),
-        full_share: float = 0.0,
+        full_fraction: float = 0.0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
         if num_workers < 0:
             raise ValueError(f"`num_workers` must be 0 or more, got {num_workers}")
-        if not 0 <= full_share <= 1:
-            raise ValueError(f"`full_share` must be between 0 and 1, got {full_share}")
+        if not 0 <= full_fraction <= 1:
+            raise ValueError(f"`full_fraction` must be between 0 and 1, got {full_fraction}")
         if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < share < 1 for share in size_thresholds):
             raise ValueError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
         training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched
@@ -103,7 +103,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.on_bad_sample = on_bad_sample
         self.tags_from = tags_from
         self.size_thresholds = size_thresholds
-        self.full_share = full_share
+        self.full_fraction = full_fraction
         self._sources: dict[str, SampleSource] = {}
         self._batch_transfer = BatchTransfer()
 
@@ -143,7 +143,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     @property
     def palette(self) -> Colors:
-        """Colours of the classes, uint8 ``(K, 3)``."""
+        """Colors of the classes, uint8 ``(K, 3)``."""
         return voc_palette(self.num_classes)
 
     @property
@@ -208,14 +208,14 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """The images of a split as evaluation sees them, whole and without augmentation."""
         return self._dataset(split)
 
-    def known_of_training(self) -> Iterator[dict[str, Any]]:
+    def facts_of_training(self) -> Iterator[dict[str, Any]]:
         """Read what is known about each training image, see :meth:`SegmentationDataset.known`."""
         data = self._dataset("train")
         with ThreadPoolExecutor(_available_cores()) as pool:  # decoding releases the GIL
             yield from pool.map(data.known, range(len(data)))
 
     def replay(self, labels: Tensor, draw: int) -> Tensor:
-        """Augment a labelling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""
+        """Augment a labeling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""
         return replay(self._training_transform(), labels, draw)
 
     # ---- inside ---------------------------------------------------------------------------------------------
@@ -264,8 +264,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if split not in self._sources:
             source: SampleSource = getattr(self, f"{split}_source")()
             source = self._checked(source, split)
-            partly_full = split == "train" and self.full_share > 0
-            self._sources[split] = FullyLabelled(source, self.full_share, self._seed()) if partly_full else source
+            partly_full = split == "train" and self.full_fraction > 0
+            self._sources[split] = FullyLabelled(source, self.full_fraction, self._seed()) if partly_full else source
         return self._sources[split]
 
     def _checked(self, source: SampleSource, split: str) -> SampleSource:

@@ -21,7 +21,7 @@ def decode_batch(batch: Batch) -> Batch:
 
     Returns:
         A new dict: ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 =
-        none; ``following``, where there is one, likewise; all else as it was.
+        none; ``next_batch``, where there is one, likewise; all else as it was.
 
     Example:
         >>> small = {"image": torch.tensor([[[[51]]] * 3], dtype=torch.uint8), "id": ["a"]}
@@ -34,8 +34,8 @@ def decode_batch(batch: Batch) -> Batch:
     for name in ("seeds", "mask"):
         if name in batch:
             expanded[name] = batch[name].to(torch.int64)
-    if "following" in batch:
-        expanded["following"] = decode_batch(batch["following"])
+    if "next_batch" in batch:
+        expanded["next_batch"] = decode_batch(batch["next_batch"])
     return expanded
 
 
@@ -49,7 +49,7 @@ def _in_unit_range(image: Tensor) -> Tensor:
 class BatchTransfer:
     """Moves each batch to the device once, although one that is looked ahead to comes twice.
 
-    It comes as ``following`` of the batch before, then by itself. The second time what was moved the first time takes
+    It comes as ``next_batch`` of the batch before, then by itself. The second time what was moved the first time takes
     its place; it is known by its images, which the loader hands out as the same tensor both times. Where they are not,
     after a restart or behind hooks that make new ones, the batch is moved again, which costs time alone.
     """
@@ -58,7 +58,7 @@ class BatchTransfer:
         self._ahead: tuple[Tensor, Batch] | None = None
 
     def __call__(self, batch: Batch, move: Callable[[Batch], Batch]) -> Batch:
-        """Move a batch, and the one that it holds as ``following``.
+        """Move a batch, and the one that it holds as ``next_batch``.
 
         Args:
             batch: the batch as the loader gives it out.
@@ -70,12 +70,12 @@ class BatchTransfer:
         if self._ahead is not None and batch["image"] is self._ahead[0]:
             moved, self._ahead = self._ahead[1], None
         else:
-            moved = move({name: value for name, value in batch.items() if name != "following"})
-        if "following" not in batch:
+            moved = move({name: value for name, value in batch.items() if name != "next_batch"})
+        if "next_batch" not in batch:
             return moved
-        following = move(batch["following"])
-        self._ahead = batch["following"]["image"], following
-        return moved | {"following": dict(following)}  # a copy: what a module puts into it is not the next batch's
+        following = move(batch["next_batch"])
+        self._ahead = batch["next_batch"]["image"], following
+        return moved | {"next_batch": dict(following)}  # a copy: what a module puts into it is not the next batch's
 
     def forget(self) -> None:
         """Let go of the batch that is kept, at the end of a run."""

@@ -56,14 +56,14 @@ class Loaded:
     transform: v2.Transform | None
 
     def move(self, labels: Tensor) -> Tensor:
-        """Augment a labelling, uint8 ``(h, w)``, as the image was."""
+        """Augment a labeling, uint8 ``(h, w)``, as the image was."""
         return labels if self.transform is None else replay(self.transform, labels, self.draw)
 
 
 class BatchHook(Protocol):
     """What a module has the workers that load the data add to its training batches.
 
-    Such as the labellings of a :class:`weakseg_lightning.LatentStore`. It travels to the workers when training
+    Such as the labelings of a :class:`weakseg_lightning.LatentStore`. It travels to the workers when training
     starts; what it knows later reaches them by references alone.
     """
 
@@ -93,7 +93,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         transform: joint augmentation of ``tv_tensors``; None leaves whole images at their size.
         seed: seed of the augmentation.
         on_bad_sample: ``"error"`` raises; ``"skip"`` warns once for each bad sample and takes another in its place.
-        size_thresholds: shares of the image that part the sizes of classes into buckets, see :func:`size_buckets`.
+        size_thresholds: fractions of the image that part the sizes of classes into buckets, see :func:`size_buckets`.
         tags_from: whether tags and sizes are those of the whole ``image`` or of its ``crop``.
     """
 
@@ -185,9 +185,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
         seed_labels = present_labels(sample.seeds, self.num_classes)
-        return {**item, **self._knowledge(sample, item), "id": sample.id, "seed_labels": seed_labels}
+        return {**item, **self._facts(sample, item), "id": sample.id, "seed_labels": seed_labels}
 
-    def _knowledge(self, sample: Sample, item: dict[str, Any]) -> dict[str, Tensor]:
+    def _facts(self, sample: Sample, item: dict[str, Any]) -> dict[str, Tensor]:
         """What is known about the image as a whole, or about its crop."""
         if self.tags_from == "image":
             return self._known(sample, sample.tags, sample.mask, sample.seeds.numel())
@@ -204,7 +204,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
 
 def _annotated(sample: Sample) -> dict[str, Any]:
-    """Wrap what moves with the image; all labellings are planes of one mask, the third marks padding."""
+    """Wrap what moves with the image; all labelings are planes of one mask, the third marks padding."""
     mask = torch.full_like(sample.seeds, VOID) if sample.mask is None else sample.mask
     planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
     item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}

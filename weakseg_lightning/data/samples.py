@@ -39,7 +39,7 @@ class Sample:
         tags: classes of the whole image, bool ``(K,)``.
         boxes: ``x1, y1, x2, y2, class`` in pixels, float32 ``(n, 5)``; None where supervision is not by boxes.
         full: whether ``seeds`` are a full mask, among images that are weakly labelled.
-        shares: share of the image that each class covers, float32 ``(K,)``, NaN where it is not known; for images
+        shares: fraction of the image that each class covers, float32 ``(K,)``, NaN where it is not known; for images
             without a mask, which says it otherwise.
     """
 
@@ -139,7 +139,7 @@ class FullyLabelled(SampleSource):
 
     Args:
         source: the weakly labelled samples.
-        share: share of the samples whose ``seeds`` become their mask, 0..1.
+        share: fraction of the samples whose ``seeds`` become their mask, 0..1.
         seed: chooses them, among those that have a mask.
 
     Raises:
@@ -153,7 +153,7 @@ class FullyLabelled(SampleSource):
         masked = [index for index in range(len(ids)) if source.has_mask(index)]
         if count > len(masked):
             raise ValueError(
-                f"`full_share: {share}` asks for {count} of {len(ids)} training images with a mask, "
+                f"`full_fraction: {share}` asks for {count} of {len(ids)} training images with a mask, "
                 f"{len(masked)} have one: lower it"
             )
         shuffled = sorted(masked, key=lambda index: derive_seed(seed, *ids[index].encode()))
@@ -217,7 +217,7 @@ def size_buckets(mask: Tensor, tags: Tensor, thresholds: Sequence[float], pixels
     Args:
         mask: uint8 ``(H, W)`` of classes and 255.
         tags: the classes of the image, bool ``(K,)``.
-        thresholds: shares of the image, ascending, that part the buckets.
+        thresholds: fractions of the image, ascending, that part the buckets.
         pixels: pixels of the image, void included.
 
     Returns:
@@ -236,7 +236,7 @@ def buckets_of_shares(shares: Tensor, tags: Tensor, thresholds: Sequence[float])
     """Tell which bucket of size each class is in.
 
     Args:
-        shares: share of the image that each class covers, ``(K,)``; NaN where it is not known.
+        shares: fraction of the image that each class covers, ``(K,)``; NaN where it is not known.
         tags: the classes of the image, bool ``(K,)``.
         thresholds: shares, ascending, that part the buckets.
 

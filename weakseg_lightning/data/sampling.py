@@ -20,7 +20,7 @@ def derive_seed(*parts: int) -> int:
         parts: for example the run's seed, the epoch and the index of a sample.
 
     Returns:
-        63 well mixed bits: neighbouring parts give unrelated seeds.
+        63 well mixed bits: neighboring parts give unrelated seeds.
 
     Example:
         >>> derive_seed(0, 1) != derive_seed(1, 0)
@@ -165,7 +165,7 @@ class EpochLoader(DataLoader[Any]):
     """Tells how many batches of the current epoch are trained with; batches that wait in memory do not count."""
 
     lookahead: bool = False
-    """Whether each batch holds the one after it in the epoch, as ``following``."""
+    """Whether each batch holds the one after it in the epoch, as ``next_batch``."""
 
     def state_dict(self) -> dict[str, Any]:
         """Where in the epoch the run is, for its checkpoint; Lightning calls this, and the next."""
@@ -180,12 +180,12 @@ class EpochLoader(DataLoader[Any]):
     @override
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches = super().__iter__()
-        yield from _with_following(batches) if self.lookahead else batches
+        yield from _with_next(batches) if self.lookahead else batches
 
 
-def _with_following(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _with_next(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     batch = next(batches, None)
     while batch is not None:
         following = next(batches, None)
-        yield batch if following is None else batch | {"following": following}
+        yield batch if following is None else batch | {"next_batch": following}
         batch = following

@@ -1,4 +1,4 @@
-"""Augmentation that moves an image, its labellings and its boxes together.
+"""Augmentation that moves an image, its labelings and its boxes together.
 
 The pieces are ordinary ``torchvision.transforms.v2`` transforms on ``tv_tensors``, so they mix with those of
 torchvision. They draw from torch's global generator: :class:`weakseg_lightning.data.SegmentationDataset` seeds it for
@@ -26,14 +26,14 @@ __all__ = ["VOID", "PadTo", "RandomScaleCrop", "replay", "seeded", "training_tra
 def training_transform(
     crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0), flip: bool = True, color_jitter: float = 0.0
 ) -> v2.Transform:
-    """Compose the usual augmentation: random scale, crop, flip and colour, then padding to a square.
+    """Compose the usual augmentation: random scale, crop, flip and color, then padding to a square.
 
     Args:
         crop_size: side of the result in pixels.
         scale_range: smallest and largest factor by which an image is resized.
         flip: mirror half of the images.
         color_jitter: strength in 0..1: brightness, contrast and saturation change by up to this share, hue by up to a
-            tenth of it (in turns of the colour circle).
+            tenth of it (in turns of the color circle).
 
     Returns:
         A transform of ``tv_tensors`` (``Image``, ``Mask`` and ``BoundingBoxes``), in any nesting of dicts and lists.
@@ -61,7 +61,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def replay(transform: v2.Transform, labels: Tensor, draw: int) -> Tensor:
-    """Transform a labelling as its image was transformed before.
+    """Transform a labeling as its image was transformed before.
 
     Args:
         transform: what transformed the image; its random choices must not depend on what it transforms but the size.

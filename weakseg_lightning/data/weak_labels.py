@@ -74,7 +74,7 @@ def draw_clicks(clicks: Sequence[Click], height: int, width: int) -> NDArray[np.
 
 
 def boxes_from_mask(mask: Tensor) -> Tensor:
-    """Put a box around every connected part (8 neighbours) of every class.
+    """Put a box around every connected part (8 neighbors) of every class.
 
     Args:
         mask: uint8 ``(H, W)`` of classes, 0 = background, 255 = void.

@@ -25,7 +25,7 @@ class Lattice:
     the Gaussian.
 
     The sums come out lower than the true ones, by a factor that depends on the features: 1.14 to 1.17 for the positions
-    alone; for :func:`bilateral_features` with the widths 15 and 100, 1.7 to 1.9 on eight photographs (in total over all
+    alone; for :func:`bilateral_features` with the widths 15 and 100, 1.7 to 1.9 on eight images (in total over all
     pairs), and up to 2.7 for narrower ones. Published weights of dense CRFs belong to the lattice.
 
     The tables are plain tensors: they travel from the workers of a loader, and between devices.
@@ -34,7 +34,7 @@ class Lattice:
         vertices: the vertices of each pixel's simplex, numbered over the whole batch, int32 ``(B, N, D + 1)``,
             N = H W; on padding the image's first vertex, which is not one and holds nothing.
         weights: barycentric coordinates of each pixel in its simplex, float32 ``(B, N, D + 1)``; 0 on padding.
-        neighbors: the two neighbours of each vertex in each direction, int32 ``(V, D + 1, 2)``, the image's first
+        neighbors: the two neighbors of each vertex in each direction, int32 ``(V, D + 1, 2)``, the image's first
             vertex where there is none.
         starts: the first vertex of each image, and their number, int64 ``(B + 1,)``, always on the CPU.
         height: H.
@@ -132,7 +132,7 @@ class Lattice:
         return 1 / (1 + 2.0 ** -(self.vertices.shape[-1] - 1))
 
     def arrays(self) -> tuple[Any, Any, Any, Any]:
-        """Vertices, weights, neighbours and starts as NumPy arrays, for compiled code."""
+        """Vertices, weights, neighbors and starts as NumPy arrays, for compiled code."""
         return self.vertices.numpy(), self.weights.numpy(), self.neighbors.numpy(), self.starts.numpy()
 
     def _filter_compiled(self, values: Tensor, blur: Blur) -> Tensor:
@@ -173,13 +173,13 @@ class Lattice:
 
 
 def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float, valid: Tensor | None = None) -> Tensor:
-    """Position and colour of the pixels, for Gaussians that do not reach across edges.
+    """Position and color of the pixels, for Gaussians that do not reach across edges.
 
     Args:
         image: RGB in 0..1, float ``(B, 3, H, W)``.
-        sigma_rgb: standard deviation of the colours, of 0..255, > 0.
+        sigma_rgb: standard deviation of the colors, of 0..255, > 0.
         sigma_xy: standard deviation of the positions, in pixels, > 0.
-        valid: bool ``(B, H, W)``, False on padding, where colours are taken for 0. None = no padding.
+        valid: bool ``(B, H, W)``, False on padding, where colors are taken for 0. None = no padding.
 
     Returns:
         x and y, red, green and blue in units of their standard deviations, float32 ``(B, 5, H, W)``.

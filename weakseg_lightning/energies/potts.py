@@ -1,4 +1,4 @@
-"""The grid Potts energy: edge weights, unary potentials, and the energy of a labelling."""
+"""The grid Potts energy: edge weights, unary potentials, and the energy of a labeling."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -17,10 +17,10 @@ VOID = 255
 
 
 def neighbor_offsets(connectivity: Connectivity) -> Offsets:
-    """Return the steps ``(dy, dx)`` from a pixel to its forward neighbours: each edge of the grid occurs once.
+    """Return the steps ``(dy, dx)`` from a pixel to its forward neighbors: each edge of the grid occurs once.
 
     Args:
-        connectivity: 4 or 8 neighbours a pixel.
+        connectivity: 4 or 8 neighbors a pixel.
 
     Returns:
         2 or 4 steps, in the order of the planes of `GridPotts.edge_weights`.
@@ -58,7 +58,7 @@ def count_edges(valid: Tensor, connectivity: Connectivity) -> Tensor:
 
     Args:
         valid: bool ``(B, H, W)``, False on padding.
-        connectivity: 4 or 8 neighbours a pixel.
+        connectivity: 4 or 8 neighbors a pixel.
 
     Returns:
         int64 ``(B,)``.
@@ -84,7 +84,7 @@ class GridPotts:
 
     Args:
         weight: factor of all edges, >= 0, in units of the unary potentials.
-        connectivity: 4 or 8 neighbours a pixel.
+        connectivity: 4 or 8 neighbors a pixel.
         normalize_edges: multiply the weights by (number of pixels) / (number of edges) of the image, about 1/4 on the
             8-grid, so that the pairwise term weighs as much as the unary one whatever the grid.
 
@@ -183,7 +183,7 @@ def _check_image(image: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def potts_energy(labels: Tensor, edge_weights: Tensor) -> Tensor:
-    """Pairwise energy of a labelling: the sum of the weights of the cut edges.
+    """Pairwise energy of a labeling: the sum of the weights of the cut edges.
 
     Args:
         labels: integer ``(B, H, W)``. Edges of padding have weight 0, so its labels do not matter.
@@ -233,7 +233,7 @@ def unary_potentials(logits: Tensor, unary_weight: float = 1.0) -> Tensor:
 
 
 def unary_energy(labels: Tensor, unary: Tensor) -> Tensor:
-    """Unary energy of a labelling.
+    """Unary energy of a labeling.
 
     Args:
         labels: integer ``(B, H, W)``; pixels labelled 255 cost nothing.

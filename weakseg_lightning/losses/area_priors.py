@@ -1,4 +1,4 @@
-"""Volumetric priors: which share of its image each class is believed to take."""
+"""Volumetric priors: which fraction of its image each class is believed to take."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.constraints import AreaTable, Knowledge
+from weakseg_lightning.constraints import AreaTable, ImageFacts
 
 __all__ = ["ActivationAreas", "AreaPrior", "EqualAreas", "FileAreas"]
 
@@ -28,7 +28,7 @@ class AreaPrior(ABC):
                 ``(B, K - 1, h, w)``.
 
         Returns:
-            Shares of the image in 0..1, float ``(B, K)``, 0 for absent classes.
+            Fractions of the image in 0..1, float ``(B, K)``, 0 for absent classes.
         """
 
 
@@ -36,7 +36,7 @@ class EqualAreas(AreaPrior):
     """The background takes a fixed share, the classes of the image share the rest equally.
 
     Args:
-        background: share of the background where there is another class, in 0..1.
+        background: fraction of the background where there is another class, in 0..1.
 
     Example:
         >>> tags = torch.tensor([[True, True, False], [True, False, False]])
@@ -57,12 +57,12 @@ class EqualAreas(AreaPrior):
 
 
 class ActivationAreas(AreaPrior):
-    """Estimates areas from the classifier's class activation maps: the cells above a share of the map's maximum.
+    """Estimates areas from the classifier's class activation maps: the cells above a fraction of the map's maximum.
 
     Where the maps of several classes are above it, a cell counts for the one that is highest.
 
     Args:
-        threshold: share of the maximum, in 0..1.
+        threshold: fraction of the maximum, in 0..1.
         least: smallest area of a class that is there, in 0..1.
     """
 
@@ -89,7 +89,7 @@ class FileAreas(AreaPrior):
     Classes of an image that the file leaves out share what is left equally, the background among them.
 
     Args:
-        path: the file; classes are named or given by index, areas are shares of the image.
+        path: the file; classes are named or given by index, areas are fractions of the image.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -99,7 +99,7 @@ class FileAreas(AreaPrior):
     @override
     def areas(self, ids: Sequence[str], class_names: Sequence[str], tags: Tensor, activation: Tensor) -> Tensor:
         valid = torch.ones(len(tags), 1, 1, dtype=torch.bool, device=tags.device)
-        known = Knowledge(list(ids), list(class_names), tags, valid)
+        known = ImageFacts(list(ids), list(class_names), tags, valid)
         lower, upper = self._table.compile(known).rows
         said, stated = (
             torch.as_tensor(lower.bounds),

@@ -33,11 +33,11 @@ def partial_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = VO
 
 
 def latent_cross_entropy(logits: Tensor, latent: Tensor, pixels: Tensor | None = None) -> Tensor:
-    """Cross-entropy against a latent labelling, ``KL(X_p || S_p)`` for the one-hot X that a discrete solver returns.
+    """Cross-entropy against a latent labeling, ``KL(X_p || S_p)`` for the one-hot X that a discrete solver returns.
 
     Args:
         logits: scores, float ``(B, K, H, W)``.
-        latent: the labelling X, int ``(B, H, W)``, 255 where it says nothing.
+        latent: the labeling X, int ``(B, H, W)``, 255 where it says nothing.
         pixels: bool ``(B, H, W)``, the pixels to use (Omega_U); all of them by default.
 
     Returns:

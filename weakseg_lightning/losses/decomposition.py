@@ -2,7 +2,7 @@
 
 Symbols as in the report (Zeng, Weak Segmentation by Reconstruction from Structured Decomposition, 2024), but that the
 background is class 0 here, the last class there: I the image, M its mask-lets (probabilities of the K classes), X its
-image-lets (one RGB image a class), g a classifier of the K - 1 foreground classes.
+per-class images (one RGB image a class), g a classifier of the K - 1 foreground classes.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ EPSILON = 1e-6  # below every logarithm, as in the author's code
 
 
 def recompose(masks: Tensor, imagelets: Tensor) -> Tensor:
-    """Put image-lets together, weighted by mask-lets: ``sum_k M_k X_k`` (eq. 1).
+    """Put per-class images together, weighted by mask-lets: ``sum_k M_k X_k`` (eq. 1).
 
     Args:
         masks: M, ``(B, K, H, W)``.
@@ -50,7 +50,7 @@ def reconstruction_loss(masks: Tensor, imagelets: Tensor, images: Tensor, valid:
 
 
 def shares(masks: Tensor, valid: Tensor) -> Tensor:
-    """Mean of each map over the valid pixels of its image: the expected share of each class (eq. 3).
+    """Mean of each map over the valid pixels of its image: the expected fraction of each class (eq. 3).
 
     Args:
         masks: ``(B, K, H, W)``.
@@ -64,7 +64,7 @@ def shares(masks: Tensor, valid: Tensor) -> Tensor:
 
 
 def mask_loss(masks: Tensor, targets: Tensor, valid: Tensor, variant: Variant = "report") -> Tensor:
-    r"""Cross-entropy between the share of the image that each mask-let takes and what is known of it (eq. 4).
+    r"""Cross-entropy between the fraction of the image that each mask-let takes and what is known of it (eq. 4).
 
     ``-1/K sum_k y_k log a_k + (1 - y_k) log(1 - a_k)``, a_k = mean of M_k. y is 1 for the classes that are there, the
     background among them, and 0 for the others; or each class's true share, a volumetric prior.
@@ -90,18 +90,18 @@ def mask_loss(masks: Tensor, targets: Tensor, valid: Tensor, variant: Variant = 
 
 
 def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", shown: Tensor | None = None) -> Tensor:
-    r"""What a classifier says of each image-let: its own class should be there, and no other (eq. 5 and 6).
+    r"""What a classifier says of each per-class image: its own class should be there, and no other (eq. 5 and 6).
 
     ``1/K sum_k (-[y_k = 1, k > 0] log g_k(M_k X_k) - sum_{j > 0, j != k} log(1 - g_j(M_k X_k)))``. No class should be
-    seen in the background's image-let (k = 0).
+    seen in the background's per-class image (k = 0).
 
     Args:
-        scores: logits of g for the image-let of each class k, ``(B, K, K - 1)``; g_j is the sigmoid of
+        scores: logits of g for the per-class image of each class k, ``(B, K, K - 1)``; g_j is the sigmoid of
             ``[:, k, j - 1]``.
         tags: y, bool ``(B, K)``.
         variant: the author's ``released`` code adds ``-log(1 - g_k(M_k X_k))`` for the classes that are absent, and
             takes the mean over the K - 1 outputs j, not their sum (with one foreground class, that is the same).
-        shown: bool ``(B, K)``, False for image-lets that are left out; None = all count.
+        shown: bool ``(B, K)``, False for per-class images that are left out; None = all count.
 
     Returns:
         The mean over the images.

@@ -1,4 +1,4 @@
-"""The dense CRF as a regulariser: all pairs of pixels, weighted by a Gaussian of their distance in space and colour."""
+"""The dense CRF as a regularizer: all pairs of pixels, weighted by a Gaussian of their distance in space and color."""
 
 from dataclasses import replace
 from math import isfinite
@@ -38,13 +38,13 @@ def dense_crf_loss(
     W is applied by a permutohedral lattice, which computes a fixed multiple of it (about 1 / 1.7); the published
     weights are tied to that. The lattice's operator is not quite symmetric; here its symmetric part is used, which
     leaves the value as it is and makes the gradient ``-2 weight / B W S`` exact. Probabilities are resized bilinearly,
-    the image by its nearest pixel, as in the authors' code.
+    the image by its nearest pixel, as in the official code.
 
     Args:
         logits: scores, float ``(B, K, H, W)``; half precision is computed in single.
         image: RGB in 0..1, float ``(B, 3, H, W)``.
         weight: w, >= 0.
-        sigma_rgb: width of the Gaussian in colour, of 0..255, > 0.
+        sigma_rgb: width of the Gaussian in color, of 0..255, > 0.
         sigma_xy: its width in space, in pixels of the full size, > 0.
         scale: by which image and probabilities are resized, in 0..1.
         valid: bool ``(B, H, W)``, False on padding, which is left out, as are cells that touch it. None = no padding.
@@ -73,7 +73,7 @@ def dense_crf_energy(probabilities: Tensor, lattice: Lattice) -> Tensor:
     """Sum the relaxed dense CRF of each image: ``-sum_k S_k^T W S_k``, without weight.
 
     Args:
-        probabilities: soft labellings S, float ``(B, K, h, w)``.
+        probabilities: soft labelings S, float ``(B, K, h, w)``.
         lattice: W, built for images of this size.
 
     Returns:
@@ -90,7 +90,7 @@ def dense_crf_lattice(
 
     Args:
         image: RGB in 0..1, float ``(B, 3, H, W)``.
-        sigma_rgb: width of the Gaussian in colour, of 0..255, > 0.
+        sigma_rgb: width of the Gaussian in color, of 0..255, > 0.
         sigma_xy: its width in space, in pixels of the full size, > 0.
         scale: by which the image is resized, in 0..1.
         valid: bool ``(B, H, W)``, False on padding. None = no padding.
@@ -109,13 +109,13 @@ def dense_crf_lattice(
 
 
 class DenseCRFLoss(Regularizer):
-    """The dense CRF as a regulariser, see :func:`dense_crf_loss`: negative, and tied to the size of the crops.
+    """The dense CRF as a regularizer, see :func:`dense_crf_loss`: negative, and tied to the size of the crops.
 
     Args:
         weight: w, >= 0; four powers of the crop's side make up for a smaller crop.
-        sigma_rgb: width of the Gaussian in colour, of 0..255.
+        sigma_rgb: width of the Gaussian in color, of 0..255.
         sigma_xy: its width in space, in pixels.
-        scale: resolution that it is computed at, as a share of the full one; ``sigma_xy`` shrinks with it.
+        scale: resolution that it is computed at, as a fraction of the full one; ``sigma_xy`` shrinks with it.
         build_in: where the lattices are built: in the training ``step``, or in the ``workers`` that load the data
             (by one thread each, beside the step; more to hand over from process to process).
 

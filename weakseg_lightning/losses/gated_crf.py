@@ -1,4 +1,4 @@
-"""The gated CRF as a regulariser: pairs of pixels in small windows, without a lattice."""
+"""The gated CRF as a regularizer: pairs of pixels in small windows, without a lattice."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from weakseg_lightning.losses.regularizer import Regularizer, check_regularized,
 
 @dataclass(frozen=True)
 class GaussianKernel:
-    """A Gaussian of the distance in space and colour, one summand of the gated CRF's kernel.
+    """A Gaussian of the distance in space and color, one summand of the gated CRF's kernel.
 
     Args:
         weight: its weight, >= 0.
         sigma_xy: width in space, in pixels of the map that the loss is computed on, > 0.
-        sigma_rgb: width in colour, of 0..1, > 0; None leaves colour out.
+        sigma_rgb: width in color, of 0..1, > 0; None leaves color out.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -51,7 +51,7 @@ def gated_crf_loss(
     valid: Tensor | None = None,
     source: Tensor | None = None,
 ) -> Tensor:
-    """Gated CRF of the softmax of the logits: near pixels of like colour are to have like labels.
+    """Gated CRF of the softmax of the logits: near pixels of like color are to have like labels.
 
     ``weight / |D| sum_{p in D} sum_{q in S, 0 < |p - q|_max <= radius} k(p, q) (1 - sum_k S_p^k S_q^k)`` with
     ``k(p, q) = sum_m w_m exp(-|p - q|^2 / (2 sxy_m^2) - |I_p - I_q|^2 / (2 srgb_m^2))``, on maps that average blocks of
@@ -81,7 +81,7 @@ def gated_crf_loss(
     Example:
         >>> one_hot = torch.tensor([[[[50.0, -50.0]], [[-50.0, 50.0]]]])
         >>> far = (GaussianKernel(sigma_xy=1e3),)
-        >>> gated_crf_loss(one_hot, torch.zeros(1, 3, 1, 2), 1.0, far, downscale=1)  # 2 pixels, each with one neighbour
+        >>> gated_crf_loss(one_hot, torch.zeros(1, 3, 1, 2), 1.0, far, downscale=1)  # 2 pixels, each with one neighbor
         tensor(1.)
     """
     kernels = _checked(weight, kernels, radius, downscale)
@@ -102,7 +102,7 @@ def gated_crf_loss(
 
 
 class GatedCRFLoss(Regularizer):
-    """The gated CRF as a regulariser, see :func:`gated_crf_loss`; the defaults are the published values.
+    """The gated CRF as a regularizer, see :func:`gated_crf_loss`; the defaults are the published values.
 
     Args:
         weight: of the loss, >= 0.
@@ -152,7 +152,7 @@ def _affinity(
 
 
 def _half_window(radius: int, height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Steps to one of each two opposite neighbours, no longer than the map."""
+    """Steps to one of each two opposite neighbors, no longer than the map."""
     for dy in range(min(radius, height - 1) + 1):
         for dx in range(-min(radius, width - 1), min(radius, width - 1) + 1):
             if dy > 0 or dx > 0:

@@ -1,4 +1,4 @@
-"""Multiple instance learning: each class that an image is tagged with is learnt at one pixel."""
+"""Multiple instance learning: each class that an image is tagged with is learned at one pixel."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Relaxations of the grid Potts energy to soft labellings: the regularisers of the gradient-descent baselines."""
+"""Relaxations of the grid Potts energy to soft labelings: the regularizers of the gradient-descent baselines."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -29,7 +29,7 @@ def potts_loss(
     - ``squared``: ``1/2 sum_k (S_p^k - S_q^k)^2``;
     - ``absolute``: ``1/2 sum_k |S_p^k - S_q^k|``, the total variation.
 
-    With the factors 1/2, each equals ``[x_p != x_q]`` at one-hot labellings: the loss is then the discrete energy.
+    With the factors 1/2, each equals ``[x_p != x_q]`` at one-hot labelings: the loss is then the discrete energy.
 
     Args:
         logits: scores, float ``(B, K, H, W)``.
@@ -60,12 +60,12 @@ def potts_loss(
 
 
 class GridPottsLoss(Regularizer):
-    """The relaxed grid Potts energy as a regulariser (Grid-GD), see :func:`potts_loss`.
+    """The relaxed grid Potts energy as a regularizer (Grid-GD), see :func:`potts_loss`.
 
     Args:
         potts: the edge weights; their ``weight`` scales the loss. The default weight is ours; that of ADM's authors is
             68.7 in these units, see ``recipes/grid_gd.yaml``.
-        relaxation: relaxation of the Potts energy to soft labellings.
+        relaxation: relaxation of the Potts energy to soft labelings.
     """
 
     term = "potts"
@@ -90,7 +90,7 @@ def relaxed_potts_energy(
     """Sum the relaxed Potts energy over the edges of each image.
 
     Args:
-        probabilities: soft labellings S, float ``(B, K, H, W)``, summing to 1 over K.
+        probabilities: soft labelings S, float ``(B, K, H, W)``, summing to 1 over K.
         edge_weights: w, float ``(B, E, H, W)`` as :meth:`GridPotts.edge_weights` makes them.
         connectivity: the grid that the weights belong to.
         relaxation: the distance d of :func:`potts_loss`.

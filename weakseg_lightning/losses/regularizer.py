@@ -1,4 +1,4 @@
-"""Regularisers: terms of a loss that need no labels, only the image and what the network says about it."""
+"""Regularizers: terms of a loss that need no labels, only the image and what the network says about it."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Literal
@@ -11,7 +11,7 @@ BuildIn = Literal["step", "workers"]
 
 
 class Regularizer(nn.Module, ABC):
-    """Base class of regularisers: what :class:`weakseg_lightning.modules.RegularizedLossModule` adds to cross-entropy.
+    """Base class of regularizers: what :class:`weakseg_lightning.modules.RegularizedLossModule` adds to cross-entropy.
 
     A subclass writes :attr:`term` and :meth:`forward`, and keeps each constructor argument, unchanged, under an
     attribute of the same name, so that checkpoints can write it down. One that needs something expensive of the image
@@ -36,7 +36,7 @@ class Regularizer(nn.Module, ABC):
             built: what :meth:`build` made of this image; None = it has to be made.
 
         Returns:
-            A scalar; 0 with zero gradient where there is nothing to regularise.
+            A scalar; 0 with zero gradient where there is nothing to regularize.
         """
 
     def build(self, image: Tensor, valid: Tensor | None = None) -> Any:
@@ -45,7 +45,7 @@ class Regularizer(nn.Module, ABC):
 
 
 def check_regularized(logits: Tensor, image: Tensor, valid: Tensor | None) -> Tensor:
-    """Check the arguments of a regulariser.
+    """Check the arguments of a regularizer.
 
     Args:
         logits: scores, float ``(B, K, H, W)``.

@@ -105,21 +105,21 @@ def _check_eps(eps: float, num_classes: int) -> None:
 
 
 class RobustCrossEntropy(nn.Module):
-    """:func:`robust_cross_entropy` with its options kept, and on request with a noise level that is learnt.
+    """:func:`robust_cross_entropy` with its options kept, and on request with a noise level that is learned.
 
     With ``learn_eps`` the level is ``eps = (K-1)/K sigmoid(theta)``, which cannot leave its range, and theta is a
-    parameter (0-dim): pass the loss's parameters to the optimiser along with the network's, without weight decay,
+    parameter (0-dim): pass the loss's parameters to the optimizer along with the network's, without weight decay,
     which would pull eps towards half of its limit. K must be known then: give ``num_classes``.
 
     Args:
-        eps: probability that a label is wrong; where it is learnt, its value at the start, above 0.
+        eps: probability that a label is wrong; where it is learned, its value at the start, above 0.
         normalizer: what the sum is divided by, see :func:`robust_cross_entropy`.
         ignore_index: the label that marks pixels to leave out.
-        learn_eps: whether eps is learnt.
+        learn_eps: whether eps is learned.
         num_classes: K; needed to learn eps, otherwise only to check ``eps`` early.
 
     Raises:
-        ValueError: if ``eps`` is out of its range, or is to be learnt without ``num_classes``.
+        ValueError: if ``eps`` is out of its range, or is to be learned without ``num_classes``.
 
     Example:
         >>> loss = RobustCrossEntropy(0.25, learn_eps=True, num_classes=2)
@@ -152,13 +152,13 @@ class RobustCrossEntropy(nn.Module):
         if self.num_classes is None:
             raise ValueError("`learn_eps=True` needs `num_classes`: the range of `eps` depends on it")
         if self.eps == 0:
-            raise ValueError("`eps` must be above 0 to be learnt, got 0: start at a small value as 0.01")
+            raise ValueError("`eps` must be above 0 to be learned, got 0: start at a small value as 0.01")
         fraction = self.eps / _limit(self.num_classes)
         return math.log(fraction) - math.log1p(-fraction)
 
     @property
     def current_eps(self) -> float | Tensor:
-        """The noise level in use: ``eps``, or the one learnt so far, with its gradient."""
+        """The noise level in use: ``eps``, or the one learned so far, with its gradient."""
         if self.num_classes is None or not self.learn_eps:
             return self.eps
         return _limit(self.num_classes) * self.theta.sigmoid()

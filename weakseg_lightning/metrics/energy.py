@@ -20,7 +20,7 @@ def grid_energy(labels: Tensor, image: Tensor, potts: GridPotts, valid: Tensor |
     Args:
         labels: classes ``(B, H, W)``.
         image: RGB in 0..1, ``(B, 3, H, W)``.
-        potts: weights and neighbourhood.
+        potts: weights and neighborhood.
         valid: bool ``(B, H, W)``, False on padding; by default every pixel is valid.
 
     Returns:
@@ -45,7 +45,7 @@ class MeanGridEnergy(Metric):
     """Mean over images of the grid Potts energy per edge, see :func:`grid_energy`.
 
     Args:
-        potts: weights and neighbourhood.
+        potts: weights and neighborhood.
 
     Example:
         >>> metric = MeanGridEnergy(GridPotts(weight=80.0))

@@ -9,7 +9,7 @@ from weakseg_lightning.metrics.checks import real_type
 
 
 class TagScores(Metric):
-    """Share of the pixels that are labelled with a class on the images without it, and accuracy of predicted tags.
+    """Fraction of the pixels that are labelled with a class on the images without it, and accuracy of predicted tags.
 
     Args:
         num_classes: classes K, background included.

@@ -27,8 +27,8 @@ def trimap_distance(
     side ``2 w + 1``. The middle is
 
     - ``void``: the pixels of ``ignore_index``, as in the script of DeepLab. They are at distance 0 and never scored, so
-      that width 1 means the 8 neighbours of void.
-    - ``boundary``: the pixels of which one of the 4 neighbours has another class. They are at distance 0 and belong to
+      that width 1 means the 8 neighbors of void.
+    - ``boundary``: the pixels of which one of the 4 neighbors has another class. They are at distance 0 and belong to
       every trimap: across a straight border width ``w`` has ``w + 1`` pixels on either side.
 
     Void is no class and makes no boundary. It hides boundaries, however: in PASCAL VOC a void rim of some five pixels
@@ -188,7 +188,7 @@ def _fill(target: Tensor, void: Tensor) -> Tensor:
 
 
 def _boundary(classes: Tensor, known: Tensor) -> Tensor:
-    """Mark the pixels of which a 4-neighbour has another class; both have to be known."""
+    """Mark the pixels of which a 4-neighbor has another class; both have to be known."""
     boundary = torch.zeros_like(known)
     for value, sure, marked in ((classes, known, boundary), (classes.mT, known.mT, boundary.mT)):
         cut = (value[:, 1:] != value[:, :-1]) & sure[:, 1:] & sure[:, :-1]

@@ -1,4 +1,4 @@
-"""Alternating direction method (ADM) for regularised losses, with graph cuts in the loop."""
+"""Alternating direction method (ADM) for regularized losses, with graph cuts in the loop."""
 
 from typing import Literal
 
@@ -14,24 +14,24 @@ from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
 
 class ADMModule(LatentModule):
-    """Alternating direction method: a discrete solver finds the latent labelling X, the network follows it.
+    """Alternating direction method: a discrete solver finds the latent labeling X, the network follows it.
 
-    Each iteration minimises ``lambda R(X) + sum_p D(X_p | S_p)`` over discrete X (the solver; R = grid Potts, X = Y on
+    Each iteration minimizes ``lambda R(X) + sum_p D(X_p | S_p)`` over discrete X (the solver; R = grid Potts, X = Y on
     the seeds), then takes a gradient step on ``H(Y, S) + gamma D(X | S)`` (mean over the seeds, and over the
     unlabelled pixels).
 
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        solver: finds the latent labelling; its Potts weight is lambda.
-        gamma: weight of the cross-entropy towards the latent labelling.
+        solver: finds the latent labeling; its Potts weight is lambda.
+        gamma: weight of the cross-entropy towards the latent labeling.
         labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set belongs to
             the whole image, not the crop, and holds the background; with fewer than two labels it is ``all``.
-        hard_seeds: whether the solver must keep the seeds' labels (eq. 8); the released code did not.
-        latent_pixels: the pixels that follow the latent labelling: those ``unlabelled`` by seeds (eq. 7) or ``all``.
-        optimizer: optimiser settings of the second phase.
+        hard_seeds: whether the solver must keep the seeds' labels (eq. 8); the official code did not.
+        latent_pixels: the pixels that follow the latent labeling: those ``unlabelled`` by seeds (eq. 7) or ``all``.
+        optimizer: optimizer settings of the second phase.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
         on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
@@ -72,7 +72,7 @@ class ADMModule(LatentModule):
 
     @override
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
-        """Minimise eq. 8 over the discrete labellings of each image."""
+        """Minimize eq. 8 over the discrete labelings of each image."""
         seeds = batch["seeds"] if self.hard_seeds else None
         allowed = allowed_labels(batch, self.labels)
         return self.solver.solve(logits, batch["image"], seeds=seeds, label_set=allowed, valid=batch["valid"])

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.constraints import ConstraintRule, Knowledge, compile_constraints, find_contradictions
+from weakseg_lightning.constraints import ConstraintRule, ImageFacts, compile_constraints, find_contradictions
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import kl_loss, partial_cross_entropy, sum_over_ranks
 from weakseg_lightning.modules.core.base import Batch
@@ -24,11 +24,11 @@ _CHECKED_TOGETHER = 64
 class CCNNModule(LatentModule[DistributionResult]):
     """Constrained CNN: trains from tags, sizes, boxes, and whatever else linear constraints can say of the output.
 
-    Each iteration minimises ``KL(P || Q)`` over the label distributions P that satisfy the constraints of the image
+    Each iteration minimizes ``KL(P || Q)`` over the label distributions P that satisfy the constraints of the image
     (the solver; Q = the network's output), then takes a gradient step of the network on the same, P fixed: the mean of
     ``sum_i KL(P_i || Q_i) / n`` over the images, n = cells of the network's coarse map. Constraints speak of whole
     images: train on whole images (``crop_size`` no smaller than they are, ``scale_range: [1, 1]``), or with
-    ``tags_from: crop``. Images that show their full mask (``data.full_share``) are trained with cross-entropy.
+    ``tags_from: crop``. Images that show their full mask (``data.full_fraction``) are trained with cross-entropy.
 
     Args:
         network: the network to build.
@@ -38,9 +38,9 @@ class CCNNModule(LatentModule[DistributionResult]):
         solver: finds P: :class:`weakseg_lightning.solvers.ConstrainedLatent`, or EM-Adapt's ``AdaptiveBias``.
         map_stride: distance in pixels of the cells that constraints act on; null for the network's own coarse map.
         mask_weight: weight of the cross-entropy on an image with a full mask against the divergence on a weak one.
-        optimizer: optimiser settings.
+        optimizer: optimizer settings.
         pce_optimizer: settings of a first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
         on_unsolved: what to do where the solver cannot meet the constraints of an image: ``skip`` warns, names it and
@@ -84,7 +84,7 @@ class CCNNModule(LatentModule[DistributionResult]):
             ValueError: if constraints without slack cannot hold together; names them and the images.
         """
         super().setup(stage)
-        read_known = getattr(getattr(self.trainer, "datamodule", None), "known_of_training", None)
+        read_known = getattr(getattr(self.trainer, "datamodule", None), "facts_of_training", None)
         if stage == "fit" and read_known is not None:
             images = list(read_known())
             for rule in self.constraints:
@@ -92,7 +92,7 @@ class CCNNModule(LatentModule[DistributionResult]):
             self._refuse_contradictions(images)
 
     def _refuse_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
-        found = find_contradictions(self.constraints, map(self._knowledge_of, _grouped(images, self._map_size)))
+        found = find_contradictions(self.constraints, map(self._facts_of, _grouped(images, self._map_size)))
         if found:
             more = len(found) - _NAMED_CONTRADICTIONS
             shown = "; ".join(list(found.values())[:_NAMED_CONTRADICTIONS]) + (f"; and {more} more" if more > 0 else "")
@@ -101,13 +101,13 @@ class CCNNModule(LatentModule[DistributionResult]):
     def _map_size(self, known: dict[str, Any]) -> tuple[int, int]:
         return self.grid.size(known["height"], known["width"])
 
-    def _knowledge_of(self, images: Sequence[dict[str, Any]]) -> Knowledge:
+    def _facts_of(self, images: Sequence[dict[str, Any]]) -> ImageFacts:
         """What is known about whole images whose coarse maps are of one size."""
         sizes = [one["sizes"] for one in images if "sizes" in one]
         boxes = [
             self.grid.boxes_of(one["boxes"], one["height"], one["width"]) for one in images if one["boxes"] is not None
         ]
-        return Knowledge(
+        return ImageFacts(
             ids=[one["id"] for one in images],
             class_names=self.names_or_numbers,
             tags=torch.stack([one["tags"] for one in images]),
@@ -133,8 +133,8 @@ class CCNNModule(LatentModule[DistributionResult]):
 
     @override
     def solve_latent(self, logits: Tensor, batch: Batch) -> DistributionResult:
-        """Find the nearest distribution that satisfies the constraints (eq. 3, P fixed to factorise)."""
-        known = self._knowledge(batch)
+        """Find the nearest distribution that satisfies the constraints (eq. 3, P fixed to factorize)."""
+        known = self._facts(batch)
         constraints = compile_constraints(self.constraints, known)
         return self.solver.solve(logits, constraints, valid=known.valid)
 
@@ -152,12 +152,12 @@ class CCNNModule(LatentModule[DistributionResult]):
             terms["mask"] = self.mask_weight * share[1] * partial_cross_entropy(upsampled, labels)
         return terms
 
-    def _knowledge(self, batch: Batch) -> Knowledge:
+    def _facts(self, batch: Batch) -> ImageFacts:
         """What is known about the images of a batch, in cells of the coarse map."""
         self._image_size = height, width = batch["image"].shape[-2:]
         boxes = batch.get("boxes")
         regions = {name: mask for name, mask in batch.items() if _is_mask(mask, batch["valid"]) and name != "valid"}
-        return Knowledge(
+        return ImageFacts(
             ids=batch["id"],
             class_names=self.names_or_numbers,
             tags=batch["tags"],

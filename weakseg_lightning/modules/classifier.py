@@ -17,20 +17,20 @@ _SEEN = 1e-4  # of a probability, so that its logarithm has a gradient
 class TagClassifierModule(TaggedModule):
     """Learns which classes an image shows (eq. 9): ``-sum_k y_k log g_k(I) + (1 - y_k) log(1 - g_k(I))``.
 
-    The module that :class:`weakseg_lightning.DecomposeReconstructModule` asks about image-lets. Image-lets are parts of
-    images on black, which a classifier of whole images has never seen. With ``parts_weight`` it also learns from the
-    two parts into which a random soft mask m divides an image, ``m I`` and ``(1 - m) I``. Each class of the image is in
-    one of them at least, ``1 - (1 - g_k(m I)) (1 - g_k((1 - m) I))``, the others are in neither.
+    The module that :class:`weakseg_lightning.DecomposeReconstructModule` asks about per-class images. Per-class images
+    are parts of images on black, which a classifier of whole images has never seen. With ``parts_weight`` it also
+    learns from the two parts into which a random soft mask m divides an image, ``m I`` and ``(1 - m) I``. Each class of
+    the image is in one of them at least, ``1 - (1 - g_k(m I)) (1 - g_k((1 - m) I))``, the others are in neither.
 
     Evaluated as a segmentation network, it predicts by its class activation maps (Zhou et al., CVPR 2016): each class
-    that it sees in the image where its map is above a share of the map's maximum.
+    that it sees in the image where its map is above a fraction of the map's maximum.
 
     Args:
         network: the classifier to build.
         num_classes: classes K, background included; taken from the data.
         parts_weight: weight of the loss on parts of images; 0 = the report, which has none.
-        cam_threshold: share of a class activation map's maximum below which a pixel is background, in 0..1.
-        optimizer: optimiser settings.
+        cam_threshold: fraction of a class activation map's maximum below which a pixel is background, in 0..1.
+        optimizer: optimizer settings.
         start_from: checkpoint of a run whose weights training begins with. A resumed run (``--ckpt_path``) goes on with
             its own weights.
 
@@ -72,7 +72,7 @@ class TagClassifierModule(TaggedModule):
         return self.net.tag_logits(batch["image"], batch["valid"])
 
     @override
-    def learnt_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+    def learned_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
         """Logits of the tags."""
         return (self.net.tag_logits(images),)
 

@@ -78,9 +78,9 @@ class DecomposeReconstructModule(TaggedModule):
     g comes from a run of :class:`TagClassifierModule`. It is in evaluation mode at all times and never learns.
 
     Three things go beyond the report, each with the report's setting as its default. ``asked: input`` shows g the part
-    ``M_k I`` of the image itself in place of ``M_k X_k``: image-lets can hide or paint objects, so that masks that are
-    the same everywhere can satisfy g (with several classes they do), ``M_k I`` cannot. ``area_prior`` replaces the
-    indicators of eq. 4 by believed areas. ``absence`` works against false positives.
+    ``M_k I`` of the image itself in place of ``M_k X_k``: per-class images can hide or paint objects, so that masks
+    that are the same everywhere can satisfy g (with several classes they do), ``M_k I`` cannot. ``area_prior`` replaces
+    the indicators of eq. 4 by believed areas. ``absence`` works against false positives.
 
     Args:
         network: the network f_m, f_x to build.
@@ -88,17 +88,18 @@ class DecomposeReconstructModule(TaggedModule):
         classifier: the network of g, as its own run had it.
         classifier_checkpoint: checkpoint of that run; training needs it, and it is not needed again afterwards.
         variant: ``report``; or ``released``, the author's code: the mask loss is not divided by K, g_k is pushed down
-            on the image-lets of absent classes as well, and of g's K - 1 outputs the mean is taken, not the sum.
+            on the per-class images of absent classes as well, and of g's K - 1 outputs the mean is taken, not the sum.
         recon_weight: weight of the reconstruction loss.
         mask_weight: lambda_m.
         cls_weight: lambda_c.
-        asked: what g is asked about: parts of the image-lets (``imagelets``, the report) or of the image (``input``).
+        asked: what g is asked about: parts of the per-class images (``imagelets``, the report) or of the image
+            (``input``).
         asked_classes: ``all`` K parts of each image, or only the ``present`` classes' and the background's, which is
             what matters once absent classes have no mask, for less time where there are many classes.
         area_prior: believed areas of the classes for the mask loss; null for indicators.
         absence: penalty against masks of absent classes.
         encoder_from_classifier: begin with g's encoder, if the network has the same.
-        optimizer: optimiser settings.
+        optimizer: optimizer settings.
         start_from: checkpoint of a run whose weights training begins with. A resumed run (``--ckpt_path``) goes on with
             its own weights.
 
@@ -161,21 +162,21 @@ class DecomposeReconstructModule(TaggedModule):
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:
-        """Logits of the masks; the image-lets that come with them wait for the loss."""
+        """Logits of the masks; the per-class images that come with them wait for the loss."""
         logits, self._imagelets = self.net.decompose(batch["image"])
         return logits
 
     @override
-    def learnt_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Masks and image-lets."""
+    def learned_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Masks and per-class images."""
         return self.net.decompose(images)
 
     @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Reconstruction, mask and image-let losses, weighted (eq. 7), and the penalty on absent classes."""
+        """Reconstruction, mask and per-class image losses, weighted (eq. 7), and the penalty on absent classes."""
         imagelets, self._imagelets = self._imagelets, None
         if imagelets is None:
-            raise RuntimeError("no image-lets: `training_logits` has to run before `loss_terms`")
+            raise RuntimeError("no per-class images: `training_logits` has to run before `loss_terms`")
         images, tags, valid = batch["image"], batch["tags"], batch["valid"]
         masks = logits.softmax(1)
         targets = tags if self.area_prior is None else self._believed_areas(self.area_prior, batch)

@@ -19,7 +19,7 @@ class Frozen(nn.Module, Generic[Asked]):
     """Keeps a classifier in evaluation mode, without gradient for its weights, whatever is done around it.
 
     ``train()`` of a module reaches all its parts: without this, each epoch would switch the classifier's batch norm
-    back to the statistics of the batch, and count the image-lets among those that it keeps.
+    back to the statistics of the batch, and count the per-class images among those that it keeps.
 
     Args:
         module: the classifier.

@@ -20,9 +20,9 @@ class MILModule(WeakSegModule):
         num_classes: classes K, background included; taken from the data.
         map_stride: distance of the cells that are compared, in pixels of the image that the network computes on; null
             for the network's own coarse map.
-        optimizer: optimiser settings.
+        optimizer: optimizer settings.
         pce_optimizer: settings of a first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
 

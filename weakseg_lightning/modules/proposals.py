@@ -19,8 +19,8 @@ from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
 class ProposalModule(AmortizedLatentModule):
     """The proposal baseline: labels of the training images by interactive segmentation, then full supervision on them.
 
-    Each whole training image is labelled from its colours and seeds when it first comes, once for the run, without the
-    network. The network minimises the mean cross-entropy towards these labels, augmented with their images. Where an
+    Each whole training image is labelled from its colors and seeds when it first comes, once for the run, without the
+    network. The network minimizes the mean cross-entropy towards these labels, augmented with their images. Where an
     image cannot be labelled (it has no seeds), whatever seeds it has are its labels.
 
     Args:
@@ -28,10 +28,10 @@ class ProposalModule(AmortizedLatentModule):
         num_classes: classes K, background included; taken from the data.
         solver: labels an image from its seeds; its scores are zero everywhere. :class:`GrabCut` by default.
         labels: the labels that an image may use: those of its ``seeds``, or its ``tags``; the background always.
-        store: keeps the labellings, in memory by default; with a ``path``, runs with other networks can use them too.
-        optimizer: optimiser settings of the second phase.
+        store: keeps the labelings, in memory by default; with a ``path``, runs with other networks can use them too.
+        optimizer: optimizer settings of the second phase.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
         on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
@@ -76,6 +76,6 @@ class ProposalModule(AmortizedLatentModule):
 
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy towards the labelling, on all pixels that have a label."""
+        """Cross-entropy towards the labeling, on all pixels that have a label."""
         labels = torch.where(batch["seeds"] != 255, batch["seeds"], latent.labels.long())
         return {"proposals": partial_cross_entropy(logits, labels)}

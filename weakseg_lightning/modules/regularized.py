@@ -1,4 +1,4 @@
-"""Baselines of the papers: full supervision, partial cross-entropy, and gradient descent on regularised losses."""
+"""Baselines of the papers: full supervision, partial cross-entropy, and gradient descent on regularized losses."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,7 +16,7 @@ _BUILT = "built"
 
 
 class RegularizedLossModule(WeakSegModule):
-    """Gradient descent on cross-entropy plus a regulariser (Grid-GD, Dense-GD), or on cross-entropy alone.
+    """Gradient descent on cross-entropy plus a regularizer (Grid-GD, Dense-GD), or on cross-entropy alone.
 
     ``H(Y, S) + R(S)``: the mean cross-entropy over the labelled pixels plus a
     :class:`weakseg_lightning.losses.Regularizer`. Without one this is partial cross-entropy (pCE); with whole masks as
@@ -27,9 +27,9 @@ class RegularizedLossModule(WeakSegModule):
         num_classes: classes K, background included; taken from the data.
         supervision: labels to learn from: the weak ``seeds``, or the full ``mask``.
         regularizer: the term R, such as ``GridPottsLoss``, ``DenseCRFLoss`` or ``GatedCRFLoss``; none by default.
-        optimizer: optimiser settings.
+        optimizer: optimizer settings.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
 
@@ -60,12 +60,12 @@ class RegularizedLossModule(WeakSegModule):
     @property
     @override
     def batch_hook(self) -> BatchHook | None:
-        """The workers build what the regulariser needs of the images, if it asks for that."""
+        """The workers build what the regularizer needs of the images, if it asks for that."""
         return self._builder
 
     @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy on the labels, and the regulariser."""
+        """Cross-entropy on the labels, and the regularizer."""
         terms = {"pce": partial_cross_entropy(logits, batch[self.supervision])}
         if self.regularizer is not None:
             term = self.regularizer(logits, batch["image"], batch["valid"], batch.get(_BUILT))
@@ -74,7 +74,7 @@ class RegularizedLossModule(WeakSegModule):
 
 
 class _Builder:
-    """Builds in the loader's workers what a regulariser needs of the images that the step will see."""
+    """Builds in the loader's workers what a regularizer needs of the images that the step will see."""
 
     def __init__(self, regularizer: Regularizer) -> None:
         self.regularizer = regularizer

@@ -19,7 +19,7 @@ class TaggedModule(WeakSegModule):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        optimizer: optimiser settings.
+        optimizer: optimizer settings.
         start_from: checkpoint of a run whose weights training begins with.
     """
 

@@ -1,4 +1,4 @@
-"""Robust trust region for regularised losses: a graph cut every few epochs, a robust loss between."""
+"""Robust trust region for regularized losses: a graph cut every few epochs, a robust loss between."""
 
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
 
 class TrustRegionModule(AmortizedLatentModule):
-    """Robust trust region: stage A finds a labelling near the network's prediction, stage B follows it, with doubts.
+    """Robust trust region: stage A finds a labeling near the network's prediction, stage B follows it, with doubts.
 
     Stage A, once every ``epochs_per_cycle`` epochs, for the whole image at its original resolution: ``min over X of
     E_Potts(X) + lambda KL(X || S)``, X = Y on the seeds (eq. 16, 25, 26), S the network's output in evaluation mode.
@@ -28,21 +28,21 @@ class TrustRegionModule(AmortizedLatentModule):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        solver: finds the labelling of stage A; its ``unary_weight`` is lambda, its ``start`` that of the first cycle.
+        solver: finds the labeling of stage A; its ``unary_weight`` is lambda, its ``start`` that of the first cycle.
         eps: probability that a label of stage A is wrong. It must be below (K-1)/K, where labels say nothing; with
-            ``eps_unit: limit`` it is a share of that, and so has one meaning for any number of classes.
-        eps_unit: what ``eps`` is counted in: ``probability``, or ``limit``, shares of (K-1)/K.
+            ``eps_unit: limit`` it is a fraction of that, and so has one meaning for any number of classes.
+        eps_unit: what ``eps`` is counted in: ``probability``, or ``limit``, fractions of (K-1)/K.
         learn_eps: learn eps, beginning with the given one, at the learning rate of the network's new layers.
         normalizer: what the sum over the pixels is divided by: ``valid``, their number; ``seeds``, the number of seeds
-            in the batch times the batch size, as the authors' code does; learning rates are tied to it.
+            in the batch times the batch size, as the official code does; learning rates are tied to it.
         labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set holds the
             background; with fewer than two labels it is ``all``.
-        epochs_per_cycle: epochs M that train towards a labelling before it is solved for again.
-        warm_start: start each solve from the labelling of the cycle before.
-        store: keeps the labellings, in memory by default.
-        optimizer: optimiser settings of the second phase.
+        epochs_per_cycle: epochs M that train towards a labeling before it is solved for again.
+        warm_start: start each solve from the labeling of the cycle before.
+        store: keeps the labelings, in memory by default.
+        optimizer: optimizer settings of the second phase.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
         on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
@@ -97,12 +97,12 @@ class TrustRegionModule(AmortizedLatentModule):
     @property
     @override
     def solver_settings(self) -> dict[str, Any]:
-        """The energy of stage A and how it is minimised."""
+        """The energy of stage A and how it is minimized."""
         return {"solver": describe_solver(self.solver), "labels": self.labels, "warm_start": self.warm_start}
 
     @override
     def parameters_of_loss(self) -> list[nn.Parameter]:
-        """The level of noise, where it is learnt."""
+        """The level of noise, where it is learned."""
         return list(self.robust_loss.parameters())
 
     @override

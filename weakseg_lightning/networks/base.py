@@ -1,4 +1,4 @@
-"""What every network of the package shares: normalisation, padding, cropping, the coarse map."""
+"""What every network of the package shares: normalization, padding, cropping, the coarse map."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class SegmentationNet(nn.Module, ABC):
     """A network from images in 0..1 to logits of the same size.
 
-    Images are normalised on the device, padded at the right and the bottom with the mean color (0 after
-    normalisation) to a size that the network maps without loss, and the logits are cropped back. A subclass
+    Images are normalized on the device, padded at the right and the bottom with the mean color (0 after
+    normalization) to a size that the network maps without loss, and the logits are cropped back. A subclass
     implements `compute_logits` and `head_parameters`, and `compute_map` where it upsamples a coarser map.
 
     Args:
@@ -64,7 +64,7 @@ class SegmentationNet(nn.Module, ABC):
 
     @abstractmethod
     def compute_logits(self, x: Tensor) -> Tensor:
-        """Logits of normalised, padded images.
+        """Logits of normalized, padded images.
 
         Args:
             x: Images (B, 3, H', W'), H' and W' as `padded_size` says.
@@ -74,7 +74,7 @@ class SegmentationNet(nn.Module, ABC):
         """
 
     def compute_map(self, x: Tensor) -> Tensor:
-        """Logits of normalised, padded images before `compute_logits` upsamples them; by default it does not.
+        """Logits of normalized, padded images before `compute_logits` upsamples them; by default it does not.
 
         Args:
             x: Images (B, 3, H', W'), H' and W' as `padded_size` says.
@@ -182,7 +182,7 @@ class SegmentationNet(nn.Module, ABC):
         """The images that the network computes on."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"`images` must have the shape (B, 3, H, W), got {tuple(images.shape)}")
-        if not images.is_floating_point():  # bytes would pass, and mean colours 255 times too bright
+        if not images.is_floating_point():  # bytes would pass, and mean colors 255 times too bright
             raise ValueError(
                 f"`images` must be float, RGB in 0..1, got {images.dtype}: divide bytes by 255; batches of a data "
                 "module's loaders come so from `weakseg_lightning.data.expand`, or from a Trainer that is given the "
@@ -194,7 +194,7 @@ class SegmentationNet(nn.Module, ABC):
         return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
 
     def _compute(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """Normalise and pad images, and compute."""
+        """Normalize and pad images, and compute."""
         height, width = images.shape[-2:]
         x = (images - self.mean) / self.std
         x = F.pad(x, (0, self.padded_size(width) - width, 0, self.padded_size(height) - height))
@@ -239,7 +239,7 @@ class Network(ABC):
     def without_weights(self) -> "Network":
         """The same network described without pretrained weights, for whoever loads a checkpoint into it.
 
-        Neither a download nor the file of the weights is needed then. Normalisation stays the same.
+        Neither a download nor the file of the weights is needed then. Normalization stays the same.
         """
         return self
 
@@ -263,7 +263,7 @@ def check_input_scale(input_scale: float) -> None:
 
 
 def check_channels(name: str, values: Sequence[float] | None, positive: bool = False) -> None:
-    """Refuse a normalisation constant that is not three (positive) numbers."""
+    """Refuse a normalization constant that is not three (positive) numbers."""
     if values is None:
         return
     if len(values) != 3 or (positive and min(values) <= 0):

@@ -17,7 +17,7 @@ class CoarseGrid:
     the last one). Pixel j spans j to j + 1 in the coordinates of boxes, and cell i spans i to i + 1.
 
     Args:
-        stride: distance of neighbouring cells, in pixels of the resized image.
+        stride: distance of neighboring cells, in pixels of the resized image.
         offset: the pixel that cell 0 is centred at, (stride - 1) / 2 where cell i stands for the pixels from stride i.
         scale: factor by which images are resized, in (0, 1].
 
@@ -107,12 +107,12 @@ class CoarseGrid:
             >>> CoarseGrid(stride=2, offset=0.5).upsample(torch.tensor([[[[0.0, 4.0]]]]), 2, 4)[0, 0, 0]
             tensor([0., 1., 3., 4.])
         """
-        columns, rows = (self._normalised(length) for length in (width, height))
+        columns, rows = (self._normalized(length) for length in (width, height))
         where = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(values)
         where = where.expand(len(values), -1, -1, -1)
         return F.grid_sample(values, where, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _normalised(self, length: int) -> Tensor:
+    def _normalized(self, length: int) -> Tensor:
         """Centres of pixels along an axis in cells, from -1 at the beginning of the first cell to 1."""
         small = resized(length, self.scale)
         centers = (torch.arange(length, dtype=torch.float64) + 0.5) * (small / length)

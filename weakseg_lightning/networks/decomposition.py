@@ -1,4 +1,4 @@
-"""Networks that take an image apart: a mask-let and an image-let for each class."""
+"""Networks that take an image apart: a mask-let and an per-class image for each class."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,13 +20,14 @@ class DecompositionNet(SegmentationNet):
 
     @abstractmethod
     def compute_decomposition(self, x: Tensor) -> Tensor:
-        """Both outputs for normalised, padded images.
+        """Both outputs for normalized, padded images.
 
         Args:
             x: Images (B, 3, H', W').
 
         Returns:
-            (B, 4 K, H', W'): K logits of the masks, then the K image-lets before the sigmoid, three channels each.
+            (B, 4 K, H', W'): K logits of the masks, then the K per-class images before the sigmoid, three channels
+            each.
         """
 
     def decompose(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ class DecompositionNet(SegmentationNet):
             images: RGB in 0..1, (B, 3, H, W), any H, W >= 1.
 
         Returns:
-            Logits (B, K, H, W), those of `forward`, and image-lets (B, K, 3, H, W) in 0..1; float32.
+            Logits (B, K, H, W), those of `forward`, and per-class images (B, K, 3, H, W) in 0..1; float32.
         """
         small = self._resize(images)
         both = self._compute(self.compute_decomposition, small)[..., : small.shape[-2], : small.shape[-1]].float()
@@ -47,7 +48,7 @@ class DecompositionNet(SegmentationNet):
 
 
 class DecompositionNetwork(Network):
-    """The description of a network for mask-lets and image-lets."""
+    """The description of a network for mask-lets and per-class images."""
 
     @override
     @abstractmethod
@@ -84,7 +85,7 @@ class SMPDecompositionNet(SMPNet, DecompositionNet):
 
 
 class SMPDecomposition(SMPNetwork, DecompositionNetwork):
-    """Any architecture and encoder of :class:`SMPNetwork`, with a second decoder for the image-lets.
+    """Any architecture and encoder of :class:`SMPNetwork`, with a second decoder for the per-class images.
 
     Args:
         architecture: Name as in `segmentation_models_pytorch.create_model`.

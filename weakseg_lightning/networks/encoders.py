@@ -1,4 +1,4 @@
-"""What is known about the encoders of smp and timm: names, published weights, normalisation."""
+"""What is known about the encoders of smp and timm: names, published weights, normalization."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches

@@ -127,7 +127,7 @@ class _Classifier(nn.Module):
 
 
 def _branch(channels: int, stride: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """The two-layer perceptron on an early map, and its share of the last layer."""
+    """The two-layer perceptron on an early map, and its fraction of the last layer."""
     return nn.Sequential(
         nn.Conv2d(channels, _BRANCH_WIDTH, 3, stride=stride, padding=1),
         nn.ReLU(inplace=True),

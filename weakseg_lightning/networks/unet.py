@@ -124,7 +124,7 @@ class UNetNet(DecompositionNet):
 
 
 class UNet(DecompositionNetwork):
-    """Two U-Nets, one for masks and one for image-lets, and one encoder: 9.4 + 2 x 12.6 million weights.
+    """Two U-Nets, one for masks and one for per-class images, and one encoder: 9.4 + 2 x 12.6 million weights.
 
     Images go in as they are, in 0..1. LeakyReLU of slope 0.01, bilinear upsampling. Table 2 of the report fits two
     networks of equally many weights: the ``report``'s words (each block takes in the encoder's pooled map of its size,

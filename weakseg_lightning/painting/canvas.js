@@ -1,4 +1,4 @@
-// The drawing surface: photograph, labelling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
+// The drawing surface: photograph, labeling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
 // when they end; what was sent is kept until the server's picture shows it, over lost connections and reloads.
 const ZOOM = { least: 1, most: 40, step: 1.2 };
 
@@ -12,14 +12,14 @@ export default {
     height: Number,
     photograph: String, // addresses of pictures
     scribbles: String,
-    labelling: String,
+    labeling: String,
     applied: Array, // ids of the strokes that `scribbles` shows
     clicks: Array, // [x, y, class]
     colors: Array, // by class
     tool: String, // scribble, click, erase
     label: Number,
     pen: Number, // width in pixels of the image
-    opacity: Number, // of the labelling
+    opacity: Number, // of the labeling
     drawn: Boolean, // whether scribbles and clicks are shown
   },
   created() {
@@ -42,7 +42,7 @@ export default {
     name: "open",
     photograph: "loadAll",
     scribbles: "loadAll",
-    labelling: "loadAll",
+    labeling: "loadAll",
     clicks: "draw",
     opacity: "draw",
     drawn: "draw",
@@ -61,7 +61,7 @@ export default {
       this.loadAll();
     },
     loadAll() {
-      for (const layer of ["photograph", "labelling", "scribbles"]) this.load(layer);
+      for (const layer of ["photograph", "labeling", "scribbles"]) this.load(layer);
     },
     load(layer) {
       const address = this[layer];
@@ -212,7 +212,7 @@ export default {
       else if (plain === "f") return this.fit();
       else
         name = { ArrowRight: "next", ArrowLeft: "previous", d: "next", a: "previous", s: "scribble", c: "click",
-          e: "erase", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labelling", h: "hide" }[plain];
+          e: "erase", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labeling", h: "hide" }[plain];
       if (!name) return;
       event.preventDefault();
       // At once: who presses a key and draws does not wait for the server.
@@ -246,7 +246,7 @@ export default {
       const [left, top] = this.origin();
       pen.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * left, ratio * top);
       this.layer(pen, "photograph", 1, scale < 3);
-      this.layer(pen, "labelling", this.opacity, true);
+      this.layer(pen, "labeling", this.opacity, true);
       if (this.drawn) {
         this.layer(pen, "scribbles", 1, scale < 3);
         for (const stroke of [...this.pending, this.stroke]) if (stroke) this.line(pen, stroke);

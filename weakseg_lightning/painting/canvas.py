@@ -19,12 +19,12 @@ _MAX_POINTS = 100_000
 
 
 class Canvas(Element, component="canvas.js"):
-    """Shows an image with its annotation and the labelling, draws under the pen, and sends what was drawn.
+    """Shows an image with its annotation and the labeling, draws under the pen, and sends what was drawn.
 
     Args:
         on_drawn: called with the name of the image, the id of the change, and its description.
         on_command: called with the name of a command whose key was pressed.
-        colors: CSS colours of the classes.
+        colors: CSS colors of the classes.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Canvas(Element, component="canvas.js"):
     def show(self, image: OpenImage) -> None:
         """Show the present state of an image."""
         current = image.document.current
-        labelling = layer_address(image, "labelling", image.labelling_version) if image.labelling else ""
+        labeling = layer_address(image, "labeling", image.labeling_version) if image.labeling else ""
         self._props.update(
             name=image.name,
             height=image.size[0],
             width=image.size[1],
             photograph=layer_address(image, "photograph", 0),
             scribbles=layer_address(image, "scribbles", image.document.version),
-            labelling=labelling,
+            labeling=labeling,
             applied=list(image.seen)[-_REMEMBERED:],
             clicks=[[click.x, click.y, click.label] for click in current.clicks],
         )

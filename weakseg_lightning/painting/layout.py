@@ -28,7 +28,7 @@ About = Callable[[str], bool]
 
 
 def named_classes(names: Sequence[str]) -> Classes:
-    """Classes in the colours of PASCAL VOC, background first.
+    """Classes in the colors of PASCAL VOC, background first.
 
     Raises:
         ValueError: if there are too few or too many, or two of one name.
@@ -62,7 +62,7 @@ def write_classes(path: Path, classes: Classes) -> None:
 
 
 def full_palette(classes: Classes) -> NDArray[np.uint8]:
-    """Colours of all pixel values, uint8 ``(256, 3)``."""
+    """Colors of all pixel values, uint8 ``(256, 3)``."""
     palette = voc_palette().copy()
     palette[: len(classes.names)] = classes.palette
     return palette

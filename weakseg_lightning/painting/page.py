@@ -73,9 +73,9 @@ class PaintPage:
                 ClassRow(index, name, self._color(index), self._use_label, self._toggle_tag)
                 for index, name in enumerate(self.classes.names)
             ]
-        ui.label("Graph cut's labelling").classes("text-sm font-medium mt-1")
+        ui.label("Graph cut's labeling").classes("text-sm font-medium mt-1")
         with ui.row().classes("w-full items-center no-wrap gap-2"):
-            self.labelling = ui.switch(value=True, on_change=self._use_views).tooltip("show or hide (Space)")
+            self.labeling = ui.switch(value=True, on_change=self._use_views).tooltip("show or hide (Space)")
             self.opacity = ui.slider(min=0.1, max=1, step=0.05, value=0.6, on_change=self._use_views)
         self.latency = ui.label().classes("text-sm text-slate-500 latency")
         shortcuts()
@@ -146,8 +146,8 @@ class PaintPage:
         tags = image.document.current.tags or frozenset()
         for row in self.rows:
             row.show_tag(row.index in tags)
-        if image.labelling is not None:
-            self.latency.set_text(f"found in {1000 * image.labelling.seconds:.0f} ms")
+        if image.labeling is not None:
+            self.latency.set_text(f"found in {1000 * image.labeling.seconds:.0f} ms")
         else:
             self.latency.set_text("appears when two classes are drawn")
         self.list.refresh(self.session.folder.entries, image.name)
@@ -191,8 +191,8 @@ class PaintPage:
         elif kind in ("thinner", "thicker"):
             wider = self.pen.value + (1 if kind == "thicker" else -1)
             self.pen.set_value(min(max(wider, 1), self.widest))
-        elif kind == "labelling":
-            self.labelling.set_value(not self.labelling.value)
+        elif kind == "labeling":
+            self.labeling.set_value(not self.labeling.value)
         elif kind == "hide":
             self.drawn = not self.drawn
             self._use_views()
@@ -228,7 +228,7 @@ class PaintPage:
         self.canvas.use(pen=self.pen.value)
 
     def _use_views(self) -> None:
-        self.canvas.use(drawn=self.drawn, opacity=self.opacity.value if self.labelling.value else 0)
+        self.canvas.use(drawn=self.drawn, opacity=self.opacity.value if self.labeling.value else 0)
 
 
 def _button(icon: str, hint: str, action: Callable[[], Any]) -> ui.button:

@@ -1,4 +1,4 @@
-"""What the page shows of an image: the photograph, the scribbles, a labelling."""
+"""What the page shows of an image: the photograph, the scribbles, a labeling."""
 
 import io
 from typing import Literal
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["MAX_SIDE", "labelling_layer", "photograph", "reduced", "scribble_layer"]
+__all__ = ["MAX_SIDE", "labeling_layer", "photograph", "reduced", "scribble_layer"]
 
 MAX_SIDE = 1600
 """Pixels of the longest side that the browser gets."""
@@ -36,7 +36,7 @@ def reduced(image: Tensor, longest: int) -> Image.Image:
 
 
 def scribble_layer(labels: Labels, palette: Palette) -> bytes:
-    """Paint scribbles in their colours with a white rim, everything else transparent: PNG of at most `MAX_SIDE`."""
+    """Paint scribbles in their colors with a white rim, everything else transparent: PNG of at most `MAX_SIDE`."""
     labels = _enlarged(_thinned(labels))
     drawn = labels != VOID
     pixels = np.zeros((*labels.shape, 4), dtype=np.uint8)
@@ -46,8 +46,8 @@ def scribble_layer(labels: Labels, palette: Palette) -> bytes:
     return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
 
 
-def labelling_layer(labels: Labels, palette: Palette) -> bytes:
-    """Paint a labelling in the colours of its classes, the background fainter than the others: PNG."""
+def labeling_layer(labels: Labels, palette: Palette) -> bytes:
+    """Paint a labeling in the colors of its classes, the background fainter than the others: PNG."""
     opacity = np.full(VOID + 1, _OPACITY[1], dtype=np.uint8)
     opacity[0] = _OPACITY[0]
     opacity[VOID] = 0

@@ -1,4 +1,4 @@
-"""The graph cut's labelling of an image from its scribbles and clicks, fast enough to follow the pen."""
+"""The graph cut's labeling of an image from its scribbles and clicks, fast enough to follow the pen."""
 
 import time
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from weakseg_lightning.painting.document import Annotation
 from weakseg_lightning.painting.pictures import reduced
 from weakseg_lightning.solvers import GrabCut
 
-__all__ = ["Labelling", "Preview"]
+__all__ = ["Labeling", "Preview"]
 
 LONGEST_SIDE = 320
 """Pixels to which an image is reduced: a cut then takes about a tenth of a second."""
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """A labelling of an image.
+class Labeling:
+    """A labeling of an image.
 
     Attributes:
         labels: classes, uint8 ``(h, w)``, of the reduced image.
@@ -35,7 +35,7 @@ class Labelling:
 class Preview:
     """Labels one image from whatever is drawn on it.
 
-    Colour models of the classes come from the annotated pixels and one graph cut follows, see
+    Color models of the classes come from the annotated pixels and one graph cut follows, see
     :class:`~weakseg_lightning.solvers.GrabCut`; further turns take time and do not help.
 
     Args:
@@ -46,8 +46,8 @@ class Preview:
         self.image = torch.from_numpy(np.array(reduced(image, LONGEST_SIDE))).permute(2, 0, 1)[None].float() / 255
         self.solver = GrabCut(max_rounds=1)
 
-    def solve(self, annotation: Annotation) -> Labelling | None:
-        """Find the labelling; None where fewer than two classes are drawn."""
+    def solve(self, annotation: Annotation) -> Labeling | None:
+        """Find the labeling; None where fewer than two classes are drawn."""
         began = time.perf_counter()
         seeds = self._seeds(annotation)
         classes = np.unique(seeds[seeds != VOID])
@@ -60,7 +60,7 @@ class Preview:
         result = self.solver.solve(scores, self.image, seeds=torch.from_numpy(numbers[seeds])[None])
         if result.message[0]:
             return None
-        return Labelling(classes[result.labels[0].numpy()], time.perf_counter() - began)
+        return Labeling(classes[result.labels[0].numpy()], time.perf_counter() - began)
 
     def _seeds(self, annotation: Annotation) -> NDArray[np.uint8]:
         """The annotation on the reduced grid: no stroke is too thin to be seen there."""

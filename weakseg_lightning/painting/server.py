@@ -76,8 +76,8 @@ def make_app(folder: PaintFolder, on_start: Callable[[], None], unsaved: list[st
                 picture = image.photograph
             elif layer == "scribbles":
                 picture = await asyncio.to_thread(session.scribbles, image)
-            elif layer == "labelling":
-                picture = await asyncio.to_thread(session.labelling, image)
+            elif layer == "labeling":
+                picture = await asyncio.to_thread(session.labeling, image)
         if picture is None:
             return Response(status_code=404)
         kind = "jpeg" if layer == "photograph" else "png"

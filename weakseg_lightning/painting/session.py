@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from weakseg_lightning.painting.document import Annotation, Change, Document
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.layout import full_palette
-from weakseg_lightning.painting.pictures import labelling_layer, photograph, scribble_layer
-from weakseg_lightning.painting.preview import Labelling, Preview
+from weakseg_lightning.painting.pictures import labeling_layer, photograph, scribble_layer
+from weakseg_lightning.painting.preview import Labeling, Preview
 
 __all__ = ["OpenImage", "Session"]
 
@@ -30,8 +30,8 @@ class OpenImage:
         on_disk: the annotation as it was last read or written.
         saved: version of the document that is on the disk.
         trouble: why it could not be written; empty if it could.
-        labelling: of some version of the document; None where fewer than two classes are drawn.
-        labelling_version: which version.
+        labeling: of some version of the document; None where fewer than two classes are drawn.
+        labeling_version: which version.
         seen: ids of changes that have arrived.
         watchers: called after every change of anything above.
     """
@@ -44,8 +44,8 @@ class OpenImage:
     on_disk: Annotation
     saved: int = 0
     trouble: str = ""
-    labelling: Labelling | None = None
-    labelling_version: int = -1
+    labeling: Labeling | None = None
+    labeling_version: int = -1
     seen: dict[str, None] = field(default_factory=dict)
     watchers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -149,11 +149,11 @@ class Session:
         """Paint the scribbles, PNG."""
         return scribble_layer(image.document.current.labels, full_palette(self.folder.classes))
 
-    def labelling(self, image: OpenImage) -> bytes | None:
-        """Paint the labelling, PNG; None if there is none."""
-        if image.labelling is None:
+    def labeling(self, image: OpenImage) -> bytes | None:
+        """Paint the labeling, PNG; None if there is none."""
+        if image.labeling is None:
             return None
-        return labelling_layer(image.labelling.labels, full_palette(self.folder.classes))
+        return labeling_layer(image.labeling.labels, full_palette(self.folder.classes))
 
     # ---- the work ----------------------------------------------------------------------------------------
 
@@ -174,10 +174,10 @@ class Session:
             return
         self._solving.add(image)
         try:
-            while image.labelling_version != image.document.version:
+            while image.labeling_version != image.document.version:
                 version = image.document.version
-                image.labelling = await asyncio.to_thread(image.preview.solve, image.document.current)
-                image.labelling_version = version
+                image.labeling = await asyncio.to_thread(image.preview.solve, image.document.current)
+                image.labeling_version = version
                 image.tell()
         finally:
             self._solving.discard(image)

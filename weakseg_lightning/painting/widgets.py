@@ -28,7 +28,7 @@ _KEYS = [
     ("[ ]", "thinner, thicker pen"),
     ("← → or A D", "previous, next image"),
     ("Ctrl Z Y S", "undo, redo, save"),
-    ("Space, H", "hide labelling, scribbles"),
+    ("Space, H", "hide labeling, scribbles"),
     ("Wheel, F", "zoom, whole image"),
     ("Right drag", "move the image"),
 ]
@@ -73,7 +73,7 @@ def _row(name: str, entry: Entry, current: bool) -> dict[str, Any]:
 
 
 class ClassRow:
-    """A class: its key, colour and name, whether it is drawn with, whether the image has it as a tag."""
+    """A class: its key, color and name, whether it is drawn with, whether the image has it as a tag."""
 
     def __init__(
         self, index: int, name: str, color: str, on_choose: Callable[[int], None], on_tag: Callable[[int], None]

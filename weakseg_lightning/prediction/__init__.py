@@ -1,1 +1,1 @@
-"""Labelling images of any size with a trained network, in memory or from file to file."""
+"""Labeling images of any size with a trained network, in memory or from file to file."""

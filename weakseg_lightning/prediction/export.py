@@ -95,7 +95,7 @@ def fitting(net: SegmentationNet, length: int) -> int:
 
 
 def export_network(module: WeakSegModule, size: tuple[int, int] | None = None) -> Exported:
-    """Trace the network of a module: RGB in 0..1 ``image`` to logits ``(1, K, H, W)``, normalisation included.
+    """Trace the network of a module: RGB in 0..1 ``image`` to logits ``(1, K, H, W)``, normalization included.
 
     Args:
         module: a trained module, on the CPU.

@@ -21,7 +21,7 @@ class PalettePng:
         path: file to write.
         width: of the image, in pixels.
         height: likewise.
-        palette: RGB colours, uint8 ``(up to 256, 3)``.
+        palette: RGB colors, uint8 ``(up to 256, 3)``.
 
     References:
         Portable Network Graphics (PNG) Specification, W3C, sections 5 (chunks) and 10 (compression).
@@ -109,7 +109,7 @@ class Reduced:
         height: of the image.
         width: likewise.
         limit: longest side of the picture.
-        channels: 3 for colours, 1 for labels.
+        channels: 3 for colors, 1 for labels.
 
     Attributes:
         pixels: uint8 ``(h, w)`` or ``(h, w, 3)``.

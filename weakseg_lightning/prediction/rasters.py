@@ -30,7 +30,7 @@ IN_MEMORY = 2**26
 
 _PREVIEW = 1024  # sides of the reduced image that deep images take black and white from
 _STRIP = 256  # rows that are decoded at once
-_CACHE = 64  # of GDAL in megabytes; it would take a share of the memory that there is
+_CACHE = 64  # of GDAL in megabytes; it would take a fraction of the memory that there is
 
 
 @contextmanager
@@ -124,7 +124,7 @@ class FileRows:
             return to_rgb(values, self._layout, self._range)
 
     def _find_palette(self, head: ImageHead) -> Pixels | None:
-        """Its colours on white, ``(256, 3)``; rasterio also gives grey files whose low values are bright a palette."""
+        """Its colors on white, ``(256, 3)``; rasterio also gives grey files whose low values are bright a palette."""
         if self.source.colorinterp[0].name != "palette" or (head.layout is not None and not head.has_palette):
             return None
         found = self.source.colormap(1)
@@ -136,7 +136,7 @@ class FileRows:
         """What the bands mean, of files whose heads say it to rasterio alone."""
         colors = 3 if self.source.count >= 3 else 1
         dtype = np.dtype(self.source.dtypes[0])
-        # In 8 bits Pillow takes any band after the colours for opacity.
+        # In 8 bits Pillow takes any band after the colors for opacity.
         alpha = self.source.count > colors and (dtype == np.uint8 or self.source.colorinterp[colors].name == "alpha")
         return Layout(colors, alpha, bits=8 * dtype.itemsize, deep=dtype != np.uint8)
 

@@ -31,7 +31,7 @@ class Segmenter:
         checkpoint: a checkpoint that ``weakseg fit`` wrote, or a module.
         device: what the network runs on; a GPU by default, if there is one.
         tile: side of the tiles in pixels; images up to this size are predicted whole.
-        overlap: what neighbouring tiles share, in pixels, up to half of ``tile``.
+        overlap: what neighboring tiles share, in pixels, up to half of ``tile``.
         flip: average with the prediction for the mirror image.
         scales: average over the image resized by these factors.
         refinement: refines the prediction of each tile, as ``MeanField()``.

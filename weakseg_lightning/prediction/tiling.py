@@ -44,13 +44,13 @@ class Rows(Protocol):
 
 
 def spans(length: int, size: int, overlap: int, alignment: int = 1) -> list[Span]:
-    """Cover a length with spans that overlap their neighbours.
+    """Cover a length with spans that overlap their neighbors.
 
     Args:
         length: what is covered, 1 or more.
         size: of each span; the last one is shorter where the length ends.
-        overlap: what neighbours share, at least.
-        alignment: spans begin at multiples of it, so that neighbours may share more.
+        overlap: what neighbors share, at least.
+        alignment: spans begin at multiples of it, so that neighbors may share more.
 
     Returns:
         Spans in order, no more than two over any place.

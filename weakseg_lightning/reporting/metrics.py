@@ -105,13 +105,13 @@ def class_table(validation: Mapping[str, Curve], test: Mapping[str, Curve]) -> T
 
 
 def solver_table(metrics: Mapping[str, Curve]) -> Table | None:
-    """What the latent labellings cost; None for methods without."""
+    """What the latent labelings cost; None for methods without."""
     rows = [
         [title, *map(_number, (mean(values), values[-1], max(values)))]
         for name, title in _SOLVER.items()
         if (values := [value for _, value in metrics.get(name, [])])
     ]
-    return Table("cost of the latent labelling", ["what", "mean", "last", "largest"], rows) if rows else None
+    return Table("cost of the latent labeling", ["what", "mean", "last", "largest"], rows) if rows else None
 
 
 def _at(metrics: Mapping[str, Curve], stage: str, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What solvers of discrete labellings take: checked, and with the neutral value in place of what is not given."""
+"""What solvers of discrete labelings take: checked, and with the neutral value in place of what is not given."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +50,7 @@ def check_arguments(
         label_set: likewise.
         valid: likewise.
         initial: likewise; it goes before ``start``.
-        start: the labelling to start from; ``given`` demands ``initial``.
+        start: the labeling to start from; ``given`` demands ``initial``.
 
     Returns:
         The arguments, on the device of the logits.
@@ -60,7 +60,7 @@ def check_arguments(
     """
     _check_scores(logits, image)
     if initial is None and start == "given":
-        raise ValueError("`initial` must be passed where `start` is 'given', got None: pass a labelling to start from.")
+        raise ValueError("`initial` must be passed where `start` is 'given', got None: pass a labeling to start from.")
     batch, classes, height, width = logits.shape
     plane, device = (batch, height, width), logits.device
     if valid is None:

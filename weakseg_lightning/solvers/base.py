@@ -9,15 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SolverResult:
-    """Labellings of a batch, with what is known about their quality.
+    """Labelings of a batch, with what is known about their quality.
 
     Args:
         labels: uint8 ``(B, H, W)`` on the logits' device; 255 on padding and throughout images that failed.
-        unary: unary energy of each labelling, float64 ``(B,)`` on the CPU; nan for images that failed.
+        unary: unary energy of each labeling, float64 ``(B,)`` on the CPU; nan for images that failed.
         pairwise: pairwise energy, likewise.
         sweeps: sweeps (iterations) used, int64 ``(B,)`` on the CPU.
         converged: bool ``(B,)`` on the CPU, False where the solver stopped early or failed.
-        lower_bound: no labelling has less energy than this, float64 ``(B,)`` on the CPU; nan where unknown.
+        lower_bound: no labeling has less energy than this, float64 ``(B,)`` on the CPU; nan where unknown.
         solve_seconds: wall time of the solve.
         transfer_seconds: wall time of moving data between devices.
         message: why, for each image that failed; empty for the others.
@@ -35,7 +35,7 @@ class SolverResult:
 
     @classmethod
     def from_labels(cls, labels: Tensor) -> "SolverResult":
-        """A labelling of which nothing but the labels is known: its energies are nan.
+        """A labeling of which nothing but the labels is known: its energies are nan.
 
         Args:
             labels: uint8 ``(B, H, W)``.
@@ -58,7 +58,7 @@ class SolverResult:
 
     @property
     def gap(self) -> Tensor:
-        """How far above the optimum the labelling may be, float64 ``(B,)``; nan where no bound is known.
+        """How far above the optimum the labeling may be, float64 ``(B,)``; nan where no bound is known.
 
         ``(energy - lower_bound) / |energy|``, and the difference itself where the energy is 0.
         """
@@ -85,7 +85,7 @@ class Solver(ABC):
         valid: Tensor | None = None,
         initial: Tensor | None = None,
     ) -> SolverResult:
-        """Find a labelling of each image of a batch.
+        """Find a labeling of each image of a batch.
 
         Args:
             logits: scores, float ``(B, K, H, W)``, any device and precision.
@@ -93,11 +93,11 @@ class Solver(ABC):
             seeds: hard constraints, int64 ``(B, H, W)``: a class, or 255 where the pixel is free. None = no seeds.
             label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds. None = all.
             valid: bool ``(B, H, W)``, False on padding. None = no padding.
-            initial: integer ``(B, H, W)``, a labelling to start from, 255 where there is none; it goes before whatever
+            initial: integer ``(B, H, W)``, a labeling to start from, 255 where there is none; it goes before whatever
                 start the solver is set to.
 
         Returns:
-            The labellings.
+            The labelings.
 
         Raises:
             ValueError: if the arguments do not fit together.

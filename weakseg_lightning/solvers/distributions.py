@@ -17,8 +17,8 @@ class DistributionResult:
         probabilities: P, float ``(B, K, H, W)`` on the logits' device; sums to 1 on valid pixels, 0 on padding.
         duals: lambda, float ``(B, C)`` on the logits' device; 0 for rows that an image does not have.
         residual: KKT residual of each image, float ``(B,)`` on the logits' device: the largest component of the
-            projected gradient of the dual, as a share of the image; nan where the solver knows none.
-        violation: how far each row is from holding, ``max(0, b_c - a_c p)`` as a share of its region's pixels, float
+            projected gradient of the dual, as a fraction of the image; nan where the solver knows none.
+        violation: how far each row is from holding, ``max(0, b_c - a_c p)`` as a fraction of its region's pixels, float
             ``(B, C)`` on the logits' device.
         evaluations: evaluations of the dual and its gradient, int64 ``(B,)`` on the CPU.
         converged: bool ``(B,)`` on the CPU, False where the solver stopped early, or a hard row cannot be met.

@@ -1,4 +1,4 @@
-"""Pictures of label maps: colours, overlays, palette PNGs, and panels that put the stages of training side by side.
+"""Pictures of label maps: colors, overlays, palette PNGs, and panels that put the stages of training side by side.
 
 Everything takes tensors or arrays and returns Pillow images.
 """
@@ -23,14 +23,14 @@ Palette = Sequence[Sequence[int]] | npt.NDArray[np.integer]
 
 INK, FAINT, PAPER = (38, 38, 38), (120, 120, 120), (255, 255, 255)
 GAP, TEXT, RIM = 10, 14, 1.5  # of the panels, in pixels
-MAPS = {"seeds": "seeds", "latent": "latent labelling", "prediction": "prediction", "truth": "ground truth"}
+MAPS = {"seeds": "seeds", "latent": "latent labeling", "prediction": "prediction", "truth": "ground truth"}
 
 
 def voc_palette(num_colors: int = 256) -> Colors:
-    """Generate the colours of PASCAL VOC: the bits of the class index, dealt in turn to red, green and blue.
+    """Generate the colors of PASCAL VOC: the bits of the class index, dealt in turn to red, green and blue.
 
     Args:
-        num_colors: number of colours, 1 to 256; colour 255 is that of void.
+        num_colors: number of colors, 1 to 256; color 255 is that of void.
 
     Returns:
         uint8 ``(num_colors, 3)``.
@@ -57,7 +57,7 @@ def colorize(labels: Labels, palette: Palette | None = None) -> Image.Image:
 
     Args:
         labels: classes ``(H, W)``, 255 = void.
-        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default, and beyond the last given class.
+        palette: one RGB color (0..255) a class; that of PASCAL VOC by default, and beyond the last given class.
 
     Returns:
         RGB image of the same size.
@@ -73,13 +73,13 @@ def colorize(labels: Labels, palette: Palette | None = None) -> Image.Image:
 
 
 def overlay(image: Pixels, labels: Labels, palette: Palette | None = None, alpha: float = 0.65) -> Image.Image:
-    """Lay a label map over its photograph, with class borders drawn in white and void hatched.
+    """Lay a label map over its image, with class borders drawn in white and void hatched.
 
     Args:
         image: RGB in 0..1 ``(3, H, W)``, or uint8 ``(H, W, 3)``.
         labels: classes ``(H, W)``, 255 = void.
-        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
-        alpha: opacity of the colours, 0..1; background (class 0) gets half of it.
+        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
+        alpha: opacity of the colors, 0..1; background (class 0) gets half of it.
 
     Returns:
         RGB image of the same size.
@@ -111,7 +111,7 @@ def save_palette_png(path: str | Path, labels: Labels, palette: Palette | None =
     Args:
         path: file to write.
         labels: classes ``(H, W)``, 255 = void.
-        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
 
     Raises:
         ValueError: if ``labels`` is not a map of integers in 0..255.
@@ -123,13 +123,13 @@ def save_palette_png(path: str | Path, labels: Labels, palette: Palette | None =
 
 @dataclass(frozen=True)
 class PanelRow:
-    """One row of a panel picture: a photograph and label maps of it, all of one size; None leaves a cell empty.
+    """One row of a panel picture: an image and label maps of it, all of one size; None leaves a cell empty.
 
     Args:
         image: RGB in 0..1 ``(3, H, W)``, or uint8 ``(H, W, 3)``.
         seeds: labelled pixels ``(H, W)``, 255 elsewhere.
-        latent: labelling found by the solver ``(H, W)``.
-        prediction: labelling of the network ``(H, W)``.
+        latent: labeling found by the solver ``(H, W)``.
+        prediction: labeling of the network ``(H, W)``.
         truth: ground truth ``(H, W)``, 255 = void.
     """
 
@@ -147,14 +147,14 @@ def draw_panels(
     tile: int = 240,
     title: str = "",
 ) -> Image.Image:
-    """Draw images, seeds, latent labellings, predictions and truths side by side, with titles and a legend.
+    """Draw images, seeds, latent labelings, predictions and truths side by side, with titles and a legend.
 
     Thin seeds are drawn thicker than they are. Columns that are empty in every row are left out.
 
     Args:
         rows: at least one row.
         class_names: names for the legend; numbers by default.
-        palette: one RGB colour (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
         tile: longer side of a drawn image, in pixels.
         title: a line above the picture.
 
@@ -212,13 +212,13 @@ def _full_palette(palette: Palette | None) -> Colors:
     if palette is not None:
         given = np.asarray(palette)
         if given.ndim != 2 or given.shape[1] != 3 or len(given) > len(full):
-            raise ValueError(f"`palette` must be at most 256 colours (N, 3), got shape {given.shape}")
+            raise ValueError(f"`palette` must be at most 256 colors (N, 3), got shape {given.shape}")
         full[: len(given)] = given
     return full
 
 
 def _borders(classes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Mark the pixels whose right or lower neighbour has another class."""
+    """Mark the pixels whose right or lower neighbor has another class."""
     border = np.zeros(classes.shape, dtype=np.bool_)
     border[:, :-1] |= classes[:, :-1] != classes[:, 1:]
     border[:-1] |= classes[:-1] != classes[1:]
@@ -259,20 +259,20 @@ def _cell(row: PanelRow, name: str, palette: Palette | None, tile: int) -> Image
     """Draw one cell at the panel's resolution, None where the row has no such map."""
     if (labels := getattr(row, name)) is None:
         return None
-    photograph = Image.fromarray(_rgb(row.image))
+    image = Image.fromarray(_rgb(row.image))
     if name == "image":
-        return _fit(photograph, tile, Image.Resampling.LANCZOS)
+        return _fit(image, tile, Image.Resampling.LANCZOS)
     classes = Image.fromarray(_label_map(labels))
     if name == "seeds":
-        return _draw_seeds(photograph, classes, _full_palette(palette), tile)
+        return _draw_seeds(image, classes, _full_palette(palette), tile)
     classes = _fit(classes, tile, Image.Resampling.NEAREST)
-    return overlay(np.asarray(_fit(photograph, tile, Image.Resampling.LANCZOS)), np.asarray(classes), palette)
+    return overlay(np.asarray(_fit(image, tile, Image.Resampling.LANCZOS)), np.asarray(classes), palette)
 
 
-def _draw_seeds(photograph: Image.Image, seeds: Image.Image, palette: Colors, tile: int) -> Image.Image:
+def _draw_seeds(image: Image.Image, seeds: Image.Image, palette: Colors, tile: int) -> Image.Image:
     """Paint thick strokes at the higher of the two resolutions: reduced first, a stroke of one pixel may vanish."""
     side = max(*seeds.size, tile)
-    pixels = np.asarray(_fit(photograph, side, Image.Resampling.LANCZOS))
+    pixels = np.asarray(_fit(image, side, Image.Resampling.LANCZOS))
     classes = np.asarray(_fit(seeds, side, Image.Resampling.NEAREST))
     unit = side / tile
     grown, rim = _thicken(classes, unit * max(1.5, tile / 100), unit * RIM)

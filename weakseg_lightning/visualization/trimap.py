@@ -106,11 +106,11 @@ def trimap_figure(curves: Mapping[str, Curves]) -> Figure:
 
 
 def _draw(axes: Axes, curves: Mapping[str, Curve | None]) -> None:
-    """Draw one line a run; a run without this curve keeps its colour free."""
+    """Draw one line a run; a run without this curve keeps its color free."""
     for number, (run, curve) in enumerate(curves.items()):
         if curve is not None:
             values = 100 * _values(curve)
-            style = ("-", "--", ":")[number // 10 % 3]  # there are ten colours
+            style = ("-", "--", ":")[number // 10 % 3]  # there are ten colors
             marker = "." if len(values) == 1 else ""
             axes.plot(np.arange(1, len(values) + 1), values, style, color=f"C{number % 10}", label=run, marker=marker)
     axes.grid(alpha=0.3)

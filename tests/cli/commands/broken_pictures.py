@@ -78,7 +78,7 @@ def two_pages(root: Path) -> None:
 
 
 def renumbered_in_part(root: Path) -> None:
-    """Value 1 has the colour of dog (class 2), value 2 that of nothing."""
+    """Value 1 has the color of dog (class 2), value 2 that of nothing."""
     image = Image.open(root / "scribbles" / "b.png")
     palette = image.getpalette()
     palette[3:9] = [0, 0, 255, 9, 9, 9]
@@ -103,7 +103,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
         "images/b.png",
         "is not an image that can be read",
     ),
-    "bomb": (bomb, "images/b.png", "claims to be larger than any photograph"),
+    "bomb": (bomb, "images/b.png", "claims to be larger than any image"),
     "gif": (picture("images/e.gif", 40, 48), "images/e.gif", "is no image that is read (.jpg"),
     "heic": (write("images/IMG_1.heic", b"ftypheic"), "images/IMG_1.heic", "is no image that is read (.jpg"),
     "note among the images": (write("images/read me.txt", "hi"), "images/read me.txt", "convert or remove it"),
@@ -127,10 +127,10 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
         "scribbles/a.png",
         "holds the values 7, 9, expected 0 to 2, or 255",
     ),
-    "colour of no class": (
+    "color of no class": (
         edited("scribbles/c d é.png", lambda pixels: pixels.__setitem__((0, 0), (0, 255, 0, 255))),
         "scribbles/c d é.png",
-        "has colours of no class, #00ff00 (1 pixels): name them in classes.yaml",
+        "has colors of no class, #00ff00 (1 pixels): name them in classes.yaml",
     ),
     "smoothed edges": (smooth, "scribbles/c d é.png", "more: switch off the smoothing of edges when drawing"),
     "scribble as jpeg": (picture("scribbles/e.jpg", 40, 48), "scribbles/e.jpg", "is no PNG: save it as PNG, which"),
@@ -170,10 +170,10 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
         "(upright: its EXIF data turn it)",
     ),
     "mask of no class": (picture("masks/b.png", 40, 48, value=3), "masks/b.png", "holds the values 3, expected 0 to 2"),
-    "mask in foreign colours": (
+    "mask in foreign colors": (
         lambda root: Image.new("RGB", (48, 40), (0, 200, 0)).save(root / "masks" / "b.png"),
         "masks/b.png",
-        "has colours of no class, #00c800 (1920 pixels)",
+        "has colors of no class, #00c800 (1920 pixels)",
     ),
     "mask cut off": (cut("masks/a.png", 0.7), "masks/a.png", "cannot be read ("),
     "mask of no image": (copied("masks/a.png", "masks/zebra.png"), "masks/zebra.png", "belongs to no image"),

@@ -98,9 +98,9 @@ BROKEN_TABLES: dict[str, tuple[Break, str, str]] = {
         "tags.csv",
         "tags 'a' without dog, which other annotations of it have",
     ),
-    "size above one": (row("sizes.csv", "a,cat,150%"), "sizes.csv", "line 6 has the size '150%', expected a share"),
-    "negative size": (row("sizes.csv", "a,cat,-0.1"), "sizes.csv", "line 6 has the size '-0.1', expected a share"),
-    "word as size": (row("sizes.csv", "a,cat,huge"), "sizes.csv", "line 6 has the size 'huge', expected a share"),
+    "size above one": (row("sizes.csv", "a,cat,150%"), "sizes.csv", "line 6 has the size '150%', expected a fraction"),
+    "negative size": (row("sizes.csv", "a,cat,-0.1"), "sizes.csv", "line 6 has the size '-0.1', expected a fraction"),
+    "word as size": (row("sizes.csv", "a,cat,huge"), "sizes.csv", "line 6 has the size 'huge', expected a fraction"),
     "size of no class": (row("sizes.csv", "a,bird,0.1"), "sizes.csv", "line 6 names the class 'bird'"),
     # ---- classes.yaml
     "no yaml": (write("classes.yaml", "classes: [a, b"), "classes.yaml", "is not valid YAML ("),
@@ -116,20 +116,20 @@ BROKEN_TABLES: dict[str, tuple[Break, str, str]] = {
         "classes.yaml",
         "names the class 'Cat' twice",
     ),
-    "no colour": (
+    "no color": (
         write("classes.yaml", "classes: [bg, {name: cat, color: reddish}]\n"),
         "classes.yaml",
-        "has the colour 'reddish'",
+        "has the color 'reddish'",
     ),
-    "colour twice": (
+    "color twice": (
         write("classes.yaml", 'classes: [bg, {name: cat, color: "#00ff00"}, {name: dog, color: [0, 255, 0]}]\n'),
         "classes.yaml",
-        "gives 'cat' and 'dog' the colour #00ff00",
+        "gives 'cat' and 'dog' the color #00ff00",
     ),
     "unlabelled too large": (
         write("classes.yaml", "classes: [background, cat, dog]\nunlabelled: 300\n"),
         "classes.yaml",
-        "`unlabelled` must be 0 to 255, or a colour, got 300",
+        "`unlabelled` must be 0 to 255, or a color, got 300",
     ),
     "unknown key": (
         write("classes.yaml", "classes: [a, b, c]\nvoid: 0\n"),

@@ -91,7 +91,7 @@ def test_what_is_no_fault_is_a_note(make_folder, capsys):
     notes = [line for line in lines(capsys.readouterr().out) if line.startswith("note: ")]
     assert notes == [
         "note: 2 images have no annotation, as b: they can be labelled after training",
-        "note: no annotation has the class bird: nothing can be learnt about it",
+        "note: no annotation has the class bird: nothing can be learned about it",
         "note: no image has a mask: training works, but there will be no validation",
     ]
 

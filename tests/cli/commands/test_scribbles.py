@@ -171,7 +171,7 @@ def test_an_xml_file_without_a_size_needs_the_photograph(run):
     assert status == 1
     assert "a.xml does not state the size of its image: give `images`" in err
     Path("photographs").mkdir()
-    assert "photographs has no photograph a.jpg or a.png" in run(*command, "--images", "photographs")[2]
+    assert "photographs has no image a.jpg or a.png" in run(*command, "--images", "photographs")[2]
     Image.new("RGB", (60, 40)).save("photographs/a.jpg")
     assert run(*command, "--images", "photographs")[0] == 0
     assert (labels("VOC2012/pascal_2012_scribble/a.png") == whole(8)).all()

@@ -93,10 +93,10 @@ def half(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (wrong_size, "2008_000011.png has 36 x 50 pixels, its photograph 37 x 50"),
+        (wrong_size, "2008_000011.png has 36 x 50 pixels, its image 37 x 50"),
         (void, "2008_000011.png holds the label 255, expected 0 to 20"),
         (grey, "2008_000011.png is PNG with pixels of type L, expected a palette PNG"),
-        (colors, "2008_000011.png has other colours than VOC's palette"),
+        (colors, "2008_000011.png has other colors than VOC's palette"),
         (half, "2008_000011.png cannot be checked"),
     ],
 )
@@ -118,7 +118,7 @@ def test_missing_predictions_are_counted(submit):
 
 def test_a_missing_photograph_or_list_is_named(submit):
     Path("datasets/VOCdevkit/VOC2012/JPEGImages/2010_003829.jpg").unlink()
-    assert "1 of the 3 photographs of the split 'test' are missing" in submit()[2]
+    assert "1 of the 3 images of the split 'test' are missing" in submit()[2]
     assert "no list" in submit("--split=val")[2]
 
 

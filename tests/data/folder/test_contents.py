@@ -63,7 +63,7 @@ def test_two_folders_are_tagged_images(tmp_path):
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder `images` in .*: put the photographs into"):
+    with pytest.raises(FileNotFoundError, match=r"no folder `images` in .*: put the images into"):
         read_folder(tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no image in .*: put photographs there \(.jpg"):

@@ -41,7 +41,7 @@ def add_images(root, count, masks=True, scribbles=True):
 # ---- what batches hold ------------------------------------------------------------------------------------------
 
 
-def test_classes_and_colours_are_those_of_the_file(make_data):
+def test_classes_and_colors_are_those_of_the_file(make_data):
     data = make_data()
     assert data.class_names == ["background", "cat", "dog"]
     assert data.num_classes == 3
@@ -49,20 +49,20 @@ def test_classes_and_colours_are_those_of_the_file(make_data):
 
 
 def test_scribbles_of_all_forms_are_the_same(make_data):
-    data = make_data(val_share=0)
+    data = make_data(val_fraction=0)
     (data.root / "points.csv").unlink()
     source = data.train_source()
     assert list(source.ids) == ["a", "b", "c d é"]
-    grey, indexed, coloured = (source[index].seeds for index in range(3))
+    grey, indexed, colored = (source[index].seeds for index in range(3))
     assert torch.equal(grey, indexed)
-    assert torch.equal(grey, coloured)
+    assert torch.equal(grey, colored)
     assert {label: int((grey == label).sum()) for label in (0, 1, 2)} == {0: 105, 1: 36, 2: 36}
 
 
 def test_clicks_join_the_scribbles_or_stand_alone(make_data):
     root = make_data().root
-    both = FolderDataModule(root, val_share=0, **SMALL).train_source()
-    alone = FolderDataModule(root, supervision="point", val_share=0, **SMALL).train_source()
+    both = FolderDataModule(root, val_fraction=0, **SMALL).train_source()
+    alone = FolderDataModule(root, supervision="point", val_fraction=0, **SMALL).train_source()
     assert list(alone.ids) == ["a", "b"]
     clicks = alone[0].seeds
     assert clicks[11:14, 11:14].tolist() == [[1] * 3] * 3  # the click at 12, 12
@@ -72,13 +72,13 @@ def test_clicks_join_the_scribbles_or_stand_alone(make_data):
 
 
 def test_boxes_come_from_the_table_or_the_mask(make_data):
-    source = make_data(supervision="box", val_share=0).train_source()
+    source = make_data(supervision="box", val_fraction=0).train_source()
     sample = source[0]
     assert sample.boxes.tolist() == [[10, 10, 30, 20, 1]]
     assert (sample.seeds[10:20, 10:30] == 255).all()
     assert int((sample.seeds == 0).sum()) == 40 * 48 - 200
     (source.contents.root / "boxes.csv").unlink()
-    derived = make_data(root=source.contents.root, supervision="box", val_share=0).train_source()[0]
+    derived = make_data(root=source.contents.root, supervision="box", val_fraction=0).train_source()[0]
     assert derived.boxes.tolist() == [[10, 10, 30, 20, 1], [20, 25, 40, 35, 2]]
 
 
@@ -98,19 +98,19 @@ def test_tags_are_all_that_anything_says(make_data, make_folder):
 
 
 def test_sizes_reach_the_batches_without_masks(make_data):
-    data = make_data(supervision="tags", val_share=0)
+    data = make_data(supervision="tags", val_fraction=0)
     shutil.rmtree(data.root / "masks")
     (data.root / "sizes.csv").write_text(
         "image,class,size\na,cat,12%\na,dog,small\nb,1,0.1\nb,2,large\nc d é,1,0\n", "utf-8"
     )
-    known = {one["id"]: one["sizes"].tolist() for one in data.known_of_training()}
+    known = {one["id"]: one["sizes"].tolist() for one in data.facts_of_training()}
     assert known == {"a": [-1, 1, 0], "b": [-1, 0, 1], "c d é": [-1, 0, -1]}
     batch = next(iter(data.train_dataloader()))
     assert batch["sizes"].tolist() == [known[name] for name in batch["id"]]
 
 
 def test_masks_are_full_supervision(make_data):
-    source = make_data(supervision="full", val_share=0).train_source()
+    source = make_data(supervision="full", val_fraction=0).train_source()
     assert list(source.ids) == ["a", "b"]
     assert torch.equal(source[0].seeds, source[0].mask)
     assert int((source[0].mask == 2).sum()) == 200
@@ -144,20 +144,20 @@ def test_another_value_can_mean_no_label_in_scribbles_alone(make_data):
         (root / "scribbles" / f"{name}.png").unlink()
     text = (root / "classes.yaml").read_text()
     (root / "classes.yaml").write_text(f"{text}unlabelled: 0\n")
-    sample = make_data(root=root, val_share=0).train_source()[0]
+    sample = make_data(root=root, val_fraction=0).train_source()[0]
     assert not (sample.seeds == 0).any()
     assert int((sample.seeds == 1).sum()) == 36
     assert (sample.mask == 0).any()
 
 
-def test_a_colour_can_mean_no_label(make_data):
+def test_a_color_can_mean_no_label(make_data):
     root = make_data().root
     labels = np.full((40, 48, 3), (250, 250, 250), np.uint8)
     labels[:4] = (0, 0, 255)
     Image.fromarray(labels).save(root / "scribbles" / "c d é.png")
     text = (root / "classes.yaml").read_text()
     (root / "classes.yaml").write_text(f'{text}unlabelled: "#fafafa"\n')
-    seeds = make_data(root=root, val_share=0).train_source()[2].seeds
+    seeds = make_data(root=root, val_fraction=0).train_source()[2].seeds
     assert (seeds[:4] == 2).all()
     assert (seeds[4:] == 255).all()
 
@@ -258,7 +258,7 @@ def test_supervision_without_such_labels_is_refused(make_data):
 
 
 def test_bad_files_can_be_skipped(make_data):
-    data = make_data(on_bad_sample="skip", val_share=0)
+    data = make_data(on_bad_sample="skip", val_fraction=0)
     (data.root / "images" / "a.jpg").write_bytes(b"")
     with (data.root / "points.csv").open("a") as table:
         table.write("b,900,3,cat\nnobody,1,1,cat\n")
@@ -272,25 +272,27 @@ def test_bad_files_can_be_skipped(make_data):
 
 
 def test_full_masks_are_shown_where_there_are_some(make_data):
-    data = make_data(full_share=0.5, val_share=0)
+    data = make_data(full_fraction=0.5, val_fraction=0)
     data.setup("fit")
-    known = list(data.known_of_training())
+    known = list(data.facts_of_training())
     assert sum(bool(one["full"]) for one in known) == 2
     assert not known[2]["full"]
-    greedy = make_data(root=data.root, full_share=1.0, val_share=0)
-    with pytest.raises(ValueError, match=r"`full_share: 1\.0` asks for 3 of 3 training images with a mask, 2 have one"):
+    greedy = make_data(root=data.root, full_fraction=1.0, val_fraction=0)
+    with pytest.raises(
+        ValueError, match=r"`full_fraction: 1\.0` asks for 3 of 3 training images with a mask, 2 have one"
+    ):
         greedy.setup("fit")
 
 
 def test_tags_of_crops_need_masks(make_data):
     with pytest.raises(ValueError, match="`tags_from: crop` needs a mask of every training image, 'c d é' has none"):
-        make_data(supervision="tags", tags_from="crop", val_share=0).setup("fit")
+        make_data(supervision="tags", tags_from="crop", val_fraction=0).setup("fit")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_val_share_is_checked(make_data, share):
-    with pytest.raises(ValueError, match="`val_share` must be at least 0 and below 1"):
-        make_data(val_share=share)
+def test_val_fraction_is_checked(make_data, share):
+    with pytest.raises(ValueError, match="`val_fraction` must be at least 0 and below 1"):
+        make_data(val_fraction=share)
 
 
 def test_constructor_arguments_are_kept(tmp_path):
@@ -299,7 +301,7 @@ def test_constructor_arguments_are_kept(tmp_path):
 
 
 def test_a_sample_that_vanishes_is_named(make_data):
-    data = make_data(val_share=0)
+    data = make_data(val_fraction=0)
     data.setup("fit")
     (data.root / "images" / "a.jpg").unlink()
     with pytest.raises(BadSampleError, match=r"a\.jpg is missing"):
@@ -308,7 +310,7 @@ def test_a_sample_that_vanishes_is_named(make_data):
 
 @pytest.mark.parametrize("supervision", ["scribble", "tags", "box"])
 def test_crops_of_a_single_image_fill_the_batch(make_data, supervision):
-    data = make_data(supervision=supervision, val_share=0)
+    data = make_data(supervision=supervision, val_fraction=0)
     data.batch_size = 4
     for name in ("b.png", "c d \u00e9.png"):
         (data.root / "images" / name).unlink()
@@ -330,7 +332,7 @@ def test_void_of_a_mask_is_no_background_of_its_boxes(make_folder):
     Image.fromarray(mask).save(root / "masks" / "a.png")
     for file in ("boxes.csv", "tags.csv", "sizes.csv"):
         (root / file).unlink(missing_ok=True)
-    source = FolderDataModule(root, "box", val_share=0).train_source()
+    source = FolderDataModule(root, "box", val_fraction=0).train_source()
     seeds = source[list(source.ids).index("a")].seeds
     assert (seeds[:, 44:] == 255).all()
     assert (seeds[:, 40:44] == 0).all()
@@ -342,7 +344,7 @@ def test_masks_that_are_void_all_over_give_no_boxes_to_train_on(make_folder):
         path.unlink()
     for path in root.glob("masks/*"):
         Image.fromarray(np.full((40, 48), 255, np.uint8)).save(path)
-    problems = FolderDataModule(root, "box", val_share=0).train_source().find_problems()
+    problems = FolderDataModule(root, "box", val_fraction=0).train_source().find_problems()
     assert all("all are void (255)" in text for text in problems.values())
     assert problems
 

@@ -11,9 +11,9 @@ RED_AND_BLUE = Classes(["background", "red", "blue"], {1: (255, 0, 0), 2: (0, 0,
 LABELS = np.array([[0, 1, 2], [2, 1, 255]], dtype=np.uint8)
 
 
-def indexed(path, labels, *colours) -> None:
+def indexed(path, labels, *colors) -> None:
     image = Image.fromarray(labels)
-    image.putpalette(np.array(colours, dtype=np.uint8).tobytes())
+    image.putpalette(np.array(colors, dtype=np.uint8).tobytes())
     image.save(path)
 
 
@@ -21,15 +21,15 @@ def read(path, classes=RED_AND_BLUE) -> list:
     return read_map(path, classes, scribbles=False).tolist()
 
 
-def test_a_renumbered_palette_is_read_by_its_colours(tmp_path):
+def test_a_renumbered_palette_is_read_by_its_colors(tmp_path):
     indexed(tmp_path / "a.png", np.array([[0, 1], [2, 2]], np.uint8), (0, 0, 255), (0, 0, 0), (255, 0, 0))
     assert read(tmp_path / "a.png") == [[2, 0], [1, 1]]
 
 
-def test_a_palette_of_other_colours_is_read_by_its_indices(tmp_path):
+def test_a_palette_of_other_colors_is_read_by_its_indices(tmp_path):
     indexed(tmp_path / "a.png", np.array([[0, 1], [2, 2]], np.uint8), (9, 9, 9), (7, 7, 0), (0, 99, 9))
     assert read(tmp_path / "a.png") == [[0, 1], [2, 2]]
-    # Without colours of their own, classes are indices, whatever the palette.
+    # Without colors of their own, classes are indices, whatever the palette.
     indexed(tmp_path / "b.png", np.array([[0, 1], [2, 2]], np.uint8), (0, 128, 0), (0, 0, 0), (128, 0, 0))
     assert read(tmp_path / "b.png", Classes(["background", "x", "y"])) == [[0, 1], [2, 2]]
 

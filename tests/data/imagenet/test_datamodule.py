@@ -117,7 +117,7 @@ def test_what_is_known_is_read_without_images(folders, monkeypatch):
     data = make(folders)
     data.setup("fit")
     monkeypatch.setattr("weakseg_lightning.data.imagenet.datamodule.read_image", lambda path: pytest.fail("was read"))
-    assert sum(bool(known["tags"][1]) for known in data.known_of_training()) == 8
+    assert sum(bool(known["tags"][1]) for known in data.facts_of_training()) == 8
 
 
 def test_squares_are_the_middle_of_the_resized_image():
@@ -134,7 +134,7 @@ def test_squares_are_the_middle_of_the_resized_image():
     ("arguments", "message"),
     [
         ({"batch_size": 3}, "`batch_size` must be even, half of it positive, got 3"),
-        ({"val_share": 0}, "`val_share` must be between 0 and 1, got 0"),
+        ({"val_fraction": 0}, "`val_fraction` must be between 0 and 1, got 0"),
         ({"masks_class": "wolf"}, "`masks_class` must be a class of VOC .*got 'wolf'"),
         ({"negative": None}, "`negative` must name folders of images where there is no `root`"),
     ],

@@ -104,15 +104,15 @@ def test_several_indices_of_a_palette_can_be_transparent_and_half_is_not(tmp_pat
     assert read_map(tmp_path / "a.png", MANY, scribbles=False).tolist() == [[255, 1, 255, 3]]
 
 
-def test_the_colour_of_a_transparent_index_is_that_of_no_class(tmp_path):
-    """Index 0 is outside all strokes, in a colour of no class; the others are renumbered."""
+def test_the_color_of_a_transparent_index_is_that_of_no_class(tmp_path):
+    """Index 0 is outside all strokes, in a color of no class; the others are renumbered."""
     colors = palette([(9, 9, 9), (0, 0, 255), (0, 0, 0), (255, 0, 0)])
     write_png(tmp_path / "a.png", [[0, 1, 2, 3]], 2, PALETTE, colors + chunk(b"tRNS", b"\0"))
     assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=True).tolist() == [[255, 2, 0, 1]]
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_a_transparent_colour_has_no_label(tmp_path, depth):
+def test_a_transparent_color_has_no_label(tmp_path, depth):
     white, scale = 2**depth - 1, 257 if depth == 16 else 1
     pixels = [[(255 * scale, 0, 0), (white, white, white), (0, 0, 255 * scale), (0, 0, 0)]]
     write_png(tmp_path / "a.png", pixels, depth, RGB, transparent(white, white, white))
@@ -121,7 +121,7 @@ def test_a_transparent_colour_has_no_label(tmp_path, depth):
 
 
 @pytest.mark.parametrize("kind", [RGB, RGB_ALPHA])
-def test_colours_of_16_bits_are_those_of_8(tmp_path, kind):
+def test_colors_of_16_bits_are_those_of_8(tmp_path, kind):
     pixels = np.array([[(65535, 0, 0, 9), (0, 0, 65535, 65535), (0, 0, 0, 1), (65535, 0, 0, 0)]])[..., : BANDS[kind]]
     write_png(tmp_path / "a.png", pixels, 16, kind)
     expected = [[1, 2, 0, 255 if kind == RGB_ALPHA else 1]]
@@ -130,13 +130,13 @@ def test_colours_of_16_bits_are_those_of_8(tmp_path, kind):
 
 
 @pytest.mark.parametrize("color", [(65535, 1, 0), (255, 0, 0), (65280, 0, 0), (300, 300, 300)])
-def test_colours_of_16_bits_that_are_none_of_8_are_named(tmp_path, color):
+def test_colors_of_16_bits_that_are_none_of_8_are_named(tmp_path, color):
     write_png(tmp_path / "a.png", [[color, (0, 0, 0)]], 16, RGB)
-    with pytest.raises(BadSampleError, match=r"a\.png has 16-bit colours that are none of 8 bits, as .*8 bits per ch"):
+    with pytest.raises(BadSampleError, match=r"a\.png has 16-bit colors that are none of 8 bits, as .*8 bits per ch"):
         read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
 
 
-def test_grey_in_colours_of_16_bits_is_the_class(tmp_path):
+def test_grey_in_colors_of_16_bits_is_the_class(tmp_path):
     write_png(tmp_path / "a.png", np.repeat([[[0], [2], [255], [1]]], 3, axis=-1), 16, RGB)
     assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False).tolist() == [[0, 2, 255, 1]]
     assert map_values(tmp_path / "a.png") == [0, 1, 2, 255]
@@ -214,7 +214,7 @@ def test_images_of_16_bits_are_stretched_alike(tmp_path, kind, most, interlaced)
 
 
 def test_hues_of_a_deep_image_are_kept(tmp_path):
-    """All colours have the same limits: what has twice the red of the green has it still."""
+    """All colors have the same limits: what has twice the red of the green has it still."""
     ramp = np.linspace(0, 1, 60 * 50).reshape(60, 50, 1)
     write_png(tmp_path / "a.png", (ramp * (4000, 2000, 1000)).astype(int), 16, RGB)
     found = images(tmp_path / "a.png").reshape(-1, 3).astype(int)

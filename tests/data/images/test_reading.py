@@ -40,7 +40,7 @@ def test_label_is_the_value_not_the_color(tmp_path, mode):
 
 def test_label_map_in_colors_is_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "labels.png")
-    with pytest.raises(BadSampleError, match=r"labels\.png has pixels of type RGB.*convert the colours"):
+    with pytest.raises(BadSampleError, match=r"labels\.png has pixels of type RGB.*convert the colors"):
         read_labels(tmp_path / "labels.png")
 
 

@@ -97,7 +97,7 @@ def test_what_is_transparent_is_white_and_the_rest_as_without(tmp_path, dtype, b
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_colours_may_be_multiplied_by_their_opacity(tmp_path, dtype):
+def test_colors_may_be_multiplied_by_their_opacity(tmp_path, dtype):
     most = 1 if dtype == "float32" else 65535
     colors, opacity = RANDOM.random((30, 20, 3)), RANDOM.choice([0.25, 1], (30, 20, 1))
     expected = opacity * stretched(colors) + (1 - opacity) * 255
@@ -106,7 +106,7 @@ def test_colours_may_be_multiplied_by_their_opacity(tmp_path, dtype):
     assert np.abs(images(tmp_path / "a.tif") - expected).max() <= 1.5
 
 
-def test_three_bands_are_colours_whoever_wrote_them(tmp_path):
+def test_three_bands_are_colors_whoever_wrote_them(tmp_path):
     values = noise("uint16", 20, 30, 3)
     write(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig")
     assert (images(tmp_path / "a.tif") == stretched(values)).all()
@@ -206,6 +206,6 @@ def test_what_cannot_be_decompressed_is_named(tmp_path):
 def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", noise("uint16", 8, 9))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
-    with pytest.raises(BadSampleError, match=r"a\.tif claims to be larger than any photograph"):
+    with pytest.raises(BadSampleError, match=r"a\.tif claims to be larger than any image"):
         read_image(tmp_path / "a.tif")
     assert (read_head(tmp_path / "a.tif").width, read_head(tmp_path / "a.tif").height) == (9, 8)

@@ -97,7 +97,7 @@ def test_outlines_have_more_contrast_than_the_insides():
 
 
 def test_a_single_pixel_does_not_tell_the_class():
-    # Nearest class mean of the colour: far better than chance, far from solved.
+    # Nearest class mean of the color: far better than chance, far from solved.
     pixels = np.concatenate([scene.image.reshape(-1, 3) for scene in SCENES]).astype(float)
     labels = np.concatenate([scene.mask.ravel() for scene in SCENES])
     means = np.stack([pixels[labels == k].mean(0) for k in range(K)])

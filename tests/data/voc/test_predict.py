@@ -63,6 +63,6 @@ def test_a_missing_list_is_an_error_that_names_what_there_is(root):
 def test_missing_photographs_are_counted(root):
     for name in ("t_1", "t_2"):
         (root / "VOCdevkit" / "VOC2012" / "JPEGImages" / f"{name}.jpg").unlink()
-    words = "2 of the 3 photographs of the split 'test' are missing in .*, the first is .*t_1.jpg"
+    words = "2 of the 3 images of the split 'test' are missing in .*, the first is .*t_1.jpg"
     with pytest.raises(FileNotFoundError, match=words):
         VOCDataModule(root, predict_split="test").setup("predict")

@@ -1,4 +1,4 @@
-"""Labellings solved once a cycle: what they depend on, where they are kept, what a stop and a restart leave of them."""
+"""Labelings solved once a cycle: what they depend on, where they are kept, what a stop and a restart leave of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_images_that_an_epoch_leaves_out_are_solved_for_when_they_come(make_modu
     assert len(solved) == len(set(solved)) > 8
 
 
-def test_labelling_is_that_of_the_whole_image_in_evaluation_mode_at_the_start_of_the_cycle(
+def test_labeling_is_that_of_the_whole_image_in_evaluation_mode_at_the_start_of_the_cycle(
     make_module, make_data, fit, tiny_network
 ) -> None:
     module, data = make_module(), make_data()
@@ -109,12 +109,12 @@ def test_labelling_is_that_of_the_whole_image_in_evaluation_mode_at_the_start_of
         assert np.array_equal(module.store.get(name), expected.labels[0].numpy())
 
 
-def test_training_follows_the_labelling_augmented_with_its_image(make_module, make_data, fit) -> None:
+def test_training_follows_the_labeling_augmented_with_its_image(make_module, make_data, fit) -> None:
     data = make_data()
     moved: dict[str, list[bool]] = {}
 
     class TrueMask(Recording):
-        """Solves for nothing: the labelling is the true mask, which comes augmented with the batch."""
+        """Solves for nothing: the labeling is the true mask, which comes augmented with the batch."""
 
         @override
         def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
@@ -138,7 +138,7 @@ def test_training_follows_the_labelling_augmented_with_its_image(make_module, ma
 
 
 @pytest.mark.parametrize("warm_start", [True, False])
-def test_warm_start_is_the_labelling_of_the_cycle_before(warm_start: bool, make_module, make_data, fit) -> None:
+def test_warm_start_is_the_labeling_of_the_cycle_before(warm_start: bool, make_module, make_data, fit) -> None:
     module = make_module(warm_start=warm_start)
     fit(module, make_data())
     before = module.solved_in(0)
@@ -252,22 +252,22 @@ def test_store_of_another_energy_is_refused_before_training(make_module, make_da
     fit(make_module(store=LatentStore(str(tmp_path)), eps=0.5), make_data(), max_epochs=1)  # not part of the energy
     other = AlphaExpansion(GridPotts(50, normalize_edges=True), unary_weight=0.5, start="zeros")
     with pytest.raises(
-        ValueError, match=r"the store in .* has labellings that were solved with `solver\.potts\.weight` 100"
+        ValueError, match=r"the store in .* has labelings that were solved with `solver\.potts\.weight` 100"
     ):
         fit(make_module(store=LatentStore(str(tmp_path)), solver=other), make_data(), max_epochs=1)
 
 
-def test_an_image_without_labelling_stops_the_run_where_that_is_asked_for(make_module, make_data, fit) -> None:
+def test_an_image_without_labeling_stops_the_run_where_that_is_asked_for(make_module, make_data, fit) -> None:
     module = make_module(on_unsolved="stop")
     module.fails = ("train_00003",)
-    with pytest.raises(ValueError, match=r"image 'train_00003' has no latent labelling: `logits` hold nan.*skip"):
+    with pytest.raises(ValueError, match=r"image 'train_00003' has no latent labeling: `logits` hold nan.*skip"):
         fit(module, make_data())
     with pytest.raises(ValueError, match="`on_unsolved` must be 'skip' or 'stop', got 'never'"):
         make_module(on_unsolved="never")
 
 
 def test_two_runs_in_one_folder_do_not_meet(make_module, make_data, fit, tmp_path, tiny_network) -> None:
-    """Same settings, other weights: none takes the other's labellings for its own."""
+    """Same settings, other weights: none takes the other's labelings for its own."""
     store = str(tmp_path)
     alone = make_module()
     fit(alone, make_data())

@@ -58,7 +58,7 @@ def data() -> ScenesDataModule:
     return ScenesDataModule(num_train=12, num_val=1, size=40, crop_size=24, batch_size=4, num_workers=0)
 
 
-def test_each_batch_trains_on_its_own_labelling_that_another_thread_found_a_step_before(
+def test_each_batch_trains_on_its_own_labeling_that_another_thread_found_a_step_before(
     data: ScenesDataModule, tiny_network: Network, make_trainer: MakeTrainer
 ) -> None:
     module, steps = Recorded(tiny_network, data.num_classes, pce_fraction=0.0, latent_lag=1), Steps()

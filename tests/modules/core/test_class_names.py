@@ -212,10 +212,10 @@ def test_polygons_have_the_names_of_the_weights(trained: Path, tmp_path: Path) -
     assert Segmenter(trained, device="cpu").class_names == NAMES
 
 
-# ---- labellings ---------------------------------------------------------------------------------------------
+# ---- labelings ---------------------------------------------------------------------------------------------
 
 
-def test_stored_labellings_of_classes_in_another_order_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_stored_labelings_of_classes_in_another_order_are_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     """Proposals do not depend on weights: a second run would take the first one's."""
 
     def fit(names: Sequence[str], allowed: bool = False) -> None:
@@ -225,7 +225,7 @@ def test_stored_labellings_of_classes_in_another_order_are_refused(make_trainer:
 
     fit(NAMES)
     fit([name.title() for name in NAMES])
-    with pytest.raises(ValueError, match=r"labellings that were solved with `class_names` \['background', 'cat'"):
+    with pytest.raises(ValueError, match=r"labelings that were solved with `class_names` \['background', 'cat'"):
         fit(EXCHANGED)
     fit(EXCHANGED, allowed=True)
 

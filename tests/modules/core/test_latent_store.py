@@ -54,7 +54,7 @@ def test_every_damage_is_noticed():
             decompress(data[:length])
 
 
-def test_labellings_come_back(make_store):
+def test_labelings_come_back(make_store):
     store = make_store()
     store.begin("a")
     ids = ["2007_000032", "folder/image 1", "写真" * 40, "..", "x" * 400]
@@ -115,12 +115,12 @@ def test_state_goes_on_elsewhere(make_store, tmp_path):
         ({"labels": "all"}, "`labels` None, this run has all"),
     ],
 )
-def test_labellings_of_another_network_or_energy_are_refused(changed, words, tmp_path):
+def test_labelings_of_another_network_or_energy_are_refused(changed, words, tmp_path):
     opened(LatentStore(str(tmp_path)))
     opened(LatentStore(str(tmp_path)))
-    with pytest.raises(ValueError, match=rf"the store in {tmp_path} has labellings that were solved with {words}"):
+    with pytest.raises(ValueError, match=rf"the store in {tmp_path} has labelings that were solved with {words}"):
         opened(LatentStore(str(tmp_path)), SETTINGS | changed)
-    with pytest.raises(ValueError, match=rf"the checkpoint has labellings that were solved with {words}"):
+    with pytest.raises(ValueError, match=rf"the checkpoint has labelings that were solved with {words}"):
         opened(LatentStore(), SETTINGS | changed).load_state_dict(opened(LatentStore()).state_dict())
 
 

@@ -41,12 +41,12 @@ METHODS: dict[str, Callable[[Network, int], WeakSegModule]] = {
     "ccnn": lambda *given: CCNNModule(*given, preset("tags"), map_stride=None),
 }
 ASKED = {"adm": 2, "trust_region": 4, "ccnn": 2, "grid_gd": 2, "dense_gd": 2}
-"""How often two steps on four images ask a solver or a regulariser."""
+"""How often two steps on four images ask a solver or a regularizer."""
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
-    """Kind of the logits that solvers and regularisers get."""
+    """Kind of the logits that solvers and regularizers get."""
     found: list[torch.dtype] = []
 
     def noted(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,7 +140,7 @@ def assert_trained_in_half_precision(module: WeakSegModule, watch: Watch, half: 
 
 
 class Gradients(Callback):
-    """Keeps the batches and the gradient of the first step of the optimiser."""
+    """Keeps the batches and the gradient of the first step of the optimizer."""
 
     def __init__(self) -> None:
         self.batches: list[Any] = []
@@ -179,7 +179,7 @@ def test_two_batches_of_adm_give_the_mean_of_their_gradients(
         torch.testing.assert_close(seen.found[name], weight.grad)
 
 
-def test_phases_count_steps_of_the_optimiser(
+def test_phases_count_steps_of_the_optimizer(
     tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
 ) -> None:
     """Four epochs of two batches are four steps, and half of these the first phase."""

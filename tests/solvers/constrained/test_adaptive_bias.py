@@ -31,7 +31,7 @@ def allowing(*images: list[int], classes: int) -> Tensor:
 
 
 def shares(labels: Tensor, classes: int) -> Tensor:
-    """Share of each class in each image, (B, K)."""
+    """Fraction of each class in each image, (B, K)."""
     one_hot = functional.one_hot(labels.long(), 256)[..., :classes].float()
     return one_hot.sum((1, 2)) / (labels != 255).sum((1, 2))[:, None]
 
@@ -116,7 +116,7 @@ def test_images_do_not_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_sum_of_scores_is_the_best_of_all_labellings_with_these_shares(seed: int) -> None:
+def test_the_sum_of_scores_is_the_best_of_all_labelings_with_these_shares(seed: int) -> None:
     torch.manual_seed(seed)
     logits = torch.randn(1, 3, 2, 4, dtype=torch.float64)
     solver = AdaptiveBias(foreground=0.25, background=0.5, tolerance=0.001)
@@ -222,8 +222,8 @@ def test_other_constraints_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"foreground": 1.2}, "`foreground` must be a share of the image, between 0 and 1, got 1.2"),
-        ({"background": -0.1}, "`background` must be a share"),
+        ({"foreground": 1.2}, "`foreground` must be a fraction of the image, between 0 and 1, got 1.2"),
+        ({"background": -0.1}, "`background` must be a fraction"),
         ({"rounds": 0}, "`rounds` must be at least 1"),
         ({"tolerance": 0.0}, "`tolerance` must be above 0"),
     ],

@@ -19,7 +19,7 @@ SMALL = (2.0, 3.0, 8.0, 20.0, 4.0)
 
 
 def problem(seed: int, height: int = 11, width: int = 13, classes: int = 4) -> tuple[Tensor, Tensor]:
-    """Noisy scores of vertical stripes ``(1, K, H, W)``, and an image of the stripes' colours."""
+    """Noisy scores of vertical stripes ``(1, K, H, W)``, and an image of the stripes' colors."""
     generator = torch.Generator().manual_seed(seed)
     truth = (torch.arange(width) * classes // width).expand(height, width)
     colors = torch.rand(classes, 3, generator=generator)[truth].permute(2, 0, 1)
@@ -94,7 +94,7 @@ def test_on_photographs_it_is_pydensecrf(shared, parameters):
 @needs_pydensecrf
 @pytest.mark.parametrize("normalization", ["symmetric", "before", "after", "none"])
 @pytest.mark.parametrize("classes", [1, 2, 9, 40])
-def test_whatever_the_normalisation_and_classes_it_is_pydensecrf(normalization, classes):
+def test_whatever_the_normalization_and_classes_it_is_pydensecrf(normalization, classes):
     logits, image = problem(0, 15, 17, classes)
     parameters = (2.0, 0.3, 8.0, 20.0, 0.4, 5, normalization)
     expected = PyDenseCRF(*parameters).refine(logits, image)
@@ -102,7 +102,7 @@ def test_whatever_the_normalisation_and_classes_it_is_pydensecrf(normalization, 
 
 
 def dark(seed: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Random scores of three classes, and dark noise, whose colours are near black."""
+    """Random scores of three classes, and dark noise, whose colors are near black."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(1, 3, height, width, generator=generator)
     return logits, 0.06 * torch.rand(1, 3, height, width, generator=generator)
@@ -182,11 +182,11 @@ def test_refining_what_is_not_finite_is_refused(broken):
         MeanField().refine(**given)
 
 
-# ---- latent labellings ----------------------------------------------------------------------------------------------
+# ---- latent labelings ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_labellings_respect_seeds_label_sets_and_starts(seed):
+def test_labelings_respect_seeds_label_sets_and_starts(seed):
     crf = MeanField(*SMALL, iterations=3)
     logits, image = problem(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -207,7 +207,7 @@ def test_labellings_respect_seeds_label_sets_and_starts(seed):
 
 
 @pytest.mark.parametrize("normalization", ["symmetric", "before"])
-def test_the_energy_is_that_of_the_labelling(normalization):
+def test_the_energy_is_that_of_the_labeling(normalization):
     crf = MeanField(*SMALL, normalization=normalization)
     logits, image = problem(5)
     found = crf.solve(logits, image)

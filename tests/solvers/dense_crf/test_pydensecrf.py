@@ -43,7 +43,7 @@ def mean_field(crf: PyDenseCRF, logits: Tensor, image: Tensor) -> Tensor:
 
 
 def problem(seed: int, height: int = 14, width: int = 18, classes: int = 4) -> tuple[Tensor, Tensor]:
-    """Noisy scores of vertical stripes, and an image of the stripes' colours."""
+    """Noisy scores of vertical stripes, and an image of the stripes' colors."""
     generator = torch.Generator().manual_seed(seed)
     truth = (torch.arange(width) * classes // width).expand(height, width)
     colors = torch.rand(classes, 3, generator=generator)[truth].permute(2, 0, 1)
@@ -86,7 +86,7 @@ def test_it_is_mean_field_with_dense_kernels_as_far_as_the_lattice_is_exact(kern
 
 @needs_pydensecrf
 @pytest.mark.parametrize("normalization", ["symmetric", "before", "after"])
-def test_of_the_normalisations_it_is_closest_to_its_own(normalization):
+def test_of_the_normalizations_it_is_closest_to_its_own(normalization):
     kinds, off = ("symmetric", "before", "after"), torch.zeros(3)
     for seed in range(4):
         logits, image = problem(seed)

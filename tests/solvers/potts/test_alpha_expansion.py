@@ -165,8 +165,8 @@ def test_starts():
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("size", [(9, 10), (8, 13), (12, 5)])
-def test_the_coarse_start_is_the_best_labelling_of_blocks(connectivity, size):
-    """Two labels, so that blocks are solved exactly: no other labelling that is constant on 4 x 4 blocks costs less."""
+def test_the_coarse_start_is_the_best_labeling_of_blocks(connectivity, size):
+    """Two labels, so that blocks are solved exactly: no other labeling that is constant on 4 x 4 blocks costs less."""
     height, width = size
     generator = torch.Generator().manual_seed(height * connectivity)
     logits, image = 0.5 * torch.randn(1, 2, *size, generator=generator), torch.rand(1, 3, *size, generator=generator)
@@ -210,7 +210,7 @@ def test_start_labels_that_are_not_allowed_give_way_to_argmin():
     assert (zeros.labels > 0).all()
 
 
-def test_a_converged_labelling_is_a_fixed_point():
+def test_a_converged_labeling_is_a_fixed_point():
     logits, image = batch(classes=5)
     first = AlphaExpansion(GridPotts(4.0), max_sweeps=50).solve(logits, image)
     assert first.converged.all()
@@ -258,7 +258,7 @@ def test_an_image_with_bad_pixels_fails_alone():
 @pytest.mark.parametrize("exponents", list(itertools.product((-6, 0, 6), repeat=2)))
 @pytest.mark.parametrize("classes", [2, 4])
 def test_magnitudes(exponents, classes):
-    """Scaling all terms alike changes no labelling; extreme ratios leave argmin or one label."""
+    """Scaling all terms alike changes no labeling; extreme ratios leave argmin or one label."""
     logit_scale, weight = (10.0**e for e in exponents)
     logits, image = batch(classes=classes, size=(15, 16))
     result = AlphaExpansion(GridPotts(weight), max_sweeps=20).solve(logits * logit_scale, image)

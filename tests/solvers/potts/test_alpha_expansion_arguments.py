@@ -64,7 +64,7 @@ def test_wrong_tensors(arguments, words):
         AlphaExpansion().solve(**arguments)
 
 
-def test_given_start_needs_a_labelling():
+def test_given_start_needs_a_labeling():
     logits, image = batch()
     with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'given'"):
         AlphaExpansion(start="given").solve(logits, image)

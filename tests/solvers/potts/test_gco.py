@@ -189,7 +189,7 @@ def test_two_labels_have_the_least_energy(seed, start):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("start", ["argmin", "zeros"])
 def test_more_labels_from_the_same_start_in_the_same_order_end_close_to_each_other(seed, start):
-    """Equal moves differ in which of several best labellings they take, so that the ends may differ, a little."""
+    """Equal moves differ in which of several best labelings they take, so that the ends may differ, a little."""
     logits, image = batch(classes=3 + seed % 4, seed=seed)
     potts, seeds = GridPotts(4.0), some_seeds(logits, seed) if seed % 2 else None
     for b in range(len(logits)):
@@ -220,7 +220,7 @@ def test_neither_solver_can_improve_on_the_others_end(seed):
 
 
 @needs_gco
-def test_no_labelling_of_a_tiny_grid_is_better_by_more_than_the_bound():
+def test_no_labeling_of_a_tiny_grid_is_better_by_more_than_the_bound():
     for seed in range(10):
         logits, image = batch(size=(2, 4), classes=3, images=1, seed=seed)
         result = GCO(GridPotts(1.0), max_sweeps=20).solve(logits, image)
@@ -244,7 +244,7 @@ def test_seeds_and_label_sets_are_kept():
 
 @needs_gco
 def test_strong_seeds_on_strong_edges():
-    """The scores and the neighbourhood both speak against the seeds."""
+    """The scores and the neighborhood both speak against the seeds."""
     logits, image = torch.zeros(1, 2, 9, 9), torch.zeros(1, 3, 9, 9)
     logits[:, 0] = 1000.0
     seeds = torch.full((1, 9, 9), 255)

@@ -16,7 +16,7 @@ COLORS = torch.tensor([[0.2, 0.3, 0.2], [0.8, 0.3, 0.2], [0.2, 0.3, 0.9], [0.9, 
 
 
 def scene(size: int = 40, classes: int = 4, noise: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
-    """Quarters of noisy colours, one a class, and a stroke in each: image, mask, seeds."""
+    """Quarters of noisy colors, one a class, and a stroke in each: image, mask, seeds."""
     half = torch.arange(size) >= size // 2
     mask = (2 * half[:, None].long() + half.long()) % classes
     image = COLORS[mask].permute(2, 0, 1) + noise * torch.randn(
@@ -75,8 +75,8 @@ def test_energies_are_those_of_the_last_models() -> None:
     assert (result.converged.tolist(), result.sweeps.tolist()) == ([False], [1])
 
 
-def test_new_models_come_from_the_labelling() -> None:
-    # the right third has a colour that no seed has, close to that of 1's other pixels
+def test_new_models_come_from_the_labeling() -> None:
+    # the right third has a color that no seed has, close to that of 1's other pixels
     image = torch.tensor([[0.2], [0.2], [0.2]]).repeat(1, 60)[None, :, None].repeat(1, 1, 20, 1)
     image[..., 20:40] = torch.tensor([0.5, 0.5, 0.5])[:, None, None]
     image[..., 40:] = torch.tensor([0.58, 0.58, 0.58])[:, None, None]
@@ -145,7 +145,7 @@ def test_no_pixels() -> None:
     [
         ({"components": 0}, "`components` must be at least 1, got 0"),
         ({"max_rounds": 0}, "`max_rounds` must be at least 1, got 0"),
-        ({"outliers": 1.0}, r"`outliers` must be a share in \[0, 1\), got 1.0"),
+        ({"outliers": 1.0}, r"`outliers` must be a fraction in \[0, 1\), got 1.0"),
     ],
 )
 def test_arguments_are_checked(arguments: dict, message: str) -> None:

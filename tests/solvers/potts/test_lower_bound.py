@@ -33,7 +33,7 @@ def choices(usable, valid):
 
 
 def brute_force(unary, weights, usable, valid):
-    """Least energy over all labellings of a tiny image, in double precision."""
+    """Least energy over all labelings of a tiny image, in double precision."""
     costs = np.where(valid, unary, 0.0).reshape(len(unary), -1)
     every = np.array(list(itertools.product(*choices(usable, valid))))
     energy = costs[every, np.arange(costs.shape[1])].sum(1)
@@ -165,7 +165,7 @@ def test_nearly_tight_for_more_labels(classes, connectivity):
     assert certified.energy.equal(result.energy)
 
 
-def test_starts_from_the_labelling_and_stops_at_the_energy(monkeypatch):
+def test_starts_from_the_labeling_and_stops_at_the_energy(monkeypatch):
     logits, image = smooth(4, images=1)
     result = AlphaExpansion(GridPotts(10.0)).solve(logits, image)
     weights, starts, advance = GridPotts(10.0).edge_weights(image), [], lower_bound._Problem.advance

@@ -223,7 +223,7 @@ void bind_dense_crf(nb::module_& m) {
   m.def("build_lattices", &build_lattices, nb::arg("features"), nb::arg("valid"), nb::arg("vertices").noconvert(),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Build the permutohedral lattices of a batch; write `vertices` and `weights` (B, N, D + 1).\n\n"
-        "Returns the neighbours of each vertex (V, D + 1, 2) and the first vertex of each image (B + 1,).");
+        "Returns the neighbors of each vertex (V, D + 1, 2) and the first vertex of each image (B + 1,).");
   m.def("filter_lattices", &filter_lattices, nb::arg("vertices"), nb::arg("weights"), nb::arg("neighbors"),
         nb::arg("starts"), nb::arg("values"), nb::arg("blur"), nb::arg("filtered").noconvert(), nb::arg("num_threads"),
         "Write to `filtered` the sums of `values` (B, C, N) over all pixels, weighted by the Gaussian of a lattice.\n\n"

@@ -27,9 +27,9 @@ struct LatticeTables {
 
 enum class Blur { kForward, kAdjoint, kMean };
 
-// For each direction of the lattice, its vertices in chains of neighbours, with a 0 at both ends of every chain. The
-// blur then reads each vertex once and in order, instead of looking up two neighbours. It does not change vertices
-// without neighbours, which are left out.
+// For each direction of the lattice, its vertices in chains of neighbors, with a 0 at both ends of every chain. The
+// blur then reads each vertex once and in order, instead of looking up two neighbors. It does not change vertices
+// without neighbors, which are left out.
 class LatticeChains {
  public:
   void find(const LatticeTables& lattice) {
@@ -184,7 +184,7 @@ class LatticeFilter {
     const float scale = lattice.scale();
     values.clear(lattice);
     chains_.find(lattice);
-    vectorised([&]() WEAKSEG_INLINED {
+    vectorized([&]() WEAKSEG_INLINED {
       std::array<float, V * kLanes> row{};
       std::array<Lanes, V> lanes;
       for (std::size_t p = 0; p < lattice.pixels; ++p) {

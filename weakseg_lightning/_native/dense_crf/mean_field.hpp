@@ -15,7 +15,7 @@
 
 namespace weakseg {
 
-// One of the Gaussians: its lattice, and the factors before and after it, which normalise and weight its messages.
+// One of the Gaussians: its lattice, and the factors before and after it, which normalize and weight its messages.
 struct MeanFieldKernel {
   LatticeTables lattice;
   const float *before = nullptr, *after = nullptr;  // one number per pixel
@@ -50,7 +50,7 @@ class MeanField {
       const bool watched = problem.watched && i + 1 >= problem.iterations;
       for (std::size_t k = 0; !last && k < problem.num_kernels; ++k) next_[k].clear(problem.kernels[k].lattice);
       changed_ = 0;
-      vectorised([&]() WEAKSEG_INLINED { pass(first, watched, last ? probabilities : nullptr); });
+      vectorized([&]() WEAKSEG_INLINED { pass(first, watched, last ? probabilities : nullptr); });
       now_.swap(next_);
     }
     return changed_;
@@ -83,7 +83,7 @@ class MeanField {
     }
   }
 
-  // Receives the messages to each pixel, normalises its distribution, and sends the messages of the next iteration.
+  // Receives the messages to each pixel, normalizes its distribution, and sends the messages of the next iteration.
   // Each distribution is used while it is in registers, and never stored.
   WEAKSEG_INLINED void pass(bool first, bool watched, float* probabilities) {
     std::array<Lanes, kMostVectors> row;
@@ -95,7 +95,7 @@ class MeanField {
       for (std::size_t v = 0; v < vectors(); ++v) load(row[v], scores_.data() + (p * vectors() + v) * kLanes);
       for (std::size_t k = 0; !first && k < problem_->num_kernels; ++k) receive(k, p, row.data());
       if (first) start(p, row.data());
-      normalise(row.data());
+      normalize(row.data());
       if (watched) watch(p, row.data());
       if (probabilities != nullptr) {
         write(p, row.data(), probabilities);
@@ -128,7 +128,7 @@ class MeanField {
     row[initial / kLanes][initial % kLanes] = 0;
   }
 
-  WEAKSEG_INLINED void normalise(Lanes* row) const {
+  WEAKSEG_INLINED void normalize(Lanes* row) const {
     Lanes most = row[0], sum{};
     for (std::size_t v = 1; v < vectors(); ++v) keep_greater(most, row[v]);
     const float greatest = greatest_of(most);

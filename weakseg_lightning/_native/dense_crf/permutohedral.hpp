@@ -1,4 +1,4 @@
-// The permutohedral lattice of an image: where its pixels lie in the lattice, and which vertices are neighbours.
+// The permutohedral lattice of an image: where its pixels lie in the lattice, and which vertices are neighbors.
 //   A. Adams, J. Baek, M. Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice", Eurographics 2010.
 #pragma once
 
@@ -46,8 +46,8 @@ class LatticeBuilder {
   // Number of vertices, counting vertex 0.
   std::size_t size() const { return keys_.size(); }
 
-  // Writes for each vertex and direction the neighbours behind and before it; adds `first` to all numbers. Each pair of
-  // neighbours is looked up only once.
+  // Writes for each vertex and direction the neighbors behind and before it; adds `first` to all numbers. Each pair of
+  // neighbors is looked up only once.
   void connect(std::int32_t first, std::int32_t* neighbors) const {
     constexpr std::size_t kAhead = 4;
     std::fill_n(neighbors, keys_.size() * 2 * kCorners, first);
@@ -70,7 +70,7 @@ class LatticeBuilder {
   // All coordinates except the last, which is minus their sum, padded with zeros.
   using Key = std::array<std::int16_t, D <= 4 ? 4 : 8>;
   static_assert(D >= 1 && D <= 8);
-  static constexpr float kFarthest = 16000;  // lets neighbours, and coordinates left out, fit into 16 bits
+  static constexpr float kFarthest = 16000;  // lets neighbors, and coordinates left out, fit into 16 bits
 
   static constexpr std::size_t kChunk = 32;  // pixels whose hash slots are prefetched together
 
@@ -162,7 +162,7 @@ class LatticeBuilder {
     }
   }
 
-  // Barycentric coordinates: differences of coordinates that are neighbours in rank.
+  // Barycentric coordinates: differences of coordinates that are neighbors in rank.
   void weigh(const Simplex& simplex, float* weights) const {
     std::array<float, kCorners + 1> coordinates{};
     for (int i = 0; i < kCorners; ++i) {
@@ -186,7 +186,7 @@ class LatticeBuilder {
     }
   }
 
-  // The neighbour before a vertex, or before the origin, in a direction.
+  // The neighbor before a vertex, or before the origin, in a direction.
   static Key next_to(const Key& key, int direction) {
     Key next = key;
     for (int i = 0; i < D; ++i) next[i] = static_cast<std::int16_t>(key[i] + 1 - (i == direction ? kCorners : 0));
@@ -199,7 +199,7 @@ class LatticeBuilder {
     return key;
   }
 
-  // The hash is linear in the key, so that a few additions lead from one vertex to its neighbours and to the other
+  // The hash is linear in the key, so that a few additions lead from one vertex to its neighbors and to the other
   // corners of a simplex.
   template <class Coordinates>
   static std::uint64_t hash_of(const Coordinates& coordinates) {

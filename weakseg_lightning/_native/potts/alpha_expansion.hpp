@@ -29,7 +29,7 @@ namespace weakseg {
 
 struct ExpansionProblem : PottsProblem {
   const std::uint8_t* initial = nullptr;  // kVoid where none is given
-  bool from_blocks = false;               // whether pixels without an initial label start from a labelling of blocks
+  bool from_blocks = false;               // whether pixels without an initial label start from a labeling of blocks
   int max_sweeps = 5;                     // 0: only start
 };
 
@@ -135,8 +135,8 @@ class AlphaExpansion {
     for (std::vector<Index>* list : {&candidates_, &sources_, &held_}) {
       list->reserve(energy_.pixels());  // costs address space only; growing would copy, and fragment the heap
     }
-    vectorised([&]() WEAKSEG_INLINED { set_labels(problem, blocks); });
-    vectorised([&]() WEAKSEG_INLINED { list_unsettled(problem); });
+    vectorized([&]() WEAKSEG_INLINED { set_labels(problem, blocks); });
+    vectorized([&]() WEAKSEG_INLINED { list_unsettled(problem); });
     graph_.reset(grid_);
     flows_.reset(grid_, energy_.pixels(), problem.num_labels);
   }
@@ -189,8 +189,8 @@ class AlphaExpansion {
     }
   }
 
-  // Solves two labels exactly, by two moves. Let a be the best labelling that turns ones of the start into zeros, and b
-  // the best that then turns zeros of a into ones. No labelling x is better than b: by submodularity
+  // Solves two labels exactly, by two moves. Let a be the best labeling that turns ones of the start into zeros, and b
+  // the best that then turns zeros of a into ones. No labeling x is better than b: by submodularity
   //   E(a or x) + E(a and x) <= E(a) + E(x),
   // and `a and x` also turns ones of the start into zeros, so that E(a and x) >= E(a), hence E(x) >= E(a or x) >= E(b).
   // Among equals, a takes the most zeros and b the fewest ones; then b has the fewest ones of all minima, whatever the
@@ -211,7 +211,7 @@ class AlphaExpansion {
 
   void sweep(const ExpansionProblem& problem, ExpansionResult& result) {
     const std::vector<std::uint8_t> turns = turns_of(problem.num_labels);
-    std::vector<int> seen(turns.size(), -1);  // by label: the version of the labelling that its last move left
+    std::vector<int> seen(turns.size(), -1);  // by label: the version of the labeling that its last move left
     int version = 0;
     while (result.sweeps < problem.max_sweeps && !result.converged) {
       ++result.sweeps;

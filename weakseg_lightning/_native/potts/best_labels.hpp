@@ -25,7 +25,7 @@ class BestLabels {
   // False if a score of a valid pixel is not finite.
   bool find(const PottsProblem& problem, const FramedGrid& grid) {
     bool finite = false;
-    vectorised([&]() WEAKSEG_INLINED { finite = read(problem, grid); });
+    vectorized([&]() WEAKSEG_INLINED { finite = read(problem, grid); });
     return finite;
   }
 

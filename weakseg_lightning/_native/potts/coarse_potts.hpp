@@ -1,4 +1,4 @@
-// The grid Potts energy of labellings that are constant on blocks of pixels: a cheap problem to start from.
+// The grid Potts energy of labelings that are constant on blocks of pixels: a cheap problem to start from.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace weakseg {
 
 constexpr int kBlockSide = 4;  // in pixels; the sums below are written out for four
 
-// Each block becomes a pixel of a smaller image: unaries add up, and so do edges between blocks, so that a labelling of
+// Each block becomes a pixel of a smaller image: unaries add up, and so do edges between blocks, so that a labeling of
 // blocks costs what it costs the pixels. A block takes the first of its seeds, so that it may contradict others, and is
 // valid if any of its pixels is.
 template <int D>
@@ -25,8 +25,8 @@ class CoarsePotts {
   explicit CoarsePotts(const PottsProblem& fine)
       : height_(blocks(fine.height)), width_(blocks(fine.width)), num_labels_(fine.num_labels), slope_(fine.slope) {
     mark(fine);
-    vectorised([&]() WEAKSEG_INLINED { add_scores(fine); });
-    vectorised([&]() WEAKSEG_INLINED { add_edges(fine); });
+    vectorized([&]() WEAKSEG_INLINED { add_scores(fine); });
+    vectorized([&]() WEAKSEG_INLINED { add_edges(fine); });
   }
 
   // Valid as long as this object.

@@ -1,4 +1,4 @@
-// Pixels of an image in arrays with a frame around them, so that every pixel has all its neighbours.
+// Pixels of an image in arrays with a frame around them, so that every pixel has all its neighbors.
 #pragma once
 
 #include <array>
@@ -29,7 +29,7 @@ struct FramedGrid {
 
   int height = 0, width = 0, stride = 0;
   std::size_t size = 0;           // elements of an array over all nodes, frame included
-  std::array<Index, 8> offset{};  // from a node to its neighbour in each direction
+  std::array<Index, 8> offset{};  // from a node to its neighbor in each direction
 };
 
 }  // namespace weakseg

@@ -14,7 +14,7 @@
 
 namespace weakseg {
 
-// Arrays by node. The graph is implicit: a neighbour is a fixed offset away, the capacities of a node's arcs lie side
+// Arrays by node. The graph is implicit: a neighbor is a fixed offset away, the capacities of a node's arcs lie side
 // by side, and the frame around the grid makes bounds checks unnecessary. Nodes that have not been created hold
 // whatever an earlier graph left in all arrays but `label`.
 template <int D>
@@ -30,10 +30,10 @@ struct GridForest {
   static constexpr std::int32_t kUnreachable = std::numeric_limits<std::int32_t>::max();
   static constexpr std::int32_t kUncreated = -2, kCollected = -3;  // in place of labels
 
-  // What a node knows of its neighbours: one bit for each direction, and the direction of its parent.
+  // What a node knows of its neighbors: one bit for each direction, and the direction of its parent.
   struct Link {
     std::uint8_t open = 0;      // arcs with residual capacity
-    std::uint8_t children = 0;  // neighbours whose parent this node is
+    std::uint8_t children = 0;  // neighbors whose parent this node is
     std::uint8_t parent = kRoot;
   };
 
@@ -98,7 +98,7 @@ struct GridForest {
     for (const Index node : created) link[node].open = open_arcs(node);
   }
 
-  // The directions of the neighbours with a label. Free of branches, which no processor could predict.
+  // The directions of the neighbors with a label. Free of branches, which no processor could predict.
   unsigned with_label(Index node, std::int32_t wanted) const {
     const std::int32_t* here = label.data() + node;
     unsigned directions = 0;
@@ -117,7 +117,7 @@ struct GridForest {
 
   Index parent(Index node) const { return node + grid.offset[link[node].parent]; }
 
-  // Makes `node` the root of its tree by reversing the path to the old root, and hangs the tree below the neighbour in
+  // Makes `node` the root of its tree by reversing the path to the old root, and hangs the tree below the neighbor in
   // a direction.
   void hang(Index root, Index node, std::uint8_t direction) {
     for (Index here = node;;) {

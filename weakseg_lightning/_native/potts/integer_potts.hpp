@@ -34,7 +34,7 @@ class IntegerPotts {
     grid_ = FramedGrid(problem.height, problem.width);
     if (!best_.find(problem, grid_)) return Failure::kScores;
     bool finite = false;
-    vectorised([&]() WEAKSEG_INLINED { finite = quantize_edges(); });
+    vectorized([&]() WEAKSEG_INLINED { finite = quantize_edges(); });
     return finite ? Failure::kNone : Failure::kEdges;
   }
 
@@ -89,7 +89,7 @@ class IntegerPotts {
     }
   }
 
-  // Integer energy of a labelling (by node), relative to the sum of the best unaries. A pixel costs at most one more
+  // Integer energy of a labeling (by node), relative to the sum of the best unaries. A pixel costs at most one more
   // than all its edges, as in the cut: a difference greater than that decides alone, however great it is.
   std::int64_t of(const std::vector<std::uint8_t>& labels) const {
     std::int64_t sum = 0;
@@ -129,7 +129,7 @@ class IntegerPotts {
 
   // False if an edge between valid pixels is not finite.
   WEAKSEG_INLINED bool quantize_edges() {
-    // Floats that are not negative are ordered as their bits are. Maxima of integers vectorise; those of floats do not,
+    // Floats that are not negative are ordered as their bits are. Maxima of integers vectorize; those of floats do not,
     // since a compiler has to honour what is not a number.
     std::int32_t largest = 0, largest_size = 0;
     for_each_edge_row([&](const Edges& edges) WEAKSEG_INLINED {

@@ -17,7 +17,7 @@ template <class Integer>
 bool read_labels(const Integer* labels, std::size_t count, std::uint8_t last, std::uint8_t* bytes) {
   std::uint8_t strange = 0;
   Integer high = 0;
-  vectorised([&]() WEAKSEG_INLINED {
+  vectorized([&]() WEAKSEG_INLINED {
     constexpr std::size_t kChunk = 1024;
     for (std::size_t first = 0; first < count; first += kChunk) {
       const std::size_t end = std::min(count, first + kChunk);

@@ -1,4 +1,4 @@
-// The edges between neighbouring pixels of an image.
+// The edges between neighboring pixels of an image.
 #pragma once
 
 #include <array>

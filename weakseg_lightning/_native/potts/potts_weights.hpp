@@ -37,12 +37,12 @@ class PottsWeightsOfImage {
 
   // Writes D / 2 planes of weights, 0 where there is no edge, NaN where the image is not finite.
   void write(float* planes) {
-    vectorised([&]() WEAKSEG_INLINED { padding_ == 0 ? add_contrasts<false>(planes) : add_contrasts<true>(planes); });
+    vectorized([&]() WEAKSEG_INLINED { padding_ == 0 ? add_contrasts<false>(planes) : add_contrasts<true>(planes); });
     const double sigma2 = sum_ > 0 ? sum_ / edges_ : 1.0;
     const auto slope = static_cast<float>(std::max(-0.5 / sigma2, -1e38));
     double factor = problem_.weight;
     if (problem_.normalize && edges_ > 0) factor *= static_cast<double>(pixels_ - padding_) / edges_;
-    vectorised([&]() WEAKSEG_INLINED {
+    vectorized([&]() WEAKSEG_INLINED {
       padding_ == 0 ? weigh<false>(planes, slope, factor) : weigh<true>(planes, slope, factor);
     });
   }

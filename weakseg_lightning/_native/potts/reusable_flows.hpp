@@ -41,7 +41,7 @@ class ReusableFlows {
   void forget_changes(std::uint8_t label) {
     if (!valid_[label].empty()) {
       for (std::size_t i = seen_moves_[label]; i < moved_.size(); ++i) {
-        // Flow passes along edges, so that a node which it has passed has a neighbour which it has passed, too.
+        // Flow passes along edges, so that a node which it has passed has a neighbor which it has passed, too.
         for (int d = 0; d < D; ++d) forget(label, moved_[i] + grid_.offset[d], [](Index) {});
       }
     }

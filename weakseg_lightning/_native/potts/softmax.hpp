@@ -28,7 +28,7 @@ class SplitSoftmax {
   double run(float* best) {
     for (std::size_t first = 0; first < problem_.pixels; first += kChunk) {
       const std::size_t count = std::min(kChunk, problem_.pixels - first);
-      vectorised([&]() WEAKSEG_INLINED {
+      vectorized([&]() WEAKSEG_INLINED {
         find_best(first, count, best + first);
         add_exponentials(first, count, best + first);
         multiply(count);

@@ -1,4 +1,4 @@
-// The exponential of numbers that are not positive, without a branch or a call, so that loops over it vectorise.
+// The exponential of numbers that are not positive, without a branch or a call, so that loops over it vectorize.
 //
 // exp(x) = 2^n exp(r), where n is the nearest integer to x / ln 2 and |r| <= ln(2) / 2. ln 2 is subtracted in two
 // parts, the first of which has few digits, so that n times it is exact. A polynomial gives exp(r), and n is added to

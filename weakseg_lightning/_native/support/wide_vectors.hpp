@@ -16,14 +16,14 @@ __attribute__((target("avx2"))) void with_wide_vectors(const Work& work) {
 // last bit: AVX2 computes with each element as narrower instructions do, and fused multiply-add is another extension,
 // which is left off because it rounds differently.
 template <class Work>
-void vectorised(const Work& work) {
+void vectorized(const Work& work) {
   __builtin_cpu_supports("avx2") ? with_wide_vectors(work) : work();
 }
 
 #else
 
 template <class Work>
-void vectorised(const Work& work) {
+void vectorized(const Work& work) {
   work();
 }
 

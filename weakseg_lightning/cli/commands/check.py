@@ -40,8 +40,8 @@ def check(data: Path, sheet: Path | None = None) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
     Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
-    255 = none, or in the colours of classes.yaml); points.csv (columns image,x,y,class); boxes.csv
-    (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a share, or small or large);
+    255 = none, or in the colors of classes.yaml); points.csv (columns image,x,y,class); boxes.csv
+    (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a fraction, or small or large);
     classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
     tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
     What is not read, or read in a way that you should know, is listed as a note.
@@ -142,7 +142,7 @@ def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[
 
 
 def _share(counts: Sequence[Counts], index: int) -> str:
-    """A class's share of all labelled pixels."""
+    """A class's fraction of all labelled pixels."""
     total = np.sum(counts, axis=0)[:VOID] if counts else np.zeros(VOID)
     return f"{total[index] / total.sum():.1%}" if total.sum() else "-"
 
@@ -177,7 +177,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     }
     if absent := [name for index, name in enumerate(contents.classes.names) if index and index not in seen]:
         more = " ..." if len(absent) > _SHOWN else ""
-        yield f"no annotation has the class {', '.join(absent[:_SHOWN])}{more}: nothing can be learnt about it"
+        yield f"no annotation has the class {', '.join(absent[:_SHOWN])}{more}: nothing can be learned about it"
     first = contents.classes.names[0]
     if later := [name for name in contents.classes.names[1:] if normal(name) in (BACKGROUND, BACKGROUND_OF_LABELME)]:
         yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"

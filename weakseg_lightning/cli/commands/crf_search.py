@@ -82,7 +82,7 @@ def crf_search(
         spatial_sigma: widths of the spatial Gaussian to try, in pixels.
         spatial_weight: weights of the spatial Gaussian to try.
         bilateral_sigma_xy: widths of the bilateral Gaussian in space to try, in pixels.
-        bilateral_sigma_rgb: widths of the bilateral Gaussian in colour to try, of 0..255.
+        bilateral_sigma_rgb: widths of the bilateral Gaussian in color to try, of 0..255.
         bilateral_weight: weights of the bilateral Gaussian to try.
         iterations: iterations of mean field.
         refinement: the class that refines, by its name, or its import path.

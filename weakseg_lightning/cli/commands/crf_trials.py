@@ -28,7 +28,7 @@ Mapped = Callable[[Callable[[Path], Counts], Sequence[Path]], Iterable[Counts]]
 
 NAMES = ("spatial_sigma", "spatial_weight", "bilateral_sigma_xy", "bilateral_sigma_rgb", "bilateral_weight")
 PUBLISHED = ((6.0, 6.0, 50.0, 4.0, 5.0), (19.0, 15.0, 61.0, 10.0, 35.0))  # CCNN: untuned, tuned
-# The weight of colours first: it decides most.
+# The weight of colors first: it decides most.
 _ORDER = (4, 3, 2, 1, 0)
 
 

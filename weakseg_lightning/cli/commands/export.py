@@ -30,8 +30,8 @@ def export(
     """Write a trained network as ONNX or torch.export file, and compare what the file computes with the checkpoint.
 
     The file maps `image`, RGB in 0..1, float32 (1, 3, H, W), to `scores`, (1, K, H, W), whose largest is the label;
-    normalisation is part of it. Where the network can be traced so, H and W are any multiples of its stride (the
-    command says which); pad other images at the right and at the bottom with the network's mean colour, and cut the
+    normalization is part of it. Where the network can be traced so, H and W are any multiples of its stride (the
+    command says which); pad other images at the right and at the bottom with the network's mean color, and cut the
     scores. The names of the classes are in the file, as JSON: ONNX has them in its metadata, torch.export in the extra
     file `class_names`. The largest difference is that of scores of random images of several sizes, relative to the
     largest score where that exceeds 1; above the tolerance the exit status is 1.

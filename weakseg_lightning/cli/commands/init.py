@@ -72,7 +72,7 @@ _METHODS: dict[Supervision, Method] = {
 _WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
 _TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
 
-# Of the settings that the README compares under "Scribbles of several lengths", the best for photographs.
+# Of the settings that the README compares under "Scribbles of several lengths", the best for images.
 _TRUST_REGION = """\
     solver:
       init_args:
@@ -250,7 +250,7 @@ def _header(data: Path, contents: FolderContents, method: Method, hardware: Hard
     yield f"#   weakseg fit --config {quote(str(output))}"
     yield "#"
     yield f"# The method is that of recipes/{method.recipe}.yaml in the package, which cites the paper that is meant;"
-    yield '# "authors" marks what the released code of its authors says.'
+    yield '# "authors" marks what the official code of its authors says.'
     others = [_METHODS[kind].why for kind in _kinds(contents) if kind != method.supervision]
     if others and method.supervision is not None:
         yield f"# There are also {', '.join(others)}: `weakseg init {data} --supervision ...` chooses these."
@@ -269,7 +269,7 @@ def _training(hardware: Hardware, steps: int) -> Iterator[str]:
 def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
     yield f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null to train from scratch"
-    yield f"        input_scale: {scale:<11.3g}# the network works on images of this share of their size"
+    yield f"        input_scale: {scale:<11.3g}# the network works on images of this fraction of their size"
     if method.recipe == "trust_region_grid":
         yield from _TRUST_REGION.splitlines()
 
@@ -284,7 +284,7 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
     yield f"    supervision: {method.supervision:<15}# {len(train)} images have {method.why}"
-    yield f"    val_share: 0.2              # of the images with masks, held out for validation: {len(val)}"
+    yield f"    val_fraction: 0.2              # of the images with masks, held out for validation: {len(val)}"
     yield "    split_seed: 0               # draws them"
     yield "    train_list: null            # or a text file with the names of the training images"
     yield "    val_list: null              # or one with those for validation"

@@ -17,12 +17,12 @@ _LOCK = ".weakseg-paint.lock"
 def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_browser: bool = False) -> int:
     """Draw scribbles, clicks and tags on your own images, in a page that only this machine can open.
 
-    The page shows the graph cut's labelling of what is drawn so far and saves as you draw: scribbles/NAME.png (value =
+    The page shows the graph cut's labeling of what is drawn so far and saves as you draw: scribbles/NAME.png (value =
     class, 255 = unlabelled), points.csv and tags.csv, next to images/. What is there already can be continued. Ctrl-C
     ends it.
 
     Args:
-        data: folder with the photographs in images/.
+        data: folder with the images in images/.
         classes: names of the classes, background first, for a folder without classes.yaml, where they are then kept.
         port: where the page is; 0 takes any that is free.
         no_browser: print the page's address alone, open no browser.

@@ -44,7 +44,7 @@ class ImageOptions:
 
     Args:
         tile: side of the tiles in pixels; images up to this size are predicted whole.
-        overlap: what neighbouring tiles share, in pixels, up to half of `tile`.
+        overlap: what neighboring tiles share, in pixels, up to half of `tile`.
         flip: average with the prediction for the mirror image.
         scales: average over the image resized by these factors, as [0.75, 1, 1.25].
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W).
@@ -145,7 +145,7 @@ def predict_images(
         overlays: whether to draw overlays, of at most 4096 pixels a side.
         accelerator: as Lightning's trainer has it.
         refinement: refines the prediction of each tile.
-        classes: names and colours; by default the names that the network was trained on, and PASCAL VOC's colours.
+        classes: names and colors; by default the names that the network was trained on, and PASCAL VOC's colors.
 
     Returns:
         The exit status: 0, or 1 if a file was left out.
@@ -177,7 +177,7 @@ def predict_images(
         print(f"Left out {len(bad)}: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}")
     if writer.difference > _NOTICEABLE:
         print(
-            f"Neighbouring tiles differ by up to {writer.difference:.2f} in a probability: the network sees further "
+            f"Neighboring tiles differ by up to {writer.difference:.2f} in a probability: the network sees further "
             "than the overlap; a larger --images.tile and --images.overlap lessen that"
         )
     return 1 if bad else 0

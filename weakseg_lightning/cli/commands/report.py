@@ -187,6 +187,6 @@ def _picture(module: WeakSegModule, data: SegmentationDataModule, batch: dict[st
     labels, truth = _labels(module, batch)[0], batch["mask"][0]
     row = PanelRow(batch["image"][0], prediction=labels, truth=truth)
     present = [data.class_names[k] for k in sorted(set(truth.unique().tolist()) - {VOID})]
-    text = f"Photograph, prediction and ground truth side by side; in the ground truth are {', '.join(present)}."
+    text = f"Image, prediction and ground truth side by side; in the ground truth are {', '.join(present)}."
     name = batch["id"][0]
     return Picture(draw_panels([row], data.class_names, data.palette, tile=_TILE), f"{name}: {what}", text)

@@ -27,7 +27,7 @@ def convert(
     Args:
         source: folder of the XML files.
         output: folder in which pascal_2012_scribble is made; VOCDataModule looks for it in VOCdevkit/VOC2012.
-        images: folder of the photographs, needed where an XML file does not state the size of its image.
+        images: folder of the images, needed where an XML file does not state the size of its image.
         class_names: names of the classes in the order of their indices, or one text file with a name a line; those of
             VOC by default.
         overwrite: replace scribbles that are there.
@@ -49,15 +49,15 @@ def shorten(
     overwrite: bool = False,
     processes: int = 1,
 ) -> int:
-    """Shorten scribbles, XML or PNG, to shares of their length: what remains is the middle of each stroke.
+    """Shorten scribbles, XML or PNG, to fractions of their length: what remains is the middle of each stroke.
 
     From PNG, strokes are recovered by thinning; each connected part of a class counts as one stroke.
 
     Args:
         source: folder of the scribbles, XML files or PNGs of whole strokes.
-        lengths: shares of the strokes' length that are kept, 0 (a click) to 1.
+        lengths: fractions of the strokes' length that are kept, 0 (a click) to 1.
         output: folder in which pascal_2012_scribble0.5 (for the length 0.5) is made; that of the source by default.
-        images: folder of the photographs, needed where an XML file does not state the size of its image.
+        images: folder of the images, needed where an XML file does not state the size of its image.
         class_names: names of the classes in XML files, in the order of their indices, or one text file with a name a
             line; those of VOC by default.
         overwrite: replace scribbles that are there.
@@ -93,7 +93,7 @@ def simulate(
     Args:
         masks: folders of the masks (palette or grey PNG, or MAT of SBD); of equal names the first is taken.
         output: folder in which pascal_2012_scribble is made; that of the first folder of masks by default.
-        lengths: shares of the strokes' length that are kept, 0 (a click) to 1; 1 by default.
+        lengths: fractions of the strokes' length that are kept, 0 (a click) to 1; 1 by default.
         seed: names one annotator; the scribbles of an image depend on it and on the image's name alone.
         minimum_area: smaller parts, in pixels, get nothing, but for the largest part of each class.
         stroke_area: smaller parts, in pixels, get a click.

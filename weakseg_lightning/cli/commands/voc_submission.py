@@ -63,34 +63,34 @@ def voc_submission(
         print(f"Left out {len(unused)} label maps that are not of the split {split!r}, as {min(unused)}.png")
 
 
-def find_fault(path: Path, photograph: Path) -> str | None:
+def find_fault(path: Path, image: Path) -> str | None:
     """Look for what the server would not accept, or not as it is meant.
 
     Args:
         path: a label map.
-        photograph: the image that it belongs to.
+        image: the image that it belongs to.
 
     Returns:
         What is wrong and what to do, None if nothing is.
     """
     try:
-        size = image_size(photograph)
-        with Image.open(path) as image:
-            form, mode, labels, colors = image.format, image.mode, np.array(image), image.getpalette()
+        size = image_size(image)
+        with Image.open(path) as labeled:
+            form, mode, labels, colors = labeled.format, labeled.mode, np.array(labeled), labeled.getpalette()
     except (BadSampleError, OSError, SyntaxError, ValueError) as error:
         return f"{path.name} cannot be checked ({error})"
     if form != "PNG" or mode != "P":
         return f"{path.name} is {form} with pixels of type {mode}, expected a palette PNG as `weakseg predict` writes"
     if labels.shape[::-1] != size:
         expected = f"{size[0]} x {size[1]}"
-        return f"{path.name} has {labels.shape[1]} x {labels.shape[0]} pixels, its photograph {expected}"
+        return f"{path.name} has {labels.shape[1]} x {labels.shape[0]} pixels, its image {expected}"
     if labels.max() >= len(VOC_CLASSES):
         return f"{path.name} holds the label {labels.max()}, expected 0 to {len(VOC_CLASSES) - 1} (255 neither)"
     wanted = VOCDataModule().palette.flatten().tolist()
     # Encoders may leave out the end of a palette that no pixel uses.
     used = 3 * (int(labels.max()) + 1)
     if (colors or [])[:used] != wanted[:used]:
-        return f"{path.name} has other colours than VOC's palette: predict with the VOC data module"
+        return f"{path.name} has other colors than VOC's palette: predict with the VOC data module"
     return None
 
 

@@ -119,7 +119,7 @@ def _place(messages: Iterable[str]) -> Place:
             if cls is None:
                 place.wanted = match[1]
                 continue
-            # Of several equal parts (the optimisers' settings) the argument says which, not the class.
+            # Of several equal parts (the optimizers' settings) the argument says which, not the class.
             place.names.append(place.key if is_dataclass(cls) else cls.__name__)
             place.owner, place.key = match[1], ""
     return place

@@ -91,7 +91,7 @@ class Mark:
 
     Attributes:
         kind: ``click``, ``stroke`` (a polyline), ``box`` (two corners), ``region`` (a polygon or a bitmap),
-            ``nothing`` (the annotator says that the image shows background alone), ``tag`` or ``size`` (the share of
+            ``nothing`` (the annotator says that the image shows background alone), ``tag`` or ``size`` (the fraction of
             the image that a class covers).
         image: the image as the file names it.
         label: the class as the file names it.

@@ -40,12 +40,12 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Classes:
-    """Names and colours of the classes.
+    """Names and colors of the classes.
 
     Attributes:
         names: names in the order of their indices, background first.
-        given_colors: colours by index, where they are chosen; the others have those of PASCAL VOC.
-        unlabelled: value, or colour, of pixels without a label in scribbles, besides 255.
+        given_colors: colors by index, where they are chosen; the others have those of PASCAL VOC.
+        unlabelled: value, or color, of pixels without a label in scribbles, besides 255.
         ignore: labels of annotation tools and tables that mean no class: what they cover is void.
         tags: labels of annotation tools that are tags of the image, among its flags, tags and choices; by default those
             that name a class.
@@ -59,7 +59,7 @@ class Classes:
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
-        """Colours, uint8 ``(K, 3)``."""
+        """Colors, uint8 ``(K, 3)``."""
         colors = voc_palette(len(self.names)).copy()
         for index, color in self.given_colors.items():
             colors[index] = color
@@ -67,7 +67,7 @@ class Classes:
 
     @cached_property
     def index_of_color(self) -> dict[Color, int]:
-        """Index by colour; pixels without a label have 255."""
+        """Index by color; pixels without a label have 255."""
         known = {_color(row): index for index, row in enumerate(self.palette)}
         return {**known, self.unlabelled: VOID} if isinstance(self.unlabelled, tuple) else known
 
@@ -154,11 +154,11 @@ def classes_text(classes: Classes) -> str:
     return "\n".join(
         [
             "# The classes in the order of their indices, the pixel values of PNGs; the first is the background.",
-            "# Annotations name a class or give its index. One with a colour, for PNGs in colours and for pictures:",
+            "# Annotations name a class or give its index. One with a color, for PNGs in colors and for pictures:",
             '#   - {name: cat, color: "#ff8800"}',
             "classes:",
             *lines,
-            f"unlabelled: {unlabelled}   # value (or colour) of scribble pixels without a label; 255 is always without",
+            f"unlabelled: {unlabelled}   # value (or color) of scribble pixels without a label; 255 is always without",
             *written,
             "",
         ]
@@ -192,7 +192,7 @@ def _spaced(name: str) -> str:
 
 
 def _entry(path: Path, entry: Any, written: Any) -> tuple[str, Color | None]:
-    """Name and colour of one line, which YAML reads in one way and people have written in another."""
+    """Name and color of one line, which YAML reads in one way and people have written in another."""
     if isinstance(entry, str | int) and not isinstance(entry, bool):
         return str(written), None
     if isinstance(entry, dict) and "name" in entry and set(entry) <= {"name", "color"}:
@@ -208,14 +208,14 @@ def _read_color(path: Path, value: Any) -> Color:
     whole = isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value)
     if whole and all(0 <= part <= 255 for part in value):
         return _color(value)
-    raise ValueError(f'{path} has the colour {value!r}, expected "#ff8800" (in quotes) or [255, 136, 0]')
+    raise ValueError(f'{path} has the color {value!r}, expected "#ff8800" (in quotes) or [255, 136, 0]')
 
 
 def _unlabelled(path: Path, value: Any) -> int | Color:
     if type(value) is int and 0 <= value <= VOID:
         return value
     if isinstance(value, int):
-        raise ValueError(f"{path}: `unlabelled` must be 0 to 255, or a colour, got {value}")
+        raise ValueError(f"{path}: `unlabelled` must be 0 to 255, or a color, got {value}")
     return _read_color(path, value)
 
 
@@ -253,11 +253,11 @@ def _check_colors(path: Path, classes: Classes) -> None:
     taken: dict[Color, str] = {}
     for name, row in zip(classes.names, classes.palette, strict=True):
         if (color := _color(row)) in taken:
-            other = f"{taken[color]!r} and {name!r} the colour {_hex(row)}"
+            other = f"{taken[color]!r} and {name!r} the color {_hex(row)}"
             raise ValueError(f"{path} gives {other}: choose another `color` for one of them")
         taken[color] = name
     if isinstance(classes.unlabelled, tuple) and classes.unlabelled in taken:
-        raise ValueError(f"{path}: `unlabelled` has the colour of {taken[classes.unlabelled]!r}: choose another")
+        raise ValueError(f"{path}: `unlabelled` has the color of {taken[classes.unlabelled]!r}: choose another")
 
 
 def _color(values: Iterable[Any]) -> Color:

@@ -1,4 +1,4 @@
-"""A contact sheet: many photographs with their annotations on one picture."""
+"""A contact sheet: many images with their annotations on one picture."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ _WEAK, _STRONG = 0.45, 1.0  # opacity of masks and of strokes
 
 
 def contact_sheet(contents: FolderContents, names: Sequence[str]) -> Image.Image:
-    """Draw photographs with masks, strokes, clicks and boxes in the colours of the classes.
+    """Draw images with masks, strokes, clicks and boxes in the colors of the classes.
 
     Args:
         contents: the folder.
@@ -50,11 +50,11 @@ def contact_sheet(contents: FolderContents, names: Sequence[str]) -> Image.Image
 
 
 def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
-    """One photograph with its annotations; notes the classes that are drawn."""
-    photograph = Image.fromarray(read_image(contents.images[name]).permute(1, 2, 0).numpy())
-    size = photograph.size
+    """One image with its annotations; notes the classes that are drawn."""
+    image = Image.fromarray(read_image(contents.images[name]).permute(1, 2, 0).numpy())
+    size = image.size
     scale = _TILE / max(size)
-    tile = photograph.resize((max(1, round(scale * size[0])), max(1, round(scale * size[1]))))
+    tile = image.resize((max(1, round(scale * size[0])), max(1, round(scale * size[1]))))
     for labels, opacity in ((read_mask(contents, name, size), _WEAK), (_strokes(contents, name, size), _STRONG)):
         if labels is not None:
             tile = _painted(tile, _shrunk(labels, tile.size), opacity, _palette(contents), used)
@@ -93,7 +93,7 @@ def _painted(
 
 
 def _palette(contents: FolderContents) -> NDArray[np.uint8]:
-    """Colours of the classes, then those of PASCAL VOC, 256 in all."""
+    """Colors of the classes, then those of PASCAL VOC, 256 in all."""
     colors = voc_palette().copy()
     colors[: len(contents.classes.names)] = contents.classes.palette
     return colors

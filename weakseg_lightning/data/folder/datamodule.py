@@ -36,7 +36,7 @@ class FolderDataModule(SegmentationDataModule):
     """Your own images: a folder with ``images/`` and any of the annotations below, of some or all images.
 
     `weakseg check FOLDER` reads everything and names what is wrong, `weakseg init FOLDER` writes ``classes.yaml`` and a
-    recipe. Images are JPEG, PNG, TIFF, BMP, WebP or JPEG 2000, in colour or grey (more than 8 bits are stretched to 8),
+    recipe. Images are JPEG, PNG, TIFF, BMP, WebP or JPEG 2000, in color or grey (more than 8 bits are stretched to 8),
     turned upright as their EXIF data say; annotations are of the upright image. The name of an image is its path below
     ``images/``, in the files with or without suffix; two images must not share one. x and y count pixels from the left
     and the top; the first pixel spans 0 to 1. A class is named, or given by its index.
@@ -45,18 +45,18 @@ class FolderDataModule(SegmentationDataModule):
     file                what it holds
     ==================  =========================================================================================
     ``classes.yaml``    ``classes``: a list of names, background first, or of ``{name: cat, color: "#ff8800"}`` (also
-                        ``[255, 136, 0]``), 2 to 255 classes; ``unlabelled``: the value, or the colour, of pixels
+                        ``[255, 136, 0]``), 2 to 255 classes; ``unlabelled``: the value, or the color, of pixels
                         without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``:
                         labels of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags
                         and choices of tools are tags of the image (by default those that name a class; ``[]``: none)
     ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey of 1 to 16 bits, stored value =
-                        class; or in the colours of ``classes.yaml``; transparent = no label
+                        class; or in the colors of ``classes.yaml``; transparent = no label
     ``masks/``          the same with a class for every pixel, 255 = void
     ``points.csv``      ``image,x,y,class``: a click a row
     ``boxes.csv``       ``image,x1,y1,x2,y2,class``: a box a row, left, top, right, bottom
     ``tags.csv``        ``image,class``: a class of the image a row, or several with ``|`` between them; an empty class
                         for an image of background alone
-    ``sizes.csv``       ``image,class,size``: the share of the image that a class covers (``0.15`` or ``15%``), or
+    ``sizes.csv``       ``image,class,size``: the fraction of the image that a class covers (``0.15`` or ``15%``), or
                         ``small`` or ``large``: of the first or the last of the ``size_thresholds``' buckets
     LabelMe             its JSON files next to the images or in ``annotations/``
     CVAT                ``annotations.xml`` ("CVAT for images 1.1"), here or in ``annotations/``
@@ -74,32 +74,32 @@ class FolderDataModule(SegmentationDataModule):
     The folders of another computer or of a server are left out where only one image has the name. Two sources for one
     image are an error, as are two images that one source could mean.
 
-    Images with a mask can be held out for validation: a seeded share of them, which depends on their names alone, and
-    first those that have no other annotation to train from. Without any mask there is no validation.
+    Images with a mask can be held out for validation: a seeded fraction of them, which depends on their names alone,
+    and first those that have no other annotation to train from. Without any mask there is no validation.
 
     Args:
         root: the folder.
         supervision: labels of the training images, which are those that have them: ``scribble``: scribbles and clicks;
             ``point``: clicks alone; ``box``: boxes, background outside; ``tags``: no pixel, only which classes there
             are; ``full``: masks.
-        val_share: share of the images with masks that is held out for validation, 0 to 1, one image at least; 0 for no
-            validation.
+        val_fraction: fraction of the images with masks that is held out for validation, 0 to 1, one image at least; 0
+            for no validation.
         split_seed: draws them; apart from ``seed``, so that runs with other seeds stay comparable.
         train_list: text file with the names of the training images, a name a line; by default all that are not held
             out.
-        val_list: the same for validation, in place of ``val_share``.
+        val_list: the same for validation, in place of ``val_fraction``.
         batch_size: training images in a batch, on each rank.
         crop_size: side of the training crops in pixels.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data, at most one for each CPU core.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: ``error`` stops at a file that cannot be used, before training; ``skip`` warns and goes on
             without it.
         tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
-        full_share: share of the training images that show their full mask besides: semi-supervised training.
+        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
+        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -109,7 +109,7 @@ class FolderDataModule(SegmentationDataModule):
         self,
         root: str | Path,
         supervision: Supervision = "scribble",
-        val_share: float = 0.2,
+        val_fraction: float = 0.2,
         split_seed: int = 0,
         train_list: str | Path | None = None,
         val_list: str | Path | None = None,
@@ -123,7 +123,7 @@ class FolderDataModule(SegmentationDataModule):
         on_bad_sample: OnBadSample = "error",
         tags_from: TagsFrom = "image",
         size_thresholds: Sequence[float] = (0.1,),
-        full_share: float = 0.0,
+        full_fraction: float = 0.0,
     ) -> None:
         super().__init__(
             batch_size,
@@ -136,13 +136,13 @@ class FolderDataModule(SegmentationDataModule):
             on_bad_sample,
             tags_from,
             size_thresholds,
-            full_share,
+            full_fraction,
         )
-        if not 0 <= val_share < 1:
-            raise ValueError(f"`val_share` must be at least 0 and below 1, got {val_share}")
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"`val_fraction` must be at least 0 and below 1, got {val_fraction}")
         self.root = root
         self.supervision = supervision
-        self.val_share = val_share
+        self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.train_list = train_list
         self.val_list = val_list
@@ -156,7 +156,7 @@ class FolderDataModule(SegmentationDataModule):
     @property
     @override
     def palette(self) -> Colors:
-        """Colours of ``classes.yaml``, or those of PASCAL VOC."""
+        """Colors of ``classes.yaml``, or those of PASCAL VOC."""
         return self._classes.palette
 
     @property
@@ -254,7 +254,7 @@ class FolderDataModule(SegmentationDataModule):
         _refuse_unlabelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
         if given is not None and val is not None and (both := sorted(set(given) & set(val))):
             raise ValueError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
-        train, held_out = split_names(contents, self.supervision, self.val_share, self.split_seed, given, val)
+        train, held_out = split_names(contents, self.supervision, self.val_fraction, self.split_seed, given, val)
         if not train:
             wanted = _ANNOTATIONS[self.supervision]
             raise FileNotFoundError(
@@ -267,7 +267,7 @@ class FolderDataModule(SegmentationDataModule):
 def split_names(
     contents: FolderContents,
     supervision: Supervision,
-    val_share: float,
+    val_fraction: float,
     seed: int,
     train: Sequence[str] | None = None,
     val: Sequence[str] | None = None,
@@ -277,7 +277,7 @@ def split_names(
     Args:
         contents: the folder.
         supervision: what training needs.
-        val_share: share of the images with masks that is held out.
+        val_fraction: fraction of the images with masks that is held out.
         seed: draws them, by their names alone.
         train: ids for training, if they are given.
         val: ids for validation, if they are given.
@@ -291,7 +291,7 @@ def split_names(
         # Those that cannot train anyway come first, then it is drawn by lot.
         ordered = sorted(masked, key=lambda name: (name in fit, derive_seed(seed, *name.encode())))
         useless = sum(name not in fit for name in masked)
-        count = max(useless, 1, round(val_share * len(masked))) if val_share > 0 and masked else 0
+        count = max(useless, 1, round(val_fraction * len(masked))) if val_fraction > 0 and masked else 0
         val = ordered[: min(count, useless + max(len(fit) - 1, 0))]
     return sorted(fit - set(val)), sorted(val)
 

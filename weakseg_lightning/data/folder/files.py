@@ -75,7 +75,7 @@ def _find_images(files: Files) -> None:
     folders = [root / POSITIVE, root / NEGATIVE] if base == root else [base]
     if not base.is_dir():
         raise FileNotFoundError(
-            f"no folder `images` in {root} (working directory: {Path.cwd()}): put the photographs into {base}"
+            f"no folder `images` in {root} (working directory: {Path.cwd()}): put the images into {base}"
         )
     by_name: dict[str, Path] = {}
     for path in (path for folder in folders for path in files_below(folder)):
@@ -94,7 +94,7 @@ def _find_images(files: Files) -> None:
             continue
         by_name[name.casefold()] = files.images[name] = path
     if not files.images:
-        raise FileNotFoundError(f"no image in {base}: put photographs there ({', '.join(IMAGE_SUFFIXES)})")
+        raise FileNotFoundError(f"no image in {base}: put images there ({', '.join(IMAGE_SUFFIXES)})")
 
 
 def _find_maps(files: Files, folder: str) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Label maps that people draw: indexed, grey or coloured PNGs, turned into class indices."""
+"""Label maps that people draw: indexed, grey or colored PNGs, turned into class indices."""
 
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,21 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
     """Read a label map.
 
     Grey: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
-    and 4 bits). Indexed: the index is, unless `classes.yaml` gives colours and all colours in use are those of classes:
-    then the colour is, since drawing programs renumber palettes. Colours: those of the classes, also in 16 bits, where
+    and 4 bits). Indexed: the index is, unless `classes.yaml` gives colors and all colors in use are those of classes:
+    then the color is, since drawing programs renumber palettes. Colors: those of the classes, also in 16 bits, where
     these hold values of 8; a picture whose pixels are all grey counts as a grey one. What is wholly transparent has no
-    label, however the file says so: by opacity, or by a value, index or colour that is transparent.
+    label, however the file says so: by opacity, or by a value, index or color that is transparent.
 
     Args:
         path: PNG, of 1 to 16 bits.
-        classes: names, colours, and the value without a label.
+        classes: names, colors, and the value without a label.
         scribbles: whether ``classes.unlabelled`` means no label here; in masks it is a class like any other.
 
     Returns:
         uint8 ``(H, W)``, 255 = no label.
 
     Raises:
-        BadSampleError: if it cannot be read, or holds values or colours that are no class.
+        BadSampleError: if it cannot be read, or holds values or colors that are no class.
     """
     stored = read_label_map(path)
     if stored.palette is not None:
@@ -54,7 +54,7 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
 
 
 def map_values(path: Path) -> list[int] | None:
-    """List the values of a grey or indexed PNG, where it is not transparent; None for one in colours.
+    """List the values of a grey or indexed PNG, where it is not transparent; None for one in colors.
 
     Raises:
         BadSampleError: if it cannot be read.
@@ -84,7 +84,7 @@ def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     known = {index: classes.index_of_color.get(color) for index, color in colors.items() if color is not None}
     by_color = {index: label for index, label in known.items() if label is not None}
     table = np.arange(256, dtype=np.uint8)
-    # 255 has no label, whatever its colour.
+    # 255 has no label, whatever its color.
     complete = set(by_color) | {VOID} >= set(used) and len(set(by_color.values())) == len(by_color)
     if complete and classes.given_colors:
         table[list(by_color)] = list(by_color.values())
@@ -98,8 +98,8 @@ def _refuse_renumbered(path: Path, by_color: dict[int, int], classes: Classes) -
     if renumbered:
         index, label = next(iter(renumbered.items()))
         raise BadSampleError(
-            f"{path}: its palette was renumbered, value {index} has the colour of {classes.names[label]!r} (class "
-            f"{label}), but other values have colours of no class: save it as RGB, or with the palette of the classes"
+            f"{path}: its palette was renumbered, value {index} has the color of {classes.names[label]!r} (class "
+            f"{label}), but other values have colors of no class: save it as RGB, or with the palette of the classes"
         )
 
 
@@ -124,7 +124,7 @@ def _from_colors(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
 
 
 def _labels_of(path: Path, colors: list[Color], where: NDArray[np.intp], classes: Classes) -> Labels:
-    """Labels of colours: of classes if all are, else their value if all are grey."""
+    """Labels of colors: of classes if all are, else their value if all are grey."""
     table = [classes.index_of_color.get(color) for color in colors]
     if unknown := [color for color, label in zip(colors, table, strict=True) if label is None]:
         if any(red != green or green != blue for red, green, blue in colors):
@@ -135,19 +135,19 @@ def _labels_of(path: Path, colors: list[Color], where: NDArray[np.intp], classes
 
 
 def _as_eight_bits(pixels: NDArray[Any], depth: int) -> NDArray[Any] | None:
-    """Colours in 8 bits; None if those of 16 bits are none."""
+    """Colors in 8 bits; None if those of 16 bits are none."""
     if depth < 16:
         return pixels
     return None if (pixels % _AS_EIGHT_BITS).any() else pixels // _AS_EIGHT_BITS
 
 
 def _from_deep_grey(path: Path, pixels: NDArray[Any]) -> Labels:
-    """Labels of 16-bit colours that are none of 8 bits: their value if they are grey and this could be a class."""
+    """Labels of 16-bit colors that are none of 8 bits: their value if they are grey and this could be a class."""
     if (pixels != pixels[:, :1]).any() or pixels.max() > VOID:
         color = next(color for color in pixels if (color % _AS_EIGHT_BITS).any())
         raise BadSampleError(
-            f"{path} has 16-bit colours that are none of 8 bits, as {tuple(color.tolist())}: save it with 8 bits per "
-            "channel in the colours of the classes"
+            f"{path} has 16-bit colors that are none of 8 bits, as {tuple(color.tolist())}: save it with 8 bits per "
+            "channel in the colors of the classes"
         )
     return np.asarray(pixels[:, 0], dtype=np.uint8)
 
@@ -157,7 +157,7 @@ def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
     shown = ", ".join(f"#{bytes(color).hex()} ({counts[color]} pixels)" for color in ordered[:_SHOWN])
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     hint = "switch off the smoothing of edges when drawing" if len(unknown) > _SHOWN else "name them in classes.yaml"
-    return f"has colours of no class, {shown}{more}: {hint}, or use the colours of the classes"
+    return f"has colors of no class, {shown}{more}: {hint}, or use the colors of the classes"
 
 
 def _refuse_unknown(path: Path, labels: Labels, num_classes: int) -> None:

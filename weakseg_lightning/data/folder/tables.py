@@ -173,5 +173,7 @@ def _share(text: str, delimiter: str) -> float | Literal["small", "large"]:
         share = float("nan")
     share /= 100 if percent else 1
     if not 0 <= share <= 1:
-        raise ValueError(f"has the size {text!r}, expected a share such as 0.15 or 15%, or small or large: correct it")
+        raise ValueError(
+            f"has the size {text!r}, expected a fraction such as 0.15 or 15%, or small or large: correct it"
+        )
     return share

@@ -178,7 +178,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         class_name: name of the class.
         num_positive: images of the class that are used; null = all there are.
         num_negative: images without it that are used; null = all there are.
-        val_share: share of the images of either kind that are for validation, 0..1.
+        val_fraction: fraction of the images of either kind that are for validation, 0..1.
         split_seed: draws the images and divides them; apart from ``seed``, so that other runs have the same images.
         index: file that remembers the lists of the folders; null = in the user's cache.
         masks_root: folder that holds ``VOCdevkit/VOC2012``, whose validation images have masks; null = none.
@@ -190,7 +190,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         crop_size: side of the training crops in pixels; that of the images by default.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data, at most one for each CPU core.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: ``error`` stops at a file that cannot be used, ``skip`` warns and goes on without it.
@@ -207,7 +207,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         class_name: str = "dog",
         num_positive: int | None = 10_000,
         num_negative: int | None = 10_000,
-        val_share: float = 0.2,
+        val_fraction: float = 0.2,
         split_seed: int = 0,
         index: str | Path | None = None,
         masks_root: str | Path | None = None,
@@ -228,8 +228,8 @@ class ImageNetDogDataModule(SegmentationDataModule):
         super().__init__(batch_size, crop, scale_range, flip, color_jitter, num_workers, seed, on_bad_sample)
         if batch_size % 2:
             raise ValueError(f"`batch_size` must be even, half of it positive, got {batch_size}")
-        if not 0 < val_share < 1:
-            raise ValueError(f"`val_share` must be between 0 and 1, got {val_share}")
+        if not 0 < val_fraction < 1:
+            raise ValueError(f"`val_fraction` must be between 0 and 1, got {val_fraction}")
         if size < 1:
             raise ValueError(f"`size` must be at least 1 pixel, got {size}")
         if masks_class not in VOC_CLASSES[1:]:
@@ -242,7 +242,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         self.class_name = class_name
         self.num_positive = num_positive
         self.num_negative = num_negative
-        self.val_share = val_share
+        self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.index = index
         self.masks_root = masks_root
@@ -327,7 +327,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         entries = [(f"{path.parent.name}/{path.stem}", path, positive) for path in paths]
         shuffled = sorted(entries, key=lambda entry: (derive_seed(self.split_seed, *entry[0].encode()), entry[0]))
         drawn = shuffled[:wanted]
-        held_out = min(len(drawn) - 1, max(1, round(self.val_share * len(drawn))))
+        held_out = min(len(drawn) - 1, max(1, round(self.val_fraction * len(drawn))))
         return sorted(drawn[held_out:]), sorted(drawn[:held_out])
 
 

@@ -1,4 +1,4 @@
-"""JPEG 2000 in colours of more than 8 bits, which Pillow cuts to 8."""
+"""JPEG 2000 in colors of more than 8 bits, which Pillow cuts to 8."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -11,11 +11,11 @@ __all__ = ["is_deep_jpeg2000", "read_deep_jpeg2000"]
 
 _STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _CODESTREAM = b"\xff\x4f\xff\x51"
-_BOXES = 2**20  # bytes that may stand before the image itself: colour profiles, places on a map
+_BOXES = 2**20  # bytes that may stand before the image itself: color profiles, places on a map
 
 
 def is_deep_jpeg2000(file: BinaryIO) -> bool:
-    """Whether a file is JPEG 2000 in colours of more than 8 bits. The file is put back to its start."""
+    """Whether a file is JPEG 2000 in colors of more than 8 bits. The file is put back to its start."""
     head = file.read(12)
     head += file.read(_BOXES) if head.startswith(_STARTS) else b""
     file.seek(0)
@@ -36,7 +36,7 @@ def read_deep_jpeg2000(path: Path) -> Bands:
         import rasterio
     except ImportError as error:
         raise UnsuitableError(
-            "is JPEG 2000 in colours of more than 8 bits, which rasterio reads: "
+            "is JPEG 2000 in colors of more than 8 bits, which rasterio reads: "
             "pip install '.[raster]' in the checkout, or save it as PNG or TIFF"
         ) from error
     with rasterio.open(path) as source:

@@ -37,13 +37,13 @@ class Layout:
     """What the bands of an image mean.
 
     Attributes:
-        colors: number of bands that are colours, the first: 1 grey, 3 RGB.
+        colors: number of bands that are colors, the first: 1 grey, 3 RGB.
         alpha: whether the next band is opacity; others are left out.
-        premultiplied: whether the colours are multiplied by it.
+        premultiplied: whether the colors are multiplied by it.
         bits: number of bits of a sample.
         deep: whether samples are stretched to 8 bits: those of more than 8 bits, signed ones and floats.
         inverted: whether low values are bright.
-        transparent: the colour that is transparent.
+        transparent: the color that is transparent.
     """
 
     colors: int
@@ -84,7 +84,7 @@ def refuse_huge(width: int, height: int) -> None:
 
 
 def find_range(values: NDArray[Any], layout: Layout) -> tuple[float, float] | None:
-    """Find which values become black and white: percentiles 0.1 and 99.9, the same for all colours, which keeps hues.
+    """Find which values become black and white: percentiles 0.1 and 99.9, the same for all colors, which keeps hues.
 
     Args:
         values: samples ``(H, W, bands)``.
@@ -130,7 +130,7 @@ def to_rgb(values: NDArray[Any], layout: Layout, limits: tuple[float, float] | N
 
 
 def on_white(colors: Pixels, opacity: Pixels) -> Pixels:
-    """Put colours ``(H, W, 1 or 3)`` of an opacity ``(H, W)`` on white.
+    """Put colors ``(H, W, 1 or 3)`` of an opacity ``(H, W)`` on white.
 
     Returns:
         ``(H, W, 3)``.

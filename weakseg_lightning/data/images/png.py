@@ -1,4 +1,4 @@
-"""PNG files at the depth of the file: Pillow cuts 16-bit colours to 8 bits, and scales grey of 2 and 4 bits to 8."""
+"""PNG files at the depth of the file: Pillow cuts 16-bit colors to 8 bits, and scales grey of 2 and 4 bits to 8."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class PngHead:
 
     Attributes:
         depth: bits of a sample: 1, 2, 4, 8 or 16.
-        kind: type of its colours, as the format numbers them.
+        kind: type of its colors, as the format numbers them.
         interlaced: 1 if its rows are stored in seven passes.
     """
 
@@ -52,19 +52,19 @@ class PngHead:
 
     @property
     def layout(self) -> Layout:
-        """What its bands mean, but for a colour that is transparent."""
+        """What its bands mean, but for a color that is transparent."""
         colors = 3 if self.kind in (_RGB, _RGB_ALPHA) else 1
         alpha = self.kind in (_GREY_ALPHA, _RGB_ALPHA)
         return Layout(colors, alpha, bits=self.depth, deep=self.depth == 16)
 
     @property
     def is_deep_or_packed(self) -> bool:
-        """Whether Pillow would not read it as it is: colours of 16 bits, and grey of 2 and 4 with transparency."""
+        """Whether Pillow would not read it as it is: colors of 16 bits, and grey of 2 and 4 with transparency."""
         return self.depth == 16 or (self.depth < 8 and self.kind == _GREY)
 
     @property
     def has_palette(self) -> bool:
-        """Whether its values are indices of colours."""
+        """Whether its values are indices of colors."""
         return self.kind == _PALETTE
 
 
@@ -73,7 +73,7 @@ class StoredLabels:
     """A label map as it is stored.
 
     Attributes:
-        values: integers ``(H, W, bands)``: one band of grey or indices, or three of colours.
+        values: integers ``(H, W, bands)``: one band of grey or indices, or three of colors.
         opaque: where it is not wholly transparent, ``(H, W)``; None if this is everywhere.
         palette: red, green and blue of all indices, one after the other; None without a palette.
         depth: bits of a sample.
@@ -138,7 +138,7 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
 
 
 def png_layout(head: PngHead, image: Image.Image) -> Layout:
-    """What the bands of an open PNG mean, its transparent colour with them, at the depth of the file."""
+    """What the bands of an open PNG mean, its transparent color with them, at the depth of the file."""
     layout, transparent = head.layout, image.info.get("transparency")
     if transparent is None or head.kind not in (_GREY, _RGB):
         return layout
@@ -195,7 +195,7 @@ def _opaque(values: NDArray[Any], layout: Layout) -> NDArray[np.bool_] | None:
 
 
 def _opaque_indices(indices: NDArray[Any], image: Image.Image) -> NDArray[np.bool_] | None:
-    """Where indices are not of a transparent colour; Pillow gives the one that is, or the opacity of the first ones."""
+    """Where indices are not of a transparent color; Pillow gives the one that is, or the opacity of the first ones."""
     given, opaque = image.info.get("transparency"), np.ones(256, dtype=np.bool_)
     if given is None:
         return None

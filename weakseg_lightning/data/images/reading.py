@@ -67,7 +67,7 @@ class ImageHead:
         height: likewise.
         orientation: EXIF orientation, 1 to 8.
         layout: what its bands mean, where that is known.
-        has_palette: whether its values are indices of colours, where that is known.
+        has_palette: whether its values are indices of colors, where that is known.
     """
 
     width: int
@@ -82,8 +82,8 @@ def read_image(path: Path) -> Tensor:
 
     Args:
         path: image file; greyscale and palette images become RGB, what is transparent becomes white; of an animation,
-            the first frame. Images of more than 8 bits, grey and in colour, of integers and floats, are stretched so
-            that 99.8 % of their samples lie between black and white, with the same limits for all colours.
+            the first frame. Images of more than 8 bits, grey and in color, of integers and floats, are stretched so
+            that 99.8 % of their samples lie between black and white, with the same limits for all colors.
 
     Returns:
         uint8 ``(3, H, W)``.
@@ -111,13 +111,13 @@ def read_labels(path: Path) -> Tensor:
         uint8 ``(H, W)``, at the values that are stored, whatever the number of bits; 255 where it is transparent.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable, truncated, a picture in colours, or has values above 255.
+        BadSampleError: if the file is missing, unreadable, truncated, a picture in colors, or has values above 255.
     """
     stored = read_label_map(path)
     if stored.values.shape[-1] > 1:
         raise BadSampleError(
             f"{path} has pixels of type RGB, expected grey or palette with one class index per pixel: "
-            "convert the colours to class indices"
+            "convert the colors to class indices"
         )
     values = stored.with_void(stored.values[..., 0])
     if stored.depth == 16 and values.max() > VOID:
@@ -132,7 +132,7 @@ def read_label_map(path: Path) -> StoredLabels:
         path: PNG.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable, truncated, of other colours, or a JPEG.
+        BadSampleError: if the file is missing, unreadable, truncated, of other colors, or a JPEG.
     """
     with _reading(path) as file:
         if (head := read_png_head(file)) is None:
@@ -273,7 +273,7 @@ def _unreadable(path: Path, error: Exception) -> BadSampleError:
     if isinstance(error, FileNotFoundError):
         return BadSampleError(f"{path} is missing: {_UNREADABLE}")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return BadSampleError(f"{path} claims to be larger than any photograph ({error}): {_UNREADABLE}")
+        return BadSampleError(f"{path} claims to be larger than any image ({error}): {_UNREADABLE}")
     if isinstance(error, UnidentifiedImageError):
         return BadSampleError(f"{path} is not an image that can be read: {_UNREADABLE}")
     reason = " ".join(str(error).split()) or type(error).__name__

@@ -1,6 +1,6 @@
 """TIFF files of any depth: Pillow decompresses them as rows of bytes, of which samples are made here.
 
-Read as images, Pillow cuts 16-bit colours to 8 bits, and knows no floats in colour and no deep grey with transparency.
+Read as images, Pillow cuts 16-bit colors to 8 bits, and knows no floats in color and no deep grey with transparency.
 """
 
 import io
@@ -86,12 +86,12 @@ class TiffHead:
 
     @property
     def has_palette(self) -> bool:
-        """Whether values are indices of colours."""
+        """Whether values are indices of colors."""
         return self.first(_PHOTOMETRIC, _GREY) == _PALETTE
 
     @property
     def has_grey_or_rgb(self) -> bool:
-        """Whether its colours are grey or red, green and blue."""
+        """Whether its colors are grey or red, green and blue."""
         return self.first(_PHOTOMETRIC, _GREY) in (_GREY, _INVERTED_GREY, _RGB)
 
     @property
@@ -122,7 +122,7 @@ class TiffHead:
         # Three bands are red, green and blue also where the program that wrote them did not say so.
         colors = 3 if photometric == _RGB or (self.bands >= 3 and extras[:1] not in _OPACITY) else 1
         if self.bands < colors:
-            raise UnsuitableError(f"has {self.bands} bands, expected 3 of a colour image: convert it")
+            raise UnsuitableError(f"has {self.bands} bands, expected 3 of a color image: convert it")
         after = extras[colors - self.bands :] if self.bands > colors else []
         unsaid = photometric == _RGB and not extras and self.bands > colors
         alpha = unsaid or after[:1] in _OPACITY
@@ -138,7 +138,7 @@ class TiffHead:
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether Pillow reads it as it is: grey and RGB of 8 bits as most programs store it, palettes, other colours.
+        """Whether Pillow reads it as it is: grey and RGB of 8 bits as most programs store it, palettes, other colors.
 
         Raises:
             UnsuitableError: if it has too many bands.

@@ -34,7 +34,7 @@ def scribble(mask: Bytes, instances: Bytes, length: float = 1.0) -> Bytes:
     Args:
         mask: classes, uint8 (H, W).
         instances: objects, uint8 (H, W), 0 for the background.
-        length: share of each stroke that is kept, about its middle, by arc length; 0 leaves a dot of 3 x 3 px.
+        length: fraction of each stroke that is kept, about its middle, by arc length; 0 leaves a dot of 3 x 3 px.
 
     Returns:
         uint8 (H, W): the class at labelled pixels, 255 elsewhere; no stroke leaves its region.

@@ -102,7 +102,7 @@ class Scenes(SampleSource):
 class ScenesDataModule(SegmentationDataModule):
     """Scenes of an invented tide pool: stars, fish, jellies, leaves and shells on sand, water, rock and weed.
 
-    Colours overlap between the classes and the ground, so that texture and form have to be learnt; light falls
+    Colors overlap between the classes and the ground, so that texture and form have to be learned; light falls
     unevenly, objects hide each other, have thin limbs and hollows. Scribbles run through the middle of the objects,
     where they say nothing about the outline: what a method infers about unlabelled pixels decides its score.
 
@@ -119,13 +119,13 @@ class ScenesDataModule(SegmentationDataModule):
         crop_size: side of the training crops in pixels.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data; each draws and keeps scenes of its own, so that 0 is best for few scenes.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: see :class:`weakseg_lightning.data.SegmentationDataModule`; scenes are never bad.
         tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
-        full_share: share of the training images that show their full mask besides: semi-supervised training.
+        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
+        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
 
     Example:
         >>> data = ScenesDataModule(num_train=8, num_val=2, size=64, crop_size=64, batch_size=4, num_workers=0)
@@ -151,7 +151,7 @@ class ScenesDataModule(SegmentationDataModule):
         on_bad_sample: OnBadSample = "error",
         tags_from: TagsFrom = "image",
         size_thresholds: Sequence[float] = (0.1,),
-        full_share: float = 0.0,
+        full_fraction: float = 0.0,
     ) -> None:
         super().__init__(
             batch_size,
@@ -164,7 +164,7 @@ class ScenesDataModule(SegmentationDataModule):
             on_bad_sample,
             tags_from,
             size_thresholds,
-            full_share,
+            full_fraction,
         )
         for name, value, least in (("num_train", num_train, 1), ("num_val", num_val, 1), ("size", size, _SMALLEST)):
             if value < least:

@@ -272,7 +272,7 @@ def _frame(
 
 
 def _coat(rng: np.random.Generator, hue: float, backdrop: Array) -> tuple[Array, Array]:
-    """Two colours for an object, near the class's hue more often than not, that stand out against the backdrop."""
+    """Two colors for an object, near the class's hue more often than not, that stand out against the backdrop."""
     best, base, accent = -1.0, backdrop, backdrop
     for _ in range(4):
         stray = rng.random(6)

@@ -9,7 +9,7 @@ from skimage.morphology import skeletonize
 __all__ = ["EIGHT", "centre_line", "longest_path", "middle_path", "open_loops", "simplified", "thickest", "thickness"]
 
 EIGHT = np.ones((3, 3), np.int64)
-"""Neighbours of a pixel, diagonals included."""
+"""Neighbors of a pixel, diagonals included."""
 
 Flags = NDArray[np.bool_]
 Point = tuple[int, int]
@@ -40,7 +40,7 @@ def middle_path(region: Flags, share: float = 0.5) -> list[Point]:
         share: how thick that is, relative to its thickest place.
 
     Returns:
-        Neighbouring pixels of the region, at least one.
+        Neighboring pixels of the region, at least one.
     """
     depth = thickness(region)
     skeleton = skeletonize(region) & (depth >= share * depth.max())
@@ -52,7 +52,7 @@ def centre_line(stroke: Flags) -> NDArray[np.float64]:
     """Find the polyline along which a stroke was drawn.
 
     Args:
-        stroke: bool ``(H, W)``, one connected part (8 neighbours).
+        stroke: bool ``(H, W)``, one connected part (8 neighbors).
 
     Returns:
         Vertices x, y in pixels, ``(n, 2)``, n at least 1: the longest path through the stroke's skeleton, within a
@@ -72,7 +72,7 @@ def centre_line(stroke: Flags) -> NDArray[np.float64]:
 
 
 def simplified(path: list[Point], tolerance: float = 0.75) -> NDArray[np.float64]:
-    """Replace a path of neighbouring pixels by a polyline of few vertices x, y that stays within the tolerance."""
+    """Replace a path of neighboring pixels by a polyline of few vertices x, y that stays within the tolerance."""
     points = np.array(path, np.float64)[:, ::-1]
     vertices: NDArray[np.float64] = approximate_polygon(points, tolerance) if len(points) > 2 else points
     return vertices
@@ -140,7 +140,7 @@ def _a_loop(skeleton: Flags) -> list[Point] | None:
 
 
 def _branches(skeleton: Flags, pixel: Point) -> int:
-    """How many lines leave a pixel: stretches of neighbours on the way around it (Rutovitz's crossing number)."""
+    """How many lines leave a pixel: stretches of neighbors on the way around it (Rutovitz's crossing number)."""
     y, x = pixel
     height, width = skeleton.shape
     ring = [

@@ -21,7 +21,7 @@ _LIMBS = (0.35, 0.65)
 def simulate_scribbles(
     mask: Labels, name: str = "", seed: int = 0, length: float = 1.0, minimum_area: int = 24, stroke_area: int = 400
 ) -> Labels:
-    """Draw a stroke through the middle of each connected part (8 neighbours) of each class, background included.
+    """Draw a stroke through the middle of each connected part (8 neighbors) of each class, background included.
 
     A stroke is 3 pixels wide and follows the longest path through the part's skeleton where the part is thick: at least
     35 to 65 % of its thickest place, drawn at random for each part, as annotators go into limbs more or less far. It
@@ -32,7 +32,7 @@ def simulate_scribbles(
         name: name of the image; with ``seed`` it decides what is drawn at random, so that the order and the number of
             the images do not matter.
         seed: names one annotator.
-        length: share of each stroke that is kept, about its middle, by arc length; 0 leaves clicks of 3 x 3 pixels.
+        length: fraction of each stroke that is kept, about its middle, by arc length; 0 leaves clicks of 3 x 3 pixels.
         minimum_area: smaller parts, in pixels, get nothing, but for the largest part of each class.
         stroke_area: smaller parts, in pixels, get a click.
 

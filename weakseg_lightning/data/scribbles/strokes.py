@@ -112,7 +112,7 @@ def shorten(points: Points, ratio: float) -> Points:
 
     Args:
         points: vertices x, y, ``(n, 2)``, n at least 1.
-        ratio: share of the length that is kept, 0 to 1; 0 leaves the point in the middle.
+        ratio: fraction of the length that is kept, 0 to 1; 0 leaves the point in the middle.
 
     Returns:
         Vertices of the shorter polyline, ``(m, 2)``, m at least 1: never empty, and where the ratio is above 0 and the
@@ -178,7 +178,7 @@ def _trace(points: Points) -> NDArray[np.int64]:
 def recover_strokes(labels: Labels) -> list[Stroke]:
     """Find the polylines of strokes that were drawn in a label map.
 
-    Every connected part (8 neighbours) of a class is taken for one stroke, along its centre line. Strokes of one class
+    Every connected part (8 neighbors) of a class is taken for one stroke, along its centre line. Strokes of one class
     that touch are therefore one, and what a later stroke cuts in two is two.
 
     Args:
@@ -204,8 +204,8 @@ def shorten_labels(labels: Labels, ratio: float) -> Labels:
 
     Args:
         labels: uint8 ``(H, W)``, 255 = unlabelled.
-        ratio: share of each stroke's length that is kept, about its middle; 0 leaves a click of at most 3 x 3 pixels, 1
-            changes nothing.
+        ratio: fraction of each stroke's length that is kept, about its middle; 0 leaves a click of at most 3 x 3
+            pixels, 1 changes nothing.
 
     Returns:
         uint8 ``(H, W)``.
@@ -231,7 +231,7 @@ def shorten_labels(labels: Labels, ratio: float) -> Labels:
 
 
 def connected_parts(labels: Labels) -> Iterator[tuple[int, Flags, tuple[int, int]]]:
-    """Find the connected parts (8 neighbours) of each class.
+    """Find the connected parts (8 neighbors) of each class.
 
     Args:
         labels: uint8 ``(H, W)``, 255 = none.

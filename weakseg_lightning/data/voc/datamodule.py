@@ -160,13 +160,13 @@ class VOCDataModule(SegmentationDataModule):
         crop_size: side of the training crops in pixels.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colours in training, 0 (none) to 1.
+        color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data, at most one for each CPU core.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: ``error`` stops at a file that cannot be used, ``skip`` warns and goes on without it.
         tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: shares of the image that part the sizes of classes into buckets, ascending.
-        full_share: share of the training images that show their full mask besides: semi-supervised training.
+        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
+        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
 
     References:
         Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010. Hariharan et al., Semantic Contours
@@ -196,7 +196,7 @@ class VOCDataModule(SegmentationDataModule):
         on_bad_sample: OnBadSample = "error",
         tags_from: TagsFrom = "image",
         size_thresholds: Sequence[float] = (0.1,),
-        full_share: float = 0.0,
+        full_fraction: float = 0.0,
     ) -> None:
         super().__init__(
             batch_size,
@@ -209,7 +209,7 @@ class VOCDataModule(SegmentationDataModule):
             on_bad_sample,
             tags_from,
             size_thresholds,
-            full_share,
+            full_fraction,
         )
         if not 0 <= scribble_length <= 1:
             raise ValueError(f"`scribble_length` must be between 0 and 1, got {scribble_length}")

@@ -54,7 +54,7 @@ class VOCFiles:
         return list(dict.fromkeys([self.root, self.folder.parent, self.folder]))
 
     def image(self, name: str) -> Path:
-        """Path of a photograph."""
+        """Path of an image."""
         return self.folder / "JPEGImages" / f"{name}.jpg"
 
     def mask(self, name: str) -> Path:
@@ -106,7 +106,7 @@ class VOCFiles:
             Names without folder and suffix.
 
         Raises:
-            FileNotFoundError: if the list is not there, or a photograph on it.
+            FileNotFoundError: if the list is not there, or an image on it.
         """
         path = self.split_list(split)
         from_where = f" (archive {TEST_ARCHIVE}, from VOC's evaluation server)" if split == "test" else ""
@@ -114,12 +114,12 @@ class VOCFiles:
             found = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise FileNotFoundError(
                 f"no list {self.shown(path)} of the split {split!r} in {self.root}; there are: {found}. "
-                f"Put the list and its photographs there{from_where}"
+                f"Put the list and its images there{from_where}"
             )
         names = read_list(path)
         if absent := [name for name in names if not self.image(name).is_file()]:
             raise FileNotFoundError(
-                f"{len(absent)} of the {len(names)} photographs of the split {split!r} are missing in {self.root}, "
+                f"{len(absent)} of the {len(names)} images of the split {split!r} are missing in {self.root}, "
                 f"the first is {self.shown(self.image(absent[0]))}. Put them there{from_where}"
             )
         return names

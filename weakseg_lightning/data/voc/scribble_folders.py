@@ -62,9 +62,9 @@ def from_xml(path: Path, length: float, class_names: Sequence[str], images: Path
 
     Args:
         path: file in the format of ScribbleSup.
-        length: share of each polyline that is kept.
+        length: fraction of each polyline that is kept.
         class_names: names of the classes, in the order of their indices.
-        images: folder of the photographs, for files that do not state the size of their image.
+        images: folder of the images, for files that do not state the size of their image.
 
     Returns:
         uint8 ``(H, W)``, 255 = unlabelled.
@@ -72,12 +72,10 @@ def from_xml(path: Path, length: float, class_names: Sequence[str], images: Path
     Raises:
         BadSampleError: if the file cannot be used.
     """
-    photograph = _photograph(images, path.stem) if images is not None else None
-    size = image_size(photograph) if photograph is not None else read_stated_size(path)
+    image = _find_image(images, path.stem) if images is not None else None
+    size = image_size(image) if image is not None else read_stated_size(path)
     if size is None:
-        raise BadSampleError(
-            f"{path} does not state the size of its image: give `images`, the folder of the photographs"
-        )
+        raise BadSampleError(f"{path} does not state the size of its image: give `images`, the folder of the images")
     strokes = read_scribble_xml(path, class_names, size)
     kept = [Stroke(shorten(stroke.points, length), stroke.label) for stroke in strokes]
     return draw_strokes(kept, size[1], size[0])
@@ -99,10 +97,10 @@ def write_labels(path: Path, labels: Labels) -> None:
         Image.fromarray(labels).save(unfinished, format="PNG")
 
 
-def _photograph(images: Path, name: str) -> Path:
+def _find_image(images: Path, name: str) -> Path:
     found = next((path for suffix in (".jpg", ".jpeg", ".png") if (path := images / f"{name}{suffix}").is_file()), None)
     if found is None:
-        raise BadSampleError(f"{images} has no photograph {name}.jpg or {name}.png: put it there, or remove {name}.xml")
+        raise BadSampleError(f"{images} has no image {name}.jpg or {name}.png: put it there, or remove {name}.xml")
     return found
 
 

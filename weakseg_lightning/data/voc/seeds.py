@@ -50,7 +50,7 @@ class PNGScribbles(SeedReader):
 
     Args:
         folder: folder of ``<name>.png``.
-        length: share of each stroke that is kept, about its middle; 0 leaves a click.
+        length: fraction of each stroke that is kept, about its middle; 0 leaves a click.
     """
 
     def __init__(self, folder: Path, length: float = 1.0) -> None:
@@ -79,7 +79,7 @@ class XMLScribbles(SeedReader):
     Args:
         folder: folder of ``<name>.xml``.
         class_names: names of the classes, in the order of their indices.
-        length: share of each polyline that is kept, about its middle; 0 leaves a click.
+        length: fraction of each polyline that is kept, about its middle; 0 leaves a click.
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str], length: float = 1.0) -> None:

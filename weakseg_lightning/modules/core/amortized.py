@@ -1,4 +1,4 @@
-"""The alternation with latent labellings that are found once in a cycle of epochs, for whole images, and kept."""
+"""The alternation with latent labelings that are found once in a cycle of epochs, for whole images, and kept."""
 
 import time
 from abc import abstractmethod
@@ -29,7 +29,7 @@ _STATE = "amortized"
 
 @dataclass
 class _Cycle:
-    """A cycle of epochs and the network, as it was at its beginning, that its labellings are solved with, if any."""
+    """A cycle of epochs and the network, as it was at its beginning, that its labelings are solved with, if any."""
 
     number: int
     net: nn.Module | None
@@ -37,24 +37,24 @@ class _Cycle:
 
 
 class AmortizedLatentModule(LatentModule):
-    """A method that solves for the latent labelling of an image once in a cycle of epochs and then trains towards it.
+    """A method that solves for the latent labeling of an image once in a cycle of epochs and then trains towards it.
 
     Subclasses write :meth:`solve_latent`, which here sees one whole image, un-augmented at its original resolution,
-    :meth:`latent_loss`, and :attr:`solver_settings`. When a batch needs an image whose labelling of the cycle is not
+    :meth:`latent_loss`, and :attr:`solver_settings`. When a batch needs an image whose labeling of the cycle is not
     there yet, ``on_train_batch_start`` solves for it, with the network as it was when the cycle began, in evaluation
-    mode: a labelling does not depend on the order of the images, nor on the rank that solves for it, nor on whether
+    mode: a labeling does not depend on the order of the images, nor on the rank that solves for it, nor on whether
     the run was stopped in between. It is kept in the ``store`` and, from the next epoch on, augmented with its image by
     the workers that load the data, at no cost for the training step.
 
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        epochs_per_cycle: epochs M that train towards a labelling before it is solved for again; None: never again.
-        warm_start: start each solve from the labelling of the cycle before.
-        store: keeps the labellings.
-        optimizer: optimiser settings of the second phase.
+        epochs_per_cycle: epochs M that train towards a labeling before it is solved for again; None: never again.
+        warm_start: start each solve from the labeling of the cycle before.
+        store: keeps the labelings.
+        optimizer: optimizer settings of the second phase.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
         on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
@@ -62,7 +62,7 @@ class AmortizedLatentModule(LatentModule):
     """
 
     solves_with_network: bool = True
-    """Whether labellings depend on the network's scores.
+    """Whether labelings depend on the network's scores.
 
     Where they do not, :meth:`solve_latent` gets scores of zero, and runs with any network can share a store.
     """
@@ -93,7 +93,7 @@ class AmortizedLatentModule(LatentModule):
     @property
     @abstractmethod
     def solver_settings(self) -> dict[str, Any]:
-        """What the labellings depend on besides network and data, as plain values."""
+        """What the labelings depend on besides network and data, as plain values."""
 
     # ---- cycles ---------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class AmortizedLatentModule(LatentModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Make sure that the store's labellings are of this network and energy."""
+        """Make sure that the store's labelings are of this network and energy."""
         super().setup(stage)
         if stage == "fit":
             network = {"network": describe(self.network.without_weights())} if self.solves_with_network else {}
@@ -141,13 +141,13 @@ class AmortizedLatentModule(LatentModule):
             return
         net = _frozen(self.net) if self.solves_with_network else None
         if net is not None:
-            _equalise(net, self.trainer.strategy.broadcast)
+            _equalize(net, self.trainer.strategy.broadcast)
         self._cycle = _Cycle(number, net, self.current_epoch)
         self.store.begin(f"{number:03d}" if net is None else f"{number:03d}-{_digest(net)}")
 
     @override
     def on_train_epoch_end(self) -> None:
-        """Give the labellings found in this epoch to the other ranks, and log how fast they were found."""
+        """Give the labelings found in this epoch to the other ranks, and log how fast they were found."""
         if self._cycle is None:
             return
         self.store.exchange()
@@ -156,11 +156,11 @@ class AmortizedLatentModule(LatentModule):
             self.log("solved_images_per_second", speed, sync_dist=True, reduce_fx="sum")  # of all ranks
         self._solved, self._solving_seconds = 0, 0.0
 
-    # ---- labellings -----------------------------------------------------------------------------------------
+    # ---- labelings -----------------------------------------------------------------------------------------
 
     @override
     def find_latent(self, batch: Batch) -> SolverResult:
-        """Take the stored labellings; solve for those that are missing."""
+        """Take the stored labelings; solve for those that are missing."""
         self._begin_cycle_if_due()  # the first one may begin within an epoch
         if "latent" not in batch:
             raise RuntimeError(
@@ -219,7 +219,7 @@ class AmortizedLatentModule(LatentModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the cycle with its network, and the labellings where they are in memory."""
+        """Keep the cycle with its network, and the labelings where they are in memory."""
         super().on_save_checkpoint(checkpoint)
         if self._cycle is not None:
             cycle = {"cycle": self._cycle.number, "first_epoch": self._cycle.first_epoch}
@@ -234,7 +234,7 @@ class AmortizedLatentModule(LatentModule):
 
 
 def describe_solver(solver: Solver) -> dict[str, Any]:
-    """Describe a solver as plain values, without the number of its threads: its labellings do not depend on that."""
+    """Describe a solver as plain values, without the number of its threads: its labelings do not depend on that."""
 
     def strip(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -249,7 +249,7 @@ def _frozen(net: nn.Module) -> nn.Module:
     return deepcopy(net).eval().requires_grad_(False)
 
 
-def _equalise(net: nn.Module, broadcast: Any) -> None:
+def _equalize(net: nn.Module, broadcast: Any) -> None:
     """Take rank zero's buffers on all ranks: batch norm counts the images of each rank apart."""
     ours = {name: buffer.cpu() for name, buffer in net.named_buffers()}
     for name, buffer in broadcast(ours).items():

@@ -36,9 +36,9 @@ class WeakSegModule(EvaluatedModule, ABC):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        optimizer: optimiser settings.
+        optimizer: optimizer settings.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
     """
@@ -73,7 +73,7 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @abstractmethod
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Compute the weighted terms of the method's loss; their sum is minimised.
+        """Compute the weighted terms of the method's loss; their sum is minimized.
 
         Args:
             logits: ``(B, K, H, W)``.
@@ -84,8 +84,8 @@ class WeakSegModule(EvaluatedModule, ABC):
             by :func:`weakseg_lightning.losses.mean_over`, and several ranks learn what one does on the same images.
         """
 
-    def learnt_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What the loss is computed from, for images ``(B, 3, H, W)``: weights behind none of it are not learnt."""
+    def learned_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the loss is computed from, for images ``(B, 3, H, W)``: weights behind none of it are not learned."""
         return (self(images),)
 
     @property
@@ -151,7 +151,7 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Minimise partial cross-entropy in the first phase, the method's loss in the second."""
+        """Minimize partial cross-entropy in the first phase, the method's loss in the second."""
         logits = self.training_logits(batch)
         with ranks_together():
             terms = _pce_alone(logits, batch) if self.in_pce_phase else self.loss_terms(logits, batch)
@@ -174,20 +174,20 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimiser, one learning rate an iteration, a faster head."""
+        """One optimizer, one learning rate an iteration, a faster head."""
         free = self.parameters_of_loss()
         optimizer, schedule = make_optimizer(self.net, self.net.head_parameters(), self._phases(), free)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def parameters_of_loss(self) -> list[nn.Parameter]:
-        """Parameters outside the network that are learnt with it, without weight decay; none by default."""
+        """Parameters outside the network that are learned with it, without weight decay; none by default."""
         return []
 
     def _freeze_unused(self) -> None:
         """Leave weights that the network does not use out of what the ranks exchange."""
         if type(self.net).__module__.partition(".")[0] != __name__.partition(".")[0]:
             return  # a network of the user's own may have outputs for training that are not known here
-        outputs = outputs_in_evaluation(self.net, self.learnt_outputs, self.device)
+        outputs = outputs_in_evaluation(self.net, self.learned_outputs, self.device)
         if left_out := freeze_unused(self.net, outputs):
             rank_zero_info(f"Left out of training, as the network does not use them: {', '.join(left_out)}")
 

@@ -27,8 +27,8 @@ def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -
     _tell_data(module, "batch_hook", batch_hook)
 
 
-def ask_for_following(module: LightningModule, wanted: bool) -> None:
-    """Have each training batch hold the one that follows it, as ``following``, or no longer.
+def request_next_batch(module: LightningModule, wanted: bool) -> None:
+    """Have each training batch hold the one that follows it, as ``next_batch``, or no longer.
 
     Args:
         module: the module that is trained.

@@ -1,4 +1,4 @@
-"""The alternation with a latent labelling: predict, solve, step the network towards the solution."""
+"""The alternation with a latent labeling: predict, solve, step the network towards the solution."""
 
 import time
 import warnings
@@ -23,7 +23,7 @@ from typing_extensions import TypeVar, override
 
 from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
-from weakseg_lightning.modules.core.batch_hooks import ask_for_following
+from weakseg_lightning.modules.core.batch_hooks import request_next_batch
 from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
@@ -42,7 +42,7 @@ class Latent(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Labelling, uint8 ``(B, H, W)``."""
+        """Labeling, uint8 ``(B, H, W)``."""
 
     @property
     def solve_seconds(self) -> float:
@@ -61,7 +61,7 @@ Result = TypeVar("Result", bound=Latent, default=SolverResult)
 
 
 class LatentModule(WeakSegModule, Generic[Result]):
-    """A method that alternates: predict, solve for a latent labelling, step the network towards it.
+    """A method that alternates: predict, solve for a latent labeling, step the network towards it.
 
     Subclasses write :meth:`solve_latent` and :meth:`latent_loss`, nothing else. The solve runs in
     ``on_train_batch_start``, on exactly the logits that the step then differentiates. On one device and under DDP one
@@ -76,12 +76,12 @@ class LatentModule(WeakSegModule, Generic[Result]):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        optimizer: optimiser settings of the second phase.
+        optimizer: optimizer settings of the second phase.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: share of the run's iterations that train with partial cross-entropy alone, in 0..1.
+        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with.
         on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains without
-            its latent labelling; ``stop`` ends training on all ranks with its name.
+            its latent labeling; ``stop`` ends training on all ranks with its name.
         latent_lag: 0 solves for a batch right before its step, 1 beside the step before.
     """
 
@@ -112,7 +112,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @abstractmethod
     def solve_latent(self, logits: Tensor, batch: Batch) -> Result:
-        """Solve for the latent labelling.
+        """Solve for the latent labeling.
 
         Args:
             logits: detached scores of the training step to come, ``(B, K, H, W)``.
@@ -124,7 +124,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @abstractmethod
     def latent_loss(self, logits: Tensor, latent: Result, batch: Batch) -> dict[str, Tensor]:
-        """Compute the weighted terms of the loss towards the latent labelling.
+        """Compute the weighted terms of the loss towards the latent labeling.
 
         Args:
             logits: scores with gradient, ``(B, K, H, W)``.
@@ -137,7 +137,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @property
     def latent_labels(self) -> Tensor | None:
-        """The latent labelling of the current training batch, uint8 ``(B, H, W)``, or None in the first phase."""
+        """The latent labeling of the current training batch, uint8 ``(B, H, W)``, or None in the first phase."""
         return None if self.latent is None else self.latent.labels
 
     # ---- a run ----------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
             threads, cores = default_num_threads(), cores_of_rank()
             rank_zero_info(f"Latent solver: {threads} of the {cores} CPU cores of each rank ({loaders} load data)")
         if stage == "fit" and self.latent_lag:
-            ask_for_following(self, True)
+            request_next_batch(self, True)
 
     @override
     def teardown(self, stage: str) -> None:
@@ -169,7 +169,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
                 self._ahead.close()
                 self._ahead = None
             if self.latent_lag:
-                ask_for_following(self, False)
+                request_next_batch(self, False)
 
     @override
     def on_train_start(self) -> None:
@@ -182,7 +182,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @override
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Find the latent labelling of this batch; begin with the next one, where there is a lag."""
+        """Find the latent labeling of this batch; begin with the next one, where there is a lag."""
         super().on_train_batch_start(batch, batch_idx)
         self._hook_logits = None
         self.latent = None if self.in_pce_phase else self._latent_of(batch)
@@ -191,7 +191,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         taken = None if self._ahead is None else self._take(self._ahead, batch)
         latent = self.find_latent(batch) if taken is None else taken
         self.report_unsolved(latent.message, batch["id"])
-        if self._ahead is not None and (following := batch.get("following")) is not None:
+        if self._ahead is not None and (following := batch.get("next_batch")) is not None:
             logits = self._predict_aside(following["image"])
             self._ahead.start(cast(Any, self.solve_latent), logits.float(), following)
         return latent
@@ -216,14 +216,14 @@ class LatentModule(WeakSegModule, Generic[Result]):
         for name, message in zip(names, messages, strict=True):
             if message and self.on_unsolved == "stop":
                 raise ValueError(
-                    f"image {name!r} has no latent labelling: {message}; `on_unsolved: skip` goes on without it"
+                    f"image {name!r} has no latent labeling: {message}; `on_unsolved: skip` goes on without it"
                 )
             if message and (kind := message.split(":")[0]) not in self._unsolved:
                 self._unsolved.add(kind)
                 warnings.warn(f"image {name!r}: {message} (not repeated for other images)", stacklevel=2)
 
     def find_latent(self, batch: Batch) -> Result:
-        """Predict and solve for the latent labelling of a batch; log what that costs."""
+        """Predict and solve for the latent labeling of a batch; log what that costs."""
         start = time.perf_counter()
         logits = self._predict_for_hook(batch["image"])
         forward = _seconds_since(start, logits)
@@ -232,7 +232,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         return latent
 
     def score(self, images: Tensor) -> Tensor:
-        """Logits that the latent labelling is solved on and the step differentiates, ``(B, K, H, W)``."""
+        """Logits that the latent labeling is solved on and the step differentiates, ``(B, K, H, W)``."""
         logits: Tensor = self(images)
         return logits
 
@@ -246,9 +246,9 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Terms of the loss towards the latent labelling that the hook found."""
+        """Terms of the loss towards the latent labeling that the hook found."""
         if self.latent is None:
-            raise RuntimeError("no latent labelling: `on_train_batch_start` has to run before `training_step`")
+            raise RuntimeError("no latent labeling: `on_train_batch_start` has to run before `training_step`")
         return self.latent_loss(logits, self.latent, batch)
 
     def shares_forward(self) -> bool:

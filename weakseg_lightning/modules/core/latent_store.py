@@ -1,7 +1,7 @@
-"""Labellings of training images, kept compressed between epochs, ranks and restarts.
+"""Labelings of training images, kept compressed between epochs, ranks and restarts.
 
-Amortised methods solve for the latent labelling of an image once in a cycle of epochs and train on it for the rest of
-the cycle. A cycle's labellings form a *generation*: its name is made of the network that they were solved with, so that
+Amortized methods solve for the latent labeling of an image once in a cycle of epochs and train on it for the rest of
+the cycle. A cycle's labelings form a *generation*: its name is made of the network that they were solved with, so that
 nothing that another network solved is ever taken for them. The last two generations are kept: the current one, and
 the one before, from which solves start and which a run resumed from its last checkpoint may still need.
 """
@@ -33,19 +33,19 @@ _LONGEST_NAME = 200
 
 
 class LatentStore:
-    """Labellings by image id, in memory or below a path.
+    """Labelings by image id, in memory or below a path.
 
     In memory, entries are exchanged between the ranks at the end of each epoch and travel in the checkpoint. With a
     ``path`` they are files, written whole or not at all, which all ranks and restarts of a run share; the checkpoint
-    then holds none. A labelling of a photograph takes one to ten kilobytes.
+    then holds none. A labeling of an image takes one to ten kilobytes.
 
-    How far that goes, in figures of 0.18-megapixel photographs (VOC): 1.5 kB a labelling; 0.06 s of one core for a
+    How far that goes, in figures of 0.18-megapixel images (VOC): 1.5 kB a labeling; 0.06 s of one core for a
     graph cut with 2.6 labels in the mean (0.03 s in the median, 0.27 s at most).
 
     - *Memory*: two generations are kept, and every rank ends up with all of them: 3 kB an image and rank. 10,582
       images of VOC: 32 MB. A million: 3 GB on each rank and in each checkpoint; from there on, use a ``path``.
-    - *Traffic*: in memory each rank receives all labellings once a cycle (1.5 kB an image); with a path each is written
-      once a cycle and read once an epoch. Nothing else of the labellings travels between ranks.
+    - *Traffic*: in memory each rank receives all labelings once a cycle (1.5 kB an image); with a path each is written
+      once a cycle and read once an epoch. Nothing else of the labelings travels between ranks.
     - *1e8 images on 1,024 GPUs*, each with 12 cores: 300 GB below the path (two generations, 256 folders of 390,000
       files each: an object store, or a file system that bears it). A cycle's solves take 6e6 core seconds, 8 minutes
       of all 12,288 cores; its forward passes, at 100 images a second and GPU, 16 minutes; five epochs of training, at a
@@ -58,7 +58,7 @@ class LatentStore:
 
     Args:
         path: folder, or address of an object store (anything that fsspec opens, such as ``s3://bucket/run``), that all
-            ranks can reach; None keeps the labellings in memory.
+            ranks can reach; None keeps the labelings in memory.
 
     Example:
         >>> store = LatentStore()
@@ -79,13 +79,13 @@ class LatentStore:
     # ---- a run -------------------------------------------------------------------------------------------------
 
     def open(self, settings: dict[str, Any]) -> None:
-        """Make sure that the path's labellings are of this network and energy; an empty path becomes theirs.
+        """Make sure that the path's labelings are of this network and energy; an empty path becomes theirs.
 
         Args:
-            settings: what the labellings depend on besides the weights, as plain values.
+            settings: what the labelings depend on besides the weights, as plain values.
 
         Raises:
-            ValueError: if the path holds labellings of other settings.
+            ValueError: if the path holds labelings of other settings.
             OSError: if the path cannot be read or written, or fsspec cannot open it.
         """
         self.settings = settings
@@ -105,10 +105,10 @@ class LatentStore:
         while len(self.generations) > 2:
             self._drop(self.generations.pop(0))
 
-    # ---- labellings --------------------------------------------------------------------------------------------
+    # ---- labelings --------------------------------------------------------------------------------------------
 
     def put(self, image_id: str, labels: Labels) -> None:
-        """Keep a labelling, uint8 ``(H, W)``, in the current generation; safe against other writers and a crash."""
+        """Keep a labeling, uint8 ``(H, W)``, in the current generation; safe against other writers and a crash."""
         data, generation = compress(labels), self.generations[-1]
         if self.path is None:
             self._entries.setdefault(generation, {})[image_id] = data
@@ -120,11 +120,11 @@ class LatentStore:
             _write(files, path, data)
 
     def get(self, image_id: str, age: int = 0) -> Labels | None:
-        """Find a labelling of the current generation (``age`` 0) or of the one before (1); None if there is none."""
+        """Find a labeling of the current generation (``age`` 0) or of the one before (1); None if there is none."""
         return self.resolve(self.reference(image_id, age))
 
     def reference(self, image_id: str, age: int = 0) -> Reference:
-        """Make what :meth:`resolve` turns into the labelling in another process: its bytes, or where they are."""
+        """Make what :meth:`resolve` turns into the labeling in another process: its bytes, or where they are."""
         if age >= len(self.generations):
             return None
         generation = self.generations[-1 - age]
@@ -134,7 +134,7 @@ class LatentStore:
 
     @staticmethod
     def resolve(reference: Reference) -> Labels | None:
-        """Turn a reference into the labelling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
+        """Turn a reference into the labeling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
         data = _read(reference) if isinstance(reference, str) else reference
         if data is None:
             return None
@@ -142,23 +142,23 @@ class LatentStore:
             return decompress(data)
         except ValueError as error:
             where = f" in {reference}" if isinstance(reference, str) else ""
-            warnings.warn(f"a stored labelling{where} is broken ({error}): it is solved for again", stacklevel=2)
+            warnings.warn(f"a stored labeling{where} is broken ({error}): it is solved for again", stacklevel=2)
             return None
 
     def attach(self, batch: dict[str, Any], loaded: Sequence[Any]) -> dict[str, Any]:
-        """Add the labellings to a training batch, in the worker that loads it.
+        """Add the labelings to a training batch, in the worker that loads it.
 
         Args:
             batch: the batch, otherwise complete; its ``seeds`` are ``(B, H, W)``.
-            loaded: the B images as they were read, with their references and what moves a labelling along.
+            loaded: the B images as they were read, with their references and what moves a labeling along.
 
         Returns:
-            ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labelling is missing
+            ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labeling is missing
             it is 255, and ``whole`` has by its position the ``image`` uint8 ``(3, h, w)`` before augmentation, its
             ``seeds`` ``(h, w)`` and the ``draw`` to augment its solution by.
 
         Raises:
-            ValueError: if a labelling is not of its image's size.
+            ValueError: if a labeling is not of its image's size.
         """
         latent = torch.full_like(batch["seeds"], 255, dtype=torch.uint8)
         whole = {}
@@ -173,13 +173,13 @@ class LatentStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the labellings in memory."""
+        """Bytes of the labelings in memory."""
         return sum(len(data) for entries in self._entries.values() for data in entries.values())
 
     # ---- ranks and restarts ------------------------------------------------------------------------------------
 
     def exchange(self) -> None:
-        """Give the labellings found since the last exchange to the other ranks; every rank has to call this."""
+        """Give the labelings found since the last exchange to the other ranks; every rank has to call this."""
         if self.path is None and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             mine = {name: self._entries[self.generations[-1]][name] for name in self._unshared}
             gathered: list[dict[str, bytes]] = [{}] * torch.distributed.get_world_size()
@@ -189,7 +189,7 @@ class LatentStore:
         self._unshared = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Write the store's state as plain values and tensors, the labellings among them if they are in memory."""
+        """Write the store's state as plain values and tensors, the labelings among them if they are in memory."""
         held = {generation: _pack(entries) for generation, entries in self._entries.items()}
         return {"generations": list(self.generations), "settings": self.settings, "entries": held}
 
@@ -215,9 +215,9 @@ class LatentStore:
     def _require_same(self, found: dict[str, Any], holder: str) -> None:
         for name, theirs, ours in _differences(found, self.settings):
             if name == "class_names" and None in (theirs, ours):
-                continue  # not known: labellings of before they were kept, or data without names
+                continue  # not known: labelings of before they were kept, or data without names
             raise ValueError(
-                f"{holder} has labellings that were solved with `{name}` {theirs}, this run has {ours}: use the "
+                f"{holder} has labelings that were solved with `{name}` {theirs}, this run has {ours}: use the "
                 "settings that made them, or begin anew with an empty `store.path`"
             )
 
@@ -233,7 +233,7 @@ def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[tuple[str,
 
 
 def compress(labels: Labels) -> bytes:
-    """Write a labelling, uint8 ``(H, W)``, in few bytes that show when they are damaged."""
+    """Write a labeling, uint8 ``(H, W)``, in few bytes that show when they are damaged."""
     raw = labels.astype(np.uint8, copy=False).tobytes()
     return _HEAD.pack(_MARK, *labels.shape, zlib.crc32(raw)) + zlib.compress(raw, 6)
 
@@ -248,7 +248,7 @@ def decompress(data: bytes) -> Labels:
         ValueError: if it is damaged, cut short or something else.
     """
     if len(data) < _HEAD.size or not data.startswith(_MARK):
-        raise ValueError("it is no labelling")
+        raise ValueError("it is no labeling")
     _, height, width, checksum = _HEAD.unpack_from(data)
     try:
         raw = zlib.decompress(data[_HEAD.size :])
@@ -275,8 +275,8 @@ def _require_size(labels: Labels, shape: tuple[int, ...], image_id: str) -> None
     if labels.shape != tuple(shape):
         found, wanted = (f"{size[1]} x {size[0]}" for size in (labels.shape, shape))
         raise ValueError(
-            f"the stored labelling of {image_id!r} is {found}, its image {wanted}: "
-            "it was stored for another version of the data set, delete the stored labellings"
+            f"the stored labeling of {image_id!r} is {found}, its image {wanted}: "
+            "it was stored for another version of the data set, delete the stored labelings"
         )
 
 
@@ -303,7 +303,7 @@ def _write(files: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
 
 
 def _manifest(path: str, settings: dict[str, Any]) -> bytes:
-    """What the path says of its labellings' settings; an empty path is told them."""
+    """What the path says of its labelings' settings; an empty path is told them."""
     files, folder = fsspec.url_to_fs(path)
     files.makedirs(folder, exist_ok=True)
     manifest = f"{folder}/{_MANIFEST}"

@@ -1,4 +1,4 @@
-"""Optimisers with the schedules of the papers: a learning rate for each iteration, in one or two phases."""
+"""Optimizers with the schedules of the papers: a learning rate for each iteration, in one or two phases."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _WITH_BIASES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """An optimiser with a learning rate that changes with every iteration.
+    """An optimizer with a learning rate that changes with every iteration.
 
     Biases are those of convolutions and linear layers. What a norm (batch norm, layer norm) adds learns as what it
     multiplies by does; the networks of Caffe that recipes follow have no norms.
@@ -88,8 +88,8 @@ class Phases:
     """Two phases of one run: partial cross-entropy first, the module's own loss after ``switch`` iterations.
 
     Args:
-        pce: optimiser settings of the first phase.
-        main: optimiser settings of the second.
+        pce: optimizer settings of the first phase.
+        main: optimizer settings of the second.
         switch: first iteration of the second phase; 0 if there is no first.
         steps: iterations of the whole run.
     """
@@ -127,7 +127,7 @@ class Phases:
 def make_optimizer(
     net: nn.Module, head: list[nn.Parameter], phases: Phases, free: list[nn.Parameter] | None = None
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Build the optimiser with its parameter groups and the schedule over both phases.
+    """Build the optimizer with its parameter groups and the schedule over both phases.
 
     Args:
         net: the network; parameters that need no gradient are left out.
@@ -136,7 +136,7 @@ def make_optimizer(
         free: parameters outside the network; they learn as the head, without weight decay.
 
     Returns:
-        The optimiser and a schedule to step once an iteration. Biases have groups of their own only where a phase sets
+        The optimizer and a schedule to step once an iteration. Biases have groups of their own only where a phase sets
         them apart, so that states of runs that do not can be loaded whenever they were saved.
     """
     places = _places(net, head, phases)
@@ -187,7 +187,7 @@ def enter_phase(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
     would move every weight by the whole learning rate.
 
     Args:
-        optimizer: the optimiser of the run.
+        optimizer: the optimizer of the run.
         settings: those of the phase that begins.
     """
     if settings.algorithm == "sgd":

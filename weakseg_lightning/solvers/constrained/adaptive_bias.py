@@ -1,4 +1,4 @@
-"""The adaptive bias of EM-Adapt: hard labels, after each class has been given its share of the image."""
+"""The adaptive bias of EM-Adapt: hard labels, after each class has been given its fraction of the image."""
 
 import time
 
@@ -19,9 +19,9 @@ class AdaptiveBias(DistributionSolver):
     first, row by row), wherever they are, which may make others lack pixels. Rounds end when no class lacks any.
 
     This is an auction, so that the end is near the best: no bias tells the labels apart by more than ``tolerance``
-    times the spread of the image's scores, and of all labellings with these shares X has the greatest sum of scores,
-    up to that much a pixel. Shares that add up to more than the whole image are scaled down together, as no labelling
-    reaches them. (The authors' code makes a few rounds, in random order, that reach the shares approximately, and
+    times the spread of the image's scores, and of all labelings with these shares X has the greatest sum of scores,
+    up to that much a pixel. Shares that add up to more than the whole image are scaled down together, as no labeling
+    reaches them. (The official code makes a few rounds, in random order, that reach the shares approximately, and
     scales nothing.)
 
     It solves suppression and these shares, nothing else: active rows of the constraints are refused. P is one-hot. In
@@ -30,11 +30,11 @@ class AdaptiveBias(DistributionSolver):
     foreground classes, 1 to 24 with 6.
 
     Args:
-        foreground: least share of each allowed class other than the background, 0..1 (rho_fg).
-        background: least share of the background, 0..1 (rho_bg).
+        foreground: least fraction of each allowed class other than the background, 0..1 (rho_fg).
+        background: least fraction of the background, 0..1 (rho_bg).
         rounds: most rounds, at least 1; an image that needs more is said not to have converged.
-        tolerance: least rise of a bias, as a share of the spread of the image's scores, above 0; smaller is closer to
-            the best labelling, and slower.
+        tolerance: least rise of a bias, as a fraction of the spread of the image's scores, above 0; smaller is closer
+            to the best labeling, and slower.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -50,7 +50,7 @@ class AdaptiveBias(DistributionSolver):
     ) -> None:
         for name, share in (("foreground", foreground), ("background", background)):
             if not 0 <= share <= 1:
-                raise ValueError(f"`{name}` must be a share of the image, between 0 and 1, got {share}")
+                raise ValueError(f"`{name}` must be a fraction of the image, between 0 and 1, got {share}")
         if rounds < 1:
             raise ValueError(f"`rounds` must be at least 1, got {rounds}")
         if not tolerance > 0:

@@ -42,7 +42,7 @@ class Dual:
         rows: a, ``(B, C, R * K)``, 0 outside the row's own region.
         target: ``b_c |R_c| / n``, ``(B, C)``.
         upper: upper bound of each dual variable, ``(B, C)``.
-        least: the least value that the row can take, as a share of the image like ``target``, ``(B, C)``.
+        least: the least value that the row can take, as a fraction of the image like ``target``, ``(B, C)``.
         span: the greatest value minus the least, ``(B, C)``.
         pixels: n, ``(B,)``, at least 1.
         softness: factor of all exponents, ``(B,)``; None = 1. Gradients are those of ``L / softness``.

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from weakseg_lightning._native import _core
 from weakseg_lightning.solvers.constrained.dual import Array, Dual
 
-OVERSHOOT = 0.9  # a step is too long where the slope at its end is this far below zero, as a share of the first slope
+OVERSHOOT = (
+    0.9  # a step is too long where the slope at its end is this far below zero, as a fraction of the first slope
+)
 MARGIN = 8.0  # a row's dual moves at most thrice what it would take by itself, plus so much
 PATIENCE = 5  # from this evaluation on, the latter doubles each time: duals of rows that cannot hold go far
 SPREAD = 15.0  # logits that vary more than this over the pixels are scaled down to it at first
@@ -111,8 +113,8 @@ def _harden(dual: Dual, search: _Search, residual: Array) -> tuple[Dual, _Search
 def _direction(dual: Dual, point: Array, gradient: Array, hessian: Array, margin: float) -> tuple[Array, Array]:
     """Return an ascent direction that stays in the box, and the slope along it.
 
-    Where a class has probability 1e-6 and is to have 0.05, Newton's step is 5000 times too long: the shares of the rows
-    are measured in log odds, which a dual changes evenly where pixels are alike.
+    Where a class has probability 1e-6 and is to have 0.05, Newton's step is 5000 times too long: the fractions of the
+    rows are measured in log odds, which a dual changes evenly where pixels are alike.
     """
     step, slope = np.empty_like(point), np.empty_like(dual.pixels)
     softness = np.ones_like(dual.pixels) if dual.softness is None else dual.softness

@@ -34,7 +34,7 @@ class ConstrainedLatent(DistributionSolver):
     suppressed (`LinearConstraints.allowed`) has probability exactly 0 and costs nothing: its columns are dropped.
 
     What is guaranteed:
-        - ``converged=True``: the KKT residual, the largest component of the dual's projected gradient as a share of
+        - ``converged=True``: the KKT residual, the largest component of the dual's projected gradient as a fraction of
           the image, is at most ``tolerance``: no hard row is violated by more, and the rows in force hold as exactly.
         - An image whose rows all hold for Q gets Q (without what is suppressed), after one evaluation. An image that
           may hold a single class gets it, whatever its rows say, after none.
@@ -55,8 +55,8 @@ class ConstrainedLatent(DistributionSolver):
             authors do; ``fista``, accelerated gradient. All reach the same optimum; the latter two need hundreds or
             thousands of evaluations.
         hardness: P is ``softmax(hardness (f + A^T lambda))``, > 0: at 1 the problem above; the larger, the closer is P
-            to a labelling. The dual variables, and beta, stay in units of f.
-        tolerance: KKT residual to reach, > 0, as a share of the image.
+            to a labeling. The dual variables, and beta, stay in units of f.
+        tolerance: KKT residual to reach, > 0, as a fraction of the image.
         max_evaluations: at most so many evaluations, >= 1; None = 200 for Newton, 10000 for the others.
         max_dual: upper bound of the duals of hard rows, > 0, in units of f.
 

@@ -1,4 +1,4 @@
-"""Mean field in the dense CRF: refinement of predictions, and latent labellings."""
+"""Mean field in the dense CRF: refinement of predictions, and latent labelings."""
 
 import time
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ _LARGEST_FEATURE = 1000.0  # lattices number their vertices in 16 bits
 class MeanField(Solver, Refinement):
     """Mean field in a fully connected conditional random field, in compiled code.
 
-    The energy of a labelling x of an image is
+    The energy of a labeling x of an image is
 
         ``E(x) = - sum_p log softmax(logits_p)[x_p] + sum_{p < q} [x_p != x_q] k(p, q)``, with
         ``k(p, q) = w_s exp(-|p - q|^2 / (2 s_s^2)) + w_b exp(-|p - q|^2 / (2 s_xy^2) - |I_p - I_q|^2 / (2 s_rgb^2))``
 
-    where p, q are positions in pixels, I colours in 0..255, and each of the two Gaussians is normalised, by default as
+    where p, q are positions in pixels, I colors in 0..255, and each of the two Gaussians is normalized, by default as
     ``D^-1/2 K D^-1/2`` with D the sums of its rows. Sums over all pixels are approximated on a permutohedral lattice,
     and contain the pixel itself.
 
@@ -40,8 +40,8 @@ class MeanField(Solver, Refinement):
 
     What is guaranteed: the probabilities of pydensecrf to within 1e-3, whatever ``num_threads``, where the number of
     pixels is a multiple of 4. Elsewhere pydensecrf fills up its last block of 4 with black pixels at the origin. Where
-    pixels of the image are near these in space and colour, its probabilities are off, in some images by 0.3 and more;
-    those returned here are what it has without them. Nothing is guaranteed about the energy of a labelling: all pixels
+    pixels of the image are near these in space and color, its probabilities are off, in some images by 0.3 and more;
+    those returned here are what it has without them. Nothing is guaranteed about the energy of a labeling: all pixels
     are updated at once, so that it may even rise; `converged` says that the last iteration changed no label. There is
     no lower bound.
 
@@ -50,14 +50,14 @@ class MeanField(Solver, Refinement):
     (``recipes/refine/ccnn_tuned.yaml``). What is good for one network need not be for another: see
     ``weakseg crf-search``. As a latent solver of ADM, it usually has ``spatial_weight=0``.
 
-    What it costs: time linear in pixels, classes and iterations, and up with the number of different colours; see the
+    What it costs: time linear in pixels, classes and iterations, and up with the number of different colors; see the
     README for figures. Images of a batch run in parallel, without the GIL, on the CPU.
 
     Args:
         spatial_sigma: width of the first Gaussian, in pixels, > 0.
         spatial_weight: its weight, >= 0; 0 leaves it out.
         bilateral_sigma_xy: width of the second Gaussian in space, in pixels, > 0.
-        bilateral_sigma_rgb: its width in colour, of 0..255, > 0.
+        bilateral_sigma_rgb: its width in color, of 0..255, > 0.
         bilateral_weight: its weight, >= 0; 0 leaves it out.
         iterations: iterations of mean field, >= 0.
         normalization: of the Gaussians: ``symmetric``, ``before`` (``K D^-1``), ``after`` (``D^-1 K``) or ``none``.
@@ -114,7 +114,7 @@ class MeanField(Solver, Refinement):
     @torch.no_grad()
     def refine(self, logits: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
         valid = check_refined(logits, image, valid)
-        scores = logits.float()  # the core normalises them
+        scores = logits.float()  # the core normalizes them
         if logits.numel() == 0:
             return scores.softmax(1)
         inside, everywhere = valid.cpu(), bool(valid.all())
@@ -208,13 +208,13 @@ class MeanField(Solver, Refinement):
             elif not image[b][:, inside].isfinite().all():
                 texts[b] = "`image` holds nan or infinite values"
             elif any(f.abs().amax() > _LARGEST_FEATURE for _, f in self._features(image[b, None], inside[None])):
-                texts[b] = f"`image` has colours or sizes of more than {_LARGEST_FEATURE:g} sigmas: take larger ones"
+                texts[b] = f"`image` has colors or sizes of more than {_LARGEST_FEATURE:g} sigmas: take larger ones"
         return tuple(texts)
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """One of the Gaussians, normalised and weighted: its lattice, with a factor a pixel before and after it."""
+    """One of the Gaussians, normalized and weighted: its lattice, with a factor a pixel before and after it."""
 
     lattice: Lattice
     before: Tensor  # (B, H, W)

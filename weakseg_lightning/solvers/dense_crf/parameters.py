@@ -47,7 +47,7 @@ def weighted_features(
         image: RGB in 0..1, float ``(B, 3, H, W)``; anything on padding.
         valid: bool ``(B, H, W)``.
         spatial: the weight of the first Gaussian, and its width in pixels.
-        bilateral: the weight of the second, its widths in pixels and in colour.
+        bilateral: the weight of the second, its widths in pixels and in color.
 
     Returns:
         Weights > 0 with features ``(B, D, H, W)``.

@@ -26,7 +26,7 @@ class PyDenseCRF(Refinement):
 
     The probabilities are the same to within 1e-3 where the number of pixels (the valid ones) is a multiple of 4.
     Elsewhere pydensecrf fills up its last block of 4 with black pixels at the origin, and where pixels of the image are
-    near these in space and colour, it is pydensecrf's that are off.
+    near these in space and color, it is pydensecrf's that are off.
 
     What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, an image after the other. The
     package holds Python's lock meanwhile: threads do not help, processes do.
@@ -39,7 +39,7 @@ class PyDenseCRF(Refinement):
         spatial_sigma: width of the first Gaussian, in pixels, > 0.
         spatial_weight: its weight, >= 0; 0 leaves it out.
         bilateral_sigma_xy: width of the second Gaussian in space, in pixels, > 0.
-        bilateral_sigma_rgb: its width in colour, of 0..255, > 0.
+        bilateral_sigma_rgb: its width in color, of 0..255, > 0.
         bilateral_weight: its weight, >= 0; 0 leaves it out.
         iterations: iterations of mean field, >= 0.
         normalization: of the Gaussians: ``symmetric``, ``before`` (``K D^-1``), ``after`` (``D^-1 K``) or ``none``.

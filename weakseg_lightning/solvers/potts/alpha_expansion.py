@@ -1,4 +1,4 @@
-"""Discrete minimisation of the grid Potts energy by alpha-expansion."""
+"""Discrete minimization of the grid Potts energy by alpha-expansion."""
 
 import time
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from weakseg_lightning.solvers.threads import default_num_threads
 class AlphaExpansion(Solver):
     """alpha-expansion on the pixel grid, by graph cuts in compiled code.
 
-    Minimises, for each image, over labellings x with ``x_p`` = the seed's class at seeds,
+    Minimizes, for each image, over labelings x with ``x_p`` = the seed's class at seeds,
 
         ``E(x) = sum_p U_p(x_p) + sum_{pq in N} w_pq [x_p != x_q]``,
 
@@ -33,7 +33,7 @@ class AlphaExpansion(Solver):
         - Two allowed labels: the global minimum, by two cuts, whatever the start; among several minima the one with the
           fewest pixels of the higher label. `SolverResult.lower_bound` comes from their flows and certifies it.
         - More labels, ``converged=True``: no expansion move (any set of pixels switching to one allowed label) lowers
-          the energy. Then E is at most the unary plus twice the pairwise energy of the best labelling; on photographs
+          the energy. Then E is at most the unary plus twice the pairwise energy of the best labeling; on images
           it is mostly within a fraction of a percent of the optimum (`bound_optimality_gap` tells; where it is not,
           try another ``start``). The first sweep does nearly all the work.
         - ``converged=False`` without a message: ``max_sweeps`` was reached; raise it (results after 2 sweeps differ
@@ -44,15 +44,15 @@ class AlphaExpansion(Solver):
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
     How it works: each move is a minimum cut on the implicit grid, found by a pseudoflow algorithm; integers throughout.
-    In a sweep labels take their turns by the number of pixels whose unary term they minimise, the most first.
+    In a sweep labels take their turns by the number of pixels whose unary term they minimize, the most first.
     A pixel becomes a node of the graph when flow first looks at it, and sources are looked for along the borders
     between labels alone, so that a move which changes little touches little. The flow of a label's last move stands
     where nothing has changed since. Seeds, padding and labels that an image may not use cost no nodes.
 
-    What it starts from: by default the same energy is minimised first over labellings that are constant on blocks of
+    What it starts from: by default the same energy is minimized first over labelings that are constant on blocks of
     4 x 4 pixels, and before that on blocks of 16 x 16 and so on; what is left to the pixels are the borders. Two labels
     are solved from there by letting 0 take what pays, then 1: nothing is better, as E(a or x) + E(a and x) is at most
-    E(a) + E(x) for any labellings a and x.
+    E(a) + E(x) for any labelings a and x.
 
     What it costs: time nearly linear in the pixels that the moves look at; more for larger weights and for scores that
     are noise (the worst case is that of pseudoflow, O(n^2 log n) a move, n pixels). Restrict the labels to those of the
@@ -69,7 +69,7 @@ class AlphaExpansion(Solver):
         potts: the pairwise weights.
         unary_weight: factor of the unary term, >= 0.
         max_sweeps: at most so many passes over the labels, >= 1.
-        start: labelling to start from, where `solve` is not told one by its argument ``initial``: ``coarse``, the
+        start: labeling to start from, where `solve` is not told one by its argument ``initial``: ``coarse``, the
             result for blocks of 4 x 4 pixels, which costs little and mostly ends sooner and lower than the others;
             ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``given`` insists on
             ``initial``. Where the start names no allowed label, argmin stands in.
@@ -153,7 +153,7 @@ class AlphaExpansion(Solver):
         max_iterations: int = 1000,
         tolerance: float = 1e-3,
     ) -> SolverResult:
-        """Find out how far a labelling may be from the optimum, whatever the number of labels.
+        """Find out how far a labeling may be from the optimum, whatever the number of labels.
 
         A tool for evaluation: it takes far longer than `solve`, and a GPU helps. See `potts_lower_bound`.
 
@@ -198,7 +198,7 @@ class AlphaExpansion(Solver):
         return replace(result, lower_bound=bound)
 
     def _expand(self, batch: _core.PottsBatch, constant: Tensor, from_blocks: bool) -> "_Answer":
-        """Solve; `constant` ``(B,)`` is what the softmax adds to the unary energy of every labelling."""
+        """Solve; `constant` ``(B,)`` is what the softmax adds to the unary energy of every labeling."""
         threads = self.num_threads or default_num_threads()
         answer = _Answer(*_core.expand(batch, self.max_sweeps, from_blocks, threads))
         answer.energies[:, [0, 2]] += constant.numpy()[:, None]

@@ -1,4 +1,4 @@
-"""Gaussian mixtures of colours: what a class looks like, from some of its pixels."""
+"""Gaussian mixtures of colors: what a class looks like, from some of its pixels."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVELS = 32
-"""Levels a channel, to which colours are rounded: pixels of equal colour are counted once, with their number."""
+"""Levels a channel, to which colors are rounded: pixels of equal color are counted once, with their number."""
 
 _ROUNDS = 10
 _NOISE = 5e-4
-"""Least variance of a colour channel in 0..1: a camera's noise, above that of rounding, 1 / (12 LEVELS^2)."""
+"""Least variance of a color channel in 0..1: a camera's noise, above that of rounding, 1 / (12 LEVELS^2)."""
 
 
 @dataclass(frozen=True)
 class ColorTable:
-    """The colours of an image and where they are.
+    """The colors of an image and where they are.
 
     Args:
         colors: RGB in 0..1, ``(U, 3)``, each of them once.
-        index: the colour of each pixel, int ``(H, W)``.
+        index: the color of each pixel, int ``(H, W)``.
     """
 
     colors: Floats
@@ -30,7 +30,7 @@ class ColorTable:
 
     @classmethod
     def of(cls, image: NDArray[np.float32]) -> Self:
-        """Round the colours of an image, RGB in 0..1 ``(3, H, W)``, and list them."""
+        """Round the colors of an image, RGB in 0..1 ``(3, H, W)``, and list them."""
         levels = np.clip(image * LEVELS, 0, LEVELS - 1).astype(np.int64)
         codes = (levels[0] * LEVELS + levels[1]) * LEVELS + levels[2]
         found, index = np.unique(codes, return_inverse=True)
@@ -38,13 +38,13 @@ class ColorTable:
         return cls((channels + 0.5) / LEVELS, index.reshape(codes.shape))
 
     def count(self, pixels: NDArray[np.bool_]) -> Floats:
-        """Count how many of some pixels, bool ``(H, W)``, have each colour, ``(U,)``."""
+        """Count how many of some pixels, bool ``(H, W)``, have each color, ``(U,)``."""
         return np.bincount(self.index[pixels], minlength=len(self.colors)).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class ColorMixture:
-    """A mixture of Gaussians over colours.
+    """A mixture of Gaussians over colors.
 
     Args:
         shares: ``(J,)``, with sum 1.
@@ -62,7 +62,7 @@ class ColorMixture:
 
         Args:
             colors: RGB in 0..1, ``(U, 3)``.
-            counts: how many pixels have each colour, ``(U,)``, one at least.
+            counts: how many pixels have each color, ``(U,)``, one at least.
             components: at most so many Gaussians.
 
         References:
@@ -89,7 +89,7 @@ class ColorMixture:
         return cls(sizes / sizes.sum(), means, covariances)
 
     def log_density(self, colors: Floats) -> Floats:
-        """Logarithm of the density at colours ``(U, 3)``, ``(U,)``."""
+        """Logarithm of the density at colors ``(U, 3)``, ``(U,)``."""
         return _log_sum(self._log_joint(colors))[:, 0]
 
     def _log_joint(self, colors: Floats) -> Floats:
@@ -108,13 +108,13 @@ def _log_sum(joint: Floats) -> Floats:
 
 
 def _split(colors: Floats, counts: Floats, components: int) -> Floats:
-    """Split the colours into clusters, the one that spreads most next, at its mean: ``(U, J)`` of 0 and 1."""
+    """Split the colors into clusters, the one that spreads most next, at its mean: ``(U, J)`` of 0 and 1."""
     cluster = np.zeros(len(colors), dtype=np.int64)
     for number in range(1, components):
         spreads = [_principal(colors, np.where(cluster == other, counts, 0)) for other in range(number)]
         chosen = int(np.argmax([spread for spread, _, _ in spreads]))
         spread, mean, axis = spreads[chosen]
-        if spread < 1e-9:  # nothing but single colours is left
+        if spread < 1e-9:  # nothing but single colors is left
             break
         cluster[(cluster == chosen) & ((colors - mean) @ axis > 0)] = number
     parts: Floats = np.eye(int(cluster.max()) + 1)[cluster]

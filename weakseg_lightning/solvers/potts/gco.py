@@ -35,7 +35,7 @@ _LOCK = threading.Lock()
 class GCO(Solver):
     """alpha-expansion by the GCO library, for comparison with what it was published with.
 
-    Minimises the energy of `AlphaExpansion` and takes the same arguments. `AlphaExpansion` is many times faster.
+    Minimizes the energy of `AlphaExpansion` and takes the same arguments. `AlphaExpansion` is many times faster.
 
     What is guaranteed:
         - Two allowed labels: the global minimum, by one cut, whatever the start.
@@ -44,7 +44,7 @@ class GCO(Solver):
           stay; it would end the process otherwise. Energies are computed from the unrounded terms.
 
     What it costs: all pixels and edges are copied into a graph on the CPU, one image after the other, whatever the
-    number of threads. Set ``start`` to ``zeros`` where the hand-over of a labelling, pixel by pixel, takes too long.
+    number of threads. Set ``start`` to ``zeros`` where the hand-over of a labeling, pixel by pixel, takes too long.
 
     Note:
         GCO 3.0 is for research only (see its own licence for the terms); the package ``gco-wrapper`` contains it.
@@ -55,7 +55,7 @@ class GCO(Solver):
         potts: the pairwise weights.
         unary_weight: factor of the unary term, >= 0.
         max_sweeps: at most so many passes over the labels, >= 1.
-        start: labelling to start from, as for `AlphaExpansion`: ``argmin``, ``zeros`` or ``given``.
+        start: labeling to start from, as for `AlphaExpansion`: ``argmin``, ``zeros`` or ``given``.
 
     Raises:
         ImportError: if ``gco-wrapper`` is not installed.
@@ -237,7 +237,7 @@ def build_graph(costs: IntegerCosts) -> Any:
 
 
 def set_labels(graph: Any, labels: NDArray[np.int64]) -> None:
-    """Let GCO start from a labelling instead of label 0; it takes them one by one."""
+    """Let GCO start from a labeling instead of label 0; it takes them one by one."""
     for site in np.flatnonzero(labels).tolist():
         graph.init_label_at_site(site, int(labels[site]))
 
@@ -255,7 +255,7 @@ def _expand(costs: IntegerCosts, start: NDArray[np.int64], max_sweeps: int) -> t
     with _LOCK:
         graph = build_graph(costs)
         try:
-            if costs.data.shape[1] == 2:  # one cut from zeros considers all labellings
+            if costs.data.shape[1] == 2:  # one cut from zeros considers all labelings
                 graph.expansion_on_alpha(1)
                 return graph.get_labels(), 1, True
             set_labels(graph, start)

@@ -1,4 +1,4 @@
-"""Segmentation from seeds alone: colour models of the classes and a grid Potts energy, in turns."""
+"""Segmentation from seeds alone: color models of the classes and a grid Potts energy, in turns."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -23,25 +23,25 @@ _IMPOSSIBLE = -1e4
 class GrabCut(Solver):
     """GrabCut from scribbles, for any number of classes: the scores say nothing but how many classes there are.
 
-    Minimises in turns over colour models theta and labellings x with ``x_p`` = the seed's class at seeds
+    Minimizes in turns over color models theta and labelings x with ``x_p`` = the seed's class at seeds
 
         ``E(x, theta) = sum_p -log P(I_p | theta_{x_p}) + sum_{pq in N} w_pq [x_p != x_q]``:
 
     each class gets a mixture of Gaussians in RGB, first from its seeds, then from the pixels that it has; the solver
-    labels the image anew; until nothing changes. A share ``outliers`` of each class may have any colour.
+    labels the image anew; until nothing changes. A share ``outliers`` of each class may have any color.
 
-    A class that may be used but has no seeds begins with the colours of all pixels without seeds; of several such, the
+    A class that may be used but has no seeds begins with the colors of all pixels without seeds; of several such, the
     first takes what is theirs. One whose pixels are all lost keeps its model. An image whose label set holds one class
     is all of that class. An image without seeds is not solved: its labels are 255, `SolverResult.message` says so.
 
-    In the result, ``sweeps`` counts the turns, ``converged`` says whether the labelling stood still before
+    In the result, ``sweeps`` counts the turns, ``converged`` says whether the labeling stood still before
     ``max_rounds``, and energies count ``-log P`` against the sum over all classes.
 
     Args:
-        solver: minimises over labellings; its scores are the log-likelihoods of the colours, its Potts weight is that
+        solver: minimizes over labelings; its scores are the log-likelihoods of the colors, its Potts weight is that
             of w; alpha-expansion with weight 50 by default.
         components: Gaussians in the mixture of each class, at most.
-        outliers: share of each class whose colours are spread evenly, in [0, 1). It bounds what a colour can say that
+        outliers: fraction of each class whose colors are spread evenly, in [0, 1). It bounds what a color can say that
             no seed has.
         max_rounds: at most so many turns; 1 leaves the models those of the seeds.
 
@@ -70,7 +70,7 @@ class GrabCut(Solver):
             if count < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {count!r}")
         if not (isfinite(outliers) and 0 <= outliers < 1):
-            raise ValueError(f"`outliers` must be a share in [0, 1), got {outliers!r}")
+            raise ValueError(f"`outliers` must be a fraction in [0, 1), got {outliers!r}")
         self.solver = solver or AlphaExpansion(GridPotts(50.0))
         self.components = components
         self.outliers = outliers
@@ -88,7 +88,7 @@ class GrabCut(Solver):
         valid: Tensor | None = None,
         initial: Tensor | None = None,
     ) -> SolverResult:
-        """Find a labelling of each image of a batch from its seeds, see :meth:`Solver.solve`.
+        """Find a labeling of each image of a batch from its seeds, see :meth:`Solver.solve`.
 
         Args:
             logits: their shape ``(B, K, H, W)`` and device count, their values do not.
@@ -99,7 +99,7 @@ class GrabCut(Solver):
             initial: the pixels that the first models come from besides the seeds.
 
         Returns:
-            The labellings.
+            The labelings.
         """
         given = check_arguments(logits, image, seeds, label_set, valid, initial, "argmin")
         if logits.numel() == 0:
@@ -142,7 +142,7 @@ class GrabCut(Solver):
 
 @dataclass
 class _Models:
-    """Colour models of an image's classes."""
+    """Color models of an image's classes."""
 
     table: ColorTable
     components: int
@@ -160,11 +160,11 @@ class _Models:
                 self.of_class[name] = ColorMixture.fitted(self.table.colors, counts, self.components)
 
     def log_likelihoods(self, num_classes: int) -> Tensor:
-        """Log-likelihood of each pixel's colour in each class, float ``(K, H, W)``."""
+        """Log-likelihood of each pixel's color in each class, float ``(K, H, W)``."""
         scores = np.full((num_classes, *self.table.index.shape), _IMPOSSIBLE, dtype=np.float32)
         for name, mixture in self.of_class.items():
             density = mixture.log_density(self.table.colors)
-            if self.outliers > 0:  # the unit cube of colours has volume 1
+            if self.outliers > 0:  # the unit cube of colors has volume 1
                 density = np.logaddexp(np.log1p(-self.outliers) + density, np.log(self.outliers))
             scores[name] = density[self.table.index]
         return torch.from_numpy(scores)

@@ -12,7 +12,7 @@ CHECK_EVERY = 20  # iterations between two evaluations of the bound
 STEP_RATIO = 0.5  # of the dual step to w / 2; 0.3 to 2 do nearly as well
 RESTART_DECAY = 0.3  # restart when the duality gap is this part of the gap at the last restart
 RESTART_SHARE = 0.36  # or when this part of all iterations has passed since then
-CUTTABLE = 16.0  # edges are capped at so many times what any labelling could save
+CUTTABLE = 16.0  # edges are capped at so many times what any labeling could save
 NEWTON_STEPS = 4  # to project to the simplex; inexact ones only slow the iteration down
 GPU_VARIABLES = 2**27  # dual variables of the images that a GPU treats together
 
@@ -30,7 +30,7 @@ def potts_lower_bound(
     max_iterations: int = 1000,
     tolerance: float = 1e-3,
 ) -> Tensor:
-    """Bound the grid Potts energy of all labellings of each image from below.
+    """Bound the grid Potts energy of all labelings of each image from below.
 
     The energy ``E(x) = sum_p U_p(x_p) + sum_{pq in N} w_pq [x_p != x_q]`` is relaxed to a convex one, over ``u_p`` in
     the simplex of the pixel's allowed labels,
@@ -45,7 +45,7 @@ def potts_lower_bound(
     steps, reflection, and restarts whenever the duality gap has fallen enough; D is evaluated in double precision, for
     a q clamped to its bounds, less a margin for the rounding of the sums. So the bound holds after any number of
     iterations. For two labels the relaxation is tight; for more there may be a gap that no iterations close, on
-    photographs a fraction of a percent.
+    images a fraction of a percent.
 
     An image is done when its bound is within ``tolerance`` of ``energy``, or of the optimum of the relaxation, so that
     going on would not help. The cost is linear in pixels, allowed labels and iterations; large weights against the
@@ -56,12 +56,12 @@ def potts_lower_bound(
             digit for potentials that were computed in double precision.
         edge_weights: w >= 0 from `GridPotts.edge_weights`, float ``(B, E, H, W)`` on the same device, E = 2 or 4.
             Edges that leave the image or touch padding are ignored.
-        connectivity: 4 or 8 neighbours a pixel, E = connectivity / 2.
+        connectivity: 4 or 8 neighbors a pixel, E = connectivity / 2.
         allowed: the labels that may be used, bool ``(B, K)``, or for each pixel (seeds!) ``(B, K, H, W)``; at least
             one at each valid pixel. None = all.
         valid: bool ``(B, H, W)``, False on padding, which costs nothing. None = no padding.
         energy: a known energy of each image, ``(B,)``, to stop early. None = iterate to the relaxation's optimum.
-        labels: a labelling to start from, the better the faster, integer ``(B, H, W)``; pixels whose label is
+        labels: a labeling to start from, the better the faster, integer ``(B, H, W)``; pixels whose label is
             not allowed (255, say) start from the argmin of the unary term. None = argmin everywhere.
         max_iterations: at most so many iterations, >= 0.
         tolerance: relative gap to stop at, >= 0.
@@ -122,7 +122,7 @@ class _Problem:
     def of(cls, unary: Tensor, limit: Tensor, energy: Tensor) -> "_Problem":
         least = unary.amin(1, keepdim=True)
         base = least.sum((1, 2, 3))
-        # An edge that weighs more than any labelling could save is not cut, whatever it weighs: spare its digits.
+        # An edge that weighs more than any labeling could save is not cut, whatever it weighs: spare its digits.
         saved = torch.fmin(energy, unary.sum((2, 3)).amin(1)) - base
         limit = torch.minimum(limit, CUTTABLE * saved.clamp(min=0)[:, None, None, None, None])
         size = torch.where(unary.isfinite(), unary.abs(), 0.0).amax(1).sum((1, 2)) + 2 * limit.sum((1, 2, 3, 4))

@@ -8,7 +8,7 @@ from weakseg_lightning.solvers.arguments import as_bytes
 
 
 def split_softmax(scores: Tensor, valid: Tensor, num_threads: int) -> tuple[Tensor, Tensor]:
-    """Split the softmax of a batch, without the rests of the single pixels, which no labelling changes.
+    """Split the softmax of a batch, without the rests of the single pixels, which no labeling changes.
 
     Args:
         scores: float32 ``(B, K, H, W)``.

@@ -64,10 +64,10 @@ def test_digits_are_split_once_and_for_all():
 
 def make_images(folder: Path, number: int, size: tuple[int, int] = (20, 10)) -> None:
     """Images of two classes: red and blue."""
-    for name, colour in {"blue": (0, 0, 255), "red": (255, 0, 0)}.items():
+    for name, color in {"blue": (0, 0, 255), "red": (255, 0, 0)}.items():
         (folder / name).mkdir(parents=True)
         for index in range(number):
-            Image.new("RGB", size, colour).save(folder / name / f"{index}.png")
+            Image.new("RGB", size, color).save(folder / name / f"{index}.png")
 
 
 def test_a_folder_of_classes_is_split():
@@ -153,7 +153,7 @@ def test_the_written_configuration_repeats_the_run(capsys):
 
 
 def test_the_right_level_beats_the_cross_entropy_where_labels_are_memorised():
-    """Half the labels of a few digits are wrong; trained until the cross-entropy has learnt them by heart."""
+    """Half the labels of a few digits are wrong; trained until the cross-entropy has learned them by heart."""
     out = label_noise(eps=[0.0, 0.5], seeds=[0], epochs=60, batch_size=128, lr=0.1, accelerator="cpu")
     plain, robust = (float(row["accuracy"]) for row in rows(out))
     assert robust > plain + 5

@@ -86,7 +86,7 @@ def test_flags_of_another_kind_are_no_fault(bare, flags):
     opened(bare)
 
 
-def test_prompts_of_automatic_labelling_are_left_out(bare):
+def test_prompts_of_automatic_labeling_are_left_out(bare):
     labelme(
         bare,
         shape("polygon", SQUARE),
@@ -94,7 +94,7 @@ def test_prompts_of_automatic_labelling_are_left_out(bare):
         shape("point", [[1, 1]], "AUTOLABEL_REMOVE"),
     )
     assert marks_of(bare) == [("region", 1)]
-    assert any("prompts of automatic labelling (2)" in note for note in opened(bare).notes)
+    assert any("prompts of automatic labeling (2)" in note for note in opened(bare).notes)
 
 
 # ---- which image -----------------------------------------------------------------------------------------------------

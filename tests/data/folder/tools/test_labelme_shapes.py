@@ -27,7 +27,7 @@ def png(pixels: np.ndarray) -> str:
 
 
 def palette_of_black() -> str:
-    """A palette whose second colour is black, too: values count, not how bright they are."""
+    """A palette whose second color is black, too: values count, not how bright they are."""
     picture = Image.fromarray(BLOB.astype(np.uint8)).convert("P")
     picture.putpalette([0] * 768)
     file = io.BytesIO()
@@ -92,7 +92,7 @@ def test_masks_lie_where_their_box_begins(bare, points, left, top):
         ([[0, 0], [13, 8]], None, "no `mask`"),
         ([[0, 0], [13, 8]], png(np.zeros((9, 14), bool)), "covers no pixel"),
         ([[60, 60], [73, 68]], png(BLOB), "covers no pixel"),
-        ([[0, 0], [13, 8]], png(np.zeros((9, 14, 3), np.uint8)), "in colours"),
+        ([[0, 0], [13, 8]], png(np.zeros((9, 14, 3), np.uint8)), "in colors"),
         ([[0, 0], [13, 8]], "no picture", "cannot be read"),
         ([[0, float("nan")], [13, 8]], png(BLOB), "no numbers"),
     ],

@@ -31,7 +31,7 @@ class Bounds:
     """One row of the table.
 
     Args:
-        foreground_lower: a_l of eq. 8, share of the image.
+        foreground_lower: a_l of eq. 8, fraction of the image.
         background_lower: a_0 of eq. 9.
         background_upper: b_0 of eq. 9.
     """
@@ -64,7 +64,7 @@ def ccnn_bounds(
         recipes: recipe and overlays, as after `--config` of `weakseg fit`.
         output: folder for the runs and the table.
         constraints: set of constraints whose bounds are changed.
-        foreground_lower: least areas of tagged classes (with sizes: of large ones), as shares of the image.
+        foreground_lower: least areas of tagged classes (with sizes: of large ones), as fractions of the image.
         background_lower: least areas of the background.
         background_upper: greatest areas of the background.
         seeds: seeds of the runs; the table has the mean over them.

@@ -131,7 +131,7 @@ def _unannotated(images: TaskImages, objects: Sequence[Json], file: str, kind: s
 
 
 def _objects(tasks: Sequence[Json]) -> list[Json]:
-    """A result for each object of the labelling interface that has shapes."""
+    """A result for each object of the labeling interface that has shapes."""
     shapes = [result for task in tasks for result in _results(_chosen(task)) if is_shape(result)]
     return list({(str(one.get("source")), str(one.get("to_name"))): one for one in shapes}.values())
 

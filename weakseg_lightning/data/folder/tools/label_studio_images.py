@@ -50,7 +50,7 @@ class TaskImages:
         return self._image(key, self._item(key, result))
 
     def every(self, results: Iterable[Mapping[str, Any]]) -> Iterator[tuple[ImageRef, str]]:
-        """List all images of the task that the labelling interface shows.
+        """List all images of the task that the labeling interface shows.
 
         Args:
             results: results of the project, which name the objects of its interface.

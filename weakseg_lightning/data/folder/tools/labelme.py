@@ -90,7 +90,7 @@ def _read_shape(shape: Any, mark: Callable[..., Mark], size: Size | None) -> Ite
         raise ValueError("it has no label")
     label = _label(shape["label"])
     if label in _PROMPTS:
-        yield LeftOut(mark("click", label=label).file, "prompts of automatic labelling", label)
+        yield LeftOut(mark("click", label=label).file, "prompts of automatic labeling", label)
         return
     mark = partial(mark, label=label, meaning=_MEANINGS.get(label.strip()))
     kind, points = str(shape.get("shape_type") or "polygon"), as_points(shape.get("points"))
@@ -141,7 +141,7 @@ def _decode(text: str, left: int, top: int, sides: Size | None, size: Size | Non
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
         pixels: NDArray[np.bool_] = np.asarray(picture) != 0
     if pixels.ndim != 2:
-        raise ValueError("it is in colours, expected one value per pixel")
+        raise ValueError("it is in colors, expected one value per pixel")
     if sides is not None and np.abs(np.subtract(pixels.shape, sides)).max() > 1:  # boxes round
         height, width = pixels.shape
         raise ValueError(f"it has {width} x {height} pixels, its box {sides[1]} x {sides[0]}")
