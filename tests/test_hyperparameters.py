@@ -17,6 +17,11 @@ class Inner:
         self.size = size
 
 
+@dataclass(frozen=True)
+class Derived(Inner):
+    size: int = 4
+
+
 class Outer:
     def __init__(self, inner: Inner, settings: Settings, folder: Path, names: list[str]) -> None:
         self.inner = inner
@@ -39,6 +44,11 @@ def test_nested_objects_become_class_paths_and_plain_values() -> None:
         "folder": "a/b",
         "names": ["x"],
     }
+
+
+def test_a_dataclass_that_implements_a_base_class_is_written_with_its_class_path() -> None:
+    inner = describe(Outer(Derived(), Settings(), Path(), []))["init_args"]["inner"]
+    assert inner == {"class_path": f"{__name__}.Derived", "init_args": {"size": 4}}
 
 
 def test_argument_that_was_not_kept_is_named() -> None:

@@ -108,6 +108,11 @@ def _kept(configured: object, name: str) -> Any:
         raise AttributeError(f"{message}, so that checkpoints can rebuild it") from None
 
 
+def _is_group_of_options(cls: type) -> bool:
+    """Tell dataclasses that are options, as `GridPotts`, from those that implement a base class, as solvers do."""
+    return dataclasses.is_dataclass(cls) and all(map(dataclasses.is_dataclass, cls.__mro__[:-1]))
+
+
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -117,7 +122,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_group_of_options(type(value)):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if (callable(value) and not isinstance(value, nn.Module)) or not hasattr(value, "__dict__"):
         raise TypeError(f"{value!r} cannot be written to a checkpoint: pass plain values or configurable objects")
