@@ -1,15 +1,18 @@
-import doctest
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from PIL import Image
 from torch import Tensor
 
-from weakseg_lightning.callbacks import GradientPanels, gradients
+sys.path.append(str(Path(__file__).parent))
+from tiny_runs import Losses, make_trainer
+
+from weakseg_lightning.callbacks import GradientPanels
 from weakseg_lightning.callbacks.gradients import descent_colors, draw_gradients
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
@@ -28,12 +31,6 @@ def halves(size: int = 12) -> dict[str, Tensor]:
     valid = torch.ones_like(seeds, dtype=torch.bool)
     valid[:, -1] = False
     return {"image": image, "seeds": seeds, "valid": valid, "seed_labels": torch.tensor([[True, True, False]])}
-
-
-def test_docstring_examples() -> None:
-    results = doctest.testmod(gradients)
-    assert results.attempted > 2
-    assert results.failed == 0
 
 
 def test_gradients_are_those_of_the_losses() -> None:
@@ -63,7 +60,7 @@ def test_adm_pulls_where_gradient_descent_sees_nothing() -> None:
     scores[:, 2] = -9
     scores[:, 0], scores[:, 1, :, 10:] = 2.0, 4.0
     found = GradientPanels({"GD": GridPottsLoss(GridPotts(3.0))}, {"ADM": AlphaExpansion()}).gradients(scores, batch)
-    there = (0, 1, slice(0, 11), slice(6, 9))  # in the bright half, not yet labelled so
+    there = (0, 1, slice(0, 11), slice(6, 9))  # in the bright half, not yet labeled so
     pull = {name: (-gradient[there] / gradient.abs().max()).min().item() for name, gradient in found.items()}
     assert pull["ADM"] > 0.5
     assert pull["GD"] < 0.1
@@ -92,7 +89,7 @@ def test_no_gradient_anywhere_is_white() -> None:
     assert (descent_colors(torch.zeros(2, 4, 4)) == 255).all()
 
 
-def test_picture_has_a_column_a_term() -> None:
+def test_picture_has_a_column_per_term() -> None:
     batch, scores = halves(), torch.randn(1, 3, 12, 12)
     narrow = draw_gradients(batch, scores, {"a": scores})
     wide = draw_gradients(batch, scores, {"a": scores, "b": -scores}, ["x", "y", "z"], title="epoch 0")
@@ -116,28 +113,15 @@ def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
 # ---- in a run -------------------------------------------------------------------------------------------------
 
 
-class Losses(Callback):
-    """Notes the loss of every step."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.found.append(outputs["loss"].item())
-
-
-def train(folder: Path, monkeypatch: pytest.MonkeyPatch, *callbacks: Callback, **options: Any) -> Losses:
+def train(folder: Path, monkeypatch: pytest.MonkeyPatch, *callbacks: Callback, **options: Any) -> list[float]:
     monkeypatch.setenv("PL_GLOBAL_SEED", "3")
     torch.manual_seed(0)
     data = ScenesDataModule(num_train=8, num_val=1, size=40, crop_size=32, batch_size=4, num_workers=0)
     module = ADMModule(SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None), data.num_classes)
     losses = Losses()
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    settings = {"max_epochs": 4, "limit_val_batches": 0, "default_root_dir": folder, "accelerator": "cpu"}
-    Trainer(callbacks=[*callbacks, losses], **quiet, **(settings | options)).fit(module, data)
-    return losses
+    options = {"max_epochs": 4, "limit_val_batches": 0} | options
+    make_trainer(folder, *callbacks, losses, **options).fit(module, data)
+    return losses.found
 
 
 def test_pictures_of_a_run_that_goes_on_as_if_nothing_had_been_drawn(
@@ -148,7 +132,7 @@ def test_pictures_of_a_run_that_goes_on_as_if_nothing_had_been_drawn(
     assert names == ["epoch_0000.png", "epoch_0002.png", "epoch_0003.png"]
     with Image.open(tmp_path / "gradients/epoch_0002.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
-    assert drawn.found == train(tmp_path / "plain", monkeypatch).found
+    assert drawn == train(tmp_path / "plain", monkeypatch)
 
 
 def test_a_trial_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

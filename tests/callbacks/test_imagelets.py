@@ -5,28 +5,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 
-sys.path.append(str(Path(__file__).parents[1] / "modules"))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "modules")]
 from discs import CLASSES, DiscData, Discs, TinyDecomposition, TinyTags
+from tiny_runs import make_trainer
 from torch.utils.data import default_collate
 
 from weakseg_lightning.callbacks import ImageletPanels, imagelets
 from weakseg_lightning.callbacks.imagelets import imagelet_picture
 from weakseg_lightning.modules import DecomposeReconstructModule, TagClassifierModule
 
-QUIET = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 
-
-def train(folder: Path, *callbacks: Any, **options: Any) -> DecomposeReconstructModule:
-    trainer = Trainer(max_steps=1, limit_val_batches=0, accelerator="cpu", default_root_dir=folder, **QUIET)
+def train(folder: Path, *callbacks: Any) -> DecomposeReconstructModule:
+    trainer = make_trainer(folder, max_epochs=None, max_steps=1, limit_val_batches=0)
     trainer.fit(TagClassifierModule(TinyTags("tiny", None), CLASSES), DiscData())
     trainer.save_checkpoint(folder / "g.ckpt")
     module = DecomposeReconstructModule(TinyDecomposition(), CLASSES, TinyTags("tiny", None), str(folder / "g.ckpt"))
-    settings = {"max_epochs": 4, "limit_val_batches": 0, "accelerator": "cpu", "default_root_dir": folder}
     torch.manual_seed(3)
-    Trainer(callbacks=list(callbacks), **QUIET, **(settings | options)).fit(module, DiscData())
+    make_trainer(folder, *callbacks, max_epochs=4, limit_val_batches=0).fit(module, DiscData())
     return module
 
 
@@ -58,8 +55,8 @@ def test_a_row_has_the_parts_of_the_classes_that_are_there(monkeypatch: pytest.M
 
 
 def test_arguments_and_modules_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`num_images` must be at least 1, got 0; to draw none"):
+    with pytest.raises(ValueError, match="`num_images` must be at least 1, got 0; to draw nothing, leave Imagelet"):
         ImageletPanels(num_images=0)
-    trainer = Trainer(callbacks=[ImageletPanels()], max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **QUIET)
+    trainer = make_trainer(tmp_path, ImageletPanels())
     with pytest.raises(TypeError, match="needs a DecomposeReconstructModule, got TagClassifierModule"):
         trainer.fit(TagClassifierModule(TinyTags("tiny", None), CLASSES), DiscData())

@@ -1,7 +1,4 @@
 import csv
-import doctest
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,18 +6,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-import weakseg_lightning
-from weakseg_lightning.callbacks import TrimapCurve, trimap
+sys.path.append(str(Path(__file__).parent))
+from tiny_runs import files_in, make_trainer, on_two_ranks
+
+from weakseg_lightning.callbacks import TrimapCurve
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.metrics import TrimapScores
 
 SIZE, CUT = (20, 28), (slice(0, 16), slice(0, 24))  # the rest of an image is padding
+KEYS = ("image", "mask", "valid")
 
 
 class Maps(Dataset):
@@ -45,9 +45,6 @@ class Maps(Dataset):
         return {name: torch.from_numpy(map_) for name, map_ in zip(KEYS, (image, mask, valid), strict=True)}
 
 
-KEYS = ("image", "mask", "valid")
-
-
 class Data(LightningDataModule):
     num_classes = 3
 
@@ -67,12 +64,6 @@ class Reads(LightningModule):
         return {"labels": batch["image"][:, 0].to(torch.uint8)}
 
 
-def make_trainer(folder: Path, callback: TrimapCurve, **options: Any) -> Trainer:
-    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    settings = {"default_root_dir": folder, "accelerator": "cpu", "callbacks": callback, **dict.fromkeys(names, False)}
-    return Trainer(**settings | options)
-
-
 def rows_of(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file))
@@ -85,16 +76,6 @@ def expected_rows(definition: str, max_width: int, void: bool = True) -> list[li
         metric.update(one["image"][:, 0, *CUT].long(), one["mask"][:, *CUT])
     pairs = zip(*(curve.reshape(-1) for curve in metric.compute().values()), strict=True)
     return [[str(w), definition, *(f"{float(value):.6f}" for value in pair)] for w, pair in enumerate(pairs, 1)]
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def test_docstring_examples() -> None:
-    results = doctest.testmod(trimap)
-    assert results.attempted > 1
-    assert results.failed == 0
 
 
 def test_a_test_leaves_the_curves_of_its_data_without_padding(tmp_path: Path) -> None:
@@ -174,38 +155,6 @@ def test_arguments_are_checked_and_kept() -> None:
     assert describe(TrimapCurve("void", 7))["init_args"] == {"definition": "void", "max_width": 7}
 
 
-# ---- two processes --------------------------------------------------------------------------------------------
-
-WORKER = """
-import importlib.util, sys, warnings
-from pathlib import Path
-from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
-from torch.utils.data import DataLoader
-
-warnings.filterwarnings("ignore")
-spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
-
-
-class Shared(helpers.Data):
-    def test_dataloader(self):
-        data, world, rank = helpers.Maps(), self.trainer.world_size, self.trainer.global_rank
-        return DataLoader(data, sampler=UnrepeatedDistributedSampler(data, world, rank, shuffle=False))
-
-
-options = {"strategy": "ddp", "devices": 2, "use_distributed_sampler": False}
-helpers.make_trainer(Path(sys.argv[2]), helpers.TrimapCurve(), **options).test(helpers.Reads(), Shared())
-"""
-
-
 def test_two_ranks_write_the_curves_of_one(tmp_path: Path) -> None:
-    script, out = tmp_path / "worker.py", tmp_path / "out"
-    script.write_text(WORKER)
-    where = os.pathsep.join([str(Path(weakseg_lightning.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": where, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), __file__, str(out)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    assert files_in(out) == ["trimap.csv", "trimap.png"]
-    assert rows_of(out / "trimap.csv")[1:] == expected_rows("void", 40) + expected_rows("boundary", 40)
+    assert on_two_ranks("two_ranks_trimap.py", tmp_path) == ["trimap.csv", "trimap.png"]
+    assert rows_of(tmp_path / "trimap.csv")[1:] == expected_rows("void", 40) + expected_rows("boundary", 40)

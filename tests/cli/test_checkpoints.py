@@ -67,5 +67,5 @@ def test_a_full_disk_is_found_out_before_training(tmp_path: Path, monkeypatch: p
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="`every_n_minutes` must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="`every_n_minutes` must be at least 0, got -1"):
         LastCheckpoint(every_n_minutes=-1)

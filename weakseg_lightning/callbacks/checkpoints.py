@@ -9,6 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least
+from weakseg_lightning.errors import FileError
+
 PREVIOUS = "previous.ckpt"
 """The checkpoint before ``last.ckpt``."""
 
@@ -42,8 +45,7 @@ class LastCheckpoint(BestCheckpoint):
     """
 
     def __init__(self, dirpath: str | None = None, every_n_minutes: float = 15.0) -> None:
-        if not every_n_minutes >= 0:
-            raise ValueError(f"`every_n_minutes` must be 0 or more, got {every_n_minutes}")
+        at_least("every_n_minutes", every_n_minutes, 0)
         super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         self.every_n_minutes = every_n_minutes
         self._saved_at = 0.0
@@ -101,7 +103,7 @@ def require_room(folder: Path, module: LightningModule) -> None:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise OSError(
+        raise FileError(
             f"the disk of `{folder}` has {free / 1e6:.0f} MB left, the checkpoints of this run take up to "
             f"{needed / 1e6:.0f} MB: free some, or write elsewhere with --trainer.default_root_dir"
         )

@@ -1,28 +1,18 @@
 """What regularizers and solvers pull the scores towards: figure 4 of the ADM paper."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.callbacks.drawing import (
-    boxes,
-    classes_of,
-    in_last_epoch,
-    keep_picture,
-    log_picture,
-    on_cpu,
-    predicted,
-)
-from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.callbacks.drawing import PanelCallback, boxes, classes_of, on_cpu, rendered, title_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer, latent_cross_entropy
 from weakseg_lightning.solvers import AlphaExpansion, Solver
@@ -31,7 +21,7 @@ from weakseg_lightning.visualization.panels import Palette, overlay, voc_palette
 _STRONG = 0.99
 
 
-class GradientPanels(Callback):
+class GradientPanels(PanelCallback):
     """Draws the gradient of regularized losses with respect to the scores, side by side, every few epochs.
 
     Whatever the run trains with, the network's scores for a training batch are handed to each of ``regularizers``
@@ -40,15 +30,14 @@ class GradientPanels(Callback):
     descent raises most, the fuller the more it does; white means no gradient. Each picture has a scale of its own, as
     weights differ: full color is what the strongest hundredth of the pixels with a gradient reach.
 
-    The pictures show the first batch of epochs 0, n, 2n ... and of the last one, after its step, with the network in
-    evaluation mode; they go to ``<run folder>/gradients/epoch_0003.png`` and to the loggers that take images. Training
-    goes on exactly as if nothing had been drawn.
+    The pictures go to ``<run folder>/gradients/epoch_0003.png`` and to the loggers that take images, see
+    :class:`~weakseg_lightning.callbacks.drawing.PanelCallback`.
 
     Args:
         regularizers: by the titles of their columns; Dense GD and Grid GD by default.
-        solvers: likewise; Grid ADM by default.
+        solvers: by the titles of their columns; Grid ADM by default.
         every_n_epochs: epochs from one picture to the next.
-        num_images: images (rows) a picture.
+        num_images: images (rows) per picture.
 
     Raises:
         ValueError: if a number is smaller than 1, or there is nothing to draw.
@@ -61,6 +50,8 @@ class GradientPanels(Callback):
         >>> trainer = Trainer(callbacks=[GradientPanels(num_images=2)], logger=False, enable_checkpointing=False)
     """
 
+    name = "gradients"
+
     def __init__(
         self,
         regularizers: dict[str, Regularizer] | None = None,
@@ -68,9 +59,7 @@ class GradientPanels(Callback):
         every_n_epochs: int = 1,
         num_images: int = 3,
     ) -> None:
-        for name, value in (("every_n_epochs", every_n_epochs), ("num_images", num_images)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}; to draw nothing, leave GradientPanels out")
+        super().__init__(every_n_epochs, num_images)
         if regularizers is None:
             regularizers = {"Dense GD": DenseCRFLoss(), "Grid GD": GridPottsLoss()}
         if solvers is None:
@@ -79,27 +68,12 @@ class GradientPanels(Callback):
             raise ValueError("`regularizers` and `solvers` are both empty: there would be nothing to draw")
         self.regularizers = regularizers
         self.solvers = solvers
-        self.every_n_epochs = every_n_epochs
-        self.num_images = num_images
 
     @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw the first batch of the epoch, if it is the epoch's turn."""
-        epoch = trainer.current_epoch
-        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or in_last_epoch(trainer)):
-            return
-        # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
-        folder = run_folder(trainer)
-        scores = predicted(trainer, pl_module, batch["image"][: self.num_images]).float()
-        if trainer.is_global_zero:
-            gradients = self.gradients(scores, batch)
-            title = f"epoch {epoch}, step {trainer.global_step}"
-            picture = draw_gradients(batch, scores, gradients, *classes_of(trainer), title=title)
-            if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
-                keep_picture(picture, folder / "gradients" / f"epoch_{epoch:04d}.png")
-            log_picture(picture, trainer, "gradients")
+    def draw(self, trainer: Trainer, pl_module: LightningModule, batch: Any, predicted: Tensor) -> Image.Image:
+        scores = predicted.float()
+        gradients = self.gradients(scores, batch)
+        return draw_gradients(batch, scores, gradients, *classes_of(trainer), title=title_of(trainer))
 
     def gradients(self, scores: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Differentiate each term with respect to the scores.
@@ -133,7 +107,7 @@ def descent_colors(gradient: Tensor, palette: Palette | None = None) -> npt.NDAr
 
     Args:
         gradient: of a loss with respect to scores, ``(K, H, W)``.
-        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) per class; that of PASCAL VOC by default.
 
     Returns:
         uint8 ``(H, W, 3)``: white where there is no gradient, the class's color where it is among the largest.
@@ -165,9 +139,9 @@ def draw_gradients(
     Args:
         batch: the batch that the scores belong to.
         scores: ``(b, K, H, W)``.
-        gradients: likewise, by the titles of their columns.
+        gradients: ``(b, K, H, W)``, by the titles of their columns.
         class_names: names for the legend; numbers by default.
-        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) per class; that of PASCAL VOC by default.
         title: a line above the picture.
 
     Returns:
@@ -189,9 +163,7 @@ def draw_gradients(
         axes.set_title(name, fontsize=9)
     _add_legend(figure, sorted(set(labels.flatten().tolist()) | _raised(gradients)), class_names, palette)
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return Image.open(written).convert("RGB")
+    return rendered(figure)
 
 
 def _raised(gradients: Mapping[str, Tensor]) -> set[int]:

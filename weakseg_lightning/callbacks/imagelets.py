@@ -1,56 +1,34 @@
 """Pictures of what the decomposition takes an image apart into."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.callbacks.drawing import (
-    boxes,
-    classes_of,
-    evaluating,
-    in_last_epoch,
-    keep_picture,
-    log_picture,
-    on_cpu,
-)
-from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.callbacks.drawing import PanelCallback, boxes, classes_of, on_cpu, rendered
 
 
-class ImageletPanels(Callback):
+class ImageletPanels(PanelCallback):
     """Draws the per-class images and mask-lets of a training batch every few epochs.
 
-    A row an image: the image, what the parts put together give, then for the background and each class that the image
-    is tagged with the mask-let in grey (white = 1) and the part ``M_k X_k`` that it lets through. The picture shows the
-    first batch of epochs 0, n, 2n ... and of the last one, after its step, in evaluation mode, and goes to
-    ``<run folder>/imagelets/epoch_0003.png`` and to the loggers that take images.
-
-    Args:
-        every_n_epochs: epochs from one picture to the next.
-        num_images: images (rows) a picture.
-
-    Raises:
-        ValueError: if an argument is smaller than 1.
+    One row per image: the image, what the parts put together give, then for the background and each class that the
+    image is tagged with the mask-let in grey (white = 1) and the part ``M_k X_k`` that it lets through. The pictures go
+    to ``<run folder>/imagelets/epoch_0003.png`` and to the loggers that take images, see
+    :class:`~weakseg_lightning.callbacks.drawing.PanelCallback`.
     """
 
-    def __init__(self, every_n_epochs: int = 1, num_images: int = 4) -> None:
-        for name, value in (("every_n_epochs", every_n_epochs), ("num_images", num_images)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}; to draw none, leave ImageletPanels out")
-        self.every_n_epochs = every_n_epochs
-        self.num_images = num_images
+    name = "imagelets"
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a module that takes nothing apart.
+        """Require a module that takes images apart.
 
         Raises:
             TypeError: if its network has no per-class images.
@@ -59,23 +37,18 @@ class ImageletPanels(Callback):
             raise TypeError(f"ImageletPanels needs a DecomposeReconstructModule, got {type(pl_module).__name__}")
 
     @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw the first batch of the epoch, if it is the epoch's turn."""
-        epoch = trainer.current_epoch
-        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or in_last_epoch(trainer)):
-            return
-        folder = run_folder(trainer)  # on every rank: it is broadcast
-        images = batch["image"][: self.num_images]
-        with evaluating(trainer, pl_module, images):
-            logits, imagelets = pl_module.net.decompose(images)  # type: ignore[operator, union-attr]
-        if trainer.is_global_zero:
-            names = classes_of(trainer)[0] or [str(k) for k in range(logits.shape[1])]
-            picture = imagelet_picture(batch, logits.softmax(1), imagelets, names)
-            if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
-                keep_picture(picture, folder / "imagelets" / f"epoch_{epoch:04d}.png")
-            log_picture(picture, trainer, "imagelets")
+    def predict(self, pl_module: LightningModule, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(b, K, H, W)`` and per-class images ``(b, K, 3, H, W)``."""
+        found: tuple[Tensor, Tensor] = pl_module.net.decompose(images)  # type: ignore[operator, union-attr]
+        return found
+
+    @override
+    def draw(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, predicted: tuple[Tensor, Tensor]
+    ) -> Image.Image:
+        logits, imagelets = predicted
+        names = classes_of(trainer)[0] or [str(k) for k in range(logits.shape[1])]
+        return imagelet_picture(batch, logits.softmax(1), imagelets, names)
 
 
 def imagelet_picture(batch: dict[str, Any], masks: Tensor, imagelets: Tensor, names: list[str]) -> Image.Image:
@@ -116,6 +89,4 @@ def _drawn(rows: Sequence[Mapping[str, npt.NDArray[np.uint8]]]) -> Image.Image:
         for (title, pixels), axes in zip(row.items(), line, strict=False):
             axes.imshow(pixels, interpolation="nearest")
             axes.set_title(title, fontsize=8)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110)
-    return Image.open(written).convert("RGB")
+    return rendered(figure)

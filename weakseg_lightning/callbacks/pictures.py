@@ -8,72 +8,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
+from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.callbacks.drawing import (
-    boxes,
-    classes_of,
-    in_last_epoch,
-    keep_picture,
-    log_picture,
-    on_cpu,
-    predicted,
-)
-from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.callbacks.drawing import PanelCallback, boxes, classes_of, on_cpu, run_folder, title_of
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import FileError
 from weakseg_lightning.files import replacing
 from weakseg_lightning.visualization.panels import PanelRow, draw_panels, overlay, save_palette_png
 
 _UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
 
 
-class PanelWriter(Callback):
+class PanelWriter(PanelCallback):
     """Draws images, seeds, latent labelings, predictions and truths of a training batch every few epochs.
 
-    The picture shows the first batch of epochs 0, n, 2n ... and of the last one, after its step. It goes to
-    ``<run folder>/panels/epoch_0003.png`` and to the loggers that take images. The prediction is made in evaluation
-    mode; training goes on exactly as if nothing had been drawn.
-
-    Args:
-        every_n_epochs: epochs from one picture to the next.
-        num_images: images (rows) a picture.
-
-    Raises:
-        ValueError: if an argument is smaller than 1.
+    The pictures go to ``<run folder>/panels/epoch_0003.png`` and to the loggers that take images, see
+    :class:`~weakseg_lightning.callbacks.drawing.PanelCallback`.
 
     Example:
         >>> from lightning.pytorch import Trainer
         >>> trainer = Trainer(callbacks=[PanelWriter(every_n_epochs=5)], logger=False, enable_checkpointing=False)
     """
 
-    def __init__(self, every_n_epochs: int = 1, num_images: int = 4) -> None:
-        for name, value in (("every_n_epochs", every_n_epochs), ("num_images", num_images)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}; to draw no panels, leave PanelWriter out")
-        self.every_n_epochs = every_n_epochs
-        self.num_images = num_images
+    name = "panels"
 
     @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Draw the first batch of the epoch, if it is the epoch's turn."""
-        epoch = trainer.current_epoch
-        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or in_last_epoch(trainer)):
-            return
-        # Every rank runs both lines: the folder is broadcast, and a sharded network answers only to all of them.
-        folder = run_folder(trainer)
-        prediction = predicted(trainer, pl_module, batch["image"][: self.num_images]).argmax(1)
-        if trainer.is_global_zero:
-            rows = _panel_rows(batch, getattr(pl_module, "latent_labels", None), prediction)
-            picture = draw_panels(rows, *classes_of(trainer), title=f"epoch {epoch}, step {trainer.global_step}")
-            if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
-                keep_picture(picture, folder / "panels" / f"epoch_{epoch:04d}.png")
-            log_picture(picture, trainer, "panels")
+    def draw(self, trainer: Trainer, pl_module: LightningModule, batch: Any, predicted: Tensor) -> Image.Image:
+        rows = _panel_rows(batch, getattr(pl_module, "latent_labels", None), predicted.argmax(1))
+        return draw_panels(rows, *classes_of(trainer), title=title_of(trainer))
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -189,4 +156,4 @@ def check_writable(folder: Path) -> None:
             os.fsync(probe.fileno())  # some file systems notice only now that they are full
     except OSError as error:
         message = f"cannot write predictions to {folder}: {error.strerror or error}"
-        raise OSError(f"{message}; make room, or name another folder with `output_dir`") from error
+        raise FileError(f"{message}; make room, or name another folder with `output_dir`") from error

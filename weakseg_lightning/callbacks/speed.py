@@ -1,12 +1,15 @@
 """How fast the network computes: memory format and compilation."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from typing_extensions import override
+
+from weakseg_lightning.checks import one_of
+from weakseg_lightning.errors import UserError
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 
@@ -22,7 +25,7 @@ class NetworkSpeed(Callback):
             that format whatever the images come in; it suits CPUs and tensor cores.
         compile: compile the layers of the module's ``net`` when training starts, in this mode of ``torch.compile``: in
             training mode, whichever output is asked for. Evaluation is not compiled, as each size of whole images would
-            be compiled anew, nor are copies of the network, as trust region makes them. It takes seconds to minutes,
+            be compiled again, nor are copies of the network, as trust region makes them. It takes seconds to minutes,
             and a C++ compiler on a CPU, triton on a GPU. Compiled dropout draws other random numbers.
 
     Raises:
@@ -34,8 +37,8 @@ class NetworkSpeed(Callback):
     """
 
     def __init__(self, channels_last: bool = False, compile: CompileMode | None = None) -> None:
-        if compile not in (None, "default", "reduce-overhead", "max-autotune"):
-            raise ValueError(f"`compile` must be default, reduce-overhead, max-autotune or null, got {compile!r}")
+        if compile is not None:
+            one_of("compile", compile, get_args(CompileMode), "null compiles nothing")
         self.channels_last = channels_last
         self.compile = compile
 
@@ -78,7 +81,7 @@ def _require_compiler(device: torch.device) -> None:
     except Exception as error:
         cause = next(iter(str(error).strip().splitlines()), type(error).__name__)
         needed = "triton and a C compiler" if device.type == "cuda" else "a C++ compiler (Debian: g++)"
-        raise ValueError(
+        raise UserError(
             f"`compile`: PyTorch cannot compile here ({cause}); install {needed}, or set `compile` to null"
         ) from error
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.callbacks.files import run_folder
+from weakseg_lightning.callbacks.drawing import run_folder
 from weakseg_lightning.files import replacing
 from weakseg_lightning.metrics import TrimapScores
 from weakseg_lightning.visualization.trimap import trimap_figure, write_trimap
