@@ -1,6 +1,5 @@
 """What annotation files say, before it is known whether it makes sense."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ __all__ = [
     "Problem",
     "Reading",
     "find_mark_fault",
-    "whole_number",
 ]
 
 MarkKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
@@ -174,15 +172,6 @@ def find_mark_fault(mark: Mark, size: tuple[int, int]) -> str | None:
         x, y = mark.points[outside.any(1)][0].tolist()
         return f"reaches ({x:g}, {y:g}), outside its image of {size[0]} x {size[1]} pixels: correct or remove it"
     return None
-
-
-def whole_number(value: object) -> int | None:
-    """A positive whole number of a foreign file, None if it is none."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return None
-    return int(number) if math.isfinite(number) and number >= 1 and number == int(number) else None
 
 
 def relative(path: Path, root: Path) -> str:

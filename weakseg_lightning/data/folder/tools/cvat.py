@@ -1,7 +1,6 @@
 """Annotations of CVAT: `annotations.xml` in the format "CVAT for images 1.1"."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from xml.etree.ElementTree import Element
@@ -10,24 +9,28 @@ import defusedxml.ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.folder.annotations import Bitmap, LeftOut, Mark, Problem, Reading, whole_number
+from weakseg_lightning.data.folder.annotations import Bitmap, LeftOut, Mark, MarkKind, Problem, Reading
 from weakseg_lightning.data.folder.names import ImageRef, task_ref
 from weakseg_lightning.data.folder.tools.shapes import (
+    Points,
+    ShapeError,
+    Size,
     as_points,
     covering,
-    distinct_corners,
     ellipse,
-    enclosing_box,
-    turn,
+    entry_names,
+    explaining,
+    from_points,
+    stated_size,
+    upright_box,
 )
 
 __all__ = ["read_cvat"]
 
-Size = tuple[int, int]
-
 _FORMAT = "`CVAT for images 1.1`"
 _NO_SUBSET = "default"
-_READ = ("tag", "points", "box", "polygon", "polyline", "ellipse", "mask")
+_KINDS: dict[str, MarkKind] = {"points": "click", "polyline": "stroke", "polygon": "region"}
+_READ = (*_KINDS, "tag", "box", "ellipse", "mask")
 
 
 def read_cvat(text: bytes, file: str) -> Iterator[Reading]:
@@ -52,12 +55,13 @@ def read_cvat(text: bytes, file: str) -> Iterator[Reading]:
         yield LeftOut(file, "exports without an image")
     subset = _subset(root)
     refs = [_ref(image, subset) for image in images]
-    for image, ref, entry in zip(images, refs, _entries(refs), strict=True):
+    entries = entry_names([f"image {ref.given!r}" for ref in refs])
+    for image, ref, entry in zip(images, refs, entries, strict=True):
         yield from _read_image(image, ref, file, entry)
 
 
 def _fault(root: Element) -> str | None:
-    """What keeps a file from being read; None if nothing does."""
+    """The fault that keeps a file from being read; None if there is none."""
     if root.tag == "annotation":
         return f"is of PASCAL VOC or of LabelMe's web page, which is not read: take it to CVAT, export it as {_FORMAT}"
     if root.tag != "annotations":
@@ -74,22 +78,14 @@ def _subset(root: Element) -> str:
 
 
 def _ref(image: Element, subset: str) -> ImageRef:
-    """Which image is meant: exports of projects have a folder for each subset, also for what is in none."""
+    """The image that is meant: exports of projects have a folder for each subset, also for what is in none."""
     name, subset = image.get("name", ""), image.get("subset", subset).strip()
     ref = task_ref(name, subset)
     return replace(ref, given=name) if subset == _NO_SUBSET else ref
 
 
-def _entries(refs: Sequence[ImageRef]) -> Iterator[str]:
-    """Names of the parts of a file that are about one image each, all of them different."""
-    counts = Counter(ref.given for ref in refs)
-    for number, ref in enumerate(refs, start=1):
-        yield f"image {ref.given!r}" + (f" (number {number})" if counts[ref.given] > 1 else "")
-
-
 def _read_image(image: Element, ref: ImageRef, file: str, entry: str) -> Iterator[Reading]:
-    sides = (whole_number(image.get("width")), whole_number(image.get("height")))
-    stated = (sides[0], sides[1]) if sides[0] is not None and sides[1] is not None else None
+    stated = stated_size(image.get("width"), image.get("height"))
     if not len(image):
         yield LeftOut(file, "images without a shape", entry, ref, entry)
     try:  # shapes with a higher `z_order` lie above the others
@@ -102,33 +98,26 @@ def _read_image(image: Element, ref: ImageRef, file: str, entry: str) -> Iterato
         mark = partial(
             Mark, image=ref, label=shape.get("label", ""), file=file, where=where, stated=stated, entry=entry
         )
-        try:
-            yield from _read_shape(shape, mark, stated)
-        except Exception as error:  # of a foreign file anything may be missing or of another type
-            cause = str(error) if isinstance(error, ValueError) else repr(error)
-            yield mark("region").problem(f"is not as CVAT writes it ({cause}): draw it again or remove it")
+        yield from explaining(partial(_read_shape, shape, mark, stated), "CVAT", mark("region").problem)
 
 
 def _read_shape(shape: Element, mark: Callable[..., Mark], size: Size | None) -> Iterator[Reading]:
     kind = shape.tag
     if kind not in _READ:
-        yield mark("region").problem("is of a type that is not read: draw it as a polygon or a polyline")
-    elif shape.get("outside") == "1":
+        raise ShapeError("is of a type that is not read: draw it as a polygon or a polyline")
+    if shape.get("outside") == "1":
         this = mark("region")
         yield LeftOut(this.file, "shapes outside of their image", this.where)
+    elif kind in _KINDS:
+        pairs = [pair.split(",") for pair in shape.attrib["points"].split(";") if pair.strip()]
+        yield from from_points(_KINDS[kind], as_points(pairs), mark)
     elif kind == "tag":
         yield mark("tag", optional=True)
-    elif kind == "points":
-        yield from (mark("click", points=point[None]) for point in _points(shape))
     elif kind == "box":
-        yield mark("box", points=_box(shape, size))
-    elif kind == "polyline":
-        yield mark("stroke", points=_points(shape))
-    elif kind == "polygon":
-        yield mark("region", points=distinct_corners(_points(shape)))
+        yield mark("box", points=upright_box(_pairs(shape, "xtl", "ytl", "xbr", "ybr"), _rotation(shape), size=size))
     elif kind == "ellipse":
-        x, y, across, down = (float(shape.attrib[name]) for name in ("cx", "cy", "rx", "ry"))
-        yield mark("region", bitmap=ellipse((x, y), (across, down), _rotation(shape), size))
+        center, radii = _pairs(shape, "cx", "cy", "rx", "ry")
+        yield mark("region", bitmap=ellipse(center, radii, _rotation(shape), size))
     else:
         left, top, width, height = (int(shape.attrib[name]) for name in ("left", "top", "width", "height"))
         yield mark("region", bitmap=Bitmap(left, top, partial(_decode, shape.attrib["rle"], height, width)))
@@ -138,17 +127,9 @@ def _rotation(shape: Element) -> float:
     return float(shape.get("rotation") or 0)
 
 
-def _points(shape: Element) -> NDArray[np.float64]:
-    return as_points([pair.split(",") for pair in shape.attrib["points"].split(";") if pair.strip()])
-
-
-def _box(shape: Element, size: Size | None) -> NDArray[np.float64]:
-    """Corners of the box; of a turned one, those of the upright box around it."""
-    left, top, right, bottom = (float(shape.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
-    if not (angle := _rotation(shape)):
-        return np.array([[left, top], [right, bottom]])
-    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    return enclosing_box(turn(corners, angle, about=corners.mean(axis=0)), size)
+def _pairs(shape: Element, *names: str) -> Points:
+    """Four numbers as two of x and y."""
+    return np.array([float(shape.attrib[name]) for name in names]).reshape(2, 2)
 
 
 def _decode(rle: str, height: int, width: int) -> NDArray[np.bool_]:

@@ -1,12 +1,12 @@
 """Annotations of Label Studio: its JSON export, one file for many images."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weakseg_lightning.data.folder.annotations import LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.tools.label_studio_annotation import AnnotationReader, SizeOf, is_shape
 from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, UnknownImageError
+from weakseg_lightning.data.folder.tools.shapes import entry_names
 
 __all__ = ["is_label_studio", "read_label_studio"]
 
@@ -17,7 +17,7 @@ _TASK_KEYS = ("annotations", "completions", "predictions", "drafts", "file_uploa
 
 
 def is_label_studio(content: Any) -> bool:
-    """Whether the content of a JSON file is Label Studio's: a list of tasks, one task, or an answer of its server."""
+    """Recognize the content of Label Studio's JSON files: a list of tasks, one task, or an answer of its server."""
     if isinstance(content, list):
         return all(isinstance(task, dict) for task in content)
     if not isinstance(content, dict):
@@ -54,7 +54,7 @@ def read_label_studio(content: Any, file: str, size_of: SizeOf) -> Iterator[Read
 
 
 def _is_converted(content: Any) -> bool:
-    """Whether it is COCO, or the notes of YOLO."""
+    """Tell COCO and the notes of YOLO."""
     info = content.get("info") if isinstance(content, dict) else None
     return isinstance(info, dict) and info.get("contributor") == "Label Studio"
 
@@ -76,18 +76,11 @@ def _task(content: Json) -> Json:
     return {**content["task"], "annotations": [content]} if isinstance(content.get("task"), dict) else content
 
 
-def _entries(tasks: Sequence[Json]) -> Iterator[str]:
-    """Names of the tasks, all of them different."""
-    names = [f"task {task.get('id', number)}" for number, task in enumerate(tasks, start=1)]
-    counts = Counter(names)
-    for number, name in enumerate(names, start=1):
-        yield name if counts[name] == 1 else f"{name} (number {number})"
-
-
 def _read_tasks(tasks: Sequence[Json], file: str, size_of: SizeOf) -> Iterator[Reading]:
     objects = _objects(tasks)
     annotated = {str(task.get("data")) for task in tasks if _chosen(task) is not None}
-    for task, entry in zip(tasks, _entries(tasks), strict=True):
+    entries = entry_names([f"task {task.get('id', number)}" for number, task in enumerate(tasks, start=1)])
+    for task, entry in zip(tasks, entries, strict=True):
         if (fault := _task_fault(task)) is not None:
             yield Problem(file, f"{entry} {fault}")
             continue

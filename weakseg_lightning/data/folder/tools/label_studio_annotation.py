@@ -1,21 +1,21 @@
 """Results of one annotation of Label Studio: shapes, their labels, and what is said of the whole image."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from weakseg_lightning.data.folder.annotations import LeftOut, Mark, Problem, Reading, whole_number
+from weakseg_lightning.data.folder.annotations import LeftOut, Mark, Problem, Reading
 from weakseg_lightning.data.folder.classes import normal
 from weakseg_lightning.data.folder.names import ImageRef
 from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, UnknownImageError
 from weakseg_lightning.data.folder.tools.label_studio_shapes import SHAPES, geometry_of, read_shape, shape_of
+from weakseg_lightning.data.folder.tools.shapes import ShapeError, Size, explaining, stated_size
 
 __all__ = ["AnnotationReader", "SizeOf", "is_shape"]
 
 Json = Mapping[str, Any]
 
-Size = tuple[int, int]
 SizeOf = Callable[[ImageRef], Size | None]
 """Width and height of an image; None if it is not there, or broken."""
 
@@ -33,7 +33,7 @@ def _value(result: Json) -> Json:
 
 
 def is_shape(result: Any) -> bool:
-    """Whether a result is a shape on an image, or the label of one."""
+    """Recognize a shape on an image, and the label of one."""
     return _kind(result).removesuffix("labels") in (*SHAPES, "") and _kind(result) != ""
 
 
@@ -52,9 +52,7 @@ class _Region:
         kind, value = _kind(result), _value(result)
         self.kind = self.kind or (kind.removesuffix("labels") if kind != "labels" else "")
         self.labels += [label for key in value if key.endswith("labels") for label in _labels(value[key])]
-        sides = (whole_number(result.get("original_width")), whole_number(result.get("original_height")))
-        if sides[0] is not None and sides[1] is not None:
-            self.size = (sides[0], sides[1])
+        self.size = stated_size(result.get("original_width"), result.get("original_height")) or self.size
 
 
 class AnnotationReader:
@@ -77,22 +75,12 @@ class AnnotationReader:
         """Read all results, the regions after what is said about the whole image."""
         if not results:
             yield from self._read_nothing(objects)
-        for result in results:
-            try:
-                if is_shape(result) and geometry_of(_value(result)):
-                    self._add(result)
-            except Exception as error:  # of a foreign file anything may be missing or of another type
-                yield self._problem(result, error)
-        for result in results:
-            try:
-                yield from self._read_other(result)
-            except Exception as error:
-                yield self._problem(result, error)
+        for read in (self._add, self._read_other):
+            for result in results:
+                yield from explaining(partial(read, result), "Label Studio", partial(self._problem, result))
         for region in self.regions:
-            try:
-                yield from self._read_region(region)
-            except Exception as error:
-                yield self._problem(region.result, error)
+            problem = partial(self._problem, region.result)
+            yield from explaining(partial(self._read_region, region), "Label Studio", problem)
 
     def _read_nothing(self, objects: Sequence[Json]) -> Iterator[Reading]:
         """The annotator saw the images of the task and found nothing."""
@@ -106,15 +94,18 @@ class AnnotationReader:
 
     # ---- results ----------------------------------------------------------------------------------------------
 
-    def _add(self, result: Json) -> None:
-        """Put a result to the region that has its id and its shape, or begin a region."""
-        shape, name = geometry_of(_value(result)), str(result.get("id") or "")
+    def _add(self, result: Any) -> Iterable[Reading]:
+        """Put a shape to the region that has its id and its shape, or begin a region."""
+        if not is_shape(result) or not (shape := geometry_of(_value(result))):
+            return ()
+        name = str(result.get("id") or "")
         same = [region for region in self.by_id.get(name, ()) if region.shape == shape]
         region = same[0] if same and name else _Region(result, shape)
         if not same or not name:
             self.regions.append(region)
             self.by_id.setdefault(name, []).append(region)
         region.add(result)
+        return ()
 
     def _read_other(self, result: Json) -> Iterator[Reading]:
         """Read what has no shape of its own."""
@@ -124,11 +115,11 @@ class AnnotationReader:
         elif kind == "choices":
             yield from self._read_choices(result, value)
         elif kind.startswith("video"):
-            yield self._problem(result, "is on a video, which is not read: label its frames as images")
+            raise ShapeError("is on a video, which is not read: label its frames as images")
         elif kind.removesuffix("labels") in _OTHER_MEDIA or (kind == "labels" and ("start" in value or "end" in value)):
             yield LeftOut(self.file, "labels of texts, sounds and videos", self._where(result))
         elif not is_shape(result):
-            yield self._problem(result, "is of a type that is not read: draw it as a polygon or a brush")
+            raise ShapeError("is of a type that is not read: draw it as a polygon or a brush")
         elif not geometry_of(value):
             self._join(result)
 
@@ -163,44 +154,30 @@ class AnnotationReader:
     def _read_region(self, region: _Region) -> Iterator[Reading]:
         result = region.result
         image, entry = self.images.find(result)
-        if (fault := _fault(region)) is not None:
-            yield self._problem(result, fault, image)
-            return
+        label = _label(region)
         # Of an image that is not there, or broken, this is told: then the size does not matter.
         size = region.size or self.size_of(image) or (100, 100)
         mark = partial(
             Mark,
             image=image,
-            label=next(filter(str.strip, region.labels)),
+            label=label,
             file=self.file,
             where=self._where(result),
             stated=region.size,
             entry=entry,
         )
-        try:
-            yield from list(read_shape(region.kind or shape_of(region.shape), region.shape, size, mark))
-        except Exception as error:
-            yield self._problem(result, error, image)
+        yield from list(read_shape(region.kind or shape_of(region.shape), region.shape, size, mark))
 
     def _where(self, result: Any) -> str:
         name = f" {result['id']}" if isinstance(result, dict) and result.get("id") else ""
         return f"{self.images.entry}, result{name} ({_kind(result) or 'of no type'})"
 
-    def _problem(self, result: Any, fault: object, image: ImageRef | None = None) -> Problem:
-        if isinstance(fault, UnknownImageError):
-            text = str(fault)
-        elif isinstance(fault, Exception):
-            cause = str(fault) if isinstance(fault, ValueError) else repr(fault)
-            text = f"is not as Label Studio writes it ({cause}): draw it again or remove it"
-        else:
-            text = str(fault)
-        return Problem(self.file, f"{self._where(result)} {text}", about=image or self._image_of(result))
-
-    def _image_of(self, result: Any) -> ImageRef | None:
+    def _problem(self, result: Any, fault: str) -> Problem:
         try:
-            return self.images.find(result)[0]
-        except Exception:  # then it is not known
-            return None
+            image = self.images.find(result)[0]
+        except Exception:
+            image = None
+        return Problem(self.file, f"{self._where(result)} {fault}", about=image)
 
 
 def _labels(given: Any) -> list[str]:
@@ -214,17 +191,21 @@ def _text(label: object) -> str:
     return str(label) if isinstance(label, str | int | float) and not isinstance(label, bool) else ""
 
 
-def _fault(region: _Region) -> str | None:
-    """What keeps a region from being read; None if nothing does."""
+def _label(region: _Region) -> str:
+    """The one label of a region.
+
+    Raises:
+        ShapeError: if there is none, or several, or if the image was turned, which shapes do not follow.
+    """
     labels = {normal(label): label for label in region.labels if label.strip()}
     if not labels:
-        return "has no label: give it one, or remove it"
+        raise ShapeError("has no label: give it one, or remove it")
     if len(labels) > 1:
         names = ", ".join(map(repr, labels.values()))
-        return f"has {len(labels)} labels ({names}), but a pixel has one class: leave it one of them"
+        raise ShapeError(f"has {len(labels)} labels ({names}), but a pixel has one class: leave it one of them")
     if float(region.result.get("image_rotation") or 0) % 360:
-        return "is on an image that was turned in Label Studio: turn it back there"
-    return None
+        raise ShapeError("is on an image that was turned in Label Studio: turn it back there")
+    return next(filter(str.strip, region.labels))
 
 
 def _plural(kind: str) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from weakseg_lightning.data.folder.tools.shapes import covering
+
 __all__ = ["decode_bitmask", "decode_brush", "read_brush"]
 
 _MOST = 2**33
@@ -28,7 +30,7 @@ def read_brush(packed: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_
     values = decode_brush(packed)
     if values.size != 4 * width * height:
         raise ValueError(f"it has {values.size // 4} pixels, expected {width * height}")
-    return _covered(values.reshape(height, width, 4)[..., 3])
+    return covering(values.reshape(height, width, 4)[..., 3] > 0)
 
 
 def decode_bitmask(address: str, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -46,13 +48,7 @@ def decode_bitmask(address: str, size: tuple[int, int]) -> NDArray[np.bool_]:
             raise ValueError(f"it has {picture.width} x {picture.height} pixels, expected {size[0]} x {size[1]}")
         if not picture.has_transparency_data:
             raise ValueError("its PNG has no transparency, which tells what lies outside")
-        return _covered(np.asarray(picture.convert("RGBA"))[..., 3])
-
-
-def _covered(opacity: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    if not opacity.any():
-        raise ValueError("it covers no pixel")
-    return opacity > 0
+        return covering(np.asarray(picture.convert("RGBA"))[..., 3] > 0)
 
 
 def decode_brush(packed: Sequence[int]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Which images a task of Label Studio is about."""
+"""The images that a task of Label Studio is about."""
 
 import base64
 import re
@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from weakseg_lightning.data.folder.names import ImageRef, address_ref
+from weakseg_lightning.data.folder.tools.shapes import ShapeError
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 
 __all__ = ["TaskImages", "UnknownImageError"]
@@ -19,8 +20,8 @@ _STORAGES = ("local-files", "uploaded", "resolve", "presign")  # addresses that 
 _NUMBER = re.compile(r"(\d+)$")
 
 
-class UnknownImageError(ValueError):
-    """Which image is meant cannot be known; says why, and what to do."""
+class UnknownImageError(ShapeError):
+    """The image that is meant cannot be known."""
 
 
 class TaskImages:
@@ -64,7 +65,7 @@ class TaskImages:
                 yield self._image(key, item)
 
     def is_of_other_data(self, result: Mapping[str, Any]) -> bool:
-        """Whether a result is about a text or another medium."""
+        """Recognize results about a text or another medium."""
         name = str(result.get("to_name"))
         return not self.addresses or (name in self.data and name not in self.addresses)
 
@@ -175,7 +176,7 @@ def _readable(address: str) -> str:
 
 
 def _paths(address: str) -> list[str]:
-    """What may be the path of an image in an address, the most likely first."""
+    """Possible paths of an image in its address, the most likely first."""
     scheme, _, rest = address.partition("://")
     if rest and scheme.lower() not in ("http", "https", "file"):  # a storage: its keys are written as they are
         key = rest.partition("/")[2]

@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder.annotations import Bitmap, Mark
 from weakseg_lightning.data.folder.tools.label_studio_brush import decode_bitmask, read_brush
-from weakseg_lightning.data.folder.tools.shapes import as_points, distinct_corners, ellipse, enclosing_box, turn
+from weakseg_lightning.data.folder.tools.shapes import (
+    Points,
+    Size,
+    as_points,
+    ellipse,
+    enclosing_box,
+    from_points,
+    upright_box,
+)
 
 __all__ = ["SHAPES", "geometry_of", "read_shape", "shape_of"]
-
-Points = NDArray[np.float64]
-Size = tuple[int, int]
 
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "magicwand", "bitmask", "vector")
 """Types of results that have a shape; those that end in ``labels`` have a label with it."""
@@ -32,7 +37,7 @@ _BY_KEY = {
 }
 _GEOMETRY = (*_BY_KEY, "y", "width", "radiusY", "rotation", "closed", "format", "touches", "holes")
 _CURVE = np.linspace(0, 1, 17)[1:, None]
-"""Where a curve of a vector is looked at, from its start to its end."""
+"""Places of a curve of a vector that are looked at, from its start to its end."""
 
 
 def geometry_of(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,13 +65,13 @@ def read_shape(kind: str, shape: Mapping[str, Any], size: Size, mark: Callable[.
     """
     unit = np.array(size) / 100
     if kind == "keypoint":
-        yield mark("click", points=_points([[shape["x"], shape["y"]]]) * unit)
+        yield from from_points("click", _point(shape) * unit, mark)
     elif kind == "rectangle":
         yield mark("box", points=_box(shape, size))
     elif kind == "polygon":
         _require(shape.get("closed") is not False, "it was not closed")
         _require(not shape.get("holes"), "it has holes, which are not read")
-        yield mark("region", points=distinct_corners(_points(shape["points"]) * unit))
+        yield from from_points("region", _points(shape["points"]) * unit, mark)
     elif kind == "ellipse":
         center, radii = (_points([[shape[x], shape[y]]])[0] * unit for x, y in (("x", "y"), ("radiusX", "radiusY")))
         yield mark("region", bitmap=ellipse(center, radii, float(shape.get("rotation") or 0), size))
@@ -97,12 +102,9 @@ def _decoder(kind: str, shape: Mapping[str, Any], size: Size) -> Callable[[], ND
 
 def _box(shape: Mapping[str, Any], size: Size) -> Points:
     """Corners of a rectangle; of a turned one, about its upper left corner, those of the upright box around it."""
-    unit = np.array(size) / 100
-    (x, y), (width, height) = _points([[shape["x"], shape["y"]], [shape["width"], shape["height"]]])
-    corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]]) * unit
-    if not (degrees := float(shape.get("rotation") or 0)):
-        return enclosing_box(corners)
-    return enclosing_box(turn(corners, degrees, about=corners[0]), size)
+    first, sides = _points([[shape["x"], shape["y"]], [shape["width"], shape["height"]]])
+    corners = np.stack([first, first + sides]) * (np.array(size) / 100)
+    return upright_box(enclosing_box(corners), float(shape.get("rotation") or 0), corners[0], size)
 
 
 # ---- vectors ----------------------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def _read_vector(shape: Mapping[str, Any], unit: Points, mark: Callable[..., Mar
         sides.append((sides[-1][1], sides[0][0]))
     points = [np.concatenate([_point(vertices[start]), _side(vertices[start], vertices[end])]) for start, end in sides]
     if shape.get("closed"):
-        yield mark("region", points=distinct_corners(np.concatenate(points) * unit))
+        yield from from_points("region", np.concatenate(points) * unit, mark)
     elif chain:
         yield mark("stroke", points=np.concatenate(points or [_point(vertices[0])]) * unit)
     else:

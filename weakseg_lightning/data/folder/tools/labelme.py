@@ -10,33 +10,43 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weakseg_lightning.data.folder.annotations import Bitmap, LeftOut, Mark, Problem, Reading, whole_number
+from weakseg_lightning.data.folder.annotations import Bitmap, LeftOut, Mark, MarkKind, Problem, Reading
 from weakseg_lightning.data.folder.names import file_ref
 from weakseg_lightning.data.folder.tools.shapes import (
+    Points,
+    ShapeError,
+    Size,
     as_points,
     covering,
     cut_polygon,
-    distinct_corners,
     ellipse,
     enclosing_box,
+    explaining,
+    from_points,
+    stated_size,
 )
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["is_labelme", "read_labelme"]
 
-Points = NDArray[np.float64]
-Size = tuple[int, int]
-
 _MEANINGS = {"_background_": 0, "__ignore__": VOID}
-"""What LabelMe's own scripts, such as labelme2voc, make of these labels."""
+"""Classes that LabelMe's own scripts, such as labelme2voc, make of these labels."""
 
 _PROMPTS = ("AUTOLABEL_ADD", "AUTOLABEL_REMOVE")
 _UNNAMED = "AUTOLABEL_OBJECT"
+_KINDS: dict[str, MarkKind] = {
+    "point": "click",
+    "points": "click",
+    "line": "stroke",
+    "linestrip": "stroke",
+    "polygon": "region",
+    "quadrilateral": "region",
+}
 _TURNED_BOXES = ("rotation", "oriented_rectangle")
 
 
 def is_labelme(content: Any) -> bool:
-    """Whether the content of a JSON file is LabelMe's."""
+    """Recognize the content of LabelMe's JSON files."""
     return isinstance(content, dict) and "shapes" in content
 
 
@@ -51,8 +61,7 @@ def read_labelme(content: Any, file: str) -> Iterator[Reading]:
         file: its path from the root of the data, which says which image it is about, as `imagePath` does.
     """
     image = file_ref(file, str(content.get("imagePath") or ""))
-    sides = (whole_number(content.get("imageWidth")), whole_number(content.get("imageHeight")))
-    stated = (sides[0], sides[1]) if sides[0] is not None and sides[1] is not None else None
+    stated = stated_size(content.get("imageWidth"), content.get("imageHeight"))
     mark = partial(Mark, image=image, file=file, stated=stated)
     shapes = content["shapes"] if content["shapes"] is not None else []
     if not isinstance(shapes, list):
@@ -62,12 +71,7 @@ def read_labelme(content: Any, file: str) -> Iterator[Reading]:
     yield from tags
     for number, shape in enumerate(shapes, start=1):
         drawn = partial(mark, where=f"shape {number}")
-        try:
-            yield from _read_shape(shape, drawn, stated)
-        except Exception as error:  # of a foreign file anything may be missing or of another type
-            cause = str(error) if isinstance(error, ValueError) else repr(error)
-            text = f"is not as LabelMe writes it ({cause}): draw it again or remove it"
-            yield drawn("region", label="").problem(text)
+        yield from explaining(partial(_read_shape, shape, drawn, stated), "LabelMe", drawn("region", label="").problem)
     if not shapes and not tags:
         checked = content.get("checked") is True
         yield mark("nothing", label="") if checked else LeftOut(file, "files without a shape")
@@ -94,18 +98,18 @@ def _read_shape(shape: Any, mark: Callable[..., Mark], size: Size | None) -> Ite
         return
     mark = partial(mark, label=label, meaning=_MEANINGS.get(label.strip()))
     kind, points = str(shape.get("shape_type") or "polygon"), as_points(shape.get("points"))
-    if kind in ("point", "points"):
-        yield from (mark("click", points=point[None]) for point in points)
-    elif kind in ("line", "linestrip"):
-        yield mark("stroke", points=points)
+    if kind == "quadrilateral" and size is not None:
+        yield mark("region", bitmap=cut_polygon(points, size))
+    elif kind in _KINDS:
+        yield from from_points(_KINDS[kind], points, mark)
     elif kind == "rectangle" or kind in _TURNED_BOXES:
         yield mark("box", points=enclosing_box(points, size if kind in _TURNED_BOXES else None))
-    elif kind == "polygon" or (kind == "quadrilateral" and size is None):
-        yield mark("region", points=distinct_corners(points))
-    elif (bitmap := _bitmap(kind, points, shape.get("mask"), size)) is not None:
-        yield mark("region", bitmap=bitmap)
+    elif kind == "circle":
+        yield mark("region", bitmap=_circle(points, size))
+    elif kind == "mask":
+        yield mark("region", bitmap=_mask(points, shape.get("mask"), size))
     else:
-        yield mark("region").problem(f"is of the type {kind!r}, which is not read: draw it as a polygon or a line")
+        raise ShapeError(f"is of the type {kind!r}, which is not read: draw it as a polygon or a line")
 
 
 def _label(given: Any) -> str:
@@ -117,17 +121,14 @@ def _label(given: Any) -> str:
     return str(given)
 
 
-def _bitmap(kind: str, points: Points, mask: Any, size: Size | None) -> Bitmap | None:
-    """Regions that are no polygons, and those which may reach outside of their image; None if it is neither."""
-    if kind == "quadrilateral" and size is not None:
-        return cut_polygon(distinct_corners(points), size)
-    if kind == "circle":
-        if len(points) != 2:
-            raise ValueError(f"it has {len(points)} points, expected its centre and one of its rim")
-        radius = np.hypot(*(points[1] - points[0]))
-        return ellipse(points[0], (radius, radius), size=size)
-    if kind != "mask":
-        return None
+def _circle(points: Points, size: Size | None) -> Bitmap:
+    if len(points) != 2:
+        raise ValueError(f"it has {len(points)} points, expected its centre and one of its rim")
+    radius = np.hypot(*(points[1] - points[0]))
+    return ellipse(points[0], (radius, radius), size=size)
+
+
+def _mask(points: Points, mask: Any, size: Size | None) -> Bitmap:
     if not isinstance(mask, str) or not np.isfinite(points).all():
         raise ValueError("it has no `mask`, or coordinates that are no numbers")
     (left, top), (right, bottom) = enclosing_box(points).round().astype(int).tolist()

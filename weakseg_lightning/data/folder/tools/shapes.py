@@ -1,6 +1,11 @@
-"""Geometry of the shapes that annotation tools draw: turned boxes, polygons, circles and ellipses."""
+"""Shapes of annotation tools, which all have one form: a label, a kind, points or a mask, and the size of their image.
 
-from collections.abc import Sequence
+The readers say where a tool's files have these, and what its kinds are called; what they mean is said here.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,12 +13,65 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.draw import polygon2mask
 
-from weakseg_lightning.data.folder.annotations import Bitmap
-
-__all__ = ["as_points", "covering", "cut_polygon", "distinct_corners", "ellipse", "enclosing_box", "turn"]
+from weakseg_lightning.data.folder.annotations import Bitmap, Mark, MarkKind, Problem, Reading
 
 Points = NDArray[np.float64]
 Size = tuple[int, int]
+
+
+class ShapeError(ValueError):
+    """A shape that is not read; the message goes on where the shape's name ends, and says what to do."""
+
+
+def explaining(
+    read: Callable[[], Iterable[Reading]], tool: str, problem: Callable[[str], Problem]
+) -> Iterator[Reading]:
+    """Read a shape, or say what is wrong with it."""
+    try:
+        yield from read()
+    except ShapeError as error:
+        yield problem(str(error))
+    except Exception as error:  # of a foreign file anything may be missing or of another type
+        cause = str(error) if isinstance(error, ValueError) else repr(error)
+        yield problem(f"is not as {tool} writes it ({cause}): draw it again or remove it")
+
+
+def entry_names(names: Sequence[str]) -> Iterator[str]:
+    """Make the names of the parts of a file that are about one image each different."""
+    counts = Counter(names)
+    for number, name in enumerate(names, start=1):
+        yield name if counts[name] == 1 else f"{name} (number {number})"
+
+
+def stated_size(width: object, height: object) -> Size | None:
+    """Width and height as a file states them; None where these are no positive whole numbers."""
+    sides = [side for side in map(_whole_number, (width, height)) if side is not None]
+    return (sides[0], sides[1]) if len(sides) == 2 else None
+
+
+def _whole_number(value: object) -> int | None:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return int(number) if math.isfinite(number) and number >= 1 and number == int(number) else None
+
+
+def from_points(kind: MarkKind, points: Points, mark: Callable[..., Mark]) -> Iterator[Mark]:
+    """Make marks of points: a click of each, one stroke, or one polygon without corners that repeat the one before.
+
+    Args:
+        kind: ``click``, ``stroke`` or ``region``.
+        points: x, y in pixels ``(n, 2)``.
+        mark: makes a mark, given its kind and its points.
+    """
+    if kind == "click":
+        yield from (mark(kind, points=point[None]) for point in points)
+    else:
+        yield mark(kind, points=_distinct_corners(points) if kind == "region" else points)
+
+
+# ---- geometry -----------------------------------------------------------------------------------------------
 
 
 def as_points(given: Any) -> Points:
@@ -64,8 +122,23 @@ def enclosing_box(points: ArrayLike, size: Size | None = None) -> Points:
     return box if size is None else np.clip(box, 0, size)
 
 
-def distinct_corners(points: Points) -> Points:
-    """The corners of a polygon without those that repeat the one before, the last before the first."""
+def upright_box(box: Points, degrees: float, about: ArrayLike | None = None, size: Size | None = None) -> Points:
+    """Put an upright box around one that was turned.
+
+    Args:
+        box: its corners before it was turned, ``(2, 2)``.
+        degrees: by which it was turned clockwise.
+        about: x, y of the point that stays; its middle by default.
+        size: as for :func:`enclosing_box`.
+    """
+    if not degrees:
+        return box
+    (left, top), (right, bottom) = box
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    return enclosing_box(turn(corners, degrees, corners.mean(axis=0) if about is None else about), size)
+
+
+def _distinct_corners(points: Points) -> Points:
     distinct: Points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
     return distinct
 
@@ -74,12 +147,13 @@ def cut_polygon(points: Points, size: Size) -> Bitmap:
     """Draw a polygon that may reach outside its image: the pixels whose centres lie in it.
 
     Args:
-        points: its corners: x, y in pixels ``(n, 2)``.
+        points: its corners: x, y in pixels ``(n, 2)``; those that repeat the one before count once.
         size: width and height of the image.
 
     Raises:
         ValueError: if it is none.
     """
+    points = _distinct_corners(points)
     if len(points) < 3 or not np.isfinite(points).all():
         raise ValueError(f"it has {len(points)} corners, expected 3 at least, all of them numbers")
     return Bitmap(0, 0, partial(_fill, points, size))
