@@ -16,14 +16,14 @@ from weakseg_lightning.data.images.pixels import (
     Layout,
     Pixels,
     UnsuitableError,
+    check_bands,
     find_range,
     on_white,
-    refuse_bands,
     to_rgb,
     upright,
 )
 from weakseg_lightning.data.images.reading import ImageHead, read_head, read_image
-from weakseg_lightning.prediction.tiling import Span
+from weakseg_lightning.prediction.tiling import MemoryRows, Span
 
 IN_MEMORY = 2**26
 """Images of more pixels (8192 x 8192) are read by and by."""
@@ -64,22 +64,6 @@ def open_rows(path: Path, in_memory: int = IN_MEMORY) -> Iterator["MemoryRows | 
             yield MemoryRows(upright(_spooled(rows, file), head.orientation))
 
 
-class MemoryRows:
-    """The rows of an array, which may be a file that is mapped into memory.
-
-    Args:
-        pixels: uint8 ``(H, W, 3)``.
-    """
-
-    def __init__(self, pixels: Pixels) -> None:
-        self.pixels = pixels
-        self.height, self.width = pixels.shape[:2]
-
-    def read(self, rows: Span) -> Pixels:
-        """Read rows, uint8 ``(h, W, 3)``."""
-        return self.pixels[rows.start : rows.stop]
-
-
 class FileRows:
     """The rows of a file, read from the top downwards: PNG and JPEG can be decoded in no other order.
 
@@ -96,7 +80,7 @@ class FileRows:
         self._read = Span(0, 0)
         self._kept = np.empty((0, self.width, 3), dtype=np.uint8)
         with _bad_sample(path):
-            refuse_bands(self.source.count)
+            check_bands(self.source.count)
             self._palette = self._find_palette(head)
             self._layout = head.layout or self._find_layout()
             shape = (source.count, min(self.height, _PREVIEW), min(self.width, _PREVIEW))
@@ -133,7 +117,7 @@ class FileRows:
         return palette
 
     def _find_layout(self) -> Layout:
-        """What the bands mean, of files whose heads say it to rasterio alone."""
+        """Meaning of the bands, of files whose heads say it to rasterio alone."""
         colors = 3 if self.source.count >= 3 else 1
         dtype = np.dtype(self.source.dtypes[0])
         # In 8 bits Pillow takes any band after the colors for opacity.

@@ -5,7 +5,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, refuse_bands, refuse_huge
+from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, check_bands, check_size
 
 __all__ = ["is_deep_jpeg2000", "read_deep_jpeg2000"]
 
@@ -15,7 +15,7 @@ _BOXES = 2**20  # bytes that may stand before the image itself: color profiles, 
 
 
 def is_deep_jpeg2000(file: BinaryIO) -> bool:
-    """Whether a file is JPEG 2000 in colors of more than 8 bits. The file is put back to its start."""
+    """Recognize JPEG 2000 in colors of more than 8 bits. The file is put back to its start."""
     head = file.read(12)
     head += file.read(_BOXES) if head.startswith(_STARTS) else b""
     file.seek(0)
@@ -40,8 +40,8 @@ def read_deep_jpeg2000(path: Path) -> Bands:
             "pip install '.[raster]' in the checkout, or save it as PNG or TIFF"
         ) from error
     with rasterio.open(path) as source:
-        refuse_bands(source.count)
-        refuse_huge(source.width, source.height)
+        check_bands(source.count)
+        check_size(source.width, source.height)
         values = np.moveaxis(source.read(), 0, -1)
         alpha = source.colorinterp[-1].name == "alpha"
     return Bands(values, Layout(3 if values.shape[-1] >= 3 else 1, alpha, bits=8 * values.itemsize, deep=True))

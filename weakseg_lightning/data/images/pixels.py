@@ -13,10 +13,10 @@ __all__ = [
     "Layout",
     "Pixels",
     "UnsuitableError",
+    "check_bands",
+    "check_size",
     "find_range",
     "on_white",
-    "refuse_bands",
-    "refuse_huge",
     "to_rgb",
     "upright",
 ]
@@ -34,7 +34,7 @@ class UnsuitableError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """What the bands of an image mean.
+    """The meaning of the bands of an image.
 
     Attributes:
         colors: number of bands that are colors, the first: 1 grey, 3 RGB.
@@ -70,13 +70,13 @@ class Bands:
     orientation: int = 1
 
 
-def refuse_bands(count: int) -> None:
+def check_bands(count: int) -> None:
     """Raise ``UnsuitableError`` for more bands than grey or RGB with transparency have."""
     if count > 4:
         raise UnsuitableError(f"has {count} bands, expected grey or RGB, with or without transparency: convert it")
 
 
-def refuse_huge(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
     """Raise Pillow's ``DecompressionBombError`` for images larger than Pillow would read."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > 2 * limit:

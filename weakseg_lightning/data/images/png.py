@@ -38,7 +38,7 @@ _DEPTHS_AND_KINDS = {
 
 @dataclass(frozen=True)
 class PngHead:
-    """What the head of a PNG says.
+    """Facts from the head of a PNG.
 
     Attributes:
         depth: bits of a sample: 1, 2, 4, 8 or 16.
@@ -52,19 +52,19 @@ class PngHead:
 
     @property
     def layout(self) -> Layout:
-        """What its bands mean, but for a color that is transparent."""
+        """The meaning of its bands, but for a color that is transparent."""
         colors = 3 if self.kind in (_RGB, _RGB_ALPHA) else 1
         alpha = self.kind in (_GREY_ALPHA, _RGB_ALPHA)
         return Layout(colors, alpha, bits=self.depth, deep=self.depth == 16)
 
     @property
     def is_deep_or_packed(self) -> bool:
-        """Whether Pillow would not read it as it is: colors of 16 bits, and grey of 2 and 4 with transparency."""
+        """Colors of 16 bits, and grey of 2 and 4 with transparency: Pillow would not read these as they are."""
         return self.depth == 16 or (self.depth < 8 and self.kind == _GREY)
 
     @property
     def has_palette(self) -> bool:
-        """Whether its values are indices of colors."""
+        """Values that are indices of colors."""
         return self.kind == _PALETTE
 
 
@@ -138,7 +138,7 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
 
 
 def png_layout(head: PngHead, image: Image.Image) -> Layout:
-    """What the bands of an open PNG mean, its transparent color with them, at the depth of the file."""
+    """The meaning of the bands of an open PNG, its transparent color with them, at the depth of the file."""
     layout, transparent = head.layout, image.info.get("transparency")
     if transparent is None or head.kind not in (_GREY, _RGB):
         return layout
@@ -195,7 +195,7 @@ def _opaque(values: NDArray[Any], layout: Layout) -> NDArray[np.bool_] | None:
 
 
 def _opaque_indices(indices: NDArray[Any], image: Image.Image) -> NDArray[np.bool_] | None:
-    """Where indices are not of a transparent color; Pillow gives the one that is, or the opacity of the first ones."""
+    """Pixels whose index is not transparent; Pillow gives the one that is, or the opacity of the first ones."""
     given, opaque = image.info.get("transparency"), np.ones(256, dtype=np.bool_)
     if given is None:
         return None

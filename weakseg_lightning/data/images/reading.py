@@ -60,11 +60,11 @@ _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 @dataclass(frozen=True)
 class ImageHead:
-    """What the head of an image file says.
+    """Facts from the head of an image file.
 
     Attributes:
         width: in pixels, as stored.
-        height: likewise.
+        height: in pixels, as stored.
         orientation: EXIF orientation, 1 to 8.
         layout: what its bands mean, where that is known.
         has_palette: whether its values are indices of colors, where that is known.
@@ -175,7 +175,7 @@ def read_head(path: Path) -> ImageHead:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image, by its suffix."""
+    """Recognize images by the suffix of their file."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 

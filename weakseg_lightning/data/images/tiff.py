@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import TiffImageFile
 
-from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, refuse_bands, refuse_huge
+from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, check_bands, check_size
 
 __all__ = ["TiffHead", "read_deep_tiff", "read_tiff_head"]
 
@@ -38,7 +38,7 @@ Tags = dict[int, list[int]]
 
 @dataclass(frozen=True)
 class TiffHead:
-    """What the head of a TIFF says.
+    """Facts from the head of a TIFF.
 
     Attributes:
         tags: whole numbers of its tags, by the numbers of these.
@@ -71,27 +71,22 @@ class TiffHead:
 
     @property
     def is_tiled(self) -> bool:
-        """Whether it is stored in tiles, not in strips."""
+        """Storage in tiles, not in strips."""
         return _TILE_OFFSETS in self.tags
 
     @property
-    def places(self) -> int:
-        """The tag that says where its tiles or strips begin."""
-        return _TILE_OFFSETS if self.is_tiled else _OFFSETS
-
-    @property
-    def sizes(self) -> int:
-        """The tag that says how many bytes these take."""
-        return _TILE_COUNTS if self.is_tiled else _COUNTS
+    def places(self) -> tuple[int, int]:
+        """The tags that say where its tiles or strips begin, and how many bytes these take."""
+        return (_TILE_OFFSETS, _TILE_COUNTS) if self.is_tiled else (_OFFSETS, _COUNTS)
 
     @property
     def has_palette(self) -> bool:
-        """Whether values are indices of colors."""
+        """Values that are indices of colors."""
         return self.first(_PHOTOMETRIC, _GREY) == _PALETTE
 
     @property
     def has_grey_or_rgb(self) -> bool:
-        """Whether its colors are grey or red, green and blue."""
+        """Colors that are grey or red, green and blue."""
         return self.first(_PHOTOMETRIC, _GREY) in (_GREY, _INVERTED_GREY, _RGB)
 
     @property
@@ -112,13 +107,13 @@ class TiffHead:
 
     @property
     def layout(self) -> Layout:
-        """What its bands mean.
+        """The meaning of its bands.
 
         Raises:
             UnsuitableError: if they cannot be grey or RGB with or without transparency.
         """
         photometric, extras = self.first(_PHOTOMETRIC, _GREY), self.tags.get(_EXTRA_SAMPLES, [])
-        refuse_bands(self.bands)
+        check_bands(self.bands)
         # Three bands are red, green and blue also where the program that wrote them did not say so.
         colors = 3 if photometric == _RGB or (self.bands >= 3 and extras[:1] not in _OPACITY) else 1
         if self.bands < colors:
@@ -138,14 +133,14 @@ class TiffHead:
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether Pillow reads it as it is: grey and RGB of 8 bits as most programs store it, palettes, other colors.
+        """Grey and RGB of 8 bits as most programs store it, palettes, other colors: what Pillow reads as it is.
 
         Raises:
             UnsuitableError: if it has too many bands.
         """
         if not self.has_grey_or_rgb:
             return True
-        refuse_bands(self.bands)
+        check_bands(self.bands)
         eight = max(self.tags.get(_BITS, [1])) <= 8 and set(self.tags.get(_FORMATS, [1])) <= {1, 4}
         together, rgb = self.first(_PLANAR, 1) == 1, self.first(_PHOTOMETRIC, _GREY) == _RGB
         usual = (rgb and (together or self.bands == 3)) or (together and self.bands == 1)
@@ -180,7 +175,7 @@ def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
         UnsuitableError: if it is stored in a way that is not read.
         OSError, ValueError: if it is damaged.
     """
-    refuse_huge(*head.size)
+    check_size(*head.size)
     layout, parts = head.layout, _parts(head)
     planes = [_samples(_decompressed(file, head, parts, plane), head, parts) for plane in range(parts.planes)]
     return Bands(planes[0] if parts.planes == 1 else np.concatenate(planes, axis=-1), layout, head.orientation)
@@ -246,7 +241,7 @@ def _parts(head: TiffHead) -> _Parts:
     planes = head.bands if head.first(_PLANAR, 1) == 2 else 1
     wide = head.first(_TILE_WIDTH, 0) if head.is_tiled else width
     high = head.first(_TILE_HEIGHT, 0) if head.is_tiled else min(head.first(_ROWS, height), height)
-    offsets, counts = head.tags.get(head.places, []), head.tags.get(head.sizes, [])
+    offsets, counts = (head.tags.get(tag, []) for tag in head.places)
     if min(width, height, wide, high) < 1 or len(offsets) != len(counts):
         raise ValueError("its tags contradict each other")
     across = ceil(width / wide)
@@ -269,11 +264,8 @@ def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> 
         data += _read(file, count)
     tags = {_WIDTH: [row * parts.across], _HEIGHT: [head.size[1]], _BITS: [8], _SAMPLES: [1], _PHOTOMETRIC: [_GREY]}
     tags |= {_COMPRESSION: [compression], _FILL_ORDER: [head.first(_FILL_ORDER, 1)]}
-    if head.is_tiled:
-        tags |= {_TILE_WIDTH: [row], _TILE_HEIGHT: [parts.height]}
-    else:
-        tags |= {_ROWS: [parts.height]}
-    tags |= {head.places: offsets, head.sizes: list(parts.counts[mine])}
+    tags |= {_TILE_WIDTH: [row], _TILE_HEIGHT: [parts.height]} if head.is_tiled else {_ROWS: [parts.height]}
+    tags |= dict(zip(head.places, (offsets, list(parts.counts[mine])), strict=True))
     try:
         with TiffImageFile(io.BytesIO(_with_tags(data, tags))) as image:
             return np.array(image)
