@@ -228,7 +228,7 @@ def test_constructor_arguments_are_kept():
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
-        ({"num_workers": -1}, "`num_workers` must be 0 or more"),
+        ({"num_workers": -1}, "`num_workers` must be at least 0"),
         ({"full_fraction": 1.5}, "`full_fraction` must be between 0 and 1, got 1.5"),
         ({"size_thresholds": (0.5, 0.1)}, "`size_thresholds` must ascend between 0 and 1"),
         ({"size_thresholds": (0.0,)}, "`size_thresholds` must ascend between 0 and 1"),

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.data.batches import BatchTransfer, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
@@ -84,12 +85,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         full_fraction: float = 0.0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
-        if num_workers < 0:
-            raise ValueError(f"`num_workers` must be 0 or more, got {num_workers}")
-        if not 0 <= full_fraction <= 1:
-            raise ValueError(f"`full_fraction` must be between 0 and 1, got {full_fraction}")
+        at_least("batch_size", batch_size, 1)
+        at_least("num_workers", num_workers, 0)
+        between("full_fraction", full_fraction, 0, 1)
         if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < share < 1 for share in size_thresholds):
             raise ValueError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
         training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched

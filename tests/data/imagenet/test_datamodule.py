@@ -134,8 +134,8 @@ def test_squares_are_the_middle_of_the_resized_image():
     ("arguments", "message"),
     [
         ({"batch_size": 3}, "`batch_size` must be even, half of it positive, got 3"),
-        ({"val_fraction": 0}, "`val_fraction` must be between 0 and 1, got 0"),
-        ({"masks_class": "wolf"}, "`masks_class` must be a class of VOC .*got 'wolf'"),
+        ({"val_fraction": 0}, "`val_fraction` must be above 0, got 0"),
+        ({"masks_class": "wolf"}, "`masks_class` must be one of 'aeroplane', .*got 'wolf'"),
         ({"negative": None}, "`negative` must name folders of images where there is no `root`"),
     ],
 )

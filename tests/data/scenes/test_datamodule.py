@@ -280,7 +280,7 @@ def test_what_background_everywhere_scores():
         ({"num_train": 0}, "`num_train` must be at least 1, got 0"),
         ({"num_val": 0}, "`num_val`"),
         ({"size": 16}, "`size` must be at least 32"),
-        ({"supervision": "scribbles"}, "`supervision` must be one of full, scribble, point, tags, box"),
+        ({"supervision": "scribbles"}, "`supervision` must be one of 'full', 'scribble', 'point', 'tags', 'box'"),
         ({"scribble_length": 1.5}, "`scribble_length` must be between 0"),
         ({"scene_seed": -1}, "`scene_seed`"),
     ],

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.source import FolderSource
@@ -88,18 +88,7 @@ class FolderDataModule(SegmentationDataModule):
         train_list: text file with the names of the training images, a name a line; by default all that are not held
             out.
         val_list: the same for validation, in place of ``val_fraction``.
-        batch_size: training images in a batch, on each rank.
-        crop_size: side of the training crops in pixels.
-        scale_range: training images are resized by a factor drawn from this interval.
-        flip: mirror half of the training images.
-        color_jitter: strength of the change of colors in training, 0 (none) to 1.
-        num_workers: processes that load data, at most one for each CPU core.
-        seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
-        on_bad_sample: ``error`` stops at a file that cannot be used, before training; ``skip`` warns and goes on
-            without it.
-        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
-        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
+        base: those of :class:`SegmentationDataModule`.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -113,33 +102,10 @@ class FolderDataModule(SegmentationDataModule):
         split_seed: int = 0,
         train_list: str | Path | None = None,
         val_list: str | Path | None = None,
-        batch_size: int = 12,
-        crop_size: int = 321,
-        scale_range: tuple[float, float] = (0.5, 2.0),
-        flip: bool = True,
-        color_jitter: float = 0.0,
-        num_workers: int = 4,
-        seed: int | None = None,
-        on_bad_sample: OnBadSample = "error",
-        tags_from: TagsFrom = "image",
-        size_thresholds: Sequence[float] = (0.1,),
-        full_fraction: float = 0.0,
+        **base: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            crop_size,
-            scale_range,
-            flip,
-            color_jitter,
-            num_workers,
-            seed,
-            on_bad_sample,
-            tags_from,
-            size_thresholds,
-            full_fraction,
-        )
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"`val_fraction` must be at least 0 and below 1, got {val_fraction}")
+        super().__init__(**base)
+        at_least_and_below("val_fraction", val_fraction, 0, 1)
         self.root = root
         self.supervision = supervision
         self.val_fraction = val_fraction

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from weakseg_lightning.checks import above, at_least, at_least_and_below, one_of
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import OnBadSample, SegmentationDataset
+from weakseg_lightning.data.dataset import SegmentationDataset
 from weakseg_lightning.data.imagenet.index import FolderIndex, find_imagenet
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import Sample, SampleSource
@@ -190,10 +191,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         crop_size: side of the training crops in pixels; that of the images by default.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colors in training, 0 (none) to 1.
-        num_workers: processes that load data, at most one for each CPU core.
-        seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
-        on_bad_sample: ``error`` stops at a file that cannot be used, ``skip`` warns and goes on without it.
+        base: the others of :class:`SegmentationDataModule` that mean something without masks.
 
     References:
         Zeng: Weak Segmentation by Reconstruction from Structured Decomposition, project report, 2024, section 4.1.
@@ -219,23 +217,24 @@ class ImageNetDogDataModule(SegmentationDataModule):
         crop_size: int | None = None,
         scale_range: tuple[float, float] = (1.0, 1.0),
         flip: bool = False,
-        color_jitter: float = 0.0,
-        num_workers: int = 4,
-        seed: int | None = None,
-        on_bad_sample: OnBadSample = "error",
+        **base: Any,
     ) -> None:
-        crop = size if crop_size is None else crop_size
-        super().__init__(batch_size, crop, scale_range, flip, color_jitter, num_workers, seed, on_bad_sample)
+        super().__init__(
+            batch_size=batch_size,
+            crop_size=size if crop_size is None else crop_size,
+            scale_range=scale_range,
+            flip=flip,
+            tags_from="image",
+            size_thresholds=(0.1,),
+            full_fraction=0.0,
+            **base,
+        )
         if batch_size % 2:
             raise ValueError(f"`batch_size` must be even, half of it positive, got {batch_size}")
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"`val_fraction` must be between 0 and 1, got {val_fraction}")
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1 pixel, got {size}")
-        if masks_class not in VOC_CLASSES[1:]:
-            raise ValueError(
-                f"`masks_class` must be a class of VOC ({', '.join(VOC_CLASSES[1:])}), got {masks_class!r}"
-            )
+        above("val_fraction", val_fraction, 0)
+        at_least_and_below("val_fraction", val_fraction, 0, 1)
+        at_least("size", size, 1)
+        one_of("masks_class", masks_class, VOC_CLASSES[1:])
         self.root = root
         self.positive = positive
         self.negative = negative

@@ -1,26 +1,23 @@
 """Generated scenes with every kind of annotation: nothing to download, small networks learn them within a minute."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, between, one_of
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
 from weakseg_lightning.data.samples import Sample, SampleSource, present_labels
 from weakseg_lightning.data.scenes.annotate import click, frame, scribble
 from weakseg_lightning.data.scenes.drawing import CLASS_NAMES, Scene, draw_scene
-from weakseg_lightning.data.weak_labels import seeds_from_boxes
+from weakseg_lightning.data.weak_labels import Supervision, seeds_from_boxes
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Scenes", "ScenesDataModule", "Supervision"]
+__all__ = ["Scenes", "ScenesDataModule"]
 
-Supervision = Literal["full", "scribble", "point", "tags", "box"]
-
-_SUPERVISIONS: tuple[Supervision, ...] = ("full", "scribble", "point", "tags", "box")
 _SPLITS = ("train", "val")
 _SMALLEST = 32  # below, objects are smaller than their own patterns
 
@@ -118,14 +115,8 @@ class ScenesDataModule(SegmentationDataModule):
         batch_size: training images in a batch, on each rank.
         crop_size: side of the training crops in pixels.
         scale_range: training images are resized by a factor drawn from this interval.
-        flip: mirror half of the training images.
-        color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data; each draws and keeps scenes of its own, so that 0 is best for few scenes.
-        seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
-        on_bad_sample: see :class:`weakseg_lightning.data.SegmentationDataModule`; scenes are never bad.
-        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
-        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
+        base: those of :class:`SegmentationDataModule`.
 
     Example:
         >>> data = ScenesDataModule(num_train=8, num_val=2, size=64, crop_size=64, batch_size=4, num_workers=0)
@@ -144,37 +135,18 @@ class ScenesDataModule(SegmentationDataModule):
         batch_size: int = 8,
         crop_size: int = 96,
         scale_range: tuple[float, float] = (1.0, 1.0),
-        flip: bool = True,
-        color_jitter: float = 0.0,
         num_workers: int = 0,
-        seed: int | None = None,
-        on_bad_sample: OnBadSample = "error",
-        tags_from: TagsFrom = "image",
-        size_thresholds: Sequence[float] = (0.1,),
-        full_fraction: float = 0.0,
+        **base: Any,
     ) -> None:
         super().__init__(
-            batch_size,
-            crop_size,
-            scale_range,
-            flip,
-            color_jitter,
-            num_workers,
-            seed,
-            on_bad_sample,
-            tags_from,
-            size_thresholds,
-            full_fraction,
+            batch_size=batch_size, crop_size=crop_size, scale_range=scale_range, num_workers=num_workers, **base
         )
-        for name, value, least in (("num_train", num_train, 1), ("num_val", num_val, 1), ("size", size, _SMALLEST)):
-            if value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}")
-        if supervision not in _SUPERVISIONS:
-            raise ValueError(f"`supervision` must be one of {', '.join(_SUPERVISIONS)}, got {supervision!r}")
-        if not 0 <= scribble_length <= 1:
-            raise ValueError(f"`scribble_length` must be between 0 (dots) and 1, got {scribble_length}")
-        if scene_seed < 0:
-            raise ValueError(f"`scene_seed` must be 0 or more, got {scene_seed}")
+        at_least("num_train", num_train, 1)
+        at_least("num_val", num_val, 1)
+        at_least("size", size, _SMALLEST)
+        one_of("supervision", supervision, get_args(Supervision))
+        between("scribble_length", scribble_length, 0, 1)
+        at_least("scene_seed", scene_seed, 0)
         self.num_train = num_train
         self.num_val = num_val
         self.size = size

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from weakseg_lightning.checks import between
 from weakseg_lightning.data.base import SegmentationDataModule
-from weakseg_lightning.data.dataset import OnBadSample, TagsFrom
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels
 from weakseg_lightning.data.voc.files import VOCFiles, download_sbd, download_voc, read_mask
@@ -156,17 +156,7 @@ class VOCDataModule(SegmentationDataModule):
             ``root``, ``root/points`` or ``VOC2012``.
         download: fetch VOC, and SBD for ``train_aug``, where they are missing (2 and 1.4 GB). Scribbles and clicks
             have to be fetched by hand.
-        batch_size: training images in a batch, on each rank.
-        crop_size: side of the training crops in pixels.
-        scale_range: training images are resized by a factor drawn from this interval.
-        flip: mirror half of the training images.
-        color_jitter: strength of the change of colors in training, 0 (none) to 1.
-        num_workers: processes that load data, at most one for each CPU core.
-        seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
-        on_bad_sample: ``error`` stops at a file that cannot be used, ``skip`` warns and goes on without it.
-        tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
-        full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
+        base: those of :class:`SegmentationDataModule`.
 
     References:
         Everingham et al., The PASCAL Visual Object Classes Challenge, IJCV 2010. Hariharan et al., Semantic Contours
@@ -186,33 +176,10 @@ class VOCDataModule(SegmentationDataModule):
         scribble_dir: str | Path | None = None,
         points_files: list[str] | None = None,
         download: bool = False,
-        batch_size: int = 12,
-        crop_size: int = 321,
-        scale_range: tuple[float, float] = (0.5, 2.0),
-        flip: bool = True,
-        color_jitter: float = 0.0,
-        num_workers: int = 4,
-        seed: int | None = None,
-        on_bad_sample: OnBadSample = "error",
-        tags_from: TagsFrom = "image",
-        size_thresholds: Sequence[float] = (0.1,),
-        full_fraction: float = 0.0,
+        **base: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            crop_size,
-            scale_range,
-            flip,
-            color_jitter,
-            num_workers,
-            seed,
-            on_bad_sample,
-            tags_from,
-            size_thresholds,
-            full_fraction,
-        )
-        if not 0 <= scribble_length <= 1:
-            raise ValueError(f"`scribble_length` must be between 0 and 1, got {scribble_length}")
+        super().__init__(**base)
+        between("scribble_length", scribble_length, 0, 1)
         self.root = root
         self.train_split = train_split
         self.val_split = val_split
