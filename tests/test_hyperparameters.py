@@ -1,9 +1,10 @@
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from weakseg_lightning.hyperparameters import describe, import_path, with_public_paths
+from weakseg_lightning.hyperparameters import describe, import_path, with_current_names
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,18 @@ class Outer:
         self.names = names
 
 
+class Wide(Inner):
+    def __init__(self, depth: int, **base: Any) -> None:
+        super().__init__(**base)
+        self.depth = depth
+
+
+class Fixed(Wide):
+    def __init__(self, color: str = "red", **base: Any) -> None:
+        super().__init__(size=7, **base)
+        self.color = color
+
+
 class Forgetful:
     def __init__(self, size: int) -> None:
         self.length = size
@@ -49,6 +62,11 @@ def test_nested_objects_become_class_paths_and_plain_values() -> None:
 def test_a_dataclass_that_implements_a_base_class_is_written_with_its_class_path() -> None:
     inner = describe(Outer(Derived(), Settings(), Path(), []))["init_args"]["inner"]
     assert inner == {"class_path": f"{__name__}.Derived", "init_args": {"size": 4}}
+
+
+def test_arguments_handed_to_a_base_are_its_own_and_those_that_a_subclass_fixes_are_none() -> None:
+    assert describe(Wide(2, size=5))["init_args"] == {"depth": 2, "size": 5}
+    assert describe(Fixed(depth=2))["init_args"] == {"color": "red", "depth": 2}
 
 
 def test_argument_that_was_not_kept_is_named() -> None:
@@ -80,18 +98,29 @@ def test_paths_of_files_that_have_moved_become_public_names() -> None:
         "other": {"class_path": "weakseg_lightning.solvers.potts.gco.GCO"},
         "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
     }
-    assert with_public_paths(old) == {
+    assert with_current_names(old) == {
         "_class_path": "weakseg_lightning.ADMModule",
         "solver": {"class_path": "weakseg_lightning.AlphaExpansion", "init_args": {"x": 1}},
         "rules": [{"class_path": "weakseg_lightning.SizeBuckets"}],
         "other": {"class_path": "weakseg_lightning.solvers.GCO"},
         "network": {"class_path": "mine.networks.LargeFOV", "init_args": {"name": "weakseg_lightning.x.LargeFOV"}},
     }
-    assert with_public_paths(with_public_paths(old)) == with_public_paths(old)
+    assert with_current_names(with_current_names(old)) == with_current_names(old)
+
+
+@pytest.mark.parametrize("path", ["modules.decompose.DecomposeReconstructModule", "DecomposeReconstructModule"])
+def test_arguments_by_their_old_names_get_the_new_ones(path: str) -> None:
+    path, public = f"weakseg_lightning.{path}", "weakseg_lightning.DecomposeReconstructModule"
+    flat = {"_class_path": path, "asked": "input", "asked_classes": "all"}
+    assert with_current_names(flat) == {"_class_path": public, "classifier_input": "input", "asked_classes": "all"}
+    nested = {"class_path": path, "init_args": {"asked": "imagelets"}}
+    assert with_current_names(nested) == {"class_path": public, "init_args": {"classifier_input": "imagelets"}}
+    other = {"class_path": "weakseg_lightning.ADMModule", "init_args": {"asked": "input"}}
+    assert with_current_names(other) == other
 
 
 def test_a_class_that_is_gone_keeps_its_path_for_the_message() -> None:
-    assert with_public_paths({"class_path": "weakseg_lightning.gone.since.Gone"}) == {
+    assert with_current_names({"class_path": "weakseg_lightning.gone.since.Gone"}) == {
         "class_path": "weakseg_lightning.gone.since.Gone"
     }
 
@@ -114,7 +143,7 @@ solvers.constrained.ConstrainedLatent solvers.grab_cut.GrabCut solvers.mean_fiel
 def test_every_class_of_an_old_checkpoint_is_found(path: str) -> None:
     import weakseg_lightning
 
-    (found,) = with_public_paths({"class_path": f"weakseg_lightning.{path}"}).values()
+    (found,) = with_current_names({"class_path": f"weakseg_lightning.{path}"}).values()
     name = path.rpartition(".")[2]
     assert found == f"weakseg_lightning.{name}"
     assert getattr(weakseg_lightning, name).__name__ == name

@@ -141,7 +141,7 @@ def test_the_scenes_leave_the_method_alone(build, name):
     recipe, scenes = build(name, *here(name)), build(name, overlays_of(name)[0], *HERE)
     assert type(recipe.model) is type(scenes.model)
     assert recipe.datamodule.supervision == scenes.datamodule.supervision
-    arguments = {"variant", "recon_weight", "mask_weight", "cls_weight", "asked", "asked_classes", "absence"}
+    arguments = {"variant", "recon_weight", "mask_weight", "cls_weight", "classifier_input", "asked_classes", "absence"}
     arguments |= {"parts_weight", "cam_threshold", "encoder_from_classifier"}
     arguments |= {"gamma", "labels", "hard_seeds", "latent_pixels", "supervision", "pce_fraction"}
     for argument in arguments | {"eps", "eps_unit", "normalizer", "epochs_per_cycle", "warm_start", "mask_weight"}:
@@ -183,7 +183,7 @@ def test_the_decomposition_has_the_numbers_of_the_report(build):
     assert describe(classifier.model.network)["init_args"]["encoder"] == cli.model.classifier.encoder == "resnet18"
     assert type(cli.model.network).__name__ == "UNet"
     assert (cli.model.recon_weight, cli.model.mask_weight, cli.model.cls_weight) == (1, 1e-3, 1e-3)
-    assert (cli.model.variant, cli.model.asked, cli.model.asked_classes) == ("report", "imagelets", "all")
+    assert (cli.model.variant, cli.model.classifier_input, cli.model.asked_classes) == ("report", "imagelets", "all")
     assert cli.model.area_prior is None
     assert cli.model.absence.weight == classifier.model.parts_weight == 0
 

@@ -12,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from jsonargparse._parameter_resolvers import get_signature_parameters
 from torch import nn
 
 _PATH_KEYS = ("class_path", "_class_path")
+_OLD_NAMES = {"weakseg_lightning.DecomposeReconstructModule": {"asked": "classifier_input"}}  # arguments, by class
 
 
 def describe(configured: object) -> dict[str, Any]:
@@ -52,18 +54,25 @@ def import_path(cls: type) -> str:
     return f"{next(found, cls.__module__)}.{name}"
 
 
-def with_public_paths(described: Any) -> Any:
-    """Replace the import paths in a description, which may be of an earlier version, by those of today.
+def with_current_names(described: Any) -> Any:
+    """Replace the names in a description, which may be of an earlier version, by those of today.
 
     Args:
         described: what :func:`describe` returned, or a part of it.
     """
-    if isinstance(described, dict):
-        return {
-            key: _public_path(value) if key in _PATH_KEYS and isinstance(value, str) else with_public_paths(value)
-            for key, value in described.items()
-        }
-    return [with_public_paths(value) for value in described] if isinstance(described, list) else described
+    if isinstance(described, list):
+        return [with_current_names(value) for value in described]
+    if not isinstance(described, dict):
+        return described
+    current = {key: with_current_names(value) for key, value in described.items()}
+    for key in _PATH_KEYS:
+        if isinstance(path := current.get(key), str):
+            current[key] = _public_path(path)
+            arguments = current.get("init_args", current)
+            for old, new in _OLD_NAMES.get(current[key], {}).items():
+                if old in arguments:
+                    arguments[new] = arguments.pop(old)
+    return current
 
 
 def _public_path(path: str) -> str:
@@ -96,7 +105,9 @@ def init_args(configured: object) -> dict[str, Any]:
 
 def _argument_names(cls: type) -> list[str]:
     parameters = inspect.signature(cls).parameters.values()
-    return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):  # handed to a base: as recipes see them, so do checkpoints
+        return [p.name for p in get_signature_parameters(cls, logger=False)]
+    return [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
 
 
 def _kept(configured: object, name: str) -> Any:

@@ -12,7 +12,7 @@ from weakseg_lightning.solvers import AlphaExpansion, SolverResult
 class Spy(AlphaExpansion):
     """Keeps what it is asked to solve."""
 
-    def solve(self, logits: Tensor, image: Tensor, **given: Tensor | None) -> SolverResult:  # type: ignore[override]
+    def solve(self, logits: Tensor, image: Tensor, **given: Tensor | None) -> SolverResult:
         self.given = given
         return super().solve(logits, image, **given)
 
@@ -79,5 +79,5 @@ def test_loss_terms_equal_a_count_by_hand(latent_pixels: str, batch: dict[str, T
 
 
 def test_negative_gamma_is_refused(tiny_network: Network) -> None:
-    with pytest.raises(ValueError, match="`gamma` must not be negative"):
+    with pytest.raises(ValueError, match="`gamma` must be at least 0"):
         ADMModule(tiny_network, 4, gamma=-1.0)

@@ -77,7 +77,7 @@ def test_masks_are_those_of_the_activation_maps(monkeypatch):
 def test_it_can_be_written_down_and_refuses_nonsense():
     described = describe(make(parts_weight=0.5))["init_args"]
     assert (described["parts_weight"], described["cam_threshold"]) == (0.5, 0.4)
-    with pytest.raises(ValueError, match="`parts_weight` must not be negative, got -1"):
+    with pytest.raises(ValueError, match="`parts_weight` must be at least 0, got -1"):
         make(parts_weight=-1)
-    with pytest.raises(ValueError, match="`cam_threshold` must be between 0 and 1, got 1"):
+    with pytest.raises(ValueError, match="`cam_threshold` must be at least 0 and below 1, got 1"):
         make(cam_threshold=1)

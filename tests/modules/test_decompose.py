@@ -82,14 +82,14 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(variant: Any) -> None:
 
 
 def test_g_can_be_asked_about_parts_of_the_image() -> None:
-    module, batch = make(cls_weight=1.0, asked="input").eval(), some_batch()
+    module, batch = make(cls_weight=1.0, classifier_input="input").eval(), some_batch()
     masks = module.net(batch["image"]).softmax(1)
     said = torch.stack([module.g(masks[:, k, None] * batch["image"]) for k in range(CLASSES)], 1)
     torch.testing.assert_close(terms_of(module, batch)["cls"], imagelet_loss(said, batch["tags"]))
 
 
 def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_the_image_do_not(checkpoint: str) -> None:
-    """Why `asked: input`: equal masks, and in each per-class image its own object alone, so much brighter."""
+    """Why `classifier_input: input`: equal masks, each per-class image holds its own object alone, so much brighter."""
     module, batch = make(checkpoint, cls_weight=1.0), discs(3, 7, 11)
     load_classifier(module.g.module, module.classifier, checkpoint, CLASSES)
     even = torch.full((3, CLASSES, 32, 32), 1 / CLASSES)
@@ -97,9 +97,9 @@ def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_th
     shown = [torch.where((batch["mask"] == k)[:, None], batch["image"], grey) for k in range(CLASSES)]
     painted = (CLASSES * torch.stack(shown, 1)).clamp(0, 3)
     values = {}
-    for asked in ("imagelets", "input"):
-        module.asked = asked
-        values[asked] = float(module._imagelet_loss(even, painted, batch))
+    for shown in ("imagelets", "input"):
+        module.classifier_input = shown
+        values[shown] = float(module._imagelet_loss(even, painted, batch))
     assert values["imagelets"] < 0.7 * values["input"]
 
 
@@ -129,7 +129,7 @@ def test_padding_counts_nowhere() -> None:
 
 
 def trained(checkpoint: str, make_trainer: Any, epochs: int = 12, **arguments: Any) -> tuple[Any, dict[str, float]]:
-    defaults = {"asked": "input", "mask_weight": 0.3, "cls_weight": 1.0, "area_prior": EqualAreas(0.75)}
+    defaults = {"classifier_input": "input", "mask_weight": 0.3, "cls_weight": 1.0, "area_prior": EqualAreas(0.75)}
     module, trainer = make(checkpoint, **(defaults | arguments)), make_trainer(max_epochs=epochs)
     trainer.fit(module, DiscData())
     return module, {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -241,8 +241,8 @@ def test_gradients_reach_both_networks_and_not_g() -> None:
 
 def test_the_image_loss_alone_reaches_both_networks() -> None:
     """What g says of per-class images is a gradient for both; of the parts of the image, for the masks alone."""
-    for asked, reached in (("imagelets", True), ("input", False)):
-        module = make(recon_weight=0.0, mask_weight=0.0, cls_weight=1.0, asked=asked).train()
+    for shown, reached in (("imagelets", True), ("input", False)):
+        module = make(recon_weight=0.0, mask_weight=0.0, cls_weight=1.0, classifier_input=shown).train()
         terms_of(module, some_batch())["cls"].backward()
         assert module.net.masks.weight.grad.abs().sum() > 0
         painted = module.net.painter.weight.grad
@@ -282,7 +282,7 @@ def test_a_checkpoint_needs_no_classifier_beside_it(checkpoint: str, make_traine
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(ValueError, match="`cls_weight` must not be negative, got -1"):
+    with pytest.raises(ValueError, match="`cls_weight` must be at least 0, got -1"):
         make(cls_weight=-1)
-    with pytest.raises(ValueError, match="`factor` must not be negative, got -2"):
+    with pytest.raises(ValueError, match="`factor` must be at least 0, got -2"):
         AbsencePenalty(factor=-2)

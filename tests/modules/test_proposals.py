@@ -83,7 +83,7 @@ def test_loss_is_cross_entropy_on_all_labels_and_on_seeds_where_there_are_none(t
     seeds[:, 0, 0] = 2
     labels = torch.randint(0, 3, (2, 4, 5), dtype=torch.uint8)
     labels[0, 0, 0], labels[1] = 2, 255  # the second image was not solved
-    result = SolverResult(labels, *[torch.zeros(2)] * 5, 0.0, 0.0, ("", "no seeds"))
+    result = SolverResult(labels, *[torch.zeros(2)] * 5, ("", "no seeds"))
     (loss,) = module.latent_loss(scores, result, {"seeds": seeds}).values()
     expected = labels.long()
     expected[1, 0, 0] = 2
@@ -111,7 +111,7 @@ def test_runs_with_other_networks_share_a_store(tiny_network, make_data, make_tr
     make_trainer(max_epochs=1, limit_val_batches=0).fit(second, make_data())
     assert not second.__dict__.get("solves")
     third = Recording(tiny_network, data.num_classes, GrabCut(), store=LatentStore(str(tmp_path / "s")))
-    with pytest.raises(ValueError, match=r"were solved with `solver.*` .*begin anew with an empty `store.path`"):
+    with pytest.raises(ValueError, match=r"were solved with `solver.*` .*begin again with an empty `store.path`"):
         make_trainer(max_epochs=1).fit(third, make_data())
 
 

@@ -1,4 +1,4 @@
-"""One LightningModule for each paper, and what they share."""
+"""One LightningModule for each paper, and their foundations."""
 
 from weakseg_lightning.modules.adm import ADMModule
 from weakseg_lightning.modules.ccnn import CCNNModule

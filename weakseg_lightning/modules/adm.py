@@ -1,14 +1,15 @@
 """Alternating direction method (ADM) for regularized losses, with graph cuts in the loop."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning import checks
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.latent import LatentModule, OnUnsolved
-from weakseg_lightning.modules.core.optimization import Optimizer
+from weakseg_lightning.modules.core.latent import LatentModule
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -29,15 +30,8 @@ class ADMModule(LatentModule):
             the whole image, not the crop, and holds the background; with fewer than two labels it is ``all``.
         hard_seeds: whether the solver must keep the seeds' labels (eq. 8); the official code did not.
         latent_pixels: the pixels that follow the latent labeling: those ``unlabelled`` by seeds (eq. 7) or ``all``.
-        optimizer: optimizer settings of the second phase.
-        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
-        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
-            seeds alone; ``stop`` ends training on all ranks with its name.
-        latent_lag: 0 solves for a batch right before its step; 1 beside the step before, on scores that are one step
-            old, at the cost of a forward pass without gradient: faster where the solver takes longer than that.
+        base: those of :class:`LatentModule`.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
@@ -53,17 +47,11 @@ class ADMModule(LatentModule):
         labels: Literal["seeds", "tags", "all"] = "seeds",
         hard_seeds: bool = True,
         latent_pixels: Literal["unlabelled", "all"] = "unlabelled",
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
-        start_from: str | None = None,
-        on_unsolved: OnUnsolved = "skip",
-        latent_lag: Literal[0, 1] = 0,
+        **base: Any,
     ) -> None:
-        phases = (optimizer, pce_optimizer, pce_fraction, start_from)
-        super().__init__(network, num_classes, *phases, on_unsolved, latent_lag)
-        if gamma < 0:
-            raise ValueError(f"`gamma` must not be negative, got {gamma}")
+        super().__init__(network, num_classes, pce_fraction=pce_fraction, **base)
+        checks.at_least("gamma", gamma, 0)
         self.solver = solver or AlphaExpansion()
         self.gamma = gamma
         self.labels = labels
@@ -80,7 +68,7 @@ class ADMModule(LatentModule):
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
         """Compute the two terms of eq. 7."""
-        unlabelled = batch["seeds"] == 255
+        unlabelled = batch["seeds"] == VOID
         pixels = batch["valid"] & unlabelled if self.latent_pixels == "unlabelled" else batch["valid"]
         return {
             "pce": partial_cross_entropy(logits, batch["seeds"]),

@@ -8,12 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.constraints import ConstraintRule, ImageFacts, compile_constraints, find_contradictions
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses import kl_loss, partial_cross_entropy, sum_over_ranks
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.latent import LatentModule, OnUnsolved
-from weakseg_lightning.modules.core.optimization import Optimizer
+from weakseg_lightning.modules.core.latent import LatentModule
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import ConstrainedLatent, DistributionResult, DistributionSolver
 
@@ -33,18 +34,12 @@ class CCNNModule(LatentModule[DistributionResult]):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        constraints: rules that make the constraints of an image from what is known about it; the published sets are in
+        constraints: rules that make the constraints of an image from the facts about it; the published sets are in
             the recipes, and :func:`weakseg_lightning.constraints.preset` makes them.
         solver: finds P: :class:`weakseg_lightning.solvers.ConstrainedLatent`, or EM-Adapt's ``AdaptiveBias``.
         map_stride: distance in pixels of the cells that constraints act on; null for the network's own coarse map.
         mask_weight: weight of the cross-entropy on an image with a full mask against the divergence on a weak one.
-        optimizer: optimizer settings.
-        pce_optimizer: settings of a first phase; those of ``optimizer`` by default.
-        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
-        on_unsolved: what to do where the solver cannot meet the constraints of an image: ``skip`` warns, names it and
-            trains on what comes nearest; ``stop`` ends training on all ranks with its name.
+        base: those of :class:`LatentModule`.
 
     References:
         Pathak, Krähenbühl, Darrell: Constrained Convolutional Neural Networks for Weakly Supervised Segmentation,
@@ -59,20 +54,15 @@ class CCNNModule(LatentModule[DistributionResult]):
         solver: DistributionSolver | None = None,
         map_stride: int | None = 8,
         mask_weight: float = 1.0,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
-        pce_fraction: float = 0.0,
-        start_from: str | None = None,
-        on_unsolved: OnUnsolved = "skip",
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from, on_unsolved)
-        if mask_weight < 0:
-            raise ValueError(f"`mask_weight` must not be negative, got {mask_weight}")
+        super().__init__(network, num_classes, latent_lag=0, **base)
+        checks.at_least("mask_weight", mask_weight, 0)
         self.constraints = constraints
         self.solver = solver or ConstrainedLatent()
         self.map_stride = map_stride
         self.mask_weight = mask_weight
-        self.grid = self.net.coarse_grid(map_stride)  # refuses strides that the network cannot do
+        self.grid = self.net.coarse_grid(map_stride)  # raises where the network has no such map
 
     # ---- before training ------------------------------------------------------------------------------------
 
@@ -89,20 +79,20 @@ class CCNNModule(LatentModule[DistributionResult]):
             images = list(read_known())
             for rule in self.constraints:
                 rule.check([one["id"] for one in images], self.names_or_numbers)
-            self._refuse_contradictions(images)
+            self._require_no_contradictions(images)
 
-    def _refuse_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
+    def _require_no_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
         found = find_contradictions(self.constraints, map(self._facts_of, _grouped(images, self._map_size)))
         if found:
             more = len(found) - _NAMED_CONTRADICTIONS
             shown = "; ".join(list(found.values())[:_NAMED_CONTRADICTIONS]) + (f"; and {more} more" if more > 0 else "")
-            raise ValueError(f"`constraints`: {shown}. Loosen one of them, or give it `slack`.")
+            raise UserError(f"`constraints`: {shown}. Loosen one of them, or give it `slack`")
 
     def _map_size(self, known: dict[str, Any]) -> tuple[int, int]:
         return self.grid.size(known["height"], known["width"])
 
     def _facts_of(self, images: Sequence[dict[str, Any]]) -> ImageFacts:
-        """What is known about whole images whose coarse maps are of one size."""
+        """The facts about whole images whose coarse maps are of one size."""
         sizes = [one["sizes"] for one in images if "sizes" in one]
         boxes = [
             self.grid.boxes_of(one["boxes"], one["height"], one["width"]) for one in images if one["boxes"] is not None
@@ -143,17 +133,17 @@ class CCNNModule(LatentModule[DistributionResult]):
         """Compute the divergence of eq. 3 over the weak images, and cross-entropy where the full mask is known."""
         weak = ~batch["full"]
         cells = self.grid.cells_of(batch["valid"]) & weak[:, None, None]
-        share = sum_over_ranks(torch.stack([weak, ~weak], 1).sum(0))
-        share = share / share.sum()
-        terms = {"kl": share[0] * kl_loss(logits, latent.probabilities, cells)}
-        if share[1] > 0:  # on any rank, as all have to count the same
+        counts = sum_over_ranks(torch.stack([weak, ~weak], 1).sum(0))
+        fractions = counts / counts.sum()
+        terms = {"kl": fractions[0] * kl_loss(logits, latent.probabilities, cells)}
+        if fractions[1] > 0:  # on any rank, as all have to count the same
             labels = torch.where(weak[:, None, None], VOID, batch["seeds"])
             upsampled = self.grid.upsample(logits, *labels.shape[-2:])
-            terms["mask"] = self.mask_weight * share[1] * partial_cross_entropy(upsampled, labels)
+            terms["mask"] = self.mask_weight * fractions[1] * partial_cross_entropy(upsampled, labels)
         return terms
 
     def _facts(self, batch: Batch) -> ImageFacts:
-        """What is known about the images of a batch, in cells of the coarse map."""
+        """The facts about the images of a batch, in cells of the coarse map."""
         self._image_size = height, width = batch["image"].shape[-2:]
         boxes = batch.get("boxes")
         regions = {name: mask for name, mask in batch.items() if _is_mask(mask, batch["valid"]) and name != "valid"}

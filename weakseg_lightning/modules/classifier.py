@@ -1,10 +1,13 @@
 """The classifier g of the decomposition: which classes an image shows, and a map of where it sees them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.modules.tagged import ADAM, TaggedModule
@@ -31,8 +34,7 @@ class TagClassifierModule(TaggedModule):
         parts_weight: weight of the loss on parts of images; 0 = the report, which has none.
         cam_threshold: fraction of a class activation map's maximum below which a pixel is background, in 0..1.
         optimizer: optimizer settings.
-        start_from: checkpoint of a run whose weights training begins with. A resumed run (``--ckpt_path``) goes on with
-            its own weights.
+        base: those of :class:`TaggedModule`.
 
     References:
         Zeng: Weak Segmentation by Reconstruction from Structured Decomposition, project report, 2024, section 3.1.3.
@@ -47,13 +49,12 @@ class TagClassifierModule(TaggedModule):
         parts_weight: float = 0.0,
         cam_threshold: float = 0.4,
         optimizer: Optimizer = ADAM,
-        start_from: str | None = None,
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, start_from)
-        if parts_weight < 0:
-            raise ValueError(f"`parts_weight` must not be negative, got {parts_weight}")
-        if not 0 < cam_threshold < 1:
-            raise ValueError(f"`cam_threshold` must be between 0 and 1, got {cam_threshold}")
+        super().__init__(network, num_classes, optimizer=optimizer, **base)
+        checks.at_least("parts_weight", parts_weight, 0)
+        checks.above("cam_threshold", cam_threshold, 0)
+        checks.at_least_and_below("cam_threshold", cam_threshold, 0, 1)
         self.parts_weight = parts_weight
         self.cam_threshold = cam_threshold
 
@@ -102,7 +103,7 @@ class TagClassifierModule(TaggedModule):
 
 
 def random_masks(images: Tensor) -> Tensor:
-    """Draw a soft mask for each image: blobs of a random size, dividing it at a random share.
+    """Draw a soft mask for each image: blobs of a random size, dividing it at a random fraction.
 
     Args:
         images: ``(B, C, H, W)``, for the size and the device.

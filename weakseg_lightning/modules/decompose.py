@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning import checks
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses.area_priors import AreaPrior
 from weakseg_lightning.losses.decomposition import (
@@ -47,10 +50,9 @@ class AbsencePenalty:
     factor: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what would reward false positives."""
-        for name in ("weight", "factor"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        """Raise if it would reward false positives."""
+        checks.at_least("weight", self.weight, 0)
+        checks.at_least("factor", self.factor, 0)
 
     def weights(self, ids: Sequence[str], tags: Tensor, class_names: Sequence[str]) -> Tensor:
         """Weight of each image, float ``(B,)``.
@@ -68,7 +70,7 @@ class AbsencePenalty:
 
 
 class DecomposeReconstructModule(TaggedModule):
-    """Takes an image apart into one mask and one image a class, so that these put together are the image again.
+    """Takes an image apart into one mask and one image per class, so that these put together are the image again.
 
     ``L = L_recon + lambda_m L_mask + lambda_c L_cls`` (eq. 7): the recomposed image is the image (eq. 2); the masks of
     the classes that are there take much of it, the others nothing (eq. 4); a classifier g, trained before and left as
@@ -77,22 +79,22 @@ class DecomposeReconstructModule(TaggedModule):
 
     g comes from a run of :class:`TagClassifierModule`. It is in evaluation mode at all times and never learns.
 
-    Three things go beyond the report, each with the report's setting as its default. ``asked: input`` shows g the part
-    ``M_k I`` of the image itself in place of ``M_k X_k``: per-class images can hide or paint objects, so that masks
-    that are the same everywhere can satisfy g (with several classes they do), ``M_k I`` cannot. ``area_prior`` replaces
-    the indicators of eq. 4 by believed areas. ``absence`` works against false positives.
+    Three things go beyond the report, each with the report's setting as its default. ``classifier_input: input`` shows
+    g the part ``M_k I`` of the image itself in place of ``M_k X_k``: per-class images can hide or paint objects, so
+    that masks that are the same everywhere can satisfy g (with several classes they do), ``M_k I`` cannot.
+    ``area_prior`` replaces the indicators of eq. 4 by believed areas. ``absence`` works against false positives.
 
     Args:
         network: the network f_m, f_x to build.
         num_classes: classes K, background included; taken from the data.
         classifier: the network of g, as its own run had it.
         classifier_checkpoint: checkpoint of that run; training needs it, and it is not needed again afterwards.
-        variant: ``report``; or ``released``, the author's code: the mask loss is not divided by K, g_k is pushed down
+        variant: ``report``; or ``released``, the official code: the mask loss is not divided by K, g_k is pushed down
             on the per-class images of absent classes as well, and of g's K - 1 outputs the mean is taken, not the sum.
         recon_weight: weight of the reconstruction loss.
         mask_weight: lambda_m.
         cls_weight: lambda_c.
-        asked: what g is asked about: parts of the per-class images (``imagelets``, the report) or of the image
+        classifier_input: parts that g sees: those of the per-class images (``imagelets``, the report) or of the image
             (``input``).
         asked_classes: ``all`` K parts of each image, or only the ``present`` classes' and the background's, which is
             what matters once absent classes have no mask, for less time where there are many classes.
@@ -100,8 +102,7 @@ class DecomposeReconstructModule(TaggedModule):
         absence: penalty against masks of absent classes.
         encoder_from_classifier: begin with g's encoder, if the network has the same.
         optimizer: optimizer settings.
-        start_from: checkpoint of a run whose weights training begins with. A resumed run (``--ckpt_path``) goes on with
-            its own weights.
+        base: those of :class:`TaggedModule`.
 
     References:
         Zeng: Weak Segmentation by Reconstruction from Structured Decomposition, project report, 2024.
@@ -119,46 +120,52 @@ class DecomposeReconstructModule(TaggedModule):
         recon_weight: float = 1.0,
         mask_weight: float = 1e-3,
         cls_weight: float = 1e-3,
-        asked: Literal["imagelets", "input"] = "imagelets",
+        classifier_input: Literal["imagelets", "input"] = "imagelets",
         asked_classes: Literal["all", "present"] = "all",
         area_prior: AreaPrior | None = None,
         absence: AbsencePenalty = AbsencePenalty(),
         encoder_from_classifier: bool = False,
         optimizer: Optimizer = ADAM,
-        start_from: str | None = None,
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, start_from)
+        super().__init__(network, num_classes, optimizer=optimizer, **base)
         for name, value in (("recon_weight", recon_weight), ("mask_weight", mask_weight), ("cls_weight", cls_weight)):
-            if value < 0:
-                raise ValueError(f"`{name}` must not be negative, got {value}")
+            checks.at_least(name, value, 0)
         self.classifier = classifier
         self.classifier_checkpoint = classifier_checkpoint
         self.variant: Variant = variant
         self.recon_weight = recon_weight
         self.mask_weight = mask_weight
         self.cls_weight = cls_weight
-        self.asked = asked
+        self.classifier_input = classifier_input
         self.asked_classes = asked_classes
         self.area_prior = area_prior
         self.absence = absence
         self.encoder_from_classifier = encoder_from_classifier
         self.g: Frozen[TagNet] = Frozen(classifier.build(num_classes))
         self._imagelets: Tensor | None = None
+        self._expecting_eval_mode = ExitStack()
 
     @override
     def setup(self, stage: str) -> None:
-        """Load g, and begin with its encoder if that is wanted."""
+        """Load g, and begin with its encoder if that is asked for."""
         if stage != "fit":
             super().setup(stage)
             return
-        # It is meant to be: all that is in evaluation mode is g.
-        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
+        self._expecting_eval_mode.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")  # g is
         names = load_classifier(self.g.module, self.classifier, self.classifier_checkpoint, self.num_classes)
         if self.encoder_from_classifier:
             self._take_encoder()
         super().setup(stage)
         source = f"`classifier_checkpoint` {self.classifier_checkpoint}"
         self._require_same_classes(names, self.class_names, source)
+
+    @override
+    def on_train_start(self) -> None:
+        """Listen to warnings again: Lightning has looked for modules in evaluation mode."""
+        super().on_train_start()
+        self._expecting_eval_mode.close()
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:
@@ -194,7 +201,7 @@ class DecomposeReconstructModule(TaggedModule):
         """Eq. 6: what g says of the part of each class."""
         tags = batch["tags"]
         shown = tags if self.asked_classes == "present" else torch.ones_like(tags)
-        painted = imagelets if self.asked == "imagelets" else batch["image"][:, None].expand_as(imagelets)
+        painted = imagelets if self.classifier_input == "imagelets" else batch["image"][:, None].expand_as(imagelets)
         parts = (masks[:, :, None] * painted)[shown]
         images = shown.nonzero()[:, 0]
         scores = masks.new_zeros(*tags.shape, self.num_classes - 1)
@@ -214,7 +221,7 @@ class DecomposeReconstructModule(TaggedModule):
             for one in (ours, theirs)
         ]
         if shapes[0] != shapes[1]:
-            raise ValueError(
+            raise UserError(
                 "`encoder_from_classifier`: network and classifier have different encoders; give both the same one, "
                 "as SMPDecomposition with the classifier's `encoder`, or set it to false"
             )

@@ -1,4 +1,4 @@
-"""A network that is asked and never learns."""
+"""A network that is applied and never learns."""
 
 from typing import Generic, Self
 
@@ -10,12 +10,12 @@ from weakseg_lightning.modules.core.class_names import names_in
 from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 
-Asked = TypeVar("Asked", bound=TagNet, default=TagNet)
+Classifier = TypeVar("Classifier", bound=TagNet, default=TagNet)
 
 _PREFIX = "net."
 
 
-class Frozen(nn.Module, Generic[Asked]):
+class Frozen(nn.Module, Generic[Classifier]):
     """Keeps a classifier in evaluation mode, without gradient for its weights, whatever is done around it.
 
     ``train()`` of a module reaches all its parts: without this, each epoch would switch the classifier's batch norm
@@ -25,7 +25,7 @@ class Frozen(nn.Module, Generic[Asked]):
         module: the classifier.
     """
 
-    def __init__(self, module: Asked) -> None:
+    def __init__(self, module: Classifier) -> None:
         super().__init__()
         self.module = module.requires_grad_(False)
         self.train(False)

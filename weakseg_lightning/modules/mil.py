@@ -1,11 +1,12 @@
 """MIL-FCN: multi-class multiple instance learning from image tags."""
 
+from typing import Any
+
 from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.losses import mil_loss
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
-from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 
@@ -20,11 +21,7 @@ class MILModule(WeakSegModule):
         num_classes: classes K, background included; taken from the data.
         map_stride: distance of the cells that are compared, in pixels of the image that the network computes on; null
             for the network's own coarse map.
-        optimizer: optimizer settings.
-        pce_optimizer: settings of a first phase; those of ``optimizer`` by default.
-        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        base: those of :class:`WeakSegModule`.
 
     Raises:
         ValueError: the network has no map of this stride.
@@ -39,14 +36,11 @@ class MILModule(WeakSegModule):
         network: Network,
         num_classes: int,
         map_stride: int | None = 8,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
-        pce_fraction: float = 0.0,
-        start_from: str | None = None,
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
+        super().__init__(network, num_classes, **base)
         self.map_stride = map_stride
-        self.grid = self.net.coarse_grid(map_stride)  # refuses strides that the network cannot do
+        self.grid = self.net.coarse_grid(map_stride)  # raises where the network has no such map
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:

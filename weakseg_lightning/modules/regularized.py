@@ -9,7 +9,6 @@ from typing_extensions import override
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.modules.core.batch_hooks import BatchHook, in_unit_range
-from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 _BUILT = "built"
@@ -27,11 +26,7 @@ class RegularizedLossModule(WeakSegModule):
         num_classes: classes K, background included; taken from the data.
         supervision: labels to learn from: the weak ``seeds``, or the full ``mask``.
         regularizer: the term R, such as ``GridPottsLoss``, ``DenseCRFLoss`` or ``GatedCRFLoss``; none by default.
-        optimizer: optimizer settings.
-        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        base: those of :class:`WeakSegModule`.
 
     References:
         Marin, Tang, Ben Ayed, Boykov: Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019,
@@ -46,12 +41,9 @@ class RegularizedLossModule(WeakSegModule):
         num_classes: int,
         supervision: Literal["seeds", "mask"] = "seeds",
         regularizer: Regularizer | None = None,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
-        pce_fraction: float = 0.0,
-        start_from: str | None = None,
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
+        super().__init__(network, num_classes, **base)
         self.supervision = supervision
         self.regularizer = regularizer
         in_workers = regularizer is not None and regularizer.build_in == "workers"
@@ -60,7 +52,7 @@ class RegularizedLossModule(WeakSegModule):
     @property
     @override
     def batch_hook(self) -> BatchHook | None:
-        """The workers build what the regularizer needs of the images, if it asks for that."""
+        """DataLoader workers build what the regularizer needs of the images, if it asks for that."""
         return self._builder
 
     @override
@@ -74,7 +66,7 @@ class RegularizedLossModule(WeakSegModule):
 
 
 class _Builder:
-    """Builds in the loader's workers what a regularizer needs of the images that the step will see."""
+    """Builds in DataLoader workers what a regularizer needs of the images that the step will see."""
 
     def __init__(self, regularizer: Regularizer) -> None:
         self.regularizer = regularizer

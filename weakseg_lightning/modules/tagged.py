@@ -1,4 +1,6 @@
-"""What the methods that learn from tags alone count besides the scores of all: false positives, and tags."""
+"""Scores of the methods that learn from tags alone, besides those of all: false positives, and tags."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 
 ADAM = Optimizer("adamw", 1e-4, 0.9, 0.0, 1.0, "constant")
-"""What the report trains with."""
+"""The optimizer of the report."""
 
 
 class TaggedModule(WeakSegModule):
@@ -19,18 +21,11 @@ class TaggedModule(WeakSegModule):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        optimizer: optimizer settings.
-        start_from: checkpoint of a run whose weights training begins with.
+        base: those of :class:`WeakSegModule`.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        num_classes: int,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        start_from: str | None = None,
-    ) -> None:
-        super().__init__(network, num_classes, optimizer, start_from=start_from)
+    def __init__(self, network: Network, num_classes: int, **base: Any) -> None:
+        super().__init__(network, num_classes, pce_optimizer=None, pce_fraction=0.0, **base)
         for stage in ("val", "test"):
             self._metrics(stage).tags = TagScores(num_classes)
 

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning import checks
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.adm import allowed_labels
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.latent import OnUnsolved
-from weakseg_lightning.modules.core.latent_store import LatentStore
-from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -38,15 +37,7 @@ class TrustRegionModule(AmortizedLatentModule):
         labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set holds the
             background; with fewer than two labels it is ``all``.
         epochs_per_cycle: epochs M that train towards a labeling before it is solved for again.
-        warm_start: start each solve from the labeling of the cycle before.
-        store: keeps the labelings, in memory by default.
-        optimizer: optimizer settings of the second phase.
-        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
-        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
-            seeds alone; ``stop`` ends training on all ranks with its name.
+        base: those of :class:`AmortizedLatentModule`.
 
     References:
         Marin and Boykov: Robust Trust Region for Weakly Supervised Segmentation, ICCV 2021, algorithm 1.
@@ -63,28 +54,11 @@ class TrustRegionModule(AmortizedLatentModule):
         normalizer: Literal["seeds", "valid"] = "valid",
         labels: Literal["seeds", "tags", "all"] = "seeds",
         epochs_per_cycle: int = 5,
-        warm_start: bool = True,
-        store: LatentStore | None = None,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
-        pce_fraction: float = 0.5,
-        start_from: str | None = None,
-        on_unsolved: OnUnsolved = "skip",
+        **base: Any,
     ) -> None:
-        super().__init__(
-            network,
-            num_classes,
-            epochs_per_cycle,
-            warm_start,
-            store,
-            optimizer,
-            pce_optimizer,
-            pce_fraction,
-            start_from,
-            on_unsolved,
-        )
-        if eps_unit == "limit" and not 0 <= eps < 1:
-            raise ValueError(f"`eps` must be at least 0 and below 1 with `eps_unit: limit`, got {eps}")
+        super().__init__(network, num_classes, epochs_per_cycle=epochs_per_cycle, **base)
+        if eps_unit == "limit":
+            checks.at_least_and_below("eps", eps, 0, 1, "with `eps_unit: limit` it is a fraction of (K-1)/K")
         self.solver = solver or AlphaExpansion()
         self.eps = eps
         self.eps_unit = eps_unit
@@ -119,7 +93,7 @@ class TrustRegionModule(AmortizedLatentModule):
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
         """Stage B, eq. 24."""
-        seeded = batch["seeds"] != 255
+        seeded = batch["seeds"] != VOID
         labels = torch.where(seeded, batch["seeds"], latent.labels.long())
         if self.learn_eps:
             self.log("eps", self.robust_loss.current_eps, batch_size=len(logits))

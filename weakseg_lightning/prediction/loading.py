@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.cli import instantiate_module
 
-from weakseg_lightning.hyperparameters import describe, with_public_paths
+from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.class_names import names_in
 from weakseg_lightning.modules.core.resuming import read_checkpoint
@@ -34,7 +34,7 @@ def load_module(path: str | Path) -> WeakSegModule:
         >>> labels = module(images).argmax(1)  # doctest: +SKIP
     """
     checkpoint = read_checkpoint(path)
-    saved = with_public_paths(checkpoint.get("hyper_parameters", {}))
+    saved = with_current_names(checkpoint.get("hyper_parameters", {}))
     if "_class_path" not in saved:
         raise ValueError(f"{path} does not say which module it holds: expected a checkpoint written by `weakseg fit`")
     saved.pop("_instantiator", None)

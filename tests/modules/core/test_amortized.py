@@ -262,7 +262,7 @@ def test_an_image_without_labeling_stops_the_run_where_that_is_asked_for(make_mo
     module.fails = ("train_00003",)
     with pytest.raises(ValueError, match=r"image 'train_00003' has no latent labeling: `logits` hold nan.*skip"):
         fit(module, make_data())
-    with pytest.raises(ValueError, match="`on_unsolved` must be 'skip' or 'stop', got 'never'"):
+    with pytest.raises(ValueError, match="`on_unsolved` must be one of 'skip', 'stop', got 'never'"):
         make_module(on_unsolved="never")
 
 
@@ -282,7 +282,7 @@ def test_two_runs_in_one_folder_do_not_meet(make_module, make_data, fit, tmp_pat
         assert torch.equal(again.solved_in(2)[name], labels)
 
 
-def test_second_fit_solves_anew_and_leaves_the_data_to_other_modules(make_module, make_data, fit) -> None:
+def test_second_fit_solves_again_and_leaves_the_data_to_other_modules(make_module, make_data, fit) -> None:
     module, data = make_module(), make_data()
     fit(module, data, max_epochs=1)
     assert data.batch_hook is None

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from weakseg_lightning.modules import ADMModule, LatentModule, RegularizedLossModule
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.latent import refuse_sharding
+from weakseg_lightning.modules.core.latent import require_whole_network
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
 
@@ -91,5 +91,5 @@ def test_first_phase_is_partial_cross_entropy_then_solver_runs(
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
 def test_strategies_that_leave_no_rank_the_whole_network_are_refused(strategy: type) -> None:
     with pytest.raises(ValueError, match=f"`trainer.strategy`: {strategy.__name__} leaves a part.*use `ddp`"):
-        refuse_sharding(strategy())
-    refuse_sharding(DDPStrategy())
+        require_whole_network(strategy())
+    require_whole_network(DDPStrategy())

@@ -32,7 +32,7 @@ def test_head_learns_faster_and_frozen_parameters_are_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"])
 def test_settings_that_cannot_train_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be positive"):
+    with pytest.raises(ValueError, match=f"`{name}` must be above 0"):
         Optimizer(**{name: 0})
 
 

@@ -16,10 +16,13 @@ class Fixed(Refinement):
         self.label = label
         self.given: list[tuple[torch.Size, torch.Size, bool]] = []
 
-    @override
     def refine(self, logits: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
         self.given.append((logits.shape, image.shape, valid is not None))
-        return torch.nn.functional.one_hot(torch.full_like(logits[:, 0], self.label).long(), 3).permute(0, 3, 1, 2)
+        return super().refine(logits, image, valid)
+
+    @override
+    def _refine(self, scores: Tensor, image: Tensor, valid: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(torch.full_like(scores[:, 0], self.label).long(), 3).permute(0, 3, 1, 2)
 
 
 @pytest.fixture

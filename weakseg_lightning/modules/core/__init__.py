@@ -1,1 +1,1 @@
-"""What the methods share: training, evaluation, checkpoints, latent solvers in the loop, amortized labelings."""
+"""The foundations of the methods: training, evaluation, checkpoints, latent solvers, amortized labelings."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 from weakseg_lightning.modules.core.class_names import comparable
-from weakseg_lightning.modules.core.latent import LatentModule, OnUnsolved
+from weakseg_lightning.modules.core.latent import LatentModule
 from weakseg_lightning.modules.core.latent_store import LatentStore
-from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import Solver, SolverResult
 from weakseg_lightning.solvers.threads import default_num_threads
@@ -51,18 +51,13 @@ class AmortizedLatentModule(LatentModule):
         num_classes: classes K, background included; taken from the data.
         epochs_per_cycle: epochs M that train towards a labeling before it is solved for again; None: never again.
         warm_start: start each solve from the labeling of the cycle before.
-        store: keeps the labelings.
-        optimizer: optimizer settings of the second phase.
-        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
+        store: keeps the labelings, in memory by default.
         pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
-            ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
-        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains on its
-            seeds alone; ``stop`` ends training on all ranks with its name.
+        base: those of :class:`LatentModule`.
     """
 
     solves_with_network: bool = True
-    """Whether labelings depend on the network's scores.
+    """True where labelings depend on the network's scores.
 
     Where they do not, :meth:`solve_latent` gets scores of zero, and runs with any network can share a store.
     """
@@ -74,15 +69,12 @@ class AmortizedLatentModule(LatentModule):
         epochs_per_cycle: int | None = 5,
         warm_start: bool = True,
         store: LatentStore | None = None,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.5,
-        start_from: str | None = None,
-        on_unsolved: OnUnsolved = "skip",
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from, on_unsolved)
-        if epochs_per_cycle is not None and epochs_per_cycle < 1:
-            raise ValueError(f"`epochs_per_cycle` must be at least 1, got {epochs_per_cycle}")
+        super().__init__(network, num_classes, latent_lag=0, pce_fraction=pce_fraction, **base)
+        if epochs_per_cycle is not None:
+            checks.at_least("epochs_per_cycle", epochs_per_cycle, 1)
         self.epochs_per_cycle = epochs_per_cycle
         self.warm_start = warm_start
         self.store = store or LatentStore()
@@ -93,7 +85,7 @@ class AmortizedLatentModule(LatentModule):
     @property
     @abstractmethod
     def solver_settings(self) -> dict[str, Any]:
-        """What the labelings depend on besides network and data, as plain values."""
+        """All that the labelings depend on besides network and data, as plain values."""
 
     # ---- cycles ---------------------------------------------------------------------------------------------
 
@@ -118,7 +110,7 @@ class AmortizedLatentModule(LatentModule):
     def on_train_start(self) -> None:
         """Take up the cycle in which the checkpoint was written."""
         super().on_train_start()
-        self._cycle = None  # a second `fit` begins anew
+        self._cycle = None  # a second `fit` begins again
         if self._saved is not None:
             self.store.load_state_dict(self._saved["store"])
             net = _frozen(self.net) if self.solves_with_network else None
@@ -228,7 +220,7 @@ class AmortizedLatentModule(LatentModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network; remember the cycle for when training starts."""
+        """Remember the cycle until training starts."""
         super().on_load_checkpoint(checkpoint)
         self._saved = checkpoint.get(_STATE)
 

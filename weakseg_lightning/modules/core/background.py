@@ -55,7 +55,7 @@ class BackgroundSolver:
 
 
 def _solve_aside(logits: Tensor) -> Callable[..., SolverResult]:
-    """How the thread calls the solver: on a GPU it waits for the scores, not for what the step asks for after them."""
+    """Make the thread's call of the solver: on a GPU it waits for the scores, not for the step after them."""
     if not logits.is_cuda:
         return torch.no_grad()(lambda solve, *given: solve(*given))
     scored = torch.cuda.current_stream(logits.device).record_event()

@@ -1,4 +1,4 @@
-"""What all methods share: the network, its training in one or two phases, checkpoints."""
+"""The base of all methods: the network, its training in one or two phases, checkpoints."""
 
 import math
 import os
@@ -12,7 +12,8 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.hyperparameters import describe, with_public_paths
+from weakseg_lightning import checks
+from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
 from weakseg_lightning.modules.core.batch_hooks import BatchHook, register_batch_hook
 from weakseg_lightning.modules.core.checkpoint_io import require_same_network, weights_of_net
@@ -36,7 +37,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        optimizer: optimizer settings.
+        optimizer: optimizer settings; with two phases those of the second.
         pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
         pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
@@ -44,7 +45,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     """
 
     allow_other_classes: bool = False
-    """Whether weights may meet data whose classes have other names than those they were trained on (warns then)."""
+    """Allow data whose classes have other names than those that the weights were trained on (warns then)."""
 
     _names_from: str | None = None  # where the weights were trained on `class_names`; None where they are new
 
@@ -57,10 +58,8 @@ class WeakSegModule(EvaluatedModule, ABC):
         pce_fraction: float = 0.0,
         start_from: str | None = None,
     ) -> None:
-        if not 2 <= num_classes <= 255:
-            raise ValueError(f"`num_classes` must be 2 to 255 (background included), got {num_classes}")
-        if not 0 <= pce_fraction <= 1:
-            raise ValueError(f"`pce_fraction` must be between 0 and 1, got {pce_fraction}")
+        checks.between("num_classes", num_classes, 2, 255, "the background is one of them")
+        checks.between("pce_fraction", pce_fraction, 0, 1)
         super().__init__(num_classes)
         self.network = network
         self.optimizer = optimizer
@@ -85,12 +84,12 @@ class WeakSegModule(EvaluatedModule, ABC):
         """
 
     def learned_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What the loss is computed from, for images ``(B, 3, H, W)``: weights behind none of it are not learned."""
+        """All that the loss depends on, of images ``(B, 3, H, W)``: weights behind none of it are not learned."""
         return (self(images),)
 
     @property
     def batch_hook(self) -> BatchHook | None:
-        """What the workers that load the data add to the batches of the second phase; nothing by default."""
+        """The hook by which DataLoader workers add to the batches of the second phase; none by default."""
         return None
 
     # ---- training -------------------------------------------------------------------------------------------
@@ -103,12 +102,12 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @property
     def in_pce_phase(self) -> bool:
-        """Whether the current iteration trains with partial cross-entropy alone."""
+        """True where the current iteration trains with partial cross-entropy alone."""
         return self.trainer.global_step < self._phases().switch
 
     @override
     def setup(self, stage: str) -> None:
-        """Load the weights to start from; find out before training whether the module can be saved."""
+        """Load the weights to start from; raise before training if the module cannot be saved."""
         describe(self)
         self._take_names(stage)
         self.tell_refinement()
@@ -174,7 +173,7 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimizer, one learning rate an iteration, a faster head."""
+        """Build one optimizer, with a learning rate per iteration and a faster head."""
         free = self.parameters_of_loss()
         optimizer, schedule = make_optimizer(self.net, self.net.head_parameters(), self._phases(), free)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -231,7 +230,7 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network, or of other classes, in words."""
+        """Raise if the checkpoint is of another network, or of other classes."""
         source = "the checkpoint" if self._trainer is None else f"the checkpoint {self._trainer.ckpt_path}"
         self._require_same_classes(names_in(checkpoint), self.class_names, source)
         self.adopt_names(self.class_names or names_in(checkpoint), source)
@@ -242,14 +241,14 @@ class WeakSegModule(EvaluatedModule, ABC):
     @override
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Rebuild a module, also from a file that says where its classes were in an earlier version."""
-        saved = with_public_paths(read_checkpoint(checkpoint_path).get("hyper_parameters", {}))
+        saved = with_current_names(read_checkpoint(checkpoint_path).get("hyper_parameters", {}))
         saved.pop("_instantiator", None)
         module = super().load_from_checkpoint(checkpoint_path, *args, **{**saved, **kwargs})
         module.adopt_names(module.class_names, str(checkpoint_path))
         return module
 
     def adopt_names(self, names: Sequence[str] | None, source: str) -> None:
-        """Note which classes the weights were trained on: data with other names are refused from now on.
+        """Note which classes the weights were trained on: data with other names raise from now on.
 
         Args:
             names: names of the classes, background first; None where they are not known.

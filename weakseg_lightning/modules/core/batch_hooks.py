@@ -1,4 +1,4 @@
-"""What a module has the data add to its training batches."""
+"""Additions to the training batches, made by the data for the module."""
 
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ class BatchHook(Protocol):
     """Adds to the batches; how, is up to the data modules, which call it."""
 
     enabled: bool
-    """Whether the batches of the next epoch are to hold what is attached."""
+    """True where the batches of the next epoch are to hold the additions."""
 
 
 def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -> None:
@@ -19,7 +19,7 @@ def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -
 
     Args:
         module: the module that is trained.
-        batch_hook: what its batches are to hold besides.
+        batch_hook: adds to its batches.
 
     Raises:
         TypeError: if the data cannot do that.
@@ -27,17 +27,17 @@ def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -
     _tell_data(module, "batch_hook", batch_hook)
 
 
-def request_next_batch(module: LightningModule, wanted: bool) -> None:
+def request_next_batch(module: LightningModule, enabled: bool) -> None:
     """Have each training batch hold the one that follows it, as ``next_batch``, or no longer.
 
     Args:
         module: the module that is trained.
-        wanted: whether it is to.
+        enabled: True to hold it.
 
     Raises:
         TypeError: if the data cannot do that.
     """
-    _tell_data(module, "lookahead", wanted)
+    _tell_data(module, "lookahead", enabled)
 
 
 def in_unit_range(image: Tensor) -> Tensor:

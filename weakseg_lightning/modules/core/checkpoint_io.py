@@ -1,4 +1,4 @@
-"""What a checkpoint says of the network that it holds, and whether that is the one which is built."""
+"""The network in a checkpoint, compared with the one that is built."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def weights_of_net(state: State) -> State:
 def require_same_network(
     ours: State, theirs: State, checkpoint: dict[str, Any], network: Network, num_classes: int
 ) -> None:
-    """Refuse the weights of another network, in words.
+    """Raise if weights are of another network.
 
     Args:
         ours: the state of what is built.

@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from weakseg_lightning.errors import UserError
+
 __all__ = ["OPTION", "comparable", "names_in", "require_same_classes", "write_names"]
 
 OPTION = "allow_other_classes"
@@ -24,7 +26,7 @@ def names_in(checkpoint: Mapping[str, Any]) -> list[str] | None:
 
 
 def require_same_classes(saved: Sequence[str] | None, here: Sequence[str] | None, source: str, allowed: bool) -> None:
-    """Refuse weights that were trained on classes of other names, or in another order.
+    """Raise if weights were trained on classes of other names, or in another order.
 
     Letters' case and blanks do not count. Where the names of the weights are not known, or others are allowed, a
     warning says what is taken for what.
@@ -48,7 +50,7 @@ def require_same_classes(saved: Sequence[str] | None, here: Sequence[str] | None
         return
     problem = f"{source} was trained on the classes {', '.join(saved)}; the data here have {', '.join(here)}"
     if not allowed:
-        raise ValueError(f"{problem}. {_advice(len(saved) == len(here))}")
+        raise UserError(f"{problem}. {_advice(len(saved) == len(here))}")
     rank_zero_warn(f"{problem}: going on, as `{OPTION}` is set")
 
 

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.solvers import Refinement
@@ -82,7 +83,7 @@ class EvaluatedModule(LightningModule):
         finite = logits.isfinite().flatten(1).all(1).tolist()
         if broken := [name for name, good in zip(batch["id"], finite, strict=True) if not good]:
             problem = f"the scores of the network for {', '.join(broken[:4])} are not finite and cannot be refined"
-            raise ValueError(f"{problem}: use another checkpoint, or check these images")
+            raise UserError(f"{problem}: use another checkpoint, or check these images")
         return self.refinement.refine(logits, batch["image"], batch.get("valid")).argmax(1)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:

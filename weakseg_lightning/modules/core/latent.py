@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import TypeVar, override
 
+from weakseg_lightning import checks
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.modules.core.batch_hooks import request_next_batch
-from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
 from weakseg_lightning.solvers.threads import cores_of_rank, default_num_threads, leave_cores
@@ -33,12 +34,12 @@ OnUnsolved = Literal["skip", "stop"]
 
 _AHEAD = "solved_ahead"
 _SHARDING = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
-# Whether DDP may copy buffers between forward and backward pass; before, PyTorch refused to go back (its issue 175024).
+# Whether DDP may copy buffers between forward and backward pass; before, PyTorch raised an error (its issue 175024).
 _BUFFERS_MAY_CHANGE = torch.__version__ >= "2.12"
 
 
 class Latent(Protocol):
-    """What the results of all latent solvers tell."""
+    """The results of all latent solvers."""
 
     @property
     def labels(self) -> Tensor:
@@ -54,7 +55,7 @@ class Latent(Protocol):
 
     @property
     def message(self) -> tuple[str, ...]:
-        """What went wrong, for each image; empty where nothing did."""
+        """The failure of each image; empty where there was none."""
 
 
 Result = TypeVar("Result", bound=Latent, default=SolverResult)
@@ -76,13 +77,11 @@ class LatentModule(WeakSegModule, Generic[Result]):
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
-        optimizer: optimizer settings of the second phase.
-        pce_optimizer: settings of the first phase; those of ``optimizer`` by default.
-        pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
-        start_from: checkpoint of a run whose weights training begins with.
-        on_unsolved: what to do where the solver cannot label an image: ``skip`` warns, names it and trains without
-            its latent labeling; ``stop`` ends training on all ranks with its name.
-        latent_lag: 0 solves for a batch right before its step, 1 beside the step before.
+        on_unsolved: what to do where the solver fails on an image: ``skip`` warns, names it and trains on what there is
+            (its seeds, or what comes nearest to its constraints); ``stop`` ends training on all ranks with its name.
+        latent_lag: 0 solves for a batch right before its step; 1 beside the step before, on scores that are one step
+            old, at the cost of a forward pass without gradient: faster where the solver takes longer than that.
+        base: those of :class:`WeakSegModule`.
     """
 
     latent: Result | None = None
@@ -93,18 +92,13 @@ class LatentModule(WeakSegModule, Generic[Result]):
         self,
         network: Network,
         num_classes: int,
-        optimizer: Optimizer = Optimizer(),  # noqa: B008 - frozen, and the default has to show in --help
-        pce_optimizer: Optimizer | None = None,
-        pce_fraction: float = 0.0,
-        start_from: str | None = None,
         on_unsolved: OnUnsolved = "skip",
         latent_lag: Literal[0, 1] = 0,
+        **base: Any,
     ) -> None:
-        super().__init__(network, num_classes, optimizer, pce_optimizer, pce_fraction, start_from)
-        if on_unsolved not in ("skip", "stop"):
-            raise ValueError(f"`on_unsolved` must be 'skip' or 'stop', got {on_unsolved!r}")
-        if latent_lag not in (0, 1):
-            raise ValueError(f"`latent_lag` must be 0 or 1, got {latent_lag!r}")
+        super().__init__(network, num_classes, **base)
+        checks.one_of("on_unsolved", on_unsolved, ("skip", "stop"))
+        checks.one_of("latent_lag", latent_lag, (0, 1))
         self.on_unsolved = on_unsolved
         self.latent_lag = latent_lag
         self._unsolved: set[str] = set()
@@ -144,14 +138,14 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @override
     def setup(self, stage: str) -> None:
-        """Refuse what cannot work before training starts, and share out the CPU cores.
+        """Raise before training if it cannot work, and divide the CPU cores between DataLoader workers and the solver.
 
         Raises:
             ValueError: if the strategy keeps no whole network on each rank.
         """
         super().setup(stage)
         if stage == "fit":
-            refuse_sharding(self.trainer.strategy)
+            require_whole_network(self.trainer.strategy)
             loaders = getattr(getattr(self.trainer, "datamodule", None), "num_workers", 0)
             leave_cores(loaders)
             threads, cores = default_num_threads(), cores_of_rank()
@@ -215,7 +209,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         """
         for name, message in zip(names, messages, strict=True):
             if message and self.on_unsolved == "stop":
-                raise ValueError(
+                raise UserError(
                     f"image {name!r} has no latent labeling: {message}; `on_unsolved: skip` goes on without it"
                 )
             if message and (kind := message.split(":")[0]) not in self._unsolved:
@@ -252,7 +246,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         return self.latent_loss(logits, self.latent, batch)
 
     def shares_forward(self) -> bool:
-        """Whether the hook's forward pass can serve the step: nothing runs the network or writes to it between them."""
+        """Say if the hook's forward pass can serve the step: nothing runs the network or writes to it between them."""
         return self.latent_lag == 0 and _leaves_graphs(self.trainer.strategy)
 
     def _predict_for_hook(self, images: Tensor) -> Tensor:
@@ -285,26 +279,26 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another network; remember what was solved ahead for when training starts."""
+        """Remember what was solved ahead until training starts."""
         super().on_load_checkpoint(checkpoint)
         self._resumed_ahead = checkpoint.get(_AHEAD, {})
 
 
-def refuse_sharding(strategy: Strategy) -> None:
-    """Refuse strategies under which no rank holds the whole network when the solver needs its scores.
+def require_whole_network(strategy: Strategy) -> None:
+    """Raise if no rank holds the whole network when the solver needs its scores.
 
     Raises:
         ValueError: says what to use instead.
     """
     if isinstance(strategy, _SHARDING):
-        raise ValueError(
+        raise UserError(
             f"`trainer.strategy`: {type(strategy).__name__} leaves a part of the weights on each GPU, but the latent "
             "solver needs the scores of the whole network before the step: use `ddp` (the networks here fit on one GPU)"
         )
 
 
 def _leaves_graphs(strategy: Strategy) -> bool:
-    """Whether a graph from before the step can be differentiated in it; DDP's reducer does not mind where it is from.
+    """Say if a graph from before the step can be differentiated in it; DDP's reducer does not mind where it is from.
 
     As the step begins DDP copies the buffers of the first rank to the others, unless it is told not to. The graph does
     not depend on that: batch norm in training uses the batch, and frozen statistics are the same on all ranks.

@@ -39,22 +39,22 @@ class LatentStore:
     ``path`` they are files, written whole or not at all, which all ranks and restarts of a run share; the checkpoint
     then holds none. A labeling of an image takes one to ten kilobytes.
 
-    How far that goes, in figures of 0.18-megapixel images (VOC): 1.5 kB a labeling; 0.06 s of one core for a
+    How far that goes, in figures of 0.18-megapixel images (VOC): 1.5 kB per labeling; 0.06 s of one core for a
     graph cut with 2.6 labels in the mean (0.03 s in the median, 0.27 s at most).
 
-    - *Memory*: two generations are kept, and every rank ends up with all of them: 3 kB an image and rank. 10,582
+    - *Memory*: two generations are kept, and every rank ends up with all of them: 3 kB per image and rank. 10,582
       images of VOC: 32 MB. A million: 3 GB on each rank and in each checkpoint; from there on, use a ``path``.
-    - *Traffic*: in memory each rank receives all labelings once a cycle (1.5 kB an image); with a path each is written
-      once a cycle and read once an epoch. Nothing else of the labelings travels between ranks.
+    - *Traffic*: in memory each rank receives all labelings once per cycle (1.5 kB per image); with a path each is
+      written once per cycle and read once per epoch. Nothing else of the labelings travels between ranks.
     - *1e8 images on 1,024 GPUs*, each with 12 cores: 300 GB below the path (two generations, 256 folders of 390,000
       files each: an object store, or a file system that bears it). A cycle's solves take 6e6 core seconds, 8 minutes
-      of all 12,288 cores; its forward passes, at 100 images a second and GPU, 16 minutes; five epochs of training, at a
-      third of that rate, four hours: 10 % for stage A. Reads: 150 GB an epoch of 49 minutes, 50 MB/s in all and 33
-      files a second and rank.
-    - *When the solver becomes the bottleneck*: when a core's 0.06 s an image, over the cores of a rank, exceed its
-      GPU's time for an image: at 12 cores, beyond 200 images a second. For a method that solves in every step (ADM)
-      the same sum holds for each step. Then: more cores a GPU, ``labels: seeds`` (fewer labels), smaller crops, longer
-      cycles, or ``latent_lag: 1``, which hides what is not longer than the step.
+      of all 12,288 cores; its forward passes, at 100 images per second and GPU, 16 minutes; five epochs of training, at
+      a third of that rate, four hours: 10 % for stage A. Reads: 150 GB per epoch of 49 minutes, 50 MB/s in all and 33
+      files per second and rank.
+    - *When the solver becomes the bottleneck*: when a core's 0.06 s per image, over the cores of a rank, exceed its
+      GPU's time for an image: at 12 cores, beyond 200 images per second. For a method that solves in every step (ADM)
+      the same sum holds for each step. Then: more cores per GPU, ``labels: seeds`` (fewer labels), smaller crops,
+      longer cycles, or ``latent_lag: 1``, which hides what is not longer than the step.
 
     Args:
         path: folder, or address of an object store (anything that fsspec opens, such as ``s3://bucket/run``), that all
@@ -218,18 +218,18 @@ class LatentStore:
                 continue  # not known: labelings of before they were kept, or data without names
             raise ValueError(
                 f"{holder} has labelings that were solved with `{name}` {theirs}, this run has {ours}: use the "
-                "settings that made them, or begin anew with an empty `store.path`"
+                "settings that made them, or begin again with an empty `store.path`"
             )
 
 
-def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(found: Any, expected: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Name, value there and value here of all settings that differ, the innermost."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in wanted | found:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in expected | found:
             inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
-            yield from _differences(found.get(key), wanted.get(key), inner)
-    elif found != wanted:
-        yield name, found, wanted
+            yield from _differences(found.get(key), expected.get(key), inner)
+    elif found != expected:
+        yield name, found, expected
 
 
 def compress(labels: Labels) -> bytes:
@@ -273,9 +273,9 @@ def _unpack(packed: dict[str, Any]) -> dict[str, bytes]:
 
 def _require_size(labels: Labels, shape: tuple[int, ...], image_id: str) -> None:
     if labels.shape != tuple(shape):
-        found, wanted = (f"{size[1]} x {size[0]}" for size in (labels.shape, shape))
+        found, expected = (f"{size[1]} x {size[0]}" for size in (labels.shape, shape))
         raise ValueError(
-            f"the stored labeling of {image_id!r} is {found}, its image {wanted}: "
+            f"the stored labeling of {image_id!r} is {found}, its image {expected}: "
             "it was stored for another version of the data set, delete the stored labelings"
         )
 
@@ -303,7 +303,7 @@ def _write(files: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
 
 
 def _manifest(path: str, settings: dict[str, Any]) -> bytes:
-    """What the path says of its labelings' settings; an empty path is told them."""
+    """Read the settings of the path's labelings; an empty path is told them."""
     files, folder = fsspec.url_to_fs(path)
     files.makedirs(folder, exist_ok=True)
     manifest = f"{folder}/{_MANIFEST}"
@@ -317,5 +317,5 @@ def _parsed(manifest: bytes, path: str) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(manifest)
     except ValueError as error:
-        raise ValueError(f"{path}/{_MANIFEST} is damaged ({error}): begin anew with an empty `store.path`") from error
+        raise ValueError(f"{path}/{_MANIFEST} is damaged ({error}): begin again with an empty `store.path`") from error
     return settings

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from weakseg_lightning import checks
+
 _GROUPS = {  # groups of parameters by name: whether they learn as the head, whether they are biases
     "encoder": (False, False),
     "encoder_bias": (False, True),
@@ -52,12 +54,10 @@ class Optimizer:
     decay_biases: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what would not train."""
+        """Raise if a setting would not train."""
         for name in ("lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"`momentum` must be at least 0 and below 1, got {self.momentum}")
+            checks.above(name, getattr(self, name), 0)
+        checks.at_least_and_below("momentum", self.momentum, 0, 1)
 
     def factor(self, step: int, steps: int) -> float:
         """Learning rate at an iteration, relative to ``lr``.
@@ -79,7 +79,7 @@ class Optimizer:
 
     @property
     def sets_biases_apart(self) -> bool:
-        """Whether biases learn in another way than weights."""
+        """True where biases learn in another way than weights."""
         return self.bias_lr_factor != 1 or not self.decay_biases
 
 
@@ -100,7 +100,7 @@ class Phases:
     steps: int
 
     def __post_init__(self) -> None:
-        """Refuse a change of the algorithm in the middle of the run."""
+        """Raise if the algorithm changes in the middle of the run."""
         if self.pce.algorithm != self.main.algorithm:
             raise ValueError(
                 f"both phases need one algorithm, got `pce_optimizer.algorithm` {self.pce.algorithm} and "
@@ -113,7 +113,7 @@ class Phases:
 
     @property
     def sets_biases_apart(self) -> bool:
-        """Whether biases learn in another way than weights, in either phase."""
+        """True where biases learn in another way than weights, in either phase."""
         return self.pce.sets_biases_apart or self.main.sets_biases_apart
 
     def lr(self, step: int, *, head: bool, bias: bool = False) -> float:
@@ -154,7 +154,7 @@ def make_optimizer(
 
 
 def _places(net: nn.Module, head: list[nn.Parameter], phases: Phases) -> dict[int, tuple[bool, bool]]:
-    """Whether each parameter that is trained is of the head, and whether it is a bias that is set apart, by id."""
+    """Find of each trained parameter, by id, if it is of the head, and if it is a bias that is set apart."""
     heads = {id(parameter) for parameter in head}
     layers = [layer for layer in net.modules() if isinstance(layer, _WITH_BIASES)] if phases.sets_biases_apart else []
     biases = {id(layer.bias) for layer in layers}
@@ -166,7 +166,7 @@ def _rate(phases: Phases, head: bool, bias: bool) -> Callable[[int], float]:
 
 
 def _require_same_groups(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Refuse the state of a run whose biases were grouped in another way."""
+    """Raise if the biases of the saved run were grouped in another way."""
     ours, theirs = (_has_bias_groups(groups) for groups in (optimizer.param_groups, saved["param_groups"]))
     if ours != theirs:
         raise ValueError(
@@ -183,8 +183,8 @@ def _has_bias_groups(groups: list[dict[str, Any]]) -> bool:
 def enter_phase(optimizer: torch.optim.Optimizer, settings: Optimizer) -> None:
     """Start a phase: its own momentum and weight decay.
 
-    SGD drops its velocity, as the authors' second solver does. AdamW keeps its averages: without them its first steps
-    would move every weight by the whole learning rate.
+    SGD drops its velocity, as the second solver of the official code does. AdamW keeps its averages: without them its
+    first steps would move every weight by the whole learning rate.
 
     Args:
         optimizer: the optimizer of the run.
