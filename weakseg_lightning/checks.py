@@ -1,6 +1,7 @@
 """Ranges of arguments, checked with one message: what, its bounds, and what was given."""
 
 from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 
@@ -22,6 +23,16 @@ def at_least(name: str, value: Any, least: float, hint: str = "") -> None:
 def above(name: str, value: Any, bound: float, hint: str = "") -> None:
     """Raise if a number is not above a bound, see :func:`at_least`."""
     _require(value > bound, name, f"above {bound}", value, hint)
+
+
+def finite_at_least(name: str, value: Any, least: float, hint: str = "") -> None:
+    """Raise if a number is below a bound, infinite or nan, see :func:`at_least`."""
+    _require(least <= value < inf, name, f"finite and at least {least}", value, hint)
+
+
+def finite_above(name: str, value: Any, bound: float, hint: str = "") -> None:
+    """Raise if a number is not above a bound, infinite or nan, see :func:`at_least`."""
+    _require(bound < value < inf, name, f"finite and above {bound}", value, hint)
 
 
 def between(name: str, value: Any, low: float, high: float, hint: str = "") -> None:

@@ -186,8 +186,8 @@ def test_memory_does_not_grow_over_a_thousand_calls():
         ),
         (lambda: Lattice.build(torch.zeros(1, 2, 4, 4)).filter(torch.zeros(1, 2, 4, 5)), "`values` must be a float"),
         (lambda: Lattice.build(torch.zeros(1, 2, 4, 4)).filter(torch.zeros(1, 2, 4, 4), "both"), "`blur` must be one"),
-        (lambda: spatial_features(1, 4, 4, 0.0), "`sigma_xy` must be greater than 0, got 0.0"),
-        (lambda: bilateral_features(torch.zeros(1, 3, 4, 4), -1.0, 1.0), "`sigma_rgb` must be greater than 0"),
+        (lambda: spatial_features(1, 4, 4, 0.0), "`sigma_xy` must be finite and above 0, got 0.0"),
+        (lambda: bilateral_features(torch.zeros(1, 3, 4, 4), -1.0, 1.0), "`sigma_rgb` must be finite and above 0"),
     ],
 )
 def test_what_it_cannot_use_is_named(call, words):

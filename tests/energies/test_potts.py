@@ -143,9 +143,9 @@ def test_confident_logits_keep_finite_potentials():
 
 @pytest.mark.parametrize("connectivity", [0, 6, "8"])
 def test_wrong_connectivity(connectivity):
-    with pytest.raises(ValueError, match="`connectivity` must be 4 or 8"):
+    with pytest.raises(ValueError, match="`connectivity` must be one of 4, 8"):
         neighbor_offsets(connectivity)
-    with pytest.raises(ValueError, match="`connectivity` must be 4 or 8"):
+    with pytest.raises(ValueError, match="`connectivity` must be one of 4, 8"):
         GridPotts(connectivity=connectivity)
 
 

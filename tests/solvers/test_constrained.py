@@ -394,10 +394,10 @@ def test_energy_decreases_over_alternations_on_a_linear_model():
     ("arguments", "words"),
     [
         ({"method": "newtn"}, "`method` must be one of"),
-        ({"hardness": 0.0}, "`hardness` must be finite and > 0"),
-        ({"tolerance": float("nan")}, "`tolerance` must be finite and > 0"),
+        ({"hardness": 0.0}, "`hardness` must be finite and above 0"),
+        ({"tolerance": float("nan")}, "`tolerance` must be finite and above 0"),
         ({"max_evaluations": 0}, "`max_evaluations` must be at least 1"),
-        ({"max_dual": INFINITE}, "`max_dual` must be finite and > 0"),
+        ({"max_dual": INFINITE}, "`max_dual` must be finite and above 0"),
     ],
 )
 def test_bad_constructor_arguments(arguments, words):

@@ -139,7 +139,7 @@ def draw(seed, batch=4):
         "valid": torch.from_numpy(valid),
         "label_set": torch.from_numpy(label_set),
         "initial": torch.from_numpy(rng.integers(0, classes, plane)),
-        "start": str(rng.choice(["coarse", "argmin", "zeros", "given"])),
+        "start": str(rng.choice(["coarse", "argmin", "zeros", "initial"])),
     }
 
 
@@ -153,7 +153,7 @@ def solve(problem):
         seeds=problem["seeds"],
         label_set=problem["label_set"],
         valid=problem["valid"],
-        initial=problem["initial"] if problem["start"] == "given" else None,
+        initial=problem["initial"] if problem["start"] == "initial" else None,
     )
 
 
@@ -271,7 +271,7 @@ def test_smooth_scores_leave_no_move(seed):
         "valid": torch.from_numpy(everywhere),
         "label_set": torch.ones(1, classes, dtype=torch.bool),
         "initial": torch.from_numpy(rng.integers(0, classes, everywhere.shape)),
-        "start": str(rng.choice(["coarse", "argmin", "zeros", "given"])),
+        "start": str(rng.choice(["coarse", "argmin", "zeros", "initial"])),
     }
     result = solve(problem)
     assert result.sweeps.item() > 1

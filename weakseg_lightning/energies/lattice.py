@@ -1,6 +1,5 @@
 """Permutohedral lattices: sums over all pairs of pixels, weighted by a Gaussian of their features, in linear time."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.checks import finite_above, one_of
 
 Blur = Literal["forward", "adjoint", "mean"]
 
@@ -21,8 +21,8 @@ class Lattice:
 
     A lattice approximates ``sum_q exp(-|f_p - f_q|^2 / 2) v_q``, q = p included, for the features f of all pixels p:
     the values are spread on the vertices of the simplices that the pixels lie in, blurred along each of the D + 1
-    directions of the lattice, and read again. Costs O(D^2) a pixel and O(D) a pixel and channel, whatever the width of
-    the Gaussian.
+    directions of the lattice, and read again. Costs O(D^2) per pixel and O(D) per pixel and channel, whatever the width
+    of the Gaussian.
 
     The sums come out lower than the true ones, by a factor that depends on the features: 1.14 to 1.17 for the positions
     alone; for :func:`bilateral_features` with the widths 15 and 100, 1.7 to 1.9 on eight images (in total over all
@@ -102,8 +102,7 @@ class Lattice:
         Raises:
             ValueError: if ``values`` is not of the lattice's batch and size, or ``blur`` is unknown.
         """
-        if blur not in _BLURS:
-            raise ValueError(f"`blur` must be one of {', '.join(_BLURS)}, got {blur!r}")
+        one_of("blur", blur, _BLURS)
         expected = (self.vertices.shape[0], self.height, self.width)
         if values.ndim != 4 or (values.shape[0], *values.shape[2:]) != expected or not values.is_floating_point():
             raise ValueError(
@@ -184,7 +183,7 @@ def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float, valid: 
     Returns:
         x and y, red, green and blue in units of their standard deviations, float32 ``(B, 5, H, W)``.
     """
-    _check_sigma("sigma_rgb", sigma_rgb)
+    finite_above("sigma_rgb", sigma_rgb, 0)
     batch, _, height, width = image.shape
     positions = spatial_features(batch, height, width, sigma_xy, valid).to(image.device)
     colors = image.float() if valid is None else torch.where(valid[:, None].to(image.device), image.float(), 0)
@@ -205,7 +204,7 @@ def spatial_features(batch: int, height: int, width: int, sigma_xy: float, valid
     Returns:
         x and y, counted from the first pixel, in units of the standard deviation, float32 ``(B, 2, H, W)``.
     """
-    _check_sigma("sigma_xy", sigma_xy)
+    finite_above("sigma_xy", sigma_xy, 0)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     positions = torch.stack([columns, rows]).expand(batch, 2, height, width)
     if valid is not None and valid.numel():
@@ -223,8 +222,3 @@ def _check_features(features: Tensor, valid: Tensor | None) -> None:
     plane = (features.shape[0], *features.shape[2:])
     if valid is not None and (tuple(valid.shape) != plane or valid.dtype != torch.bool):
         raise ValueError(f"`valid` must be a bool {plane}, got {valid.dtype} {tuple(valid.shape)}")
-
-
-def _check_sigma(name: str, sigma: float) -> None:
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"`{name}` must be greater than 0, got {sigma}")

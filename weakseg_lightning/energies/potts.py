@@ -1,77 +1,15 @@
 """The grid Potts energy: edge weights, unary potentials, and the energy of a labeling."""
 
 from dataclasses import dataclass
-from math import isfinite
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.checks import finite_at_least
+from weakseg_lightning.energies.grid import OFFSETS, Connectivity, existing_edges, neighbor_offsets, shifted_pair
 
-Connectivity = Literal[4, 8]
-Offsets = tuple[tuple[int, int], ...]
-
-_OFFSETS: Offsets = ((0, 1), (1, 0), (1, 1), (1, -1))
 VOID = 255
-
-
-def neighbor_offsets(connectivity: Connectivity) -> Offsets:
-    """Return the steps ``(dy, dx)`` from a pixel to its forward neighbors: each edge of the grid occurs once.
-
-    Args:
-        connectivity: 4 or 8 neighbors a pixel.
-
-    Returns:
-        2 or 4 steps, in the order of the planes of `GridPotts.edge_weights`.
-
-    Raises:
-        ValueError: if ``connectivity`` is neither 4 nor 8.
-
-    Example:
-        >>> neighbor_offsets(4)
-        ((0, 1), (1, 0))
-    """
-    if connectivity not in (4, 8):
-        raise ValueError(f"`connectivity` must be 4 or 8, got {connectivity!r}.")
-    return _OFFSETS[: connectivity // 2]
-
-
-def _ends(plane: Tensor, dy: int, dx: int) -> tuple[Tensor, Tensor]:
-    """Views ``(..., H - dy, W - |dx|)`` of the first and the second ends of all edges in one direction."""
-    height, width = plane.shape[-2:]
-    rows, columns = max(height - dy, 0), max(width - abs(dx), 0)
-    left, right = max(-dx, 0), max(dx, 0)
-    first = plane[..., :rows, left : left + columns]
-    return first, plane[..., dy : dy + rows, right : right + columns]
-
-
-def _double_sum(values: Tensor) -> Tensor:
-    """Sum of each batch element in double precision."""
-    if values.device.type == "mps":  # has no float64
-        values = values.cpu()
-    return values.flatten(1).sum(1, dtype=torch.float64)
-
-
-def count_edges(valid: Tensor, connectivity: Connectivity) -> Tensor:
-    """Count the grid edges between valid pixels.
-
-    Args:
-        valid: bool ``(B, H, W)``, False on padding.
-        connectivity: 4 or 8 neighbors a pixel.
-
-    Returns:
-        int64 ``(B,)``.
-
-    Example:
-        >>> count_edges(torch.ones(1, 2, 3, dtype=torch.bool), 8)
-        tensor([11])
-    """
-    count = torch.zeros(valid.shape[0], dtype=torch.int64, device=valid.device)
-    for dy, dx in neighbor_offsets(connectivity):
-        first, second = _ends(valid, dy, dx)
-        count += (first & second).flatten(1).sum(1)
-    return count
 
 
 @dataclass(frozen=True)
@@ -84,7 +22,7 @@ class GridPotts:
 
     Args:
         weight: factor of all edges, >= 0, in units of the unary potentials.
-        connectivity: 4 or 8 neighbors a pixel.
+        connectivity: 4 or 8 neighbors per pixel.
         normalize_edges: multiply the weights by (number of pixels) / (number of edges) of the image, about 1/4 on the
             8-grid, so that the pairwise term weighs as much as the unary one whatever the grid.
 
@@ -107,8 +45,7 @@ class GridPotts:
     def __post_init__(self) -> None:
         """Check the arguments."""
         neighbor_offsets(self.connectivity)
-        if not (isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"`weight` must be finite and >= 0, got {self.weight!r}.")
+        finite_at_least("weight", self.weight, 0)
 
     def edge_weights(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Weights of all edges of a batch of images.
@@ -127,7 +64,8 @@ class GridPotts:
         valid = _check_image(image, valid)
         if image.device.type == "cpu" and not image.requires_grad:
             return self._native_edge_weights(image.float(), valid)
-        contrast, exists = self._contrast(image.float(), valid)
+        exists = existing_edges(valid, self.connectivity)
+        contrast = self._contrast(image.float(), exists)
         edges = exists.flatten(1).sum(1)
         mean = contrast.flatten(1).sum(1) / edges.clamp(min=1)
         sigma2 = torch.where(mean > 0, mean, 1.0)
@@ -153,32 +91,26 @@ class GridPotts:
         )
         return weights
 
-    def _contrast(self, image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared color difference along each edge ``(B, E, H, W)``, and which edges exist."""
-        offsets = neighbor_offsets(self.connectivity)
-        shape = (image.shape[0], len(offsets), *image.shape[2:])
-        contrast = image.new_zeros(shape)
-        exists = torch.zeros(shape, dtype=torch.bool, device=image.device)
-        for e, (dy, dx) in enumerate(offsets):
-            first, second = _ends(image, dy, dx)
-            here, there = _ends(valid, dy, dx)
-            present = here & there
-            # `where`, not a product: what stands on padding, be it NaN, must not come through.
-            _ends(contrast[:, e], dy, dx)[0].copy_(torch.where(present, (first - second).square().sum(1), 0.0))
-            _ends(exists[:, e], dy, dx)[0].copy_(present)
-        return contrast, exists
+    def _contrast(self, image: Tensor, exists: Tensor) -> Tensor:
+        """Squared color difference along each edge ``(B, E, H, W)``, 0 where there is none."""
+        contrast = torch.zeros_like(exists, dtype=image.dtype)
+        for e, step in enumerate(neighbor_offsets(self.connectivity)):
+            first, second = shifted_pair(image, *step)
+            shifted_pair(contrast[:, e], *step)[0].copy_((first - second).square().sum(1))
+        # `where`, not a product: what stands on padding, be it NaN, must not come through.
+        return torch.where(exists, contrast, 0.0)
 
 
 def _check_image(image: Tensor, valid: Tensor | None) -> Tensor:
     if image.ndim != 4 or not image.is_floating_point():
-        raise ValueError(f"`image` must be a float (B, 3, H, W), got {image.dtype} {tuple(image.shape)}.")
+        raise ValueError(f"`image` must be a float (B, 3, H, W), got {image.dtype} {tuple(image.shape)}")
     shape = (image.shape[0], *image.shape[2:])
     if valid is None:
         return torch.ones(shape, dtype=torch.bool, device=image.device)
     if valid.shape != shape or valid.dtype != torch.bool:
-        raise ValueError(f"`valid` must be a bool {shape} like `image`, got {valid.dtype} {tuple(valid.shape)}.")
+        raise ValueError(f"`valid` must be a bool {shape} like `image`, got {valid.dtype} {tuple(valid.shape)}")
     if valid.device != image.device:
-        raise ValueError(f"`valid` must be on the device of `image`, {image.device}, got {valid.device}.")
+        raise ValueError(f"`valid` must be on the device of `image`, {image.device}, got {valid.device}")
     return valid
 
 
@@ -204,13 +136,13 @@ def potts_energy(labels: Tensor, edge_weights: Tensor) -> Tensor:
     if labels.ndim != 3 or edge_weights.shape != expected or expected[1] not in (2, 4):
         raise ValueError(
             "`labels` (B, H, W) and `edge_weights` (B, 2 or 4, H, W) must belong together, "
-            f"got {tuple(labels.shape)} and {tuple(edge_weights.shape)}."
+            f"got {tuple(labels.shape)} and {tuple(edge_weights.shape)}"
         )
     cut = torch.zeros_like(edge_weights)
-    for e, (dy, dx) in enumerate(_OFFSETS[: expected[1]]):
-        first, second = _ends(labels, dy, dx)
-        weights = _ends(edge_weights[:, e], dy, dx)[0]
-        _ends(cut[:, e], dy, dx)[0].copy_(torch.where(first != second, weights, 0.0))
+    for e, step in enumerate(OFFSETS[: expected[1]]):
+        first, second = shifted_pair(labels, *step)
+        weights = shifted_pair(edge_weights[:, e], *step)[0]
+        shifted_pair(cut[:, e], *step)[0].copy_(torch.where(first != second, weights, 0.0))
     return _double_sum(cut)
 
 
@@ -236,7 +168,7 @@ def unary_energy(labels: Tensor, unary: Tensor) -> Tensor:
     """Unary energy of a labeling.
 
     Args:
-        labels: integer ``(B, H, W)``; pixels labelled 255 cost nothing.
+        labels: integer ``(B, H, W)``; pixels labeled 255 cost nothing.
         unary: float ``(B, K, H, W)`` from `unary_potentials`.
 
     Returns:
@@ -252,8 +184,14 @@ def unary_energy(labels: Tensor, unary: Tensor) -> Tensor:
     if labels.ndim != 3 or unary.ndim != 4 or labels.shape != (unary.shape[0], *unary.shape[2:]):
         raise ValueError(
             "`labels` (B, H, W) and `unary` (B, K, H, W) must belong together, "
-            f"got {tuple(labels.shape)} and {tuple(unary.shape)}."
+            f"got {tuple(labels.shape)} and {tuple(unary.shape)}"
         )
     known = labels != VOID
     index = torch.where(known, labels, 0).long()[:, None]
     return _double_sum(torch.where(known, unary.gather(1, index)[:, 0], 0.0))
+
+
+def _double_sum(values: Tensor) -> Tensor:
+    """Sum of each batch element in double precision."""
+    values = values.cpu() if values.device.type == "mps" else values  # MPS has no float64
+    return values.flatten(1).sum(1, dtype=torch.float64)

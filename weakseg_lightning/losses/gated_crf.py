@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from weakseg_lightning.energies.grid import shifted_pair
 from weakseg_lightning.losses.distributed import mean_over
-from weakseg_lightning.losses.neighbors import shifted_pair
 from weakseg_lightning.losses.regularizer import Regularizer, check_regularized, precise
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.energies.potts import GridPotts, count_edges, neighbor_offsets
-from weakseg_lightning.losses.neighbors import shifted_pair
+from weakseg_lightning.energies.grid import count_edges, neighbor_offsets, shifted_pair
+from weakseg_lightning.energies.potts import GridPotts
 from weakseg_lightning.losses.regularizer import Regularizer
 
 Relaxation = Literal["bilinear", "squared", "absolute"]

@@ -8,7 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
-from weakseg_lightning.energies.potts import GridPotts, count_edges, potts_energy
+from weakseg_lightning.energies.grid import count_edges
+from weakseg_lightning.energies.potts import GridPotts, potts_energy
 from weakseg_lightning.metrics.checks import real_type
 
 

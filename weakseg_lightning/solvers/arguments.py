@@ -1,7 +1,8 @@
-"""What solvers of discrete labelings take: checked, and with the neutral value in place of what is not given."""
+"""Arguments of solvers and refinements: checked, and with the neutral value in place of what is not given."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -9,75 +10,86 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.constraints import LinearConstraints
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.solvers.base import SolverResult
 
-Start = Literal["coarse", "argmin", "zeros", "given"]
+Start = Literal["coarse", "argmin", "zeros", "initial"]
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """The arguments of `Solver.solve`, all of them there.
+class Problem:
+    """The arguments of `Solver.solve` besides scores and image, checked.
 
     Args:
         seeds: uint8 ``(B, H, W)``, 255 where the pixel is free.
         allowed: bool ``(B, K)``: the label set and the labels of the seeds.
-        valid: bool ``(B, H, W)``.
-        initial: uint8 ``(B, H, W)``, 255 where none is given.
+        valid: bool ``(B, H, W)``, False on padding.
+        initial: uint8 ``(B, H, W)``, 255 where no label is given; None = no labeling to start from.
     """
 
     seeds: Tensor
     allowed: Tensor
     valid: Tensor
-    initial: Tensor
+    initial: Tensor | None
+
+    def start(self, kind: Start = "argmin") -> Tensor:
+        """Return the labeling to start from: ``initial``, else that of a kind.
+
+        Args:
+            kind: the labeling in place of ``initial``; ``initial`` demands that it is given.
+
+        Returns:
+            uint8 ``(B, H, W)``, 255 where the solver is to choose.
+
+        Raises:
+            ValueError: if no labeling is given, but demanded.
+        """
+        if self.initial is not None:
+            return self.initial
+        if kind == "initial":
+            raise ValueError(
+                "`initial` must be passed where `start` is 'initial', got None: pass a labeling to start from"
+            )
+        return torch.full_like(self.seeds, 0 if kind == "zeros" else VOID)
+
+    def map(self, move: Callable[[Tensor], Tensor]) -> Self:
+        """Return the problem with each of its tensors replaced."""
+        initial = None if self.initial is None else move(self.initial)
+        return type(self)(move(self.seeds), move(self.allowed), move(self.valid), initial)
 
 
-def check_arguments(
+def check_problem(
     logits: Tensor,
     image: Tensor,
     seeds: Tensor | None,
     label_set: Tensor | None,
     valid: Tensor | None,
-    initial: Tensor | None,
-    start: Start,
-) -> Arguments:
+    initial: Tensor | None = None,
+) -> Problem:
     """Check the arguments of `Solver.solve` and fill in those that are None.
-
-    Args:
-        logits: as for `Solver.solve`, here and below.
-        image: likewise.
-        seeds: likewise.
-        label_set: likewise.
-        valid: likewise.
-        initial: likewise; it goes before ``start``.
-        start: the labeling to start from; ``given`` demands ``initial``.
-
-    Returns:
-        The arguments, on the device of the logits.
 
     Raises:
         ValueError: if they do not fit together, or an image may use no label.
     """
-    _check_scores(logits, image)
-    if initial is None and start == "given":
-        raise ValueError("`initial` must be passed where `start` is 'given', got None: pass a labeling to start from.")
-    batch, classes, height, width = logits.shape
-    plane, device = (batch, height, width), logits.device
+    _check_logits(logits)
+    batch, classes, *size = logits.shape
+    plane, device = (batch, *size), logits.device
+    _check("image", image, "float", (batch, image.shape[1] if image.ndim == 4 else 3, *size), device)
     if valid is None:
         valid = torch.ones(plane, dtype=torch.bool, device=device)
     if label_set is None:
         label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
-    _check_mask("valid", valid, plane, device)
-    _check_mask("label_set", label_set, (batch, classes), device)
-    free = torch.full(plane, 0 if start == "zeros" else VOID, dtype=torch.uint8, device=device)
-    initial = free if initial is None else check_labels("initial", initial, logits)
+    _check("valid", valid, "bool", plane, device)
+    _check("label_set", label_set, "bool", (batch, classes), device)
+    if initial is not None:
+        initial = check_labels("initial", initial, logits)
     if seeds is None:
-        seeds, allowed = torch.full_like(free, VOID), label_set
+        seeds, allowed = torch.full(plane, VOID, dtype=torch.uint8, device=device), label_set
     else:
         seeds = check_labels("seeds", seeds, logits)
         allowed = label_set | _labels_of(seeds, valid, classes)
     _check_allowed(allowed)
-    return Arguments(seeds, allowed, valid, initial)
+    return Problem(seeds, allowed, valid, initial)
 
 
 def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
@@ -95,9 +107,7 @@ def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
         ValueError: if it is no integer ``(B, H, W)`` on the logits' device, or holds anything but classes and 255.
     """
     shape = (logits.shape[0], *logits.shape[2:])
-    if labels.shape != shape or labels.is_floating_point() or labels.dtype == torch.bool or labels.is_complex():
-        raise ValueError(f"`{name}` must be an integer {shape}, got {labels.dtype} {tuple(labels.shape)}.")
-    _check_device(name, labels, logits.device)
+    _check(name, labels, "integer", shape, logits.device)
     if labels.device.type == "cpu" and labels.dtype in (torch.uint8, torch.int32, torch.int64):
         narrow = torch.empty(shape, dtype=torch.uint8)
         if _core.read_labels(labels.contiguous().numpy(), logits.shape[1], narrow.numpy()):
@@ -105,23 +115,96 @@ def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
     last = logits.shape[1] - 1
     wrong = (labels != VOID) & ((labels < 0) | (labels > last))
     if wrong.any():
-        raise ValueError(f"`{name}` must hold classes 0..{last} or {VOID}, got {int(labels[wrong][0])}.")
+        raise ValueError(f"`{name}` must hold classes 0..{last} or {VOID}, got {int(labels[wrong][0])}")
     return labels.to(torch.uint8)
 
 
-def empty_result(logits: Tensor) -> SolverResult:
-    """Result for a batch without images or pixels."""
-    batch, _, height, width = logits.shape
-    labels = torch.full((batch, height, width), VOID, dtype=torch.uint8, device=logits.device)
-    zero = torch.zeros(batch, dtype=torch.float64)
-    count, done = torch.zeros(batch, dtype=torch.int64), torch.ones(batch, dtype=torch.bool)
-    return SolverResult(labels, zero, zero.clone(), count, done, zero.clone(), 0.0, 0.0, ("",) * batch)
+def check_constraints(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
+    """Check the arguments of `DistributionSolver.solve`.
+
+    Raises:
+        ValueError: if shapes, types, devices or values do not fit.
+    """
+    _check_logits(logits)
+    batch, classes, *plane = logits.shape
+    rows = constraints.bounds.shape[-1] if constraints.bounds.ndim else 0
+    regions, region_of, device = constraints.regions, constraints.region_of, logits.device
+    if (regions is None) != (region_of is None):
+        raise ValueError("`constraints.regions` and `constraints.region_of` must be given together, got one of them")
+    number = regions.shape[1] if regions is not None and regions.ndim == 4 else 0
+    if len(constraints.names) != rows:
+        raise ValueError(f"`constraints.names` must name each of the {rows} rows, got {len(constraints.names)} names")
+    for name, kind, shape in (
+        ("coefficients", "float", (batch, rows, classes)),
+        ("bounds", "float", (batch, rows)),
+        ("slack", "float", (batch, rows)),
+        ("active", "bool", (batch, rows)),
+        ("allowed", "bool", (batch, classes)),
+        ("allowed_at", "bool", (batch, classes, *plane)),
+        ("regions", "bool", (batch, number, *plane)),
+        ("region_of", "int64", (batch, rows)),
+    ):
+        _check(f"constraints.{name}", getattr(constraints, name), kind, shape, device)
+    _check("valid", valid, "bool", (batch, *plane), device)
+    _check_values(constraints)
+
+
+def check_refined(logits: Tensor, image: Tensor, valid: Tensor | None) -> Tensor:
+    """Check the arguments of `Refinement.refine`.
+
+    Returns:
+        ``valid``, all True where it was None, on the logits' device.
+
+    Raises:
+        ValueError: if the arguments do not fit together, or hold nan or infinite values where valid.
+    """
+    _check_logits(logits)
+    batch, _, *size = logits.shape
+    _check("image", image, "float", (batch, 3, *size))
+    if valid is None:
+        valid = torch.ones((batch, *size), dtype=torch.bool)
+    _check("valid", valid, "bool", (batch, *size))
+    valid = valid.to(logits.device)
+    for name, values in (("logits", logits), ("image", image)):
+        finite = values.isfinite().all(1).to(valid.device) | ~valid
+        if not finite.all():
+            images = (~finite).flatten(1).any(1).nonzero().flatten().tolist()
+            raise ValueError(f"`{name}` must be finite, got nan or infinite values in images {images} of the batch")
+    return valid
 
 
 def as_bytes(mask: Tensor) -> NDArray[np.uint8]:
     """Return a bool tensor as an array of 0 and 1, without a copy where it is contiguous and on the CPU."""
     array: NDArray[np.uint8] = mask.cpu().contiguous().view(torch.uint8).numpy()
     return array
+
+
+def _check_logits(logits: Tensor) -> None:
+    if logits.ndim != 4 or not logits.is_floating_point() or not 1 <= logits.shape[1] <= VOID:
+        raise ValueError(
+            f"`logits` must be a float (B, K, H, W) with 1 to {VOID} classes, got {logits.dtype} {tuple(logits.shape)}"
+        )
+
+
+def _check(
+    name: str, tensor: Tensor | None, kind: str, shape: tuple[int, ...], device: torch.device | None = None
+) -> None:
+    """Check the type, shape and device of what is given; ``kind`` is float, integer or a dtype of torch."""
+    if tensor is None:
+        return
+    if tensor.shape != shape or not _is(tensor, kind):
+        article = "an" if kind.startswith("int") else "a"
+        raise ValueError(f"`{name}` must be {article} {kind} {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
+    if device is not None and tensor.device != device:
+        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there")
+
+
+def _is(tensor: Tensor, kind: str) -> bool:
+    if kind == "float":
+        return tensor.is_floating_point()
+    if kind == "integer":
+        return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return bool(tensor.dtype == getattr(torch, kind))
 
 
 def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
@@ -135,35 +218,24 @@ def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
     return present.scatter_(1, index.flatten(1), True)[:, :classes]
 
 
-def _check_scores(logits: Tensor, image: Tensor) -> None:
-    if logits.ndim != 4 or not logits.is_floating_point() or not 1 <= logits.shape[1] <= VOID:
-        raise ValueError(
-            f"`logits` must be a float (B, K, H, W) with 1 to {VOID} classes, got {logits.dtype} {tuple(logits.shape)}."
-        )
-    expected = (logits.shape[0], *logits.shape[2:])
-    if image.ndim != 4 or (image.shape[0], *image.shape[2:]) != expected or not image.is_floating_point():
-        raise ValueError(
-            f"`image` must be a float (B, 3, H, W) of the batch and size of `logits` {tuple(logits.shape)}, "
-            f"got {image.dtype} {tuple(image.shape)}."
-        )
-    _check_device("image", image, logits.device)
-
-
-def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:
-    if tensor.device != device:
-        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there.")
-
-
-def _check_mask(name: str, mask: Tensor, shape: tuple[int, ...], device: torch.device) -> None:
-    if mask.shape != shape or mask.dtype != torch.bool:
-        raise ValueError(f"`{name}` must be a bool {shape}, got {mask.dtype} {tuple(mask.shape)}.")
-    _check_device(name, mask, device)
-
-
 def _check_allowed(allowed: Tensor) -> None:
     empty = (~allowed.any(1)).nonzero().flatten().tolist()
     if empty:
         raise ValueError(
             f"`label_set` must allow at least one class for each image; images {empty} of the batch have none and no "
-            "seeds either. Allow the background, or pass None to allow all classes."
+            "seeds either: allow the background, or pass None to allow all classes"
+        )
+
+
+def _check_values(constraints: LinearConstraints) -> None:
+    """Check all values of the active rows at once, so that a device is waited for once."""
+    finite = constraints.coefficients.isfinite().all(2) & constraints.bounds.isfinite() & (constraints.slack >= 0)
+    if constraints.regions is not None and constraints.region_of is not None:
+        finite &= (constraints.region_of >= -1) & (constraints.region_of < constraints.regions.shape[1])
+    wrong = constraints.active & ~finite
+    if bool(wrong.any()):
+        image, row = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"`constraints` must have finite coefficients and bounds, a slack >= 0 and regions that exist; row "
+            f"'{constraints.name(image, row)}' of image {image} has not"
         )

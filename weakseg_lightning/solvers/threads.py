@@ -1,10 +1,12 @@
-"""How many threads a solver takes where nobody says."""
+"""The number of threads of a solver where users give none."""
 
 import os
 
 import torch
 
-__all__ = ["cores_of_rank", "default_num_threads", "leave_cores"]
+from weakseg_lightning.checks import at_least
+
+__all__ = ["check_num_threads", "cores_of_rank", "default_num_threads", "leave_cores"]
 
 _left_to_loaders = 0
 
@@ -13,6 +15,12 @@ def default_num_threads() -> int:
     """Return the cores of this rank less those that :func:`leave_cores` gave away, but at least half of them."""
     cores = cores_of_rank()
     return max(cores - _left_to_loaders, (cores + 1) // 2)
+
+
+def check_num_threads(num_threads: int | None) -> None:
+    """Raise `ValueError` if a number of threads is given and less than 1."""
+    if num_threads is not None:
+        at_least("num_threads", num_threads, 1, "or None to choose")
 
 
 def cores_of_rank() -> int:

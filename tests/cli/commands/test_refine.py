@@ -192,7 +192,7 @@ def test_coordinates_reach_the_best_of_a_hill_and_stop():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--spatial_sigma", "0", "3"], "`spatial_sigma` must be greater than 0, got 0.0"),
+        (["--spatial_sigma", "0", "3"], "`spatial_sigma` must be finite and above 0, got 0.0"),
         (["--images", "0"], "`images` must be at least 1, got 0"),
         (["--device", "gpu"], "`device` must be auto, cpu or cuda, got 'gpu'"),
         (["--processes", "0"], "`processes` must be at least 1, got 0"),
@@ -208,7 +208,7 @@ def test_coordinates_reach_the_best_of_a_hill_and_stop():
 def test_what_the_search_cannot_use_is_named(run, searched, options, words):
     Path("mine.py").write_text(
         "from weakseg_lightning.solvers import Refinement\n\n\nclass Smooth(Refinement):\n"
-        "    def refine(self, logits, image, valid=None):\n        return logits.softmax(1)\n"
+        "    def _refine(self, scores, image, valid):\n        return scores.softmax(1)\n"
     )
     status, _, err = run(*searched, *options)
     sys.modules.pop("mine", None)

@@ -283,11 +283,11 @@ def test_padding_is_void_and_costs_nothing():
 @pytest.mark.parametrize(
     ("argument", "value", "words"),
     [
-        ("spatial_sigma", 0, "`spatial_sigma` must be greater than 0, got 0"),
-        ("bilateral_sigma_rgb", float("nan"), "`bilateral_sigma_rgb` must be greater than 0, got nan"),
-        ("bilateral_weight", float("inf"), "`bilateral_weight` must be 0 or more"),
-        ("iterations", -1, "`iterations` must be 0 or more"),
-        ("normalization", "row", "`normalization` must be one of symmetric, before, after, none"),
+        ("spatial_sigma", 0, "`spatial_sigma` must be finite and above 0, got 0"),
+        ("bilateral_sigma_rgb", float("nan"), "`bilateral_sigma_rgb` must be finite and above 0, got nan"),
+        ("bilateral_weight", float("inf"), "`bilateral_weight` must be finite and at least 0"),
+        ("iterations", -1, "`iterations` must be at least 0"),
+        ("normalization", "row", "`normalization` must be one of 'symmetric', 'before', 'after', 'none'"),
         ("num_threads", 0, "`num_threads` must be at least 1, or None to choose, got 0"),
     ],
 )

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.solvers.dense_crf import pydensecrf as backend
 from weakseg_lightning.solvers.dense_crf.pydensecrf import PyDenseCRF
-from weakseg_lightning.solvers.refinement import Refinement
 
 needs_pydensecrf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="pydensecrf2 is missing (extra `crf`)")
 
@@ -175,13 +175,13 @@ def test_it_sharpens_coarse_scores_of_a_photograph(shared):
 @pytest.mark.parametrize(
     ("argument", "value", "words"),
     [
-        ("spatial_sigma", 0, "`spatial_sigma` must be greater than 0, got 0"),
-        ("bilateral_sigma_xy", -1.0, "`bilateral_sigma_xy` must be greater than 0"),
-        ("bilateral_sigma_rgb", float("nan"), "`bilateral_sigma_rgb` must be greater than 0, got nan"),
-        ("spatial_weight", -0.5, "`spatial_weight` must be 0 or more"),
-        ("bilateral_weight", float("inf"), "`bilateral_weight` must be 0 or more"),
-        ("iterations", -1, "`iterations` must be 0 or more"),
-        ("normalization", "row", "`normalization` must be one of symmetric, before, after, none"),
+        ("spatial_sigma", 0, "`spatial_sigma` must be finite and above 0, got 0"),
+        ("bilateral_sigma_xy", -1.0, "`bilateral_sigma_xy` must be finite and above 0"),
+        ("bilateral_sigma_rgb", float("nan"), "`bilateral_sigma_rgb` must be finite and above 0, got nan"),
+        ("spatial_weight", -0.5, "`spatial_weight` must be finite and at least 0"),
+        ("bilateral_weight", float("inf"), "`bilateral_weight` must be finite and at least 0"),
+        ("iterations", -1, "`iterations` must be at least 0"),
+        ("normalization", "row", "`normalization` must be one of 'symmetric', 'before', 'after', 'none'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(argument, value, words):

@@ -143,7 +143,7 @@ def test_ties_keep_the_start(classes):
     image = torch.zeros(1, 3, 5, 6)
     logits = torch.zeros(1, classes, 5, 6)
     start = torch.full((1, 5, 6), classes - 1)
-    given = AlphaExpansion(GridPotts(2.0), start="given").solve(logits, image, initial=start)
+    given = AlphaExpansion(GridPotts(2.0), start="initial").solve(logits, image, initial=start)
     expected = 0 if classes == 2 else classes - 1  # two labels: the cut does not look at the start
     assert (given.labels == expected).all()
     assert (AlphaExpansion(GridPotts(2.0)).solve(logits, image).labels == 0).all()
@@ -153,7 +153,7 @@ def test_starts():
     logits, image = batch(classes=5, sharpness=1.0)
     potts = GridPotts(1.5)
     argmin, zeros = (AlphaExpansion(potts, max_sweeps=1, start=s).solve(logits, image) for s in ("argmin", "zeros"))
-    given = AlphaExpansion(potts, max_sweeps=1, start="given")
+    given = AlphaExpansion(potts, max_sweeps=1, start="initial")
     same(given.solve(logits, image, initial=torch.zeros(3, 20, 24, dtype=torch.uint8)), zeros)
     same(given.solve(logits, image, initial=torch.full((3, 20, 24), 255)), argmin)
     same(given.solve(logits, image, initial=logits.argmax(1)), argmin)
@@ -176,7 +176,7 @@ def test_the_coarse_start_is_the_best_labeling_of_blocks(connectivity, size):
     valid[:, :2, -3:] = False
     potts = GridPotts(0.1, connectivity=connectivity)
     solver = AlphaExpansion(potts, start="coarse")
-    solver.max_sweeps = 0  # the start itself
+    object.__setattr__(solver, "max_sweeps", 0)  # the start itself
     start = solver.solve(logits, image, valid=valid)
     rows, columns = -(-height // 4), -(-width // 4)
     every = torch.tensor(list(itertools.product((0, 1), repeat=rows * columns))).view(-1, rows, columns)
@@ -214,7 +214,7 @@ def test_a_converged_labeling_is_a_fixed_point():
     logits, image = batch(classes=5)
     first = AlphaExpansion(GridPotts(4.0), max_sweeps=50).solve(logits, image)
     assert first.converged.all()
-    again = AlphaExpansion(GridPotts(4.0), start="given", max_sweeps=1).solve(logits, image, initial=first.labels)
+    again = AlphaExpansion(GridPotts(4.0), start="initial", max_sweeps=1).solve(logits, image, initial=first.labels)
     same(first, again)
     assert again.converged.all()
     assert again.sweeps.tolist() == [1, 1, 1]
@@ -390,5 +390,5 @@ def test_labels_that_are_best_on_more_pixels_move_first():
     for swap, expected in ((False, 2), (True, 1)):
         given = logits[:, [0, 2, 1]] if swap else logits
         initial = torch.where((start > 0) & swap, 3 - start, start)
-        result = AlphaExpansion(GridPotts(0.1), start="given").solve(given, image, initial=initial)
+        result = AlphaExpansion(GridPotts(0.1), start="initial").solve(given, image, initial=initial)
         assert result.labels[0, 0, 1] == expected

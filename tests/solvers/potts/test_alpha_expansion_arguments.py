@@ -14,10 +14,10 @@ def batch():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"unary_weight": -1.0}, "`unary_weight` must be finite and >= 0, got -1.0"),
+        ({"unary_weight": -1.0}, "`unary_weight` must be finite and at least 0, got -1.0"),
         ({"unary_weight": float("nan")}, "`unary_weight`"),
         ({"max_sweeps": 0}, "`max_sweeps` must be at least 1, got 0"),
-        ({"start": "one"}, r"`start` must be one of .'coarse', 'argmin', 'zeros', 'given'., got 'one'"),
+        ({"start": "one"}, "`start` must be one of 'coarse', 'argmin', 'zeros', 'initial', got 'one'"),
         ({"num_threads": 0}, "`num_threads` must be at least 1"),
     ],
 )
@@ -66,7 +66,7 @@ def test_wrong_tensors(arguments, words):
 
 def test_given_start_needs_a_labeling():
     logits, image = batch()
-    with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'given'"):
-        AlphaExpansion(start="given").solve(logits, image)
+    with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'initial'"):
+        AlphaExpansion(start="initial").solve(logits, image)
     with pytest.raises(ValueError, match="`initial` must hold classes"):
-        AlphaExpansion(start="given").solve(logits, image, initial=torch.full(PLANE, 9))
+        AlphaExpansion(start="initial").solve(logits, image, initial=torch.full(PLANE, 9))

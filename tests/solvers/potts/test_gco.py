@@ -106,8 +106,8 @@ def test_wrong_arguments():
     logits, image = batch()
     with pytest.raises(ValueError, match="`max_sweeps` must be at least 1, got 0"):
         GCO(max_sweeps=0)
-    with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'given'"):
-        GCO(start="given").solve(logits, image)
+    with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'initial'"):
+        GCO(start="initial").solve(logits, image)
     with pytest.raises(ValueError, match="`seeds` must hold classes"):
         GCO().solve(logits, image, seeds=torch.full((3, 20, 24), 4))
     with pytest.raises(ValueError, match="`label_set` must allow at least one class"):
@@ -213,7 +213,7 @@ def in_order_of_turns(logits, seeds):
 def test_neither_solver_can_improve_on_the_others_end(seed):
     logits, image = batch(classes=5, seed=seed)
     solvers = [cls(GridPotts(4.0), max_sweeps=20) for cls in (GCO, AlphaExpansion)]
-    again = [cls(GridPotts(4.0), max_sweeps=20, start="given") for cls in (AlphaExpansion, GCO)]
+    again = [cls(GridPotts(4.0), max_sweeps=20, start="initial") for cls in (AlphaExpansion, GCO)]
     for first, second in zip(solvers, again, strict=True):
         ended = first.solve(logits, image)
         assert_same_energy(second.solve(logits, image, initial=ended.labels), ended)
@@ -291,11 +291,11 @@ def test_starts_and_sweeps():
     assert not one.converged.any()
     assert start.converged.all()
     assert (start.energy <= one.energy).all()
-    again = GCO(GridPotts(2.0), max_sweeps=1, start="given").solve(logits, image, initial=start.labels)
+    again = GCO(GridPotts(2.0), max_sweeps=1, start="initial").solve(logits, image, initial=start.labels)
     assert torch.equal(again.labels, start.labels)
     assert again.converged.all()
     nothing = torch.full((3, 40, 40), 255)
-    given = GCO(GridPotts(2.0), max_sweeps=1, start="given").solve(logits, image, initial=nothing)
+    given = GCO(GridPotts(2.0), max_sweeps=1, start="initial").solve(logits, image, initial=nothing)
     assert torch.equal(given.labels, one.labels)
 
 

@@ -145,7 +145,7 @@ def test_no_pixels() -> None:
     [
         ({"components": 0}, "`components` must be at least 1, got 0"),
         ({"max_rounds": 0}, "`max_rounds` must be at least 1, got 0"),
-        ({"outliers": 1.0}, r"`outliers` must be a fraction in \[0, 1\), got 1.0"),
+        ({"outliers": 1.0}, "`outliers` must be at least 0 and below 1, got 1.0"),
     ],
 )
 def test_arguments_are_checked(arguments: dict, message: str) -> None:

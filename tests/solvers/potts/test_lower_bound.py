@@ -196,7 +196,7 @@ def test_certify_with_everything():
     valid = torch.ones(3, 24, 28, dtype=torch.bool)
     valid[:, 20:] = False
     options = {"seeds": seeds, "label_set": label_set, "valid": valid}
-    solver = AlphaExpansion(GridPotts(2.0), unary_weight=1.5, start="given")
+    solver = AlphaExpansion(GridPotts(2.0), unary_weight=1.5, start="initial")
     result = solver.solve(logits, image, initial=seeds, **options)
     logits[~valid[:, None].expand(logits.shape)] = float("nan")
     certified = solver.bound_optimality_gap(result, logits, image, **options)
@@ -302,7 +302,7 @@ def test_gap_is_relative_and_guarded():
     energy = torch.tensor([4.0, -4.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     low = torch.tensor([3.0, -5.0, 0.0, -0.5, float("nan")], dtype=torch.float64)
     none, labels = torch.zeros(5), torch.zeros(5, 1, 1, dtype=torch.uint8)
-    result = SolverResult(labels, energy, none.double(), none.long(), none.bool(), low, 0.0, 0.0, ("",) * 5)
+    result = SolverResult(labels, energy, none.double(), none.long(), none.bool(), low, ("",) * 5)
     assert result.gap[:4].tolist() == [0.25, 0.25, 0.0, 0.5]
     assert result.gap[4].isnan()
 
@@ -314,7 +314,7 @@ def test_gap_is_relative_and_guarded():
         ({"unary": torch.zeros(2, 3, 4, 5, dtype=torch.int64)}, "`unary` must be a float"),
         ({"edge_weights": torch.zeros(2, 2, 4, 5)}, r"`edge_weights` must be a float \(2, 4, 4, 5\)"),
         ({"edge_weights": torch.full((2, 4, 4, 5), -1.0)}, "`edge_weights` must be >= 0"),
-        ({"connectivity": 6}, "`connectivity` must be 4 or 8"),
+        ({"connectivity": 6}, "`connectivity` must be one of 4, 8"),
         ({"allowed": torch.ones(2, 4, dtype=torch.bool)}, "`allowed` must be a bool"),
         ({"allowed": torch.ones(2, 3)}, "`allowed` must be a bool"),
         ({"allowed": torch.tensor([[True] * 3, [False] * 3])}, r"`allowed` must leave .* images \[1\]"),
@@ -322,7 +322,7 @@ def test_gap_is_relative_and_guarded():
         ({"valid": torch.ones(2, 4, 5, dtype=torch.bool, device="meta")}, "`valid` must be on the device"),
         ({"energy": torch.zeros(3)}, "`energy` must have shape"),
         ({"labels": torch.zeros(2, 4, 5)}, "`labels` must be an integer"),
-        ({"max_iterations": -1}, "`max_iterations` must be >= 0, got -1"),
+        ({"max_iterations": -1}, "`max_iterations` must be at least 0, got -1"),
         ({"tolerance": float("nan")}, "`tolerance` must be finite"),
     ],
 )

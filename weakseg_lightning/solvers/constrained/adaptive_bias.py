@@ -1,15 +1,17 @@
 """The adaptive bias of EM-Adapt: hard labels, after each class has been given its fraction of the image."""
 
-import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.checks import above, at_least, between
 from weakseg_lightning.constraints import LinearConstraints
-from weakseg_lightning.solvers.distributions import DistributionResult, DistributionSolver
+from weakseg_lightning.solvers.base import DistributionResult, DistributionSolver
 
 
+@dataclass(frozen=True)
 class AdaptiveBias(DistributionSolver):
     """Labels ``X_p = argmax_l f_p(l) + b_l`` over the classes of the image, each b_l just large enough for l's share.
 
@@ -45,36 +47,30 @@ class AdaptiveBias(DistributionSolver):
         Bertsekas: The auction algorithm, Annals of Operations Research 14, 1988.
     """
 
-    def __init__(
-        self, foreground: float = 0.2, background: float = 0.4, rounds: int = 500, tolerance: float = 0.01
-    ) -> None:
-        for name, share in (("foreground", foreground), ("background", background)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"`{name}` must be a fraction of the image, between 0 and 1, got {share}")
-        if rounds < 1:
-            raise ValueError(f"`rounds` must be at least 1, got {rounds}")
-        if not tolerance > 0:
-            raise ValueError(f"`tolerance` must be above 0, got {tolerance}")
-        self.foreground = foreground
-        self.background = background
-        self.rounds = rounds
-        self.tolerance = tolerance
+    foreground: float = 0.2
+    background: float = 0.4
+    rounds: int = 500
+    tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        between("foreground", self.foreground, 0, 1)
+        between("background", self.background, 0, 1)
+        at_least("rounds", self.rounds, 1)
+        above("tolerance", self.tolerance, 0)
 
     @override
-    @torch.no_grad()
-    def solve(
-        self, logits: Tensor, constraints: LinearConstraints, *, valid: Tensor | None = None
-    ) -> DistributionResult:
-        """Label each image of a batch; see :meth:`DistributionSolver.solve`.
+    def _solve(self, scores: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> DistributionResult:
+        """Label each image of a batch.
 
         Raises:
-            ValueError: if the arguments do not fit together, or an image has active rows.
+            ValueError: if an image has active rows.
         """
-        start = time.perf_counter()
+        _check_rows(constraints)
+        shape = scores.shape
         if valid is None:
-            valid = logits.new_ones(logits.shape[0], *logits.shape[2:], dtype=torch.bool)
-        _check(logits, constraints, valid)
-        scores = _allowed_scores(logits, constraints, valid)
+            valid = scores.new_ones(shape[0], *shape[2:], dtype=torch.bool)
+        scores = _allowed_scores(scores, constraints, valid)
         wanted = self._pixels_wanted(constraints.allowed, valid.sum((1, 2)))
         labels, biases, rounds = self._bid(scores, wanted)
         one_hot = torch.zeros_like(scores).scatter_(1, labels[:, None], 1.0) * valid.flatten(1)[:, None]
@@ -82,14 +78,12 @@ class AdaptiveBias(DistributionSolver):
         missing = (wanted - taken).clamp(min=0) / valid.sum((1, 2)).clamp(min=1)[:, None]
         missing_here, rounds = missing.cpu(), rounds.cpu()
         return DistributionResult(
-            probabilities=one_hot.view(logits.shape).float(),
+            probabilities=one_hot.view(shape).float(),
             duals=biases.float(),
             residual=torch.full_like(biases[:, 0], torch.nan).float(),
             violation=missing.float(),
             evaluations=rounds,
             converged=(missing_here == 0).all(1),
-            solve_seconds=time.perf_counter() - start,
-            transfer_seconds=0.0,
             message=tuple(self._message(row.tolist(), constraints.class_names) for row in missing_here),
         )
 
@@ -176,18 +170,8 @@ def _allowed_scores(logits: Tensor, constraints: LinearConstraints, valid: Tenso
     return logits.double().masked_fill(~(may & valid[:, None]), -torch.inf).flatten(2)
 
 
-def _check(logits: Tensor, constraints: LinearConstraints, valid: Tensor) -> None:
-    """Refuse arguments that do not fit together, and rows that a bias for each class cannot solve."""
-    batch, classes, height, width = logits.shape
-    if constraints.allowed.shape != (batch, classes):
-        raise ValueError(
-            f"`constraints.allowed` must be (B, K) = {(batch, classes)} as `logits` has it, got "
-            f"{tuple(constraints.allowed.shape)}"
-        )
-    if valid.shape != (batch, height, width):
-        raise ValueError(
-            f"`valid` must be (B, H, W) = {(batch, height, width)} as `logits` has it, got {tuple(valid.shape)}"
-        )
+def _check_rows(constraints: LinearConstraints) -> None:
+    """Raise for rows, which a bias for each class cannot solve."""
     active = constraints.active.nonzero()
     if len(active):
         row = constraints.name(int(active[0, 0]), int(active[0, 1]))

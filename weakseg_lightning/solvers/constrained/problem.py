@@ -1,4 +1,4 @@
-"""From logits and constraints to dual problems: checked, and without the classes and rows that no image uses."""
+"""From logits and constraints to dual problems, without the classes and rows that no image uses."""
 
 from dataclasses import dataclass
 
@@ -93,58 +93,6 @@ def _spread(coefficients: Array, region: Index, number: int) -> Array:
         return coefficients
     own = region[:, :, None] == np.arange(number)
     return np.asarray((own[:, :, :, None] * coefficients[:, :, None]).reshape(*region.shape, -1))
-
-
-def check_problem(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
-    """Check what `DistributionSolver.solve` is given.
-
-    Raises:
-        ValueError: if shapes, types, devices or values do not fit.
-    """
-    if logits.ndim != 4 or not logits.is_floating_point() or logits.shape[1] < 1:
-        raise ValueError(f"`logits` must be a float (B, K, H, W), got {logits.dtype} {tuple(logits.shape)}.")
-    batch, classes, height, width = logits.shape
-    rows, plane = constraints.bounds.shape[-1] if constraints.bounds.ndim else 0, (height, width)
-    device = logits.device
-    for name, shape in (("coefficients", (batch, rows, classes)), ("bounds", (batch, rows)), ("slack", (batch, rows))):
-        _check(f"constraints.{name}", getattr(constraints, name), "float", shape, device)
-    _check("constraints.active", constraints.active, "bool", (batch, rows), device)
-    _check("constraints.allowed", constraints.allowed, "bool", (batch, classes), device)
-    if len(constraints.names) != rows:
-        raise ValueError(f"`constraints.names` must name each of the {rows} rows, got {len(constraints.names)} names.")
-    if constraints.allowed_at is not None:
-        _check("constraints.allowed_at", constraints.allowed_at, "bool", (batch, classes, *plane), device)
-    if valid is not None:
-        _check("valid", valid, "bool", (batch, *plane), device)
-    if (constraints.regions is None) != (constraints.region_of is None):
-        raise ValueError("`constraints.regions` and `constraints.region_of` must be given together, got one of them.")
-    if constraints.regions is not None and constraints.region_of is not None:
-        number = constraints.regions.shape[1] if constraints.regions.ndim == 4 else 0
-        _check("constraints.regions", constraints.regions, "bool", (batch, number, *plane), device)
-        _check("constraints.region_of", constraints.region_of, "int64", (batch, rows), device)
-    _check_values(constraints)
-
-
-def _check(name: str, tensor: Tensor, kind: str, shape: tuple[int, ...], device: torch.device) -> None:
-    fits = tensor.is_floating_point() if kind == "float" else tensor.dtype == getattr(torch, kind)
-    if not fits or tensor.shape != shape:
-        raise ValueError(f"`{name}` must be a {kind} {shape}, got {tensor.dtype} {tuple(tensor.shape)}.")
-    if tensor.device != device:
-        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there.")
-
-
-def _check_values(constraints: LinearConstraints) -> None:
-    """One look at the values, so that a device is waited for once."""
-    finite = constraints.coefficients.isfinite().all(2) & constraints.bounds.isfinite() & (constraints.slack >= 0)
-    if constraints.regions is not None and constraints.region_of is not None:
-        finite &= (constraints.region_of >= -1) & (constraints.region_of < constraints.regions.shape[1])
-    wrong = constraints.active & ~finite
-    if bool(wrong.any()):
-        image, row = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"`constraints` must have finite coefficients and bounds, a slack >= 0 and regions that exist; row "
-            f"'{constraints.name(image, row)}' of image {image} has not."
-        )
 
 
 def flat_rows(index: Index, size: int, device: torch.device) -> Tensor:

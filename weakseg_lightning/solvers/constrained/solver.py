@@ -1,9 +1,7 @@
 """Latent label distributions under linear constraints: the nearest to the network's output that satisfies them."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,18 +9,20 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, finite_above, one_of
 from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.solvers.base import DistributionResult, DistributionSolver
 from weakseg_lightning.solvers.constrained.dual import Array, Dual
 from weakseg_lightning.solvers.constrained.first_order import fista, projected_gradient
 from weakseg_lightning.solvers.constrained.newton import newton
-from weakseg_lightning.solvers.constrained.problem import Index, Mask, Reduced, check_problem, flat_rows, reduce_problem
-from weakseg_lightning.solvers.distributions import DistributionResult, DistributionSolver
+from weakseg_lightning.solvers.constrained.problem import Index, Mask, Reduced, flat_rows, reduce_problem
 
 Method = Literal["newton", "projected_gradient", "fista"]
 Maximise = Callable[[Dual, float, int], tuple[Array, Index]]
 METHODS: dict[Method, Maximise] = {"newton": newton, "projected_gradient": projected_gradient, "fista": fista}
 
 
+@dataclass(frozen=True)
 class ConstrainedLatent(DistributionSolver):
     """The label distribution nearest to the network's output under linear constraints, as in constrained CNNs.
 
@@ -84,50 +84,30 @@ class ConstrainedLatent(DistributionSolver):
         tensor([0.2500, 0.7500])
     """
 
-    def __init__(
-        self,
-        method: Method = "newton",
-        hardness: float = 1.0,
-        tolerance: float = 1e-5,
-        max_evaluations: int | None = None,
-        max_dual: float = 1000.0,
-    ) -> None:
-        if method not in get_args(Method):
-            raise ValueError(f"`method` must be one of {get_args(Method)}, got {method!r}.")
-        for name, value in (("hardness", hardness), ("tolerance", tolerance), ("max_dual", max_dual)):
-            if not (isfinite(value) and value > 0):
-                raise ValueError(f"`{name}` must be finite and > 0, got {value!r}.")
-        if max_evaluations is not None and max_evaluations < 1:
-            raise ValueError(f"`max_evaluations` must be at least 1, or None to choose, got {max_evaluations!r}.")
-        self.method: Method = method
-        self.hardness = hardness
-        self.tolerance = tolerance
-        self.max_evaluations = max_evaluations
-        self.max_dual = max_dual
+    method: Method = "newton"
+    hardness: float = 1.0
+    tolerance: float = 1e-5
+    max_evaluations: int | None = None
+    max_dual: float = 1000.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        one_of("method", self.method, get_args(Method))
+        for name in ("hardness", "tolerance", "max_dual"):
+            finite_above(name, getattr(self, name), 0)
+        if self.max_evaluations is not None:
+            at_least("max_evaluations", self.max_evaluations, 1, "or None to choose")
 
     @override
-    @torch.no_grad()
-    def solve(
-        self, logits: Tensor, constraints: LinearConstraints, *, valid: Tensor | None = None
-    ) -> DistributionResult:
-        began = time.perf_counter()
-        check_problem(logits, constraints, valid)
-        if logits.numel() == 0:
-            return _nothing(logits, constraints)
-        with torch.autocast(logits.device.type, enabled=False):
-            problem = reduce_problem(logits, constraints, valid, self.hardness, self.max_dual)
+    def _solve(self, scores: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> DistributionResult:
+        with torch.autocast(scores.device.type, enabled=False):
+            problem = reduce_problem(scores, constraints, valid, self.hardness, self.max_dual)
             limit = self.max_evaluations or (200 if self.method == "newton" else 10000)
             duals, counts = METHODS[self.method](problem.dual, self.tolerance, limit)
-            return self._result(problem, constraints, logits, duals, counts, began)
+            return self._result(problem, constraints, scores, duals, counts)
 
     def _result(
-        self,
-        problem: Reduced,
-        constraints: LinearConstraints,
-        logits: Tensor,
-        duals: Array,
-        counts: Index,
-        began: float,
+        self, problem: Reduced, constraints: LinearConstraints, logits: Tensor, duals: Array, counts: Index
     ) -> DistributionResult:
         dual = problem.dual
         some = dual.distributions(duals)
@@ -148,26 +128,8 @@ class ConstrainedLatent(DistributionSolver):
             violation=_spread(short, problem.rows, constraints.bounds),
             evaluations=torch.from_numpy(counts),
             converged=torch.from_numpy(converged),
-            solve_seconds=time.perf_counter() - began,
-            transfer_seconds=0.0,
             message=tuple(messages),
         )
-
-
-def _nothing(logits: Tensor, constraints: LinearConstraints) -> DistributionResult:
-    """Result for a batch without images or pixels."""
-    batch, zero = len(logits), torch.zeros_like(constraints.bounds)
-    return DistributionResult(
-        probabilities=torch.zeros_like(logits),
-        duals=zero,
-        residual=logits.new_zeros(batch),
-        violation=zero.clone(),
-        evaluations=torch.zeros(batch, dtype=torch.int64),
-        converged=torch.ones(batch, dtype=torch.bool),
-        solve_seconds=0.0,
-        transfer_seconds=0.0,
-        message=("",) * batch,
-    )
 
 
 @dataclass(frozen=True)

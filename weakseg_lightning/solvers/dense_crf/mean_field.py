@@ -12,17 +12,17 @@ from typing_extensions import override
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies.lattice import Lattice
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.solvers.arguments import Arguments, check_arguments, empty_result
-from weakseg_lightning.solvers.base import Solver, SolverResult
-from weakseg_lightning.solvers.dense_crf.parameters import Normalization, check_parameters, weighted_features
-from weakseg_lightning.solvers.refinement import Refinement, check_refined
-from weakseg_lightning.solvers.threads import default_num_threads
+from weakseg_lightning.solvers.arguments import Problem
+from weakseg_lightning.solvers.base import Refinement, Solver, SolverResult
+from weakseg_lightning.solvers.dense_crf.parameters import DenseCRFParameters, Normalization
+from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
 _NEVER = -1e30  # the score of a class that a pixel cannot take
 _LARGEST_FEATURE = 1000.0  # lattices number their vertices in 16 bits
 
 
-class MeanField(Solver, Refinement):
+@dataclass(frozen=True)
+class MeanField(DenseCRFParameters, Solver, Refinement):
     """Mean field in a fully connected conditional random field, in compiled code.
 
     The energy of a labeling x of an image is
@@ -53,14 +53,9 @@ class MeanField(Solver, Refinement):
     What it costs: time linear in pixels, classes and iterations, and up with the number of different colors; see the
     README for figures. Images of a batch run in parallel, without the GIL, on the CPU.
 
+    The arguments before ``num_threads`` are those of `DenseCRFParameters`.
+
     Args:
-        spatial_sigma: width of the first Gaussian, in pixels, > 0.
-        spatial_weight: its weight, >= 0; 0 leaves it out.
-        bilateral_sigma_xy: width of the second Gaussian in space, in pixels, > 0.
-        bilateral_sigma_rgb: its width in color, of 0..255, > 0.
-        bilateral_weight: its weight, >= 0; 0 leaves it out.
-        iterations: iterations of mean field, >= 0.
-        normalization: of the Gaussians: ``symmetric``, ``before`` (``K D^-1``), ``after`` (``D^-1 K``) or ``none``.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
             this machine; in training less one for each process that loads data, down to half of them.
 
@@ -79,82 +74,40 @@ class MeanField(Solver, Refinement):
         tensor([[[0, 0, 0]]], dtype=torch.uint8)
     """
 
-    def __init__(
-        self,
-        spatial_sigma: float = 6.0,
-        spatial_weight: float = 6.0,
-        bilateral_sigma_xy: float = 50.0,
-        bilateral_sigma_rgb: float = 4.0,
-        bilateral_weight: float = 5.0,
-        iterations: int = 10,
-        normalization: Normalization = "symmetric",
-        num_threads: int | None = None,
-    ) -> None:
-        check_parameters(
-            spatial_sigma,
-            spatial_weight,
-            bilateral_sigma_xy,
-            bilateral_sigma_rgb,
-            bilateral_weight,
-            iterations,
-            normalization,
-        )
-        if num_threads is not None and num_threads < 1:
-            raise ValueError(f"`num_threads` must be at least 1, or None to choose, got {num_threads!r}.")
-        self.spatial_sigma = spatial_sigma
-        self.spatial_weight = spatial_weight
-        self.bilateral_sigma_xy = bilateral_sigma_xy
-        self.bilateral_sigma_rgb = bilateral_sigma_rgb
-        self.bilateral_weight = bilateral_weight
-        self.iterations = iterations
-        self.normalization = normalization
-        self.num_threads = num_threads
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        super().__post_init__()
+        check_num_threads(self.num_threads)
 
     @override
-    @torch.no_grad()
-    def refine(self, logits: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        valid = check_refined(logits, image, valid)
-        scores = logits.float()  # the core normalizes them
-        if logits.numel() == 0:
-            return scores.softmax(1)
+    def _refine(self, scores: Tensor, image: Tensor, valid: Tensor) -> Tensor:
         inside, everywhere = valid.cpu(), bool(valid.all())
         given = scores.cpu() if everywhere else torch.where(inside[:, None], scores.cpu(), 0.0)
-        found = self._infer(given, self._kernels(image.cpu(), inside))[0].to(scores.device)
+        found = self._infer(given, self._kernels(image.cpu(), inside))[0].to(scores.device)  # the core normalizes them
         return found if everywhere else torch.where(valid[:, None], found, scores.softmax(1))
 
     @override
-    @torch.no_grad()
-    def solve(
-        self,
-        logits: Tensor,
-        image: Tensor,
-        *,
-        seeds: Tensor | None = None,
-        label_set: Tensor | None = None,
-        valid: Tensor | None = None,
-        initial: Tensor | None = None,
-    ) -> SolverResult:
-        given = check_arguments(logits, image, seeds, label_set, valid, initial, "argmin")
-        if logits.numel() == 0:
-            return empty_result(logits)
+    def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
         began = time.perf_counter()
-        given = Arguments(*(tensor.cpu() for tensor in (given.seeds, given.allowed, given.valid, given.initial)))
-        scores, colors = logits.float().log_softmax(1).cpu(), image.float().cpu()
+        device, problem = scores.device, problem.map(Tensor.cpu)
+        scores, image = scores.log_softmax(1).cpu(), image.cpu()
         fetched = time.perf_counter()
-        message = self._failures(scores, colors, given.valid)
-        usable = given.valid & torch.tensor([not text for text in message])[:, None, None]
-        kernels = self._kernels(colors, usable)
-        problem = _compress(torch.where(usable[:, None], scores, 0.0), given)
-        found, changed = self._infer(problem.scores, kernels, problem.initial)
+        message = self._failures(scores, image, problem.valid)
+        usable = problem.valid & torch.tensor([not text for text in message])[:, None, None]
+        kernels = self._kernels(image, usable)
+        used = _compress(torch.where(usable[:, None], scores, 0.0), problem)
+        found, changed = self._infer(used.scores, kernels, used.initial)
         places = torch.where(usable, found.argmax(1), 0)
         pairwise = sum(
-            (kernel.pairwise(places, found.shape[1]) for kernel in kernels), torch.zeros(len(logits)).double()
+            (kernel.pairwise(places, found.shape[1]) for kernel in kernels), torch.zeros(len(scores)).double()
         )
-        labels = problem.names.gather(1, places.flatten(1)).view_as(places)
+        labels = used.names.gather(1, places.flatten(1)).view_as(places)
         unary = -torch.where(usable, scores.gather(1, labels[:, None])[:, 0], 0.0).double().sum((1, 2))
         failed = torch.tensor([bool(text) for text in message])
         solved = time.perf_counter()
-        moved = torch.where(usable, labels, VOID).to(torch.uint8).to(logits.device)
+        moved = torch.where(usable, labels, VOID).to(torch.uint8).to(device)
         return SolverResult(
             labels=moved,
             unary=torch.where(failed, torch.nan, unary),
@@ -162,24 +115,15 @@ class MeanField(Solver, Refinement):
             sweeps=torch.full_like(changed, self.iterations).masked_fill(failed, 0),
             converged=(changed == 0) & ~failed & (self.iterations > 0),
             lower_bound=torch.full_like(unary, torch.nan),
-            solve_seconds=solved - fetched,
-            transfer_seconds=fetched - began + time.perf_counter() - solved,
             message=message,
-        )
-
-    def _features(self, image: Tensor, valid: Tensor) -> list[tuple[float, Tensor]]:
-        return weighted_features(
-            image,
-            valid,
-            spatial=(self.spatial_weight, self.spatial_sigma),
-            bilateral=(self.bilateral_weight, self.bilateral_sigma_xy, self.bilateral_sigma_rgb),
+            transfer_seconds=fetched - began + time.perf_counter() - solved,
         )
 
     def _kernels(self, image: Tensor, valid: Tensor) -> list["_Kernel"]:
         threads = self.num_threads or default_num_threads()
         return [
             _Kernel.build(Lattice.build(features, valid, threads), weight, valid, self.normalization)
-            for weight, features in self._features(image, valid)
+            for weight, features in self.weighted_features(image, valid)
         ]
 
     def _infer(self, scores: Tensor, kernels: list["_Kernel"], initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -207,7 +151,7 @@ class MeanField(Solver, Refinement):
                 texts[b] = "`logits` hold nan or infinite values"
             elif not image[b][:, inside].isfinite().all():
                 texts[b] = "`image` holds nan or infinite values"
-            elif any(f.abs().amax() > _LARGEST_FEATURE for _, f in self._features(image[b, None], inside[None])):
+            elif any(f.abs().amax() > _LARGEST_FEATURE for _, f in self.weighted_features(image[[b]], inside[None])):
                 texts[b] = f"`image` has colors or sizes of more than {_LARGEST_FEATURE:g} sigmas: take larger ones"
         return tuple(texts)
 
@@ -251,7 +195,7 @@ class _Kernel:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class _Used:
     """Scores of the classes that each image may use, and of nothing else.
 
     Args:
@@ -265,14 +209,14 @@ class _Problem:
     initial: Tensor
 
 
-def _compress(scores: Tensor, given: Arguments) -> _Problem:
-    most = int(given.allowed.sum(1).max())
-    names = given.allowed.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+def _compress(scores: Tensor, problem: Problem) -> _Used:
+    most = int(problem.allowed.sum(1).max())
+    names = problem.allowed.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
     used = scores.gather(1, names[:, :, None, None].expand(-1, -1, *scores.shape[2:]))
-    usable = given.allowed.gather(1, names)[:, :, None, None]
-    free = (given.seeds == VOID)[:, None] | (given.seeds[:, None] == names[:, :, None, None])
+    usable = problem.allowed.gather(1, names)[:, :, None, None]
+    free = (problem.seeds == VOID)[:, None] | (problem.seeds[:, None] == names[:, :, None, None])
     places = torch.full((len(names), VOID + 1), VOID, dtype=torch.uint8)
     numbers = torch.arange(most, dtype=torch.uint8).expand_as(names)
-    places.scatter_(1, names, torch.where(given.allowed.gather(1, names), numbers, VOID))
-    initial = places.gather(1, torch.where(given.seeds == VOID, given.initial, given.seeds).long().flatten(1))
-    return _Problem(torch.where(usable & free, used, _NEVER), names, initial.view_as(given.seeds))
+    places.scatter_(1, names, torch.where(problem.allowed.gather(1, names), numbers, VOID))
+    initial = places.gather(1, torch.where(problem.seeds == VOID, problem.start(), problem.seeds).long().flatten(1))
+    return _Used(torch.where(usable & free, used, _NEVER), names, initial.view_as(problem.seeds))

@@ -1,66 +1,65 @@
-"""What the back-ends of the dense CRF have in common: their parameters, checked, and the features of the pixels."""
+"""The parameters that the back-ends of the dense CRF have in common, and the features of the pixels."""
 
-import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import Tensor
 
+from weakseg_lightning.checks import at_least, finite_above, finite_at_least, one_of
 from weakseg_lightning.energies.lattice import bilateral_features, spatial_features
 
 Normalization = Literal["symmetric", "before", "after", "none"]
 
 
-def check_parameters(
-    spatial_sigma: float,
-    spatial_weight: float,
-    bilateral_sigma_xy: float,
-    bilateral_sigma_rgb: float,
-    bilateral_weight: float,
-    iterations: int,
-    normalization: str,
-) -> None:
-    """Check the parameters of a dense CRF, as `MeanField` documents them.
-
-    Raises:
-        ValueError: if one is out of its range.
-    """
-    _check("spatial_sigma", spatial_sigma, above_zero=True)
-    _check("bilateral_sigma_xy", bilateral_sigma_xy, above_zero=True)
-    _check("bilateral_sigma_rgb", bilateral_sigma_rgb, above_zero=True)
-    _check("spatial_weight", spatial_weight)
-    _check("bilateral_weight", bilateral_weight)
-    _check("iterations", iterations)
-    if normalization not in get_args(Normalization):
-        raise ValueError(f"`normalization` must be one of {', '.join(get_args(Normalization))}, got {normalization!r}")
-
-
-def weighted_features(
-    image: Tensor,
-    valid: Tensor,
-    *,
-    spatial: tuple[float, float],
-    bilateral: tuple[float, float, float],
-) -> list[tuple[float, Tensor]]:
-    """Features of the pixels for each Gaussian that counts.
+@dataclass(frozen=True)
+class DenseCRFParameters:
+    """Two Gaussians on all pairs of pixels, one of space and one of space and color, and mean field on them.
 
     Args:
-        image: RGB in 0..1, float ``(B, 3, H, W)``; anything on padding.
-        valid: bool ``(B, H, W)``.
-        spatial: the weight of the first Gaussian, and its width in pixels.
-        bilateral: the weight of the second, its widths in pixels and in color.
+        spatial_sigma: width of the first Gaussian, in pixels, > 0.
+        spatial_weight: its weight, >= 0; 0 leaves it out.
+        bilateral_sigma_xy: width of the second Gaussian in space, in pixels, > 0.
+        bilateral_sigma_rgb: its width in color, of 0..255, > 0.
+        bilateral_weight: its weight, >= 0; 0 leaves it out.
+        iterations: iterations of mean field, >= 0.
+        normalization: of the Gaussians: ``symmetric``, ``before`` (``K D^-1``), ``after`` (``D^-1 K``) or ``none``.
 
-    Returns:
-        Weights > 0 with features ``(B, D, H, W)``.
+    Raises:
+        ValueError: if an argument is out of its range.
     """
-    batch, _, height, width = image.shape
-    found = []
-    if spatial[0] > 0:
-        found.append((spatial[0], spatial_features(batch, height, width, spatial[1], valid)))
-    if bilateral[0] > 0:
-        found.append((bilateral[0], bilateral_features(image, bilateral[2], bilateral[1], valid)))
-    return found
 
+    spatial_sigma: float = 6.0
+    spatial_weight: float = 6.0
+    bilateral_sigma_xy: float = 50.0
+    bilateral_sigma_rgb: float = 4.0
+    bilateral_weight: float = 5.0
+    iterations: int = 10
+    normalization: Normalization = "symmetric"
 
-def _check(name: str, value: float, *, above_zero: bool = False) -> None:
-    if not math.isfinite(value) or value < 0 or (above_zero and value == 0):
-        raise ValueError(f"`{name}` must be {'greater than 0' if above_zero else '0 or more'}, got {value}")
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name in ("spatial_sigma", "bilateral_sigma_xy", "bilateral_sigma_rgb"):
+            finite_above(name, getattr(self, name), 0)
+        for name in ("spatial_weight", "bilateral_weight"):
+            finite_at_least(name, getattr(self, name), 0)
+        at_least("iterations", self.iterations, 0)
+        one_of("normalization", self.normalization, get_args(Normalization))
+
+    def weighted_features(self, image: Tensor, valid: Tensor) -> list[tuple[float, Tensor]]:
+        """Compute the features of the pixels for each Gaussian that counts.
+
+        Args:
+            image: RGB in 0..1, float ``(B, 3, H, W)``; anything on padding.
+            valid: bool ``(B, H, W)``.
+
+        Returns:
+            Weights > 0 with features ``(B, D, H, W)``.
+        """
+        batch, _, height, width = image.shape
+        found = []
+        if self.spatial_weight > 0:
+            found.append((self.spatial_weight, spatial_features(batch, height, width, self.spatial_sigma, valid)))
+        if self.bilateral_weight > 0:
+            features = bilateral_features(image, self.bilateral_sigma_rgb, self.bilateral_sigma_xy, valid)
+            found.append((self.bilateral_weight, features))
+        return found

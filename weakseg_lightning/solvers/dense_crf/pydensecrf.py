@@ -1,5 +1,6 @@
-"""Refinement by pydensecrf, a back-end that a user installs."""
+"""Refinement by pydensecrf, a back-end that users install."""
 
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.solvers.dense_crf.parameters import Normalization, check_parameters, weighted_features
-from weakseg_lightning.solvers.refinement import Refinement, check_refined
+from weakseg_lightning.solvers.base import Refinement
+from weakseg_lightning.solvers.dense_crf.parameters import DenseCRFParameters
 
 _NORMALIZATIONS = {
     "symmetric": "NORMALIZE_SYMMETRIC",
@@ -21,28 +22,22 @@ _NORMALIZATIONS = {
 }
 
 
-class PyDenseCRF(Refinement):
+@dataclass(frozen=True)
+class PyDenseCRF(DenseCRFParameters, Refinement):
     """`MeanField` as computed by pydensecrf, for comparison: the same energy, arguments and probabilities.
 
     The probabilities are the same to within 1e-3 where the number of pixels (the valid ones) is a multiple of 4.
     Elsewhere pydensecrf fills up its last block of 4 with black pixels at the origin, and where pixels of the image are
     near these in space and color, it is pydensecrf's that are off.
 
-    What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, an image after the other. The
+    What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, one image after the other. The
     package holds Python's lock meanwhile: threads do not help, processes do.
 
     Note:
         pydensecrf is under the MIT licence; what it compiles in is under BSD (Krähenbühl's code) and MPL 2 (Eigen).
         Nothing of it is copied, bundled or linked here: it is loaded if you have installed it, as ``pydensecrf2``.
 
-    Args:
-        spatial_sigma: width of the first Gaussian, in pixels, > 0.
-        spatial_weight: its weight, >= 0; 0 leaves it out.
-        bilateral_sigma_xy: width of the second Gaussian in space, in pixels, > 0.
-        bilateral_sigma_rgb: its width in color, of 0..255, > 0.
-        bilateral_weight: its weight, >= 0; 0 leaves it out.
-        iterations: iterations of mean field, >= 0.
-        normalization: of the Gaussians: ``symmetric``, ``before`` (``K D^-1``), ``after`` (``D^-1 K``) or ``none``.
+    The arguments are those of `DenseCRFParameters`.
 
     Raises:
         ImportError: if ``pydensecrf2`` is not installed.
@@ -54,47 +49,17 @@ class PyDenseCRF(Refinement):
         ICCV 2015, section 6.
     """
 
-    def __init__(
-        self,
-        spatial_sigma: float = 6.0,
-        spatial_weight: float = 6.0,
-        bilateral_sigma_xy: float = 50.0,
-        bilateral_sigma_rgb: float = 4.0,
-        bilateral_weight: float = 5.0,
-        iterations: int = 10,
-        normalization: Normalization = "symmetric",
-    ) -> None:
+    def __post_init__(self) -> None:
+        """Load the library and check the arguments."""
         load_pydensecrf()
-        check_parameters(
-            spatial_sigma,
-            spatial_weight,
-            bilateral_sigma_xy,
-            bilateral_sigma_rgb,
-            bilateral_weight,
-            iterations,
-            normalization,
-        )
-        self.spatial_sigma = spatial_sigma
-        self.spatial_weight = spatial_weight
-        self.bilateral_sigma_xy = bilateral_sigma_xy
-        self.bilateral_sigma_rgb = bilateral_sigma_rgb
-        self.bilateral_weight = bilateral_weight
-        self.iterations = iterations
-        self.normalization = normalization
+        super().__post_init__()
 
     @override
-    @torch.no_grad()
-    def refine(self, logits: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        valid = check_refined(logits, image, valid)
-        scores = logits.float().log_softmax(1)
+    def _refine(self, scores: Tensor, image: Tensor, valid: Tensor) -> Tensor:
+        scores = scores.log_softmax(1)
         refined = scores.exp()
         inside = valid.cpu()
-        kernels = weighted_features(
-            image.cpu(),
-            inside,
-            spatial=(self.spatial_weight, self.spatial_sigma),
-            bilateral=(self.bilateral_weight, self.bilateral_sigma_xy, self.bilateral_sigma_rgb),
-        )
+        kernels = self.weighted_features(image.cpu(), inside)
         unary = -scores.cpu()
         for b in inside.flatten(1).any(1).nonzero().flatten().tolist():
             here = [(weight, features[b][:, inside[b]].numpy()) for weight, features in kernels]

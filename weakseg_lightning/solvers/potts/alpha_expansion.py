@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import get_args
 
 import numpy as np
@@ -12,14 +11,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.checks import at_least, finite_at_least, one_of
 from weakseg_lightning.energies.potts import VOID, GridPotts
-from weakseg_lightning.solvers.arguments import Arguments, Start, as_bytes, check_arguments, check_labels, empty_result
+from weakseg_lightning.solvers.arguments import Problem, Start, as_bytes, check_labels, check_problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.potts.softmax import precise_potentials, split_softmax
-from weakseg_lightning.solvers.threads import default_num_threads
+from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
 
+@dataclass(frozen=True)
 class AlphaExpansion(Solver):
     """alpha-expansion on the pixel grid, by graph cuts in compiled code.
 
@@ -44,7 +45,7 @@ class AlphaExpansion(Solver):
           Edges much weaker than that against the strongest are dropped. Energies are computed in double precision.
 
     How it works: each move is a minimum cut on the implicit grid, found by a pseudoflow algorithm; integers throughout.
-    In a sweep labels take their turns by the number of pixels whose unary term they minimize, the most first.
+    In a sweep labels move in order of the pixels whose unary term they minimize, the most first.
     A pixel becomes a node of the graph when flow first looks at it, and sources are looked for along the borders
     between labels alone, so that a move which changes little touches little. The flow of a label's last move stands
     where nothing has changed since. Seeds, padding and labels that an image may not use cost no nodes.
@@ -55,9 +56,9 @@ class AlphaExpansion(Solver):
     E(a) + E(x) for any labelings a and x.
 
     What it costs: time nearly linear in the pixels that the moves look at; more for larger weights and for scores that
-    are noise (the worst case is that of pseudoflow, O(n^2 log n) a move, n pixels). Restrict the labels to those of the
-    image (``label_set``). Images of a batch run in parallel, without the GIL; the scores of CPU tensors are read in
-    place, from other devices only those of allowed labels travel. About 90 bytes a pixel and thread, kept for the
+    are noise (the worst case is that of pseudoflow, O(n^2 log n) per move, n pixels). Restrict the labels to those of
+    the image (``label_set``). Images of a batch run in parallel, without the GIL; the scores of CPU tensors are read in
+    place, from other devices only those of allowed labels travel. About 90 bytes per pixel and thread, kept for the
     next call.
 
     Warning:
@@ -71,8 +72,8 @@ class AlphaExpansion(Solver):
         max_sweeps: at most so many passes over the labels, >= 1.
         start: labeling to start from, where `solve` is not told one by its argument ``initial``: ``coarse``, the
             result for blocks of 4 x 4 pixels, which costs little and mostly ends sooner and lower than the others;
-            ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``given`` insists on
-            ``initial``. Where the start names no allowed label, argmin stands in.
+            ``argmin`` of the unary term over the allowed labels; ``zeros`` (the background); ``initial`` insists on
+            that argument. Where the start names no allowed label, argmin stands in.
         num_threads: threads for the images of a batch, >= 1; None = the process's CPU cores divided by the ranks on
             this machine; in training less one for each process that loads data, down to half of them.
 
@@ -91,54 +92,33 @@ class AlphaExpansion(Solver):
         tensor([[[0, 0, 0]]], dtype=torch.uint8)
     """
 
-    def __init__(
-        self,
-        potts: GridPotts = GridPotts(),  # noqa: B008 (frozen)
-        unary_weight: float = 1.0,
-        max_sweeps: int = 5,
-        start: Start = "coarse",
-        num_threads: int | None = None,
-    ) -> None:
-        if not (isfinite(unary_weight) and unary_weight >= 0):
-            raise ValueError(f"`unary_weight` must be finite and >= 0, got {unary_weight!r}.")
-        if max_sweeps < 1:
-            raise ValueError(f"`max_sweeps` must be at least 1, got {max_sweeps!r}.")
-        if start not in get_args(Start):
-            raise ValueError(f"`start` must be one of {get_args(Start)}, got {start!r}.")
-        if num_threads is not None and num_threads < 1:
-            raise ValueError(f"`num_threads` must be at least 1, or None to choose, got {num_threads!r}.")
-        self.potts = potts
-        self.unary_weight = unary_weight
-        self.max_sweeps = max_sweeps
-        self.start = start
-        self.num_threads = num_threads
+    potts: GridPotts = GridPotts()  # noqa: RUF009 (frozen)
+    unary_weight: float = 1.0
+    max_sweeps: int = 5
+    start: Start = "coarse"
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        finite_at_least("unary_weight", self.unary_weight, 0)
+        at_least("max_sweeps", self.max_sweeps, 1)
+        one_of("start", self.start, get_args(Start))
+        check_num_threads(self.num_threads)
 
     @override
-    @torch.no_grad()
-    def solve(
-        self,
-        logits: Tensor,
-        image: Tensor,
-        *,
-        seeds: Tensor | None = None,
-        label_set: Tensor | None = None,
-        valid: Tensor | None = None,
-        initial: Tensor | None = None,
-    ) -> SolverResult:
-        given = check_arguments(logits, image, seeds, label_set, valid, initial, self.start)
-        if logits.numel() == 0:
-            return empty_result(logits)
-        edges = self.potts.edge_weights(image, given.valid)
-        scores = logits.detach().float()
-        best, rest = split_softmax(scores, given.valid, self.num_threads or default_num_threads())
+    def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
+        threads = self.num_threads or default_num_threads()
+        edges = self.potts.edge_weights(image, problem.valid)
+        best, rest = split_softmax(scores, problem.valid, threads)
         began = time.perf_counter()
-        batch = _to_host(scores, best, -self.unary_weight, edges, given)
+        batch = _to_host(scores, best, -self.unary_weight, edges, problem, problem.start(self.start))
         fetched = time.perf_counter()
-        answer = self._expand(batch, rest * self.unary_weight, self.start == "coarse" and initial is None)
+        from_blocks = self.start == "coarse" and problem.initial is None
+        answer = _Answer(*_core.expand(batch, self.max_sweeps, from_blocks, threads))
+        answer.add_to_unary(rest * self.unary_weight)
         solved = time.perf_counter()
-        labels = torch.from_numpy(answer.labels).to(logits.device)
-        transfer = fetched - began + time.perf_counter() - solved
-        return _result(labels, answer, solved - fetched, transfer)
+        labels = torch.from_numpy(answer.labels).to(scores.device)
+        return _result(labels, answer, fetched - began + time.perf_counter() - solved)
 
     @torch.no_grad()
     def bound_optimality_gap(
@@ -159,11 +139,11 @@ class AlphaExpansion(Solver):
 
         Args:
             result: what `solve` returned.
-            logits: the arguments of that call, here and below.
-            image: likewise.
-            seeds: likewise.
-            label_set: likewise.
-            valid: likewise.
+            logits: the scores that it was given.
+            image: the images that it was given.
+            seeds: the seeds that it was given.
+            label_set: the label set that it was given.
+            valid: the mask that it was given.
             max_iterations: at most so many iterations, >= 0.
             tolerance: images whose `SolverResult.gap` is at most this are done, >= 0.
 
@@ -173,13 +153,13 @@ class AlphaExpansion(Solver):
         Raises:
             ValueError: if the arguments do not fit together.
         """
-        given = check_arguments(logits, image, seeds, label_set, valid, None, "argmin")
+        problem = check_problem(logits, image, seeds, label_set, valid)
         check_labels("result.labels", result.labels, logits)
         unknown = (result.energy.isfinite() & ~(result.gap <= tolerance)).nonzero().flatten()
         some, device = unknown.to(logits.device), logits.device
         where = "cpu" if device.type == "mps" else device  # MPS has no float64
         logits, image, seeds, allowed, valid, labels = (
-            t[some].to(where) for t in (logits, image, given.seeds, given.allowed, given.valid, result.labels)
+            t[some].to(where) for t in (logits, image, problem.seeds, problem.allowed, problem.valid, result.labels)
         )
         found = potts_lower_bound(
             precise_potentials(logits, self.unary_weight),
@@ -197,21 +177,18 @@ class AlphaExpansion(Solver):
         bound[unknown] = torch.fmax(bound[unknown], found)
         return replace(result, lower_bound=bound)
 
-    def _expand(self, batch: _core.PottsBatch, constant: Tensor, from_blocks: bool) -> "_Answer":
-        """Solve; `constant` ``(B,)`` is what the softmax adds to the unary energy of every labeling."""
-        threads = self.num_threads or default_num_threads()
-        answer = _Answer(*_core.expand(batch, self.max_sweeps, from_blocks, threads))
-        answer.energies[:, [0, 2]] += constant.numpy()[:, None]
-        unary, pairwise, bound = answer.energies.T
-        np.minimum(bound, unary + pairwise, out=bound)  # the constant may round them apart
-        return answer
-
 
 @dataclass(frozen=True)
 class _Answer:
     labels: NDArray[np.uint8]  # (B, H, W)
     energies: NDArray[np.float64]  # (B, 3): unary, pairwise, lower bound
     status: NDArray[np.int32]  # (B, 3): sweeps, converged, failure
+
+    def add_to_unary(self, constant: Tensor) -> None:
+        """Add what the softmax adds to the unary energy of every labeling, ``(B,)``."""
+        self.energies[:, [0, 2]] += constant.numpy()[:, None]
+        unary, pairwise, bound = self.energies.T
+        np.minimum(bound, unary + pairwise, out=bound)  # the constant may round them apart
 
 
 def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
@@ -220,9 +197,11 @@ def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
     return allowed[:, :, None, None] & ((seeds == VOID)[:, None] | (seeds[:, None] == names))
 
 
-def _to_host(scores: Tensor, best: Tensor, slope: float, edges: Tensor, given: Arguments) -> _core.PottsBatch:
+def _to_host(
+    scores: Tensor, best: Tensor, slope: float, edges: Tensor, problem: Problem, start: Tensor
+) -> _core.PottsBatch:
     """Bring the energies of a batch to the CPU: label k costs ``slope * (scores_k - best)``."""
-    allowed = given.allowed.cpu()
+    allowed = problem.allowed.cpu()
     image, label = allowed.nonzero(as_tuple=True)
     if scores.device.type == "cpu":  # read in place
         planes = image * scores.shape[1] + label
@@ -238,9 +217,9 @@ def _to_host(scores: Tensor, best: Tensor, slope: float, edges: Tensor, given: A
         names=label.to(torch.uint8).numpy(),
         num_labels=allowed.sum(1).to(torch.int32).numpy(),
         edges=edges.cpu().contiguous().numpy(),
-        seeds=given.seeds.cpu().contiguous().numpy(),
-        valid=as_bytes(given.valid),
-        initial=given.initial.cpu().contiguous().numpy(),
+        seeds=problem.seeds.cpu().contiguous().numpy(),
+        valid=as_bytes(problem.valid),
+        initial=start.cpu().contiguous().numpy(),
     )
 
 
@@ -251,7 +230,7 @@ _FAILURES = (
 )
 
 
-def _result(labels: Tensor, answer: _Answer, solve_seconds: float, transfer_seconds: float) -> SolverResult:
+def _result(labels: Tensor, answer: _Answer, transfer_seconds: float) -> SolverResult:
     unary, pairwise, bound = torch.from_numpy(answer.energies).unbind(1)
     sweeps, converged, failure = torch.from_numpy(answer.status).unbind(1)
     return SolverResult(
@@ -261,7 +240,6 @@ def _result(labels: Tensor, answer: _Answer, solve_seconds: float, transfer_seco
         sweeps=sweeps.long(),
         converged=converged.bool(),
         lower_bound=bound,
-        solve_seconds=solve_seconds,
-        transfer_seconds=transfer_seconds,
         message=tuple(_FAILURES[code] for code in failure.tolist()),
+        transfer_seconds=transfer_seconds,
     )

@@ -1,4 +1,4 @@
-"""Back-ends that a user installs: solvers whose licences keep them out of this package."""
+"""alpha-expansion by GCO, a library that users install: its licence keeps it out of this package."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.energies.potts import (
-    VOID,
-    GridPotts,
-    neighbor_offsets,
-    potts_energy,
-    unary_energy,
-    unary_potentials,
-)
-from weakseg_lightning.solvers.arguments import check_arguments, empty_result
+from weakseg_lightning.checks import one_of
+from weakseg_lightning.energies.grid import OFFSETS
+from weakseg_lightning.energies.potts import VOID, GridPotts, potts_energy, unary_energy, unary_potentials
+from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
 
@@ -31,7 +26,10 @@ _LARGEST_TERM = 10_000_000
 # GCO numbers its graphs in a table that knows of no threads, and waits for a graph without the GIL.
 _LOCK = threading.Lock()
 
+GCOStart = Literal["argmin", "zeros", "initial"]
 
+
+@dataclass(frozen=True)
 class GCO(Solver):
     """alpha-expansion by the GCO library, for comparison with what it was published with.
 
@@ -55,7 +53,7 @@ class GCO(Solver):
         potts: the pairwise weights.
         unary_weight: factor of the unary term, >= 0.
         max_sweeps: at most so many passes over the labels, >= 1.
-        start: labeling to start from, as for `AlphaExpansion`: ``argmin``, ``zeros`` or ``given``.
+        start: labeling to start from, as for `AlphaExpansion`: ``argmin``, ``zeros`` or ``initial``.
 
     Raises:
         ImportError: if ``gco-wrapper`` is not installed.
@@ -66,48 +64,41 @@ class GCO(Solver):
         Delong, Osokin, Isack, Boykov, Fast Approximate Energy Minimization with Label Costs, IJCV 2012.
     """
 
-    def __init__(
-        self,
-        potts: GridPotts = GridPotts(),  # noqa: B008 (frozen)
-        unary_weight: float = 1.0,
-        max_sweeps: int = 5,
-        start: Literal["argmin", "zeros", "given"] = "argmin",
-    ) -> None:
+    potts: GridPotts = GridPotts()  # noqa: RUF009 (frozen)
+    unary_weight: float = 1.0
+    max_sweeps: int = 5
+    start: GCOStart = "argmin"
+
+    def __post_init__(self) -> None:
+        """Load the library and check the arguments."""
         load_gco()
-        AlphaExpansion(potts, unary_weight, max_sweeps)  # checks them
-        if start not in ("argmin", "zeros", "given"):
-            raise ValueError(f"`start` must be 'argmin', 'zeros' or 'given', got {start!r}.")
-        self.potts = potts
-        self.unary_weight = unary_weight
-        self.max_sweeps = max_sweeps
-        self.start = start
+        AlphaExpansion(self.potts, self.unary_weight, self.max_sweeps)  # checks them
+        one_of("start", self.start, get_args(GCOStart))
 
     @override
-    @torch.no_grad()
-    def solve(
-        self,
-        logits: Tensor,
-        image: Tensor,
-        *,
-        seeds: Tensor | None = None,
-        label_set: Tensor | None = None,
-        valid: Tensor | None = None,
-        initial: Tensor | None = None,
-    ) -> SolverResult:
-        given = check_arguments(logits, image, seeds, label_set, valid, initial, self.start)
-        if logits.numel() == 0:
-            return empty_result(logits)
-        unary = unary_potentials(logits, self.unary_weight)
-        edges = self.potts.edge_weights(image, given.valid)
+    def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
+        start = problem.start(self.start)
+        unary = unary_potentials(scores, self.unary_weight)
+        edges = self.potts.edge_weights(image, problem.valid)
         began = time.perf_counter()
-        tensors = [t.cpu() for t in (unary, edges, given.seeds, given.valid, given.initial, given.allowed)]
+        unary, edges, *maps = (t.cpu() for t in (unary, edges, problem.seeds, problem.valid, start, problem.allowed))
         fetched = time.perf_counter()
-        answers = [self._solve_image(*(t[b].numpy() for t in tensors)) for b in range(len(logits))]
+        answers = [self._solve_image(*(t[b].numpy() for t in (unary, edges, *maps))) for b in range(len(scores))]
         solved = time.perf_counter()
         labels = torch.from_numpy(np.stack([answer.labels for answer in answers]))
-        moved = labels.to(logits.device)
-        transfer = fetched - began + time.perf_counter() - solved
-        return _result(moved, labels, tensors[0], tensors[1], answers, solved - fetched, transfer)
+        moved = labels.to(scores.device)
+        message = tuple(answer.message for answer in answers)
+        failed = torch.tensor([bool(text) for text in message])
+        return SolverResult(
+            labels=moved,
+            unary=torch.where(failed, torch.nan, unary_energy(labels, unary)),
+            pairwise=torch.where(failed, torch.nan, potts_energy(labels, edges)),
+            sweeps=torch.tensor([answer.sweeps for answer in answers]),
+            converged=torch.tensor([answer.converged for answer in answers]),
+            lower_bound=torch.full((len(answers),), torch.nan, dtype=torch.float64),
+            message=message,
+            transfer_seconds=fetched - began + time.perf_counter() - solved,
+        )
 
     def _solve_image(
         self,
@@ -196,7 +187,7 @@ def integer_costs(
         The costs.
     """
     number = np.cumsum(valid).reshape(valid.shape) - 1
-    ends = [_edge_ends(plane, number, step) for plane, step in zip(edges, _steps(edges), strict=True)]
+    ends = [_edge_ends(plane, number, step) for plane, step in zip(edges, OFFSETS, strict=False)]
     first, second, values = (np.concatenate(parts) for parts in zip(*ends, strict=True))
     heaviest = _heaviest(first, second, values)
     scale = (_LARGEST_TERM - 8) / heaviest if heaviest > 0 else 1.0  # 8 edges round up by half each, a seed adds one
@@ -269,10 +260,6 @@ def _expand(costs: IntegerCosts, start: NDArray[np.int64], max_sweeps: int) -> t
             graph.destroy_graph()
 
 
-def _steps(edges: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
-    return neighbor_offsets(8 if len(edges) == 4 else 4)
-
-
 def _edge_ends(
     plane: NDArray[np.float32], number: NDArray[np.int64], step: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -301,28 +288,3 @@ def _failure(unary: NDArray[np.float32], edges: NDArray[np.float32]) -> str:
     if not np.isfinite(edges).all():
         return "`image` or the edge weights hold nan or infinite values"
     return ""
-
-
-def _result(
-    moved: Tensor,
-    labels: Tensor,
-    unary: Tensor,
-    edges: Tensor,
-    answers: list[_Answer],
-    solve_seconds: float,
-    transfer_seconds: float,
-) -> SolverResult:
-    message = tuple(answer.message for answer in answers)
-    failed = torch.tensor([bool(text) for text in message])
-    nan = torch.full((len(answers),), torch.nan, dtype=torch.float64)
-    return SolverResult(
-        labels=moved,
-        unary=torch.where(failed, nan, unary_energy(labels, unary)),
-        pairwise=torch.where(failed, nan, potts_energy(labels, edges)),
-        sweeps=torch.tensor([answer.sweeps for answer in answers]),
-        converged=torch.tensor([answer.converged for answer in answers]),
-        lower_bound=nan,
-        solve_seconds=solve_seconds,
-        transfer_seconds=transfer_seconds,
-        message=message,
-    )

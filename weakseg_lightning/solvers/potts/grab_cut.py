@@ -1,8 +1,8 @@
-"""Segmentation from seeds alone: color models of the classes and a grid Potts energy, in turns."""
+"""Segmentation from seeds alone: color models of the classes and a grid Potts energy, alternately."""
 
-import time
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, at_least_and_below
 from weakseg_lightning.energies.potts import VOID, GridPotts
-from weakseg_lightning.solvers.arguments import Arguments, check_arguments, empty_result
+from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.potts.color_models import ColorMixture, ColorTable
@@ -20,21 +21,22 @@ _NO_SEEDS = "the image has no seeds"
 _IMPOSSIBLE = -1e4
 
 
+@dataclass(frozen=True)
 class GrabCut(Solver):
     """GrabCut from scribbles, for any number of classes: the scores say nothing but how many classes there are.
 
-    Minimizes in turns over color models theta and labelings x with ``x_p`` = the seed's class at seeds
+    Minimizes alternately over color models theta and labelings x with ``x_p`` = the seed's class at seeds
 
         ``E(x, theta) = sum_p -log P(I_p | theta_{x_p}) + sum_{pq in N} w_pq [x_p != x_q]``:
 
     each class gets a mixture of Gaussians in RGB, first from its seeds, then from the pixels that it has; the solver
-    labels the image anew; until nothing changes. A share ``outliers`` of each class may have any color.
+    labels the image again; until nothing changes. A fraction ``outliers`` of each class may have any color.
 
     A class that may be used but has no seeds begins with the colors of all pixels without seeds; of several such, the
     first takes what is theirs. One whose pixels are all lost keeps its model. An image whose label set holds one class
     is all of that class. An image without seeds is not solved: its labels are 255, `SolverResult.message` says so.
 
-    In the result, ``sweeps`` counts the turns, ``converged`` says whether the labeling stood still before
+    In the result, ``sweeps`` counts the rounds, ``converged`` says whether the labeling stood still before
     ``max_rounds``, and energies count ``-log P`` against the sum over all classes.
 
     Args:
@@ -43,7 +45,7 @@ class GrabCut(Solver):
         components: Gaussians in the mixture of each class, at most.
         outliers: fraction of each class whose colors are spread evenly, in [0, 1). It bounds what a color can say that
             no seed has.
-        max_rounds: at most so many turns; 1 leaves the models those of the seeds.
+        max_rounds: at most so many rounds; 1 leaves the models those of the seeds.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -59,72 +61,38 @@ class GrabCut(Solver):
         tensor([[[0, 0, 0, 1, 1]]], dtype=torch.uint8)
     """
 
-    def __init__(
-        self,
-        solver: Solver | None = None,
-        components: int = 5,
-        outliers: float = 0.05,
-        max_rounds: int = 10,
-    ) -> None:
-        for name, count in (("components", components), ("max_rounds", max_rounds)):
-            if count < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {count!r}")
-        if not (isfinite(outliers) and 0 <= outliers < 1):
-            raise ValueError(f"`outliers` must be a fraction in [0, 1), got {outliers!r}")
-        self.solver = solver or AlphaExpansion(GridPotts(50.0))
-        self.components = components
-        self.outliers = outliers
-        self.max_rounds = max_rounds
+    solver: Solver = AlphaExpansion(GridPotts(50.0))  # noqa: RUF009 (frozen)
+    components: int = 5
+    outliers: float = 0.05
+    max_rounds: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        at_least("components", self.components, 1)
+        at_least("max_rounds", self.max_rounds, 1)
+        at_least_and_below("outliers", self.outliers, 0, 1)
 
     @override
-    @torch.no_grad()
-    def solve(
-        self,
-        logits: Tensor,
-        image: Tensor,
-        *,
-        seeds: Tensor | None = None,
-        label_set: Tensor | None = None,
-        valid: Tensor | None = None,
-        initial: Tensor | None = None,
-    ) -> SolverResult:
-        """Find a labeling of each image of a batch from its seeds, see :meth:`Solver.solve`.
+    def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
+        single = [slice(i, i + 1) for i in range(len(image))]
+        return _joined([self._solve_one(image[one], problem.map(itemgetter(one))) for one in single])
 
-        Args:
-            logits: their shape ``(B, K, H, W)`` and device count, their values do not.
-            image: as for all solvers, here and below.
-            seeds: likewise.
-            label_set: likewise.
-            valid: likewise.
-            initial: the pixels that the first models come from besides the seeds.
-
-        Returns:
-            The labelings.
-        """
-        given = check_arguments(logits, image, seeds, label_set, valid, initial, "argmin")
-        if logits.numel() == 0:
-            return empty_result(logits)
-        began = time.perf_counter()
-        single = [self._solve_one(image[i : i + 1], _nth(given, i), logits.device) for i in range(len(logits))]
-        return replace(_joined(single), solve_seconds=time.perf_counter() - began)
-
-    def _solve_one(self, image: Tensor, given: Arguments, device: torch.device) -> SolverResult:
-        seeds, valid = given.seeds[0].cpu().numpy(), given.valid[0].cpu().numpy()
+    def _solve_one(self, image: Tensor, problem: Problem) -> SolverResult:
+        seeds, valid = problem.seeds[0].cpu().numpy(), problem.valid[0].cpu().numpy()
         if not ((seeds != VOID) & valid).any():
-            return _unsolved(given.seeds)
-        initial = given.initial[0].cpu().numpy()
-        models = _Models(ColorTable.of(image[0].float().cpu().numpy()), self.components, self.outliers)
-        labels = np.where(seeds != VOID, seeds, initial)
+            return _unsolved(problem.seeds)
+        models = _Models(ColorTable.of(image[0].cpu().numpy()), self.components, self.outliers)
+        labels = np.where(seeds != VOID, seeds, problem.start()[0].cpu().numpy())
         before: Tensor | None = None
-        for turn in range(self.max_rounds):  # noqa: B007 - the last one counts
-            models.fit(labels, given.allowed[0].nonzero().flatten().tolist(), valid)
-            scores = models.log_likelihoods(given.allowed.shape[1]).to(device)
+        for round_ in range(self.max_rounds):  # noqa: B007 - the last one counts
+            models.fit(labels, problem.allowed[0].nonzero().flatten().tolist(), valid)
+            scores = models.log_likelihoods(problem.allowed.shape[1]).to(image.device)
             result = self.solver.solve(
                 scores[None],
                 image,
-                seeds=given.seeds.long(),
-                label_set=given.allowed,
-                valid=given.valid,
+                seeds=problem.seeds,
+                label_set=problem.allowed,
+                valid=problem.valid,
                 initial=before,
             )
             found = result.labels[0].cpu().numpy()
@@ -134,7 +102,7 @@ class GrabCut(Solver):
                 break
         return replace(
             result,
-            sweeps=torch.tensor([turn + 1]),
+            sweeps=torch.tensor([round_ + 1]),
             converged=torch.tensor([stable and not result.message[0]]),
             lower_bound=torch.full_like(result.lower_bound, torch.nan),  # the solver's is that of its models alone
         )
@@ -154,8 +122,8 @@ class _Models:
         for name in classes:
             counts = self.table.count((labels == name) & valid)
             if not counts.any() and name not in self.of_class:
-                unlabelled = (labels == VOID) & valid
-                counts = self.table.count(unlabelled if unlabelled.any() else valid)
+                unlabeled = (labels == VOID) & valid
+                counts = self.table.count(unlabeled if unlabeled.any() else valid)
             if counts.any():
                 self.of_class[name] = ColorMixture.fitted(self.table.colors, counts, self.components)
 
@@ -170,20 +138,16 @@ class _Models:
         return torch.from_numpy(scores)
 
 
-def _nth(given: Arguments, i: int) -> Arguments:
-    return Arguments(*(part[i : i + 1] for part in (given.seeds, given.allowed, given.valid, given.initial)))
-
-
 def _unsolved(seeds: Tensor) -> SolverResult:
     labels, unknown = torch.full_like(seeds, VOID), torch.full((1,), torch.nan, dtype=torch.float64)
     no = torch.zeros(1, dtype=torch.bool)
-    return SolverResult(labels, unknown, unknown, no.long(), no, unknown, 0.0, 0.0, (_NO_SEEDS,))
+    return SolverResult(labels, unknown, unknown, no.long(), no, unknown, (_NO_SEEDS,))
 
 
 def _joined(results: list[SolverResult]) -> SolverResult:
     """Results of single images as one of the batch."""
     names = ("labels", "unary", "pairwise", "sweeps", "converged", "lower_bound")
-    parts = {name: torch.cat([getattr(result, name) for result in results]) for name in names}
+    parts: dict[str, Any] = {name: torch.cat([getattr(result, name) for result in results]) for name in names}
     transfer = sum(result.transfer_seconds for result in results)
     message = tuple(text for result in results for text in result.message)
-    return SolverResult(**parts, solve_seconds=0.0, transfer_seconds=transfer, message=message)
+    return SolverResult(**parts, message=message, transfer_seconds=transfer)

@@ -1,12 +1,12 @@
 """Lower bounds on the grid Potts energy for any number of labels, from its convex relaxation."""
 
 from dataclasses import dataclass
-from math import isfinite
 
 import torch
 from torch import Tensor
 
-from weakseg_lightning.energies.potts import Connectivity, neighbor_offsets
+from weakseg_lightning.checks import at_least, finite_at_least
+from weakseg_lightning.energies.grid import OFFSETS, Connectivity, existing_edges, neighbor_offsets, shifted_pair
 
 CHECK_EVERY = 20  # iterations between two evaluations of the bound
 STEP_RATIO = 0.5  # of the dual step to w / 2; 0.3 to 2 do nearly as well
@@ -89,7 +89,8 @@ def potts_lower_bound(
     """
     usable, valid = _check_masks(unary, allowed, valid)
     _check_rest(unary, edge_weights, connectivity, energy, labels)
-    _check_stop(max_iterations, tolerance)
+    at_least("max_iterations", max_iterations, 0)
+    finite_at_least("tolerance", tolerance, 0)
     if labels is None:
         labels = unary.new_full((1, 1, 1), -1, dtype=torch.int64).expand(valid.shape)
     if energy is None:
@@ -234,7 +235,7 @@ def _compress(
     free = usable.gather(1, planes)
     matters = free & valid[:, None]
     costs = torch.where(matters, unary.gather(1, planes), 0.0)
-    limit = torch.where(_exists(weights, valid), weights / 2, 0.0)
+    limit = torch.where(existing_edges(valid, 8)[:, : weights.shape[1]], weights / 2, 0.0)
     sound = costs.float().isfinite().flatten(1).all(1) & limit.float().isfinite().flatten(1).all(1)
     costs, limit = (torch.where(sound[:, None, None, None], t, 0.0).double() for t in (costs, limit))
     costs = torch.where(matters | ~valid[:, None], costs, torch.inf)
@@ -253,25 +254,11 @@ def _images_at_once(edge_weights: Tensor, classes: int) -> int:
 
 def _ends(plane: Tensor, direction: int) -> tuple[Tensor, Tensor]:
     """Views of the first and of the second ends of all edges in one direction."""
-    dy, dx = neighbor_offsets(8)[direction]
-    height, width = plane.shape[-2:]
-    rows, columns = max(height - dy, 0), max(width - abs(dx), 0)
-    left, right = max(-dx, 0), max(dx, 0)
-    first = plane[..., :rows, left : left + columns]
-    return first, plane[..., dy : dy + rows, right : right + columns]
+    return shifted_pair(plane, *OFFSETS[direction])
 
 
 def _firsts(plane: Tensor, direction: int) -> Tensor:
     return _ends(plane, direction)[0]
-
-
-def _exists(weights: Tensor, valid: Tensor) -> Tensor:
-    """Which edges join two valid pixels of the image, bool ``(B, E, H, W)``."""
-    exists = torch.zeros_like(weights, dtype=torch.bool)
-    for e in range(weights.shape[1]):
-        first, second = _ends(valid, e)
-        _firsts(exists[:, e], e).copy_(first & second)
-    return exists
 
 
 def _sum_at_ends(planes: Tensor) -> Tensor:
@@ -287,13 +274,13 @@ def _sum_at_ends(planes: Tensor) -> Tensor:
 def _check_masks(unary: Tensor, allowed: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return bool ``(B, K, H, W)``, which labels each pixel may take, and bool ``(B, H, W)``, what is no padding."""
     if unary.ndim != 4 or not unary.is_floating_point() or unary.shape[1] < 1:
-        raise ValueError(f"`unary` must be a float (B, K, H, W), got {unary.dtype} {tuple(unary.shape)}.")
+        raise ValueError(f"`unary` must be a float (B, K, H, W), got {unary.dtype} {tuple(unary.shape)}")
     batch, classes, height, width = unary.shape
     plane = (batch, height, width)
     if valid is None:
         valid = torch.ones(plane, dtype=torch.bool, device=unary.device)
     if valid.shape != plane or valid.dtype != torch.bool:
-        raise ValueError(f"`valid` must be a bool {plane}, got {valid.dtype} {tuple(valid.shape)}.")
+        raise ValueError(f"`valid` must be a bool {plane}, got {valid.dtype} {tuple(valid.shape)}")
     if allowed is None:
         allowed = torch.ones((batch, classes), dtype=torch.bool, device=unary.device)
     if allowed.shape not in {(batch, classes), unary.shape} or allowed.dtype != torch.bool:
@@ -317,12 +304,12 @@ def _check_rest(
     batch, _, height, width = unary.shape
     edges = (batch, len(neighbor_offsets(connectivity)), height, width)
     if weights.shape != edges or not weights.is_floating_point():
-        raise ValueError(f"`edge_weights` must be a float {edges}, got {weights.dtype} {tuple(weights.shape)}.")
+        raise ValueError(f"`edge_weights` must be a float {edges}, got {weights.dtype} {tuple(weights.shape)}")
     _check_devices(unary, edge_weights=weights)
     if (weights < 0).any():
-        raise ValueError("`edge_weights` must be >= 0: with negative ones the relaxation bounds nothing.")
+        raise ValueError("`edge_weights` must be >= 0: with negative ones the relaxation bounds nothing")
     if energy is not None and energy.shape != (batch,):
-        raise ValueError(f"`energy` must have shape {(batch,)}, got {tuple(energy.shape)}.")
+        raise ValueError(f"`energy` must have shape {(batch,)}, got {tuple(energy.shape)}")
     if labels is not None:
         if labels.shape != (batch, height, width) or labels.is_floating_point():
             raise ValueError(
@@ -337,10 +324,3 @@ def _check_devices(unary: Tensor, **tensors: Tensor) -> None:
             raise ValueError(
                 f"`{name}` must be on the device of `unary`, {unary.device}, got {tensor.device}; move it."
             )
-
-
-def _check_stop(max_iterations: int, tolerance: float) -> None:
-    if max_iterations < 0:
-        raise ValueError(f"`max_iterations` must be >= 0, got {max_iterations!r}.")
-    if not (isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"`tolerance` must be finite and >= 0, got {tolerance!r}.")
