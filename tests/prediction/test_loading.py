@@ -9,6 +9,7 @@ from weakseg_lightning.modules import Optimizer
 
 ENCODER = "timm-mobilenetv3_small_minimal_100"
 LOADS = {"load_module": load_module, "load_from_checkpoint": lambda path: ADMModule.load_from_checkpoint(path).eval()}
+either_way = pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
 
 
 def _batches() -> DataLoader[dict[str, Tensor]]:
@@ -30,21 +31,15 @@ def saved(tmp_path_factory):
     solver = AlphaExpansion(GridPotts(weight=7.0, connectivity=4), max_sweeps=3, num_threads=1)
     module = ADMModule(network, 3, solver, gamma=0.5, labels="tags", optimizer=Optimizer(lr=1e-3))
     folder = tmp_path_factory.mktemp("saved")
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = Trainer(
-        max_steps=2,
-        num_sanity_val_steps=0,
-        limit_val_batches=1,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        **quiet,
-    )
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    steps = {"max_steps": 2, "num_sanity_val_steps": 0, "limit_val_batches": 1, "accelerator": "cpu"}
+    trainer = Trainer(default_root_dir=folder, **steps, **quiet)
     trainer.fit(module, _batches(), _batches())
     trainer.save_checkpoint(folder / "saved.ckpt")
     return module.eval(), folder / "saved.ckpt"
 
 
-@pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
+@either_way
 def test_a_module_is_rebuilt_with_its_settings_and_weights(saved, load):
     module, path = saved
     loaded = load(path)
@@ -65,10 +60,9 @@ def test_the_checkpoint_holds_plain_values_alone(saved):
     assert content["hyper_parameters"]["solver"]["init_args"]["potts"]["weight"] == 7.0
 
 
-@pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
+@either_way
 def test_encoder_weights_are_not_fetched_again(load, tmp_path, monkeypatch):
-    built = []
-    build = SMPNetwork.build
+    built, build = [], SMPNetwork.build
 
     def remembered(self: SMPNetwork, num_classes: int) -> nn.Module:
         built.append(self.encoder_weights)
@@ -86,7 +80,7 @@ def test_encoder_weights_are_not_fetched_again(load, tmp_path, monkeypatch):
     assert built == [None]
 
 
-def test_a_file_that_says_no_class_is_refused(tmp_path):
+def test_a_file_that_says_no_class_raises(tmp_path):
     torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6"}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="does not say which module it holds"):
         load_module(tmp_path / "other.ckpt")

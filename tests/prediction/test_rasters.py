@@ -33,32 +33,24 @@ def by_rows(path, in_memory: int) -> np.ndarray:
     return found
 
 
-def stored(tmp_path, name: str):
+RGB_IMAGE = Image.fromarray(COLORS)
+KINDS = {
+    "rgb.png": (RGB_IMAGE, {}),
+    "rgb.jpg": (RGB_IMAGE, {"quality": 95, "subsampling": 0}),
+    "rgb.tif": (RGB_IMAGE, {"compression": "tiff_lzw"}),
+    "rgb.bmp": (RGB_IMAGE, {}),
+    "grey.png": (Image.fromarray(COLORS[..., 0]), {}),
+    "palette.png": (RGB_IMAGE.quantize(200), {}),
+    "transparent.png": (Image.fromarray(np.dstack([COLORS, RANDOM.integers(0, 256, (90, 70), np.uint8)])), {}),
+    "grey16.png": (Image.fromarray(SMOOTH), {}),
+}
+
+
+def stored(tmp_path, name: str) -> Path:
     """A file of a kind."""
-    path = tmp_path / name
-    kind, suffix = name.split(".")
-    if kind == "grey16":
-        Image.fromarray(SMOOTH).save(path)
-    elif kind == "palette":
-        Image.fromarray(COLORS).quantize(200).save(path)
-    elif kind == "transparent":
-        alpha = RANDOM.integers(0, 256, (90, 70), dtype=np.uint8)
-        Image.fromarray(np.dstack([COLORS, alpha])).save(path)
-    elif kind == "grey":
-        Image.fromarray(COLORS[..., 0]).save(path)
-    else:
-        options = (
-            {"compression": "tiff_lzw"}
-            if suffix == "tif"
-            else {"quality": 95, "subsampling": 0}
-            if suffix == "jpg"
-            else {}
-        )
-        Image.fromarray(COLORS).save(path, **options)
-    return path
-
-
-KINDS = ["rgb.png", "rgb.jpg", "rgb.tif", "rgb.bmp", "grey.png", "palette.png", "transparent.png", "grey16.png"]
+    image, options = KINDS[name]
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -74,10 +66,16 @@ def test_a_large_file_is_read_as_a_small_one(tmp_path, name):
 
 
 def same(path) -> np.ndarray:
-    """What is read at once, after it was read by rows, too."""
+    """Pixels of a file read at once, the same as those read by rows."""
     expected = read_image(path).permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(by_rows(path, in_memory=0), expected)
     return expected
+
+
+def assert_same(path, expected) -> None:
+    """Read at once and by rows, a file has these pixels, whose bands may be one."""
+    found = same(path)
+    np.testing.assert_array_equal(found, np.broadcast_to(expected, found.shape))
 
 
 def stretched(values) -> np.ndarray:
@@ -85,9 +83,9 @@ def stretched(values) -> np.ndarray:
     return np.moveaxis(np.round(255 * np.clip((values - dark) / (bright - dark), 0, 1)), 0, -1)
 
 
-def write_tiff(path, values, **options) -> None:
-    size = {"count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype.name}
-    with rasterio.open(path, "w", driver="GTiff", **size, **options) as file:
+def write_raster(path, values, driver="GTiff", **options) -> None:
+    count, height, width = values.shape
+    with rasterio.open(path, "w", driver, width, height, count, dtype=values.dtype.name, **options) as file:
         file.write(values)
 
 
@@ -113,23 +111,23 @@ STORED = [
 @pytest.mark.parametrize("options", STORED)
 def test_deep_images_are_stretched_however_they_are_stored(tmp_path, dtype, bands, options):
     values = noise(dtype, bands)
-    write_tiff(tmp_path / "a.tif", values, **options)
-    np.testing.assert_array_equal(same(tmp_path / "a.tif"), np.broadcast_to(stretched(values), (90, 70, 3)))
+    write_raster(tmp_path / "a.tif", values, **options)
+    assert_same(tmp_path / "a.tif", stretched(values))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_differences_of_floats_are_summed(tmp_path, dtype):
     for tiles in ({}, {"tiled": True, "blockxsize": 32, "blockysize": 16}):
         values = noise(dtype, 3)
-        write_tiff(tmp_path / "a.tif", values, compress="LZW", predictor=3, **tiles)
-        np.testing.assert_array_equal(same(tmp_path / "a.tif"), stretched(values))
+        write_raster(tmp_path / "a.tif", values, compress="LZW", predictor=3, **tiles)
+        assert_same(tmp_path / "a.tif", stretched(values))
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_numbers_of_bits_between_bytes(tmp_path, bits):
     values = RANDOM.integers(0, 2**bits, (3, 90, 70)).astype("uint16")
-    write_tiff(tmp_path / "a.tif", values, nbits=bits)
-    np.testing.assert_array_equal(same(tmp_path / "a.tif"), stretched(values))
+    write_raster(tmp_path / "a.tif", values, nbits=bits)
+    assert_same(tmp_path / "a.tif", stretched(values))
 
 
 @pytest.mark.parametrize("alpha", ["YES", "PREMULTIPLIED", "NO"])
@@ -139,39 +137,36 @@ def test_numbers_of_bits_between_bytes(tmp_path, bits):
 def test_opacity_is_what_the_file_says_it_is(tmp_path, dtype, bands, alpha, interleave):
     values = noise(dtype, bands)
     photometric = "RGB" if bands == 4 else "MINISBLACK"
-    write_tiff(tmp_path / "a.tif", values, alpha=alpha, interleave=interleave, photometric=photometric)
-    found = same(tmp_path / "a.tif")
+    write_raster(tmp_path / "a.tif", values, alpha=alpha, interleave=interleave, photometric=photometric)
     if alpha == "NO":
-        colors = np.moveaxis(values[:-1], 0, -1) if dtype == "uint8" else stretched(values[:-1])
-        np.testing.assert_array_equal(found, np.broadcast_to(colors, (90, 70, 3)))
-    elif alpha == "YES":
-        clear = values[-1] < np.iinfo(dtype).max / 50
-        assert found[clear].min() > 245
+        assert_same(tmp_path / "a.tif", np.moveaxis(values[:-1], 0, -1) if dtype == "uint8" else stretched(values[:-1]))
+    found = same(tmp_path / "a.tif")
+    if alpha == "YES":
+        assert found[values[-1] < np.iinfo(dtype).max / 50].min() > 245
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_low_values_of_deep_images_may_be_bright(tmp_path, dtype):
     values = noise(dtype, 1)
     tifffile.imwrite(tmp_path / "a.tif", values[0], photometric="miniswhite")
-    np.testing.assert_array_equal(same(tmp_path / "a.tif"), np.broadcast_to(255 - stretched(values), (90, 70, 3)))
+    assert_same(tmp_path / "a.tif", 255 - stretched(values))
 
 
 def test_grey_with_opacity_and_more_is_grey(tmp_path):
     """So does GDAL mark four bands that are not said to be colors."""
     values = noise("uint16", 4)
     values[1] = 65535
-    write_tiff(tmp_path / "a.tif", values, alpha="YES", photometric="MINISBLACK")
-    np.testing.assert_array_equal(same(tmp_path / "a.tif"), np.broadcast_to(stretched(values[:1]), (90, 70, 3)))
+    write_raster(tmp_path / "a.tif", values, alpha="YES", photometric="MINISBLACK")
+    assert_same(tmp_path / "a.tif", stretched(values[:1]))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("photometric", ["MINISBLACK", "MINISWHITE"])
 def test_grey_of_few_bits_spans_black_to_white(tmp_path, bits, photometric):
     values = RANDOM.integers(0, 2**bits, (1, 90, 70)).astype("uint8")
-    write_tiff(tmp_path / "a.tif", values, nbits=bits, photometric=photometric)
+    write_raster(tmp_path / "a.tif", values, nbits=bits, photometric=photometric)
     bright = values[0] * (255 // (2**bits - 1))
-    expected = bright if photometric == "MINISBLACK" else 255 - bright
-    np.testing.assert_array_equal(same(tmp_path / "a.tif"), np.repeat(expected[..., None], 3, axis=-1))
+    assert_same(tmp_path / "a.tif", (bright if photometric == "MINISBLACK" else 255 - bright)[..., None])
 
 
 @pytest.mark.parametrize(
@@ -198,17 +193,17 @@ def test_large_deep_files_stand_upright_too(tmp_path, orientation):
     lying = same(tmp_path / "a.png")
     for before, after in ((turned(orientation), b""), (b"", turned(orientation))):
         write_png(tmp_path / "a.png", values, 16, RGB, before, after)
-        np.testing.assert_array_equal(same(tmp_path / "a.png"), np.rot90(lying, {3: 2, 6: 3, 8: 1}[orientation]))
+        assert_same(tmp_path / "a.png", np.rot90(lying, {3: 2, 6: 3, 8: 1}[orientation]))
 
 
 @pytest.mark.parametrize("in_memory", [0, 10**6])
 def test_what_cannot_be_read_is_named_at_any_size(tmp_path, in_memory):
     values = noise("float32", 3)
     values[1, 80, 60] = np.nan
-    write_tiff(tmp_path / "a.tif", values)
+    write_raster(tmp_path / "a.tif", values)
     with pytest.raises(BadSampleError, match=r"a\.tif cannot be read \(it holds pixels that are no numbers\)"):
         by_rows(tmp_path / "a.tif", in_memory)
-    write_tiff(tmp_path / "b.tif", noise("uint16", 5))
+    write_raster(tmp_path / "b.tif", noise("uint16", 5))
     with pytest.raises(BadSampleError, match=r"b\.tif has 5 bands, expected grey or RGB, .*: convert it$"):
         by_rows(tmp_path / "b.tif", in_memory)
     pages = [Image.new("L", (8, 8))] * 2
@@ -219,15 +214,13 @@ def test_what_cannot_be_read_is_named_at_any_size(tmp_path, in_memory):
 
 def test_deep_jpeg_2000_in_color(tmp_path):
     values = (np.add.outer(np.arange(90), np.arange(70)) * 20 * np.array([3, 2, 1])[:, None, None]).astype("uint16")
-    options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES", "dtype": "uint16"}
-    with rasterio.open(tmp_path / "a.jp2", "w", count=3, height=90, width=70, **options) as file:
-        file.write(values)
-    np.testing.assert_array_equal(same(tmp_path / "a.jp2"), stretched(values))
+    write_raster(tmp_path / "a.jp2", values, driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    assert_same(tmp_path / "a.jp2", stretched(values))
 
 
 def test_a_range_is_found_in_a_reduced_copy_of_large_images(tmp_path):
     values = np.linspace(500, 3500, 1300 * 1100).reshape(1, 1300, 1100).astype("uint16")
-    write_tiff(tmp_path / "a.tif", values)
+    write_raster(tmp_path / "a.tif", values)
     found = by_rows(tmp_path / "a.tif", in_memory=0)[..., 0].astype(int)
     assert np.abs(found - stretched(values)[..., 0]).max() <= 1
 
@@ -266,37 +259,9 @@ def test_damage_is_a_bad_sample(tmp_path, in_memory):
 
 
 def test_a_file_without_a_place_on_a_map_is_read(tmp_path):
-    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", width=8, height=8, count=3, dtype="uint8") as file:
-        file.write(np.zeros((3, 8, 8), dtype=np.uint8))
+    write_raster(tmp_path / "a.tif", np.zeros((3, 8, 8), dtype=np.uint8))
     with open_rows(tmp_path / "a.tif", in_memory=0) as image:
         assert not image.read(Span(0, 8)).any()
-
-
-MEASURE = """
-import resource, sys
-import numpy as np
-import torch
-from pathlib import Path
-from weakseg_lightning.prediction.outputs import LabelRows, PalettePng
-from weakseg_lightning.prediction.rasters import open_rows
-from weakseg_lightning.prediction.segmenter import _TileScores
-from weakseg_lightning.prediction.tiling import Blend, spans
-from weakseg_lightning.visualization import voc_palette
-
-def bright(pixels):
-    dark = (pixels.float().mean(0) < 128).float()
-    return torch.stack([dark, 1 - dark, torch.zeros_like(dark)])
-
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with open_rows(Path(sys.argv[1])) as image:
-    rows, columns = (spans(length, 1024, 128, 32) for length in (image.height, image.width))
-    gathered = LabelRows(image.width)
-    with PalettePng(Path(sys.argv[2]), image.width, image.height, voc_palette()) as png:
-        for block in Blend(rows, columns, _TileScores(image, bright)):
-            if (done := gathered.add(block)) is not None:
-                png.write(done)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
 
 
 def test_memory_does_not_grow_with_the_height(tmp_path):
@@ -308,7 +273,12 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
         band[:, :, width // 2 :] = 200
         for top in range(0, height, 500):
             file.write(band, window=((top, top + 500), (0, width)))
-    command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / "labels.png")]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("memory_of_rows.py")),
+        str(path),
+        str(tmp_path / "labels.png"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 180
     with rasterio.open(tmp_path / "labels.png") as labels:

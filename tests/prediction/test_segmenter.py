@@ -7,32 +7,38 @@ import pytest
 import torch
 
 from weakseg_lightning import MeanField, RegularizedLossModule, Segmenter, SMPNetwork
-from weakseg_lightning.prediction.segmenter import _Pixels
-from weakseg_lightning.prediction.tiling import spans
+from weakseg_lightning.prediction.tiling import MemoryRows, spans
 
 SEES = 24
 
 
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def random_image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def as_batch(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
 @torch.no_grad()
 def whole(module, image: np.ndarray) -> np.ndarray:
     """By the module alone, without anything of this package's prediction."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    return module(pixels)[0].softmax(0).numpy()
+    return module(as_batch(image))[0].softmax(0).numpy()
+
+
+def tiled(module, image: np.ndarray, **options) -> np.ndarray:
+    return Segmenter(module, "cpu", **options).probabilities(image)
 
 
 @pytest.mark.parametrize(("height", "width"), [(150, 170), (97, 301), (64, 64), (30, 200), (129, 65)])
 def test_tiles_equal_the_whole_image(module, height, width):
-    image = photograph(height, width)
+    image = random_image(height, width)
     segmenter = Segmenter(module, "cpu", tile=96, overlap=2 * SEES)
     expected = whole(module, image)
-    blend = segmenter.blocks(_Pixels(image))
+    blend = segmenter.blocks(MemoryRows(image))
     found = np.full_like(expected, np.nan)
     for block in blend:
-        found[:, block.rows.start : block.rows.stop, block.columns.start : block.columns.stop] = block.scores
+        found[:, *block.place] = block.scores
     rows, columns = (spans(length, 96, 2 * SEES, 4) for length in (height, width))
     outside = np.ones((height, width), dtype=bool)
     for parts, axis in ((rows, 0), (columns, 1)):
@@ -46,7 +52,7 @@ def test_tiles_equal_the_whole_image(module, height, width):
 
 
 def test_a_network_that_pools_the_image_is_found_out(pooling):
-    blend = Segmenter(pooling, "cpu", tile=96, overlap=48).blocks(_Pixels(np.sort(photograph(96, 250), axis=1)))
+    blend = Segmenter(pooling, "cpu", tile=96, overlap=48).blocks(MemoryRows(np.sort(random_image(96, 250), axis=1)))
     for _ in blend:
         pass
     assert blend.difference > 0.01
@@ -56,29 +62,26 @@ def test_tiles_of_a_u_net_equal_the_whole_image():
     """One that training uses; it sees 249 pixels far (by its gradient)."""
     torch.manual_seed(0)
     module = RegularizedLossModule(SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None), 3).eval()
-    image = photograph(64, 608)
-    found, expected = Segmenter(module, "cpu", tile=512, overlap=256).probabilities(image), whole(module, image)
+    image = random_image(64, 608)
+    found, expected = tiled(module, image, tile=512, overlap=256), whole(module, image)
     for outside in (slice(0, 256), slice(512, 608)):
         np.testing.assert_allclose(found[..., outside], expected[..., outside], rtol=0, atol=1e-4)
     assert np.ptp(expected) > 0.1
 
 
 def test_an_image_of_one_tile_is_predicted_whole(pooling):
-    image = photograph(50, 70)
-    np.testing.assert_allclose(
-        Segmenter(pooling, "cpu", tile=70, overlap=0).probabilities(image), whole(pooling, image)
-    )
+    image = random_image(50, 70)
+    np.testing.assert_allclose(tiled(pooling, image, tile=70, overlap=0), whole(pooling, image))
 
 
 def test_flips_and_scales_are_averaged(module):
-    image = photograph(64, 96)
+    image = random_image(64, 96)
     expected = (whole(module, image) + whole(module, image[:, ::-1].copy())[:, :, ::-1]) / 2
-    np.testing.assert_allclose(Segmenter(module, "cpu", flip=True).probabilities(image), expected, atol=1e-6)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    np.testing.assert_allclose(tiled(module, image, flip=True), expected, atol=1e-6)
     with torch.no_grad():
-        half = torch.nn.functional.interpolate(pixels, scale_factor=0.5, mode="bilinear", antialias=True)
+        half = torch.nn.functional.interpolate(as_batch(image), scale_factor=0.5, mode="bilinear", antialias=True)
         smaller = torch.nn.functional.interpolate(module(half).softmax(1), size=(64, 96), mode="bilinear")[0].numpy()
-    found = Segmenter(module, "cpu", scales=(1, 0.5)).probabilities(image)
+    found = tiled(module, image, scales=(1, 0.5))
     np.testing.assert_allclose(found, (whole(module, image) + smaller) / 2, atol=1e-5)
     np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
 
@@ -91,31 +94,25 @@ def test_tiles_begin_where_all_scales_have_a_cell(module, scales, alignment):
 
 def test_tiles_equal_the_whole_image_at_two_scales(module):
     """Everywhere, since at half the size the network sees 48 pixels far, a quarter of the overlap."""
-    image = photograph(32, 900)
-    tiled = Segmenter(module, "cpu", tile=400, overlap=196, scales=(0.5, 1), flip=True).probabilities(image)
-    np.testing.assert_allclose(
-        tiled, Segmenter(module, "cpu", scales=(0.5, 1), flip=True).probabilities(image), atol=1e-4
-    )
+    image = random_image(32, 900)
+    found = tiled(module, image, tile=400, overlap=196, scales=(0.5, 1), flip=True)
+    np.testing.assert_allclose(found, tiled(module, image, scales=(0.5, 1), flip=True), atol=1e-4)
 
 
 def test_a_refinement_is_applied(module):
-    image = photograph(40, 40)
-    refinement = MeanField()
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    image, refinement = random_image(40, 40), MeanField()
     with torch.no_grad():
-        expected = refinement.refine(module(pixels), pixels)[0].numpy()
-    np.testing.assert_allclose(
-        Segmenter(module, "cpu", refinement=refinement).probabilities(image), expected, atol=1e-6
-    )
+        expected = refinement.refine(module(as_batch(image)), as_batch(image))[0].numpy()
+    np.testing.assert_allclose(tiled(module, image, refinement=refinement), expected, atol=1e-6)
     assert abs(expected - whole(module, image)).max() > 0.01
 
 
 @pytest.mark.parametrize(
     "image", [np.zeros((4, 4)), np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
 )
-def test_other_arrays_are_refused(module, image):
+def test_other_arrays_raise(module, image):
     with pytest.raises(ValueError, match=r"`image` must be RGB, uint8 \(H, W, 3\)"):
-        Segmenter(module, "cpu").probabilities(image)
+        tiled(module, image)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +123,7 @@ def test_other_arrays_are_refused(module, image):
         ({"scales": (0.0,)}, "`scales` must be one number or several"),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(module, wrong, message):
+def test_wrong_arguments_raise_at_once(module, wrong, message):
     with pytest.raises(ValueError, match=message):
         Segmenter(module, "cpu", **wrong)
 
@@ -134,4 +131,4 @@ def test_wrong_arguments_are_refused_at_once(module, wrong, message):
 def test_scores_that_are_not_finite_are_no_labels(module):
     torch.nn.init.constant_(module.net.last.bias, float("nan"))
     with pytest.raises(ValueError, match="the network's scores are not finite"):
-        Segmenter(module, "cpu")(photograph(8, 8))
+        Segmenter(module, "cpu")(random_image(8, 8))

@@ -7,18 +7,11 @@ import torch
 
 from weakseg_lightning.prediction.tiling import Blend, Seam, Span, spans
 
-CASES = [
-    (1, 8, 2, 1),
-    (8, 8, 4, 1),
-    (9, 8, 4, 1),
-    (100, 8, 4, 1),
-    (100, 8, 0, 1),
-    (1000, 64, 16, 16),
-    (1000, 100, 30, 32),
-]
+SHORT = [(1, 8, 2, 1), (8, 8, 4, 1), (9, 8, 4, 1)]
+LONG = [(100, 8, 4, 1), (100, 8, 0, 1), (1000, 64, 16, 16), (1000, 100, 30, 32)]
 
 
-@pytest.mark.parametrize(("length", "size", "overlap", "alignment"), CASES)
+@pytest.mark.parametrize(("length", "size", "overlap", "alignment"), SHORT + LONG)
 def test_spans_cover_with_at_most_two_over_a_place(length, size, overlap, alignment):
     found = spans(length, size, overlap, alignment)
     counts = torch.zeros(length, dtype=torch.int64)
@@ -33,7 +26,7 @@ def test_spans_cover_with_at_most_two_over_a_place(length, size, overlap, alignm
 
 
 @pytest.mark.parametrize(("overlap", "alignment"), [(-1, 1), (33, 1), (20, 48), (64, 1), (0, 128)])
-def test_an_overlap_of_more_than_half_is_refused(overlap, alignment):
+def test_an_overlap_of_more_than_half_raises(overlap, alignment):
     with pytest.raises(ValueError, match=r"`overlap` must be 0 to half of the tile, got"):
         spans(1000, 64, overlap, alignment)
 
@@ -42,7 +35,7 @@ def whole(blend: Blend, classes: int) -> torch.Tensor:
     size = (classes, blend.rows[-1].stop, blend.columns[-1].stop)
     found = torch.full(size, torch.nan, dtype=torch.float64)
     for block in blend:
-        part = found[:, block.rows.start : block.rows.stop, block.columns.start : block.columns.stop]
+        part = found[:, *block.place]
         assert part.isnan().all(), "a place is finished once"
         part.copy_(block.scores)
     assert not found.isnan().any()

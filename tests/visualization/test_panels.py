@@ -7,30 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from weakseg_lightning.visualization import (
-    PanelRow,
-    colorize,
-    draw_panels,
-    overlay,
-    save_palette_png,
-    voc_palette,
-)
+from weakseg_lightning.visualization import PanelRow, colorize, draw_panels, overlay, save_palette_png, voc_palette
 from weakseg_lightning.visualization import panels as visualization
 
 # Colors as the development kit of PASCAL VOC lists them.
-KNOWN = {
-    0: (0, 0, 0),
-    1: (128, 0, 0),
-    2: (0, 128, 0),
-    3: (128, 128, 0),
-    4: (0, 0, 128),
-    7: (128, 128, 128),
-    8: (64, 0, 0),
-    12: (64, 0, 128),
-    15: (192, 128, 128),
-    20: (0, 64, 128),
-    255: (224, 224, 192),
-}
+KNOWN = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 7: (128, 128, 128)}
+KNOWN |= {8: (64, 0, 0), 12: (64, 0, 128), 15: (192, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
@@ -70,7 +52,7 @@ def test_palette_known_colors_and_no_repeats() -> None:
 
 @pytest.mark.parametrize("count", [0, 257])
 def test_palette_size_out_of_range(count: int) -> None:
-    with pytest.raises(ValueError, match=f"`num_colors` must be 1 to 256, got {count}"):
+    with pytest.raises(ValueError, match=f"`num_colors` must be between 1 and 256, got {count}"):
         voc_palette(count)
 
 
@@ -108,7 +90,7 @@ def test_wrong_palette_and_image() -> None:
             overlay(image, np.zeros((4, 4), dtype=int))
 
 
-def test_overlay_mixes_color_and_photograph() -> None:
+def test_overlay_mixes_color_and_image() -> None:
     image, labels = torch.full((3, 4, 4), 0.2), torch.full((4, 4), 2)
     mixed = pixels(overlay(image, labels, alpha=0.5))
     assert np.abs(mixed - [25.5, 0.5 * 51 + 64, 25.5]).max() <= 0.5
@@ -136,7 +118,7 @@ def test_overlay_shows_borders_and_void() -> None:
 
 
 def test_wrong_overlay() -> None:
-    with pytest.raises(ValueError, match=r"`alpha` must be 0 to 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"`alpha` must be between 0 and 1, got 1\.5"):
         overlay(np.zeros((3, 2, 2)), np.zeros((2, 2), dtype=int), alpha=1.5)
     with pytest.raises(ValueError, match=r"same height and width, got \(2, 2\) and \(2, 3\)"):
         overlay(np.zeros((3, 2, 2)), np.zeros((2, 3), dtype=int))
@@ -162,7 +144,7 @@ def test_palette_png_like_the_official_masks(shared: Path, tmp_path: Path) -> No
             assert np.array_equal(pixels(again.convert("RGB")), pixels(official.convert("RGB")))
 
 
-def test_panels_have_a_column_a_map_and_a_row_an_image() -> None:
+def test_panels_have_a_column_per_map_and_a_row_per_image() -> None:
     full = draw_panels([scene(), scene()], tile=100)
     assert full.width == 5 * 110 + 10
     row = scene()

@@ -49,7 +49,7 @@ def test_wrong_files(tmp_path: Path) -> None:
         read_trimap(path)
 
 
-def test_figure_has_a_line_a_run(tmp_path: Path) -> None:
+def test_figure_has_a_line_per_run(tmp_path: Path) -> None:
     figure = trimap_figure({"ADM": {**VOID, **BOUNDARY}, "pCE": BOUNDARY})
     assert [axes.get_title() for axes in figure.axes] == ["near void", "near boundaries", "", ""]
     void_miou, boundary_miou, void_accuracy, boundary_accuracy = (

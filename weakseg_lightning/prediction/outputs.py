@@ -20,7 +20,7 @@ class PalettePng:
     Args:
         path: file to write.
         width: of the image, in pixels.
-        height: likewise.
+        height: of the image, in pixels.
         palette: RGB colors, uint8 ``(up to 256, 3)``.
 
     References:
@@ -107,7 +107,7 @@ class Reduced:
 
     Args:
         height: of the image.
-        width: likewise.
+        width: of the image.
         limit: longest side of the picture.
         channels: 3 for colors, 1 for labels.
 

@@ -1,4 +1,4 @@
-"""What a trained network says about a piece of an image."""
+"""Scores of a trained network for a piece of an image."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -12,7 +12,7 @@ from torch import Tensor
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.prediction.scoring import Scorer
-from weakseg_lightning.prediction.tiling import Blend, Rows, Span, spans
+from weakseg_lightning.prediction.tiling import Blend, MemoryRows, Rows, Span, spans
 from weakseg_lightning.solvers import Refinement
 
 Image = npt.NDArray[np.uint8] | Tensor
@@ -83,15 +83,15 @@ class Segmenter:
             Classes, uint8 ``(H, W)``.
         """
         labels = np.empty(image.shape[:2], dtype=np.uint8)
-        for block in self.blocks(_Pixels(image)):
-            labels[_place(block.rows, block.columns)] = block.scores.argmax(0).numpy()
+        for block in self.blocks(_rows_of(image)):
+            labels[block.place] = block.scores.argmax(0).numpy()
         return labels
 
     def probabilities(self, image: Image) -> npt.NDArray[np.float32]:
         """Score every pixel: RGB uint8 ``(H, W, 3)`` to probabilities, float32 ``(K, H, W)``."""
         found = np.empty((self.num_classes, *image.shape[:2]), dtype=np.float32)
-        for block in self.blocks(_Pixels(image)):
-            found[(slice(None), *_place(block.rows, block.columns))] = block.scores.numpy()
+        for block in self.blocks(_rows_of(image)):
+            found[:, *block.place] = block.scores.numpy()
         return found
 
     def blocks(self, image: Rows) -> Blend:
@@ -128,20 +128,8 @@ class _TileScores:
         return self.scorer(torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1))
 
 
-class _Pixels:
-    """The rows of an array."""
-
-    def __init__(self, image: Image) -> None:
-        pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            expected = "RGB, uint8 (H, W, 3)"
-            raise ValueError(f"`image` must be {expected}, got {pixels.dtype} {pixels.shape}")
-        self.pixels: npt.NDArray[np.uint8] = pixels
-        self.height, self.width = pixels.shape[:2]
-
-    def read(self, rows: Span) -> npt.NDArray[np.uint8]:
-        return self.pixels[rows.start : rows.stop]
-
-
-def _place(rows: Span, columns: Span) -> tuple[slice, slice]:
-    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+def _rows_of(image: Image) -> MemoryRows:
+    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"`image` must be RGB, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
+    return MemoryRows(pixels)

@@ -31,6 +31,11 @@ class Block:
     columns: Span
     scores: Tensor
 
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Index of the part in an image ``(H, W)``."""
+        return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
+
 
 class Rows(Protocol):
     """An image whose rows are asked for from the top: ``(height, width)``, and some rows as uint8 ``(h, W, 3)``."""
@@ -41,6 +46,22 @@ class Rows(Protocol):
     def read(self, rows: Span) -> npt.NDArray[np.uint8]:
         """Read rows; those of a later call begin no earlier."""
         ...
+
+
+class MemoryRows:
+    """The rows of an array, which may be a file that is mapped into memory.
+
+    Args:
+        pixels: uint8 ``(H, W, 3)``.
+    """
+
+    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+        self.pixels = pixels
+        self.height, self.width = pixels.shape[:2]
+
+    def read(self, rows: Span) -> npt.NDArray[np.uint8]:
+        """Read rows, uint8 ``(h, W, 3)``."""
+        return self.pixels[rows.start : rows.stop]
 
 
 def spans(length: int, size: int, overlap: int, alignment: int = 1) -> list[Span]:
@@ -125,7 +146,7 @@ class Blend:
 
     Args:
         rows: of the tiles, as :func:`spans` makes them.
-        columns: likewise.
+        columns: of the tiles.
         score: gives the scores ``(K, h, w)`` of a tile by its rows and columns; called row by row from the top.
 
     Attributes:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from weakseg_lightning.checks import between
 from weakseg_lightning.energies.potts import VOID
 
 Labels = Tensor | npt.NDArray[np.integer]
@@ -42,8 +43,7 @@ def voc_palette(num_colors: int = 256) -> Colors:
         >>> voc_palette(3).tolist(), voc_palette()[255].tolist()
         ([[0, 0, 0], [128, 0, 0], [0, 128, 0]], [224, 224, 192])
     """
-    if not 1 <= num_colors <= 256:
-        raise ValueError(f"`num_colors` must be 1 to 256, got {num_colors}")
+    between("num_colors", num_colors, 1, 256)
     index = np.arange(num_colors)[:, None]
     channel = np.arange(3)
     # Bits 0, 3 and 6 of the index are the first, second and third bit of red from the top; green and blue follow.
@@ -57,7 +57,7 @@ def colorize(labels: Labels, palette: Palette | None = None) -> Image.Image:
 
     Args:
         labels: classes ``(H, W)``, 255 = void.
-        palette: one RGB color (0..255) a class; that of PASCAL VOC by default, and beyond the last given class.
+        palette: one RGB color (0..255) per class; that of PASCAL VOC by default, and beyond the last given class.
 
     Returns:
         RGB image of the same size.
@@ -69,7 +69,7 @@ def colorize(labels: Labels, palette: Palette | None = None) -> Image.Image:
         >>> colorize(np.array([[0, 1, 255]])).getpixel((2, 0))
         (224, 224, 192)
     """
-    return Image.fromarray(_full_palette(palette)[_label_map(labels)])
+    return Image.fromarray(full_palette(palette)[_label_map(labels)])
 
 
 def overlay(image: Pixels, labels: Labels, palette: Palette | None = None, alpha: float = 0.65) -> Image.Image:
@@ -78,7 +78,7 @@ def overlay(image: Pixels, labels: Labels, palette: Palette | None = None, alpha
     Args:
         image: RGB in 0..1 ``(3, H, W)``, or uint8 ``(H, W, 3)``.
         labels: classes ``(H, W)``, 255 = void.
-        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) per class; that of PASCAL VOC by default.
         alpha: opacity of the colors, 0..1; background (class 0) gets half of it.
 
     Returns:
@@ -91,14 +91,13 @@ def overlay(image: Pixels, labels: Labels, palette: Palette | None = None, alpha
         >>> overlay(np.ones((3, 4, 6)), np.zeros((4, 6), dtype=int)).size
         (6, 4)
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"`alpha` must be 0 to 1, got {alpha}")
+    between("alpha", alpha, 0, 1)
     pixels, classes = _rgb(image), _label_map(labels)
     if pixels.shape[:2] != classes.shape:
         got = f"{pixels.shape[:2]} and {classes.shape}"
         raise ValueError(f"`image` and `labels` must have the same height and width, got {got}")
     opacity = np.where(classes == 0, alpha / 2, alpha)[..., None]
-    color = _full_palette(palette)[classes].astype(np.float64)
+    color = full_palette(palette)[classes].astype(np.float64)
     color[_hatch(classes)] = PAPER
     mixed = (1 - opacity) * pixels + opacity * color
     mixed[_borders(classes)] = PAPER
@@ -111,13 +110,13 @@ def save_palette_png(path: str | Path, labels: Labels, palette: Palette | None =
     Args:
         path: file to write.
         labels: classes ``(H, W)``, 255 = void.
-        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) per class; that of PASCAL VOC by default.
 
     Raises:
         ValueError: if ``labels`` is not a map of integers in 0..255.
     """
     indexed = Image.fromarray(_label_map(labels))
-    indexed.putpalette(_full_palette(palette).tobytes())
+    indexed.putpalette(full_palette(palette).tobytes())
     indexed.save(path, format="PNG")
 
 
@@ -154,7 +153,7 @@ def draw_panels(
     Args:
         rows: at least one row.
         class_names: names for the legend; numbers by default.
-        palette: one RGB color (0..255) a class; that of PASCAL VOC by default.
+        palette: one RGB color (0..255) per class; that of PASCAL VOC by default.
         tile: longer side of a drawn image, in pixels.
         title: a line above the picture.
 
@@ -177,7 +176,7 @@ def draw_panels(
     width = len(titles) * (tile + GAP) + GAP
     parts = [_headline(title, width)] if title else []
     parts += [_titles(titles, tile, width), *(_strip(row, tile, width) for row in cells)]
-    parts += [draw_legend(_used_classes(rows, columns), class_names, _full_palette(palette), width)]
+    parts += [draw_legend(_used_classes(rows, columns), class_names, full_palette(palette), width)]
     return _stack(parts, width)
 
 
@@ -207,7 +206,12 @@ def _rgb(image: Pixels) -> npt.NDArray[np.uint8]:
     return (pixels.transpose(1, 2, 0).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _full_palette(palette: Palette | None) -> Colors:
+def full_palette(palette: Palette | None) -> Colors:
+    """Colors of all pixel values, uint8 ``(256, 3)``: those given, then those of PASCAL VOC.
+
+    Raises:
+        ValueError: if ``palette`` is no list of up to 256 colors.
+    """
     full = voc_palette()
     if palette is not None:
         given = np.asarray(palette)
@@ -264,7 +268,7 @@ def _cell(row: PanelRow, name: str, palette: Palette | None, tile: int) -> Image
         return _fit(image, tile, Image.Resampling.LANCZOS)
     classes = Image.fromarray(_label_map(labels))
     if name == "seeds":
-        return _draw_seeds(image, classes, _full_palette(palette), tile)
+        return _draw_seeds(image, classes, full_palette(palette), tile)
     classes = _fit(classes, tile, Image.Resampling.NEAREST)
     return overlay(np.asarray(_fit(image, tile, Image.Resampling.LANCZOS)), np.asarray(classes), palette)
 

@@ -69,7 +69,7 @@ def read_trimap(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def trimap_figure(curves: Mapping[str, Curves]) -> Figure:
-    """Draw scores against the width of the trimap: a column a definition, a row a score, a line a run.
+    """Draw scores against the width of the trimap: a column per definition, a row per score, a line per run.
 
     Args:
         curves: by the name for the legend, what :func:`read_trimap` or
@@ -106,7 +106,7 @@ def trimap_figure(curves: Mapping[str, Curves]) -> Figure:
 
 
 def _draw(axes: Axes, curves: Mapping[str, Curve | None]) -> None:
-    """Draw one line a run; a run without this curve keeps its color free."""
+    """Draw one line per run; a run without this curve keeps its color free."""
     for number, (run, curve) in enumerate(curves.items()):
         if curve is not None:
             values = 100 * _values(curve)
