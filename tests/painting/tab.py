@@ -16,7 +16,7 @@ class Tab:
             if "has been closed" not in str(error):
                 raise
             self.open(browser, f"{address}/?image={image}")  # it crashed, as browsers do
-        self.wait(f"{LAYERS}('photograph') && {LAYERS}('scribbles')")
+        self.wait(f"{LAYERS}('image') && {LAYERS}('scribbles')")
 
     def open(self, browser, address):
         self.page = browser.new_page(viewport={"width": 1200, "height": 750})

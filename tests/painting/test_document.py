@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.document import AddClick, Annotation, Clear, Click, Document, Stroke, Tag
+from weakseg_lightning.painting.document import AddClick, Clear, Click, Document, ImageAnnotation, Stroke, Tag
 
-EMPTY = Annotation.empty(40, 60)
+EMPTY = ImageAnnotation.empty(40, 60)
 
 
 def distance(points: list[tuple[float, float]], height: int = 40, width: int = 60) -> np.ndarray:
-    """How far each pixel's centre is from a polyline, by the formula for segments."""
+    """How far each pixel's center is from a polyline, by the formula for segments."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     at = np.stack([columns, rows], axis=-1)
     best = np.full((height, width), np.inf)
@@ -121,4 +121,4 @@ def test_changes_are_made_to_what_another_program_wrote():
     document.undo()
     assert document.current.labels[30, 40] == 2
     with pytest.raises(ValueError, match="have become"):
-        document.rebase(Annotation.empty(4, 4))
+        document.rebase(ImageAnnotation.empty(4, 4))

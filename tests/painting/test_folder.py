@@ -9,34 +9,44 @@ from PIL import Image
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.painting.document import Annotation, Click
+from weakseg_lightning.painting.document import Click, ImageAnnotation
 from weakseg_lightning.painting.folder import PaintFolder
 
 CLASSES = ["background", "cat", "dog"]
+SIZE, SMALL = (80, 120), (20, 30)
 
 
-def an_annotation(height: int = 80, width: int = 120) -> Annotation:
-    annotation = Annotation.empty(height, width)
+@pytest.fixture
+def folder(data):
+    return PaintFolder(data, CLASSES)
+
+
+def add_image(path, **options):
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", SMALL[::-1]).save(path, **options)
+
+
+def an_annotation(height: int = SIZE[0], width: int = SIZE[1]) -> ImageAnnotation:
+    annotation = ImageAnnotation.empty(height, width)
     annotation.labels[10:13, 10:40] = 1
-    return Annotation(annotation.labels, (Click(3.5, 70.1, 2), Click(3.0, 7.0, 0)), frozenset({1, 2}))
+    return ImageAnnotation(annotation.labels, (Click(3.5, 70.1, 2), Click(3.0, 7.0, 0)), frozenset({1, 2}))
 
 
-def test_what_is_written_is_read_again(data):
-    PaintFolder(data, CLASSES).write("a", an_annotation())
+def test_what_is_written_is_read_again(data, folder):
+    folder.write("a", an_annotation())
     again = PaintFolder(data)
     assert again.classes.names == CLASSES
-    assert again.read("a", (80, 120)).same_as(an_annotation())
-    assert again.read("b", (80, 120)).is_empty
+    assert again.read("a", SIZE).same_as(an_annotation())
+    assert again.read("b", SIZE).is_empty
     assert {name: entry.annotated for name, entry in again.entries.items()} == {"a": True, "b": False}
     assert (data / "points.csv").read_text() == "image,x,y,class\na.png,3.5,70.1,dog\na.png,3.0,7.0,background\n"
     assert (data / "tags.csv").read_text() == "image,class\na.png,cat\na.png,dog\n"
     assert not list(data.rglob("*unfinished*"))
 
 
-def test_writing_nothing_removes_what_was_there(data):
-    folder = PaintFolder(data, CLASSES)
+def test_writing_nothing_removes_what_was_there(data, folder):
     folder.write("a", an_annotation())
-    folder.write("a", Annotation.empty(80, 120))
+    folder.write("a", ImageAnnotation.empty(*SIZE))
     assert sorted(path.name for path in data.rglob("*") if path.is_file()) == ["a.png", "b.png", "classes.yaml"]
     assert not folder.entries["a"].annotated
 
@@ -44,26 +54,25 @@ def test_writing_nothing_removes_what_was_there(data):
 def test_an_image_said_to_show_nothing_stays_so(data):
     (data / "tags.csv").write_text("image,class\nA,\n")
     folder = PaintFolder(data, CLASSES)
-    assert folder.read("a", (80, 120)).tags == frozenset()
-    folder.write("a", folder.read("a", (80, 120)))
-    assert folder.read("a", (80, 120)).tags == frozenset()
+    assert folder.read("a", SIZE).tags == frozenset()
+    folder.write("a", folder.read("a", SIZE))
+    assert folder.read("a", SIZE).tags == frozenset()
 
 
 @pytest.mark.parametrize("given", ["sub/c", "c", "C.JPG", "images/sub/c.jpg", "sub\\c.jpg"])
 def test_images_in_folders_are_found_by_what_tables_call_them(data, given):
-    (data / "images" / "sub").mkdir()
-    Image.new("RGB", (30, 20)).save(data / "images" / "sub" / "c.jpg")
+    add_image(data / "images" / "sub" / "c.jpg")
     (data / "tags.csv").write_text(f"image,class\n{given},cat\n")
     folder = PaintFolder(data, CLASSES)
     assert folder.entries["sub/c"].annotated
-    folder.write("sub/c", an_annotation(20, 30))
+    folder.write("sub/c", an_annotation(*SMALL))
     assert (data / "scribbles" / "sub" / "c.png").is_file()
-    assert folder.read("sub/c", (20, 30)).same_as(an_annotation(20, 30))
+    assert folder.read("sub/c", SMALL).same_as(an_annotation(*SMALL))
 
 
 KINDS = {
     "grey.png": Image.new("L", (30, 20), 9),
-    "16 bits.png": Image.fromarray(np.full((20, 30), 40000, dtype=np.uint16)),
+    "16 bits.png": Image.fromarray(np.full(SMALL, 40000, dtype=np.uint16)),
     "alpha.png": Image.new("RGBA", (30, 20), (9, 9, 9, 0)),
     "scan.tiff": Image.new("CMYK", (30, 20)),
     "Ünïcödé #1?.webp": Image.new("RGB", (30, 20)),
@@ -79,10 +88,10 @@ def test_all_kinds_of_images_are_shown_as_training_reads_them(data, name):
     assert read.shape == (3, 20, 30)
 
 
-def test_a_turned_photograph_is_annotated_as_training_reads_it(data):
+def test_a_turned_image_is_annotated_as_training_reads_it(data):
     exif = Image.Exif()
     exif[274] = 6
-    Image.new("RGB", (30, 20)).save(data / "images" / "turned.jpg", exif=exif)
+    add_image(data / "images" / "turned.jpg", exif=exif)
     folder = PaintFolder(data, CLASSES)
     size = tuple(folder.read_image("turned").shape[1:])
     assert size == read_image(data / "images" / "turned.jpg").shape[1:]
@@ -109,23 +118,29 @@ def test_broken_images_are_listed_with_the_reason(data):
         folder.read_image("c")
 
 
-def test_annotations_that_do_not_fit_are_named(data):
-    folder = PaintFolder(data, CLASSES)
+def test_scribbles_of_another_size_are_named(data, folder):
     (data / "scribbles").mkdir()
     Image.new("L", (9, 7)).save(data / "scribbles" / "a.png")
     with pytest.raises(BadSampleError, match=r"a\.png has 9 x 7 pixels, its image 120 x 80"):
-        folder.read("a", (80, 120))
-    (data / "points.csv").write_text("image,x,y,class\nb,1,2,cow\n")
-    with pytest.raises(BadSampleError, match="the class 'cow': expected one of background, cat, dog"):
-        folder.read("b", (80, 120))
-    (data / "points.csv").write_text("image,x,y,class\nb,left,2,cat\n")
-    with pytest.raises(BadSampleError, match="line 2 has 'left' in the column `x`"):
-        folder.read("b", (80, 120))
+        folder.read("a", SIZE)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b,1,2,cow", "the class 'cow': expected one of background, cat, dog"),
+        ("b,left,2,cat", "line 2 has 'left' in the column `x`"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(data, folder, row, message):
+    (data / "points.csv").write_text(f"image,x,y,class\n{row}\n")
+    with pytest.raises(BadSampleError, match=message):
+        folder.read("b", SIZE)
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [(None, "--classes background cat dog"), (["one"], "2 to 255"), (["a", "A"], "different names")],
+    [(None, "--classes background cat dog"), (["one"], "2 to 255"), (["a", "A"], "'A' twice")],
 )
 def test_classes_must_be_known(data, names, message):
     with pytest.raises(ValueError, match=message):
@@ -133,8 +148,7 @@ def test_classes_must_be_known(data, names, message):
     assert not (data / "classes.yaml").exists()
 
 
-def test_other_classes_than_those_of_the_file_are_refused(data):
-    PaintFolder(data, CLASSES)
+def test_other_classes_than_those_of_the_file_raise(data, folder):
     assert PaintFolder(data, CLASSES).classes.names == CLASSES
     with pytest.raises(ValueError, match=r"has other ones \(background, cat, dog\)"):
         PaintFolder(data, ["background", "cow"])
@@ -151,30 +165,29 @@ def test_a_folder_without_images_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["scribbles", "points.csv", "tags.csv", "classes.yaml"])
-def test_what_is_written_follows_links(data, tmp_path, name):
-    PaintFolder(data, CLASSES).write("a", an_annotation())
+def test_what_is_written_follows_links(data, folder, tmp_path, name):
+    folder.write("a", an_annotation())
     (data / name).rename(tmp_path / name)
     (data / name).symlink_to(tmp_path / name)
     folder = PaintFolder(data)
-    assert folder.read("a", (80, 120)).same_as(an_annotation())
+    assert folder.read("a", SIZE).same_as(an_annotation())
     folder.write("b", an_annotation())
     assert (data / name).is_symlink()
-    assert PaintFolder(data).read("b", (80, 120)).same_as(an_annotation())
-    assert PaintFolder(data).read("a", (80, 120)).same_as(an_annotation())
+    assert PaintFolder(data).read("b", SIZE).same_as(an_annotation())
+    assert PaintFolder(data).read("a", SIZE).same_as(an_annotation())
 
 
 def test_linked_images_and_folders_are_annotated_as_training_reads_them(data, tmp_path):
-    (tmp_path / "more").mkdir()
     for name in ("x.png", "more/y.png"):
-        Image.new("RGB", (30, 20), (9, 8, 7)).save(tmp_path / name)
+        add_image(tmp_path / name)
     (data / "images" / "c.png").symlink_to(tmp_path / "x.png")
     (data / "images" / "more").symlink_to(tmp_path / "more")
     (data / "images" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     folder = PaintFolder(data, CLASSES)
     assert {"a", "b", "c", "more/y"} <= set(folder.entries)
     for name in ("c", "more/y"):
-        folder.write(name, an_annotation(20, 30))
-        assert folder.read(name, (20, 30)).same_as(an_annotation(20, 30))
+        folder.write(name, an_annotation(*SMALL))
+        assert folder.read(name, SMALL).same_as(an_annotation(*SMALL))
     assert (data / "scribbles" / "more" / "y.png").is_file()
     assert sorted(path.name for path in (tmp_path / "more").iterdir()) == ["y.png"]
     contents = read_folder(data)
@@ -189,22 +202,23 @@ def test_tables_are_read_as_training_reads_them(data):
     (data / "points.csv").write_text("File;X;Y;Label\na;3,5;70,1;Dog\na;3;7;0\n")
     (data / "tags.csv").write_text("image,tag\na.png,cat | dog\n")
     folder = PaintFolder(data, CLASSES)
-    annotation = folder.read("a", (80, 120))
+    annotation = folder.read("a", SIZE)
     assert annotation.clicks == (Click(3.5, 70.1, 2), Click(3.0, 7.0, 0))
     assert annotation.tags == frozenset({1, 2})
     folder.write("a", annotation)
-    assert folder.read("a", (80, 120)).same_as(annotation)
-    clicks = [one.mark.points.tolist() for one in read_folder(data).marks["a"] if one.mark.kind == "click"]
+    assert folder.read("a", SIZE).same_as(annotation)
+    clicks = [
+        one.annotation.points.tolist() for one in read_folder(data).annotations["a"] if one.annotation.kind == "click"
+    ]
     assert sorted(clicks) == [[[3.0, 7.0]], [[3.5, 70.1]]]
 
 
 def test_images_of_one_name_in_two_folders_are_two(data):
-    (data / "images" / "night").mkdir()
-    Image.new("RGB", (30, 20)).save(data / "images" / "night" / "a.png")
+    add_image(data / "images" / "night" / "a.png")
     (data / "points.csv").write_text("image,x,y,class\nnight/a.png,1,2,cat\na.png,3,4,dog\n")
     folder = PaintFolder(data, CLASSES)
-    assert folder.read("night/a", (20, 30)).clicks == (Click(1, 2, 1),)
-    assert folder.read("a", (80, 120)).clicks == (Click(3, 4, 2),)
+    assert folder.read("night/a", SMALL).clicks == (Click(1, 2, 1),)
+    assert folder.read("a", SIZE).clicks == (Click(3, 4, 2),)
 
 
 def test_images_that_other_tools_have_annotated_are_told(data):
@@ -214,7 +228,7 @@ def test_images_that_other_tools_have_annotated_are_told(data):
     folder = PaintFolder(data, CLASSES)
     assert folder.foreign == ["b"]
     assert folder.entries["b"].annotated
-    folder.write("b", Annotation.empty(80, 120))
+    folder.write("b", ImageAnnotation.empty(*SIZE))
     assert folder.entries["b"].annotated
 
 
@@ -222,8 +236,7 @@ def test_images_that_other_tools_have_annotated_are_told(data):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", ""])
-def test_names_are_looked_up_not_used_as_paths(data, name):
-    folder = PaintFolder(data, CLASSES)
+def test_names_are_looked_up_not_used_as_paths(folder, name):
     for action in (folder.read_image, lambda name: folder.write(name, an_annotation())):
         with pytest.raises(KeyError):
             action(name)

@@ -7,15 +7,7 @@ from PIL import Image
 
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.layout import (
-    full_palette,
-    named_classes,
-    read_paintable,
-    write_classes,
-    write_rows,
-    write_scribbles,
-    write_whole,
-)
+from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_rows, write_scribbles
 from weakseg_lightning.visualization import voc_palette
 
 NAMES = ["background", "cat", "no", "Käse: alt", "1"]
@@ -34,14 +26,14 @@ def test_classes_come_back(tmp_path):
     assert content["classes"][1] == {"name": "cat", "color": "#800000"}
     read = read_paintable(tmp_path / "classes.yaml")
     assert read.names == NAMES
-    assert (full_palette(read) == voc_palette()).all()
+    assert (read.palette == voc_palette(len(NAMES))).all()
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["background"], "2 to 255 names"), (["cat", "Cat"], "different names")]
+    ("names", "message"), [(["background"], "has 1 classes, expected 2 to 255"), (["cat", "Cat"], "'Cat' twice")]
 )
-def test_names_that_are_no_classes_are_refused(names, message):
-    with pytest.raises(ValueError, match=message):
+def test_names_that_are_no_classes_raise(names, message):
+    with pytest.raises(ValueError, match=f"`classes` .*{message}"):
         named_classes(names)
 
 
@@ -72,16 +64,24 @@ def test_scribbles_are_palette_pngs_whose_values_are_classes(tmp_path):
 
 # ---- tables -------------------------------------------------------------------------------------------------
 
-OTHERS = "\ufeffFile;X;y;note;label\nb.png;1,5;2;x;cat\na.png;3;4;old;dog\n\nbroken row\n"
+ANOTHER = "\ufeffFile;X;y;note;label\nb.png;1,5;2;x;cat\na.png;3;4;old;dog\n\nbroken row\n"
+KEPT = "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\n"
+CLICK = {"image": "a.png", "x": "7.5", "y": "8.0", "class": "cat"}
+TAG = {"image": "a.png", "class": "dog"}
 
 
-def test_rows_of_other_images_stay_as_they_are(tmp_path):
-    path = tmp_path / "points.csv"
-    path.write_text(OTHERS, encoding="utf-8")
-    write_rows(tmp_path, "points.csv", is_a, [{"image": "a.png", "x": "7.5", "y": "8.0", "class": "cat"}])
-    assert path.read_text() == "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\na.png;7.5;8.0;;cat\n"
-    write_rows(tmp_path, "points.csv", is_a, [])
-    assert path.read_text() == "File;X;y;note;label\nb.png;1,5;2;x;cat\nbroken row\n"
+@pytest.mark.parametrize(
+    ("file", "before", "rows", "after"),
+    [
+        ("points.csv", ANOTHER, [CLICK], f"{KEPT}a.png;7.5;8.0;;cat\n"),
+        ("points.csv", ANOTHER, [], KEPT),
+        ("tags.csv", "image,tag\nb.png,cow\na.png,cat\n", [TAG], "image,tag\nb.png,cow\na.png,dog\n"),
+    ],
+)
+def test_rows_of_other_images_and_names_of_columns_stay_as_they_are(tmp_path, file, before, rows, after):
+    (tmp_path / file).write_text(before, encoding="utf-8")
+    write_rows(tmp_path, file, is_a, rows)
+    assert (tmp_path / file).read_text() == after
 
 
 def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp_path):
@@ -97,17 +97,10 @@ def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_columns_of_tags_may_be_called_as_training_has_them(tmp_path):
-    path = tmp_path / "tags.csv"
-    path.write_text("image,tag\nb.png,cow\na.png,cat\n")
-    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": "dog"}])
-    assert path.read_text() == "image,tag\nb.png,cow\na.png,dog\n"
-
-
 def test_a_linked_table_stays_a_link(tmp_path):
     (tmp_path / "elsewhere.csv").write_text("image,class\nb.png,cow\n")
     (tmp_path / "tags.csv").symlink_to(tmp_path / "elsewhere.csv")
-    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": "dog"}])
+    write_rows(tmp_path, "tags.csv", is_a, [TAG])
     assert (tmp_path / "tags.csv").is_symlink()
     assert (tmp_path / "elsewhere.csv").read_text() == "image,class\nb.png,cow\na.png,dog\n"
 
@@ -116,19 +109,19 @@ def test_a_linked_table_stays_a_link(tmp_path):
 def test_another_table_is_not_overwritten(tmp_path, content):
     (tmp_path / "points.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"points\.csv"):
-        write_rows(tmp_path, "points.csv", is_a, [{"image": "a", "x": "1", "y": "1", "class": "cat"}])
+        write_rows(tmp_path, "points.csv", is_a, [CLICK])
     assert (tmp_path / "points.csv").read_bytes() == content
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    path.write_text("old")
+    path = tmp_path / "tags.csv"
+    path.write_text("image,class\n")
 
     def full(descriptor: int) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr("weakseg_lightning.files.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        write_whole(path, b"new")
-    assert path.read_text() == "old"
+        write_rows(tmp_path, "tags.csv", is_a, [TAG])
+    assert path.read_text() == "image,class\n"
     assert list(tmp_path.iterdir()) == [path]

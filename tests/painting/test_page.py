@@ -80,7 +80,7 @@ def test_draw_click_tag_save_reload(painting, tab):
     assert "found in" in shown.page.locator(".latency").inner_text()
 
     shown.page.reload()
-    shown.wait(f"{LAYERS}('scribbles') && {LAYERS}('photograph')")
+    shown.wait(f"{LAYERS}('scribbles') && {LAYERS}('image')")
     eventually(lambda: shown.color(30, 25) == [128, 0, 0])
     assert shown.color(90, 55) == [0, 0, 0]
     assert shown.color(30.25, 60.25) == [0, 128, 0]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.pictures import MAX_SIDE, labeling_layer, photograph, reduced, scribble_layer
+from weakseg_lightning.painting.pictures import MAX_SIDE, image_layer, labeling_layer, reduced, scribble_layer
 from weakseg_lightning.visualization import voc_palette
 
 
@@ -19,7 +19,7 @@ def test_large_images_are_reduced_and_small_ones_are_not():
     wide = torch.full((3, 100, 4000), 90, dtype=torch.uint8)
     assert reduced(wide, 400).size == (400, 10)
     assert reduced(wide[:, :, :50], 400).size == (50, 100)
-    shown = decoded(photograph(wide))
+    shown = decoded(image_layer(wide))
     assert shown.shape == (40, MAX_SIDE, 3)
     assert abs(int(shown.mean()) - 90) <= 1
 

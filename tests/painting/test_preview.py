@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.document import AddClick, Annotation, Click, Stroke
+from weakseg_lightning.painting.document import AddClick, Click, ImageAnnotation, Stroke
 from weakseg_lightning.painting.preview import LONGEST_SIDE, Preview
 
 
@@ -17,7 +17,7 @@ def two_colors(height: int, width: int) -> torch.Tensor:
 
 
 def drawn(height, width, *changes):
-    annotation = Annotation.empty(height, width)
+    annotation = ImageAnnotation.empty(height, width)
     for change in changes:
         annotation = change.applied_to(annotation)
     return annotation

@@ -36,7 +36,7 @@ def test_the_page_takes_nothing_from_elsewhere(painting):
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
-@pytest.mark.parametrize("path", ["/", "/layer/photograph/draw", SOCKET])
+@pytest.mark.parametrize("path", ["/", "/layer/image/draw", SOCKET])
 def test_foreign_hosts_and_origins_are_refused(painting, path):
     upgrade = WEBSOCKET if path == SOCKET else {}
     port = painting[0].port
@@ -53,7 +53,7 @@ def test_the_socket_works_for_the_page_itself(painting):
     assert ask(painting[0], SOCKET, Origin=origin, **WEBSOCKET)[0] == 101
 
 
-@pytest.mark.parametrize("layer", ["photograph", "scribbles", "labeling"])
+@pytest.mark.parametrize("layer", ["image", "scribbles", "labeling"])
 @pytest.mark.parametrize(
     "name",
     [

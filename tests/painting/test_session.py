@@ -1,6 +1,7 @@
 """Images shared by tabs, saved as they are drawn on."""
 
 import asyncio
+import functools
 
 import pytest
 
@@ -16,126 +17,110 @@ def folder(data):
     return PaintFolder(data, ["background", "cat", "dog"])
 
 
-def run(work):
-    return asyncio.run(work)
+@pytest.fixture
+def session(folder):
+    return Session(folder)
+
+
+def in_a_loop(test):
+    """Run a test that is a coroutine."""
+    return functools.wraps(test)(lambda **fixtures: asyncio.run(test(**fixtures)))
 
 
 def on_disk(folder, name="a"):
     return folder.read(name, (80, 120))
 
 
-def test_drawing_is_labelled_and_saved_by_itself(folder):
-    async def work():
-        session = Session(folder)
-        image = await session.open("a")
-        states = []
-        image.watchers.append(lambda: states.append((image.unsaved, image.labeling is not None)))
-        session.change(image, LEFT, "1")
-        session.change(image, RIGHT, "2")
-        assert image.unsaved
-        await asyncio.sleep(SAVE_AFTER)
-        while image.unsaved or image.labeling is None:
-            await asyncio.sleep(0.05)
-        assert states[0] == (True, False)
-        assert states[-1] == (False, True)
-        assert session.labeling(image).startswith(b"\x89PNG")
-        return image.document.current
-
-    assert run(work()).same_as(on_disk(folder))
+@in_a_loop
+async def test_drawing_is_labelled_and_saved_by_itself(session, folder):
+    image = await session.open("a")
+    states = []
+    image.watchers.append(lambda: states.append((image.unsaved, image.labeling is not None)))
+    session.change(image, LEFT, "1")
+    session.change(image, RIGHT, "2")
+    assert image.unsaved
+    await asyncio.sleep(SAVE_AFTER)
+    while image.unsaved or image.labeling is None:
+        await asyncio.sleep(0.05)
+    assert states[0] == (True, False)
+    assert states[-1] == (False, True)
+    assert session.labeling(image).startswith(b"\x89PNG")
+    assert image.document.current.same_as(on_disk(folder))
 
 
-def test_a_change_that_comes_twice_is_made_once(folder):
-    async def work():
-        session = Session(folder)
-        image = await session.open("a")
-        for _ in range(2):
-            session.change(image, LEFT, "same")
-        session.change(image, Tag(1, True))
-        session.change(image, Tag(1, True))
-        assert len(image.document.done) == 3
-        assert await session.save_all() == []
-
-    run(work())
+@in_a_loop
+async def test_a_change_that_comes_twice_is_made_once(session):
+    image = await session.open("a")
+    for _ in range(2):
+        session.change(image, LEFT, "same")
+    session.change(image, Tag(1, True))
+    session.change(image, Tag(1, True))
+    assert len(image.document.done) == 3
+    assert await session.save_all() == []
 
 
-def test_tabs_share_an_image_even_when_they_open_it_at_once(folder):
-    async def work():
-        session = Session(folder)
-        first, second = await asyncio.gather(session.open("a"), session.open("a"))
-        assert first is second
-        session.change(first, LEFT)
-        saving = [asyncio.create_task(session.save(first)) for _ in range(3)]
-        await asyncio.sleep(0)
-        session.change(second, RIGHT)
-        await asyncio.gather(*saving)
-        await session.save_all()
-        assert not first.unsaved
-        return first.document.current
-
-    assert run(work()).same_as(on_disk(folder))
+@in_a_loop
+async def test_tabs_share_an_image_even_when_they_open_it_at_once(session, folder):
+    first, second = await asyncio.gather(session.open("a"), session.open("a"))
+    assert first is second
+    session.change(first, LEFT)
+    saving = [asyncio.create_task(session.save(first)) for _ in range(3)]
+    await asyncio.sleep(0)
+    session.change(second, RIGHT)
+    await asyncio.gather(*saving)
+    await session.save_all()
+    assert not first.unsaved
+    assert first.document.current.same_as(on_disk(folder))
     assert (on_disk(folder).labels == 0).any()
 
 
-def test_what_another_program_writes_meanwhile_stays(folder):
-    async def work():
-        session = Session(folder)
-        image = await session.open("a")
-        session.change(image, AddClick(Click(5.5, 6.0, 2)))
-        await session.save(image)
-        folder.write("a", RIGHT.applied_to(on_disk(folder)))
-        session.change(image, LEFT)
-        await session.save(image)
-        assert image.trouble == ""
-
-    run(work())
+@in_a_loop
+async def test_what_another_program_writes_meanwhile_stays(session, folder):
+    image = await session.open("a")
+    session.change(image, AddClick(Click(5.5, 6.0, 2)))
+    await session.save(image)
+    folder.write("a", RIGHT.applied_to(on_disk(folder)))
+    session.change(image, LEFT)
+    await session.save(image)
+    assert image.trouble == ""
     found = on_disk(folder)
     assert {0, 1} <= set(found.labels.flat)
     assert found.clicks == (Click(5.5, 6.0, 2),)
 
 
-def test_what_cannot_be_saved_is_kept_and_said(folder, monkeypatch):
+@in_a_loop
+async def test_what_cannot_be_saved_is_kept_and_said(session, folder, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    async def work():
-        session = Session(folder)
-        image = await session.open("a")
-        session.change(image, LEFT)
-        with monkeypatch.context() as patched:
-            patched.setattr(folder, "write", full)
-            assert await session.save_all() == ["a: no space left"]
-        assert image.unsaved
-        assert await session.save_all() == []
-
-    run(work())
+    image = await session.open("a")
+    session.change(image, LEFT)
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "write", full)
+        assert await session.save_all() == ["a: no space left"]
+    assert image.unsaved
+    assert await session.save_all() == []
     assert (on_disk(folder).labels == 1).any()
 
 
-def test_an_image_that_cannot_be_opened_is_marked(folder, data):
+@in_a_loop
+async def test_an_image_that_cannot_be_opened_is_marked(session, folder, data):
     (data / "images" / "a.png").write_bytes(b"gone")
-
-    async def work():
-        with pytest.raises(ValueError, match=r"a\.png is not an image"):
-            await Session(folder).open("a")
-
-    run(work())
+    with pytest.raises(ValueError, match=r"a\.png is not an image"):
+        await session.open("a")
     assert "is not an image" in folder.entries["a"].problem
 
 
-def test_images_that_nobody_looks_at_are_closed_once_saved(folder, data, monkeypatch):
+@in_a_loop
+async def test_images_that_nobody_looks_at_are_closed_once_saved(session, folder, monkeypatch):
     monkeypatch.setattr("weakseg_lightning.painting.session._KEPT_OPEN", 1)
-
-    async def work():
-        session = Session(folder)
-        image = await session.open("a")
-        session.change(image, LEFT)
-        await session.open("b")
-        assert "a" in session.images
-        await session.save_all()
-        while image in session._solving:
-            await asyncio.sleep(0.02)
-        session._close_oldest()
-        assert "a" not in session.images
-        assert (await session.open("a")).document.current.same_as(on_disk(folder))
-
-    run(work())
+    image = await session.open("a")
+    session.change(image, LEFT)
+    await session.open("b")
+    assert "a" in session.images
+    await session.save_all()
+    while image in session._solving:
+        await asyncio.sleep(0.02)
+    session._close_oldest()
+    assert "a" not in session.images
+    assert (await session.open("a")).document.current.same_as(on_disk(folder))

@@ -1,4 +1,4 @@
-"""From photographs to masks as a new user goes: strokes through the page, then each command as it is printed."""
+"""From images to masks as a new user goes: strokes through the page, then each command as it is printed."""
 
 import os
 import shlex
@@ -13,19 +13,19 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parent))
 from tab import Tab
 
-PHOTOGRAPHS = int(os.environ.get("WEAKSEG_PAINTED", "4"))  # 30 take minutes
+IMAGES = int(os.environ.get("WEAKSEG_PAINTED", "4"))  # 30 take minutes
 STEPS = os.environ.get("WEAKSEG_PAINTED_STEPS", "3")
 
 
 def chosen(root: Path) -> list[tuple[str, int]]:
-    """Photographs that show one kind of animal, and its class in VOC."""
+    """Images that show one kind of animal, and its class in VOC."""
     found = []
     for name in (root / "ImageSets/SegmentationAug/train.txt").read_text().split():
         with Image.open(root / f"pascal_2012_scribble/{name}.png") as image:
             shown = set(np.unique(np.array(image)).tolist()) - {0, 255}
         if len(shown) == 1 and (kind := shown.pop()) in (8, 12):
             found.append((name, kind))
-    return found[:: max(1, len(found) // PHOTOGRAPHS)][:PHOTOGRAPHS]
+    return found[:: max(1, len(found) // IMAGES)][:IMAGES]
 
 
 def strokes(path: Path, value: int) -> list[tuple[int, int]]:
@@ -49,16 +49,16 @@ def weakseg(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_from_photographs_to_masks_without_any_edit(shared, browser, run_paint, tmp_path):
+def test_from_images_to_masks_without_any_edit(shared, browser, run_paint, tmp_path):
     root, data = shared / "data/VOCdevkit/VOC2012", tmp_path / "photos"
     weights = shared / "weights/tf_efficientnet_lite0.in1k.safetensors"  # where there is no network to fetch them
     (data / "images").mkdir(parents=True)
-    photographs = chosen(root)
-    for name, _ in photographs:
+    images = chosen(root)
+    for name, _ in images:
         shutil.copy(root / f"JPEGImages/{name}.jpg", data / "images")
 
     painting = run_paint(data, "--classes", "background", "cat", "dog")
-    for name, kind in photographs:
+    for name, kind in images:
         with Image.open(data / f"images/{name}.jpg") as image:
             shown = Tab(browser, painting.address, name, size=image.size)
         scribbles = root / f"pascal_2012_scribble/{name}.png"
@@ -70,7 +70,7 @@ def test_from_photographs_to_masks_without_any_edit(shared, browser, run_paint, 
         shown.page.close()
     status, out = painting.end()
     assert status == 0
-    assert len(list((data / "scribbles").iterdir())) == len(photographs)
+    assert len(list((data / "scribbles").iterdir())) == len(images)
 
     command = printed_command(out)
     assert command == ["check", str(data)] or command == ["check", "photos"]
@@ -80,7 +80,7 @@ def test_from_photographs_to_masks_without_any_edit(shared, browser, run_paint, 
     out = weakseg(tmp_path, *printed_command(out), *quick, "--trainer.enable_progress_bar", "false")
     out = weakseg(tmp_path, *printed_command(out), "--trainer.enable_progress_bar", "false")
     labels = sorted(tmp_path.rglob("labels/*.png"))
-    assert [path.stem for path in labels] == sorted(name for name, _ in photographs)
+    assert [path.stem for path in labels] == sorted(name for name, _ in images)
     assert printed_command(out)[0] == "report"
     weakseg(tmp_path, *printed_command(out))
     assert len(list(tmp_path.rglob("*.html"))) == 1

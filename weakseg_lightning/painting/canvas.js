@@ -1,4 +1,4 @@
-// The drawing surface: photograph, labeling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
+// The drawing surface: image, labeling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
 // when they end; what was sent is kept until the server's picture shows it, over lost connections and reloads.
 const ZOOM = { least: 1, most: 40, step: 1.2 };
 
@@ -10,7 +10,7 @@ export default {
     name: String, // of the image
     width: Number,
     height: Number,
-    photograph: String, // addresses of pictures
+    image: String, // addresses of pictures
     scribbles: String,
     labeling: String,
     applied: Array, // ids of the strokes that `scribbles` shows
@@ -40,7 +40,7 @@ export default {
   },
   watch: {
     name: "open",
-    photograph: "loadAll",
+    image: "loadAll",
     scribbles: "loadAll",
     labeling: "loadAll",
     clicks: "draw",
@@ -61,7 +61,7 @@ export default {
       this.loadAll();
     },
     loadAll() {
-      for (const layer of ["photograph", "labeling", "scribbles"]) this.load(layer);
+      for (const layer of ["image", "labeling", "scribbles"]) this.load(layer);
     },
     load(layer) {
       const address = this[layer];
@@ -245,7 +245,7 @@ export default {
       pen.clearRect(0, 0, wide, high);
       const [left, top] = this.origin();
       pen.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * left, ratio * top);
-      this.layer(pen, "photograph", 1, scale < 3);
+      this.layer(pen, "image", 1, scale < 3);
       this.layer(pen, "labeling", this.opacity, true);
       if (this.drawn) {
         this.layer(pen, "scribbles", 1, scale < 3);

@@ -51,7 +51,7 @@ class Canvas(Element, component="canvas.js"):
             name=image.name,
             height=image.size[0],
             width=image.size[1],
-            photograph=layer_address(image, "photograph", 0),
+            image=layer_address(image, "image", 0),
             scribbles=layer_address(image, "scribbles", image.document.version),
             labeling=labeling,
             applied=list(image.seen)[-_REMEMBERED:],
@@ -66,7 +66,7 @@ class Canvas(Element, component="canvas.js"):
 
 
 def layer_address(image: OpenImage, layer: str, version: int) -> str:
-    """Where the browser finds a layer of an image."""
+    """Address of a layer of an image."""
     return f"/layer/{layer}/{quote(image.name, safe='')}?version={version}-{id(image)}"
 
 

@@ -1,4 +1,4 @@
-"""What is drawn on one image, with undo and redo."""
+"""The annotation of one image and the changes to it, with undo and redo."""
 
 from dataclasses import dataclass, field, replace
 from math import floor, isfinite
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["AddClick", "Annotation", "Change", "Clear", "Click", "Document", "Stroke", "Tag"]
+__all__ = ["AddClick", "Change", "Clear", "Click", "Document", "ImageAnnotation", "Stroke", "Tag"]
 
 Labels = NDArray[np.uint8]
 Point = tuple[float, float]
 
 _LEAST_RADIUS = 0.71
-"""Pixels: wherever a pen of this radius is set down, it covers the centre of a pixel."""
+"""Pixels: wherever a pen of this radius is set down, it covers the center of a pixel."""
 _MAX_CHANGES = 500
 """Older changes can no longer be undone."""
 
@@ -25,7 +25,7 @@ class Click:
 
     Attributes:
         x: from the left edge, in pixels; the upper left pixel spans 0 to 1.
-        y: from the upper edge, likewise.
+        y: from the upper edge, in pixels.
         label: class.
     """
 
@@ -35,8 +35,8 @@ class Click:
 
 
 @dataclass(frozen=True)
-class Annotation:
-    """What is known about one image. Never changed in place.
+class ImageAnnotation:
+    """The annotation of one image. Never changed in place.
 
     Attributes:
         labels: scribbles, uint8 ``(H, W)``, 255 = unlabelled.
@@ -49,11 +49,11 @@ class Annotation:
     tags: frozenset[int] | None = None
 
     @classmethod
-    def empty(cls, height: int, width: int) -> "Annotation":
+    def empty(cls, height: int, width: int) -> "ImageAnnotation":
         """Know nothing about an image of this size."""
         return cls(np.full((height, width), VOID, dtype=np.uint8))
 
-    def same_as(self, other: "Annotation") -> bool:
+    def same_as(self, other: "ImageAnnotation") -> bool:
         """Whether both say the same."""
         return (
             np.array_equal(self.labels, other.labels)
@@ -91,7 +91,7 @@ class Stroke:
         if not (isfinite(self.width) and self.width > 0):
             raise ValueError(f"`width` must be above 0, got {self.width!r}")
 
-    def applied_to(self, before: Annotation) -> Annotation:
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
         """Draw it."""
         labels = before.labels.copy()
         rows, columns, pixels = self._covered(*labels.shape)
@@ -104,7 +104,7 @@ class Stroke:
         return replace(before, labels=labels, clicks=clicks)
 
     def _covered(self, height: int, width: int) -> tuple[slice, slice, NDArray[np.bool_]]:
-        """The pixels whose centres are under the pen: a window of the image (rows, columns), which of its pixels."""
+        """Pixels whose centers are under the pen: a window of the image (rows, columns), and which of its pixels."""
         radius = max(self.width / 2, _LEAST_RADIUS)
         points = np.array(self.points)
         rows, columns = _window(points, radius, height, width)
@@ -130,7 +130,7 @@ def _window(points: NDArray[np.float64], radius: float, height: int, width: int)
 def _near(
     first: NDArray[np.float64], last: NDArray[np.float64], radius: float, rows: slice, columns: slice
 ) -> NDArray[np.bool_]:
-    """Which pixels of a window have their centre within a distance of a segment."""
+    """Pixels of a window whose center is within a distance of a segment."""
     across = np.arange(columns.start, columns.stop) + 0.5 - first[0]
     down = np.arange(rows.start, rows.stop)[:, None] + 0.5 - first[1]
     along = last - first
@@ -150,7 +150,7 @@ class AddClick:
 
     click: Click
 
-    def applied_to(self, before: Annotation) -> Annotation:
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
         """Add it, once however often it is said."""
         others = tuple(click for click in before.clicks if click != self.click)
         return replace(before, clicks=(*others, self.click))
@@ -163,7 +163,7 @@ class Tag:
     label: int
     present: bool
 
-    def applied_to(self, before: Annotation) -> Annotation:
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
         """Set or remove it. An image without any tag counts as one that nobody has tagged."""
         others = (before.tags or frozenset()) - {self.label}
         return replace(before, tags=(others | {self.label} if self.present else others) or None)
@@ -173,7 +173,7 @@ class Tag:
 class Clear:
     """All scribbles and clicks are removed."""
 
-    def applied_to(self, before: Annotation) -> Annotation:
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
         """Remove them."""
         return replace(before, labels=np.full_like(before.labels, VOID), clicks=())
 
@@ -189,7 +189,7 @@ class Document:
         base: what there was at the beginning.
     """
 
-    base: Annotation
+    base: ImageAnnotation
     done: list[Change] = field(default_factory=list)
     undone: list[Change] = field(default_factory=list)
     version: int = 0
@@ -222,7 +222,7 @@ class Document:
         self._replay()
         return True
 
-    def rebase(self, base: Annotation) -> None:
+    def rebase(self, base: ImageAnnotation) -> None:
         """Make the same changes to another annotation, as another program may have written it meanwhile.
 
         Raises:

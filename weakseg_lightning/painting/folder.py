@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from weakseg_lightning.data.folder.annotations import LabelledMark, Problem
+from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
@@ -15,7 +15,7 @@ from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
 from weakseg_lightning.data.folder.tables import read_table
 from weakseg_lightning.data.images.reading import image_size, is_image, read_image
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.painting.document import Annotation, Click
+from weakseg_lightning.painting.document import Click, ImageAnnotation
 from weakseg_lightning.painting.layout import (
     named_classes,
     read_paintable,
@@ -65,7 +65,11 @@ class PaintFolder:
         contents = contents if contents.classes_given else read_folder(self.root)
         self.names = ImageNames(contents.images)
         self.entries = self._entries(contents)
-        self.foreign = [name for name, marks in contents.marks.items() if any(not one.mark.by_index for one in marks)]
+        self.foreign = [
+            name
+            for name, annotations in contents.annotations.items()
+            if any(not one.annotation.by_index for one in annotations)
+        ]
         for file in (_POINTS, _TAGS):
             write_rows(self.root, file, lambda _: False, [])  # refuses what is no such table
 
@@ -118,13 +122,13 @@ class PaintFolder:
             raise BadSampleError(entry.problem)
         return read_image(entry.path)
 
-    def read(self, name: str, size: tuple[int, int]) -> Annotation:
+    def read(self, name: str, size: tuple[int, int]) -> ImageAnnotation:
         """Read what is known about an image of this height and width.
 
         Raises:
             ValueError: if the files cannot be used.
         """
-        annotation = Annotation.empty(*size)
+        annotation = ImageAnnotation.empty(*size)
         scribbles = self._scribbles(name)
         labels = read_map(scribbles, self.classes, scribbles=True) if scribbles.is_file() else annotation.labels
         if labels.shape != size:
@@ -134,14 +138,14 @@ class PaintFolder:
         tags = self._rows(_TAGS, name)
         # A row without a class says that the image shows nothing.
         known = frozenset(one.label for one in tags if one.label is not None) if tags else None
-        return Annotation(labels, clicks, known)
+        return ImageAnnotation(labels, clicks, known)
 
-    def _click(self, known: LabelledMark) -> Click:
-        x, y = known.mark.points[0].tolist()
+    def _click(self, known: LabeledAnnotation) -> Click:
+        x, y = known.annotation.points[0].tolist()
         assert known.label is not None
         return Click(x, y, known.label)
 
-    def _rows(self, file: str, name: str) -> list[LabelledMark]:
+    def _rows(self, file: str, name: str) -> list[LabeledAnnotation]:
         """What a table says about an image."""
         if not (self.root / file).is_file():
             return []
@@ -150,12 +154,12 @@ class PaintFolder:
             assignment.add(reading)
         if wrong := [problem for problem in assignment.problems if problem.image == name]:
             raise BadSampleError(self._in_full(wrong[0]))
-        return assignment.marks.get(name, [])
+        return assignment.annotations.get(name, [])
 
     def _in_full(self, problem: Problem) -> str:
         return f"{self.root / problem.file}: {problem.text}"
 
-    def write(self, name: str, annotation: Annotation) -> None:
+    def write(self, name: str, annotation: ImageAnnotation) -> None:
         """Write what is known about an image, each file whole or not at all.
 
         Raises:

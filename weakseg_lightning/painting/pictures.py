@@ -1,4 +1,4 @@
-"""What the page shows of an image: the photograph, the scribbles, a labeling."""
+"""Layers that the page shows of an image: the image itself, the scribbles, a labeling."""
 
 import io
 from typing import Literal
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["MAX_SIDE", "labeling_layer", "photograph", "reduced", "scribble_layer"]
+__all__ = ["MAX_SIDE", "image_layer", "labeling_layer", "reduced", "scribble_layer"]
 
 MAX_SIDE = 1600
 """Pixels of the longest side that the browser gets."""
@@ -22,7 +22,7 @@ _RIM = (255, 255, 255, 190)
 _OPACITY = (110, 200)  # of the first class, which is the background, and of the others
 
 
-def photograph(image: Tensor) -> bytes:
+def image_layer(image: Tensor) -> bytes:
     """Encode an image, uint8 ``(3, H, W)``, reduced to what a browser shows, as JPEG."""
     return _encoded(reduced(image, MAX_SIDE), "JPEG", quality=90)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.document import Annotation
+from weakseg_lightning.painting.document import ImageAnnotation
 from weakseg_lightning.painting.pictures import reduced
 from weakseg_lightning.solvers import GrabCut
 
@@ -46,7 +46,7 @@ class Preview:
         self.image = torch.from_numpy(np.array(reduced(image, LONGEST_SIDE))).permute(2, 0, 1)[None].float() / 255
         self.solver = GrabCut(max_rounds=1)
 
-    def solve(self, annotation: Annotation) -> Labeling | None:
+    def solve(self, annotation: ImageAnnotation) -> Labeling | None:
         """Find the labeling; None where fewer than two classes are drawn."""
         began = time.perf_counter()
         seeds = self._seeds(annotation)
@@ -62,7 +62,7 @@ class Preview:
             return None
         return Labeling(classes[result.labels[0].numpy()], time.perf_counter() - began)
 
-    def _seeds(self, annotation: Annotation) -> NDArray[np.uint8]:
+    def _seeds(self, annotation: ImageAnnotation) -> NDArray[np.uint8]:
         """The annotation on the reduced grid: no stroke is too thin to be seen there."""
         height, width = self.image.shape[2:]
         seeds = np.full((height, width), VOID, dtype=np.uint8)

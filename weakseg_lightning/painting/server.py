@@ -72,15 +72,15 @@ def make_app(folder: PaintFolder, on_start: Callable[[], None], unsaved: list[st
         """One of the pictures of an open image; a name is looked up, never used as a path."""
         picture = None
         if (image := session.images.get(name)) is not None:
-            if layer == "photograph":
-                picture = image.photograph
+            if layer == "image":
+                picture = image.encoded
             elif layer == "scribbles":
                 picture = await asyncio.to_thread(session.scribbles, image)
             elif layer == "labeling":
                 picture = await asyncio.to_thread(session.labeling, image)
         if picture is None:
             return Response(status_code=404)
-        kind = "jpeg" if layer == "photograph" else "png"
+        kind = "jpeg" if layer == "image" else "png"
         return Response(picture, media_type=f"image/{kind}", headers={"Cache-Control": "no-store"})
 
     async def page(image: str = "") -> None:

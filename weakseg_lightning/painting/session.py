@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
-from weakseg_lightning.painting.document import Annotation, Change, Document
+from weakseg_lightning.painting.document import Change, Document, ImageAnnotation
 from weakseg_lightning.painting.folder import PaintFolder
-from weakseg_lightning.painting.layout import full_palette
-from weakseg_lightning.painting.pictures import labeling_layer, photograph, scribble_layer
+from weakseg_lightning.painting.pictures import image_layer, labeling_layer, scribble_layer
 from weakseg_lightning.painting.preview import Labeling, Preview
+from weakseg_lightning.visualization.panels import full_palette
 
 __all__ = ["OpenImage", "Session"]
 
@@ -25,7 +25,7 @@ class OpenImage:
     Attributes:
         name: of the image, in the folder's list.
         size: height and width in pixels.
-        photograph: what the browser shows, JPEG.
+        encoded: the image as the browser shows it, JPEG.
         document: its annotation.
         on_disk: the annotation as it was last read or written.
         saved: version of the document that is on the disk.
@@ -38,10 +38,10 @@ class OpenImage:
 
     name: str
     size: tuple[int, int]
-    photograph: bytes
+    encoded: bytes
     preview: Preview
     document: Document
-    on_disk: Annotation
+    on_disk: ImageAnnotation
     saved: int = 0
     trouble: str = ""
     labeling: Labeling | None = None
@@ -147,13 +147,13 @@ class Session:
 
     def scribbles(self, image: OpenImage) -> bytes:
         """Paint the scribbles, PNG."""
-        return scribble_layer(image.document.current.labels, full_palette(self.folder.classes))
+        return scribble_layer(image.document.current.labels, full_palette(self.folder.classes.palette))
 
     def labeling(self, image: OpenImage) -> bytes | None:
         """Paint the labeling, PNG; None if there is none."""
         if image.labeling is None:
             return None
-        return labeling_layer(image.labeling.labels, full_palette(self.folder.classes))
+        return labeling_layer(image.labeling.labels, full_palette(self.folder.classes.palette))
 
     # ---- the work ----------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Session:
         pixels = self.folder.read_image(name)
         size = pixels.shape[1], pixels.shape[2]
         annotation = self.folder.read(name, size)
-        return OpenImage(name, size, photograph(pixels), Preview(pixels), Document(annotation), annotation)
+        return OpenImage(name, size, image_layer(pixels), Preview(pixels), Document(annotation), annotation)
 
     def _changed(self, image: OpenImage) -> None:
         image.tell()
@@ -169,7 +169,7 @@ class Session:
         self._start(self._save_soon(image))
 
     async def _solve(self, image: OpenImage) -> None:
-        """Label the image anew; changes that come meanwhile are labelled together after it."""
+        """Label the image again; changes that come meanwhile are taken together after it."""
         if image in self._solving:
             return
         self._solving.add(image)

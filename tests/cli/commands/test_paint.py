@@ -90,7 +90,7 @@ def test_without_the_extra_one_line_says_what_to_install(folder, monkeypatch):
     [
         (["NONE", "--classes", "a", "b"], "`data`: there is no folder NONE"),
         (["DATA"], "name the classes, as `--classes background cat dog`"),
-        (["DATA", "--classes", "a"], "`classes` must be 2 to 255 names"),
+        (["DATA", "--classes", "a"], "`classes` has 1 classes, expected 2 to 255"),
         (["DATA", "--classes", "a", "b", "--port", "70000"], "`port` must be between 0 and 65535, got 70000"),
         ([], "`data` must be given"),
     ],

@@ -17,7 +17,7 @@ from weakseg_lightning.data.text import read_text, read_yaml
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.visualization.panels import voc_palette
 
-__all__ = ["CLASSES_FILE", "Classes", "Color", "classes_text", "guess_classes", "normal", "read_classes"]
+__all__ = ["CLASSES_FILE", "Classes", "Color", "check_names", "classes_text", "guess_classes", "normal", "read_classes"]
 
 CLASSES_FILE = "classes.yaml"
 BACKGROUND = "background"
@@ -127,7 +127,7 @@ def read_classes(path: Path) -> Classes:
     written = yaml.load(read_text(path), yaml.BaseLoader)["classes"]  # all of it text: `010` is a name, and no 8
     entries = [_entry(path, *pair) for pair in zip(content["classes"], written, strict=True)]
     names = [name for name, _ in entries]
-    _check_names(path, names)
+    check_names(path, names)
     colors = {index: color for index, (_, color) in enumerate(entries) if color is not None}
     unlabelled = _unlabelled(path, content.get("unlabelled", VOID))
     tags = None if content.get("tags") is None else _labels(path, content, "tags")
@@ -219,17 +219,26 @@ def _unlabelled(path: Path, value: Any) -> int | Color:
     return _read_color(path, value)
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+def check_names(file: Path | str, names: Sequence[str]) -> None:
+    """Raise if there are too few or too many names, two of one spelling, or one that means no class.
+
+    Args:
+        file: the file or the option that has them, for the message.
+        names: names of the classes, background first.
+
+    Raises:
+        ValueError: says so.
+    """
     if not _FEWEST <= len(names) <= _MOST:
-        raise ValueError(f"{path} has {len(names)} classes, expected {_FEWEST} to {_MOST}, background among them")
+        raise ValueError(f"{file} has {len(names)} classes, expected {_FEWEST} to {_MOST}, background among them")
     if any(not name.strip() for name in names):
-        raise ValueError(f"{path} has a class without a name: write `{_EXAMPLE}`")
+        raise ValueError(f"{file} has a class without a name: write `{_EXAMPLE}`")
     if _VOID_OF_LABELME in names:
-        raise ValueError(f"{path} names {_VOID_OF_LABELME!r}, LabelMe's word for void, which is no class: leave it out")
+        raise ValueError(f"{file} names {_VOID_OF_LABELME!r}, LabelMe's word for void, which is no class: leave it out")
     seen: set[str] = set()
     for name in names:
         if normal(name) in seen:
-            raise ValueError(f"{path} names the class {name!r} twice: every class needs a name of its own")
+            raise ValueError(f"{file} names the class {name!r} twice: every class needs a name of its own")
         seen.add(normal(name))
 
 
