@@ -37,7 +37,7 @@ def labelme_ignore(c: FolderContents) -> Iterator[bool]:
 
 
 def subfolder(c: FolderContents) -> Iterator[bool]:
-    yield set(c.marks) == {"002", "night/001"}
+    yield set(c.annotations) == {"002", "night/001"}
     yield counts(c, "night/001").keys() == {0, 2}
 
 
@@ -49,7 +49,7 @@ def renamed(c: FolderContents) -> Iterator[bool]:
 
 def only_cats(c: FolderContents) -> Iterator[bool]:
     yield list(c.classes.names) == ["background", "cat"]
-    yield all(one.label == 1 for marks in c.marks.values() for one in marks)
+    yield all(one.label == 1 for annotations in c.annotations.values() for one in annotations)
     yield any(note.startswith("left out: ") for note in c.notes)
 
 

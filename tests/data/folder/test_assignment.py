@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from weakseg_lightning.data.folder.annotations import LeftOut, Mark, Problem
+from weakseg_lightning.data.folder.annotations import Annotation, LeftOut, Problem
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import Classes, guess_classes
 from weakseg_lightning.data.folder.names import address_ref, file_ref, row_ref, task_ref
@@ -18,20 +18,22 @@ def assigned(*readings, classes=CLASSES, images=("a", "b", "night/a")) -> Assign
     return assignment
 
 
-def region(label: str, file: str = "images/a.json", given: str = "a.png", **others) -> Mark:
-    return Mark("region", file_ref(file, given), label, file, "shape 1", np.zeros((3, 2)), **others)
+def region(label: str, file: str = "images/a.json", given: str = "a.png", **others) -> Annotation:
+    return Annotation("region", file_ref(file, given), label, file, "shape 1", np.zeros((3, 2)), **others)
 
 
-def tag(label: str, **others) -> Mark:
-    return Mark("tag", file_ref("images/a.json", "a.png"), label, "images/a.json", "flags", optional=True, **others)
+def tag(label: str, **others) -> Annotation:
+    return Annotation(
+        "tag", file_ref("images/a.json", "a.png"), label, "images/a.json", "flags", optional=True, **others
+    )
 
 
-def row(label: str, given: str = "a.png", line: int = 2, file: str = "points.csv") -> Mark:
-    return Mark("click", row_ref(given), label, file, f"line {line}", np.zeros((1, 2)), by_index=True)
+def row(label: str, given: str = "a.png", line: int = 2, file: str = "points.csv") -> Annotation:
+    return Annotation("click", row_ref(given), label, file, f"line {line}", np.zeros((1, 2)), by_index=True)
 
 
 def labels(assignment: Assignment, name: str = "a") -> list:
-    return [one.label for one in assignment.marks.get(name, ())]
+    return [one.label for one in assignment.annotations.get(name, ())]
 
 
 # ---- labels ------------------------------------------------------------------------------------------------------
@@ -142,8 +144,8 @@ def test_classes_say_which_are_tags(tags, expected):
 
 
 def test_tags_of_tables_are_no_attributes():
-    mark = Mark("tag", row_ref("a"), "blurry", "tags.csv", "line 2", by_index=True)
-    (problem,) = assigned(mark).problems
+    annotation = Annotation("tag", row_ref("a"), "blurry", "tags.csv", "line 2", by_index=True)
+    (problem,) = assigned(annotation).problems
     assert "names the class 'blurry'" in str(problem)
 
 
@@ -168,20 +170,20 @@ def test_problems_of_a_row_belong_to_its_image():
 
 PAIRS = {
     "two subsets": [
-        Mark("region", task_ref("b.png", subset), "cat", "annotations.xml", entry=f"image '{subset}/b.png'")
+        Annotation("region", task_ref("b.png", subset), "cat", "annotations.xml", entry=f"image '{subset}/b.png'")
         for subset in ("train", "val")
     ],
     "two tasks": [
-        Mark("click", address_ref("x", f"{folder}/b.png"), "cat", "export.json", entry=f"task {number}")
+        Annotation("click", address_ref("x", f"{folder}/b.png"), "cat", "export.json", entry=f"task {number}")
         for number, folder in enumerate(("one", "two"))
     ],
     "two files of one image": [region("cat", "images/b.json", "b.png"), region("cat", "annotations/b.json", "b.png")],
     "two exports": [
-        Mark("click", address_ref("x", "b.png"), "cat", f"{day}.json", entry="task 1") for day in ("old", "new")
+        Annotation("click", address_ref("x", "b.png"), "cat", f"{day}.json", entry="task 1") for day in ("old", "new")
     ],
     "two tools": [
         region("cat", "images/b.json", "b.png"),
-        Mark("box", task_ref("b.png"), "cat", "annotations.xml", entry="image 'b.png'"),
+        Annotation("box", task_ref("b.png"), "cat", "annotations.xml", entry="image 'b.png'"),
     ],
     "two rows": [row("cat", "b.png"), row("cat", "/elsewhere/b.png", 3)],
 }
@@ -192,12 +194,12 @@ def test_two_sources_of_one_image_are_an_error_that_names_both(kind):
     first, second = PAIRS[kind]
     (problem,) = assigned(first, second).conflicts()
     assert problem.image == "b"
-    for mark in (first, second):
-        assert mark.file in str(problem)
-        assert (mark.where if mark.by_index else mark.entry) in str(problem)
+    for annotation in (first, second):
+        assert annotation.file in str(problem)
+        assert (annotation.where if annotation.by_index else annotation.entry) in str(problem)
 
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_one_source_may_say_several_things(kind):
-    for mark in PAIRS[kind]:
-        assert list(assigned(mark, mark, row("cat", "a"), row("cat", "A.png")).conflicts()) == []
+    for annotation in PAIRS[kind]:
+        assert list(assigned(annotation, annotation, row("cat", "a"), row("cat", "A.png")).conflicts()) == []

@@ -55,7 +55,7 @@ def test_two_folders_are_tagged_images(tmp_path):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
     contents = read_folder(tmp_path)
-    assert {name: [one.label for one in marks] for name, marks in contents.marks.items()} == {
+    assert {name: [one.label for one in annotations] for name, annotations in contents.annotations.items()} == {
         "positive/a": [1],
         "negative/a": [None],
     }
@@ -66,7 +66,7 @@ def test_an_empty_folder_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder `images` in .*: put the images into"):
         read_folder(tmp_path)
     (tmp_path / "images").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no image in .*: put photographs there \(.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"no image in .*: put images there \(.jpg"):
         read_folder(tmp_path)
 
 

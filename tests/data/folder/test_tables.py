@@ -2,13 +2,13 @@
 
 import pytest
 
-from weakseg_lightning.data.folder.annotations import Mark
+from weakseg_lightning.data.folder.annotations import Annotation
 from weakseg_lightning.data.folder.tables import read_table
 
 PLAIN = "image,x,y,class\na.jpg,1.5,2,cat\n"
 
 
-def marks(tmp_path, name: str, content: str | bytes) -> list[Mark]:
+def annotations(tmp_path, name: str, content: str | bytes) -> list[Annotation]:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(read_table(path, tmp_path))
@@ -30,24 +30,33 @@ def marks(tmp_path, name: str, content: str | bytes) -> list[Mark]:
     ],
 )
 def test_tables_are_read_however_they_were_saved(tmp_path, content):
-    (mark,) = marks(tmp_path, "points.csv", content)
-    assert (mark.kind, mark.image.given, mark.label, mark.points.tolist()) == ("click", "a.jpg", "cat", [[1.5, 2.0]])
+    (annotation,) = annotations(tmp_path, "points.csv", content)
+    assert (annotation.kind, annotation.image.given, annotation.label, annotation.points.tolist()) == (
+        "click",
+        "a.jpg",
+        "cat",
+        [[1.5, 2.0]],
+    )
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path):
-    found = marks(tmp_path, "points.csv", "image,x,y,class\n\na,1,2,cat\na,1,,cat\n")
+    found = annotations(tmp_path, "points.csv", "image,x,y,class\n\na,1,2,cat\na,1,,cat\n")
     assert [getattr(one, "where", None) for one in found] == ["line 3", None]
     assert str(found[1]).startswith("points.csv: line 4 has '' in the column `y`")
 
 
 def test_boxes_are_two_corners(tmp_path):
-    (mark,) = marks(tmp_path, "boxes.csv", "image,xmin,ymin,xmax,ymax,class\na,1,2,3,4,dog\n")
-    assert mark.points.tolist() == [[1, 2], [3, 4]]
+    (annotation,) = annotations(tmp_path, "boxes.csv", "image,xmin,ymin,xmax,ymax,class\na,1,2,3,4,dog\n")
+    assert annotation.points.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_row_may_have_several_tags_or_none(tmp_path):
-    found = marks(tmp_path, "tags.csv", "image,class\na,cat | dog\nb,\n")
-    assert [(mark.image.given, mark.label) for mark in found] == [("a", "cat"), ("a", "dog"), ("b", "")]
+    found = annotations(tmp_path, "tags.csv", "image,class\na,cat | dog\nb,\n")
+    assert [(annotation.image.given, annotation.label) for annotation in found] == [
+        ("a", "cat"),
+        ("a", "dog"),
+        ("b", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -55,10 +64,10 @@ def test_a_row_may_have_several_tags_or_none(tmp_path):
     [("0.15", 0.15), ("15%", 0.15), ("15 %", 0.15), ("Small", "small"), ("large", "large"), ("1", 1.0)],
 )
 def test_sizes_are_shares_or_words(tmp_path, text, share):
-    (mark,) = marks(tmp_path, "sizes.csv", f"image,class,size\na,cat,{text}\n")
-    assert mark.share == share
+    (annotation,) = annotations(tmp_path, "sizes.csv", f"image,class,size\na,cat,{text}\n")
+    assert annotation.share == share
 
 
 def test_sizes_may_have_a_decimal_comma(tmp_path):
-    (mark,) = marks(tmp_path, "sizes.csv", "image;class;size\na;cat;0,15\n")
-    assert mark.share == 0.15
+    (annotation,) = annotations(tmp_path, "sizes.csv", "image;class;size\na;cat;0,15\n")
+    assert annotation.share == 0.15

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from weakseg_lightning.data.folder.annotations import MarkKind, Problem
+from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
 from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
@@ -19,7 +19,7 @@ from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["check"]
 
-_KINDS: dict[MarkKind, str] = {
+_KINDS: dict[AnnotationKind, str] = {
     "stroke": "lines",
     "click": "clicks",
     "box": "boxes",
@@ -111,14 +111,17 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
     origin = "classes.yaml" if contents.classes_given else "guessed from the annotations"
     yield f"{data}: {len(contents.images)} images{extent}; {len(contents.classes.names)} classes ({origin})"
     yield ""
-    yield f"{'annotation':<22}{'images':>8}{'marks':>8}"
+    yield f"{'kind':<22}{'images':>8}{'annotations':>13}"
     for what, files in (("scribbles/", contents.scribbles), ("masks/", contents.masks)):
         if files:
             yield f"{what:<22}{len(files):>8}"
     for kind, what in _KINDS.items():
-        marks = [sum(known.mark.kind == kind for known in known_marks) for known_marks in contents.marks.values()]
-        if any(marks):
-            yield f"{what:<22}{np.count_nonzero(marks):>8}{sum(marks):>8}"
+        annotations = [
+            sum(known.annotation.kind == kind for known in known_annotations)
+            for known_annotations in contents.annotations.values()
+        ]
+        if any(annotations):
+            yield f"{what:<22}{np.count_nonzero(annotations):>8}{sum(annotations):>13}"
 
 
 def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[str]:
@@ -126,16 +129,16 @@ def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[
     seeds = [one.seeds for one in found if one.seeds is not None]
     masks = [one.mask for one in found if one.mask is not None]
     width = max(12, *(len(name) for name in contents.classes.names)) + 2
-    yield f"{'class':<{width + 4}}{'images':>8}{'marks':>8}{'of scribbles':>14}{'of masks':>10}"
+    yield f"{'class':<{width + 4}}{'images':>8}{'annotations':>13}{'of scribbles':>14}{'of masks':>10}"
     for index, name in enumerate(contents.classes.names):
-        marks = {
+        annotations = {
             image: count
-            for image, known in contents.marks.items()
+            for image, known in contents.annotations.items()
             if (count := sum(one.label == index for one in known))
         }
         drawn = {one.name for one in found for counts in (one.seeds, one.mask) if counts is not None and counts[index]}
         shares = "".join(f"{_share(counts, index):>{room}}" for counts, room in ((seeds, 14), (masks, 10)))
-        yield f"{index:>3} {name:<{width}}{len(drawn | set(marks)):>8}{sum(marks.values()):>8}{shares}"
+        yield f"{index:>3} {name:<{width}}{len(drawn | set(annotations)):>8}{sum(annotations.values()):>13}{shares}"
     if seeds:
         total = np.sum(seeds, axis=0)
         yield f"scribbles and clicks label {total[:VOID].sum() / total.sum():.2%} of the pixels of {len(seeds)} images"
@@ -171,7 +174,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
         yield f"no classes.yaml; `weakseg init {data}` writes one with {', '.join(contents.classes.names[:_SHOWN])} ..."
     if bare := [name for name in names if not contents.can_train(name, "tags")]:
         yield f"{len(bare)} images have no annotation, as {bare[0]}: they can be labelled after training"
-    seen = {one.label for known in contents.marks.values() for one in known}
+    seen = {one.label for known in contents.annotations.values() for one in known}
     seen |= {
         int(index) for one in readable for n in (one.seeds, one.mask) if n is not None for index in np.flatnonzero(n)
     }

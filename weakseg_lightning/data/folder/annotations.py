@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from weakseg_lightning.data.folder.names import ImageRef
 
 __all__ = [
+    "Annotation",
+    "AnnotationKind",
     "Bitmap",
-    "LabelledMark",
+    "LabeledAnnotation",
     "LeftOut",
-    "Mark",
-    "MarkKind",
     "Problem",
     "Reading",
-    "find_mark_fault",
+    "find_fault",
 ]
 
-MarkKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
+AnnotationKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
 
 Points = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ class LeftOut:
         kind: what it is, in the plural: ``relations``.
         example: one of them, as the file writes it.
         about: the image that a part of an annotation tool's file is about which says nothing of it.
-        entry: that part, as of marks.
+        entry: that part, as of annotations.
     """
 
     file: str
@@ -84,7 +84,7 @@ class Bitmap:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Annotation:
     """One annotation of one image.
 
     Attributes:
@@ -106,7 +106,7 @@ class Mark:
             other image: two entries must not be about one. Empty for tables and for files of a single image.
     """
 
-    kind: MarkKind
+    kind: AnnotationKind
     image: ImageRef
     label: str
     file: str
@@ -126,50 +126,52 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class LabelledMark:
-    """A mark whose class is known.
+class LabeledAnnotation:
+    """An annotation whose class is known.
 
     Attributes:
-        mark: the mark.
+        annotation: the annotation.
         label: the class; 255 is void, None for what says "no class at all".
     """
 
-    mark: Mark
+    annotation: Annotation
     label: int | None
 
 
-Reading = Mark | Problem | LeftOut
+Reading = Annotation | Problem | LeftOut
 """What a reader yields."""
 
 _NEEDED = {"click": 1, "stroke": 1, "box": 2, "region": 3}
 
 
-def find_mark_fault(mark: Mark, size: tuple[int, int]) -> str | None:
-    """Look for what is wrong with the shape of a mark.
+def find_fault(annotation: Annotation, size: tuple[int, int]) -> str | None:
+    """Look for what is wrong with the shape of an annotation.
 
     Args:
-        mark: the mark.
+        annotation: the annotation.
         size: width and height of its image in pixels.
     """
-    if mark.stated is not None and mark.stated != size:
-        turned = " (upright: its EXIF data turn it)" if mark.stated == size[::-1] else ""
+    if annotation.stated is not None and annotation.stated != size:
+        turned = " (upright: its EXIF data turn it)" if annotation.stated == size[::-1] else ""
+        width, height = annotation.stated
         return (
-            f"was drawn on an image of {mark.stated[0]} x {mark.stated[1]} pixels, its image has {size[0]} x "
-            f"{size[1]}{turned}: annotate the image as it is now"
+            f"was drawn on an image of {width} x {height} pixels, its image has {size[0]} x {size[1]}{turned}: "
+            "annotate the image as it is now"
         )
-    if mark.bitmap is not None or mark.kind in ("nothing", "tag", "size"):
+    kind, points = annotation.kind, annotation.points
+    if annotation.bitmap is not None or kind in ("nothing", "tag", "size"):
         return None
-    if len(mark.points) < (needed := _NEEDED[mark.kind]):
-        return f"is a {mark.kind} of {len(mark.points)} points, expected {needed} at least: draw it again or remove it"
-    if not np.isfinite(mark.points).all():
-        return f"has a {mark.kind} with coordinates that are no numbers: write pixels"
-    if mark.kind == "box" and not (mark.points[1] > mark.points[0]).all():
-        left, top, right, bottom = mark.points[:2].flatten().tolist()
+    if len(points) < (needed := _NEEDED[kind]):
+        return f"is a {kind} of {len(points)} points, expected {needed} at least: draw it again or remove it"
+    if not np.isfinite(points).all():
+        return f"has a {kind} with coordinates that are no numbers: write pixels"
+    if kind == "box" and not (points[1] > points[0]).all():
+        left, top, right, bottom = points[:2].flatten().tolist()
         return f"has an empty box ({left:g}, {top:g}, {right:g}, {bottom:g}): x1 < x2 and y1 < y2 are needed"
-    allowed = 0.0 if mark.kind == "click" else _OUTSIDE
-    outside = (mark.points < -allowed) | (mark.points > np.array(size) + allowed)
+    allowed = 0.0 if kind == "click" else _OUTSIDE
+    outside = (points < -allowed) | (points > np.array(size) + allowed)
     if outside.any():
-        x, y = mark.points[outside.any(1)][0].tolist()
+        x, y = points[outside.any(1)][0].tolist()
         return f"reaches ({x:g}, {y:g}), outside its image of {size[0]} x {size[1]} pixels: correct or remove it"
     return None
 

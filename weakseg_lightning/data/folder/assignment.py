@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from weakseg_lightning.data.folder.annotations import LabelledMark, LeftOut, Mark, Problem, Reading
+from weakseg_lightning.data.folder.annotations import Annotation, LabeledAnnotation, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.files import did_you_mean
 from weakseg_lightning.data.folder.names import ImageNames
@@ -17,7 +17,7 @@ _NO_LABEL = "has no label: give it one, or remove it"
 
 
 class Assignment:
-    """Gives each mark to its image and its class, and keeps what is wrong or worth knowing.
+    """Gives each annotation to its image and its class, and keeps what is wrong or worth knowing.
 
     Args:
         images: ids of the images.
@@ -27,12 +27,12 @@ class Assignment:
     def __init__(self, images: Iterable[str], classes: Classes) -> None:
         self.names = ImageNames(images)
         self.classes = classes
-        self.marks: dict[str, list[LabelledMark]] = {}
+        self.annotations: dict[str, list[LabeledAnnotation]] = {}
         self.problems: list[Problem] = []
         self._told: dict[str, Counter[str]] = {}
         self._spellings: dict[int, dict[str, None]] = {}
-        self._tables: dict[str, dict[str, Mark]] = {}
-        self._entries: dict[str, dict[tuple[str, str], Mark]] = {}
+        self._tables: dict[str, dict[str, Annotation]] = {}
+        self._entries: dict[str, dict[tuple[str, str], Annotation]] = {}
         self._empty: list[tuple[str, LeftOut]] = []
 
     def add(self, reading: Reading) -> None:
@@ -46,7 +46,7 @@ class Assignment:
             known = None if reading.about is None else self.names.find(reading.about).name
             self.problems.append(reading if known is None else replace(reading, image=known))
         else:
-            self._add_mark(reading)
+            self._add_annotation(reading)
 
     def notes(self) -> Iterator[str]:
         """Say what is left out or read in a way that one should know, a line for each kind, with a count."""
@@ -59,7 +59,9 @@ class Assignment:
     def conflicts(self) -> Iterator[Problem]:
         """Find images that two sources are about, of which one must be about another."""
         for name, empty in self._empty:
-            if others := [mark for (file, _), mark in self._entries.get(name, {}).items() if file == empty.file]:
+            if others := [
+                annotation for (file, _), annotation in self._entries.get(name, {}).items() if file == empty.file
+            ]:
                 text = f"is about {name}, as {_source(others[0])} is: two images need two files; rename one"
                 yield Problem(empty.file, f"{empty.entry} {text}", name)
         for name, entries in self._entries.items():
@@ -75,49 +77,53 @@ class Assignment:
 
     # ---- inside ---------------------------------------------------------------------------------------------
 
-    def _add_mark(self, mark: Mark) -> None:
-        found = self.names.find(mark.image)
+    def _add_annotation(self, annotation: Annotation) -> None:
+        found = self.names.find(annotation.image)
         if found.name is None:
-            last = mark.image.key.rsplit("/", 1)[-1]
+            last = annotation.image.key.rsplit("/", 1)[-1]
             hint = "" if found.several else did_you_mean(last, dict.fromkeys(self.names.exact))
-            self.problems.append(mark.problem(f"{found.fault}{hint}"))
+            self.problems.append(annotation.problem(f"{found.fault}{hint}"))
             return
         if found.note:
-            self._told.setdefault("images of another name", Counter())[f"{_source(mark)} {found.note}"] = 1
-        if mark.by_index:
-            self._tables.setdefault(found.name, {}).setdefault(mark.image.key, mark)
+            self._told.setdefault("images of another name", Counter())[f"{_source(annotation)} {found.note}"] = 1
+        if annotation.by_index:
+            self._tables.setdefault(found.name, {}).setdefault(annotation.image.key, annotation)
         else:
-            self._entries.setdefault(found.name, {}).setdefault((mark.file, mark.entry), mark)
-        self._label(mark, found.name)
+            self._entries.setdefault(found.name, {}).setdefault((annotation.file, annotation.entry), annotation)
+        self._label(annotation, found.name)
 
-    def _label(self, mark: Mark, name: str) -> None:
-        if mark.kind == "nothing" or (mark.kind == "tag" and not mark.label and mark.by_index):
-            self.marks.setdefault(name, []).append(LabelledMark(mark, None))
+    def _label(self, annotation: Annotation, name: str) -> None:
+        if annotation.kind == "nothing" or (annotation.kind == "tag" and not annotation.label and annotation.by_index):
+            self.annotations.setdefault(name, []).append(LabeledAnnotation(annotation, None))
             return
-        if not mark.label.strip() and not mark.by_index:
-            self.problems.append(mark.problem(_NO_LABEL, name))
+        if not annotation.label.strip() and not annotation.by_index:
+            self.problems.append(annotation.problem(_NO_LABEL, name))
             return
-        if mark.optional and not self.classes.is_tag(mark.label):
-            self._tell("left out: flags, tags and choices that name no class", f"{mark.label!r} in {mark.file}")
+        if annotation.optional and not self.classes.is_tag(annotation.label):
+            self._tell(
+                "left out: flags, tags and choices that name no class", f"{annotation.label!r} in {annotation.file}"
+            )
             return
-        label = self._class_of(mark)
+        label = self._class_of(annotation)
         if label is None:
-            self.problems.append(mark.problem(self._unknown(mark.label), name))
-        elif label == VOID and mark.kind in ("tag", "size", "click"):
-            self._tell("left out: tags, sizes and points that are void", f"{mark.label!r} in {mark.file}")
+            self.problems.append(annotation.problem(self._unknown(annotation.label), name))
+        elif label == VOID and annotation.kind in ("tag", "size", "click"):
+            self._tell("left out: tags, sizes and points that are void", f"{annotation.label!r} in {annotation.file}")
         else:
-            self.marks.setdefault(name, []).append(LabelledMark(mark, label))
+            self.annotations.setdefault(name, []).append(LabeledAnnotation(annotation, label))
 
-    def _class_of(self, mark: Mark) -> int | None:
-        if (label := self.classes.find_name(mark.label)) is not None:
-            self._spellings.setdefault(label, {}).setdefault(mark.label.strip())
+    def _class_of(self, annotation: Annotation) -> int | None:
+        if (label := self.classes.find_name(annotation.label)) is not None:
+            self._spellings.setdefault(label, {}).setdefault(annotation.label.strip())
             return label
-        if mark.meaning is not None:
-            return mark.meaning
-        if (label := self.classes.find(mark.label)) is None or (self.classes.have_numerals and not mark.by_index):
+        if annotation.meaning is not None:
+            return annotation.meaning
+        if (label := self.classes.find(annotation.label)) is None or (
+            self.classes.have_numerals and not annotation.by_index
+        ):
             return None
-        if not mark.by_index or self.classes.have_numerals:
-            example = f"{mark.label!r} is {self.classes.names[label]}, in {mark.file}"
+        if not annotation.by_index or self.classes.have_numerals:
+            example = f"{annotation.label!r} is {self.classes.names[label]}, in {annotation.file}"
             self._tell("labels that are no names, read as indices", example)
         return label
 
@@ -130,7 +136,7 @@ class Assignment:
         self._told.setdefault(kind, Counter())[example] += 1
 
 
-def _source(mark: Mark) -> str:
+def _source(annotation: Annotation) -> str:
     """The file, and what of it is about the image."""
-    part = mark.where if mark.by_index else mark.entry
-    return f"{mark.file}, {part}" if part else mark.file
+    part = annotation.where if annotation.by_index else annotation.entry
+    return f"{annotation.file}, {part}" if part else annotation.file

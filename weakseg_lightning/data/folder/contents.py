@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from weakseg_lightning.data.folder.annotations import LabelledMark, Mark, MarkKind, Problem, Reading, relative
+from weakseg_lightning.data.folder.annotations import (
+    Annotation,
+    AnnotationKind,
+    LabeledAnnotation,
+    Problem,
+    Reading,
+    relative,
+)
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, guess_classes, read_classes
 from weakseg_lightning.data.folder.files import NEGATIVE, POSITIVE, Files, find_files, two_folders
@@ -36,16 +43,16 @@ class FolderContents(Files):
     Attributes:
         classes: the classes of ``classes.yaml``, or as the annotations let one guess.
         classes_given: whether there is a ``classes.yaml``.
-        marks: what CSV files and exports say about each image.
+        annotations: what CSV files and exports say about each image.
     """
 
     classes: Classes = field(default_factory=lambda: Classes(["background"]))
     classes_given: bool = False
-    marks: dict[str, list[LabelledMark]] = field(default_factory=dict)
+    annotations: dict[str, list[LabeledAnnotation]] = field(default_factory=dict)
 
-    def has(self, name: str, *kinds: MarkKind) -> bool:
-        """Whether an image has marks of one of these kinds that are not void."""
-        return any(known.mark.kind in kinds and known.label != VOID for known in self.marks.get(name, ()))
+    def has(self, name: str, *kinds: AnnotationKind) -> bool:
+        """Tell whether an image has annotations of one of these kinds that are not void."""
+        return any(known.annotation.kind in kinds and known.label != VOID for known in self.annotations.get(name, ()))
 
     def has_mask(self, name: str) -> bool:
         """Whether the class of every pixel of an image is known."""
@@ -53,9 +60,9 @@ class FolderContents(Files):
 
     def is_partly_drawn(self, name: str) -> bool:
         """Whether an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
-        kinds: dict[MarkKind, set[int | None]] = {}
-        for known in self.marks.get(name, ()):
-            kinds.setdefault(known.mark.kind, set()).add(known.label)
+        kinds: dict[AnnotationKind, set[int | None]] = {}
+        for known in self.annotations.get(name, ()):
+            kinds.setdefault(known.annotation.kind, set()).add(known.label)
         others = kinds.get("box", set()) | kinds.get("stroke", set()) | kinds.get("click", set())
         return bool(kinds.get("region")) and not others <= kinds["region"] | {0, VOID}
 
@@ -70,7 +77,9 @@ class FolderContents(Files):
         if supervision == "box":
             return self.has(name, "box") or self.has_mask(name)
         return (
-            name in self.scribbles or name in self.masks or any(one.label != VOID for one in self.marks.get(name, ()))
+            name in self.scribbles
+            or name in self.masks
+            or any(one.label != VOID for one in self.annotations.get(name, ()))
         )
 
     def find(self, given: str) -> str | None:
@@ -91,11 +100,11 @@ def read_folder(root: Path) -> FolderContents:
     files = find_files(root)
     contents = FolderContents(**vars(files))
     readings = list(_readings(files))
-    _find_classes(contents, [reading for reading in readings if isinstance(reading, Mark)])
+    _find_classes(contents, [reading for reading in readings if isinstance(reading, Annotation)])
     assignment = Assignment(contents.images, contents.classes)
     for reading in readings:
         assignment.add(reading)
-    contents.marks = assignment.marks
+    contents.annotations = assignment.annotations
     contents.problems += [*assignment.problems, *assignment.conflicts()]
     contents.notes += [*assignment.notes(), *_fractions(contents)]
     if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
@@ -107,12 +116,14 @@ def read_folder(root: Path) -> FolderContents:
 def _fractions(contents: FolderContents) -> Iterator[str]:
     """Tell of tables whose coordinates look like fractions of the image."""
     for file, table in TABLES.items():
-        marks = [one.mark for known in contents.marks.values() for one in known if one.mark.file == file]
-        if table.kind not in ("click", "box") or not marks:
+        annotations = [
+            one.annotation for known in contents.annotations.values() for one in known if one.annotation.file == file
+        ]
+        if table.kind not in ("click", "box") or not annotations:
             continue
-        values = np.concatenate([mark.points.ravel() for mark in marks])
+        values = np.concatenate([annotation.points.ravel() for annotation in annotations])
         if (values <= 1).all() and (values % 1).any():
-            example = ", ".join(f"{value:g}" for value in marks[0].points.ravel())
+            example = ", ".join(f"{value:g}" for value in annotations[0].points.ravel())
             yield f"all coordinates in {file} are 1 at most, as {example}: they are read as pixels, not as fractions"
 
 
@@ -124,7 +135,7 @@ def _readings(files: Files) -> Iterator[Reading]:
     if two_folders(root):
         for name in files.images:
             label = "1" if name.startswith(POSITIVE) else ""
-            yield Mark("tag", ImageRef(name, ((name,),)), label, name, by_index=True)
+            yield Annotation("tag", ImageRef(name, ((name,),)), label, name, by_index=True)
     for path in (root / name for name in TABLES):
         if path.is_file():
             yield from read_table(path, root)
@@ -165,7 +176,7 @@ def _read_export(path: Path, file: str, size_of: Callable[[ImageRef], tuple[int,
 # ---- classes ------------------------------------------------------------------------------------------------
 
 
-def _find_classes(contents: FolderContents, marks: Sequence[Mark]) -> None:
+def _find_classes(contents: FolderContents, annotations: Sequence[Annotation]) -> None:
     path = contents.root / CLASSES_FILE
     if path.is_file():
         try:
@@ -174,26 +185,28 @@ def _find_classes(contents: FolderContents, marks: Sequence[Mark]) -> None:
         except ValueError as error:
             text = str(error).removeprefix(str(path)).lstrip(": ")
             contents.problems.append(Problem(CLASSES_FILE, text))
-    contents.classes = _guess(contents, [mark for mark in marks if mark.meaning is None and mark.label])
+    contents.classes = _guess(
+        contents, [annotation for annotation in annotations if annotation.meaning is None and annotation.label]
+    )
     if len(contents.classes.names) < 2:
         text = "is missing, and the annotations hold no class but background: name the classes in it, as `classes: "
         contents.problems.append(Problem(CLASSES_FILE, f"{text}[background, cat, dog]`"))
 
 
-def _guess(contents: FolderContents, marks: Sequence[Mark]) -> Classes:
+def _guess(contents: FolderContents, annotations: Sequence[Annotation]) -> Classes:
     values = list(_values(contents))
-    certain = [mark for mark in marks if not mark.optional]
+    certain = [annotation for annotation in annotations if not annotation.optional]
     # Where nothing is drawn, what is said of whole images can only be classes; elsewhere it may be anything.
-    named = certain if certain or any(values) else marks
-    words = [mark.label for mark in named if mark.by_index]
-    classes = guess_classes(words, values, [mark.label for mark in named if not mark.by_index])
+    named = certain if certain or any(values) else annotations
+    words = [annotation.label for annotation in named if annotation.by_index]
+    classes = guess_classes(words, values, [annotation.label for annotation in named if not annotation.by_index])
     contents.notes += _numbered(classes, values, named)
     return classes
 
 
-def _numbered(classes: Classes, values: Sequence[int], marks: Sequence[Mark]) -> Iterator[str]:
+def _numbered(classes: Classes, values: Sequence[int], annotations: Sequence[Annotation]) -> Iterator[str]:
     """Say which class a number was taken for, where the order of the classes is a guess."""
-    words = {mark.label.strip() for mark in marks}
+    words = {annotation.label.strip() for annotation in annotations}
     if not any(classes.find_name(word) not in (None, 0, VOID) for word in words):
         return  # all are numbers
     numbers = {int(word) for word in words if word.isdecimal() and classes.find_name(word) is None}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.folder.annotations import LabelledMark, Problem, find_mark_fault, relative
+from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, find_fault, relative
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES
 from weakseg_lightning.data.folder.labels import Labels, Size, read_mask, read_seeds, scribbles_of
@@ -60,7 +60,9 @@ def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> l
     if not counts or others or any(labels[:VOID].any() for labels in counts):
         return []
     text = "no pixel of any image has a class, all are void (255): there is nothing to learn; draw classes, 0 to 254"
-    drawn = next((one.mark.file for marks in contents.marks.values() for one in marks), SCRIBBLES)
+    drawn = next(
+        (one.annotation.file for annotations in contents.annotations.values() for one in annotations), SCRIBBLES
+    )
     return [Problem(MASKS if contents.masks else SCRIBBLES if contents.scribbles else drawn, text)]
 
 
@@ -77,7 +79,7 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
         found.problems.append(_problem(contents, image, error, name))
     if found.size is None:
         return found  # what the annotations must fit is not known
-    faults = _faulty_marks(contents, name, found.size)
+    faults = _faulty_annotations(contents, name, found.size)
     found.problems += faults
     if (path := contents.masks.get(name)) is not None or (not faults and contents.has_mask(name)):
         found.mask = _counted(contents, found, path or image, partial(read_mask, contents, name, found.size))
@@ -95,8 +97,8 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
 def _compare_masks(contents: FolderContents, found: Inspection) -> None:
     """Refuse a mask beside regions, or the word that there are none: one of them would not be used."""
     path = contents.masks.get(found.name)
-    known = (one for one in contents.marks.get(found.name, ()) if one.label != VOID)
-    regions = [one.mark.file for one in known if one.mark.kind in ("region", "nothing")]
+    known = (one for one in contents.annotations.get(found.name, ()) if one.label != VOID)
+    regions = [one.annotation.file for one in known if one.annotation.kind in ("region", "nothing")]
     if path is not None and regions:
         text = f"is a mask of an image that has regions in {regions[0]}, too: remove one of them"
         found.problems.append(Problem(relative(path, contents.root), text, found.name))
@@ -104,9 +106,9 @@ def _compare_masks(contents: FolderContents, found: Inspection) -> None:
 
 def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
     """Where tags are given, or nothing is said to be there, the classes that are drawn must be among them."""
-    marks = contents.marks.get(found.name, ())
-    tags = [known for known in marks if known.mark.kind in ("tag", "nothing")]
-    drawn = {known.label for known in marks if known.label not in (None, 0, VOID)}
+    annotations = contents.annotations.get(found.name, ())
+    tags = [known for known in annotations if known.annotation.kind in ("tag", "nothing")]
+    drawn = {known.label for known in annotations if known.label not in (None, 0, VOID)}
     for counts in (found.seeds, found.mask):
         drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
     tagged = {known.label for known in tags}
@@ -114,22 +116,22 @@ def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
     if tags and (untagged := drawn - ({0} if None in tagged else {0} | tagged)):
         names = ", ".join(name for label, name in enumerate(contents.classes.names) if label in untagged)
         text = f"tags {found.name!r} without {names}, which other annotations of it have: correct one of them"
-        if all(known.mark.optional for known in tags):
+        if all(known.annotation.optional for known in tags):
             text += ", or list in classes.yaml which `tags` of the tool are classes of the image, as `tags: []`"
-        found.problems.append(Problem(tags[0].mark.file, text, found.name))
+        found.problems.append(Problem(tags[0].annotation.file, text, found.name))
 
 
-def _faulty_marks(contents: FolderContents, name: str, size: Size) -> list[Problem]:
+def _faulty_annotations(contents: FolderContents, name: str, size: Size) -> list[Problem]:
     found = []
-    for known in contents.marks.get(name, ()):
-        fault = find_mark_fault(known.mark, size) or _bitmap_fault(known, size)
+    for known in contents.annotations.get(name, ()):
+        fault = find_fault(known.annotation, size) or _bitmap_fault(known, size)
         if fault is not None:
-            found.append(known.mark.problem(fault, name))
+            found.append(known.annotation.problem(fault, name))
     return list(dict.fromkeys(found))
 
 
-def _bitmap_fault(known: LabelledMark, size: Size) -> str | None:
-    if (bitmap := known.mark.bitmap) is None:
+def _bitmap_fault(known: LabeledAnnotation, size: Size) -> str | None:
+    if (bitmap := known.annotation.bitmap) is None:
         return None
     try:
         height, width = bitmap.read().shape

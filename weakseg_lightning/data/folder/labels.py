@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from skimage.draw import polygon
 from torch import Tensor
 
-from weakseg_lightning.data.folder.annotations import LabelledMark
+from weakseg_lightning.data.folder.annotations import LabeledAnnotation
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
@@ -36,8 +36,8 @@ def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
     if not contents.has_mask(name):
         return None
     mask = np.zeros(size[::-1], dtype=np.uint8)
-    for known in contents.marks[name]:
-        if known.mark.kind == "region" or known.label == VOID:
+    for known in contents.annotations[name]:
+        if known.annotation.kind == "region" or known.label == VOID:
             _paint(mask, known)
     return mask
 
@@ -64,10 +64,10 @@ def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Sup
 
 def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor:
     """Boxes that were drawn, otherwise those around the parts of the mask: ``(n, 5)``."""
-    drawn = [one for one in contents.marks.get(name, ()) if one.mark.kind == "box" and one.label != VOID]
+    drawn = [one for one in contents.annotations.get(name, ()) if one.annotation.kind == "box" and one.label != VOID]
     if not drawn and mask is not None:
         return boxes_from_mask(mask)
-    rows = [[*known.mark.points[:2].flatten().tolist(), known.label] for known in drawn]
+    rows = [[*known.annotation.points[:2].flatten().tolist(), known.label] for known in drawn]
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
 
@@ -92,43 +92,49 @@ def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
 
 def _drawn_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision) -> Labels:
     width, height = size
-    marks = contents.marks.get(name, ())
-    pressed = [(k.mark.points[0], k.label) for k in marks if k.mark.kind == "click" and k.label is not None]
+    annotations = contents.annotations.get(name, ())
+    pressed = [
+        (k.annotation.points[0], k.label) for k in annotations if k.annotation.kind == "click" and k.label is not None
+    ]
     clicks = draw_clicks([(float(x), float(y), label) for (x, y), label in pressed], height, width)
     if supervision == "point":
         return clicks
     drawn = scribbles_of(contents, name)
     seeds = np.full((height, width), VOID, np.uint8) if drawn is None else drawn
-    # Coordinates of marks count from the corner of the first pixel, those of strokes from its centre.
-    strokes = [Stroke(k.mark.points - 0.5, k.label) for k in marks if k.mark.kind == "stroke" and k.label is not None]
+    # Coordinates of annotations count from the corner of the first pixel, those of strokes from its centre.
+    strokes = [
+        Stroke(k.annotation.points - 0.5, k.label)
+        for k in annotations
+        if k.annotation.kind == "stroke" and k.label is not None
+    ]
     for layer in (draw_strokes(strokes, height, width), clicks):
         seeds[layer != VOID] = layer[layer != VOID]
     return seeds
 
 
 def _paint_void(labels: Labels, contents: FolderContents, name: str) -> None:
-    """Take the labels away where a mark says void."""
-    for known in contents.marks.get(name, ()):
+    """Take the labels away where an annotation says void."""
+    for known in contents.annotations.get(name, ()):
         if known.label == VOID:
             _paint(labels, known)
 
 
-def _paint(labels: Labels, known: LabelledMark) -> None:
+def _paint(labels: Labels, known: LabeledAnnotation) -> None:
     """Draw a region, a box or a stroke into a label map."""
     assert known.label is not None
-    mark = known.mark
-    if mark.kind == "stroke":
-        covered = draw_strokes([Stroke(mark.points - 0.5, 0)], *labels.shape) == 0
+    annotation = known.annotation
+    if annotation.kind == "stroke":
+        covered = draw_strokes([Stroke(annotation.points - 0.5, 0)], *labels.shape) == 0
         labels[covered] = known.label
-    elif mark.kind == "box":
-        (left, top), (right, bottom) = mark.points[:2].round().astype(int).clip(0).tolist()
+    elif annotation.kind == "box":
+        (left, top), (right, bottom) = annotation.points[:2].round().astype(int).clip(0).tolist()
         labels[top:bottom, left:right] = known.label
-    elif mark.bitmap is None:
-        x, y = mark.points.T - 0.5
+    elif annotation.bitmap is None:
+        x, y = annotation.points.T - 0.5
         rows, columns = polygon(y, x, labels.shape)
         labels[rows, columns] = known.label
     else:
-        pixels = mark.bitmap.read()
-        top, left = mark.bitmap.top, mark.bitmap.left
+        pixels = annotation.bitmap.read()
+        top, left = annotation.bitmap.top, annotation.bitmap.left
         part = labels[top : top + pixels.shape[0], left : left + pixels.shape[1]]
         part[pixels[: part.shape[0], : part.shape[1]]] = known.label

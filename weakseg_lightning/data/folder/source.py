@@ -98,7 +98,7 @@ class FolderSource(SampleSource):
             if labels is not None:
                 present = np.unique(np.asarray(labels))
                 tags[present[present != VOID].astype(np.int64)] = True
-        for known in self.contents.marks.get(name, ()):
+        for known in self.contents.annotations.get(name, ()):
             if known.label not in (None, VOID):
                 tags[known.label] = True
         return tags
@@ -109,8 +109,8 @@ class FolderSource(SampleSource):
 
     def _shares(self, name: str) -> Tensor:
         shares = torch.full((len(self.contents.classes.names),), float("nan"))
-        for known in self.contents.marks.get(name, ()):
-            share = known.mark.share
+        for known in self.contents.annotations.get(name, ()):
+            share = known.annotation.share
             if known.label is not None and share is not None:
                 shares[known.label] = _SHARES[share] if isinstance(share, str) else share
         return shares

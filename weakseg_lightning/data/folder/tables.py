@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from weakseg_lightning.data.folder.annotations import Mark, MarkKind, Problem, Reading, relative
+from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Problem, Reading, relative
 from weakseg_lightning.data.folder.names import row_ref
 
 __all__ = ["SEVERAL", "TABLES", "Table", "canonical", "find_columns", "open_rows", "read_table"]
@@ -20,7 +20,7 @@ __all__ = ["SEVERAL", "TABLES", "Table", "canonical", "find_columns", "open_rows
 class Table:
     """The columns of a CSV file besides ``image`` and ``class``, and what its rows are."""
 
-    kind: MarkKind
+    kind: AnnotationKind
     numbers: tuple[str, ...]
 
     @property
@@ -55,14 +55,14 @@ def read_table(path: Path, root: Path) -> Iterator[Reading]:
     """Read a CSV file.
 
     Commas, semicolons or tabs part the columns, whichever the header has; with semicolons, numbers may have a decimal
-    comma. UTF-8, with or without a byte order mark.
+    comma. UTF-8, with or without a byte order annotation.
 
     Args:
         path: one of :data:`TABLES`.
         root: the root of the data, for messages.
 
     Yields:
-        A mark for each row, or what is wrong with it.
+        An annotation for each row, or what is wrong with it.
     """
     table, file = TABLES[path.name], relative(path, root)
     try:
@@ -150,7 +150,7 @@ def _read_row(
         return
     for label in cells["class"].split(SEVERAL) if table.kind == "tag" else [cells["class"]]:
         points = np.array(values, dtype=np.float64).reshape(-1, 2)
-        yield Mark(table.kind, image, label.strip(), file, where, points, share=share, by_index=True)
+        yield Annotation(table.kind, image, label.strip(), file, where, points, share=share, by_index=True)
 
 
 def _number(text: str, column: str, delimiter: str) -> float:

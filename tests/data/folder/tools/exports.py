@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.path import Path as Outline
-
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.inspection import inspect_all
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask
@@ -45,9 +44,9 @@ def boxes(root: Path, name: str = "a") -> list[list[float]]:
     return boxes_of(opened(root), name, None).tolist()
 
 
-def marks_of(root: Path, name: str = "a") -> list[tuple[str, int | None]]:
+def annotations_of(root: Path, name: str = "a") -> list[tuple[str, int | None]]:
     """Kinds and classes of what is said of an image."""
-    return [(known.mark.kind, known.label) for known in read_folder(root).marks.get(name, ())]
+    return [(known.annotation.kind, known.label) for known in read_folder(root).annotations.get(name, ())]
 
 
 def faults(root: Path, name: str = "a") -> str:

@@ -1,4 +1,4 @@
-"""Exports of CVAT become marks of the right image, class and pixels."""
+"""Exports of CVAT become annotations of the right image, class and pixels."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.draw import ellipse
-
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.folder.labels import read_seeds
 
 sys.path.append(str(Path(__file__).parent))
-from exports import SIZE, boxes, cvat, cvat_image, faults, filled, marks_of, mask_of, opened
+from exports import SIZE, annotations_of, boxes, cvat, cvat_image, faults, filled, mask_of, opened
 
 BOX = '<box label="cat" xtl="8" ytl="10" xbr="28" ybr="20"/>'
 DOG = BOX.replace("cat", "dog")
@@ -148,7 +147,7 @@ def test_damaged_shapes_are_named(bare, inside, text):
     problems = "; ".join([faults(bare), *map(str, read_folder(bare).problems)])
     assert "annotations.xml: image 'a.jpg'" in problems
     assert text in problems
-    assert marks_of(bare, "b") == [("box", 1)]
+    assert annotations_of(bare, "b") == [("box", 1)]
     assert faults(bare, "b") == ""
 
 
@@ -157,14 +156,14 @@ def test_damaged_shapes_are_named(bare, inside, text):
 
 def test_tags_are_attributes_or_classes(bare):
     cvat(bare, cvat_image(f'{BOX}<tag label="daytime" source="manual"/><tag label="dog"/>'))
-    assert marks_of(bare) == [("box", 1), ("tag", 2)]
+    assert annotations_of(bare) == [("box", 1), ("tag", 2)]
     assert any("that name no class (1), as 'daytime'" in note for note in opened(bare).notes)
 
 
 def test_attributes_of_shapes_and_groups_say_nothing(bare):
     inside = BOX.replace("/>", ' group_id="3" occluded="1"><attribute name="dog">dog</attribute></box>')
     cvat(bare, cvat_image(inside))
-    assert marks_of(bare) == [("box", 1)]
+    assert annotations_of(bare) == [("box", 1)]
     assert opened(bare).notes == []
 
 
@@ -187,7 +186,7 @@ def test_labels_may_be_void(bare):
 
 def test_shapes_outside_of_their_image_are_left_out(bare):
     cvat(bare, cvat_image(BOX + '<box label="dog" outside="1" xtl="8" ytl="10" xbr="28" ybr="20"/>'))
-    assert marks_of(bare) == [("box", 1)]
+    assert annotations_of(bare) == [("box", 1)]
     assert any("shapes outside of their image (1), as image 'a.jpg', box 2" in note for note in opened(bare).notes)
 
 
@@ -223,7 +222,7 @@ def folders(bare):
 )
 def test_subsets_and_folders_are_part_of_the_name(folders, name, subset, found):
     cvat(folders, cvat_image(BOX, name, subset=subset, task_id=4))
-    assert list(opened(folders).marks) == [found]
+    assert list(opened(folders).annotations) == [found]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def test_subsets_and_folders_are_part_of_the_name(folders, name, subset, found):
 def test_a_namesake_is_never_meant(folders, name, subset):
     cvat(folders, cvat_image(BOX, name, subset=subset))
     contents = read_folder(folders)
-    assert contents.marks == {}
+    assert contents.annotations == {}
     assert "which is not there" in str(contents.problems[0])
 
 
@@ -242,7 +241,7 @@ def test_images_of_no_subset_may_have_a_folder(folders, folder):
         (folders / "images" / "default").mkdir()
         Image.new("RGB", SIZE).save(folders / "images" / "default" / "a.png")
     cvat(folders, cvat_image(BOX, "a.jpg", subset="default"), cvat_image(DOG, "1.png", subset="val"))
-    assert set(opened(folders).marks) == {"default/a" if folder else "a", "val/1"}
+    assert set(opened(folders).annotations) == {"default/a" if folder else "a", "val/1"}
 
 
 def test_messages_name_images_as_the_file_does(folders):
@@ -256,8 +255,8 @@ def test_the_subset_of_a_task_counts_for_its_images(folders, kind):
     for subset, shape in (("train", BOX), ("val", DOG)):
         meta = f"<{kind}><subset>{subset}</subset></{kind}>"
         cvat(folders, cvat_image(shape, "1.png"), meta=meta, file=f"annotations/{subset}.xml")
-    assert marks_of(folders, "train/1") == [("box", 1)]
-    assert marks_of(folders, "val/1") == [("box", 2)]
+    assert annotations_of(folders, "train/1") == [("box", 1)]
+    assert annotations_of(folders, "val/1") == [("box", 2)]
     opened(folders)
 
 
@@ -283,7 +282,7 @@ def test_two_entries_of_one_image_are_named(bare, first, second, inside):
 def test_two_exports_of_one_task_share_its_images(bare):
     cvat(bare, cvat_image(BOX), cvat_image("", "b.png"))
     cvat(bare, cvat_image(""), cvat_image(DOG, "b.png"), file="annotations/second.xml")
-    assert [marks_of(bare, name) for name in ("a", "b")] == [[("box", 1)], [("box", 2)]]
+    assert [annotations_of(bare, name) for name in ("a", "b")] == [[("box", 1)], [("box", 2)]]
     assert any("images without a shape (2)" in note for note in opened(bare).notes)
 
 

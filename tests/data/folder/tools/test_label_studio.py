@@ -1,15 +1,14 @@
-"""Exports of Label Studio become marks of the right image and the right class."""
+"""Exports of Label Studio become annotations of the right image and the right class."""
 
 import json
 import sys
 from pathlib import Path
 
 import pytest
-
 from weakseg_lightning.data.folder.contents import read_folder
 
 sys.path.append(str(Path(__file__).parent))
-from exports import boxes, faults, label_studio, marks_of, mask_of, opened, percent, rectangle, region, task
+from exports import annotations_of, boxes, faults, label_studio, mask_of, opened, percent, rectangle, region, task
 
 BOX = rectangle(8, 10, 28, 20)
 CAT, DOG = [("box", 1)], [("box", 2)]
@@ -54,14 +53,14 @@ def annotation(label: str, **others: object) -> dict:
 )
 def test_one_annotation_of_a_task_counts(bare, annotations, left_out):
     label_studio(bare, {**task(), "annotations": annotations})
-    assert marks_of(bare) == DOG
+    assert annotations_of(bare) == DOG
     assert any(note.startswith(f"left out: {left_out}") for note in notes(bare))
 
 
 def test_predictions_and_drafts_are_no_annotations(bare):
     others = {"predictions": [annotation("dog")], "drafts": [annotation("dog")], "annotations": []}
     label_studio(bare, {**task(), **others}, task(BOX, image="b.png", id=2, predictions=[17]))
-    assert (marks_of(bare), marks_of(bare, "b")) == ([], CAT)
+    assert (annotations_of(bare), annotations_of(bare, "b")) == ([], CAT)
     assert notes(bare) == [
         "left out: predictions (2), as task 1 in project.json",
         "left out: drafts (1), as task 1 in project.json",
@@ -73,7 +72,7 @@ def test_predictions_and_drafts_are_no_annotations(bare):
 def test_an_annotation_without_results_is_background(bare, result):
     tasks = {**task(), "annotations": [{"result": result}]}, task(region("polygonlabels", CORNERS), image="b.png", id=2)
     label_studio(bare, *tasks)
-    assert marks_of(bare) == [("nothing", None)]
+    assert annotations_of(bare) == [("nothing", None)]
     assert not mask_of(bare).any()
     assert mask_of(bare, "b").any()
 
@@ -81,7 +80,7 @@ def test_an_annotation_without_results_is_background(bare, result):
 def test_what_was_not_annotated_is_not_background(bare):
     skipped = {**task(image="b.png"), "id": 2, "annotations": [{"result": [], "was_cancelled": True}]}
     label_studio(bare, {**task(), "annotations": []}, skipped)
-    assert (marks_of(bare), marks_of(bare, "b")) == ([], [])
+    assert (annotations_of(bare), annotations_of(bare, "b")) == ([], [])
     assert [note.partition(" (")[0] for note in notes(bare)] == [
         "left out: tasks without an annotation",
         "left out: skipped tasks",
@@ -95,11 +94,15 @@ def test_all_images_of_an_empty_task_are_background(bare):
         "data": {"left": "x.png", "right": "y.png"},
     }
     label_studio(bare, {**task(), "data": both}, {**seen, "id": 2})
-    assert [marks_of(bare, name) for name in ("a", "b", "c d \u00e9")] == [[("nothing", None)], [("nothing", None)], []]
+    assert [annotations_of(bare, name) for name in ("a", "b", "c d \u00e9")] == [
+        [("nothing", None)],
+        [("nothing", None)],
+        [],
+    ]
     label_studio(bare, {**task(), "data": {"pages": ["a.jpg", "b.png"]}})
-    assert [marks_of(bare, name) for name in "ab"] == [[("nothing", None)]] * 2
+    assert [annotations_of(bare, name) for name in "ab"] == [[("nothing", None)]] * 2
     label_studio(bare, {**task(), "data": both})  # which of them was looked at is not known
-    assert marks_of(bare) == []
+    assert annotations_of(bare) == []
     assert notes(bare)[0].startswith("left out: empty annotations of an image that cannot be known (1)")
 
 
@@ -127,7 +130,7 @@ def test_labels_belong_to_the_shape_of_their_id(bare, kind):
     within = {**shape, "value": {**PARTS[kind], "labels": ["dog"]}}
     for results in ([shape, whole], [whole, shape], [alone, shape], [whole], [within]):
         label_studio(bare, task(*results))
-        assert marks_of(bare) == [(KINDS[kind], 2)]
+        assert annotations_of(bare) == [(KINDS[kind], 2)]
         assert opened(bare).problems == []
 
 
@@ -161,19 +164,19 @@ def test_two_classes_of_one_shape_are_named(bare):
     label_studio(bare, task(rectangle(8, 10, 28, 20, "cat", id="r"), rectangle(8, 10, 28, 20, "dog", id="r")))
     assert "has 2 labels ('cat', 'dog')" in faults(bare)
     label_studio(bare, task(rectangle(8, 10, 28, 20, ["Cat", "cat ", ""])))
-    assert marks_of(bare) == CAT
+    assert annotations_of(bare) == CAT
 
 
 def test_one_id_for_all_shapes_is_no_id(bare):
     """Programs that write annotations may give each result the same id."""
     label_studio(bare, task(*(rectangle(x, 10, 28, 20, label, id="r") for x, label in ((8, "cat"), (9, "dog")))))
-    assert marks_of(bare) == CAT + DOG
+    assert annotations_of(bare) == CAT + DOG
 
 
 def test_a_label_without_a_shape_that_could_be_of_two_is_named(bare):
     shapes = [{**bare_shape("rectangle"), "value": {**PARTS["rectangle"], "x": x}} for x in (10, 20)]
     label_studio(bare, task(*shapes, {**BOX, "type": "labels", "id": "r1", "value": {"labels": ["dog"]}}))
-    assert marks_of(bare) == []
+    assert annotations_of(bare) == []
     assert "result r1 (labels) is not as Label Studio writes it (it has no shape)" in faults(bare)
 
 
@@ -183,12 +186,12 @@ def test_numerals_are_names(bare, label):
     label_studio(bare, task(rectangle(8, 10, 28, 20, label), rectangle(1, 2, 3, 4, "3")))
     contents = opened(bare)
     assert set(contents.classes.names) == {"background", "3", str(label)}
-    assert [contents.classes.names[known.label or 0] for known in contents.marks["a"]] == [str(label), "3"]
+    assert [contents.classes.names[known.label or 0] for known in contents.annotations["a"]] == [str(label), "3"]
 
 
 def test_choices_of_the_image_are_tags_if_they_name_a_class(bare):
     label_studio(bare, task(BOX, choice("cat", "Good"), choice(["animal", "dog"], id="n")))
-    assert marks_of(bare) == [("tag", 1), ("tag", 2), *CAT]
+    assert annotations_of(bare) == [("tag", 1), ("tag", 2), *CAT]
     assert notes(bare) == [
         "left out: flags, tags and choices that name no class (2), as 'Good' in project.json",
     ]
@@ -205,7 +208,7 @@ def test_choices_of_the_image_are_tags_if_they_name_a_class(bare):
 )
 def test_choices_of_a_region_never_concern_the_image(bare, result):
     label_studio(bare, task(BOX, result))
-    assert marks_of(bare) == CAT
+    assert annotations_of(bare) == CAT
     assert notes(bare) == [
         f"left out: choices of regions (1), as task 1, result {result['id']} (choices) in project.json"
     ]
@@ -215,7 +218,7 @@ def test_choices_about_something_else_are_left_out(bare):
     about_text = {**task(BOX, choice("dog", to_name="text")), "data": {"image": "a.jpg", "text": "wuff"}}
     about_pages = {**task({**BOX, "item_index": 0}, choice("dog")), "data": {"pages": ["b.png", "c d \u00e9.png"]}}
     label_studio(bare, about_text, {**about_pages, "id": 2})
-    assert (marks_of(bare), marks_of(bare, "b")) == (CAT, CAT)
+    assert (annotations_of(bare), annotations_of(bare, "b")) == (CAT, CAT)
     assert [note.partition(" (")[0] for note in notes(bare)] == [
         "left out: choices about other data than images",
         "left out: choices of tasks with several images",
@@ -231,7 +234,7 @@ def test_what_says_nothing_about_pixels_is_left_out_once(bare):
         for kind in ("labels", "timeserieslabels")
     ]
     label_studio(bare, task(BOX, *others, *relations, *sounds))
-    assert (marks_of(bare), problems(bare)) == (CAT, "")
+    assert (annotations_of(bare), problems(bare)) == (CAT, "")
     assert [note.partition(",")[0].removeprefix("left out: ") for note in notes(bare)] == [
         *("texts (1)", "ratings (1)", "numbers (1)", "dates (1)", "taxonomies (1)", "pairwises (1)", "rankers (1)"),
         *("relations (3)", "labels of texts"),
@@ -273,7 +276,7 @@ def test_completions_of_old_versions_are_annotations(bare):
     assert boxes(bare) == [[8, 10, 28, 20, 1]]
     skipped = {**old["completions"][0], "skipped": True}
     label_studio(bare, {**old, "completions": [skipped]})
-    assert marks_of(bare) == []
+    assert annotations_of(bare) == []
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from weakseg_lightning.data.folder.contents import read_folder
 
 sys.path.append(str(Path(__file__).parent))
-from exports import boxes, faults, label_studio, marks_of, opened, rectangle, task
+from exports import annotations_of, boxes, faults, label_studio, opened, rectangle, task
 
 BOX = rectangle(8, 10, 28, 20)
 CAT, DOG = [("box", 1)], [("box", 2)]
@@ -88,7 +87,7 @@ def test_images_are_found_by_their_address(bare, address, name):
     images(bare, *NAMES)
     label_studio(bare, task(BOX, image=address))
     contents = opened(bare)
-    assert {found for found, marks in contents.marks.items() if marks} == {name}
+    assert {found for found, annotations in contents.annotations.items() if annotations} == {name}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_namesakes_in_other_folders_are_other_images(bare):
 def test_the_whole_name_comes_first(bare):
     images(bare, "a.png", "0a1b2c3d-a.png")
     label_studio(bare, task(BOX, image="/data/upload/1/0a1b2c3d-a.png"))
-    assert (marks_of(bare, "0a1b2c3d-a"), marks_of(bare, "a")) == (CAT, [])
+    assert (annotations_of(bare, "0a1b2c3d-a"), annotations_of(bare, "a")) == (CAT, [])
 
 
 def test_names_that_the_upload_changed_are_told(bare):
@@ -131,7 +130,7 @@ def test_the_uploaded_file_names_the_image_where_its_address_does_not(bare):
     label_studio(bare, task(BOX, image="https://h.org/7.png", storage_filename="photos/a.jpg"))
     assert boxes(bare) == [[8, 10, 28, 20, 1]]
     label_studio(bare, task(BOX, image="https://h.org/b.png", file_upload="0a1b2c3d-a.jpg"))
-    assert (marks_of(bare, "b"), marks_of(bare)) == (CAT, [])
+    assert (annotations_of(bare, "b"), annotations_of(bare)) == (CAT, [])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_any_key_of_the_data_may_hold_the_image(bare, data, to_name):
 
 def test_the_source_of_old_results_names_the_key(bare):
     label_studio(bare, {**task({**BOX, "source": "$left"}), "data": {"left": "a.jpg", "right": "b.png"}})
-    assert (marks_of(bare, "a"), marks_of(bare, "b")) == (CAT, [])
+    assert (annotations_of(bare, "a"), annotations_of(bare, "b")) == (CAT, [])
 
 
 def test_several_images_of_a_task(bare):
@@ -166,20 +165,20 @@ def test_several_images_of_a_task(bare):
         },
         {**task({**BOX, "item_index": 0}), "id": 2, "data": {"image": ["c d \u00e9.png"]}},
     )
-    assert (marks_of(bare, "a"), marks_of(bare, "b"), marks_of(bare, "c d \u00e9")) == (CAT, DOG, CAT)
+    assert (annotations_of(bare, "a"), annotations_of(bare, "b"), annotations_of(bare, "c d \u00e9")) == (CAT, DOG, CAT)
 
 
 @pytest.mark.parametrize("pages", [["b.png", "a.jpg"], [{"page": "b.png"}, {"page": "a.jpg"}]])
 def test_pages_are_numbered(bare, pages):
     second = {**rectangle(1, 2, 3, 4, "dog"), "item_index": 1}
     label_studio(bare, {**task({**BOX, "item_index": 0}, second), "data": {"pages": pages}})
-    assert (marks_of(bare, "b"), marks_of(bare, "a")) == (CAT, DOG)
+    assert (annotations_of(bare, "b"), annotations_of(bare, "a")) == (CAT, DOG)
 
 
 def test_repeaters_number_the_names_of_their_pages(bare):
     results = {**BOX, "to_name": "page_1"}, {**rectangle(1, 2, 3, 4, "dog"), "to_name": "page_0"}
     label_studio(bare, {**task(*results), "data": {"pages": [{"page": "b.png"}, {"page": "a.jpg"}]}})
-    assert (marks_of(bare, "a"), marks_of(bare, "b")) == (CAT, DOG)
+    assert (annotations_of(bare, "a"), annotations_of(bare, "b")) == (CAT, DOG)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.draw import bezier_curve
-
 from weakseg_lightning.data.folder.labels import read_seeds
+
 from weakseg_lightning.data.folder.tools.label_studio_brush import decode_brush
 
 sys.path.append(str(Path(__file__).parent))
@@ -180,7 +180,11 @@ def vertices(points: object, **first: object) -> list[dict]:
 
 
 def strokes_of(root: Path, name: str = "a") -> list:
-    return [known.mark.points.round(6).tolist() for known in opened(root).marks[name] if known.mark.kind == "stroke"]
+    return [
+        known.annotation.points.round(6).tolist()
+        for known in opened(root).annotations[name]
+        if known.annotation.kind == "stroke"
+    ]
 
 
 @pytest.mark.parametrize("form", [lambda points: points[::-1], lambda points: [[p["x"], p["y"]] for p in points]])

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from weakseg_lightning.data.folder.contents import read_folder
 
 sys.path.append(str(Path(__file__).parent))
-from exports import SIZE, SQUARE, faults, filled, labelme, marks_of, mask_of, opened, shape
+from exports import SIZE, SQUARE, annotations_of, faults, filled, labelme, mask_of, opened, shape
 
 # ---- what a label means ----------------------------------------------------------------------------------------------
 
@@ -74,7 +73,7 @@ def test_flags_are_attributes_or_classes(bare):
     flags = {"blurry": True, "dog": True, "cat": False, "seen": None, "weather": "rain", "count": 3, "": True}
     labelme(bare, shape("point", [[10, 10]], flags={"cat": True}), flags=flags, tags=["dog", "street", 5])
     contents = opened(bare)
-    assert [known.label for known in contents.marks["a"] if known.mark.kind == "tag"] == [2, 2]
+    assert [known.label for known in contents.annotations["a"] if known.annotation.kind == "tag"] == [2, 2]
     assert "that name no class (2), as 'blurry'" in " ".join(contents.notes)
     assert "neither true nor false, or have no name (4), as 'weather': 'rain'" in " ".join(contents.notes)
 
@@ -82,7 +81,7 @@ def test_flags_are_attributes_or_classes(bare):
 @pytest.mark.parametrize("flags", [None, [], ["cat"], "cat"])
 def test_flags_of_another_kind_are_no_fault(bare, flags):
     labelme(bare, shape("polygon", SQUARE, flags=None), flags=flags)
-    assert marks_of(bare) == [("region", 1)]
+    assert annotations_of(bare) == [("region", 1)]
     opened(bare)
 
 
@@ -93,7 +92,7 @@ def test_prompts_of_automatic_labeling_are_left_out(bare):
         shape("point", [[9, 9]], "AUTOLABEL_ADD"),
         shape("point", [[1, 1]], "AUTOLABEL_REMOVE"),
     )
-    assert marks_of(bare) == [("region", 1)]
+    assert annotations_of(bare) == [("region", 1)]
     assert any("prompts of automatic labeling (2)" in note for note in opened(bare).notes)
 
 
@@ -115,7 +114,7 @@ ELSEWHERE = [
 def test_the_image_of_its_name_is_meant(bare, given, file):
     labelme(bare, shape("polygon", SQUARE), file=file, imagePath=given)
     contents = opened(bare)
-    assert list(contents.marks) == ["a"]
+    assert list(contents.annotations) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_paths_count_from_the_file(bare, given, name):
     Image.new("RGB", SIZE).save(bare / "images" / "night" / "a.png")
     folder = "images" if given.startswith("night") else "images/night"
     labelme(bare, shape("polygon", SQUARE), file=f"{folder}/x.json", imagePath=given)
-    assert list(opened(bare).marks) == [name]
+    assert list(opened(bare).annotations) == [name]
 
 
 @pytest.mark.parametrize("given", ["a.jpg", "../../photos/a.jpg", "day/a.jpg", "C:\\a.jpg"])
@@ -134,14 +133,14 @@ def test_a_namesake_is_never_meant(bare, given):
     (bare / "images" / "night").mkdir()
     labelme(bare, shape("polygon", SQUARE), file="images/night/a.json", imagePath=given)
     contents = read_folder(bare)
-    assert contents.marks == {}
+    assert contents.annotations == {}
     assert "which is not there" in str(contents.problems[0])
 
 
 def test_renamed_images_are_noted(bare):
     labelme(bare, shape("polygon", SQUARE), file="images/b.json", imagePath="a.jpg")
     contents = opened(bare)
-    assert list(contents.marks) == ["b"]
+    assert list(contents.annotations) == ["b"]
     assert any("images/b.json names 'a.jpg', is read as of b" in note for note in contents.notes)
 
 
@@ -184,7 +183,7 @@ def test_what_x_anylabeling_adds_says_nothing_of_pixels(bare):
         checked=True,
         chat_history=[],
     )
-    assert marks_of(bare) == [("region", 1)]
+    assert annotations_of(bare) == [("region", 1)]
     assert opened(bare).notes == []
 
 
@@ -204,5 +203,5 @@ def test_files_without_a_shape_say_nothing(bare, others):
     labelme(bare, shape("polygon", SQUARE))
     labelme(bare, file="images/b.json", **{"imagePath": "b.png", **others})
     contents = opened(bare)
-    assert list(contents.marks) == ["a"]
+    assert list(contents.annotations) == ["a"]
     assert contents.notes == ["left out: files without a shape (1), as images/b.json"]

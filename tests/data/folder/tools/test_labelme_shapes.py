@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.draw import disk
-
 from weakseg_lightning.data.folder.labels import read_seeds
 
 sys.path.append(str(Path(__file__).parent))
-from exports import SIZE, SQUARE, boxes, faults, filled, labelme, marks_of, mask_of, opened, shape
+from exports import SIZE, SQUARE, annotations_of, boxes, faults, filled, labelme, mask_of, opened, shape
 
 BLOB = np.random.default_rng(3).uniform(size=(9, 14)) > 0.4
 """A mask that is anything but a rectangle."""
@@ -173,7 +172,7 @@ def test_lines_and_points(bare):
 def test_points_that_are_none_are_named(bare, points, kind):
     labelme(bare, shape(kind, points))
     assert "images/a.json: shape 1" in faults(bare)
-    assert marks_of(bare) == []
+    assert annotations_of(bare) == []
 
 
 @pytest.mark.parametrize("points", [[[[8, 10]], [[28, 10]], [[28, 20]]], [["8", "10"], ["28", " 10.0"], ["28", "2e1"]]])

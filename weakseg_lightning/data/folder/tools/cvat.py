@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element
 import defusedxml.ElementTree
 import numpy as np
 from numpy.typing import NDArray
-
-from weakseg_lightning.data.folder.annotations import Bitmap, LeftOut, Mark, MarkKind, Problem, Reading
+from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Bitmap, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.names import ImageRef, task_ref
+
 from weakseg_lightning.data.folder.tools.shapes import (
     Points,
     ShapeError,
@@ -29,7 +29,7 @@ __all__ = ["read_cvat"]
 
 _FORMAT = "`CVAT for images 1.1`"
 _NO_SUBSET = "default"
-_KINDS: dict[str, MarkKind] = {"points": "click", "polyline": "stroke", "polygon": "region"}
+_KINDS: dict[str, AnnotationKind] = {"points": "click", "polyline": "stroke", "polygon": "region"}
 _READ = (*_KINDS, "tag", "box", "ellipse", "mask")
 
 
@@ -95,32 +95,34 @@ def _read_image(image: Element, ref: ImageRef, file: str, entry: str) -> Iterato
         return
     for number, shape in shapes:
         where = f"{entry}, {shape.tag} {number}"
-        mark = partial(
-            Mark, image=ref, label=shape.get("label", ""), file=file, where=where, stated=stated, entry=entry
+        annotation = partial(
+            Annotation, image=ref, label=shape.get("label", ""), file=file, where=where, stated=stated, entry=entry
         )
-        yield from explaining(partial(_read_shape, shape, mark, stated), "CVAT", mark("region").problem)
+        yield from explaining(partial(_read_shape, shape, annotation, stated), "CVAT", annotation("region").problem)
 
 
-def _read_shape(shape: Element, mark: Callable[..., Mark], size: Size | None) -> Iterator[Reading]:
+def _read_shape(shape: Element, annotation: Callable[..., Annotation], size: Size | None) -> Iterator[Reading]:
     kind = shape.tag
     if kind not in _READ:
         raise ShapeError("is of a type that is not read: draw it as a polygon or a polyline")
     if shape.get("outside") == "1":
-        this = mark("region")
+        this = annotation("region")
         yield LeftOut(this.file, "shapes outside of their image", this.where)
     elif kind in _KINDS:
         pairs = [pair.split(",") for pair in shape.attrib["points"].split(";") if pair.strip()]
-        yield from from_points(_KINDS[kind], as_points(pairs), mark)
+        yield from from_points(_KINDS[kind], as_points(pairs), annotation)
     elif kind == "tag":
-        yield mark("tag", optional=True)
+        yield annotation("tag", optional=True)
     elif kind == "box":
-        yield mark("box", points=upright_box(_pairs(shape, "xtl", "ytl", "xbr", "ybr"), _rotation(shape), size=size))
+        yield annotation(
+            "box", points=upright_box(_pairs(shape, "xtl", "ytl", "xbr", "ybr"), _rotation(shape), size=size)
+        )
     elif kind == "ellipse":
         center, radii = _pairs(shape, "cx", "cy", "rx", "ry")
-        yield mark("region", bitmap=ellipse(center, radii, _rotation(shape), size))
+        yield annotation("region", bitmap=ellipse(center, radii, _rotation(shape), size))
     else:
         left, top, width, height = (int(shape.attrib[name]) for name in ("left", "top", "width", "height"))
-        yield mark("region", bitmap=Bitmap(left, top, partial(_decode, shape.attrib["rle"], height, width)))
+        yield annotation("region", bitmap=Bitmap(left, top, partial(_decode, shape.attrib["rle"], height, width)))
 
 
 def _rotation(shape: Element) -> float:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from weakseg_lightning.data.folder.annotations import LeftOut, Mark, Problem, Reading
+from weakseg_lightning.data.folder.annotations import Annotation, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.classes import normal
 from weakseg_lightning.data.folder.names import ImageRef
+
 from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, UnknownImageError
 from weakseg_lightning.data.folder.tools.label_studio_shapes import SHAPES, geometry_of, read_shape, shape_of
 from weakseg_lightning.data.folder.tools.shapes import ShapeError, Size, explaining, stated_size
@@ -86,7 +87,7 @@ class AnnotationReader:
         """The annotator saw the images of the task and found nothing."""
         try:
             for image, entry in self.images.every(objects):
-                yield Mark("nothing", image, "", self.file, entry, entry=entry)
+                yield Annotation("nothing", image, "", self.file, entry, entry=entry)
         except UnknownImageError as error:
             yield LeftOut(
                 self.file, "empty annotations of an image that cannot be known", f"{self.images.entry} {error}"
@@ -145,7 +146,9 @@ class AnnotationReader:
             except UnknownImageError:
                 yield LeftOut(self.file, "choices of tasks with several images", self._where(result))
                 return
-            tag = partial(Mark, "tag", image, file=self.file, where=self._where(result), entry=entry, optional=True)
+            tag = partial(
+                Annotation, "tag", image, file=self.file, where=self._where(result), entry=entry, optional=True
+            )
             for label in _labels(value["choices"]):
                 yield tag(label=label)
 
@@ -157,8 +160,8 @@ class AnnotationReader:
         label = _label(region)
         # Of an image that is not there, or broken, this is told: then the size does not matter.
         size = region.size or self.size_of(image) or (100, 100)
-        mark = partial(
-            Mark,
+        annotation = partial(
+            Annotation,
             image=image,
             label=label,
             file=self.file,
@@ -166,7 +169,7 @@ class AnnotationReader:
             stated=region.size,
             entry=entry,
         )
-        yield from list(read_shape(region.kind or shape_of(region.shape), region.shape, size, mark))
+        yield from list(read_shape(region.kind or shape_of(region.shape), region.shape, size, annotation))
 
     def _where(self, result: Any) -> str:
         name = f" {result['id']}" if isinstance(result, dict) and result.get("id") else ""

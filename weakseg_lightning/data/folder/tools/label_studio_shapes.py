@@ -1,4 +1,4 @@
-"""Shapes that Label Studio draws on images, as marks."""
+"""Shapes that Label Studio draws on images, as annotations."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from weakseg_lightning.data.folder.annotations import Annotation, Bitmap
 
-from weakseg_lightning.data.folder.annotations import Bitmap, Mark
 from weakseg_lightning.data.folder.tools.label_studio_brush import decode_bitmask, read_brush
 from weakseg_lightning.data.folder.tools.shapes import (
     Points,
@@ -51,34 +51,36 @@ def shape_of(shape: Mapping[str, Any]) -> str:
     return next(kind for key, kind in _BY_KEY.items() if key in shape)
 
 
-def read_shape(kind: str, shape: Mapping[str, Any], size: Size, mark: Callable[..., Mark]) -> Iterator[Mark]:
-    """Make marks of a shape: key points are clicks, rectangles boxes, open vectors strokes, all else is a region.
+def read_shape(
+    kind: str, shape: Mapping[str, Any], size: Size, annotation: Callable[..., Annotation]
+) -> Iterator[Annotation]:
+    """Make annotations of a shape: key points are clicks, rectangles boxes, open vectors strokes, all else is a region.
 
     Args:
         kind: one of ``SHAPES``.
         shape: what the file says; coordinates are percentages of the image.
         size: width and height of the image.
-        mark: makes a mark of this image, given its kind and its points or its bitmap.
+        annotation: makes an annotation of this image, given its kind and its points or its bitmap.
 
     Raises:
         KeyError, TypeError, ValueError: if it is damaged.
     """
     unit = np.array(size) / 100
     if kind == "keypoint":
-        yield from from_points("click", _point(shape) * unit, mark)
+        yield from from_points("click", _point(shape) * unit, annotation)
     elif kind == "rectangle":
-        yield mark("box", points=_box(shape, size))
+        yield annotation("box", points=_box(shape, size))
     elif kind == "polygon":
         _require(shape.get("closed") is not False, "it was not closed")
         _require(not shape.get("holes"), "it has holes, which are not read")
-        yield from from_points("region", _points(shape["points"]) * unit, mark)
+        yield from from_points("region", _points(shape["points"]) * unit, annotation)
     elif kind == "ellipse":
         center, radii = (_points([[shape[x], shape[y]]])[0] * unit for x, y in (("x", "y"), ("radiusX", "radiusY")))
-        yield mark("region", bitmap=ellipse(center, radii, float(shape.get("rotation") or 0), size))
+        yield annotation("region", bitmap=ellipse(center, radii, float(shape.get("rotation") or 0), size))
     elif kind == "vector":
-        yield from _read_vector(shape, unit, mark)
+        yield from _read_vector(shape, unit, annotation)
     else:
-        yield mark("region", bitmap=Bitmap(0, 0, _decoder(kind, shape, size)))
+        yield annotation("region", bitmap=Bitmap(0, 0, _decoder(kind, shape, size)))
 
 
 def _require(holds: bool, fault: str) -> None:
@@ -110,7 +112,7 @@ def _box(shape: Mapping[str, Any], size: Size) -> Points:
 # ---- vectors ----------------------------------------------------------------------------------------------------
 
 
-def _read_vector(shape: Mapping[str, Any], unit: Points, mark: Callable[..., Mark]) -> Iterator[Mark]:
+def _read_vector(shape: Mapping[str, Any], unit: Points, annotation: Callable[..., Annotation]) -> Iterator[Annotation]:
     """A polygon or a polyline, some of whose sides may be curves; open ones may have branches."""
     vertices = [_vertex(vertex) for vertex in shape.get("vertices") or shape["shape"]]
     sides = _sides(vertices)
@@ -120,11 +122,11 @@ def _read_vector(shape: Mapping[str, Any], unit: Points, mark: Callable[..., Mar
         sides.append((sides[-1][1], sides[0][0]))
     points = [np.concatenate([_point(vertices[start]), _side(vertices[start], vertices[end])]) for start, end in sides]
     if shape.get("closed"):
-        yield from from_points("region", np.concatenate(points) * unit, mark)
+        yield from from_points("region", np.concatenate(points) * unit, annotation)
     elif chain:
-        yield mark("stroke", points=np.concatenate(points or [_point(vertices[0])]) * unit)
+        yield annotation("stroke", points=np.concatenate(points or [_point(vertices[0])]) * unit)
     else:
-        yield from (mark("stroke", points=branch * unit) for branch in points)
+        yield from (annotation("stroke", points=branch * unit) for branch in points)
 
 
 def _vertex(vertex: Any) -> Mapping[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from weakseg_lightning.data.folder.annotations import Bitmap, LeftOut, Mark, MarkKind, Problem, Reading
+from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Bitmap, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.names import file_ref
+from weakseg_lightning.energies.potts import VOID
+
 from weakseg_lightning.data.folder.tools.shapes import (
     Points,
     ShapeError,
@@ -25,7 +26,6 @@ from weakseg_lightning.data.folder.tools.shapes import (
     from_points,
     stated_size,
 )
-from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["is_labelme", "read_labelme"]
 
@@ -34,7 +34,7 @@ _MEANINGS = {"_background_": 0, "__ignore__": VOID}
 
 _PROMPTS = ("AUTOLABEL_ADD", "AUTOLABEL_REMOVE")
 _UNNAMED = "AUTOLABEL_OBJECT"
-_KINDS: dict[str, MarkKind] = {
+_KINDS: dict[str, AnnotationKind] = {
     "point": "click",
     "points": "click",
     "line": "stroke",
@@ -62,52 +62,52 @@ def read_labelme(content: Any, file: str) -> Iterator[Reading]:
     """
     image = file_ref(file, str(content.get("imagePath") or ""))
     stated = stated_size(content.get("imageWidth"), content.get("imageHeight"))
-    mark = partial(Mark, image=image, file=file, stated=stated)
+    annotation = partial(Annotation, image=image, file=file, stated=stated)
     shapes = content["shapes"] if content["shapes"] is not None else []
     if not isinstance(shapes, list):
         yield Problem(file, "has no list `shapes`: save it again with LabelMe", about=image)
         return
-    tags = list(_tags(content, file, mark))
+    tags = list(_tags(content, file, annotation))
     yield from tags
     for number, shape in enumerate(shapes, start=1):
-        drawn = partial(mark, where=f"shape {number}")
+        drawn = partial(annotation, where=f"shape {number}")
         yield from explaining(partial(_read_shape, shape, drawn, stated), "LabelMe", drawn("region", label="").problem)
     if not shapes and not tags:
         checked = content.get("checked") is True
-        yield mark("nothing", label="") if checked else LeftOut(file, "files without a shape")
+        yield annotation("nothing", label="") if checked else LeftOut(file, "files without a shape")
 
 
-def _tags(content: dict[str, Any], file: str, mark: Callable[..., Mark]) -> Iterator[Reading]:
+def _tags(content: dict[str, Any], file: str, annotation: Callable[..., Annotation]) -> Iterator[Reading]:
     """Read what is said of the whole image: the flags that are set, X-AnyLabeling's tags."""
     flags, tags = content.get("flags") or {}, content.get("tags") or []
     given = list(flags.items()) if isinstance(flags, dict) else [("flags", flags)]
     given += [(tag, True) for tag in tags] if isinstance(tags, list) else [("tags", tags)]
     for name, is_set in given:
         if isinstance(name, str) and name.strip() and is_set == 1:
-            yield mark("tag", label=name, where="flags", meaning=_MEANINGS.get(name.strip()), optional=True)
+            yield annotation("tag", label=name, where="flags", meaning=_MEANINGS.get(name.strip()), optional=True)
         elif is_set:
             yield LeftOut(file, "flags that are neither true nor false, or have no name", f"{name!r}: {is_set!r}")
 
 
-def _read_shape(shape: Any, mark: Callable[..., Mark], size: Size | None) -> Iterator[Reading]:
+def _read_shape(shape: Any, annotation: Callable[..., Annotation], size: Size | None) -> Iterator[Reading]:
     if not isinstance(shape, dict) or "label" not in shape:
         raise ValueError("it has no label")
     label = _label(shape["label"])
     if label in _PROMPTS:
-        yield LeftOut(mark("click", label=label).file, "prompts of automatic labeling", label)
+        yield LeftOut(annotation("click", label=label).file, "prompts of automatic labeling", label)
         return
-    mark = partial(mark, label=label, meaning=_MEANINGS.get(label.strip()))
+    annotation = partial(annotation, label=label, meaning=_MEANINGS.get(label.strip()))
     kind, points = str(shape.get("shape_type") or "polygon"), as_points(shape.get("points"))
     if kind == "quadrilateral" and size is not None:
-        yield mark("region", bitmap=cut_polygon(points, size))
+        yield annotation("region", bitmap=cut_polygon(points, size))
     elif kind in _KINDS:
-        yield from from_points(_KINDS[kind], points, mark)
+        yield from from_points(_KINDS[kind], points, annotation)
     elif kind == "rectangle" or kind in _TURNED_BOXES:
-        yield mark("box", points=enclosing_box(points, size if kind in _TURNED_BOXES else None))
+        yield annotation("box", points=enclosing_box(points, size if kind in _TURNED_BOXES else None))
     elif kind == "circle":
-        yield mark("region", bitmap=_circle(points, size))
+        yield annotation("region", bitmap=_circle(points, size))
     elif kind == "mask":
-        yield mark("region", bitmap=_mask(points, shape.get("mask"), size))
+        yield annotation("region", bitmap=_mask(points, shape.get("mask"), size))
     else:
         raise ShapeError(f"is of the type {kind!r}, which is not read: draw it as a polygon or a line")
 

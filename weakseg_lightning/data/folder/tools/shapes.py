@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.draw import polygon2mask
-
-from weakseg_lightning.data.folder.annotations import Bitmap, Mark, MarkKind, Problem, Reading
+from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Bitmap, Problem, Reading
 
 Points = NDArray[np.float64]
 Size = tuple[int, int]
@@ -57,18 +56,18 @@ def _whole_number(value: object) -> int | None:
     return int(number) if math.isfinite(number) and number >= 1 and number == int(number) else None
 
 
-def from_points(kind: MarkKind, points: Points, mark: Callable[..., Mark]) -> Iterator[Mark]:
-    """Make marks of points: a click of each, one stroke, or one polygon without corners that repeat the one before.
+def from_points(kind: AnnotationKind, points: Points, annotation: Callable[..., Annotation]) -> Iterator[Annotation]:
+    """Make annotations of points: a click of each, one stroke, or one polygon without corners that repeat the one before.
 
     Args:
         kind: ``click``, ``stroke`` or ``region``.
         points: x, y in pixels ``(n, 2)``.
-        mark: makes a mark, given its kind and its points.
+        annotation: makes an annotation, given its kind and its points.
     """
     if kind == "click":
-        yield from (mark(kind, points=point[None]) for point in points)
+        yield from (annotation(kind, points=point[None]) for point in points)
     else:
-        yield mark(kind, points=_distinct_corners(points) if kind == "region" else points)
+        yield annotation(kind, points=_distinct_corners(points) if kind == "region" else points)
 
 
 # ---- geometry -----------------------------------------------------------------------------------------------
