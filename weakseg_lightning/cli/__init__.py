@@ -8,6 +8,7 @@ from pathlib import Path
 from weakseg_lightning import __version__
 from weakseg_lightning.cli.recipes import check_configs, known_recipes, place_configs
 from weakseg_lightning.cli.subcommands import SUBCOMMANDS, find_subcommand, group_help, run_subcommand, subcommand_lines
+from weakseg_lightning.errors import raise_as_users
 
 __all__ = ["main"]
 
@@ -81,10 +82,11 @@ def _run(args: list[str]) -> int:
         from weakseg_lightning.cli.commands.predict import split_images
         from weakseg_lightning.cli.runs import BatchReached
 
-        if args[0] == "predict":
-            args, arguments.images = split_images(args)
-        arguments.given = place_configs(args)
-        check_configs(arguments.given)
+        with raise_as_users():
+            if args[0] == "predict":
+                args, arguments.images = split_images(args)
+            arguments.given = place_configs(args)
+            check_configs(arguments.given)
         callback = BatchReached()
         try:
             return WeakSegCLI(arguments, callback).status

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 from weakseg_lightning.callbacks.checkpoints import PREVIOUS
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.modules.core.resuming import read_checkpoint
 
 
@@ -19,17 +20,17 @@ def find_checkpoint(command: str, path: str | None, root: Path) -> str | None:
         The checkpoint to read: the path itself, or the one before it where a ``last.ckpt`` is damaged (warns).
 
     Raises:
-        ValueError: if the command needs a checkpoint and has none, or one that cannot be read.
-        FileNotFoundError: if the file does not exist.
+        UserError: if the command needs a checkpoint and has none, or one that cannot be read.
+        MissingFileError: if the file does not exist.
     """
     newest = _newest(root)
     hint = f"; the newest is {newest}" if newest else ""
     if path is None:
         if command in {"test", "predict"}:
-            raise ValueError(f"`weakseg {command}` needs a trained network: add --ckpt_path FILE{hint}")
+            raise UserError(f"`weakseg {command}` needs a trained network: add --ckpt_path FILE{hint}")
         return None
     if path in {"best", "last"}:
-        raise ValueError(f"`--ckpt_path {path}` names no file, and a new process has no {path} checkpoint yet{hint}")
+        raise UserError(f"`--ckpt_path {path}` names no file, and a new process has no {path} checkpoint yet{hint}")
     if path == "hpc" or "://" in path or path.startswith("registry:") or Path(path).is_dir():  # folders are sharded
         return path
     return _readable(Path(path), hint)
@@ -39,7 +40,7 @@ def _readable(path: Path, hint: str) -> str:
     """The checkpoint, or the one before it where a crash left a ``last.ckpt`` broken or between two names."""
     try:
         if not path.exists():
-            raise FileNotFoundError(f"no checkpoint `{path}` (looked in {path.resolve().parent}){hint}")
+            raise MissingFileError(f"no checkpoint `{path}` (looked in {path.resolve().parent}){hint}")
         read_checkpoint(path)
     except (FileNotFoundError, ValueError) as error:
         previous = path.with_name(PREVIOUS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -29,6 +30,7 @@ from weakseg_lightning.cli.errors.given import Arguments
 from weakseg_lightning.cli.errors.settings import check_settings
 from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.class_names import OPTION
 from weakseg_lightning.solvers import Refinement
@@ -71,8 +73,6 @@ class WeakSegCLI(LightningCLI):
         # Lightning still calls jsonargparse by names that are about to change: not the user's concern.
         os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
-        for message in _NOT_THE_USERS_CONCERN:
-            warnings.filterwarnings("ignore", message)
         super().__init__(
             WeakSegModule,
             SegmentationDataModule,
@@ -92,6 +92,7 @@ class WeakSegCLI(LightningCLI):
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_instantiator(_build, object)
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
         refine = "Refines the labels of every evaluation and prediction, as --refine MeanField."
         parser.add_argument("--refine", type=Refinement | None, default=None, help=refine)
@@ -130,11 +131,12 @@ class WeakSegCLI(LightningCLI):
         """The data's number of classes, unless a recipe says another; missing files are found out now."""
         if getattr(rank_zero_only, "rank", 0) == 0:
             # Before weights are downloaded and a network is built for nothing. Lightning repeats both, at no cost.
-            data.prepare_data()
-            data.setup(self.command)
+            with raise_as_users():
+                data.prepare_data()
+                data.setup(self.command)
         given = self._section(self.config)["model"]["init_args"].get("num_classes")
         if given not in (None, data.num_classes):
-            raise ValueError(
+            raise UserError(
                 f"`num_classes: {given}` conflicts with the data, which has {data.num_classes} classes; remove it, "
                 "the number is taken from the data"
             )
@@ -150,7 +152,7 @@ class WeakSegCLI(LightningCLI):
             _say(f"weakseg: this job was requeued, it goes on from {_shown(path)}")
         section["ckpt_path"] = find_checkpoint(self.command, path, root)
         if not self.arguments.images and any(word.startswith("--images.") for word in self.arguments.given):
-            raise ValueError("`--images` says how to predict IMAGES, and none are given: name files or folders")
+            raise UserError("`--images` says how to predict IMAGES, and none are given: name files or folders")
         if self.command == "validate" and path is None:
             _say("weakseg: warning: no --ckpt_path, so that the untrained network is validated")
 
@@ -179,7 +181,10 @@ class WeakSegCLI(LightningCLI):
             config["default_root_dir"] = str(self.folder)  # where callbacks write if there is no logger
         defaults = self._default_callbacks(config, given)
         config["callbacks"] = [self.started, *given, *runs.without_replaced(defaults, given)]
-        return self.trainer_class(**config)
+        try:
+            return self.trainer_class(**config)
+        except TypeError as error:  # of a setting's type, where the parser takes any
+            raise MisconfigurationException(str(error)) from error
 
     def _default_callbacks(self, config: dict[str, Any], given: list[Callback]) -> list[Callback]:
         section = self._section(self.config_init)
@@ -240,10 +245,14 @@ class WeakSegCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if self.arguments.images:
             command = ImageCommand(self._section(self.config), self.arguments.images)
-            self.status = command.run(self._name, self._saved_config)
+            with raise_as_users():
+                self.status = command.run(self._name, self._saved_config)
             return
         try:
-            super()._run_subcommand(subcommand)
+            with warnings.catch_warnings():
+                for message in _NOT_THE_USERS_CONCERN:
+                    warnings.filterwarnings("ignore", message)
+                super()._run_subcommand(subcommand)
         except SystemExit:  # Lightning's way to end after Ctrl-C
             if not self.trainer.interrupted:
                 raise
@@ -287,6 +296,12 @@ class WeakSegCLI(LightningCLI):
             config = _shown(self.folder / "config.yaml")
             _say("To continue from the last checkpoint:")
             _say(f"  weakseg fit --config {config} --ckpt_path {_shown(last)}")
+
+
+def _build(cls: type, *args: Any, **kwargs: Any) -> Any:
+    """Build an object of the configuration; an error names its class."""
+    with raise_as_users(cls.__name__):
+        return cls(*args, **kwargs)
 
 
 def _shown(path: str | Path) -> str:

@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weakseg_lightning.errors import MissingFileError
+
 if TYPE_CHECKING:
     from yaml import Node
 
@@ -42,7 +44,7 @@ def find_recipe(name: str) -> str:
         The path of an existing file, or `name` itself if that is the text of a configuration.
 
     Raises:
-        FileNotFoundError: if there is neither.
+        MissingFileError: if there is neither.
 
     Example:
         >>> Path(find_recipe("recipes/adm_grid.yaml")).name
@@ -57,7 +59,7 @@ def find_recipe(name: str) -> str:
     known = known_recipes()
     close = get_close_matches(short, known, 1)
     hint = f"; did you mean `recipes/{close[0]}.yaml`?" if close else ""
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"no recipe `{name}` in {Path.cwd()} nor in the package{hint}\nThe package has: {', '.join(known)}"
     )
 
@@ -78,7 +80,7 @@ def place_configs(args: list[str], find: Callable[[str], str] = find_recipe) -> 
         The arguments in the order: subcommand, recipes (found), other options.
 
     Raises:
-        FileNotFoundError: if a recipe is not found.
+        MissingFileError: if a recipe is not found.
     """
     command, rest = args[:1], args[1:]
     if command and command[0].startswith("-"):

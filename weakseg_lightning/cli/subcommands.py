@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin
 from weakseg_lightning.cli.errors.given import Arguments
 from weakseg_lightning.cli.errors.signatures import did_you_mean
 from weakseg_lightning.cli.recipes import check_configs, place_configs, recipes_folder
+from weakseg_lightning.errors import MissingFileError, UserError, raise_as_users
 
 __all__ = ["SUBCOMMANDS", "Subcommand", "find_subcommand", "group_help", "run_subcommand", "subcommand_lines"]
 
@@ -100,7 +101,7 @@ def find_subcommand(args: Sequence[str]) -> str | None:
         Its name, None if none is meant.
 
     Raises:
-        ValueError: if the first word is that of subcommands, the second of none.
+        UserError: if the first word is that of subcommands, the second of none.
     """
     names = [" ".join(args[:2]), args[0]]
     if (found := next((name for name in names if name in SUBCOMMANDS), None)) is not None:
@@ -108,8 +109,8 @@ def find_subcommand(args: Sequence[str]) -> str | None:
     if not (group := _group(args[0])):
         return None
     if len(args) < 2 or args[1].startswith("-"):
-        raise ValueError(f"`weakseg {args[0]}` needs to know what to do: one of {', '.join(group)}")
-    raise ValueError(f"`{names[0]}` is not a command{did_you_mean(names[0], group)}")
+        raise UserError(f"`weakseg {args[0]}` needs to know what to do: one of {', '.join(group)}")
+    raise UserError(f"`{names[0]}` is not a command{did_you_mean(names[0], group)}")
 
 
 def subcommand_lines(first: str = "") -> str:
@@ -157,9 +158,10 @@ def run_subcommand(name: str, arguments: Arguments) -> int:
     }
     arguments.learn(auto_parser(function, **options))
     words = _spelt_out(_named(arguments.given[len(name.split()) :], SUBCOMMANDS[name].first), arguments.types)
-    arguments.given = place_configs([name, *words], find=_existing)
-    check_configs(arguments.given, parts=False)
-    status = auto_cli(function, args=arguments.given[1:], **options)
+    with raise_as_users():
+        arguments.given = place_configs([name, *words], find=_existing)
+        check_configs(arguments.given, parts=False)
+        status = auto_cli(function, args=arguments.given[1:], **options)
     return status if isinstance(status, int) else 0
 
 
@@ -190,9 +192,7 @@ def _existing(name: str) -> str:
     for path in (Path(name), recipes_folder() / Path(name).as_posix().removeprefix("recipes/")):
         if path.is_file():
             return str(path)
-    raise FileNotFoundError(
-        f"no file `{name}` (working directory: {Path.cwd()}): --config takes a YAML file of options"
-    )
+    raise MissingFileError(f"no file `{name}` (working directory: {Path.cwd()}): --config takes a YAML file of options")
 
 
 def _named(words: Sequence[str], first: str) -> list[str]:

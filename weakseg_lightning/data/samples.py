@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.data.sampling import derive_seed
+from weakseg_lightning.errors import UserError
 
 __all__ = [
     "BadSampleError",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-class BadSampleError(ValueError):
+class BadSampleError(UserError):
     """A sample cannot be used; the message names the file and the remedy."""
 
 
@@ -152,7 +153,7 @@ class FullyLabelled(SampleSource):
         count = round(share * len(ids))
         masked = [index for index in range(len(ids)) if source.has_mask(index)]
         if count > len(masked):
-            raise ValueError(
+            raise UserError(
                 f"`full_fraction: {share}` asks for {count} of {len(ids)} training images with a mask, "
                 f"{len(masked)} have one: lower it"
             )

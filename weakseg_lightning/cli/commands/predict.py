@@ -18,6 +18,7 @@ from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.evaluation import shown
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_files, is_image
+from weakseg_lightning.errors import raise_as_users
 from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
@@ -154,15 +155,9 @@ def predict_images(
         ValueError: if the network is of another number of classes.
         OSError: if the results cannot be written.
     """
-    segmenter = Segmenter(
-        module,
-        _device(accelerator),
-        options.tile,
-        options.overlap,
-        options.flip,
-        options.scales,
-        refinement,
-    )
+    device = _device(accelerator)
+    with raise_as_users("Segmenter"):
+        segmenter = Segmenter(module, device, options.tile, options.overlap, options.flip, options.scales, refinement)
     names, palette = classes or (segmenter.class_names, voc_palette(segmenter.num_classes))
     if len(names) != segmenter.num_classes:
         raise ValueError(

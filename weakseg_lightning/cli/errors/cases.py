@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +18,7 @@ from weakseg_lightning.cli.errors.signatures import (
     did_you_mean,
     imported,
     in_words,
+    is_group,
     known_classes,
     options_of,
 )
@@ -113,7 +113,7 @@ def _below(root: str, arguments: Arguments) -> Iterator[str]:
     for name in options_of(cls):
         yield f"{root}.{name}"
         group = annotated_class(cls, name)
-        yield from (f"{root}.{name}.{option}" for option in options_of(group) if is_dataclass(group))
+        yield from (f"{root}.{name}.{option}" for option in options_of(group) if is_group(group))
 
 
 def _missing(match: re.Match[str], place: Place, arguments: Arguments) -> Finding:
@@ -224,7 +224,7 @@ _CASES: tuple[tuple[str, _Explanation], ...] = (
     (r"^argument (\S+): expected one argument", _no_value),
     (r"^(?:Expected a dot import path string: |Unexpected import path format: |Import path )(\S+)", _unknown_class),
     (r"^Subclasses are disabled for (\w+), thus '([^']*)'", _no_class_here),
-    (r"No module named '([^']+)'|has no attribute '([^']+)'", _no_import),
+    (r"No module named '([^']+)'|has no attribute '([^']+)'|^No \S+ attribute (\S+)", _no_import),
     (r"codec can't decode", _undecodable),
     (r"invalid choice: '([^']*)'|expected \"subcommand\" to be one of", _wrong_command),
     (r"Expected an? (.+?)\. Got value:(.*)", _wrong_value),

@@ -4,19 +4,18 @@ import argparse
 import pickle
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from textwrap import dedent
-from types import TracebackType
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from weakseg_lightning.cli.errors.cases import explain_argument
 from weakseg_lightning.cli.errors.given import Arguments, Place
 from weakseg_lightning.cli.errors.settings import explain_setting
-from weakseg_lightning.cli.errors.signatures import imported
+from weakseg_lightning.cli.errors.signatures import imported, is_group
+from weakseg_lightning.errors import UserError
 
-_PACKAGE = Path(__file__).resolve().parents[2]
-_FOREIGN = ("weakseg_lightning.cli", "lightning", "jsonargparse", "argparse", "torch")
+# Before the first batch: values, files, modules. Later they are as likely an error of the program.
+_BEFORE_TRAINING = (ValueError, OSError, ImportError, pickle.UnpicklingError)
 # What jsonargparse wraps around the cause, on its way up from the innermost argument.
 _WRAPPERS = (
     "- Expected a path but",
@@ -28,17 +27,19 @@ _TELLING = ("Problem with given class_path", "Expected a dot import path string"
 _PARSER_KEY = re.compile(r'^Parser key "([^"]+)"(?: element \d+)?:')
 _CLASS_PATH = re.compile(r"^Problem with given class_path '([^']+)'")
 _WORKER_MESSAGE = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit): ", re.MULTILINE)
-_TRACEBACK_FILE = re.compile(r'^\s*File "([^"]+)", line', re.MULTILINE)
 
 
 def explain(error: Exception, arguments: Arguments, *, started: bool) -> str | None:
     """Say what a user did wrong.
 
+    While arguments are parsed this is whatever the parser says; while objects are built, all bad values and missing
+    files; from the first batch on, only what the package raises as :class:`UserError`, and what Lightning says of its
+    settings.
+
     Args:
         error: the exception that ended the command.
         arguments: what the command was given and what it accepts.
-        started: whether the first batch had been reached: from then on only the package's own complaints about its
-            input and Lightning's about its settings are a user's errors, before that all bad values and missing files.
+        started: whether the first batch had been reached.
 
     Returns:
         One or two lines, or None for an internal error, which deserves its traceback.
@@ -48,14 +49,12 @@ def explain(error: Exception, arguments: Arguments, *, started: bool) -> str | N
         innermost = next((text for text in messages if not _wraps(text)), messages[-1])
         return explain_argument(_PARSER_KEY.sub("", innermost).strip(), _place(messages), arguments)
     cause = _unwrapped(error)
-    ours = _raised_in(_PACKAGE, cause)
-    of_users = ours and isinstance(cause, ValueError | OSError) if started else _of_users(cause)
-    if not of_users and type(cause).__name__ != "MisconfigurationException":
-        return None
     text = _own_text(cause)
-    if not ours:
-        text = f"{explain_setting(text) or ' '.join(text.split())} (WEAKSEG_TRACEBACK=1 shows where)"
-    return ": ".join([*_classes_under_construction(cause), text])
+    if isinstance(cause, UserError):
+        return text
+    if not isinstance(cause, MisconfigurationException) and (started or not isinstance(cause, _BEFORE_TRAINING)):
+        return None
+    return f"{explain_setting(text) or ' '.join(text.split())} (WEAKSEG_TRACEBACK=1 shows where)"
 
 
 def _unwrapped(error: BaseException) -> BaseException:
@@ -120,56 +119,17 @@ def _place(messages: Iterable[str]) -> Place:
                 place.wanted = match[1]
                 continue
             # Of several equal parts (the optimizers' settings) the argument says which, not the class.
-            place.names.append(place.key if is_dataclass(cls) else cls.__name__)
+            place.names.append(place.key if is_group(cls) else cls.__name__)
             place.owner, place.key = match[1], ""
     return place
 
 
-# ---- where it happened --------------------------------------------------------------------------------------
+# ---- its own words -------------------------------------------------------------------------------------------
 
 
 def _own_text(error: BaseException) -> str:
     """The message, without what a worker process or jsonargparse's KeyError puts around it."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if _is_from_worker(text) and (starts := list(_WORKER_MESSAGE.finditer(text))):
+    if text.startswith("Caught ") and (starts := list(_WORKER_MESSAGE.finditer(text))):
         text = text[starts[-1].end() :]
     return text.strip() or type(error).__name__
-
-
-def _is_from_worker(text: str) -> bool:
-    return text.startswith("Caught ") and "Original Traceback" in text
-
-
-def _of_users(error: BaseException) -> bool:
-    """Whether an error before the first batch is of the user's making: values, files, modules, trainer settings."""
-    if isinstance(error, ValueError | OSError | ImportError | pickle.UnpicklingError):
-        return True
-    lightning = find_spec("lightning")
-    folder = Path(lightning.origin).parent if lightning and lightning.origin else _PACKAGE
-    return isinstance(error, TypeError) and _raised_in(folder, error)
-
-
-def _raised_in(folder: Path, error: BaseException) -> bool:
-    """Whether the exception was raised by a statement in this folder, not by a library that one called."""
-    if _is_from_worker(text := str(error)):
-        files = _TRACEBACK_FILE.findall(text)
-        return bool(files) and Path(files[-1]).is_relative_to(folder)
-    innermost = error.__traceback__
-    if innermost is None:
-        return False
-    while innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    return Path(innermost.tb_frame.f_code.co_filename).is_relative_to(folder)
-
-
-def _classes_under_construction(error: BaseException) -> list[str]:
-    """`["ADMModule > AlphaExpansion"]` if their constructors were running, `[]` if none was."""
-    names: dict[int, str] = {}
-    frame: TracebackType | None = error.__traceback__
-    while frame is not None:
-        built = frame.tb_frame.f_locals.get("self")
-        constructing = frame.tb_frame.f_code.co_name in {"__init__", "__post_init__"} and built is not None
-        if constructing and not type(built).__module__.startswith(_FOREIGN):
-            names[id(built)] = type(built).__name__
-        frame = frame.tb_next
-    return [" > ".join(names.values())] if names else []

@@ -10,6 +10,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
 
 from weakseg_lightning.cli.errors.signatures import annotation, classes_in, closest, imported
+from weakseg_lightning.errors import UserError
 
 __all__ = ["check_settings", "explain_setting"]
 
@@ -29,13 +30,13 @@ def check_settings(config: Mapping[str, Any], types: Mapping[str, Any]) -> None:
         types: their types, those of the classes' own options left out.
 
     Raises:
-        ValueError: if there is one; names the option.
+        UserError: if there is one; names the option.
     """
     for name in _empty_paths(config, types.get):
-        raise ValueError(f"`{name}` must be a path, got ''")
+        raise UserError(f"`{name}` must be a path, got ''")
     for name in _DIVISORS:
         if (count := config["trainer"][name]) is not None and count < 1:
-            raise ValueError(f"`trainer.{name}` must be at least 1, got {count}")
+            raise UserError(f"`trainer.{name}` must be at least 1, got {count}")
 
 
 def _empty_paths(

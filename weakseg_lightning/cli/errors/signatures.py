@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from types import NoneType, UnionType
@@ -56,11 +57,9 @@ def imported(path: str) -> type | None:
 
 def options_of(cls: type | None) -> list[str]:
     """Names of the arguments of a class's constructor, those of its bases included where it passes them on."""
-    names: dict[str, None] = {}
-    for constructor in _constructors(cls):
-        parameters = list(inspect.signature(constructor).parameters.values())[1:]
-        names |= {p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    return list(names)
+    from jsonargparse._parameter_resolvers import get_signature_parameters  # `weakseg --help` needs none of it
+
+    return [parameter.name for parameter in get_signature_parameters(cls, logger=False)] if cls else []
 
 
 def annotation(cls: type | None, key: str) -> Any:
@@ -73,6 +72,11 @@ def annotation(cls: type | None, key: str) -> Any:
         found = hints.get(part)
         cls = next(classes_in(found), None)
     return found
+
+
+def is_group(cls: type | None) -> bool:
+    """Tell if a class is a group of settings: a dataclass that implements no base class."""
+    return cls is not None and is_dataclass(cls) and cls.__bases__ == (object,)
 
 
 def annotated_class(cls: type | None, key: str) -> type | None:
