@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Click, ImageAnnotation
-
 from weakseg_lightning.painting.folder import PaintFolder
 
 CLASSES = ["background", "cat", "dog"]

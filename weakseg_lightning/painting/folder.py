@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes

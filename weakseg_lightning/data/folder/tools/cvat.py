@@ -8,9 +8,9 @@ from xml.etree.ElementTree import Element
 import defusedxml.ElementTree
 import numpy as np
 from numpy.typing import NDArray
+
 from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Bitmap, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.names import ImageRef, task_ref
-
 from weakseg_lightning.data.folder.tools.shapes import (
     Points,
     ShapeError,

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from weakseg_lightning.data.folder.annotations import LeftOut, Problem, Reading
-
 from weakseg_lightning.data.folder.tools.label_studio_annotation import AnnotationReader, SizeOf, is_shape
 from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, UnknownImageError
 from weakseg_lightning.data.folder.tools.shapes import entry_names

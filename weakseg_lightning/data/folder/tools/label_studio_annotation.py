@@ -8,7 +8,6 @@ from typing import Any
 from weakseg_lightning.data.folder.annotations import Annotation, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.classes import normal
 from weakseg_lightning.data.folder.names import ImageRef
-
 from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, UnknownImageError
 from weakseg_lightning.data.folder.tools.label_studio_shapes import SHAPES, geometry_of, read_shape, shape_of
 from weakseg_lightning.data.folder.tools.shapes import ShapeError, Size, explaining, stated_size

@@ -8,9 +8,8 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from weakseg_lightning.data.folder.names import ImageRef, address_ref
-from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
-
 from weakseg_lightning.data.folder.tools.shapes import ShapeError
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 
 __all__ = ["TaskImages", "UnknownImageError"]
 

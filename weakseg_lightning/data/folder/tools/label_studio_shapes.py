@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from weakseg_lightning.data.folder.annotations import Annotation, Bitmap
 
+from weakseg_lightning.data.folder.annotations import Annotation, Bitmap
 from weakseg_lightning.data.folder.tools.label_studio_brush import decode_bitmask, read_brush
 from weakseg_lightning.data.folder.tools.shapes import (
     Points,

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
 from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Bitmap, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.names import file_ref
-from weakseg_lightning.energies.potts import VOID
-
 from weakseg_lightning.data.folder.tools.shapes import (
     Points,
     ShapeError,
@@ -26,6 +25,7 @@ from weakseg_lightning.data.folder.tools.shapes import (
     from_points,
     stated_size,
 )
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["is_labelme", "read_labelme"]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.draw import polygon2mask
+
 from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Bitmap, Problem, Reading
 
 Points = NDArray[np.float64]
@@ -57,7 +58,7 @@ def _whole_number(value: object) -> int | None:
 
 
 def from_points(kind: AnnotationKind, points: Points, annotation: Callable[..., Annotation]) -> Iterator[Annotation]:
-    """Make annotations of points: a click of each, one stroke, or one polygon without corners that repeat the one before.
+    """Make annotations of points: a click of each, a stroke, or a polygon without corners that repeat the one before.
 
     Args:
         kind: ``click``, ``stroke`` or ``region``.
