@@ -1,10 +1,15 @@
 """Annotation files of tools, written for tests, and what is read from them."""
 
+import base64
+import io
 import json
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 from matplotlib.path import Path as Outline
+from PIL import Image
+
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.inspection import inspect_all
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask
@@ -23,6 +28,41 @@ def labelme(root: Path, *shapes: object, file: str = "images/a.json", **others: 
     content = {"version": "5.4.1", "imagePath": "a.jpg", "imageWidth": 48, "imageHeight": 40, "flags": {}}
     (root / file).parent.mkdir(exist_ok=True)
     (root / file).write_text(json.dumps({**content, "shapes": shapes, **others}))
+
+
+DRAWN = {
+    "labelme": {"click": "point", "stroke": "linestrip", "box": "rectangle", "region": "polygon"},
+    "cvat": {"click": "points", "stroke": "polyline", "box": "box", "region": "polygon"},
+}
+"""Names that the tools have for kinds of shapes."""
+
+
+def annotate(root: Path, tool: str, *shapes: tuple[str, list, object], size: tuple[int, int] = SIZE) -> None:
+    """Draw shapes of the image `a`, given by their kinds, points and labels, with a tool."""
+    width, height = size
+    if tool == "labelme":
+        drawn = [shape(DRAWN[tool][kind], points, label) for kind, points, label in shapes]
+        labelme(root, *drawn, imageWidth=str(width), imageHeight=str(height))
+    elif tool == "cvat":
+        cvat(root, cvat_image("".join(starmap(cvat_shape, shapes)), width=width, height=height))
+    else:
+        sides = {"original_width": width, "original_height": height}
+        label_studio(root, task(*({**label_studio_shape(*shape), **sides} for shape in shapes)))
+
+
+def cvat_shape(kind: str, points: list, label: object) -> str:
+    """One shape as CVAT writes it."""
+    text = ";".join(f"{x},{y}" for x, y in points)
+    box = dict(zip(("xtl", "ytl", "xbr", "ybr"), np.ravel(points).tolist(), strict=False))
+    place = " ".join(f'{key}="{value}"' for key, value in (box if kind == "box" else {"points": text}).items())
+    return f'<{DRAWN["cvat"][kind]} label="{label}" {place} occluded="1" source="semi-auto"/>'
+
+
+def label_studio_shape(kind: str, points: list, label: object) -> dict[str, object]:
+    """One polygon or rectangle as Label Studio writes it."""
+    if kind == "box":
+        return rectangle(*np.ravel(points).tolist(), label)
+    return region("polygonlabels", {"points": percent(points), "closed": True}, label)
 
 
 def opened(root: Path) -> FolderContents:
@@ -53,6 +93,13 @@ def faults(root: Path, name: str = "a") -> str:
     """What `check` finds wrong with an image."""
     (looked,) = inspect_all(read_folder(root), [name])
     return "; ".join(map(str, looked.problems))
+
+
+def png(pixels: np.ndarray | Image.Image) -> str:
+    """A PNG as text."""
+    file = io.BytesIO()
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def filled(points: object) -> np.ndarray:

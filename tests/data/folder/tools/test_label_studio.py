@@ -1,14 +1,12 @@
 """Exports of Label Studio become annotations of the right image and the right class."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from weakseg_lightning.data.folder.contents import read_folder
-
-sys.path.append(str(Path(__file__).parent))
 from exports import annotations_of, boxes, faults, label_studio, mask_of, opened, percent, rectangle, region, task
+
+from weakseg_lightning.data.folder.contents import read_folder
 
 BOX = rectangle(8, 10, 28, 20)
 CAT, DOG = [("box", 1)], [("box", 2)]
@@ -178,15 +176,6 @@ def test_a_label_without_a_shape_that_could_be_of_two_is_named(bare):
     label_studio(bare, task(*shapes, {**BOX, "type": "labels", "id": "r1", "value": {"labels": ["dog"]}}))
     assert annotations_of(bare) == []
     assert "result r1 (labels) is not as Label Studio writes it (it has no shape)" in faults(bare)
-
-
-@pytest.mark.parametrize("label", [7, "7", "0"])
-def test_numerals_are_names(bare, label):
-    (bare / "classes.yaml").unlink()
-    label_studio(bare, task(rectangle(8, 10, 28, 20, label), rectangle(1, 2, 3, 4, "3")))
-    contents = opened(bare)
-    assert set(contents.classes.names) == {"background", "3", str(label)}
-    assert [contents.classes.names[known.label or 0] for known in contents.annotations["a"]] == [str(label), "3"]
 
 
 def test_choices_of_the_image_are_tags_if_they_name_a_class(bare):

@@ -1,16 +1,14 @@
 """Tasks of Label Studio are about the image that they were drawn on, wherever that is stored."""
 
 import base64
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from weakseg_lightning.data.folder.contents import read_folder
-
-sys.path.append(str(Path(__file__).parent))
 from exports import annotations_of, boxes, faults, label_studio, opened, rectangle, task
+from PIL import Image
+
+from weakseg_lightning.data.folder.contents import read_folder
 
 BOX = rectangle(8, 10, 28, 20)
 CAT, DOG = [("box", 1)], [("box", 2)]

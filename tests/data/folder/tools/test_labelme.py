@@ -1,16 +1,13 @@
 """Files of LabelMe and its forks: which image they are about, what a label means, their versions."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from weakseg_lightning.data.folder.contents import read_folder
-
-sys.path.append(str(Path(__file__).parent))
 from exports import SIZE, SQUARE, annotations_of, faults, filled, labelme, mask_of, opened, shape
+from PIL import Image
+
+from weakseg_lightning.data.folder.contents import read_folder
 
 # ---- what a label means ----------------------------------------------------------------------------------------------
 
@@ -37,14 +34,6 @@ def test_shapes_that_lack_a_label_are_named(bare):
 def test_labels_that_are_no_text_are_named(bare, label):
     labelme(bare, shape("polygon", SQUARE, label))
     assert "shape 1 is not as LabelMe writes it (its label" in faults(bare)
-
-
-def test_numbers_are_names(bare):
-    (bare / "classes.yaml").unlink()
-    labelme(bare, shape("polygon", SQUARE, 7), shape("polygon", [[0, 0], [5, 0], [5, 5], [0, 5]], "0"))
-    assert opened(bare).classes.names == ["background", "0", "7"]
-    assert mask_of(bare)[15, 15] == 2
-    assert mask_of(bare)[2, 2] == 1
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -86,30 +75,18 @@ def test_flags_of_another_kind_are_no_fault(bare, flags):
 
 
 def test_prompts_of_automatic_labeling_are_left_out(bare):
-    labelme(
-        bare,
-        shape("polygon", SQUARE),
-        shape("point", [[9, 9]], "AUTOLABEL_ADD"),
-        shape("point", [[1, 1]], "AUTOLABEL_REMOVE"),
-    )
+    prompts = [shape("point", [[9, 9]], f"AUTOLABEL_{kind}") for kind in ("ADD", "REMOVE")]
+    labelme(bare, shape("polygon", SQUARE), *prompts)
     assert annotations_of(bare) == [("region", 1)]
     assert any("prompts of automatic labeling (2)" in note for note in opened(bare).notes)
 
 
 # ---- which image -----------------------------------------------------------------------------------------------------
 
-ELSEWHERE = [
-    "..\\images\\a.jpg",
-    "D:\\photos\\2024\\a.jpg",
-    "/home/me/a.jpg",
-    "https://example.org/x/a.jpg?v=1",
-    "",
-    " ",
-    None,
-]
+ELSEWHERE = ["..\\images\\a.jpg", "D:\\photos\\2024\\a.jpg", "/home/me/a.jpg", "https://example.org/x/a.jpg?v=1"]
 
 
-@pytest.mark.parametrize("given", [*ELSEWHERE, "a.png", "./a.jpg", 5])
+@pytest.mark.parametrize("given", [*ELSEWHERE, "", " ", None, "a.png", "./a.jpg", 5])
 @pytest.mark.parametrize("file", ["images/a.json", "annotations/a.json", "a.json"])
 def test_the_image_of_its_name_is_meant(bare, given, file):
     labelme(bare, shape("polygon", SQUARE), file=file, imagePath=given)
@@ -152,11 +129,6 @@ def test_two_files_of_one_image_are_named(bare):
     assert "annotations/a.json" in str(problem)
 
 
-def test_an_image_of_another_size_is_named(bare):
-    labelme(bare, shape("polygon", SQUARE), imageWidth="40", imageHeight="48")
-    assert "was drawn on an image of 40 x 48 pixels" in faults(bare)
-
-
 # ---- versions and forks ----------------------------------------------------------------------------------------------
 
 
@@ -175,14 +147,8 @@ def test_sizes_may_be_missing(bare, side):
 
 def test_what_x_anylabeling_adds_says_nothing_of_pixels(bare):
     added = {"score": 0.3, "description": "dog", "difficult": True, "attributes": {"": "dog"}, "kie_linking": [[1, 2]]}
-    labelme(
-        bare,
-        shape("polygon", SQUARE, visible=False, **added),
-        text="",
-        description="dog",
-        checked=True,
-        chat_history=[],
-    )
+    others = {"text": "", "description": "dog", "checked": True, "chat_history": []}
+    labelme(bare, shape("polygon", SQUARE, visible=False, **added), **others)
     assert annotations_of(bare) == [("region", 1)]
     assert opened(bare).notes == []
 
