@@ -138,6 +138,8 @@ from .networks import (
 )
 from .networks import (
     FCN32s as FCN32s,
+    FeatureCache as FeatureCache,
+    FrozenFeatures as FrozenFeatures,
 )
 from .networks import (
     LargeFOV as LargeFOV,

@@ -1,7 +1,7 @@
-"""What every network of the package shares: normalization, padding, cropping, the coarse map."""
+"""The base of all networks: normalization, padding, cropping, the coarse map."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from weakseg_lightning.checks import above_and_at_most
 from weakseg_lightning.networks.coarse_grid import CoarseGrid, resized
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -51,7 +52,7 @@ class SegmentationNet(nn.Module, ABC):
         input_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        check_input_scale(input_scale)
+        above_and_at_most("input_scale", input_scale, 0, 1)
         self.stride = stride
         self.remainder = remainder
         self.min_size = min_size
@@ -88,6 +89,14 @@ class SegmentationNet(nn.Module, ABC):
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters without pretrained values, which the papers train with a higher learning rate."""
 
+    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]], seed: int) -> None:
+        """Adapt to the training images before training begins; by default there is nothing to adapt.
+
+        Args:
+            samples: each training image, uint8 ``(3, H, W)``, and its labels, uint8 ``(H, W)``, 255 = none.
+            seed: of whatever is drawn.
+        """
+
     def padded_size(self, size: int) -> int:
         """Height or width to which `size` pixels are padded."""
         size = max(size, self.min_size)
@@ -106,11 +115,7 @@ class SegmentationNet(nn.Module, ABC):
         Raises:
             ValueError: The shape or type is wrong, or batch norm has a single value per channel to train on.
         """
-        small = self._resize(images)
-        logits = self._compute(self.compute_logits, small)[..., : small.shape[-2], : small.shape[-1]].float()
-        if small.shape == images.shape:
-            return logits
-        return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return self._at_full_size(self.compute_logits, images)
 
     def coarse_logits(self, images: Tensor, stride: int | None = None) -> Tensor:
         """Logits of the cells of the coarse map, which `forward` upsamples; the cells that lie in the image.
@@ -138,7 +143,7 @@ class SegmentationNet(nn.Module, ABC):
         return logits if factor == 1 else F.avg_pool2d(logits, factor, ceil_mode=True)
 
     def coarse_grid(self, stride: int | None = None) -> CoarseGrid:
-        """Where the cells of `coarse_logits` lie in the image.
+        """The places of the cells of `coarse_logits` in the image.
 
         Args:
             stride: As in `coarse_logits`.
@@ -159,21 +164,21 @@ class SegmentationNet(nn.Module, ABC):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the layers in place, for training mode: `forward`, `coarse_logits` and all others run them.
 
-        Evaluation stays as it is: each size of whole images would be compiled anew. Copies are not compiled.
+        Evaluation stays as it is: each size of whole images would be compiled again. Copies are not compiled.
 
         Args:
             args: Those of `torch.compile`.
-            kwargs: Likewise.
+            kwargs: Those of `torch.compile`.
         """
         self._compiled = torch.compile(_call, *args, **kwargs)
 
     @property
     def is_compiled(self) -> bool:
-        """Whether `compile` was called."""
+        """True once `compile` was called."""
         return self._compiled is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles hold: not the compiled code, which can be neither."""
+        """State of copies and pickles, without the compiled code, which can be neither."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         state.pop("_compiled", None)
         return state
@@ -193,13 +198,18 @@ class SegmentationNet(nn.Module, ABC):
             return images
         return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
 
+    def _at_full_size(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Outputs of `compute` at the size of the images, float32."""
+        small = self._resize(images)
+        outputs = self._compute(compute, small)[..., : small.shape[-2], : small.shape[-1]].float()
+        if small.shape == images.shape:
+            return outputs
+        return F.interpolate(outputs, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
     def _compute(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Normalize and pad images, and compute."""
-        height, width = images.shape[-2:]
-        x = (images - self.mean) / self.std
-        x = F.pad(x, (0, self.padded_size(width) - width, 0, self.padded_size(height) - height))
         try:
-            return self._run_layers(compute, x)
+            return self._run_layers(compute, self._pad(images))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -208,6 +218,12 @@ class SegmentationNet(nn.Module, ABC):
                 "leave just that somewhere in the network (DeepLab pools the whole image); train with batches of 2 or "
                 "more, the last one included"
             ) from error
+
+    def _pad(self, images: Tensor) -> Tensor:
+        """Normalize and pad images."""
+        height, width = images.shape[-2:]
+        x = (images - self.mean) / self.std
+        return F.pad(x, (0, self.padded_size(width) - width, 0, self.padded_size(height) - height))
 
     def _run_layers(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if self._compiled is None or not self.training:
@@ -218,7 +234,7 @@ class SegmentationNet(nn.Module, ABC):
 
 
 def _call(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What is compiled: a function without a network of its own, for each `compute` that it is given."""
+    """The function that is compiled: without a network of its own, for each `compute` that it is given."""
     return compute(x)
 
 
@@ -244,28 +260,8 @@ class Network(ABC):
         return self
 
 
-def check_num_classes(num_classes: int) -> None:
-    """Refuse a number of classes below one."""
-    if num_classes < 1:
-        raise ValueError(f"`num_classes` must be at least 1, got {num_classes}")
-
-
-def check_dropout(dropout: float | None) -> None:
-    """Refuse a dropout probability outside [0, 1)."""
-    if dropout is not None and not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be a probability in [0, 1), got {dropout}")
-
-
-def check_input_scale(input_scale: float) -> None:
-    """Refuse a factor for the input outside (0, 1]."""
-    if not 0 < input_scale <= 1:
-        raise ValueError(f"`input_scale` must be in (0, 1], got {input_scale}")
-
-
 def check_channels(name: str, values: Sequence[float] | None, positive: bool = False) -> None:
-    """Refuse a normalization constant that is not three (positive) numbers."""
-    if values is None:
-        return
-    if len(values) != 3 or (positive and min(values) <= 0):
+    """Raise if a normalization constant is not three (positive) numbers."""
+    if values is not None and (len(values) != 3 or (positive and min(values) <= 0)):
         kind = "positive numbers" if positive else "numbers"
         raise ValueError(f"`{name}` must be three {kind} for red, green, blue in 0..1, got {tuple(values)}")

@@ -1,0 +1,204 @@
+"""A frozen encoder with a head: frozen for real, cached by content, as exact as without a cache."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from weakseg_lightning import FrozenFeatures
+from weakseg_lightning.networks.feature_cache import FeatureCache
+
+TINY = "test_efficientnet"  # timm's own network for tests
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
+    """Weights of the whole network with its classifier, as timm publishes them."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_file(timm.create_model(TINY).state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randint(0, 256, (3, 3, 70, 90)).float() / 255
+
+
+def build(weights, **options):
+    torch.manual_seed(1)
+    return FrozenFeatures(TINY, weights, **options).build(4)
+
+
+def test_only_the_head_learns_and_the_encoder_stays_in_evaluation_mode(weights, images):
+    net = build(weights)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in net.head_parameters()}
+    net.train()
+    assert net.training
+    assert net.head.training
+    assert not any(module.training for module in net.encoder.modules())
+    for _ in range(2):
+        net(images).square().mean().backward()
+        optimizer.step()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith("head.") for name in changed)
+
+
+def test_maps_are_those_of_timm(weights, images):
+    net = build(weights)
+    whole = timm.create_model(TINY, features_only=True, out_indices=(1, 2, 3, 4)).eval()
+    whole.load_state_dict(load_file(weights), strict=False)
+    x = torch.nn.functional.pad((images - net.mean) / net.std, (0, 6, 0, 26))
+    expected = whole(x)
+    found = net.features(x)
+    assert [features.shape[1] for features in found] == net.head.channels == whole.feature_info.channels()
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs.half())
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.6])
+def test_a_cache_changes_nothing_and_saves_the_encoder(weights, images, tmp_path, scale):
+    plain = build(weights, input_scale=scale).eval()
+    cached = build(weights, input_scale=scale, cache=FeatureCache(str(tmp_path))).eval()
+    # one by one without a cache, too: convolutions round otherwise in batches of other sizes
+    expected = torch.cat([plain(image[None]) for image in images])
+    torch.testing.assert_close(cached(images), expected, rtol=0, atol=2e-3)
+    first = cached(images)
+    cached.encoder.forward = None  # not needed any more
+    assert torch.equal(cached(images), first)
+    assert torch.equal(cached(images.flip(0)), first.flip(0))
+    assert torch.equal(cached(images[1:2]), first[1:2])
+
+
+def test_other_pixels_and_other_weights_are_other_features(weights, images):
+    cache = FeatureCache()
+    net = build(weights, cache=cache).eval()
+    net(images)
+    assert len(cache._kept) == 3
+    net(images.flip(-1))
+    brighter = images.clone()
+    brighter[0, 0, 3, 4] = 1 - brighter[0, 0, 3, 4]
+    net(brighter)
+    assert len(cache._kept) == 7
+    build(None, cache=cache)(images)
+    assert len(cache._kept) == 10
+
+
+def labeled(images, count: int = 60):
+    """Images with labels that the brightness tells, 255 for most pixels."""
+    torch.manual_seed(3)
+    for image in images:
+        labels = (image.mean(0) * 3.999).long().to(torch.uint8)
+        known = torch.rand(labels.shape) < count / labels.numel()
+        yield (255 * image).to(torch.uint8), torch.where(known, labels, torch.tensor(255, dtype=torch.uint8))
+
+
+def smooth(count: int) -> torch.Tensor:
+    torch.manual_seed(7)
+    return (
+        torch.nn.functional.interpolate(torch.rand(count, 1, 4, 5), (64, 80), mode="bicubic")
+        .clamp(0, 1)
+        .expand(-1, 3, -1, -1)
+    )
+
+
+def test_preparing_fits_the_head_to_labeled_pixels_and_is_repeatable(weights):
+    images = smooth(6)
+    nets = [build(weights), build(weights, cache=FeatureCache()), build(weights, fit_first=False)]
+    for net in nets:
+        net.prepare(labeled(images, 300), seed=2)
+        net.eval()
+    truth = (images.mean(1) * 3.999).long()
+    right = [float((net(images).argmax(1) == truth).float().mean()) for net in nets]
+    assert right[0] > 0.6 > 0.5 > right[2]
+    for ours, theirs in zip(nets[0].head_parameters(), nets[1].head_parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert float(nets[2].head.mean.abs().sum()) > 0  # standardized all the same
+
+
+def test_preparing_leaves_the_random_state_alone_and_knows_images_without_labels(weights):
+    net = build(weights)
+    state = torch.random.get_rng_state()
+    net.prepare([(torch.zeros(3, 40, 50, dtype=torch.uint8), torch.full((40, 50), 255, dtype=torch.uint8))], seed=0)
+    net.prepare([], seed=0)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_checkpoints_hold_the_encoder_or_a_reference(weights, images):
+    whole, head = build(weights), build(weights, save_encoder=False)
+    assert sum(name.startswith("encoder.") for name in whole.state_dict()) > 50
+    assert {name.split(".")[0] for name in head.state_dict()} == {"head", "encoder_digest"}
+    description = FrozenFeatures(TINY, weights, save_encoder=False, cache=FeatureCache()).without_weights()
+    assert (description.encoder_weights, description.cache) == (weights, None)
+    again = description.build(4)
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again.eval()(images), head.eval()(images))
+    random = FrozenFeatures(TINY, weights).without_weights()
+    assert random.encoder_weights is None
+    net = random.build(4)
+    net.load_state_dict(whole.state_dict())
+    assert torch.equal(net.eval()(images), whole.eval()(images))
+
+
+def test_a_head_meets_no_other_encoder(weights):
+    state = build(weights, save_encoder=False).state_dict()
+    with pytest.raises(ValueError, match="other weights of the encoder: give `encoder_weights`"):
+        build(None, save_encoder=False).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "strides"),
+    [
+        ("test_vit", (16, 16)),
+        ("resnet18", (4, 32)),
+        ("convnext_atto", (4, 32)),
+        ("vit_tiny_patch16_224", (16, 16)),
+        ("swin_tiny_patch4_window7_224", (4, 32)),
+        ("vit_small_patch16_dinov3", (16, 16)),
+    ],
+)
+def test_encoders_of_many_kinds_take_any_size(name, strides):
+    net = FrozenFeatures(name, None).build(2).eval()
+    assert (net.map_stride, net.stride) == strides
+    for size in ((50, 77), (224, 224)):
+        assert net(torch.rand(1, 3, *size)).shape == (1, 2, *size)
+    rows, columns = (-(-length // net.map_stride) for length in (50, 77))
+    assert net.coarse_logits(torch.rand(1, 3, 50, 77)).shape == (1, 2, rows, columns)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"encoder": "resnet81"}, ValueError, "`encoder` 'resnet81' is unknown to timm; did you mean"),
+        ({"encoder_weights": "imagenet21k"}, ValueError, "`encoder_weights` must be"),
+        ({"encoder_weights": "none.safetensors"}, FileNotFoundError, "no file 'none.safetensors'"),
+    ],
+)
+def test_what_cannot_be_built_is_said(options, error, message):
+    with pytest.raises(error, match=message):
+        FrozenFeatures(**options).build(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"hidden": 0}, "`hidden`"), ({"dropout": 1.0}, "`dropout`"), ({"input_scale": 0.0}, "`input_scale`")],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        FrozenFeatures(**options)
+
+
+def test_weights_of_another_encoder_are_refused(weights):
+    with pytest.raises(ValueError, match="does not fit the encoder"):
+        FrozenFeatures("resnet18", weights).build(2)
+
+
+def test_real_weights(shared):
+    path = shared / "weights" / "tf_efficientnet_lite0.in1k.safetensors"
+    net = FrozenFeatures(encoder_weights=str(path)).build(3)
+    assert net.head.channels == [24, 40, 112, 320]
+    assert not torch.equal(net.encoder_digest, FrozenFeatures(encoder_weights=None).build(3).encoder_digest)
