@@ -89,6 +89,16 @@ def annotations_of(root: Path, name: str = "a") -> list[tuple[str, int | None]]:
     return [(known.annotation.kind, known.label) for known in read_folder(root).annotations.get(name, ())]
 
 
+def problems(root: Path) -> str:
+    """Problems of a folder."""
+    return "; ".join(map(str, read_folder(root).problems))
+
+
+def notes(root: Path) -> list[str]:
+    """Notes on a folder."""
+    return list(read_folder(root).notes)
+
+
 def faults(root: Path, name: str = "a") -> str:
     """What `check` finds wrong with an image."""
     (looked,) = inspect_all(read_folder(root), [name])

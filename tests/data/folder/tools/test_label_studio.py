@@ -1,10 +1,22 @@
 """Exports of Label Studio become annotations of the right image and the right class."""
 
 import json
-from pathlib import Path
 
 import pytest
-from exports import annotations_of, boxes, faults, label_studio, mask_of, opened, percent, rectangle, region, task
+from exports import (
+    annotations_of,
+    boxes,
+    faults,
+    label_studio,
+    mask_of,
+    notes,
+    opened,
+    percent,
+    problems,
+    rectangle,
+    region,
+    task,
+)
 
 from weakseg_lightning.data.folder.contents import read_folder
 
@@ -17,15 +29,10 @@ def choice(*labels: object, **others: object) -> dict:
     return {"id": "q", "type": "choices", "to_name": "image", "value": {"choices": list(labels)}, **others}
 
 
-def problems(root: Path) -> str:
-    return "; ".join(map(str, read_folder(root).problems))
-
-
-def notes(root: Path) -> list[str]:
-    return list(read_folder(root).notes)
-
-
 # ---- annotations --------------------------------------------------------------------------------------------------
+
+
+NINE, TEN = "2024-05-01T09:00:00Z", "2024-05-01T10:00:00Z"
 
 
 def annotation(label: str, **others: object) -> dict:
@@ -38,26 +45,20 @@ def annotation(label: str, **others: object) -> dict:
         ([annotation("cat"), annotation("dog")], "earlier annotations of a task (1)"),
         ([annotation("dog"), annotation("cat", was_cancelled=True)], "skipped annotations (1)"),
         ([annotation("dog", ground_truth=True), annotation("cat")], "earlier annotations of a task (1)"),
-        (
-            [
-                annotation("dog", updated_at="2024-05-02T10:00:00Z"),
-                annotation("cat", updated_at="2024-05-01T10:00:00Z"),
-            ],
-            "earlier annotations of a task (1)",
-        ),
+        ([annotation("dog", updated_at=TEN), annotation("cat", updated_at=NINE)], "earlier annotations of a task (1)"),
         ([annotation("cat", created_at=1600000000), annotation("dog", created_at=1500000000)], "earlier annotations"),
         ([annotation("cat"), annotation("dog"), {"was_cancelled": True}], "earlier annotations of a task (1)"),
     ],
 )
 def test_one_annotation_of_a_task_counts(bare, annotations, left_out):
-    label_studio(bare, {**task(), "annotations": annotations})
+    label_studio(bare, task(annotations=annotations))
     assert annotations_of(bare) == DOG
     assert any(note.startswith(f"left out: {left_out}") for note in notes(bare))
 
 
 def test_predictions_and_drafts_are_no_annotations(bare):
     others = {"predictions": [annotation("dog")], "drafts": [annotation("dog")], "annotations": []}
-    label_studio(bare, {**task(), **others}, task(BOX, image="b.png", id=2, predictions=[17]))
+    label_studio(bare, task(**others), task(BOX, image="b.png", id=2, predictions=[17]))
     assert (annotations_of(bare), annotations_of(bare, "b")) == ([], CAT)
     assert notes(bare) == [
         "left out: predictions (2), as task 1 in project.json",
@@ -68,7 +69,7 @@ def test_predictions_and_drafts_are_no_annotations(bare):
 
 @pytest.mark.parametrize("result", [[], {}])
 def test_an_annotation_without_results_is_background(bare, result):
-    tasks = {**task(), "annotations": [{"result": result}]}, task(region("polygonlabels", CORNERS), image="b.png", id=2)
+    tasks = task(annotations=[{"result": result}]), task(region("polygonlabels", CORNERS), image="b.png", id=2)
     label_studio(bare, *tasks)
     assert annotations_of(bare) == [("nothing", None)]
     assert not mask_of(bare).any()
@@ -76,8 +77,8 @@ def test_an_annotation_without_results_is_background(bare, result):
 
 
 def test_what_was_not_annotated_is_not_background(bare):
-    skipped = {**task(image="b.png"), "id": 2, "annotations": [{"result": [], "was_cancelled": True}]}
-    label_studio(bare, {**task(), "annotations": []}, skipped)
+    skipped = task(image="b.png", id=2, annotations=[{"result": [], "was_cancelled": True}])
+    label_studio(bare, task(annotations=[]), skipped)
     assert (annotations_of(bare), annotations_of(bare, "b")) == ([], [])
     assert [note.partition(" (")[0] for note in notes(bare)] == [
         "left out: tasks without an annotation",
@@ -87,19 +88,13 @@ def test_what_was_not_annotated_is_not_background(bare):
 
 def test_all_images_of_an_empty_task_are_background(bare):
     both = {"left": "a.jpg", "right": "b.png", "map": "c.png"}
-    seen = {
-        **task({**BOX, "to_name": "left"}, {**BOX, "to_name": "right"}),
-        "data": {"left": "x.png", "right": "y.png"},
-    }
-    label_studio(bare, {**task(), "data": both}, {**seen, "id": 2})
-    assert [annotations_of(bare, name) for name in ("a", "b", "c d \u00e9")] == [
-        [("nothing", None)],
-        [("nothing", None)],
-        [],
-    ]
-    label_studio(bare, {**task(), "data": {"pages": ["a.jpg", "b.png"]}})
-    assert [annotations_of(bare, name) for name in "ab"] == [[("nothing", None)]] * 2
-    label_studio(bare, {**task(), "data": both})  # which of them was looked at is not known
+    seen = task({**BOX, "to_name": "left"}, {**BOX, "to_name": "right"}, data={"left": "x.png", "right": "y.png"})
+    label_studio(bare, task(data=both), {**seen, "id": 2})
+    nothing = [("nothing", None)]
+    assert [annotations_of(bare, name) for name in ("a", "b", "c d \u00e9")] == [nothing, nothing, []]
+    label_studio(bare, task(data={"pages": ["a.jpg", "b.png"]}))
+    assert [annotations_of(bare, name) for name in "ab"] == [nothing] * 2
+    label_studio(bare, task(data=both))  # which of them was looked at is not known
     assert annotations_of(bare) == []
     assert notes(bare)[0].startswith("left out: empty annotations of an image that cannot be known (1)")
 
@@ -151,7 +146,7 @@ def test_each_shape_has_the_labels_of_its_own_id(bare):
 )
 def test_no_label_is_no_class(bare, result):
     (bare / "classes.yaml").unlink()
-    label_studio(bare, task(result), {**task(BOX, image="b.png"), "id": 2})
+    label_studio(bare, task(result), task(BOX, image="b.png", id=2))
     assert "has no label: give it one, or remove it" in faults(bare)
     assert list(read_folder(bare).classes.names) == ["background", "cat"]
 
@@ -204,8 +199,8 @@ def test_choices_of_a_region_never_concern_the_image(bare, result):
 
 
 def test_choices_about_something_else_are_left_out(bare):
-    about_text = {**task(BOX, choice("dog", to_name="text")), "data": {"image": "a.jpg", "text": "wuff"}}
-    about_pages = {**task({**BOX, "item_index": 0}, choice("dog")), "data": {"pages": ["b.png", "c d \u00e9.png"]}}
+    about_text = task(BOX, choice("dog", to_name="text"), data={"image": "a.jpg", "text": "wuff"})
+    about_pages = task({**BOX, "item_index": 0}, choice("dog"), data={"pages": ["b.png", "c d \u00e9.png"]})
     label_studio(bare, about_text, {**about_pages, "id": 2})
     assert (annotations_of(bare), annotations_of(bare, "b")) == (CAT, CAT)
     assert [note.partition(" (")[0] for note in notes(bare)] == [
@@ -233,21 +228,12 @@ def test_what_says_nothing_about_pixels_is_left_out_once(bare):
 @pytest.mark.parametrize(
     ("result", "fault"),
     [
-        (
-            {**BOX, "type": "videorectangle", "value": {"sequence": [], "labels": ["cat"]}},
-            "is on a video, which is not read",
-        ),
+        ({**BOX, "type": "videorectangle", "value": {"labels": ["cat"]}}, "is on a video, which is not read"),
         ({**BOX, "type": "cuboidlabels"}, "is of a type that is not read"),
-        *(({**BOX, "type": None}, "is of a type that is not read"), ({"id": "r"}, "KeyError('type')")),
-        *(
-            ({**BOX, "id": "x", "value": {"rectanglelabels": ["cat"]}}, "it has no shape"),
-            ({**BOX, "value": None}, "it has no shape"),
-        ),
-        *(
-            ({**BOX, "value": [1]}, "it has no shape"),
-            ("cat", "is not as Label Studio writes it"),
-            (None, "of no type"),
-        ),
+        ({**BOX, "type": None}, "is of a type that is not read"),
+        ({**BOX, "id": "x", "value": {"rectanglelabels": ["cat"]}}, "it has no shape"),
+        *(({**BOX, "value": None}, "it has no shape"), ({**BOX, "value": [1]}, "it has no shape")),
+        *(({"id": "r"}, "KeyError('type')"), ("cat", "is not as Label Studio writes it"), (None, "of no type")),
     ],
 )
 def test_results_that_are_not_read_are_named(bare, result, fault):
@@ -256,6 +242,8 @@ def test_results_that_are_not_read_are_named(bare, result, fault):
 
 
 # ---- versions and other files -------------------------------------------------------------------------------------
+
+OURS = {"contributor": "Label Studio"}
 
 
 def test_completions_of_old_versions_are_annotations(bare):
@@ -294,20 +282,12 @@ def test_annotations_in_files_of_their_own(bare):
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (
-            [{"image": "a.jpg", "id": 1, "label": [{"x": 1, "rectanglelabels": ["cat"]}]}],
-            "export it as JSON (not JSON-MIN)",
-        ),
-        (
-            {"images": [], "annotations": [], "info": {"contributor": "Label Studio"}},
-            "in another format: export it as JSON",
-        ),
-        ({"categories": [], "info": {"contributor": "Label Studio", "version": "1.0"}}, "in another format"),
+        ([{"image": "a.jpg", "label": [{"x": 1, "rectanglelabels": ["cat"]}]}], "export it as JSON (not JSON-MIN)"),
+        ({"images": [], "annotations": [], "info": OURS}, "in another format: export it as JSON"),
+        ({"categories": [], "info": {**OURS, "version": "1.0"}}, "in another format"),
         ({"id": 14, "result": [BOX], "task": 6}, "has no tasks with `data` and `annotations`"),
-        *(
-            ([task(BOX, annotations=[12])], "has annotations without `result`"),
-            ([task(BOX, annotations=7)], "task 1 has no"),
-        ),
+        ([task(BOX, annotations=[12])], "has annotations without `result`"),
+        ([task(BOX, annotations=7)], "task 1 has no"),
         ([task(BOX, annotations=[{"id": 4}])], "task 1 has annotations without `result`: export them in full"),
         ([task(BOX), {"id": 2, "image": "b.png"}], "task 2 has no `data` and `annotations`"),
         ({"images": [], "annotations": [], "categories": []}, "is JSON of neither LabelMe nor Label Studio"),

@@ -3,12 +3,9 @@
 import base64
 from pathlib import Path
 
-import numpy as np
 import pytest
-from exports import annotations_of, boxes, faults, label_studio, opened, rectangle, task
+from exports import SIZE, annotations_of, boxes, faults, label_studio, notes, opened, problems, rectangle, task
 from PIL import Image
-
-from weakseg_lightning.data.folder.contents import read_folder
 
 BOX = rectangle(8, 10, 28, 20)
 CAT, DOG = [("box", 1)], [("box", 2)]
@@ -25,30 +22,14 @@ def images(root: Path, *names: str) -> Path:
         path.unlink()
     for name in names:
         (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)).save(
-            root / "images" / name
-        )
+        Image.new("RGB", SIZE).save(root / "images" / name)
     return root
 
 
-def problems(root: Path) -> str:
-    return "; ".join(map(str, read_folder(root).problems))
-
-
-def notes(root: Path) -> list[str]:
-    return list(read_folder(root).notes)
-
-
-NAMES = (
-    "50%25.png",
-    "a.jpg",
-    "night/001.png",
-    "001.png",
-    "my cat (1).png",
-    "\u00e9t\u00e9 n\u00b0 2.png",
-    f"{UUID}.png",
+NAMES = [
+    *("50%25.png", "a.jpg", "night/001.png", "001.png", "my cat (1).png", "\u00e9t\u00e9 n\u00b0 2.png", f"{UUID}.png"),
     "x+y.png",
-)
+]
 
 
 @pytest.mark.parametrize(
@@ -134,22 +115,19 @@ def test_the_uploaded_file_names_the_image_where_its_address_does_not(bare):
 @pytest.mark.parametrize(
     ("data", "to_name"),
     [
-        *(
-            ({"photo": "a.jpg"}, "image"),
-            ({"photo": "a.jpg", "text": "b.txt", "id": 3}, "img"),
-            ({"$undefined$": "a.jpg"}, "i"),
-        ),
-        *(({"img": "a.jpg", "image": "b.png"}, "img"), ({"pages": ["a.jpg"]}, "image"), ({"ocr": "/a"}, "image")),
+        *(({"photo": "a.jpg"}, "image"), ({"photo": "a.jpg", "text": "b.txt", "id": 3}, "img")),
+        *(({"$undefined$": "a.jpg"}, "i"), ({"img": "a.jpg", "image": "b.png"}, "img")),
+        *(({"pages": ["a.jpg"]}, "image"), ({"ocr": "/a"}, "image")),
         *(({"pages": [{"url": "a.jpg", "n": "one"}]}, "page_0"), ({"x": "a.jpg", "caption": "a dog/cat"}, "image")),
     ],
 )
 def test_any_key_of_the_data_may_hold_the_image(bare, data, to_name):
-    label_studio(bare, {**task({**BOX, "to_name": to_name}), "data": data})
+    label_studio(bare, task({**BOX, "to_name": to_name}, data=data))
     assert boxes(bare) == [[8, 10, 28, 20, 1]]
 
 
 def test_the_source_of_old_results_names_the_key(bare):
-    label_studio(bare, {**task({**BOX, "source": "$left"}), "data": {"left": "a.jpg", "right": "b.png"}})
+    label_studio(bare, task({**BOX, "source": "$left"}, data={"left": "a.jpg", "right": "b.png"}))
     assert (annotations_of(bare, "a"), annotations_of(bare, "b")) == (CAT, [])
 
 
@@ -157,11 +135,8 @@ def test_several_images_of_a_task(bare):
     second = rectangle(1, 2, 3, 4, "dog")
     label_studio(
         bare,
-        {
-            **task({**BOX, "to_name": "left"}, {**second, "to_name": "right"}),
-            "data": {"left": "a.jpg", "right": "b.png"},
-        },
-        {**task({**BOX, "item_index": 0}), "id": 2, "data": {"image": ["c d \u00e9.png"]}},
+        task({**BOX, "to_name": "left"}, {**second, "to_name": "right"}, data={"left": "a.jpg", "right": "b.png"}),
+        task({**BOX, "item_index": 0}, id=2, data={"image": ["c d \u00e9.png"]}),
     )
     assert (annotations_of(bare, "a"), annotations_of(bare, "b"), annotations_of(bare, "c d \u00e9")) == (CAT, DOG, CAT)
 
@@ -169,13 +144,13 @@ def test_several_images_of_a_task(bare):
 @pytest.mark.parametrize("pages", [["b.png", "a.jpg"], [{"page": "b.png"}, {"page": "a.jpg"}]])
 def test_pages_are_numbered(bare, pages):
     second = {**rectangle(1, 2, 3, 4, "dog"), "item_index": 1}
-    label_studio(bare, {**task({**BOX, "item_index": 0}, second), "data": {"pages": pages}})
+    label_studio(bare, task({**BOX, "item_index": 0}, second, data={"pages": pages}))
     assert (annotations_of(bare, "b"), annotations_of(bare, "a")) == (CAT, DOG)
 
 
 def test_repeaters_number_the_names_of_their_pages(bare):
     results = {**BOX, "to_name": "page_1"}, {**rectangle(1, 2, 3, 4, "dog"), "to_name": "page_0"}
-    label_studio(bare, {**task(*results), "data": {"pages": [{"page": "b.png"}, {"page": "a.jpg"}]}})
+    label_studio(bare, task(*results, data={"pages": [{"page": "b.png"}, {"page": "a.jpg"}]}))
     assert (annotations_of(bare, "a"), annotations_of(bare, "b")) == (CAT, DOG)
 
 
@@ -189,17 +164,17 @@ def test_repeaters_number_the_names_of_their_pages(bare):
     ],
 )
 def test_images_that_cannot_be_known_are_named(bare, data, fault):
-    label_studio(bare, {**task(BOX), "data": data})
+    label_studio(bare, task(BOX, data=data))
     assert f"project.json: task 1, result {BOX['id']} (rectanglelabels) {fault}" in problems(bare)
 
 
 def test_pages_that_are_not_there_are_named(bare):
-    label_studio(bare, {**task({**BOX, "item_index": 2}), "data": {"pages": ["a.jpg", "b.png"]}})
+    label_studio(bare, task({**BOX, "item_index": 2}, data={"pages": ["a.jpg", "b.png"]}))
     assert "does not say which of the 2 images" in problems(bare)
 
 
 def test_two_tasks_of_one_image_are_both_named(bare):
-    label_studio(bare, task(BOX), {**task(BOX, image="s3://b/val/a.jpg"), "id": 2})
+    label_studio(bare, task(BOX), task(BOX, image="s3://b/val/a.jpg", id=2))
     assert "task 2 is about a, as project.json, task 1 is: each image has one source" in problems(bare)
     label_studio(bare, task(BOX), task(BOX))  # two files in one, with the same numbers
     assert "task 1 (number 2) is about a, as project.json, task 1 (number 1) is" in problems(bare)
@@ -208,13 +183,13 @@ def test_two_tasks_of_one_image_are_both_named(bare):
 def test_tasks_without_annotation_may_mean_the_image(bare):
     """The one of `train/` is annotated, that of `val/` is not, and one `a.jpg` is there."""
     others = {"id": 2, "annotations": []}
-    label_studio(bare, task(BOX, image="s3://b/train/a.jpg"), {**task(image="s3://b/val/a.jpg"), **others})
+    label_studio(bare, task(BOX, image="s3://b/train/a.jpg"), task(image="s3://b/val/a.jpg", **others))
     assert "task 2 is about a, as project.json, task 1 is" in problems(bare)
-    label_studio(bare, task(BOX, image="s3://b/train/a.jpg"), {**task(image="s3://b/train/a.jpg"), **others})
+    label_studio(bare, task(BOX, image="s3://b/train/a.jpg"), task(image="s3://b/train/a.jpg", **others))
     assert problems(bare) == ""
 
 
 def test_damaged_regions_concern_their_image(bare):
-    label_studio(bare, task(BOX, rectangle(1, 2, 3, 4, None)), {**task(BOX, image="b.png"), "id": 2})
+    label_studio(bare, task(BOX, rectangle(1, 2, 3, 4, None)), task(BOX, image="b.png", id=2))
     assert "has no label" in faults(bare)
     assert faults(bare, "b") == ""
