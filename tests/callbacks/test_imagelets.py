@@ -54,9 +54,7 @@ def test_a_row_has_the_parts_of_the_classes_that_are_there(monkeypatch: pytest.M
     assert (square["recomposed"] == 76).all(), "three quarters"
 
 
-def test_arguments_and_modules_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`num_images` must be at least 1, got 0; to draw nothing, leave Imagelet"):
-        ImageletPanels(num_images=0)
+def test_modules_are_checked(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, ImageletPanels())
     with pytest.raises(TypeError, match="needs a DecomposeReconstructModule, got TagClassifierModule"):
         trainer.fit(TagClassifierModule(TinyTags("tiny", None), CLASSES), DiscData())

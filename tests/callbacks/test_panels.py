@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -15,7 +17,8 @@ from torch.utils.data import DataLoader
 sys.path.append(str(Path(__file__).parent))
 from tiny_runs import Scenes, Tiny, TwoClasses, files_in, make_trainer
 
-from weakseg_lightning.callbacks import PanelWriter, pictures
+from weakseg_lightning.callbacks import GradientPanels, ImageletPanels, PanelWriter, pictures
+from weakseg_lightning.callbacks.drawing import PanelCallback
 from weakseg_lightning.hyperparameters import describe
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*`tensorboardX` has been removed")
@@ -35,22 +38,22 @@ def width_of(columns: int) -> int:
     return columns * 250 + 10
 
 
-@pytest.mark.parametrize(
-    ("every", "epochs", "drawn"), [(1, 3, [0, 1, 2]), (2, 5, [0, 2, 4]), (3, 5, [0, 3, 4]), (9, 2, [0, 1])]
-)
-def test_panels_every_n_epochs_and_in_the_last(tmp_path: Path, every: int, epochs: int, drawn: list[int]) -> None:
-    make_trainer(tmp_path, PanelWriter(every), max_epochs=epochs).fit(Tiny(), TwoClasses())
-    assert files_in(tmp_path) == panels_of(*drawn)
+def steps(count: int, accumulated: int = 1) -> dict[str, int]:
+    """Options of a run that is counted in steps; an epoch has two batches."""
+    return {"max_epochs": -1, "max_steps": count, "accumulate_grad_batches": accumulated}
+
+
+BY_EPOCHS = [(1, 3, [0, 1, 2]), (2, 5, [0, 2, 4]), (3, 5, [0, 3, 4]), (9, 2, [0, 1])]
+BY_STEPS = [(steps(6), [0, 2]), (steps(5), [0, 2]), (steps(4), [0, 1]), (steps(2, 2), [0, 1]), (steps(1), [0])]
 
 
 @pytest.mark.parametrize(
-    ("steps", "accumulate", "drawn"), [(6, 1, [0, 2]), (5, 1, [0, 2]), (4, 1, [0, 1]), (2, 2, [0, 1]), (1, 1, [0])]
+    ("every", "run", "drawn"),
+    [(every, {"max_epochs": epochs}, drawn) for every, epochs, drawn in BY_EPOCHS]
+    + [(9, run, drawn) for run, drawn in BY_STEPS],
 )
-def test_panels_in_the_last_epoch_of_a_run_counted_in_steps(
-    tmp_path: Path, steps: int, accumulate: int, drawn: list[int]
-) -> None:
-    options = {"max_epochs": -1, "max_steps": steps, "accumulate_grad_batches": accumulate}  # 2 batches per epoch
-    make_trainer(tmp_path, PanelWriter(9), **options).fit(Tiny(), TwoClasses())
+def test_panels_every_n_epochs_and_in_the_last(tmp_path: Path, every: int, run: Any, drawn: list[int]) -> None:
+    make_trainer(tmp_path, PanelWriter(every), **run).fit(Tiny(), TwoClasses())
     assert files_in(tmp_path) == panels_of(*drawn)
 
 
@@ -115,25 +118,18 @@ def test_training_goes_on_as_if_nothing_had_been_drawn(tmp_path: Path, monkeypat
     for variable in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         monkeypatch.setenv(variable, "0")  # so that they are taken back
 
-    class Modes(Callback):
-        seen: list[dict[str, bool]]
-
-        def __init__(self) -> None:
-            self.seen = []
-
-        def on_train_batch_start(
-            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-        ) -> None:
-            self.seen.append({name: part.training for name, part in pl_module.named_modules()})
+    def modes_of(trainer: Trainer, module: LightningModule, *batch: Any) -> None:
+        modes[-1].append({name: part.training for name, part in module.named_modules()})
 
     results, states, modes = [], [], []
     for writers in ([], [PanelWriter()]):
         seed_everything(3)
-        module, watch = Tiny(), Modes()
+        module = Tiny()
+        modes.append([])
+        watch = LambdaCallback(on_train_batch_start=modes_of)
         make_trainer(tmp_path, *writers, watch, max_epochs=3).fit(module, TwoClasses())
         results.append(copy.deepcopy(module.state_dict()))
         states.append((torch.get_rng_state(), np.random.get_state()[1]))  # noqa: NPY002 - the global one
-        modes.append(watch.seen)
     assert False in module.modes
     assert results[0].keys() == results[1].keys()
     assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
@@ -171,23 +167,14 @@ def test_panels_go_to_the_run_folder_and_to_tensorboard(tmp_path: Path) -> None:
 
 
 def test_panels_go_to_loggers_that_take_images(tmp_path: Path) -> None:
-    class Board(Logger):
-        name, version = "board", "0"
+    logged: list[tuple[str, int, int]] = []
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.images: list[tuple[str, int, int]] = []
-
-        def log_metrics(self, metrics: Any, step: int | None = None) -> None: ...
-
-        def log_hyperparams(self, params: Any) -> None: ...
-
+    class Board(DummyLogger):
         def log_image(self, key: str, images: list[Any], step: int) -> None:
-            self.images.append((key, len(images), step))
+            logged.append((key, len(images), step))
 
-    board = Board()
-    make_trainer(tmp_path, PanelWriter(), logger=board).fit(Tiny(), TwoClasses())
-    assert board.images == [("panels", 1, 1)]
+    make_trainer(tmp_path, PanelWriter(), logger=Board()).fit(Tiny(), TwoClasses())
+    assert logged == [("panels", 1, 1)]
     assert files_in(tmp_path) == panels_of(0)
 
 
@@ -206,12 +193,11 @@ def test_a_trial_run_leaves_no_picture(tmp_path: Path) -> None:
     assert module.modes == [True, False]
 
 
-@pytest.mark.parametrize("options", [{"every_n_epochs": 0}, {"num_images": -1}])
-def test_wrong_panel_arguments(options: dict[str, int]) -> None:
-    (name, value), *_ = options.items()
-    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got {value}"):
-        PanelWriter(**options)
-
-
-def test_arguments_are_kept_for_checkpoints() -> None:
-    assert describe(PanelWriter(3, 2))["init_args"] == {"every_n_epochs": 3, "num_images": 2}
+@pytest.mark.parametrize("callback", [PanelWriter, GradientPanels, ImageletPanels])
+@pytest.mark.parametrize(("name", "value"), [("every_n_epochs", 0), ("num_images", -1), ("num_images", 0)])
+def test_arguments_of_all_panels_are_checked_and_kept(callback: type[PanelCallback], name: str, value: int) -> None:
+    message = f"`{name}` must be at least 1, got {value}; to draw nothing, leave {callback.__name__} out"
+    with pytest.raises(ValueError, match=message):
+        callback(**{name: value})
+    kept = {"every_n_epochs": 3, "num_images": 2}
+    assert kept.items() <= describe(callback(**kept))["init_args"].items()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -77,14 +78,9 @@ class Tiny(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
 
 
-class Losses(Callback):
-    """Keeps the loss of every step."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
-        self.found.append(outputs["loss"].item())
+def losses_to(found: list[float]) -> Callback:
+    """A callback that appends the loss of every step."""
+    return LambdaCallback(on_train_batch_end=lambda *given: found.append(given[2]["loss"].item()))
 
 
 def make_trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
