@@ -15,7 +15,7 @@ from weakseg_lightning.prediction.rasters import open_rows
 from weakseg_lightning.prediction.tiling import Span, spans
 
 sys.path.append(str(Path(__file__).parents[1] / "data" / "images"))
-from png_by_hand import BANDS, GREY, PALETTE, RGB, chunk, turned, write_png
+from by_hand import BANDS, GREY, PALETTE, RGB, chunk, turned, write_png
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

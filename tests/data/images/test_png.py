@@ -1,11 +1,11 @@
 """PNGs of every depth: label maps at the values that are stored, images stretched by one rule."""
 
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import BANDS, GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, chunk, images, stretched, turned, write_png
 from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
@@ -13,23 +13,15 @@ from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.label_maps import map_values, read_map
 from weakseg_lightning.data.images.reading import image_size, read_image, read_labels
 
-sys.path.append(str(Path(__file__).parent))
-from png_by_hand import BANDS, GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, chunk, turned, write_png
-
 RANDOM = np.random.default_rng(0)
 MANY = Classes([f"class {index}" for index in range(255)])
 RED_AND_BLUE = Classes(["background", "red", "blue"], {1: (255, 0, 0), 2: (0, 0, 255)})
-ONE_BAND = [
-    (GREY, 1),
-    (GREY, 2),
-    (GREY, 4),
-    (GREY, 8),
-    (GREY, 16),
-    (PALETTE, 1),
-    (PALETTE, 2),
-    (PALETTE, 4),
-    (PALETTE, 8),
-]
+ONE_BAND = [*((GREY, depth) for depth in (1, 2, 4, 8, 16)), *((PALETTE, depth) for depth in (1, 2, 4, 8))]
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "a.png"
 
 
 def noise(kind: int, depth: int, most: int | None = None, size=(13, 19)):
@@ -40,17 +32,12 @@ def palette(colors) -> bytes:
     return chunk(b"PLTE", np.asarray(colors, dtype=np.uint8).tobytes())
 
 
+def any_palette(kind: int, depth: int) -> bytes:
+    return palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
+
+
 def transparent(*values: int) -> bytes:
     return chunk(b"tRNS", struct.pack(f">{len(values)}H", *values))
-
-
-def images(path) -> np.ndarray:
-    return read_image(path).permute(1, 2, 0).numpy()
-
-
-def stretched(colors) -> np.ndarray:
-    dark, bright = np.percentile(colors.astype(float), (0.1, 99.9))
-    return np.round(255 * np.clip((colors - dark) / (bright - dark), 0, 1))
 
 
 def on_white(colors, opacity) -> np.ndarray:
@@ -62,32 +49,30 @@ def on_white(colors, opacity) -> np.ndarray:
 
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize(("kind", "depth"), ONE_BAND)
-def test_labels_are_the_values_that_are_stored(tmp_path, kind, depth, interlaced):
-    values, path = noise(kind, depth, most=min(2**depth - 1, 254)), tmp_path / "a.png"
-    before = palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
-    write_png(path, values, depth, kind, before, interlaced=interlaced)
+def test_labels_are_the_values_that_are_stored(path, kind, depth, interlaced):
+    values = noise(kind, depth, most=min(2**depth - 1, 254))
+    write_png(path, values, depth, kind, any_palette(kind, depth), interlaced=interlaced)
     assert read_labels(path).tolist() == values[..., 0].tolist()
     assert read_map(path, MANY, scribbles=True).tolist() == values[..., 0].tolist()
     assert map_values(path) == np.unique(values).tolist()
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_of_grey_with_opacity_the_transparent_has_no_label(tmp_path, depth):
+def test_of_grey_with_opacity_the_transparent_has_no_label(path, depth):
     values = noise(GREY_ALPHA, depth)
     values[..., 0] %= 7
     values[::2, :, 1] = 0
     values[1::2, :, 1] |= 1
-    write_png(tmp_path / "a.png", values, depth, GREY_ALPHA)
+    write_png(path, values, depth, GREY_ALPHA)
     expected = np.where(values[..., 1] > 0, values[..., 0], 255).tolist()
-    assert read_labels(tmp_path / "a.png").tolist() == expected
-    assert read_map(tmp_path / "a.png", MANY, scribbles=False).tolist() == expected
-    assert map_values(tmp_path / "a.png") == np.unique(values[1::2, :, 0]).tolist()
+    assert read_labels(path).tolist() == expected
+    assert read_map(path, MANY, scribbles=False).tolist() == expected
+    assert map_values(path) == np.unique(values[1::2, :, 0]).tolist()
 
 
 @pytest.mark.parametrize(("kind", "depth"), ONE_BAND)
-def test_a_transparent_value_has_no_label(tmp_path, kind, depth):
-    values, path = noise(kind, depth, most=min(2**depth - 1, 9)), tmp_path / "a.png"
-    before = palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
+def test_a_transparent_value_has_no_label(path, kind, depth):
+    values, before = noise(kind, depth, most=min(2**depth - 1, 9)), any_palette(kind, depth)
     for gone in (0, 1):
         opacity = chunk(b"tRNS", bytes([255] * gone + [0])) if kind == PALETTE else transparent(gone)
         write_png(path, values, depth, kind, before + opacity)
@@ -97,88 +82,87 @@ def test_a_transparent_value_has_no_label(tmp_path, kind, depth):
         assert map_values(path) == [value for value in np.unique(values).tolist() if value != gone]
 
 
-def test_several_indices_of_a_palette_can_be_transparent_and_half_is_not(tmp_path):
-    write_png(
-        tmp_path / "a.png", [[0, 1, 2, 3]], 2, PALETTE, palette(np.eye(4, 3)) + chunk(b"tRNS", bytes([0, 128, 0]))
-    )
-    assert read_map(tmp_path / "a.png", MANY, scribbles=False).tolist() == [[255, 1, 255, 3]]
+def test_several_indices_of_a_palette_can_be_transparent_and_half_is_not(path):
+    write_png(path, [[0, 1, 2, 3]], 2, PALETTE, palette(np.eye(4, 3)) + chunk(b"tRNS", bytes([0, 128, 0])))
+    assert read_map(path, MANY, scribbles=False).tolist() == [[255, 1, 255, 3]]
 
 
-def test_the_color_of_a_transparent_index_is_that_of_no_class(tmp_path):
+def test_the_color_of_a_transparent_index_is_that_of_no_class(path):
     """Index 0 is outside all strokes, in a color of no class; the others are renumbered."""
     colors = palette([(9, 9, 9), (0, 0, 255), (0, 0, 0), (255, 0, 0)])
-    write_png(tmp_path / "a.png", [[0, 1, 2, 3]], 2, PALETTE, colors + chunk(b"tRNS", b"\0"))
-    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=True).tolist() == [[255, 2, 0, 1]]
+    write_png(path, [[0, 1, 2, 3]], 2, PALETTE, colors + chunk(b"tRNS", b"\0"))
+    assert read_map(path, RED_AND_BLUE, scribbles=True).tolist() == [[255, 2, 0, 1]]
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_a_transparent_color_has_no_label(tmp_path, depth):
+def test_a_transparent_color_has_no_label(path, depth):
     white, scale = 2**depth - 1, 257 if depth == 16 else 1
     pixels = [[(255 * scale, 0, 0), (white, white, white), (0, 0, 255 * scale), (0, 0, 0)]]
-    write_png(tmp_path / "a.png", pixels, depth, RGB, transparent(white, white, white))
-    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=True).tolist() == [[1, 255, 2, 0]]
-    assert map_values(tmp_path / "a.png") is None
+    write_png(path, pixels, depth, RGB, transparent(white, white, white))
+    assert read_map(path, RED_AND_BLUE, scribbles=True).tolist() == [[1, 255, 2, 0]]
+    assert map_values(path) is None
 
 
 @pytest.mark.parametrize("kind", [RGB, RGB_ALPHA])
-def test_colors_of_16_bits_are_those_of_8(tmp_path, kind):
+def test_colors_of_16_bits_are_those_of_8(path, kind):
     pixels = np.array([[(65535, 0, 0, 9), (0, 0, 65535, 65535), (0, 0, 0, 1), (65535, 0, 0, 0)]])[..., : BANDS[kind]]
-    write_png(tmp_path / "a.png", pixels, 16, kind)
+    write_png(path, pixels, 16, kind)
     expected = [[1, 2, 0, 255 if kind == RGB_ALPHA else 1]]
-    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False).tolist() == expected
-    assert map_values(tmp_path / "a.png") is None
+    assert read_map(path, RED_AND_BLUE, scribbles=False).tolist() == expected
+    assert map_values(path) is None
 
 
-@pytest.mark.parametrize("color", [(65535, 1, 0), (255, 0, 0), (65280, 0, 0), (300, 300, 300)])
-def test_colors_of_16_bits_that_are_none_of_8_are_named(tmp_path, color):
-    write_png(tmp_path / "a.png", [[color, (0, 0, 0)]], 16, RGB)
-    with pytest.raises(BadSampleError, match=r"a\.png has 16-bit colors that are none of 8 bits, as .*8 bits per ch"):
-        read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
+OF_16_BITS = [(65535, 1, 0), (255, 0, 0), (65280, 0, 0), (300, 300, 300)]
 
 
-def test_grey_in_colors_of_16_bits_is_the_class(tmp_path):
-    write_png(tmp_path / "a.png", np.repeat([[[0], [2], [255], [1]]], 3, axis=-1), 16, RGB)
-    assert read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False).tolist() == [[0, 2, 255, 1]]
-    assert map_values(tmp_path / "a.png") == [0, 1, 2, 255]
+@pytest.mark.parametrize(
+    ("first", "depth", "kind", "text"),
+    [
+        *((color, 16, RGB, "has 16-bit colors that are none of 8 bits, as .*8 bits per ch") for color in OF_16_BITS),
+        *((3, depth, GREY, "holds the values 3, expected 0 to 2") for depth in (2, 4)),
+        (256, 16, GREY, "holds the value 256, expected 0 to 2, or 255: write class indic"),
+    ],
+)
+def test_what_is_no_class_is_named(path, first, depth, kind, text):
+    write_png(path, [[first, (0, 0, 0) if kind == RGB else 0]], depth, kind)
+    with pytest.raises(BadSampleError, match=rf"a\.png {text}"):
+        read_map(path, RED_AND_BLUE, scribbles=False)
 
 
-def test_values_above_255_are_named(tmp_path):
-    write_png(tmp_path / "a.png", [[0, 1, 256]], 16, GREY)
-    with pytest.raises(BadSampleError, match=r"a\.png holds the value 256, expected 0 to 2, or 255: write class indic"):
-        read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
+def test_grey_in_colors_of_16_bits_is_the_class(path):
+    write_png(path, np.repeat([[[0], [2], [255], [1]]], 3, axis=-1), 16, RGB)
+    assert read_map(path, RED_AND_BLUE, scribbles=False).tolist() == [[0, 2, 255, 1]]
+    assert map_values(path) == [0, 1, 2, 255]
+
+
+def test_values_above_255_are_named(path):
+    write_png(path, [[0, 1, 256]], 16, GREY)
     with pytest.raises(BadSampleError, match=r"a\.png holds the value 256, expected 0 to 255"):
-        read_labels(tmp_path / "a.png")
-    assert map_values(tmp_path / "a.png") == [0, 1, 256]
-
-
-@pytest.mark.parametrize("depth", [2, 4])
-def test_values_of_few_bits_that_are_no_class_are_named(tmp_path, depth):
-    write_png(tmp_path / "a.png", [[0, 3]], depth, GREY)
-    with pytest.raises(BadSampleError, match=r"a\.png holds the values 3, expected 0 to 2"):
-        read_map(tmp_path / "a.png", RED_AND_BLUE, scribbles=False)
+        read_labels(path)
+    assert map_values(path) == [0, 1, 256]
 
 
 @pytest.mark.parametrize("depth", [2, 4, 8])
-def test_a_palette_may_be_shorter_than_the_indices(tmp_path, depth):
-    write_png(tmp_path / "a.png", [[0, 1, 2, 3]], depth, PALETTE, palette([(0, 0, 0), (255, 0, 0)]))
+def test_a_palette_may_be_shorter_than_the_indices(path, depth):
+    write_png(path, [[0, 1, 2, 3]], depth, PALETTE, palette([(0, 0, 0), (255, 0, 0)]))
     four = Classes(["background", "red", "b", "c"], {1: (255, 0, 0)})
-    assert read_map(tmp_path / "a.png", four, scribbles=False).tolist() == [[0, 1, 2, 3]]
-    assert images(tmp_path / "a.png")[0].tolist() == [[0, 0, 0], [255, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert read_map(path, four, scribbles=False).tolist() == [[0, 1, 2, 3]]
+    assert images(path)[0].tolist() == [[0, 0, 0], [255, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
-def test_another_format_under_the_name_of_a_png_is_named(tmp_path):
-    Image.new("L", (8, 8)).save(tmp_path / "a.png", format="JPEG")
+def test_another_format_under_the_name_of_a_png_is_named(path):
+    Image.new("L", (8, 8)).save(path, format="JPEG")
     with pytest.raises(BadSampleError, match=r"a\.png is a JPEG file, which does not keep .*: save it as PNG"):
-        read_labels(tmp_path / "a.png")
+        read_labels(path)
     for name in ("TIFF", "BMP", "GIF"):
-        Image.fromarray(np.array([[0, 2, 1]], dtype=np.uint8)).save(tmp_path / "a.png", format=name)
-        assert read_labels(tmp_path / "a.png").tolist() == [[0, 2, 1]]
+        Image.fromarray(np.array([[0, 2, 1]], dtype=np.uint8)).save(path, format=name)
+        assert read_labels(path).tolist() == [[0, 2, 1]]
     for pixels in (np.array([[True, False]]), np.array([[1, 0]], dtype=np.uint16)):
-        Image.fromarray(pixels).save(tmp_path / "a.png", format="TIFF")
-        assert read_labels(tmp_path / "a.png").tolist() == [[1, 0]]
-    Image.fromarray(np.array([[1, -1]], dtype=np.int32)).save(tmp_path / "a.png", format="TIFF")
+        Image.fromarray(pixels).save(path, format="TIFF")
+        assert read_labels(path).tolist() == [[1, 0]]
+    Image.fromarray(np.array([[1, -1]], dtype=np.int32)).save(path, format="TIFF")
     with pytest.raises(BadSampleError, match=r"a\.png has pixels of type I, expected indexed, grey or RGB: save it so"):
-        read_labels(tmp_path / "a.png")
+        read_labels(path)
 
 
 @pytest.mark.parametrize(("case", "classes"), [("mask_2bit_3_2", 4), ("mask_2bit_3_4_noclasses", 4)])
@@ -199,56 +183,56 @@ def test_masks_of_two_bits_that_were_scaled_once(shared, case, classes):
 @pytest.mark.parametrize("interlaced", [False, True])
 @pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
 @pytest.mark.parametrize("most", [4095, 65535])
-def test_images_of_16_bits_are_stretched_alike(tmp_path, kind, most, interlaced):
+def test_images_of_16_bits_are_stretched_alike(path, kind, most, interlaced):
     values = noise(kind, 16, most, size=(40, 31))
     if kind in (GREY_ALPHA, RGB_ALPHA):
         values[..., -1] = RANDOM.integers(0, 65536, (40, 31))
-    write_png(tmp_path / "a.png", values, 16, kind, interlaced=interlaced)
+    write_png(path, values, 16, kind, interlaced=interlaced)
     colors = 3 if kind in (RGB, RGB_ALPHA) else 1
-    expected = np.broadcast_to(stretched(values[..., :colors]), (40, 31, 3))
+    expected = stretched(values[..., :colors])
     if kind in (GREY_ALPHA, RGB_ALPHA):
         expected = on_white(expected, values[..., -1:] / 65535)
-        assert np.abs(images(tmp_path / "a.png") - expected).max() <= 1
+        assert np.abs(images(path) - expected).max() <= 1
     else:
-        assert (images(tmp_path / "a.png") == expected).all()
+        assert (images(path) == expected).all()
 
 
-def test_hues_of_a_deep_image_are_kept(tmp_path):
+def test_hues_of_a_deep_image_are_kept(path):
     """All colors have the same limits: what has twice the red of the green has it still."""
     ramp = np.linspace(0, 1, 60 * 50).reshape(60, 50, 1)
-    write_png(tmp_path / "a.png", (ramp * (4000, 2000, 1000)).astype(int), 16, RGB)
-    found = images(tmp_path / "a.png").reshape(-1, 3).astype(int)
+    write_png(path, (ramp * (4000, 2000, 1000)).astype(int), 16, RGB)
+    found = images(path).reshape(-1, 3).astype(int)
     middle = found[1000:1500]
     assert np.abs(middle[:, 0] - 2 * middle[:, 1]).max() <= 2
     assert np.abs(middle[:, 0] - 4 * middle[:, 2]).max() <= 4
 
 
 @pytest.mark.parametrize("kind", [GREY, RGB])
-def test_a_transparent_value_of_16_bits_is_white(tmp_path, kind):
+def test_a_transparent_value_of_16_bits_is_white(path, kind):
     values = noise(kind, 16, 4095)
     values[3, 3] = values[5, 6] = 4001
-    write_png(tmp_path / "a.png", values, 16, kind, transparent(*[4001] * BANDS[kind]))
+    write_png(path, values, 16, kind, transparent(*[4001] * BANDS[kind]))
     clear = (values == 4001).all(-1)
     expected = np.where(clear[..., None], 255, stretched(values))
-    assert (images(tmp_path / "a.png") == expected).all()
+    assert (images(path) == expected).all()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
-def test_grey_of_few_bits_spans_black_to_white(tmp_path, depth):
+def test_grey_of_few_bits_spans_black_to_white(path, depth):
     values = np.arange(2**depth).reshape(1, -1)
-    write_png(tmp_path / "a.png", values, depth, GREY)
-    assert images(tmp_path / "a.png")[0, :, 0].tolist() == (values[0] * 255 // (2**depth - 1)).tolist()
-    write_png(tmp_path / "a.png", values, depth, GREY, transparent(1))
-    assert images(tmp_path / "a.png")[0, :2].tolist() == [[0, 0, 0], [255, 255, 255]]
-    assert (images(tmp_path / "a.png")[0, 2:-1] < 255).all()
+    write_png(path, values, depth, GREY)
+    assert images(path)[0, :, 0].tolist() == (values[0] * 255 // (2**depth - 1)).tolist()
+    write_png(path, values, depth, GREY, transparent(1))
+    assert images(path)[0, :2].tolist() == [[0, 0, 0], [255, 255, 255]]
+    assert (images(path)[0, 2:-1] < 255).all()
 
 
 @pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
-def test_one_value_everywhere_is_no_error(tmp_path, kind):
+def test_one_value_everywhere_is_no_error(path, kind):
     values = np.full((6, 5, BANDS[kind]), 65535)
     values[..., : 3 if kind in (RGB, RGB_ALPHA) else 1] = 700
-    write_png(tmp_path / "a.png", values, 16, kind)
-    assert np.unique(images(tmp_path / "a.png")).size == 1
+    write_png(path, values, 16, kind)
+    assert np.unique(images(path)).size == 1
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -256,25 +240,24 @@ def test_one_value_everywhere_is_no_error(tmp_path, kind):
     ("kind", "depth"), [(RGB, 8), (RGB, 16), (GREY, 16), (GREY_ALPHA, 16), (GREY, 2), (PALETTE, 4)]
 )
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_images_stand_upright_wherever_exif_data_stand(tmp_path, kind, depth, orientation, turns, after):
-    values = noise(kind, depth)
-    before = palette(RANDOM.integers(0, 256, (2**depth, 3))) if kind == PALETTE else b""
-    write_png(tmp_path / "a.png", values, depth, kind, before)
-    lying = images(tmp_path / "a.png")
+def test_images_stand_upright_wherever_exif_data_stand(path, kind, depth, orientation, turns, after):
+    values, before = noise(kind, depth), any_palette(kind, depth)
+    write_png(path, values, depth, kind, before)
+    lying = images(path)
     exif = turned(orientation)
-    write_png(tmp_path / "a.png", values, depth, kind, before + (b"" if after else exif), exif if after else b"")
+    write_png(path, values, depth, kind, before + (b"" if after else exif), exif if after else b"")
     upright = np.rot90(lying, turns)
-    assert (images(tmp_path / "a.png") == upright).all()
-    assert image_size(tmp_path / "a.png") == upright.shape[1::-1]
+    assert (images(path) == upright).all()
+    assert image_size(path) == upright.shape[1::-1]
 
 
 @pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
 @pytest.mark.parametrize("read", [read_image, read_labels])
-def test_damage_is_named(tmp_path, kind, read):
-    write_png(tmp_path / "a.png", noise(kind, 16, size=(60, 60)), 16, kind)
-    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
+def test_damage_is_named(path, kind, read):
+    write_png(path, noise(kind, 16, size=(60, 60)), 16, kind)
+    path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(BadSampleError, match=r"a\.png cannot be read \(.*restore the file"):
-        read(tmp_path / "a.png")
+        read(path)
 
 
 def test_an_image_of_12_bits_that_was_black_once(shared):
