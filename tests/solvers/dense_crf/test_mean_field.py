@@ -3,34 +3,18 @@
 import sys
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from scenes import photograph, several, stripes
 from torch import Tensor
 
 from weakseg_lightning.energies.lattice import Lattice, bilateral_features, spatial_features
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.solvers import MeanField, PyDenseCRF, Refinement, Solver
+from weakseg_lightning.solvers import MeanField, PyDenseCRF, Solver
 
 needs_pydensecrf = pytest.mark.skipif(find_spec("pydensecrf") is None, reason="pydensecrf2 is missing (extra `crf`)")
 PARAMETERS = [(6, 6, 50, 4, 5), (19, 15, 61, 10, 35), (3, 3, 80, 13, 10), (1, 3, 67, 3, 4), (3, 0, 100, 15, 10)]
 SMALL = (2.0, 3.0, 8.0, 20.0, 4.0)
-
-
-def problem(seed: int, height: int = 11, width: int = 13, classes: int = 4) -> tuple[Tensor, Tensor]:
-    """Noisy scores of vertical stripes ``(1, K, H, W)``, and an image of the stripes' colors."""
-    generator = torch.Generator().manual_seed(seed)
-    truth = (torch.arange(width) * classes // width).expand(height, width)
-    colors = torch.rand(classes, 3, generator=generator)[truth].permute(2, 0, 1)
-    image = (colors + 0.02 * torch.randn(3, height, width, generator=generator)).clamp(0, 1)
-    scores = 2 * torch.nn.functional.one_hot(truth, classes).permute(2, 0, 1)
-    return (scores + 1.5 * torch.randn(classes, height, width, generator=generator))[None], image[None]
-
-
-def batch(*seeds: int) -> tuple[Tensor, Tensor]:
-    logits, images = zip(*(problem(seed) for seed in seeds), strict=True)
-    return torch.cat(logits), torch.cat(images)
 
 
 def coupling(crf: MeanField, image: Tensor) -> Tensor:
@@ -65,28 +49,14 @@ def dense(crf: MeanField, logits: Tensor, image: Tensor, fixed: Tensor, allowed:
     return found
 
 
-def photographs(shared, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Coarse, noisy scores of masks, as of a network at stride 16, and the photographs."""
-    voc = shared / "data" / "VOCdevkit" / "VOC2012"
-    pairs = []
-    for name in (voc / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[:count]:
-        image = torch.from_numpy(np.array(Image.open(voc / "JPEGImages" / f"{name}.jpg").convert("RGB")))
-        mask = torch.from_numpy(np.array(Image.open(voc / "SegmentationClass" / f"{name}.png"))).long()
-        truth = torch.nn.functional.one_hot(mask.where(mask != 255, 0), 21).permute(2, 0, 1).float()
-        coarse = 4 * torch.nn.functional.avg_pool2d(truth, 16, 16, ceil_mode=True)
-        coarse += 2 * torch.randn(coarse.shape, generator=torch.Generator().manual_seed(0))
-        logits = torch.nn.functional.interpolate(coarse[None], mask.shape, mode="bilinear")
-        pairs.append((logits, image.permute(2, 0, 1)[None].float() / 255))
-    return pairs
-
-
 # ---- refinement -----------------------------------------------------------------------------------------------------
 
 
 @needs_pydensecrf
 @pytest.mark.parametrize("parameters", PARAMETERS)
 def test_on_photographs_it_is_pydensecrf(shared, parameters):
-    for logits, image in photographs(shared, 2):
+    for index in range(2):
+        logits, image, _ = photograph(shared, index)
         expected = PyDenseCRF(*parameters).refine(logits, image)
         torch.testing.assert_close(MeanField(*parameters).refine(logits, image), expected, atol=1e-3, rtol=0)
 
@@ -95,7 +65,7 @@ def test_on_photographs_it_is_pydensecrf(shared, parameters):
 @pytest.mark.parametrize("normalization", ["symmetric", "before", "after", "none"])
 @pytest.mark.parametrize("classes", [1, 2, 9, 40])
 def test_whatever_the_normalization_and_classes_it_is_pydensecrf(normalization, classes):
-    logits, image = problem(0, 15, 17, classes)
+    logits, image = stripes(0, 15, 17, classes)
     parameters = (2.0, 0.3, 8.0, 20.0, 0.4, 5, normalization)
     expected = PyDenseCRF(*parameters).refine(logits, image)
     torch.testing.assert_close(MeanField(*parameters).refine(logits, image), expected, atol=1e-4, rtol=0)
@@ -137,49 +107,25 @@ def test_it_is_pydensecrf_where_the_pixels_fill_blocks_of_four(height, width):
 @pytest.mark.parametrize("iterations", [0, 1, 7])
 def test_it_is_mean_field_on_the_operator_of_the_lattice(normalization, iterations):
     crf = MeanField(*SMALL, iterations=iterations, normalization=normalization)
-    logits, image = problem(1)
+    logits, image = stripes(1)
     none, everything = torch.full((143,), 255), torch.ones(4, dtype=torch.bool)
     expected = dense(crf, logits, image, none, everything, none).T.reshape(1, 4, 11, 13)
     torch.testing.assert_close(crf.refine(logits, image).double(), expected, atol=1e-4, rtol=0)
 
 
-def test_padding_has_no_influence_and_keeps_its_softmax():
-    logits, image = problem(2)
-    alone = MeanField(*SMALL).refine(logits, image)
-    wide, shown = torch.randn(1, 4, 20, 30), torch.rand(1, 3, 20, 30)
-    wide[..., 2:13, 5:18], shown[..., 2:13, 5:18] = logits, image
-    valid = torch.zeros(1, 20, 30, dtype=torch.bool)
-    valid[:, 2:13, 5:18] = True
-    wide[0, 0, 0, 0] = torch.inf  # padding may hold anything
-    refined = MeanField(*SMALL).refine(wide, shown, valid)
-    torch.testing.assert_close(refined[..., 2:13, 5:18], alone, atol=1e-6, rtol=0)
-    torch.testing.assert_close(refined[..., 17:, :], wide.softmax(1)[..., 17:, :])
-    torch.testing.assert_close(MeanField().refine(wide, shown, valid & False)[..., 1:, :], wide.softmax(1)[..., 1:, :])
-
-
 def test_threads_and_company_do_not_change_a_bit():
-    logits, image = batch(0, 1, 2, 3, 4)
+    logits, image = several(0, 1, 2, 3, 4)
     together = MeanField(*SMALL, num_threads=1).refine(logits, image)
     assert torch.equal(together, MeanField(*SMALL, num_threads=4).refine(logits, image))
     for b in range(5):
         assert torch.equal(together[b, None], MeanField(*SMALL).refine(logits[b, None], image[b, None]))
 
 
-def test_it_takes_any_precision_and_extreme_scores():
-    logits, image = problem(3)
-    half = MeanField(*SMALL).refine(logits.bfloat16(), image)
-    torch.testing.assert_close(half, MeanField(*SMALL).refine(logits.bfloat16().float(), image))
+def test_it_takes_extreme_scores():
+    logits, image = stripes(3)
     extreme = MeanField(*SMALL).refine(logits * 1e4, image)
     torch.testing.assert_close(extreme.sum(1), torch.ones(1, 11, 13))
     assert torch.equal(extreme.argmax(1), logits.argmax(1))
-
-
-@pytest.mark.parametrize("broken", ["logits", "image"])
-def test_refining_what_is_not_finite_is_refused(broken):
-    given = dict(zip(("logits", "image"), batch(0, 1), strict=True))
-    given[broken][1, 0, 3, 3] = torch.nan
-    with pytest.raises(ValueError, match=rf"`{broken}` must be finite, got nan .* images \[1\]"):
-        MeanField().refine(**given)
 
 
 # ---- latent labelings ----------------------------------------------------------------------------------------------
@@ -188,7 +134,7 @@ def test_refining_what_is_not_finite_is_refused(broken):
 @pytest.mark.parametrize("seed", range(4))
 def test_labelings_respect_seeds_label_sets_and_starts(seed):
     crf = MeanField(*SMALL, iterations=3)
-    logits, image = problem(seed)
+    logits, image = stripes(seed)
     generator = torch.Generator().manual_seed(seed)
     seeds = torch.full((1, 11, 13), 255)
     seeds[0, 2:4, 3:9] = 3  # not in the label set: seeds bring theirs
@@ -209,7 +155,7 @@ def test_labelings_respect_seeds_label_sets_and_starts(seed):
 @pytest.mark.parametrize("normalization", ["symmetric", "before"])
 def test_the_energy_is_that_of_the_labeling(normalization):
     crf = MeanField(*SMALL, normalization=normalization)
-    logits, image = problem(5)
+    logits, image = stripes(5)
     found = crf.solve(logits, image)
     labels = found.labels.flatten().long()
     unary = -logits[0].flatten(1).T.double().log_softmax(1).gather(1, labels[:, None]).sum()
@@ -220,12 +166,12 @@ def test_the_energy_is_that_of_the_labeling(normalization):
 
 
 def test_without_restrictions_the_labels_are_the_most_probable_ones_of_the_refinement():
-    logits, image = batch(0, 1)
+    logits, image = several(0, 1)
     assert torch.equal(MeanField().solve(logits, image).labels, MeanField().refine(logits, image).argmax(1).byte())
 
 
 def test_it_has_converged_where_the_last_iteration_changed_nothing():
-    logits, image = problem(0, 40, 40)
+    logits, image = stripes(0, 40, 40)
     labels = [MeanField(*SMALL, iterations=n).solve(logits, image) for n in (1, 2, 100)]
     assert not torch.equal(labels[0].labels, labels[1].labels)
     assert [bool(found.converged) for found in labels] == [False, False, True]
@@ -233,7 +179,7 @@ def test_it_has_converged_where_the_last_iteration_changed_nothing():
 
 
 def test_images_of_a_batch_have_label_sets_of_their_own():
-    logits, image = batch(0, 1, 2)
+    logits, image = several(0, 1, 2)
     label_set = torch.tensor([[True, True, True, True], [True, False, False, False], [False, True, False, True]])
     found = MeanField(*SMALL).solve(logits, image, label_set=label_set)
     for b in range(3):
@@ -247,7 +193,7 @@ def test_images_of_a_batch_have_label_sets_of_their_own():
 
 @pytest.mark.parametrize(("broken", "value"), [("logits", torch.nan), ("image", torch.inf), ("image", 1e5)])
 def test_an_image_that_fails_says_why_and_leaves_the_others_alone(broken, value):
-    logits, image = batch(0, 1, 2)
+    logits, image = several(0, 1, 2)
     alone = MeanField(*SMALL).solve(logits, image)
     {"logits": logits, "image": image}[broken][1, 0, 3, 4] = value
     found = MeanField(*SMALL).solve(logits, image)
@@ -263,7 +209,7 @@ def test_an_image_that_fails_says_why_and_leaves_the_others_alone(broken, value)
 
 
 def test_padding_is_void_and_costs_nothing():
-    logits, image = problem(2)
+    logits, image = stripes(2)
     alone = MeanField(*SMALL).solve(logits, image)
     wide, shown = torch.zeros(1, 4, 16, 20), torch.zeros(1, 3, 16, 20)
     wide[..., :11, :13], shown[..., :11, :13] = logits, image
@@ -277,35 +223,19 @@ def test_padding_is_void_and_costs_nothing():
     assert MeanField().solve(torch.zeros(0, 4, 5, 5), torch.zeros(0, 3, 5, 5)).labels.shape == (0, 5, 5)
 
 
-# ---- arguments ------------------------------------------------------------------------------------------------------
+# ---- arguments and memory -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("argument", "value", "words"),
-    [
-        ("spatial_sigma", 0, "`spatial_sigma` must be finite and above 0, got 0"),
-        ("bilateral_sigma_rgb", float("nan"), "`bilateral_sigma_rgb` must be finite and above 0, got nan"),
-        ("bilateral_weight", float("inf"), "`bilateral_weight` must be finite and at least 0"),
-        ("iterations", -1, "`iterations` must be at least 0"),
-        ("normalization", "row", "`normalization` must be one of 'symmetric', 'before', 'after', 'none'"),
-        ("num_threads", 0, "`num_threads` must be at least 1, or None to choose, got 0"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(argument, value, words):
-    with pytest.raises(ValueError, match=words):
-        MeanField(**{argument: value})
-
-
-def test_its_arguments_can_be_written_down():
-    crf = MeanField(1, 2, 3, 4, 5, 6, "after", 2)
-    assert list(describe(crf)["init_args"].values()) == [1, 2, 3, 4, 5, 6, "after", 2]
-    assert isinstance(crf, Refinement)
-    assert isinstance(crf, Solver)
+def test_it_is_a_solver_with_a_number_of_threads():
+    assert isinstance(MeanField(), Solver)
+    assert describe(MeanField(num_threads=2))["init_args"]["num_threads"] == 2
+    with pytest.raises(ValueError, match="`num_threads` must be at least 1, got 0; or None to choose"):
+        MeanField(num_threads=0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kilobytes of memory are counted on Linux alone")
 def test_memory_does_not_grow_over_a_thousand_calls():
-    logits, image = problem(0, 40, 40)
+    logits, image = stripes(0, 40, 40)
 
     resource = pytest.importorskip("resource")
 

@@ -6,11 +6,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from scenes import photograph, stripes
 from torch import Tensor
 
-from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.solvers.dense_crf import pydensecrf as backend
 from weakseg_lightning.solvers.dense_crf.pydensecrf import PyDenseCRF
 
@@ -42,29 +40,6 @@ def mean_field(crf: PyDenseCRF, logits: Tensor, image: Tensor) -> Tensor:
     return found.T.reshape(classes, height, width).float()
 
 
-def problem(seed: int, height: int = 14, width: int = 18, classes: int = 4) -> tuple[Tensor, Tensor]:
-    """Noisy scores of vertical stripes, and an image of the stripes' colors."""
-    generator = torch.Generator().manual_seed(seed)
-    truth = (torch.arange(width) * classes // width).expand(height, width)
-    colors = torch.rand(classes, 3, generator=generator)[truth].permute(2, 0, 1)
-    image = (colors + 0.02 * torch.randn(3, height, width, generator=generator)).clamp(0, 1)
-    scores = 2 * torch.nn.functional.one_hot(truth, classes).permute(2, 0, 1)
-    return scores + 1.5 * torch.randn(classes, height, width, generator=generator), image
-
-
-def photograph(shared) -> tuple[Tensor, Tensor, Tensor]:
-    """A photograph, its mask, and coarse, noisy scores of it: what a network would say of it at stride 8."""
-    voc = shared / "data" / "VOCdevkit" / "VOC2012"
-    name = (voc / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[0]
-    picture = Image.open(voc / "JPEGImages" / f"{name}.jpg").convert("RGB")
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-    mask = torch.from_numpy(np.array(Image.open(voc / "SegmentationClass" / f"{name}.png"))).long()
-    truth = torch.nn.functional.one_hot(mask.where(mask != 255, 0), 21).permute(2, 0, 1).float()
-    coarse = torch.nn.functional.avg_pool2d(truth, 16, 16, ceil_mode=True)
-    coarse = 4 * coarse + 2 * torch.randn(coarse.shape, generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.interpolate(coarse[None], mask.shape, mode="bilinear"), image[None], mask[None]
-
-
 @needs_pydensecrf
 @pytest.mark.parametrize("normalization", ["symmetric", "before", "after"])
 @pytest.mark.parametrize(
@@ -74,7 +49,7 @@ def test_it_is_mean_field_with_dense_kernels_as_far_as_the_lattice_is_exact(kern
     crf = PyDenseCRF(*kernels, iterations=5, normalization=normalization)
     softmax_off, off = [], []
     for seed in range(4):
-        logits, image = problem(seed)
+        logits, image = (one[0] for one in stripes(seed, 14, 18))
         expected = mean_field(crf, logits, image)
         refined = crf.refine(logits[None], image[None])[0]
         off.append(float((refined - expected).abs().mean()))
@@ -89,7 +64,7 @@ def test_it_is_mean_field_with_dense_kernels_as_far_as_the_lattice_is_exact(kern
 def test_of_the_normalizations_it_is_closest_to_its_own(normalization):
     kinds, off = ("symmetric", "before", "after"), torch.zeros(3)
     for seed in range(4):
-        logits, image = problem(seed)
+        logits, image = (one[0] for one in stripes(seed, 14, 18))
         image[..., :9] = 0.3  # pixels have few and many alike
         image[..., 9:] = torch.rand(3, 14, 9, generator=torch.Generator().manual_seed(seed))
         crfs = [PyDenseCRF(3, 1, 8, 40, 4, iterations=2, normalization=kind) for kind in kinds]
@@ -102,7 +77,7 @@ def test_of_the_normalizations_it_is_closest_to_its_own(normalization):
 def test_it_is_what_the_library_does_for_an_image_of_8_bits():
     import pydensecrf.densecrf as library
 
-    logits, image = problem(0, height=20, width=31)
+    logits, image = (one[0] for one in stripes(0, 20, 31))
     pixels = (image * 255).round().to(torch.uint8)
     field = library.DenseCRF2D(31, 20, 4)
     field.setUnaryEnergy(np.ascontiguousarray(-logits.log_softmax(0).flatten(1).numpy()))
@@ -111,13 +86,6 @@ def test_it_is_what_the_library_does_for_an_image_of_8_bits():
     expected = torch.from_numpy(np.array(field.inference(10))).reshape(4, 20, 31)
     refined = PyDenseCRF().refine(logits[None], pixels[None].float() / 255)[0]
     torch.testing.assert_close(refined, expected, atol=1e-5, rtol=1e-4)
-
-
-@needs_pydensecrf
-@pytest.mark.parametrize("arguments", [{"spatial_weight": 0, "bilateral_weight": 0}, {"iterations": 0}])
-def test_without_kernels_or_iterations_it_is_the_softmax(arguments):
-    logits, image = (one[None] for one in problem(1))
-    torch.testing.assert_close(PyDenseCRF(**arguments).refine(logits, image), logits.softmax(1))
 
 
 @needs_pydensecrf
@@ -135,33 +103,6 @@ def test_an_isolated_pixel_of_a_flat_image_follows_its_surroundings_and_an_edge_
 
 
 @needs_pydensecrf
-def test_padding_has_no_influence_and_keeps_its_softmax():
-    logits, image = (one[None] for one in problem(2))
-    alone = PyDenseCRF().refine(logits, image)
-    wide, shown = torch.randn(1, 4, 20, 30), torch.rand(1, 3, 20, 30)
-    wide[..., 2:16, 5:23], shown[..., 2:16, 5:23] = logits, image
-    valid = torch.zeros(1, 20, 30, dtype=torch.bool)
-    valid[:, 2:16, 5:23] = True
-    wide[0, 0, 0, 0] = torch.inf  # padding may hold anything
-    refined = PyDenseCRF().refine(wide, shown, valid)
-    assert torch.equal(refined[..., 2:16, 5:23], alone)
-    torch.testing.assert_close(refined[..., 17:, :], wide.softmax(1)[..., 17:, :])
-    torch.testing.assert_close(PyDenseCRF().refine(wide, shown, valid & False)[..., 1:, :], wide.softmax(1)[..., 1:, :])
-
-
-@needs_pydensecrf
-def test_images_of_a_batch_stand_for_themselves_in_any_precision():
-    pairs = [problem(seed) for seed in (3, 4)]
-    logits, image = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-    together = PyDenseCRF().refine(logits, image)
-    for index in range(2):
-        assert torch.equal(together[index], PyDenseCRF().refine(logits[index, None], image[index, None])[0])
-    half = PyDenseCRF().refine(logits.bfloat16(), image)
-    assert half.dtype == torch.float32
-    torch.testing.assert_close(half, PyDenseCRF().refine(logits.bfloat16().float(), image))
-
-
-@needs_pydensecrf
 def test_it_sharpens_coarse_scores_of_a_photograph(shared):
     logits, image, mask = photograph(shared)
     refined = PyDenseCRF().refine(logits, image)
@@ -169,55 +110,6 @@ def test_it_sharpens_coarse_scores_of_a_photograph(shared):
     counted = mask != 255
     before, after = ((p.argmax(1) == mask)[counted].float().mean() for p in (logits, refined))
     assert after > before + 0.01
-
-
-@needs_pydensecrf
-@pytest.mark.parametrize(
-    ("argument", "value", "words"),
-    [
-        ("spatial_sigma", 0, "`spatial_sigma` must be finite and above 0, got 0"),
-        ("bilateral_sigma_xy", -1.0, "`bilateral_sigma_xy` must be finite and above 0"),
-        ("bilateral_sigma_rgb", float("nan"), "`bilateral_sigma_rgb` must be finite and above 0, got nan"),
-        ("spatial_weight", -0.5, "`spatial_weight` must be finite and at least 0"),
-        ("bilateral_weight", float("inf"), "`bilateral_weight` must be finite and at least 0"),
-        ("iterations", -1, "`iterations` must be at least 0"),
-        ("normalization", "row", "`normalization` must be one of 'symmetric', 'before', 'after', 'none'"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(argument, value, words):
-    with pytest.raises(ValueError, match=words):
-        PyDenseCRF(**{argument: value})
-
-
-@needs_pydensecrf
-def test_its_arguments_can_be_written_down():
-    crf = PyDenseCRF(1, 2, 3, 4, 5, 6, "after")
-    assert list(describe(crf)["init_args"].values()) == [1, 2, 3, 4, 5, 6, "after"]
-    assert isinstance(crf, Refinement)
-
-
-@needs_pydensecrf
-@pytest.mark.parametrize("broken", ["logits", "image"])
-def test_values_that_are_not_finite_are_refused(broken):
-    given = dict(zip(("logits", "image"), (one.repeat(2, 1, 1, 1) for one in problem(0)), strict=True))
-    given[broken][1, 0, 3, 3] = torch.nan
-    with pytest.raises(ValueError, match=rf"`{broken}` must be finite, got nan .* images \[1\]"):
-        PyDenseCRF().refine(**given)
-
-
-@needs_pydensecrf
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ((torch.zeros(3, 4, 4), torch.zeros(1, 3, 4, 4)), "`logits` must be a float"),
-        ((torch.zeros(1, 3, 4, 4).long(), torch.zeros(1, 3, 4, 4)), "`logits` must be a float"),
-        ((torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5)), r"`image` must be a float \(1, 3, 4, 4\)"),
-        ((torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), torch.ones(1, 4, 4)), "`valid` must be a bool"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        PyDenseCRF().refine(*arguments)
 
 
 def test_without_the_package_the_constructor_says_what_to_install(monkeypatch):

@@ -6,20 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scenes import batch
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.energies import GridPotts, potts_energy, unary_energy, unary_potentials
-from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.solvers import AlphaExpansion, Solver
+from weakseg_lightning.solvers import AlphaExpansion
 from weakseg_lightning.solvers.potts import alpha_expansion
-
-
-def batch(size=(20, 24), classes=4, images=3, seed=0, sharpness=2.0):
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(images, classes, 5, 6, generator=generator) * sharpness
-    logits = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
-    logits += torch.randn(images, classes, *size, generator=generator)
-    return logits, torch.rand(images, 3, *size, generator=generator)
 
 
 def same(a, b):
@@ -27,38 +19,9 @@ def same(a, b):
     torch.testing.assert_close(a.energy, b.energy, rtol=0, atol=0, equal_nan=True)
 
 
-def test_is_a_solver_that_writes_itself_down():
-    solver = AlphaExpansion(GridPotts(3.0, 4), unary_weight=2.0, max_sweeps=3, start="zeros", num_threads=2)
-    assert isinstance(solver, Solver)
-    assert describe(solver) == {
-        "class_path": "weakseg_lightning.AlphaExpansion",
-        "init_args": {
-            "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False},
-            "unary_weight": 2.0,
-            "max_sweeps": 3,
-            "start": "zeros",
-            "num_threads": 2,
-        },
-    }
-
-
-def test_result_has_the_promised_types_and_energies():
-    logits, image = batch()
-    result = AlphaExpansion(GridPotts(4.0), unary_weight=1.5).solve(logits, image)
-    assert result.labels.dtype == torch.uint8
-    assert result.labels.shape == (3, 20, 24)
-    for energy in (result.unary, result.pairwise, result.energy, result.lower_bound):
-        assert (energy.dtype, energy.shape) == (torch.float64, (3,))
-    assert result.sweeps.dtype == torch.int64
-    assert result.converged.dtype == torch.bool
-    assert result.message == ("", "", "")
-    assert min(result.solve_seconds, result.transfer_seconds) > 0
-    pairwise = potts_energy(result.labels, GridPotts(4.0).edge_weights(image))
-    torch.testing.assert_close(result.pairwise, pairwise, rtol=1e-12, atol=0)
-    unary = unary_energy(result.labels, unary_potentials(logits, 1.5))
-    torch.testing.assert_close(result.unary, unary, rtol=1e-6, atol=0)
-    assert result.energy.equal(result.unary + result.pairwise)
-    assert result.lower_bound.isnan().all()
+def test_the_number_of_threads_is_checked():
+    with pytest.raises(ValueError, match="`num_threads` must be at least 1, got 0; or None to choose"):
+        AlphaExpansion(num_threads=0)
 
 
 def test_the_result_has_less_energy_than_argmax_and_smoother_labels():
@@ -93,16 +56,6 @@ def test_images_of_a_batch_do_not_touch_each_other():
         assert torch.equal(alone.labels, together.labels[one])
 
 
-def test_seeds_and_label_sets_are_kept():
-    logits, image = batch()
-    seeds = torch.full((3, 20, 24), 255)
-    seeds[:, 3, 4], seeds[:, 10:12, 5] = 3, 1
-    label_set = torch.tensor([True, False, False, False]).repeat(3, 1)
-    result = AlphaExpansion(GridPotts(1.0)).solve(logits, image, seeds=seeds, label_set=label_set)
-    assert (result.labels[seeds != 255] == seeds[seeds != 255]).all()
-    assert set(result.labels.unique().tolist()) == {0, 1, 3}
-
-
 def test_seeds_on_padding_do_not_count():
     logits, image = batch()
     valid = torch.ones(3, 20, 24, dtype=torch.bool)
@@ -113,20 +66,6 @@ def test_seeds_on_padding_do_not_count():
     assert torch.equal(result.labels, torch.where(valid, 0, 255).byte())
     assert result.converged.all()
     torch.testing.assert_close(result.lower_bound, result.energy, rtol=0, atol=0)
-
-
-def test_padding_changes_nothing_inside():
-    logits, image = batch()
-    potts = GridPotts(4.0, normalize_edges=True)
-    alone = AlphaExpansion(potts).solve(logits, image)
-    pad = torch.nn.functional.pad
-    valid = pad(torch.ones(3, 20, 24, dtype=torch.bool), (0, 5, 0, 7))
-    noisy = pad(logits, (0, 5, 0, 7), value=float("nan"))
-    padded = AlphaExpansion(potts).solve(noisy, pad(image, (0, 5, 0, 7), value=9.0), valid=valid)
-    assert padded.message == ("", "", "")
-    assert torch.equal(padded.labels[:, :20, :24], alone.labels)
-    assert (padded.labels[~valid] == 255).all()
-    torch.testing.assert_close(padded.energy, alone.energy)
 
 
 def test_all_padding():
@@ -230,31 +169,6 @@ def test_sweeps_are_limited_and_lower_the_energy():
         assert (better.energy <= worse.energy).all()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_an_image_with_bad_logits_fails_alone(bad):
-    logits, image = batch()
-    good = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
-    logits = logits.clone()
-    logits[1, 2, 7, 7] = bad
-    result = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
-    assert result.converged.tolist() == [good.converged[0], False, good.converged[2]]
-    assert "`logits` hold nan" in result.message[1]
-    assert result.message[0] == result.message[2] == ""
-    assert (result.labels[1] == 255).all()
-    assert result.energy[1].isnan()
-    for b in (0, 2):
-        assert torch.equal(result.labels[b], good.labels[b])
-
-
-def test_an_image_with_bad_pixels_fails_alone():
-    logits, image = batch()
-    image[2, 0, 0, 0] = float("nan")
-    result = AlphaExpansion(GridPotts(4.0)).solve(logits, image)
-    assert "`image`" in result.message[2]
-    assert result.message[:2] == ("", "")
-    assert not result.converged[2]
-
-
 @pytest.mark.parametrize("exponents", list(itertools.product((-6, 0, 6), repeat=2)))
 @pytest.mark.parametrize("classes", [2, 4])
 def test_magnitudes(exponents, classes):
@@ -317,24 +231,6 @@ def test_other_python_threads_run_during_a_solve(monkeypatch):
     assert any(span[0] + quarter < t < span[1] - quarter for t in ticks)
 
 
-def test_two_solves_at_once_do_not_mix():
-    problems = [batch(seed=s, size=(50, 50)) for s in range(4)]
-    solver = AlphaExpansion(GridPotts(4.0), num_threads=2)
-    alone = [solver.solve(*p) for p in problems]
-    together = [None] * 4
-
-    def work(i):
-        together[i] = solver.solve(*problems[i])
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for a, b in zip(alone, together, strict=True):
-        same(a, b)
-
-
 def test_real_photograph(shared):
     """Noisy scores of a mask on a photograph: the cut cleans them up, and gets its edges from the picture."""
     voc = shared / "data" / "VOCdevkit" / "VOC2012"
@@ -350,14 +246,6 @@ def test_real_photograph(shared):
     )
     assert argmax < 0.5
     assert cut > 0.9
-
-
-@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])
-def test_nothing_to_solve(shape):
-    result = AlphaExpansion().solve(torch.zeros(shape), torch.zeros(shape))
-    assert result.labels.shape == (shape[0], *shape[2:])
-    assert result.converged.shape == (shape[0],)
-    assert len(result.message) == shape[0]
 
 
 @pytest.mark.parametrize("start", ["coarse", "argmin"])

@@ -1,29 +1,19 @@
 import itertools
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import interpolate, pad
+from scenes import batch
 
 from weakseg_lightning.energies import GridPotts, potts_energy, unary_energy, unary_potentials
-from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.solvers import GCO, AlphaExpansion
 from weakseg_lightning.solvers.potts import gco as external
 
 needs_gco = pytest.mark.skipif(find_spec("gco") is None, reason="gco-wrapper is not installed (extra `gco`)")
 LARGEST_TERM = 10_000_000
-
-
-def batch(size=(20, 24), classes=4, images=3, seed=0, sharpness=2.0):
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(images, classes, 5, 6, generator=generator) * sharpness
-    logits = interpolate(coarse, size=size, mode="bilinear")
-    logits += torch.randn(images, classes, *size, generator=generator)
-    return logits, torch.rand(images, 3, *size, generator=generator)
 
 
 def some_seeds(logits, seed=0, share=0.03):
@@ -85,35 +75,6 @@ def test_numpy_is_left_as_it_was():
     subprocess.run([sys.executable, "-W", "error", "-c", source], check=True)
 
 
-# ---- arguments -----------------------------------------------------------------------------------------------------
-
-
-@needs_gco
-def test_writes_itself_down():
-    assert describe(GCO(GridPotts(3.0, 4), 2.0, 3, "zeros")) == {
-        "class_path": "weakseg_lightning.solvers.GCO",
-        "init_args": {
-            "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False},
-            "unary_weight": 2.0,
-            "max_sweeps": 3,
-            "start": "zeros",
-        },
-    }
-
-
-@needs_gco
-def test_wrong_arguments():
-    logits, image = batch()
-    with pytest.raises(ValueError, match="`max_sweeps` must be at least 1, got 0"):
-        GCO(max_sweeps=0)
-    with pytest.raises(ValueError, match="`initial` must be passed where `start` is 'initial'"):
-        GCO(start="initial").solve(logits, image)
-    with pytest.raises(ValueError, match="`seeds` must hold classes"):
-        GCO().solve(logits, image, seeds=torch.full((3, 20, 24), 4))
-    with pytest.raises(ValueError, match="`label_set` must allow at least one class"):
-        GCO().solve(logits, image, label_set=torch.zeros(3, 4, dtype=torch.bool))
-
-
 # ---- integers ------------------------------------------------------------------------------------------------------
 
 
@@ -155,21 +116,6 @@ def test_integers_stay_within_what_gco_accepts(exponents, connectivity):
 
 
 # ---- results -------------------------------------------------------------------------------------------------------
-
-
-@needs_gco
-def test_result_has_the_promised_types_and_energies():
-    logits, image = batch()
-    result = GCO(GridPotts(4.0), unary_weight=1.5).solve(logits, image)
-    assert (result.labels.dtype, result.labels.shape) == (torch.uint8, (3, 20, 24))
-    for energy in (result.unary, result.pairwise, result.energy, result.lower_bound):
-        assert (energy.dtype, energy.shape) == (torch.float64, (3,))
-    assert (result.sweeps.dtype, result.converged.dtype) == (torch.int64, torch.bool)
-    assert result.message == ("", "", "")
-    assert min(result.solve_seconds, result.transfer_seconds) > 0
-    torch.testing.assert_close(result.pairwise, potts_energy(result.labels, GridPotts(4.0).edge_weights(image)))
-    torch.testing.assert_close(result.unary, unary_energy(result.labels, unary_potentials(logits, 1.5)))
-    assert result.lower_bound.isnan().all()
 
 
 @needs_gco
@@ -232,17 +178,6 @@ def test_no_labeling_of_a_tiny_grid_is_better_by_more_than_the_bound():
 
 
 @needs_gco
-def test_seeds_and_label_sets_are_kept():
-    logits, image = batch()
-    seeds = torch.full((3, 20, 24), 255)
-    seeds[:, 3, 4], seeds[:, 10:12, 5] = 3, 1
-    label_set = torch.tensor([True, False, False, False]).repeat(3, 1)
-    result = GCO(GridPotts(1.0), max_sweeps=1).solve(logits, image, seeds=seeds, label_set=label_set)
-    assert (result.labels[seeds != 255] == seeds[seeds != 255]).all()
-    assert set(result.labels.unique().tolist()) == {0, 1, 3}
-
-
-@needs_gco
 def test_strong_seeds_on_strong_edges():
     """The scores and the neighborhood both speak against the seeds."""
     logits, image = torch.zeros(1, 2, 9, 9), torch.zeros(1, 3, 9, 9)
@@ -251,19 +186,6 @@ def test_strong_seeds_on_strong_edges():
     seeds[0, 4, 4] = 1
     labels = GCO(GridPotts(1000.0)).solve(logits, image, seeds=seeds).labels
     assert torch.equal(labels, (seeds == 1).byte())
-
-
-@needs_gco
-def test_padding_is_255_and_changes_nothing_inside():
-    logits, image = batch()
-    alone = GCO(GridPotts(4.0)).solve(logits, image)
-    valid = pad(torch.ones(3, 20, 24, dtype=torch.bool), (0, 5, 0, 7))
-    noisy = pad(logits, (0, 5, 0, 7), value=float("nan"))
-    padded = GCO(GridPotts(4.0)).solve(noisy, pad(image, (0, 5, 0, 7), value=9.0), valid=valid)
-    assert padded.message == ("", "", "")
-    assert torch.equal(padded.labels[:, :20, :24], alone.labels)
-    assert (padded.labels[~valid] == 255).all()
-    torch.testing.assert_close(padded.energy, alone.energy)
 
 
 @needs_gco
@@ -297,34 +219,6 @@ def test_starts_and_sweeps():
     nothing = torch.full((3, 40, 40), 255)
     given = GCO(GridPotts(2.0), max_sweeps=1, start="initial").solve(logits, image, initial=nothing)
     assert torch.equal(given.labels, one.labels)
-
-
-@needs_gco
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_an_image_that_cannot_be_solved_fails_alone(bad):
-    logits, image = batch()
-    good = GCO(GridPotts(4.0)).solve(logits, image)
-    logits, image = logits.clone(), image.clone()
-    logits[1, 2, 7, 7], image[2, 0, 0, 0] = bad, float("nan")
-    result = GCO(GridPotts(4.0)).solve(logits, image)
-    assert result.converged.tolist() == [good.converged[0], False, False]
-    assert result.message[0] == ""
-    assert "`logits` hold nan" in result.message[1]
-    assert "`image`" in result.message[2]
-    assert (result.labels[1:] == 255).all()
-    assert result.energy[1:].isnan().all()
-    assert torch.equal(result.labels[0], good.labels[0])
-
-
-@needs_gco
-def test_two_solves_at_once_do_not_mix():
-    """GCO's table of graphs is not made for threads."""
-    problems, solver = [batch(seed=s) for s in range(4)], GCO(GridPotts(4.0))
-    alone = [solver.solve(*problem) for problem in problems]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda problem: solver.solve(*problem), problems))
-    for a, b in zip(alone, together, strict=True):
-        assert torch.equal(a.labels, b.labels)
 
 
 @needs_gco
