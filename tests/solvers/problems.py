@@ -1,6 +1,8 @@
 """Random problems of constrained label distributions, and an independent solution of them by scipy, image by image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,6 +127,35 @@ def pack(
         names=tuple(f"row {c}" for c in range(number)),
     )
     return logits, constraints, valid
+
+
+def drawn(
+    kinds: Sequence[str], count: int, seed: int, size: int = 6, dtype: torch.dtype = torch.float64
+) -> tuple[list[Problem], tuple[torch.Tensor, LinearConstraints, torch.Tensor]]:
+    """So many random problems of each kind, and the batch of all of them."""
+    rng = np.random.default_rng(seed)
+    problems = [random_problem(kind, rng, size) for kind in kinds for _ in range(count)]
+    return problems, pack(problems, dtype)
+
+
+def rows_of(
+    rows: list[tuple[list[float], float, float]],
+    allowed: torch.Tensor | list[bool] | None = None,
+    images: int = 1,
+    **others: Any,
+) -> LinearConstraints:
+    """Constraints that are the same for each image: coefficients, bound, slack."""
+    coefficients, bounds, slack = (torch.tensor(part) for part in zip(*rows, strict=True))
+    given = {
+        "coefficients": coefficients.expand(images, -1, -1),
+        "bounds": bounds.expand(images, -1),
+        "slack": slack.expand(images, -1),
+        "active": torch.ones(images, len(rows), dtype=torch.bool),
+        "allowed": torch.as_tensor([True] * len(rows[0][0]) if allowed is None else allowed).expand(images, -1),
+        "names": tuple(f"row {c}" for c in range(len(rows))),
+        **dict.fromkeys(("regions", "region_of", "allowed_at")),
+    }
+    return LinearConstraints(**{**given, **others})
 
 
 class Reference:

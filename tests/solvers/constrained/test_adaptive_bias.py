@@ -2,6 +2,7 @@ from itertools import product
 
 import pytest
 import torch
+from problems import rows_of
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,14 +13,11 @@ from weakseg_lightning.solvers import AdaptiveBias
 def suppression(allowed: Tensor, allowed_at: Tensor | None = None, active: bool = False) -> LinearConstraints:
     """What Suppression alone compiles to; with one more row that may be active."""
     batch, classes = allowed.shape
-    return LinearConstraints(
-        coefficients=torch.ones(batch, 1, classes),
-        bounds=torch.full((batch, 1), 0.3),
-        slack=torch.full((batch, 1), 2.0),
+    return rows_of(
+        [([1.0] * classes, 0.3, 2.0)],
+        images=batch,
         active=torch.full((batch, 1), active),
         allowed=allowed,
-        regions=None,
-        region_of=None,
         allowed_at=allowed_at,
         names=("dog >= 0.3",),
         class_names=tuple(f"class_{label}" for label in range(classes)),
@@ -222,8 +220,8 @@ def test_other_constraints_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"foreground": 1.2}, "`foreground` must be a fraction of the image, between 0 and 1, got 1.2"),
-        ({"background": -0.1}, "`background` must be a fraction"),
+        ({"foreground": 1.2}, "`foreground` must be between 0 and 1, got 1.2"),
+        ({"background": -0.1}, "`background` must be between 0 and 1"),
         ({"rounds": 0}, "`rounds` must be at least 1"),
         ({"tolerance": 0.0}, "`tolerance` must be above 0"),
     ],
@@ -235,7 +233,7 @@ def test_wrong_arguments_are_explained(arguments: dict[str, float], message: str
 
 def test_shapes_that_do_not_fit_are_explained() -> None:
     constraints = suppression(torch.ones(1, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"`constraints.allowed` must be \(B, K\) = \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"`constraints.coefficients` must be a float \(1, 1, 3\)"):
         AdaptiveBias().solve(torch.zeros(1, 3, 2, 2), constraints)
-    with pytest.raises(ValueError, match=r"`valid` must be \(B, H, W\) = \(1, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"`valid` must be a bool \(1, 2, 2\)"):
         AdaptiveBias().solve(torch.zeros(1, 2, 2, 2), constraints, valid=torch.ones(1, 2, 3, dtype=torch.bool))
