@@ -31,8 +31,8 @@ idle one. With ``--csv`` each instance is written down once it is done, and thos
 
 import argparse
 import csv
-import time
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import geometric_mean, mean, median
@@ -40,6 +40,8 @@ from statistics import geometric_mean, mean, median
 import torch
 from contestants import CONTESTANTS, Process, Run
 from instances import CONFIDENCES, SIZES, Case, Instance, make, matrix
+from measuring import Clock, command_line, interleaved
+from torch import Tensor
 
 from weakseg_lightning import AlphaExpansion, GridPotts
 from weakseg_lightning.energies import potts_energy, unary_energy, unary_potentials
@@ -69,7 +71,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--classes", nargs="+", type=int, default=[2, 3, 5, 21])
     parser.add_argument("--sizes", nargs="+", type=size, default=list(SIZES), help="as 321x321")
     parser.add_argument("--weights", nargs="+", type=float, default=[10.0, 80.0])
@@ -237,20 +239,23 @@ def compare_threads(cases: list[Case], options: argparse.Namespace, images: int 
             batch = [make(replace(chosen[i % len(chosen)], photograph=i)) for i in range(images)]
             logits, image = (torch.cat([getattr(instance, part) for instance in batch]) for part in ("logits", "image"))
             solvers = {n: AlphaExpansion(GridPotts(weight), num_threads=n) for n in (1, 2)}
-            runs: dict[int, list[tuple[float, ...]]] = {1: [], 2: []}
-            for n in [1, 2] * (options.repeats + 1):
-                torch.set_num_threads(n)  # softmax and edge weights
-                began = time.perf_counter(), time.process_time()
-                result = solvers[n].solve(logits, image)
-                cpu = time.process_time() - began[1]
-                runs[n].append((time.perf_counter() - began[0], result.solve_seconds, cpu))
-            one, two = ([median(part) for part in zip(*runs[n][1:], strict=True)] for n in (1, 2))
+            solves = {n: partial(_timed, solver, logits, image, n) for n, solver in solvers.items()}
+            runs = interleaved(solves, options.repeats, warm_up=1)
+            one, two = ([median(part) for part in zip(*several, strict=True)] for several in runs.values())
             print(
                 f"K={k:<2d} weight {weight:g}, {images} images {'x'.join(map(str, options.sizes[0]))}: "
                 f"whole {1e3 * one[0]:.0f} ms on 1 thread, x {one[0] / two[0]:.2f} on 2; "
                 f"compiled code {1e3 * one[1]:.0f} ms, x {one[1] / two[1]:.2f}; CPU time x {two[2] / one[2]:.2f}",
                 flush=True,
             )
+
+
+def _timed(solver: AlphaExpansion, logits: Tensor, image: Tensor, threads: int) -> tuple[float, float, float]:
+    """Seconds of a solve, of the compiled code within it, and of the processor."""
+    torch.set_num_threads(threads)  # softmax and edge weights
+    with Clock() as clock:
+        result = solver.solve(logits, image)
+    return clock.wall, result.solve_seconds, clock.cpu
 
 
 if __name__ == "__main__":

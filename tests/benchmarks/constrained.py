@@ -10,13 +10,14 @@ processor time, medians of interleaved repeats. Run from the project's root::
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from statistics import median
 
 import numpy as np
 import torch
+from measuring import Clock, command_line, interleaved, markdown
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -38,7 +39,7 @@ Row = tuple[NDArray[np.float64], float, float]
 
 def main() -> None:
     """Print a line for each size, kind of constraints and network, and the summary of each size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--sizes", nargs="+", type=int, default=[41, 65])
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--batches", type=int, default=4, help="of each network, for the numbers of evaluations")
@@ -48,8 +49,8 @@ def main() -> None:
     parser.add_argument("--hardness", type=float, default=1.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| map | constraints | network | evaluations: median, max | residual | ms an image | 21 columns | present |")
-    print("|---" * 8 + "|")
+    titles = ("map", "constraints", "network", "evaluations: median, max", "residual", "ms per image")
+    print(markdown([*titles, "21 columns", "present"], []))
     for size in options.sizes:
         lines = [line(size, sized, name, options) for sized in (False, True) for name in NETWORKS]
         evaluations = torch.cat([found.evaluations for found in lines]).float()
@@ -89,12 +90,7 @@ def line(size: int, sized: bool, name: str, options: argparse.Namespace) -> Foun
         "all": (lambda: authors_rule(*wide, options), options.slow_batch),
         "present": (lambda: authors_rule(*narrow, options), options.batch),
     }
-    times: dict[str, list[float]] = {key: [] for key in runs}
-    for _ in range(options.repeats):
-        for key, (run, images) in runs.items():
-            begun = time.process_time()
-            run()
-            times[key].append(1000 * (time.process_time() - begun) / images)
+    times = interleaved({key: partial(milliseconds, *timed) for key, timed in runs.items()}, options.repeats)
     ours, few, slow, faster = (median(times[key]) for key in runs)
     found = Found(evaluations, residual, ours, slow / few, faster / ours)  # each on the same images
     print(
@@ -103,6 +99,13 @@ def line(size: int, sized: bool, name: str, options: argparse.Namespace) -> Foun
         flush=True,
     )
     return found
+
+
+def milliseconds(run: Callable[[], object], images: int) -> float:
+    """Processor time per image."""
+    with Clock() as clock:
+        run()
+    return 1000 * clock.cpu / images
 
 
 def authors_rule(logits: Tensor, rows: Tensor, bounds: Tensor, upper: Tensor, options: argparse.Namespace) -> Tensor:

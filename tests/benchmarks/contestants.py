@@ -3,17 +3,17 @@
 import ctypes
 import multiprocessing
 import re
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from instances import VOID, Instance
+from measuring import Clock
 from numpy.typing import NDArray
 from typing_extensions import override
 
@@ -68,13 +68,11 @@ class Ours(Contestant):
     warm_up = True  # it keeps its memory between calls
 
     def prepare(self, instance: Instance) -> None:
-        """Keep the tensors."""
         self.instance = instance
         self.solver = AlphaExpansion(GridPotts(instance.case.weight), max_sweeps=SWEEPS, num_threads=1)
 
     def solve(self) -> Run:
-        """Time all."""
-        with _Clock() as clock:
+        with Clock() as clock:
             result = self.solver.solve(self.instance.logits, self.instance.image, seeds=self.instance.seeds)
         return Run(result.labels[0].numpy(), clock.wall, clock.cpu, {"core": result.solve_seconds})
 
@@ -85,17 +83,16 @@ class Gco(Contestant):
     package = "gco"
 
     def prepare(self, instance: Instance) -> None:
-        """Round the costs."""
         self.size = instance.case.size
         self.costs = costs_of(instance)
 
     def solve(self) -> Run:
         """Time the building and the expansion, but not the hand-over of the start, a slow loop in Python."""
-        with _Clock() as building:
+        with Clock() as building:
             graph = build_graph(self.costs)
         if (labels := self.start()) is not None:
             set_labels(graph, labels)
-        with _Clock() as expanding:
+        with Clock() as expanding:
             self.expand(graph)
             labels = graph.get_labels()
             graph.destroy_graph()
@@ -107,7 +104,6 @@ class Gco(Contestant):
         return None
 
     def expand(self, graph: Any) -> None:
-        """All labels in turn."""
         graph.expansion(SWEEPS)
 
 
@@ -116,7 +112,6 @@ class GcoArgmin(Gco):
 
     @override
     def start(self) -> NDArray[np.int64]:
-        """Cheapest labels."""
         return self.costs.data.argmin(1)
 
 
@@ -125,7 +120,6 @@ class GcoCoarse(Gco):
 
     @override
     def prepare(self, instance: Instance) -> None:
-        """Round the costs, number the labels anew, and make the start."""
         super().prepare(instance)
         data, seeds = self.costs.data, self.costs.seeds
         areas = np.bincount(np.where(seeds < 0, data.argmin(1), seeds), minlength=instance.case.classes)
@@ -133,19 +127,17 @@ class GcoCoarse(Gco):
         number = self.turns.argsort()
         self.costs = replace(self.costs, data=data[:, self.turns].copy(), seeds=np.where(seeds < 0, -1, number[seeds]))
         solver = AlphaExpansion(GridPotts(instance.case.weight), num_threads=1)
-        solver.max_sweeps = 0  # the start itself
+        object.__setattr__(solver, "max_sweeps", 0)  # the start itself, which no argument gives
         labels = solver.solve(instance.logits, instance.image, seeds=instance.seeds).labels
         self.labels = number[labels.flatten().numpy()]
 
     @override
     def solve(self) -> Run:
-        """Name the labels as they were."""
         run = super().solve()
         return replace(run, labels=self.turns[run.labels].astype(np.uint8))
 
     @override
     def start(self) -> NDArray[np.int64]:
-        """The labels of blocks of pixels."""
         return self.labels
 
 
@@ -155,7 +147,6 @@ class GcoCut(Gco):
     most_classes = 2
 
     def expand(self, graph: Any) -> None:
-        """Label 1 against label 0."""
         graph.expansion_on_alpha(1)
 
 
@@ -165,7 +156,6 @@ class PyMaxflow(Contestant):
     package = "maxflow"
 
     def prepare(self, instance: Instance) -> None:
-        """Round the costs and put them back on the grid."""
         height, width = instance.case.size
         costs = costs_of(instance)
         self.data = costs.data.T.reshape(-1, height, width).astype(np.int64)
@@ -173,10 +163,9 @@ class PyMaxflow(Contestant):
         self.edges = np.rint(edges * costs.scale).astype(np.int64)
 
     def solve(self) -> Run:
-        """Time all moves, with their graphs."""
         from pymaxflow_expansion import expansion
 
-        with _Clock() as clock:
+        with Clock() as clock:
             labels = expansion(self.data, self.edges, SWEEPS)
         return Run(labels.astype(np.uint8), clock.wall, clock.cpu, {})
 
@@ -239,16 +228,6 @@ def _serve(kind: type[Contestant], instance: Instance, pipe: Connection) -> None
     while pipe.recv():
         run, first = first or contestant.solve(), None
         pipe.send(replace(run, memory=memory.memory, core_memory=memory.core_memory))
-
-
-class _Clock:
-    def __enter__(self) -> Self:
-        self._began = time.perf_counter(), time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.wall = time.perf_counter() - self._began[0]
-        self.cpu = time.process_time() - self._began[1]
 
 
 # ---- memory: growth of the resident set, by the kernel's high-water mark (Linux) -----------------------------------

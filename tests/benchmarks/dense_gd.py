@@ -17,14 +17,16 @@ for one batch of crops of photographs; they run in turn, and medians are compare
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from instances import cut
+from measuring import Clock, command_line, interleaved, machine
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -136,26 +138,22 @@ def photographs(root: Path, count: int) -> list[Path]:
 
 def crop(path: Path, size: int) -> Tensor:
     """The middle of a photograph, enlarged as far as it has to be, float ``(3, size, size)``."""
-    image = Image.open(path).convert("RGB")
-    factor = max(1.0, size / min(image.size))
-    image = image.resize([max(size, round(side * factor)) for side in image.size])
-    left, top = ((side - size) // 2 for side in image.size)
-    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    pixels = cut(Image.open(path).convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+    return pixels.permute(2, 0, 1).float() / 255
 
 
 def measure(run: Callable[[], object], device: str) -> float:
     """Milliseconds of one call."""
-    start = time.perf_counter()
-    run()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - start)
+    with Clock() as clock:
+        run()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+    return 1000 * clock.wall
 
 
 def main() -> None:
     """Run all in turn and print medians, and what each adds to pCE."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--crop", type=int, default=513)
     parser.add_argument("--batch", type=int, default=12)
@@ -170,14 +168,10 @@ def main() -> None:
     problem = Problem(options)
     names = ["pce", "step", "workers", "rebuild", "worker_build"]
     names += [name for name in ("pydensecrf", "network") if getattr(options, name)]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(options.repeats + 1):
-        for name in names:
-            spent = measure(getattr(problem, name), options.device)
-            seconds[name] += [spent] if turn else []  # the first warms up
-    medians = {name: median(values) for name, values in seconds.items()}
+    runs = {name: partial(measure, getattr(problem, name), options.device) for name in names}
+    medians = {name: median(spent) for name, spent in interleaved(runs, options.repeats, warm_up=1).items()}
     print(f"{options.batch} crops of {options.crop}, {options.classes} classes, {options.threads} threads, ", end="")
-    print(f"{options.device}, medians of {options.repeats} in turn, ms a batch")
+    print(f"{options.device}, {machine()}, medians of {options.repeats} in turn, ms per batch")
     for name, value in medians.items():
         added = "" if name in ("pce", "worker_build", "network") else f"  adds {value - medians['pce']:8.0f}"
         print(f"{name:14s}{value:8.0f}{added}")

@@ -15,21 +15,18 @@ configuration and checkpoint under ``--out``; a run that has finished is not run
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
+from measuring import ROOT, command_line, markdown, newest, resolved, run_once
 
 from weakseg_lightning import ImageNetDogDataModule, load_module
 from weakseg_lightning.data import decode_batch
 from weakseg_lightning.metrics import SegmentationScores, TagScores
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFUSED = ["cat/*"]
 METHODS = {
     "cam": "class activation maps of the classifier",
@@ -48,9 +45,9 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=lambda text: Path(text).resolve(), required=True)
-    parser.add_argument("--weights", type=lambda text: Path(text).resolve(), required=True)
+    parser = command_line(__doc__)
+    parser.add_argument("--data", type=resolved, required=True)
+    parser.add_argument("--weights", type=resolved, required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument(
         "--steps", type=int, default=400, help="iterations of the classifier, and of each method after it"
@@ -58,7 +55,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="side of the training images in pixels")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--images", type=int, help="VOC images that are looked at; all by default")
-    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "dogs")
+    parser.add_argument("--out", type=resolved, default=ROOT / "runs" / "dogs")
     return parser.parse_args(arguments)
 
 
@@ -68,16 +65,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def trained(name: str, seed: int, options: argparse.Namespace) -> Path:
     """Train one method with one seed in its own process, if that is not done yet; its checkpoint."""
     folder = options.out / f"{name}-{seed}"
-    done = folder / "seconds.txt"
-    if not done.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def words() -> list[str]:
         (folder / "data.json").write_text(json.dumps(data_overlay(options)))
-        start = time.perf_counter()
-        with (folder / "log.txt").open("w") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run(command(name, seed, options), check=True, cwd=ROOT, stdout=log, stderr=log, env=environment)
-        done.write_text(f"{time.perf_counter() - start:.1f}")
-    return max(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        return command(name, seed, options)
+
+    run_once(words, folder)
+    return newest(folder, "checkpoints/last.ckpt")
 
 
 def command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
@@ -87,7 +81,7 @@ def command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
         "ccnn": ("ccnn_tags", "cpu_whole"),
     }.get(name, ("decompose_dog", "cpu_decompose"))
     folder = options.out / f"{name}-{seed}"
-    words = [sys.executable, "-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml"]
+    words = ["-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml"]
     words += ["--config", f"recipes/hardware/{overlay}.yaml", "--config", str(folder / "data.json")]
     words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
     words += ["--trainer.max_steps", str(steps_of(name, options)), "--trainer.limit_val_batches", "2"]
@@ -190,18 +184,17 @@ def labelled(module: Any, image: torch.Tensor, size: int) -> torch.Tensor:
 
 def table(scores: dict[tuple[str, int], dict[str, float]], seeds: list[int]) -> str:
     """A Markdown table, a row a method, and the classifier's accuracy below it."""
-    lines = [
-        f"| method | dog IoU, seeds {' '.join(map(str, seeds))} | mean | on all images | false positives | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
+    titles = ["method", f"dog IoU, seeds {' '.join(map(str, seeds))}", "mean", "on all images", "false positives"]
+    rows = []
     for name, title in METHODS.items():
         group = [scores[name, seed] for seed in seeds]
         dogs = ", ".join(f"{100 * one['dog']:.1f}" for one in group)
         means = [100 * mean(one[key] for one in group) for key in ("dog", "dog_everywhere", "false")]
-        shown = f"{means[0]:.1f} | {means[1]:.1f} | {means[2]:.1f} %"
-        lines.append(f"| {title} | {dogs} | {shown} | {mean(one['seconds'] for one in group):.0f} |")
+        shown = [f"{means[0]:.1f}", f"{means[1]:.1f}", f"{means[2]:.1f} %"]
+        rows.append([title, dogs, *shown, f"{mean(one['seconds'] for one in group):.0f}"])
     accuracy = ", ".join(f"{100 * scores['cam', seed]['accuracy']:.1f}" for seed in seeds)
-    return "\n".join([*lines, "", f"Accuracy of the classifier on held-out photographs: {accuracy} %."])
+    below = f"Accuracy of the classifier on held-out photographs: {accuracy} %."
+    return f"{markdown([*titles, 'seconds'], rows)}\n\n{below}"
 
 
 if __name__ == "__main__":

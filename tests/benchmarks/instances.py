@@ -110,9 +110,10 @@ def _photographs() -> list[str]:
 def _load(case: Case) -> tuple[Tensor, Tensor, Tensor]:
     """Image (3, H, W), mask and scribble (H, W) with the case's classes, cut to its size."""
     name = _photographs()[case.photograph % len(_photographs())]
-    image = _cut(Image.open(folder() / "JPEGImages" / f"{name}.jpg").convert("RGB"), case.size, smooth=True)
-    truth = _cut(_mask(name), case.size, smooth=False)
-    scribble = _cut(Image.open(folder() / "pascal_2012_scribble" / f"{name}.png"), case.size, smooth=False)
+    smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+    image = cut(Image.open(folder() / "JPEGImages" / f"{name}.jpg").convert("RGB"), case.size, smooth)
+    truth = cut(_mask(name), case.size, nearest)
+    scribble = cut(Image.open(folder() / "pascal_2012_scribble" / f"{name}.png"), case.size, nearest)
     plane = _planes(truth, case.classes)
     return image.permute(2, 0, 1).float() / 255, plane[truth.long()], plane[scribble.long()]
 
@@ -122,13 +123,13 @@ def _mask(name: str) -> Image.Image:
     return Image.open(next(path for path in paths if path.exists()))
 
 
-def _cut(picture: Image.Image, size: tuple[int, int], *, smooth: bool) -> Tensor:
+def cut(picture: Image.Image, size: tuple[int, int], resampling: Image.Resampling) -> Tensor:
     """Enlarge the picture if it does not cover the size, and take its middle."""
     height, width = size
     scale = max(1.0, height / picture.height, width / picture.width)
     if scale > 1:
         whole = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
-        picture = picture.resize(whole, Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST)
+        picture = picture.resize(whole, resampling)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return torch.from_numpy(np.array(picture.crop((left, top, left + width, top + height))))
 

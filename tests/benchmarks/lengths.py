@@ -18,9 +18,8 @@ from pathlib import Path
 from statistics import mean
 
 from matplotlib.figure import Figure
-
-sys.path.append(str(Path(__file__).parent))
-from methods import ROOT, newest, score, train
+from measuring import ROOT, command_line, markdown, newest, resolved, split
+from methods import score, train
 
 TRUST_REGION = {length: f"trust_region_grid_{name}" for length, name in ((0.8, "80"), (0.5, "50"), (0.3, "30"))}
 TRUST_REGION |= {1.0: "trust_region_grid", 0.0: "trust_region_grid_clicks"}
@@ -44,8 +43,8 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    own, extra = split(arguments)
+    parser = command_line(__doc__)
     parser.add_argument("--lengths", nargs="+", type=float, default=[1.0, 0.5, 0.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; each gets cores / jobs threads")
@@ -53,10 +52,10 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--lr", default="1e-4", help="of the second phase, at its beginning")
     parser.add_argument("--grid_gd", type=shlex.split, default=[], help="more options of Grid-GD, in one string")
     parser.add_argument("--grid_tr", type=shlex.split, default=[], help="more options of Grid-TR, in one string")
-    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "lengths")
+    parser.add_argument("--out", type=resolved, default=ROOT / "runs" / "lengths")
     parser.add_argument("--plot", type=Path, default=Path("lengths.png"))
     parser.add_argument("--classes", nargs="*", default=[], help="the score is the mIoU over these classes; else all")
-    return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
+    return parser.parse_args(own), extra
 
 
 def first_recipe(length: float | None) -> str:
@@ -75,12 +74,8 @@ def phase(
     if name == "first":
         return train(recipe, seed, where, [*extra, *arguments])
     begun = newest(options.out / "first" / folder / f"{first_recipe(length)}-{seed}", "checkpoints/last.ckpt")
-    arguments += [
-        "--trainer.max_steps",
-        str(options.iterations),
-        "--trainer.val_check_interval",
-        str(options.iterations),
-    ]
+    steps = str(options.iterations)
+    arguments += ["--trainer.max_steps", steps, "--trainer.val_check_interval", steps]
     arguments += ["--model.start_from", str(begun), "--model.pce_fraction", "0", "--model.optimizer.lr", options.lr]
     return train(recipe, seed + _OTHER_SEEDS, where, [*extra, *arguments])
 
@@ -103,14 +98,11 @@ def curve(runs: dict[tuple, dict[str, float]], name: str, options: argparse.Name
 def table(scores: dict[str, list[list[float]]], lengths: list[float]) -> str:
     """A Markdown table: one row a method, each length with its seeds, mean and fraction of full supervision."""
     best = mean(scores[FULL][0])
-    lines = [
-        "| method | " + " | ".join(f"length {length:g}" for length in lengths) + " |",
-        "|---" * (len(lengths) + 1) + "|",
-    ]
+    rows = []
     for name, values in scores.items():
         cells = [f"{' '.join(f'{v:.1f}' for v in some)}: {mean(some):.1f} ({mean(some) / best:.0%})" for some in values]
-        lines.append(f"| {name} | " + " | ".join(cells * (len(lengths) if name == FULL else 1)) + " |")
-    return "\n".join(lines)
+        rows.append([name, *cells * (len(lengths) if name == FULL else 1)])
+    return markdown(["method", *(f"length {length:g}" for length in lengths)], rows)
 
 
 def plot(scores: dict[str, list[list[float]]], lengths: list[float], path: Path) -> None:

@@ -8,12 +8,13 @@ All photographs are brought to 375 x 500. Run from the project's root::
 """
 
 import argparse
-import time
+from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
 import torch
+from measuring import Clock, command_line, interleaved, machine
 from PIL import Image
 from torch import Tensor
 
@@ -33,7 +34,7 @@ PARAMETERS = {
 
 def main() -> None:
     """Print a line for each set of parameters: seconds, ratio, largest difference of a probability."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder that VOCdevkit lies in")
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
@@ -41,7 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     problems = [_problem(options.root / "VOCdevkit" / "VOC2012", name) for name in _names(options.root, options.images)]
-    print(f"{len(problems)} photographs at 375 x 500, {CLASSES} classes, {options.iterations} iterations, one thread")
+    settings = f"{len(problems)} photographs at 375 x 500, {CLASSES} classes, {options.iterations} iterations"
+    print(f"{settings}, one thread of {machine()}")
     print("parameters          vertices  pydensecrf2  MeanField  ratio: mean, worst  largest difference")
     for name, parameters in PARAMETERS.items():
         rows = [_compare(parameters, *problem, options) for problem in problems]
@@ -59,15 +61,17 @@ def _compare(
 ) -> tuple[float, float, float, int]:
     theirs = PyDenseCRF(*parameters, iterations=options.iterations)
     ours = MeanField(*parameters, iterations=options.iterations, num_threads=1)
-    seconds: dict[str, list[float]] = {"theirs": [], "ours": []}
-    for _ in range(options.repeats):
-        found = []
-        for who, refinement in (("theirs", theirs), ("ours", ours)):
-            began = time.process_time()
-            found.append(refinement.refine(logits, image))
-            seconds[who].append(time.process_time() - began)
+    runs = interleaved({who: partial(_timed, who, logits, image) for who in (theirs, ours)}, options.repeats)
+    least = [min(seconds for seconds, _ in several) for several in runs.values()]
+    first, second = (several[-1][1] for several in runs.values())
     vertices = int(Lattice.build(bilateral_features(image, parameters[3], parameters[2])).starts[-1])
-    return min(seconds["theirs"]), min(seconds["ours"]), float((found[0] - found[1]).abs().max()), vertices
+    return least[0], least[1], float((first - second).abs().max()), vertices
+
+
+def _timed(refinement: MeanField | PyDenseCRF, logits: Tensor, image: Tensor) -> tuple[float, Tensor]:
+    with Clock() as clock:
+        refined = refinement.refine(logits, image)
+    return clock.cpu, refined
 
 
 def _names(root: Path, count: int) -> list[str]:

@@ -12,7 +12,6 @@ half is warming up. The medians of the last two quarters are compared: memory ma
 import argparse
 import csv
 import os
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -20,8 +19,8 @@ from pathlib import Path
 from statistics import median
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from measuring import ROOT, command_line, markdown, resolved, run_python
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     *("--config", "recipes/data/scenes.yaml", "--data.num_train", "16", "--data.num_val", "2", "--data.size", "64"),
     *("--data.crop_size", "64", "--data.batch_size", "4", "--data.num_workers", "1", "--model.pce_fraction", "0"),
@@ -98,15 +97,13 @@ def soak(recipe: str, options: argparse.Namespace) -> dict[str, tuple[float, int
     folder: Path = options.out / recipe
     folder.mkdir(parents=True)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(options.ranks)]
-    command = [sys.executable, *(launch if options.ranks > 1 else []), "-m", "weakseg_lightning", "fit"]
+    command = [*(launch if options.ranks > 1 else []), "-m", "weakseg_lightning", "fit"]
     command += ["--config", f"recipes/{recipe}.yaml", *SMALL, "--trainer.max_epochs", str(options.epochs)]
     command += ["--trainer.callbacks+=soak.Watch", f"--trainer.callbacks.folder={folder}"]
     command += ["--trainer.default_root_dir", str(folder)]
     if options.ranks > 1:
         command += ["--trainer.devices", str(options.ranks), "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    with (folder / "log.txt").open("w") as log:
-        subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=log, env=environment)
+    run_python(command, folder / "log.txt", PYTHONPATH=str(Path(__file__).parent))
     return growth(row for file in sorted(folder.glob("rank*.csv")) for row in read(file))
 
 
@@ -119,14 +116,14 @@ def read(path: Path) -> Iterator[Row]:
 
 def main() -> int:
     """Soak all recipes, and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--recipes", nargs="+", default=["adm_grid", "trust_region_grid"])
     parser.add_argument("--epochs", type=int, default=1500)
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "soak")
+    parser.add_argument("--out", type=resolved, default=ROOT / "runs" / "soak")
     options = parser.parse_args()
     flat = True
-    print("| recipe | process | memory at the end | growth of memory | of open files |\n|---|---|---|---|---|")
+    print(markdown(["recipe", "process", "memory at the end", "growth of memory", "of open files"], []))
     for recipe in options.recipes:
         for role, (memory, files, end) in soak(recipe, options).items():
             print(f"| {recipe} | {role} | {end / 1000:.0f} MB | {100 * memory:+.2f} % | {files:+d} |", flush=True)

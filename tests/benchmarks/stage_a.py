@@ -8,11 +8,13 @@ the project's root::
 
 import argparse
 import time
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from measuring import command_line, interleaved, machine
 
 from weakseg_lightning import (
     AlphaExpansion,
@@ -44,7 +46,7 @@ class Watch(Callback):
 
 def main() -> None:
     """Train both in turn and print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--root", required=True)
     parser.add_argument("--weights", help="of the encoder; random by default")
     parser.add_argument("--batches", type=int, default=12, help="batches in an epoch")
@@ -53,15 +55,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    seconds: dict[str, list[float]] = {"pCE": [], "TR": []}
-    speeds = []
-    for _ in range(options.repeats):
-        for name in seconds:
-            watch = train(name, options)
-            seconds[name] += watch.seconds[1:]
-            speeds += [watch.solved] if name == "TR" else []
-    pce, trust = (median(values) for values in seconds.values())
-    print(f"{options.threads} threads, {options.batches} batches of 8 crops of 192, {options.repeats} repeats")
+    watches = interleaved({name: partial(train, name, options) for name in ("pCE", "TR")}, options.repeats)
+    pce, trust = (median(s for watch in several for s in watch.seconds[1:]) for several in watches.values())
+    speeds = [watch.solved for watch in watches["TR"]]
+    settings = f"{options.batches} batches of 8 crops of 192, {options.repeats} repeats"
+    print(f"{options.threads} threads of {machine()}, {settings}")
     print(f"epoch of pCE {pce:.2f} s, of TR without stage A {trust:.2f} s: ratio of the medians {trust / pce:.3f}")
     print(f"stage A: {median(speeds):.2f} images a second (whole photographs, network and graph cut)")
 

@@ -1,7 +1,5 @@
-import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
 from dogs import METHODS, command, data_overlay, parse, table
 
 OPTIONS = ["--data", "data", "--weights", "w.safetensors", "--steps", "7"]

@@ -1,13 +1,10 @@
-import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from methods import near_boundaries, parse, table
 
 from weakseg_lightning.visualization.trimap import write_trimap
-
-sys.path.append(str(Path(__file__).parent))
-from methods import near_boundaries, parse, table
 
 SCORES = {"val_miou": 0.5, "val_pixel_accuracy": 0.9, "val_grid_energy": 0.25, "seconds": 60.0}
 

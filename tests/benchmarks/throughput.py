@@ -34,11 +34,9 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple
 
-import torch
 import yaml
+from measuring import ROOT, command_line, cores, machine, markdown, resolved, run_python, split
 from step_clock import LOADER, is_hook
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Run(NamedTuple):
@@ -113,7 +111,7 @@ def table(measured: dict[Run, dict[str, float | None]], loader: bool = False) ->
     """A Markdown table, one row a run."""
     columns = ["recipe", "lag", "ranks", "images/s", "of pCE", "step, ms", "solver", "waiting for data"]
     columns += ["loader alone, images/s"] if loader else []
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    rows = []
     for run, found in measured.items():
         base = next((other for key, other in measured.items() if (key.recipe, key.ranks) == ("pce", run.ranks)), None)
         speed = found["images_per_second"]
@@ -122,8 +120,8 @@ def table(measured: dict[Run, dict[str, float | None]], loader: bool = False) ->
         cells += [percent(None if base is None else speed / (base["images_per_second"] or 1))]
         cells += [f"{found['step_ms']:.1f}", percent(found["solver"]), percent(found["waiting"])]
         cells += [f"{found['loader']:.1f}"] if loader else []
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(columns, rows)
 
 
 def percent(share: float | None) -> str:
@@ -131,17 +129,17 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def profile_table(recipe: str, split: dict[str, float]) -> str:
+def profile_table(recipe: str, times: dict[str, float]) -> str:
     """A Markdown table of the parts of a step."""
-    total = sum(split.values())
-    rows = [f"| {name} | {value:.1f} | {percent(value / total)} |" for name, value in split.items()]
-    return "\n".join([f"| a step of {recipe} | ms | share |", "|---|---|---|", *rows, f"| all | {total:.1f} | |"])
+    total = sum(times.values())
+    rows = [[name, f"{value:.1f}", percent(value / total)] for name, value in times.items()]
+    return f"{markdown([f'a step of {recipe}', 'ms', 'fraction'], rows)}\n| all | {total:.1f} | |"
 
 
 def circumstances(found: dict[str, Any], options: argparse.Namespace, extra: list[str]) -> str:
     """What the numbers were measured with."""
     return (
-        f"{found['device']}, {len(os.sched_getaffinity(0))} CPU cores, torch {torch.__version__}; "
+        f"{found['device']}, {machine()}; "
         f"{options.steps} steps after {options.warmup}, repeats: {options.repeats}; threads a rank (OMP_NUM_THREADS): "
         f"{', '.join(f'{threads_of(ranks, options)} with {ranks}' for ranks in options.ranks)}; "
         f"loader workers a rank: {found['workers']}; weakseg fit {' '.join(extra)}"
@@ -153,8 +151,8 @@ def circumstances(found: dict[str, Any], options: argparse.Namespace, extra: lis
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    own, extra = split(arguments)
+    parser = command_line(__doc__)
     recipes = ["pce", "grid_gd", "dense_gd", "adm_grid", "trust_region_grid"]
     parser.add_argument("--recipes", nargs="+", default=recipes)
     parser.add_argument("--ranks", nargs="+", type=int, default=[1])
@@ -165,11 +163,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of each rank; cores / ranks by default")
     parser.add_argument("--loader", action="store_true")
     parser.add_argument("--profile", metavar="RECIPE")
-    parser.add_argument("--out", type=lambda text: Path(text).resolve(), default=ROOT / "runs" / "throughput")
-    options = parser.parse_args(arguments[:cut])
+    parser.add_argument("--out", type=resolved, default=ROOT / "runs" / "throughput")
+    options = parser.parse_args(own)
     if options.warmup < 2 or options.steps < 1:  # the first batch is drawn after its step
         parser.error("--warmup must be at least 2, --steps at least 1")
-    return options, arguments[cut + 1 :]
+    return options, extra
 
 
 def runs_of(options: argparse.Namespace) -> list[Run]:
@@ -190,7 +188,7 @@ def has_lag(recipe: str) -> bool:
 
 def threads_of(ranks: int, options: argparse.Namespace) -> int:
     """Threads of each rank."""
-    return options.threads or max(1, len(os.sched_getaffinity(0)) // ranks)
+    return options.threads or max(1, cores() // ranks)
 
 
 def command(run: Run, options: argparse.Namespace, extra: list[str], path: Path) -> list[str]:
@@ -205,7 +203,7 @@ def command(run: Run, options: argparse.Namespace, extra: list[str], path: Path)
     given += [f"--trainer.callbacks.{name}={value}" for name, value in clock.items()]
     given += [] if run.lag is None else [f"--model.latent_lag={run.lag}"]
     recipe = f"recipes/{run.recipe}.yaml"
-    return [sys.executable, "-m", "weakseg_lightning", "fit", "--config", recipe, *extra, *given]
+    return ["-m", "weakseg_lightning", "fit", "--config", recipe, *extra, *given]
 
 
 def measure(run: Run, options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
@@ -215,14 +213,13 @@ def measure(run: Run, options: argparse.Namespace, extra: list[str]) -> dict[str
     path.unlink(missing_ok=True)
     shutil.rmtree(options.out / "last", ignore_errors=True)  # the folder of the run before
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads_of(run.ranks, options)), "PYTHONPATH": paths}
-    if options.profile:
-        environment["CUDA_LAUNCH_BLOCKING"] = "1"
-    with log.open("w") as file:
-        done = subprocess.run(command(run, options, extra, path), cwd=ROOT, stdout=file, stderr=file, env=environment)
-    if done.returncode or not path.exists():
-        raise RuntimeError(f"{run} failed (all of it: {log}):\n{log.read_text()[-2000:]}")
-    return json.loads(path.read_text())
+    blocking = {"CUDA_LAUNCH_BLOCKING": "1"} if options.profile else {}
+    words, threads = command(run, options, extra, path), threads_of(run.ranks, options)
+    try:
+        run_python(words, log, threads, PYTHONPATH=paths, **blocking)
+        return json.loads(path.read_text())
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        raise RuntimeError(f"{run} failed (all of it: {log}):\n{log.read_text()[-2000:]}") from error
 
 
 def main() -> None:

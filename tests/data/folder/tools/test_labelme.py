@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from exports import SIZE, SQUARE, annotations_of, faults, filled, labelme, mask_of, opened, shape
+from exports import SIZE, SQUARE, annotations_of, filled, labelme, mask_of, opened, shape
 from PIL import Image
 
 from weakseg_lightning.data.folder.contents import read_folder
@@ -23,17 +23,6 @@ def test_shapes_without_a_label_are_named(bare, label, kind):
         "images/a.json: shape 2 has no label: give it one, or remove it"
     }
     assert {problem.image for problem in contents.problems} == {"a"}
-
-
-def test_shapes_that_lack_a_label_are_named(bare):
-    labelme(bare, shape("polygon", SQUARE), {"shape_type": "polygon", "points": SQUARE})
-    assert "shape 2 is not as LabelMe writes it (it has no label)" in faults(bare)
-
-
-@pytest.mark.parametrize("label", [True, False, ["cat"], {"name": "cat"}])
-def test_labels_that_are_no_text_are_named(bare, label):
-    labelme(bare, shape("polygon", SQUARE, label))
-    assert "shape 1 is not as LabelMe writes it (its label" in faults(bare)
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -61,24 +61,6 @@ def test_masks_lie_where_their_box_begins(bare, points, left, top):
     assert (mask_of(bare) == expected[20:60, 20:68]).all()
 
 
-@pytest.mark.parametrize(
-    ("points", "mask", "text"),
-    [
-        ([[0, 0], [40, 30]], png(BLOB), r"has 14 x 9 pixels, its box 41 x 31"),
-        ([[0, 0], [13, 8]], None, "no `mask`"),
-        ([[0, 0], [13, 8]], png(np.zeros((9, 14), bool)), "covers no pixel"),
-        ([[60, 60], [73, 68]], png(BLOB), "covers no pixel"),
-        ([[0, 0], [13, 8]], png(np.zeros((9, 14, 3), np.uint8)), "in colors"),
-        ([[0, 0], [13, 8]], "no picture", "cannot be read"),
-        ([[0, float("nan")], [13, 8]], png(BLOB), "no numbers"),
-    ],
-)
-def test_damaged_masks_are_named(bare, points, mask, text):
-    labelme(bare, shape("polygon", SQUARE), shape("mask", points, mask=mask))
-    assert "shape 2" in faults(bare)
-    assert text in faults(bare)
-
-
 # ---- boxes, strokes, points ------------------------------------------------------------------------------------------
 
 
@@ -136,6 +118,36 @@ def test_lines_and_points(bare):
 
 # ---- points and shapes that LabelMe would not write ------------------------------------------------------------------
 
+FOREIGN = "is not as LabelMe writes it"
+MASK = [[0, 0], [13, 8]]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text"),
+    [
+        *((broken, FOREIGN) for broken in (None, "polygon", 7, [])),
+        ({"shape_type": "polygon", "points": SQUARE}, f"{FOREIGN} (it has no label)"),
+        *((shape("polygon", SQUARE, label), f"{FOREIGN} (its label") for label in (True, False, ["cat"], {"a": "cat"})),
+        *(
+            (shape(kind, SQUARE * 2), f"is of the type '{kind}', which is not read")
+            for kind in ("cuboid", "banana", "ellipse")
+        ),
+        *((shape("circle", points), FOREIGN) for points in ([[24, 20]] * 2, [[24, 20]], [[24, 20], [1, 1], [2, 2]])),
+        (shape("circle", [[24, float("nan")], [1, 1]]), FOREIGN),
+        (shape("mask", [[0, 0], [40, 30]], mask=png(BLOB)), "has 14 x 9 pixels, its box 41 x 31"),
+        (shape("mask", MASK, mask=None), "no `mask`"),
+        (shape("mask", MASK, mask=png(np.zeros((9, 14), bool))), "covers no pixel"),
+        (shape("mask", [[60, 60], [73, 68]], mask=png(BLOB)), "covers no pixel"),
+        (shape("mask", MASK, mask=png(np.zeros((9, 14, 3), np.uint8))), "in colors"),
+        (shape("mask", MASK, mask="no picture"), "cannot be read"),
+        (shape("mask", [[0, float("nan")], [13, 8]], mask=png(BLOB)), "no numbers"),
+    ],
+)
+def test_damaged_shapes_are_named(bare, damaged, text):
+    labelme(bare, shape("polygon", SQUARE), damaged)
+    assert "images/a.json: shape 2" in faults(bare)
+    assert text in faults(bare)
+
 
 @pytest.mark.parametrize(
     "points", [None, [], [1, 2, 3, 4], [[1, 2, 3], [4, 5, 6]], [{"x": 1, "y": 2}], "1,2", [["a", 1]]]
@@ -160,26 +172,6 @@ def test_corners_that_repeat_are_one(bare, points, sound):
     labelme(bare, shape("polygon", points))
     assert (faults(bare) == "") == sound
     assert sound or "region of 0 points" in faults(bare)
-
-
-@pytest.mark.parametrize("kind", ["cuboid", "banana", "ellipse"])
-def test_kinds_that_are_not_read_are_named(bare, kind):
-    labelme(bare, shape(kind, SQUARE * 2), shape("polygon", SQUARE))
-    assert f"shape 1 is of the type '{kind}', which is not read" in faults(bare)
-
-
-@pytest.mark.parametrize(
-    "points", [[[24, 20], [24, 20]], [[24, 20]], [[24, 20], [1, 1], [2, 2]], [[24, float("nan")], [1, 1]]]
-)
-def test_circles_need_a_centre_and_a_rim(bare, points):
-    labelme(bare, shape("circle", points))
-    assert "shape 1 is not as LabelMe writes it" in faults(bare)
-
-
-@pytest.mark.parametrize("broken", [None, "polygon", 7, []])
-def test_shapes_that_are_none_are_named(bare, broken):
-    labelme(bare, shape("polygon", SQUARE), broken)
-    assert "shape 2 is not as LabelMe writes it" in faults(bare)
 
 
 @pytest.mark.parametrize("shapes", [{}, "none", 3])

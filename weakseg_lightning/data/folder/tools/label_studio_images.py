@@ -47,7 +47,7 @@ class TaskImages:
         Raises:
             UnknownImageError: if it cannot be known.
         """
-        key = self.key(result)
+        key = self._only_key(result)
         return self._image(key, self._item(key, result))
 
     def every(self, results: Iterable[Mapping[str, Any]]) -> Iterator[tuple[ImageRef, str]]:
@@ -60,7 +60,7 @@ class TaskImages:
             UnknownImageError: if it cannot be known which these are.
         """
         keys = dict.fromkeys(key for result in results if (key := self._key(result)) is not None)
-        for key in keys or [self.key({})]:
+        for key in keys or [self._only_key({})]:
             for item in range(len(self.addresses[key])):
                 yield self._image(key, item)
 
@@ -69,20 +69,15 @@ class TaskImages:
         name = str(result.get("to_name"))
         return not self.addresses or (name in self.data and name not in self.addresses)
 
-    def key(self, result: Mapping[str, Any]) -> str:
-        """The key of the data that a result is about.
+    # ---- inside ---------------------------------------------------------------------------------------------
 
-        Raises:
-            UnknownImageError: if it cannot be known.
-        """
+    def _only_key(self, result: Mapping[str, Any]) -> str:
         if (key := self._key(result)) is not None:
             return key
         if not self.addresses:
             raise UnknownImageError("has no image: `data` holds no address of one")
         keys = ", ".join(map(repr, self.addresses))
         raise UnknownImageError(f"could be about one of several images ({keys}): write the right key as its `to_name`")
-
-    # ---- inside ---------------------------------------------------------------------------------------------
 
     def _key(self, result: Mapping[str, Any]) -> str | None:
         for name in (str(result.get("source") or "").removeprefix("$"), str(result.get("to_name"))):
