@@ -18,22 +18,21 @@ class MissingFileError(FileError, FileNotFoundError):
 
 @contextmanager
 def raise_as_users(name: str = "") -> Iterator[None]:
-    """Raise bad values and missing files found within as errors of the user's.
+    """Raise bad values, missing files and missing packages found within as errors of the user's.
 
-    What the operating system says of a file is passed on as it is: it tells neither which option named the file, nor
-    what to do.
+    What the operating system says of a file, and Python of a module, is passed on as it is: it tells neither which
+    option named them, nor what to do.
 
     Args:
         name: what is being built, to begin the message with.
 
     Raises:
-        UserError: from the ``ValueError`` or ``OSError`` raised within.
+        UserError: from the ``ValueError``, ``OSError`` or ``ImportError`` raised within.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        if isinstance(error, UserError) and not name:
+    except (ValueError, OSError, ImportError) as error:
+        of_system = getattr(error, "errno", None) is not None or getattr(error, "name", None) is not None
+        if of_system or (isinstance(error, UserError) and not name):
             raise
         raise UserError(f"{name}: {error}" if name else str(error)) from error

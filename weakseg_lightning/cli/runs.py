@@ -1,4 +1,4 @@
-"""The folder of a run, and what is written into it by default."""
+"""The folder of a run, and the files written into it by default."""
 
 import shutil
 from dataclasses import dataclass
@@ -166,7 +166,7 @@ class ProgressBar(RichProgressBar):
 
 
 class BatchReached(Callback):
-    """Remembers whether the first batch has been reached, and else undoes what was made for the run.
+    """Remembers if the first batch has been reached, and else undoes what was made for the run.
 
     Attributes:
         yes: whether it has.
@@ -181,24 +181,7 @@ class BatchReached(Callback):
         if self.folder is not None and not self.yes:
             self.folder.discard()
 
-    @override
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def _reach(self, *_: Any, **__: Any) -> None:
         self.yes = True
 
-    @override
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.yes = True
-
-    @override
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.yes = True
-
-    @override
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self.yes = True
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _reach

@@ -69,7 +69,7 @@ def test_without_its_data_a_run_still_has_a_page(run):
     ("words", "message"),
     [
         (["nothing"], "`run`: no file nothing/metrics.csv"),
-        (["nothing", "--panels", "0"], "`images` must be at least 0 and `panels` at least 1"),
+        (["nothing", "--panels", "0"], "`panels` must be at least 1"),
         ([], "`run` must be given"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`weakseg check`: everything about a folder of one's own images, and what is wrong with it."""
+"""`weakseg check`: everything about a folder of users' images, and what is wrong with it."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
+from weakseg_lightning.cli.commands.evaluation import followed
+from weakseg_lightning.cli.commands.places import existing_folder
 from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
 from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
@@ -55,7 +55,7 @@ def check(data: Path, sheet: Path | None = None) -> int:
     """
     folder = existing_folder(data)
     contents = read_folder(folder)
-    found = list(_followed(inspect_all(contents, list(contents.images)), len(contents.images)))
+    found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
     problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
     readable = [one for one in found if one.size is not None]
@@ -73,7 +73,7 @@ def check(data: Path, sheet: Path | None = None) -> int:
 
 
 def _nothing_annotated(contents: FolderContents) -> list[Problem]:
-    """Find out whether there is nothing that any training could use."""
+    """The problem that there is nothing that any training could use."""
     if contents.problems or any(contents.can_train(name, "tags") for name in contents.images):
         return []
     text = "no image has an annotation: add scribbles/, points.csv, boxes.csv, tags.csv, masks/ or an export of a tool"
@@ -90,18 +90,6 @@ def _write_sheet(contents: FolderContents, names: Sequence[str], path: Path) -> 
             f"note: no contact sheet, {path} cannot be written ({reason}): choose another place with --sheet FILE.jpg"
         )
     return f"Contact sheet: {path}"
-
-
-def existing_folder(data: Path) -> Path:
-    """The folder as an absolute path.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    folder = data.expanduser().absolute()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`data`: there is no folder {data} (working directory: {Path.cwd()})")
-    return folder
 
 
 def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]) -> Iterator[str]:
@@ -125,7 +113,7 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
 
 
 def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[str]:
-    """How often each class occurs, and how much is labelled."""
+    """Frequency of each class, and the fraction of pixels that is labelled."""
     seeds = [one.seeds for one in found if one.seeds is not None]
     masks = [one.mask for one in found if one.mask is not None]
     width = max(12, *(len(name) for name in contents.classes.names)) + 2
@@ -167,7 +155,7 @@ def _table(problems: Sequence[Problem]) -> Iterator[str]:
 
 
 def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection]) -> Iterator[str]:
-    """What is no fault, but good to know."""
+    """Notes: no faults, but good to know."""
     names = list(contents.images)
     yield from contents.notes
     if not contents.classes_given:
@@ -198,9 +186,3 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
 
 def _only_void(counts: Counts) -> bool:
     return bool(counts[VOID] and counts[0] and not counts[1:VOID].any())
-
-
-def _followed(found: Iterator[Inspection], count: int) -> Iterator[Inspection]:
-    """Show how far the work is."""
-    console = Console(stderr=True)
-    yield from track(found, "Reading", count, console=console, transient=True, disable=not console.is_terminal)

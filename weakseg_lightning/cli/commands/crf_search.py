@@ -17,19 +17,21 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from weakseg_lightning.checks import at_least
 from weakseg_lightning.cli.commands.crf_trials import (
     NAMES,
     Parameters,
     Trials,
     by_coordinates,
     by_grid,
-    followed,
     mapping,
 )
-from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
+from weakseg_lightning.cli.commands.evaluation import choose, find_device, followed, load_trained
+from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.cli.errors.signatures import did_you_mean, imported, known_classes, options_of
 from weakseg_lightning.cli.runs import discard, new_folder
 from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.solvers import Refinement
@@ -68,7 +70,7 @@ def crf_search(
     are a table, search.csv, and best.yaml, an overlay for `weakseg validate`, `test` and `predict`. Equal arguments
     give equal results. The best score is that of images that the parameters were chosen on: a little too good.
 
-    100 images of VOC take 20 to 60 seconds a set on one core; the default search tries 15 to 40 sets. Meanwhile the
+    100 images of VOC take 20 to 60 seconds per set on one core; the default search tries 15 to 40 sets. Meanwhile the
     predictions lie in the output folder, 16 MB for 375 x 500 pixels and 21 classes. Of a search that is interrupted,
     search.csv has what was tried in full.
 
@@ -127,7 +129,7 @@ def _predict(
     for batch in map(decode_batch, followed(DataLoader(subset, collate_fn=collate), "Predictions", len(chosen))):
         logits: Tensor = module(batch["image"].to(device)).float().cpu()
         if not logits.isfinite().all():
-            raise ValueError(f"the scores of the network for {batch['id'][0]} are not finite: use another checkpoint")
+            raise UserError(f"the scores of the network for {batch['id'][0]} are not finite: use another checkpoint")
         paths.append(folder / f"{len(paths)}.npz")
         parts = {name: batch[name].numpy() for name in ("image", "mask", "valid")}
         np.savez(paths[-1], logits=logits.numpy(), **parts)
@@ -140,14 +142,13 @@ def _predict(
 def _check(lists: Sequence[Sequence[float]], images: int, processes: int) -> None:
     for name, values in zip(NAMES, lists, strict=True):
         if not values:
-            raise ValueError(f"`{name}` must be one value or several, got none")
-    for name, number in (("images", images), ("processes", processes)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {number}")
+            raise UserError(f"`{name}` must be one value or several, got none")
+    at_least("images", images, 1)
+    at_least("processes", processes, 1)
 
 
 def _maker(refinement: str, iterations: int, lists: Sequence[Sequence[float]]) -> Callable[..., Refinement]:
-    """The class with the number of iterations; refuses what is out of range, before anything runs."""
+    """The class with the number of iterations; raises for what is out of range, before anything runs."""
     make: Callable[..., Refinement] = partial(cast(Any, _refinement_class(refinement)), iterations=iterations)
     for combination in product(*([min(values), max(values)] for values in lists)):
         make(**dict(zip(NAMES, combination, strict=True)))
@@ -158,9 +159,9 @@ def _refinement_class(name: str) -> type[Refinement]:
     cls = imported(name if "." in name else f"weakseg_lightning.solvers.{name}")
     if cls is None or not issubclass(cls, Refinement):
         known = known_classes(Refinement)
-        raise ValueError(f"`refinement`: `{name}` is no Refinement{did_you_mean(name, known)}")
+        raise UserError(f"`refinement`: `{name}` is no Refinement{did_you_mean(name, known)}")
     if lacking := {*NAMES, "iterations"} - set(options_of(cls)):
-        raise ValueError(f"`refinement`: `{name}` does not take {', '.join(sorted(lacking))}, which are searched for")
+        raise UserError(f"`refinement`: `{name}` does not take {', '.join(sorted(lacking))}, which are searched for")
     return cls
 
 

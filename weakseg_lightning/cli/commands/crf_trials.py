@@ -1,7 +1,6 @@
 """The search of `weakseg crf-search`: sets of parameters, tried on stored predictions."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -9,18 +8,16 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
+from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.solvers import Refinement
 
-__all__ = ["NAMES", "Trials", "by_coordinates", "by_grid", "count", "followed", "mapping"]
+__all__ = ["NAMES", "Trials", "by_coordinates", "by_grid", "count", "mapping"]
 
 Parameters = tuple[float, ...]  # the values of NAMES
 Counts = NDArray[np.int64]  # confusion matrices (n, K, K)
@@ -123,9 +120,3 @@ def mapping(processes: int) -> Iterator[Mapped]:
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-def followed(items: Iterable[Any], description: str, total: int) -> Iterable[Any]:
-    """Show how far a loop is, on a terminal."""
-    console = Console(stderr=True)
-    return track(items, description, total, console=console, transient=True, disable=not sys.stderr.isatty())

@@ -1,20 +1,26 @@
-"""What commands that evaluate trained runs share: their configuration, their data, a choice of images, a device."""
+"""Steps of all commands that evaluate trained runs: reading a run, choosing images and a device, predicting."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
 
-from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.cli.commands.places import file_of_run
+from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate, decode_batch
 from weakseg_lightning.data.text import read_yaml
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.class_names import require_same_classes
 from weakseg_lightning.prediction.loading import load_module
 
 Stage = Literal["fit", "validate"]
+Batch = dict[str, Any]
+T = TypeVar("T")
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -24,15 +30,13 @@ def read_config(run: Path) -> dict[str, Any]:
         run: its folder, or its config.yaml.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it does not say what the data are.
+        MissingFileError: if there is none.
+        UserError: if it does not say what the data are.
     """
-    path = run / "config.yaml" if run.is_dir() else run
-    if not path.is_file():
-        raise FileNotFoundError(f"`run`: no file {path} (working directory: {Path.cwd()}): name the folder of a run")
+    path = file_of_run(run / "config.yaml" if run.is_dir() else run)
     found = read_yaml(path)
     if not isinstance(found, dict) or "class_path" not in (found.get("data") or {}):
-        raise ValueError(
+        raise UserError(
             f"`run`: {path} does not say what the data are: expected a config.yaml that `weakseg fit` wrote"
         )
     return found
@@ -70,11 +74,11 @@ def load_trained(
         allow_other_classes: whether the data may have other classes than the checkpoint was trained on.
 
     Raises:
-        ValueError: if the classes differ.
+        UserError: if the classes differ.
     """
     module, data = load_module(checkpoint), load_data(read_config(run), root, stage)
     if module.num_classes != data.num_classes:
-        raise ValueError(f"{checkpoint} has {module.num_classes} classes, the data of {run} {data.num_classes}")
+        raise UserError(f"{checkpoint} has {module.num_classes} classes, the data of {run} {data.num_classes}")
     require_same_classes(module.class_names, data.class_names, str(checkpoint), allow_other_classes)
     return module, data
 
@@ -89,14 +93,35 @@ def find_device(given: Literal["auto", "cpu", "cuda"]) -> str:
     """Name the device to compute on.
 
     Raises:
-        ValueError: if it is not there.
+        UserError: if it is not there.
     """
     available = torch.cuda.is_available()
     if given == "cuda" and not available:
-        raise ValueError("`device` is cuda, but torch finds no GPU that it can use: take cpu")
+        raise UserError("`device` is cuda, but torch finds no GPU that it can use: take cpu")
     return "cuda" if available and given != "cpu" else "cpu"
 
 
-def shown(path: Path) -> str:
-    """A path as one would type it."""
-    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)
+@torch.no_grad()
+def predict_labels(
+    module: WeakSegModule, images: SegmentationDataset, chosen: Sequence[int], what: str
+) -> Iterator[tuple[Batch, Tensor]]:
+    """Predict whole images one by one, and show how far it is.
+
+    Args:
+        module: the trained network, on its device.
+        images: the images.
+        chosen: indices of those to predict.
+        what: what is predicted, in a few words.
+
+    Yields:
+        A batch of one image, and its labels, int64 ``(1, H, W)`` on the CPU.
+    """
+    for index in followed(chosen, what, len(chosen)):
+        batch = decode_batch(collate([images[index]]))
+        yield batch, module(batch["image"].to(module.device)).argmax(1).cpu()
+
+
+def followed(items: Iterable[T], what: str, total: int) -> Iterable[T]:
+    """Show how far a loop is, on a terminal."""
+    console = Console(stderr=True)
+    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Literal, get_args
 
-from weakseg_lightning.cli.commands.evaluation import shown
+from weakseg_lightning.cli.commands.places import shown
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.export import (
     SUFFIXES,
@@ -44,7 +45,7 @@ def export(
         tolerance: largest difference that is fine.
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"`size` must be a height and a width in pixels, got {size}")
+        raise UserError(f"`size` must be a height and a width in pixels, got {size}")
     module = load_module(ckpt_path)
     exported = export_network(module, None if size is None else (size[0], size[1]))
     print(_takes(module, exported))
@@ -63,7 +64,7 @@ def export(
 
 
 def _takes(module: WeakSegModule, exported: Exported) -> str:
-    """Which images the file takes, in words."""
+    """The images that the file takes, in words."""
     if exported.size is not None:
         why = f" (not every size: {exported.why})" if exported.why else ""
         return f"Images of {exported.size[0]} x {exported.size[1]} pixels (height x width){why}"

@@ -1,4 +1,4 @@
-"""`weakseg init`: a recipe for a folder of one's own images."""
+"""`weakseg init`: a recipe for a folder of users' images."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from shlex import quote
 
 import torch
 
-from weakseg_lightning.cli.commands.check import existing_folder
+from weakseg_lightning.cli.commands.places import existing_folder, require_new
 from weakseg_lightning.cli.commands.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
@@ -18,13 +18,14 @@ from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
+from weakseg_lightning.errors import UserError
 
 __all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """How to learn from a kind of annotation.
+    """A way to learn from a kind of annotation.
 
     Attributes:
         recipe: the recipe of the package that the new one is made from.
@@ -41,12 +42,12 @@ class Method:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What trains, and what fits on it.
+    """The computer to train on, and what fits on it.
 
     Attributes:
         name: in words.
         accelerator: the trainer's.
-        batch_size: images a batch.
+        batch_size: images per batch.
         side: pixels of an image that the network sees, along its longer side.
         crop: side of the training crops in these pixels.
         steps: iterations.
@@ -106,8 +107,7 @@ def init(
     """
     folder = existing_folder(data)
     output = output or Path(re.sub(r"[^\w.-]+", "_", folder.name) + ".yaml")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} is there already: choose another `output`, or replace it with --overwrite")
+    require_new(output, overwrite)
     contents = read_folder(folder)
     method = choose_method(contents, supervision)
     hardware = find_hardware()
@@ -142,8 +142,7 @@ def _write_pair(
 ) -> int:
     """Write the recipes of the decomposition and of its classifier, which is trained first."""
     classifier = output.with_name(f"{output.stem}_classifier.yaml")
-    if classifier.exists() and not overwrite:
-        raise FileExistsError(f"{classifier} is there already: choose another `output`, or replace it with --overwrite")
+    require_new(classifier, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     for path, kind in ((classifier, "classifier"), (output, "decompose")):
         recipe = method.recipe if kind == "decompose" else f"{method.recipe}_classifier"
@@ -182,18 +181,18 @@ def choose_method(contents: FolderContents, supervision: Supervision | None = No
         supervision: what the user wants; by default strokes come before clicks, boxes, tags and masks.
 
     Raises:
-        ValueError: if there is nothing of that kind to learn from.
+        UserError: if there is nothing of that kind to learn from.
     """
     if supervision is None and two_folders(contents.root):
         return _TWO_FOLDERS
     wanted = supervision or next(_kinds(contents), None)
     if wanted is None:
-        raise ValueError(
+        raise UserError(
             f"{contents.root} has no annotation to learn from: add scribbles/, points.csv, boxes.csv, tags.csv or "
             "masks/ (`weakseg check --help` explains them)"
         )
     if not contents.of(wanted):
-        raise ValueError(f"`supervision`: no image of {contents.root} has {_METHODS[wanted].why}")
+        raise UserError(f"`supervision`: no image of {contents.root} has {_METHODS[wanted].why}")
     tagged = contents.of("tags")
     if wanted == "tags" and all(contents.has(name, "size") or contents.has_mask(name) for name in tagged):
         return _WITH_SIZES if any(contents.has(name, "size") for name in tagged) else _METHODS[wanted]
@@ -309,13 +308,13 @@ def _sides(contents: FolderContents) -> tuple[int, int]:
         except BadSampleError:
             continue  # `weakseg check` names it
     if not sides:
-        raise ValueError(f"no image of {contents.root} can be read: `weakseg check` names what is wrong")
+        raise UserError(f"no image of {contents.root} can be read: `weakseg check` names what is wrong")
     return max(sides), sorted(sides)[len(sides) // 2]
 
 
 def _write_classes(contents: FolderContents, data: Path) -> None:
     names = contents.classes.names
     if len(names) < 2:
-        raise ValueError(f"the annotations in {data} hold no class but background: name the classes in {CLASSES_FILE}")
+        raise UserError(f"the annotations in {data} hold no class but background: name the classes in {CLASSES_FILE}")
     (contents.root / CLASSES_FILE).write_text(classes_text(contents.classes), encoding="utf-8")
     print(f"Wrote {data / CLASSES_FILE}: {', '.join(names)}; rename them there if you like")

@@ -1,4 +1,4 @@
-"""`weakseg paint`: annotate one's own images in the browser."""
+"""`weakseg paint`: annotate images in the browser."""
 
 import sys
 import webbrowser
@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 
+from weakseg_lightning.checks import between
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.folder import PaintFolder
 
 __all__ = ["paint"]
@@ -33,8 +35,7 @@ def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_bro
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         remedy = 'pip install ".[app]" in the checkout'
         raise ModuleNotFoundError(f"`weakseg paint` needs {' and '.join(missing)}, not installed here: {remedy}")
-    if not 0 <= port < 2**16:
-        raise ValueError(f"`port` must be between 0 and 65535, got {port}")
+    between("port", port, 0, 65535)
     from filelock import FileLock, Timeout
 
     folder = PaintFolder(data, classes)
@@ -42,7 +43,7 @@ def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_bro
         with FileLock(folder.root / _LOCK, timeout=0):
             return _run(folder, data, port, no_browser)
     except Timeout as error:
-        raise ValueError(f"`data`: {data} is open in another `weakseg paint`: end that one first") from error
+        raise UserError(f"`data`: {data} is open in another `weakseg paint`: end that one first") from error
 
 
 def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
-from weakseg_lightning.cli.commands.evaluation import shown
+from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_files, is_image
-from weakseg_lightning.errors import raise_as_users
+from weakseg_lightning.errors import MissingFileError, UserError, raise_as_users
 from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
@@ -39,7 +39,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How `weakseg predict` labels the IMAGES that stand on the command line.
+    """Settings of `weakseg predict` for the IMAGES that stand on the command line.
 
     An image larger than a tile is predicted in tiles that overlap; probabilities are blended there.
 
@@ -87,7 +87,7 @@ def find_images(words: Sequence[str]) -> dict[str, Path]:
         tells nothing.
 
     Raises:
-        FileNotFoundError: if a file is not there or a folder has no images.
+        MissingFileError: if a file is not there or a folder has no images.
     """
     found: dict[Path, tuple[str, str]] = {}  # by the absolute path: below the given folder, and as given
     others: dict[Path, Path] = {}
@@ -109,9 +109,9 @@ def _files_of(given: Path) -> tuple[list[Path], list[Path]]:
     if given.is_file():
         return [given], []
     if not given.is_dir():
-        raise FileNotFoundError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
+        raise MissingFileError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
     if not (found := image_files(given)):
-        raise FileNotFoundError(f"`{given}` holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        raise MissingFileError(f"`{given}` holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return found, [path for path in files_below(given) if not is_image(path)]
 
 
@@ -152,7 +152,7 @@ def predict_images(
         The exit status: 0, or 1 if a file was left out.
 
     Raises:
-        ValueError: if the network is of another number of classes.
+        UserError: if the network is of another number of classes.
         OSError: if the results cannot be written.
     """
     device = _device(accelerator)
@@ -160,7 +160,7 @@ def predict_images(
         segmenter = Segmenter(module, device, options.tile, options.overlap, options.flip, options.scales, refinement)
     names, palette = classes or (segmenter.class_names, voc_palette(segmenter.num_classes))
     if len(names) != segmenter.num_classes:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
             "give the config.yaml of its run"
         )
@@ -275,4 +275,4 @@ def _device(accelerator: str) -> Any:
         return "cuda"
     if accelerator in ("gpu", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
-    raise ValueError(f"`trainer.accelerator` is {accelerator}, which torch does not find here: take auto or cpu")
+    raise UserError(f"`trainer.accelerator` is {accelerator}, which torch does not find here: take auto or cpu")

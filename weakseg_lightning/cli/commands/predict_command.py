@@ -1,4 +1,4 @@
-"""What `weakseg predict ... IMAGES` makes of the configuration of a run."""
+"""`weakseg predict ... IMAGES` with the configuration of a run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from weakseg_lightning.callbacks import NetworkSpeed, PredictionWriter
 from weakseg_lightning.cli import runs
-from weakseg_lightning.cli.commands.evaluation import shown
+from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.cli.commands.predict import ImageOptions, find_images, predict_images
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
@@ -28,7 +28,7 @@ class ImageCommand:
         words: files and folders.
 
     Raises:
-        FileNotFoundError: if there are no such files.
+        MissingFileError: if there are no such files.
     """
 
     def __init__(self, section: Any, words: Sequence[str]) -> None:

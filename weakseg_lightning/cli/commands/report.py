@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch.utils.data import Subset
+from torch import Tensor
 
-from weakseg_lightning.cli.commands.crf_trials import followed
-from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
-from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
+from weakseg_lightning.checks import at_least
+from weakseg_lightning.cli.commands.evaluation import Batch, choose, find_device, load_trained, predict_labels
+from weakseg_lightning.cli.commands.places import file_of_run, shown
+from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import MissingFileError
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.reporting import Page, Picture
@@ -61,11 +62,9 @@ def report(
         device: what the network runs on; a GPU by default, if there is one.
         allow_other_classes: go on where the classes of the data have other names than those of the checkpoint.
     """
-    if images < 0 or panels < 1:
-        raise ValueError(f"`images` must be at least 0 and `panels` at least 1, got {images} and {panels}")
-    metrics, config = read_metrics(run / "metrics.csv"), run / "config.yaml"
-    if not config.is_file():
-        raise FileNotFoundError(f"`run`: no file {config} (working directory: {Path.cwd()}): name the folder of a run")
+    at_least("images", images, 0)
+    at_least("panels", panels, 1)
+    metrics, config = read_metrics(run / "metrics.csv"), file_of_run(run / "config.yaml")
     folder = run.absolute()
     page = Page(f"{folder.parent.name} / {folder.name}")
     _add_results(page, metrics, run)
@@ -98,7 +97,7 @@ def _add_results(page: Page, metrics: dict[str, Any], run: Path) -> None:
         page.figure(trimap_figure({"": read_trimap(trimap)}), "Scores of the test against the width of the trimap")
     else:
         page.text(
-            "No trimap curve: run 'weakseg test', as 'weakseg fit' printed it at its end, and make this page anew."
+            "No trimap curve: run 'weakseg test', as 'weakseg fit' printed it at its end, and make this page again."
         )
     if (solver := solver_table(metrics)) is not None:
         page.section("Solver")
@@ -132,16 +131,18 @@ def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: 
         page.text(f"No pictures: {error}")
         return
     found = data.whole_images("val")
-    chosen = Subset(found, choose(len(found), images, seed))
-    scores = np.array([_score(module, batch) for batch in _batches(chosen)])
+    chosen = choose(len(found), images, seed)
+    predicted = predict_labels(module, found, chosen, "validation images")
+    scores = np.array([_score(labels, batch["mask"], module.num_classes) for batch, labels in predicted])
     order = [int(index) for index in np.argsort(-scores, kind="stable") if not np.isnan(scores[index])]
     if not order:
         page.text("No pictures: no validation image has a mask.")
         return
     page.text(f"By {checkpoint.name}, of {len(order)} validation images; mIoU over the classes of the image.")
-    for kind, index in _extremes(order, panels):
-        batch = decode_batch(collate([chosen[index]]))
-        page.picture(_picture(module, data, batch, f"{kind}, mIoU {100 * scores[index]:.1f} %"))
+    extremes = list(_extremes(order, panels))
+    predicted = predict_labels(module, found, [chosen[index] for _, index in extremes], "pictures")
+    for (kind, index), (batch, labels) in zip(extremes, predicted, strict=True):
+        page.picture(_picture(data, batch, labels[0], f"{kind}, mIoU {100 * scores[index]:.1f} %"))
 
 
 def _best_checkpoint(run: Path) -> Path:
@@ -150,24 +151,13 @@ def _best_checkpoint(run: Path) -> Path:
     best = max(named, key=lambda path: (path.stem.rpartition("val_miou=")[2], path.stat().st_mtime), default=None)
     last = run / "checkpoints" / "last.ckpt"
     if best is None and not last.is_file():
-        raise FileNotFoundError(f"there is no checkpoint in {run / 'checkpoints'}")
+        raise MissingFileError(f"there is no checkpoint in {run / 'checkpoints'}")
     return best or last
 
 
-def _batches(images: Subset[Any]) -> Iterator[dict[str, Any]]:
-    indices = followed(range(len(images)), "validation images", len(images))
-    return (decode_batch(collate([images[index]])) for index in indices)
-
-
-@torch.no_grad()
-def _labels(module: WeakSegModule, batch: dict[str, Any]) -> torch.Tensor:
-    logits: torch.Tensor = module(batch["image"].to(module.device))
-    return logits.argmax(1).cpu()
-
-
-def _score(module: WeakSegModule, batch: dict[str, Any]) -> float:
+def _score(labels: Tensor, mask: Tensor, num_classes: int) -> float:
     """MIoU over the classes of the image, nan without a mask."""
-    counts = confusion_matrix(_labels(module, batch), batch["mask"], module.num_classes)
+    counts = confusion_matrix(labels, mask, num_classes)
     return float(segmentation_scores(counts)["miou"]) if counts.sum() else float("nan")
 
 
@@ -183,8 +173,8 @@ def _extremes(order: list[int], panels: int) -> Iterator[tuple[str, int]]:
         yield from ((kind, index) for index in indices)
 
 
-def _picture(module: WeakSegModule, data: SegmentationDataModule, batch: dict[str, Any], what: str) -> Picture:
-    labels, truth = _labels(module, batch)[0], batch["mask"][0]
+def _picture(data: SegmentationDataModule, batch: Batch, labels: Tensor, what: str) -> Picture:
+    truth = batch["mask"][0]
     row = PanelRow(batch["image"][0], prediction=labels, truth=truth)
     present = [data.class_names[k] for k in sorted(set(truth.unique().tolist()) - {VOID})]
     text = f"Image, prediction and ground truth side by side; in the ground truth are {', '.join(present)}."

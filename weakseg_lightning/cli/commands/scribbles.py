@@ -6,10 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
+from weakseg_lightning.checks import at_least
+from weakseg_lightning.cli.commands.evaluation import followed
+from weakseg_lightning.cli.commands.places import existing_folder
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, scribble_folder_name
 from weakseg_lightning.data.voc.scribble_folders import Drawing, Outcome, draw_all, from_mask, from_png, from_xml
+from weakseg_lightning.errors import FileError, MissingFileError, UserError
 
 __all__ = ["convert", "shorten", "simulate"]
 
@@ -28,15 +31,15 @@ def convert(
         source: folder of the XML files.
         output: folder in which pascal_2012_scribble is made; VOCDataModule looks for it in VOCdevkit/VOC2012.
         images: folder of the images, needed where an XML file does not state the size of its image.
-        class_names: names of the classes in the order of their indices, or one text file with a name a line; those of
-            VOC by default.
+        class_names: names of the classes in the order of their indices, or a text file with one name per line; those
+            of VOC by default.
         overwrite: replace scribbles that are there.
         processes: how many files are worked on at once.
 
     Returns:
         The exit status: 1 if files had to be skipped.
     """
-    draw = partial(from_xml, class_names=_names(class_names), images=_folder("images", images))
+    draw = partial(from_xml, class_names=_names(class_names), images=images and existing_folder(images, "images"))
     return _run(draw, _files("source", source, ".xml"), [1.0], output, overwrite, processes)
 
 
@@ -68,12 +71,12 @@ def shorten(
     """
     xml = any(source.glob("*.xml"))
     if xml and any(source.glob("*.png")):
-        raise ValueError(f"`source`: {source} holds XML and PNG files: put the scribbles into a folder of their own")
+        raise UserError(f"`source`: {source} holds XML and PNG files: put the scribbles into a folder of their own")
     if xml and output is None:
-        raise ValueError("`output` must be given with XML scribbles: VOCDataModule looks in VOCdevkit/VOC2012")
+        raise UserError("`output` must be given with XML scribbles: VOCDataModule looks in VOCdevkit/VOC2012")
     draw: Drawing = from_png
     if xml:
-        draw = partial(from_xml, class_names=_names(class_names), images=_folder("images", images))
+        draw = partial(from_xml, class_names=_names(class_names), images=images and existing_folder(images, "images"))
     paths = _files("source", source, ".xml" if xml else ".png")
     return _run(draw, paths, lengths, output or source.absolute().parent, overwrite, processes)
 
@@ -107,7 +110,7 @@ def simulate(
     for folder in masks:
         paths = {path.stem: path for path in _files("masks", folder, ".png", ".mat")} | paths
     if not paths:
-        raise ValueError("`masks` must name at least one folder")
+        raise UserError("`masks` must name at least one folder")
     draw = partial(from_mask, seed=seed, minimum_area=minimum_area, stroke_area=stroke_area)
     chosen = [paths[name] for name in sorted(paths)]
     return _run(draw, chosen, lengths or [1.0], output or masks[0].absolute().parent, overwrite, processes)
@@ -118,19 +121,12 @@ def simulate(
 
 def _files(argument: str, folder: Path, *suffixes: str) -> list[Path]:
     """The files of a folder with one of the suffixes, by name."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"`{argument}`: there is no folder {folder} (working directory: {Path.cwd()})")
+    existing_folder(folder, argument)
     found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and not path.name.startswith("."))
     if not found:
         kinds = " nor ".join(f"*{suffix}" for suffix in suffixes)
-        raise FileNotFoundError(f"`{argument}`: {folder} holds no {kinds}: name the folder of the files themselves")
+        raise MissingFileError(f"`{argument}`: {folder} holds no {kinds}: name the folder of the files themselves")
     return found
-
-
-def _folder(argument: str, folder: Path | None) -> Path | None:
-    if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"`{argument}`: there is no folder {folder} (working directory: {Path.cwd()})")
-    return folder
 
 
 def _names(given: list[str] | None) -> Sequence[str]:
@@ -140,22 +136,21 @@ def _names(given: list[str] | None) -> Sequence[str]:
     if len(given) == 1 and Path(given[0]).is_file():
         given = [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
     if len(given) < 2:
-        raise ValueError(f"`class_names` must be names, or one text file with a name a line, got {given}")
+        raise UserError(f"`class_names` must be names, or one text file with one name per line, got {given}")
     return [name.lower() for name in given]
 
 
 def _check(paths: Sequence[Path], lengths: Sequence[float], output: Path, overwrite: bool, processes: int) -> None:
-    """Refuse what would end badly, before anything is written."""
-    if processes < 1:
-        raise ValueError(f"`processes` must be at least 1, got {processes}")
+    """Validate the arguments before anything is written."""
+    at_least("processes", processes, 1)
     if not lengths or not all(0 <= length <= 1 for length in lengths):
-        raise ValueError(f"`lengths` must be numbers between 0 and 1, got {lengths}")
+        raise UserError(f"`lengths` must be numbers between 0 and 1, got {lengths}")
     for folder in (output / scribble_folder_name(length) for length in lengths):
         if folder.resolve() in {path.parent.resolve() for path in paths}:
-            raise ValueError(f"{folder} is the source itself: choose another `output`")
+            raise UserError(f"{folder} is the source itself: choose another `output`")
         present = [path for path in paths if (folder / f"{path.stem}.png").exists()]
         if present and not overwrite:
-            raise FileExistsError(
+            raise FileError(
                 f"{folder} has scribbles of {len(present)} of the {len(paths)} images already, "
                 f"as {present[0].stem}.png: choose another `output`, or replace them with --overwrite"
             )
@@ -183,9 +178,9 @@ def _run(
 
 def _followed(outcomes: Iterator[Outcome], count: int) -> Iterator[Outcome]:
     """Show how far the work is, and what had to be skipped."""
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    for outcome in track(outcomes, "Scribbles", count, console=console, transient=True, disable=hidden):
+    for outcome in followed(outcomes, "Scribbles", count):
         if outcome.problem is not None:
-            console.print(f"weakseg: skipped: {outcome.problem}", markup=False, highlight=False, soft_wrap=True)
+            Console(stderr=True).print(
+                f"weakseg: skipped: {outcome.problem}", markup=False, highlight=False, soft_wrap=True
+            )
         yield outcome

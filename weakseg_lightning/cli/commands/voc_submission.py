@@ -10,10 +10,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from weakseg_lightning.cli.commands.places import existing_folder, require_new
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCDataModule
 from weakseg_lightning.data.voc.files import VOCFiles
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.files import replacing
 
 __all__ = ["voc_submission"]
@@ -43,19 +45,17 @@ def voc_submission(
         output: the archive to write; results_COMPETITION_SPLIT.tgz in the working directory by default.
         overwrite: replace an archive that is there.
     """
-    if not predictions.is_dir():
-        raise FileNotFoundError(f"`predictions`: there is no folder {predictions} (working directory: {Path.cwd()})")
+    existing_folder(predictions, "predictions")
     output = output or Path(f"results_{competition}_{split}.tgz")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} is there already: choose another `output`, or replace it with --overwrite")
+    require_new(output, overwrite)
     folder = predictions / "labels" if (predictions / "labels").is_dir() else predictions
     files = VOCFiles(root.absolute())
     names = files.image_names(split)
-    _refuse_incomplete(folder, names, split)
+    _require_complete(folder, names, split)
     problems = [problem for name in names if (problem := find_fault(folder / f"{name}.png", files.image(name)))]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise ValueError(f"{len(problems)} of {len(names)} predictions are wrong: {'; '.join(problems[:_SHOWN])}{more}")
+        raise UserError(f"{len(problems)} of {len(names)} predictions are wrong: {'; '.join(problems[:_SHOWN])}{more}")
     inside = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
     pack(output, inside, [folder / f"{name}.png" for name in names])
     print(f"Wrote {len(names)} label maps to {output}, in {inside}")
@@ -64,7 +64,7 @@ def voc_submission(
 
 
 def find_fault(path: Path, image: Path) -> str | None:
-    """Look for what the server would not accept, or not as it is meant.
+    """Find what the server would not accept, or not as it is meant.
 
     Args:
         path: a label map.
@@ -117,10 +117,10 @@ def pack(output: Path, inside: str, paths: Sequence[Path]) -> None:
             archive.addfile(entry, io.BytesIO(content))
 
 
-def _refuse_incomplete(folder: Path, names: Sequence[str], split: str) -> None:
+def _require_complete(folder: Path, names: Sequence[str], split: str) -> None:
     absent = [name for name in names if not (folder / f"{name}.png").is_file()]
     if absent:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(absent)} of the {len(names)} images of the split {split!r} have no prediction in {folder}, the "
             f"first is {absent[0]}.png: `weakseg predict ... --data.predict_split {split}` writes them to its `labels`"
         )

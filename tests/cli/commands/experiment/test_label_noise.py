@@ -181,7 +181,7 @@ def test_the_plot_marks_the_true_level(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"noise": 1.5}, "`noise` is a probability"),
+        ({"noise": 1.5}, "`noise` must be between 0 and 1, got 1.5"),
         ({"eps": []}, "`eps` must hold at least one value"),
         ({"seeds": [1, 1]}, "`seeds` must hold .* none twice"),
         ({"epochs": 0}, "`epochs` must be at least 1, got 0"),

@@ -17,6 +17,7 @@ from rich.table import Table
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.constraints.presets import PresetName
+from weakseg_lightning.errors import FileError, UserError
 from weakseg_lightning.hyperparameters import describe
 
 __all__ = ["ccnn_bounds"]
@@ -72,7 +73,7 @@ def ccnn_bounds(
     """
     paths = [find_recipe(recipe) for recipe in recipes]
     table = line_search(foreground_lower, background_lower, background_upper)
-    overlays = {bounds: _overlay(constraints, bounds) for bounds in table}  # refuses bounds before anything runs
+    overlays = {bounds: _overlay(constraints, bounds) for bounds in table}  # raises before anything runs
     scores: dict[Bounds, list[float]] = {}
     for bounds in table:
         scores[bounds] = [
@@ -85,7 +86,7 @@ def line_search(*lists: Sequence[float]) -> list[Bounds]:
     """List the sets of bounds: the first of each list, then the others of one list at a time.
 
     Raises:
-        ValueError: if a list is empty.
+        UserError: if a list is empty.
 
     Example:
         >>> [str(bounds) for bounds in line_search([0.1, 0.2], [0.3], [0.7, 0.8])]
@@ -94,7 +95,7 @@ def line_search(*lists: Sequence[float]) -> list[Bounds]:
     names = ("foreground_lower", "background_lower", "background_upper")
     for name, values in zip(names, lists, strict=True):
         if not values:
-            raise ValueError(f"`{name}` needs at least one value, the default, got none")
+            raise UserError(f"`{name}` needs at least one value, the default, got none")
     default = [values[0] for values in lists]
     changed = [
         [*default[:place], value, *default[place + 1 :]] for place, values in enumerate(lists) for value in values[1:]
@@ -120,7 +121,7 @@ def _trained(recipes: Sequence[str], overlay: dict[str, Any], folder: Path, seed
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if status != 0:
         lines = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
-        raise OSError(
+        raise FileError(
             f"`weakseg fit` ended with status {status}, see {folder / 'log.txt'}: {lines[-1] if lines else ''}"
         )
     newest = max((folder / "run").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
@@ -133,7 +134,7 @@ def _last(path: Path, column: str) -> float:
     with path.open(newline="", encoding="utf-8") as file:
         values = [row[column] for row in csv.DictReader(file) if row.get(column)]
     if not values:
-        raise OSError(f"{path} has no `{column}`: the run was not validated, set `trainer.check_val_every_n_epoch`")
+        raise FileError(f"{path} has no `{column}`: the run was not validated, set `trainer.check_val_every_n_epoch`")
     return float(values[-1])
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from torchvision.datasets import FashionMNIST, ImageFolder
 from torchvision.transforms.v2 import functional
 
+from weakseg_lightning.checks import one_of
+from weakseg_lightning.errors import MissingFileError, UserError
+
 SetName = Literal["digits", "fashion_mnist", "folder"]
 TEST_SHARE = 1 / 3
 
@@ -39,7 +42,7 @@ def load_set(name: SetName, root: Path, *, download: bool = False, image_size: i
 
     Args:
         name: ``digits``: the 1,797 digits of 8 x 8 pixels that come with scikit-learn. ``fashion_mnist``: 28 x 28, from
-            ``root``. ``folder``: the images below ``root``, a folder a class.
+            ``root``. ``folder``: the images below ``root``, a folder per class.
         root: folder of the data; not used by ``digits``.
         download: whether Fashion-MNIST is downloaded if it is not there.
         image_size: side to which the images of a folder are resized.
@@ -52,13 +55,12 @@ def load_set(name: SetName, root: Path, *, download: bool = False, image_size: i
         ValueError: if ``name`` is unknown, or there is less than two classes.
         OSError: if the files are not found or cannot be downloaded.
     """
+    one_of("dataset", name, get_args(SetName))
     if name == "digits":
         return _digits()
     if name == "fashion_mnist":
         return _fashion_mnist(root, download)
-    if name == "folder":
-        return _folder(root, image_size)
-    raise ValueError(f"`dataset` must be one of {list(get_args(SetName))}, got {name!r}")
+    return _folder(root, image_size)
 
 
 def _digits() -> ClassificationSet:
@@ -87,7 +89,7 @@ def _fashion_mnist(root: Path, download: bool) -> ClassificationSet:
     except (RuntimeError, OSError) as error:
         where = Path(root) / "FashionMNIST" / "raw"
         advice = "is there a connection?" if download else "put its four files there, or add --download true"
-        raise FileNotFoundError(f"no Fashion-MNIST in {where}: {advice} ({error})") from error
+        raise MissingFileError(f"no Fashion-MNIST in {where}: {advice} ({error})") from error
     images, test_images = (part.data[:, None] / 255 for part in parts)
     labels, test_labels = (part.targets.long() for part in parts)
     return ClassificationSet(images, labels, test_images, test_labels, 10)
@@ -95,8 +97,8 @@ def _fashion_mnist(root: Path, download: bool) -> ClassificationSet:
 
 def _folder(root: Path, image_size: int) -> ClassificationSet:
     if not Path(root).is_dir():
-        raise FileNotFoundError(
-            f"no folder `{root}`: `root` holds a folder of images a class, or `train` and `test` so"
+        raise MissingFileError(
+            f"no folder `{root}`: `root` holds a folder of images per class, or `train` and `test` so"
         )
     if not (Path(root) / "train").is_dir() or not (Path(root) / "test").is_dir():
         images, labels, classes = _read_images(Path(root), image_size)
@@ -104,14 +106,14 @@ def _folder(root: Path, image_size: int) -> ClassificationSet:
     images, labels, classes = _read_images(Path(root) / "train", image_size)
     test_images, test_labels, test_classes = _read_images(Path(root) / "test", image_size)
     if classes != test_classes:
-        raise ValueError(f"{root}: `train` has the classes {classes}, `test` {test_classes}: make them equal")
+        raise UserError(f"{root}: `train` has the classes {classes}, `test` {test_classes}: make them equal")
     return ClassificationSet(images, labels, test_images, test_labels, len(classes))
 
 
 def _read_images(folder: Path, image_size: int) -> tuple[Tensor, Tensor, list[str]]:
     found = ImageFolder(folder)  # raises FileNotFoundError that names the folder
     if len(found.classes) < 2:
-        raise ValueError(f"{folder} has the class {found.classes[0]} alone: at least two are needed")
+        raise UserError(f"{folder} has the class {found.classes[0]} alone: at least two are needed")
     size = [image_size, image_size]
     images = [functional.resize(functional.to_image(image), size, antialias=True) for image, _ in found]
     return torch.stack(images).float() / 255, torch.tensor(found.targets), list(found.classes)

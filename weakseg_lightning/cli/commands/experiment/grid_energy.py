@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
 from matplotlib.figure import Figure
-from torch.utils.data import DataLoader, Subset
 
-from weakseg_lightning.cli.commands.crf_trials import followed
-from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
-from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
+from weakseg_lightning.checks import at_least
+from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, predict_labels
+from weakseg_lightning.cli.commands.places import file_of_run, shown
+from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules import WeakSegModule
 
@@ -38,7 +38,7 @@ def grid_energy(
 
     Table 1 of Marin et al. (CVPR 2019), and the plot of its figure 3. The last checkpoint of each run predicts the same
     training and validation images, whole; the table has the mean over the images of the grid Potts energy of the
-    labels, an edge, at weight 80, and the mIoU against the full masks. The plot has `val_grid_energy` as the runs
+    labels, per edge, at weight 80, and the mIoU against the full masks. The plot has `val_grid_energy` as the runs
     logged it, against the iteration: validate often for it, as with `--trainer.val_check_interval 500`.
 
     The table is printed as Markdown. OUTPUT/table.csv and OUTPUT/energy.png hold table and plot.
@@ -55,9 +55,8 @@ def grid_energy(
     """
     titles = names or [f"{run.absolute().parent.name}/{run.absolute().name}" for run in runs]
     if not runs or len(titles) != len(runs) or len(set(titles)) < len(titles):
-        raise ValueError(f"`names` must be as many as `runs` ({len(runs)}, at least 1), all different, got {titles}")
-    if images < 1:
-        raise ValueError(f"`images` must be at least 1, got {images}")
+        raise UserError(f"`names` must be as many as `runs` ({len(runs)}, at least 1), all different, got {titles}")
+    at_least("images", images, 1)
     named, where = dict(zip(titles, runs, strict=True)), find_device(device)
     curves = {title: read_curve(run / "metrics.csv") for title, run in named.items()}  # before time is spent
     trained = {  # before time is spent, too
@@ -86,20 +85,18 @@ def read_curve(path: Path) -> Curve:
         Iteration and ``val_grid_energy`` of each.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it has no validation.
+        MissingFileError: if there is no such file.
+        UserError: if it has no validation.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"`runs`: no file {path} (working directory: {Path.cwd()}): name the folders of runs")
-    with path.open(newline="", encoding="utf-8") as file:
+    with file_of_run(path, "runs", "the folders of runs").open(newline="", encoding="utf-8") as file:
         found = [(int(row["step"]) + 1, float(row[_LOGGED])) for row in csv.DictReader(file) if row.get(_LOGGED)]
     if not found:
-        raise ValueError(f"`runs`: {path} has no `{_LOGGED}`: the run was not validated")
+        raise UserError(f"`runs`: {path} has no `{_LOGGED}`: the run was not validated")
     return found
 
 
 def energy_figure(curves: Mapping[str, Curve]) -> Figure:
-    """Draw the energy on validation images against the iteration, a line a run."""
+    """Draw the energy on validation images against the iteration, a line per run."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.add_subplot()
     for title, curve in curves.items():
@@ -112,22 +109,19 @@ def energy_figure(curves: Mapping[str, Curve]) -> Figure:
 
 
 def _measured(module: WeakSegModule, data: SegmentationDataModule, title: str, images: int, seed: int) -> list[float]:
-    """What :data:`_COLUMNS` name."""
+    """The values of :data:`_COLUMNS`."""
     splits: tuple[Split, ...] = ("train", "val")
     scores = [_scores(module, data, split, f"{title}, {split}", images, seed) for split in splits]
     return [value for pair in zip(*scores, strict=True) for value in pair]
 
 
-@torch.no_grad()
 def _scores(
     module: WeakSegModule, data: SegmentationDataModule, split: Split, what: str, images: int, seed: int
 ) -> tuple[float, float]:
     """Mean energy and mIoU of the predictions for some whole images of a split."""
     found, segmentation, energy = data.whole_images(split), SegmentationScores(module.num_classes), MeanGridEnergy()
     chosen = choose(len(found), images, seed)
-    loader = DataLoader(Subset(found, chosen), collate_fn=collate)
-    for batch in map(decode_batch, followed(loader, what, len(chosen))):
-        labels = module(batch["image"].to(module.device)).argmax(1).cpu()
+    for batch, labels in predict_labels(module, found, chosen, what):
         segmentation.update(labels, batch["mask"])
         energy.update(labels, batch["image"], batch["valid"])
     return float(energy.compute()), float(segmentation.compute()["miou"])

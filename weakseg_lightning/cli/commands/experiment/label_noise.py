@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.cli.commands.experiment.classification_sets import ClassificationSet, SetName, load_set
+from weakseg_lightning.cli.runs import new_folder
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses import RobustCrossEntropy
 
 LEVELS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -51,13 +54,13 @@ def label_noise(
     Source: Marin and Boykov, Robust Trust Region for Weakly Supervised Segmentation, ICCV 2021, figure 3.
 
     Args:
-        dataset: `digits` (comes with scikit-learn), `fashion_mnist` or `folder` (below `root`, a folder a class).
+        dataset: `digits` (comes with scikit-learn), `fashion_mnist` or `folder` (below `root`, a folder per class).
         root: folder of the data, for `fashion_mnist` and `folder`.
         noise: probability that a training label is wrong.
         eps: the noise levels that the loss assumes; 0 is the cross-entropy.
         seeds: one training of each eps for each seed.
         epochs: passes over the training images.
-        batch_size: images in a step.
+        batch_size: images per step.
         lr: learning rate of SGD with momentum 0.9.
         image_size: side to which the images of a folder are resized.
         download: whether Fashion-MNIST may be downloaded.
@@ -74,9 +77,9 @@ def label_noise(
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
     _check(noise, eps, seeds, epochs, batch_size)
     data = load_set(dataset, root, download=download, image_size=image_size)
-    losses = [RobustCrossEntropy(level, num_classes=data.num_classes) for level in eps]  # refuses a level too high
+    losses = [RobustCrossEntropy(level, num_classes=data.num_classes) for level in eps]  # raises for a level too high
     folder = _results_folder(out, settings)
-    print(f"{dataset}: {len(data.train_labels)} training images, {noise:.0%} with a wrong label; accuracy in per cent")
+    print(f"{dataset}: {len(data.train_labels)} training images, {noise:.0%} with a wrong label; accuracy in percent")
     print("  eps   mean    std  seeds", *seeds)
     accuracies: Accuracies = {}
     for loss in losses:
@@ -156,7 +159,7 @@ def _accuracy_after_training(
     lr: float,
     accelerator: str,
 ) -> float:
-    """Per cent of the test images that are classified rightly."""
+    """Percentage of the test images that are classified rightly."""
     generator = torch.Generator().manual_seed(seed)
     observed = corrupt_labels(data.train_labels, data.num_classes, noise, generator)
     _, channels, height, width = data.train_images.shape
@@ -206,34 +209,20 @@ def _quiet() -> Iterator[None]:
 
 
 def _check(noise: float, eps: list[float], seeds: list[int], epochs: int, batch_size: int) -> None:
-    if not 0 <= noise <= 1:
-        raise ValueError(f"`noise` is a probability, 0 to 1, got {noise}")
+    between("noise", noise, 0, 1)
     for name, values in (("eps", eps), ("seeds", seeds)):
         if not values or len(set(values)) < len(values):
-            raise ValueError(f"`{name}` must hold at least one value and none twice, got {values}")
-    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {number}")
+            raise UserError(f"`{name}` must hold at least one value and none twice, got {values}")
+    at_least("epochs", epochs, 1)
+    at_least("batch_size", batch_size, 1)
 
 
 def _results_folder(out: Path | None, settings: dict[str, object]) -> Path:
-    folder = _next_version(Path("runs/label_noise")) if out is None else Path(out)
+    folder = new_folder(Path("runs/label_noise"), "version", numbered=True) if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {**settings, "out": None}  # so that the file repeats the experiment without writing over it
     (folder / "config.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
     return folder
-
-
-def _next_version(parent: Path) -> Path:
-    number = 0
-    while True:
-        folder = parent / f"version_{number}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            continue
-        return folder
 
 
 def _row(eps: float, accuracies: list[float]) -> str:

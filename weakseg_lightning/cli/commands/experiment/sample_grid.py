@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weakseg_lightning.cli.commands.crf_trials import followed
-from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, shown
-from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset, collate, decode_batch
+from weakseg_lightning.checks import at_least
+from weakseg_lightning.cli.commands.evaluation import choose, find_device, load_trained, predict_labels
+from weakseg_lightning.cli.commands.places import shown
+from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.visualization.panels import overlay
 
@@ -50,9 +52,8 @@ def sample_grid(
         device: what the network runs on; a GPU by default, if there is one.
         allow_other_classes: go on where the classes of the data have other names than those of the checkpoint.
     """
-    for name, value in (("images", images), ("tile", tile)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}")
+    at_least("images", images, 1)
+    at_least("tile", tile, 1)
     used = checkpoint or run / "checkpoints" / "last.ckpt"
     module, data = load_trained(run, used, root, "fit", allow_other_classes)
     module.to(find_device(device))
@@ -69,20 +70,17 @@ def _label(name: str | None, names: Sequence[str]) -> int:
     if name is None:
         return 1
     if name not in names[1:]:
-        raise ValueError(f"`class_name`: {name!r} is none of the classes {', '.join(names[1:])}")
+        raise UserError(f"`class_name`: {name!r} is none of the classes {', '.join(names[1:])}")
     return names.index(name)
 
 
-@torch.no_grad()
 def _draw(
     module: WeakSegModule, data: SegmentationDataModule, split: Split, label: int, images: int, tile: int, seed: int
 ) -> Image.Image:
     """The picture of one split."""
     found = data.whole_images(split)
     rows: list[tuple[Image.Image, Image.Image]] = []
-    for index in followed(_chosen(found, label, images, seed), f"{split} images", 2 * images):
-        batch = decode_batch(collate([found[index]]))
-        labels = module(batch["image"].to(module.device)).argmax(1).cpu()
+    for batch, labels in predict_labels(module, found, _chosen(found, label, images, seed), f"{split} images"):
         rows.append((_tile(batch["image"][0], None, tile, data), _tile(batch["image"][0], labels[0], tile, data)))
     return grid_of(rows, tile)
 
