@@ -40,6 +40,11 @@ def between(name: str, value: Any, low: float, high: float, hint: str = "") -> N
     _require(low <= value <= high, name, f"between {low} and {high}", value, hint)
 
 
+def above_and_at_most(name: str, value: Any, low: float, high: float, hint: str = "") -> None:
+    """Raise if a number is not in ``(low, high]``, see :func:`at_least`."""
+    _require(low < value <= high, name, f"above {low} and at most {high}", value, hint)
+
+
 def at_least_and_below(name: str, value: Any, low: float, high: float, hint: str = "") -> None:
     """Raise if a number is not in ``[low, high)``, see :func:`at_least`."""
     _require(low <= value < high, name, f"at least {low} and below {high}", value, hint)

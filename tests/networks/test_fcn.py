@@ -121,8 +121,8 @@ def test_the_description_is_plain_and_cheap() -> None:
     [
         ({"encoder_weights": "imagnet"}, ValueError, '`encoder_weights` must be "imagenet", null, or the path'),
         ({"encoder_weights": "no/such.pth"}, FileNotFoundError, "`encoder_weights`: no file"),
-        ({"encoder_weights": None, "dropout": 1.0}, ValueError, "`dropout` must be a probability"),
-        ({"encoder_weights": None, "input_scale": 2.0}, ValueError, "`input_scale` must be in"),
+        ({"encoder_weights": None, "dropout": 1.0}, ValueError, "`dropout` must be at least 0 and below 1"),
+        ({"encoder_weights": None, "input_scale": 2.0}, ValueError, "`input_scale` must be above 0 and at most 1"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments: dict[str, object], error: type[Exception], message: str) -> None:

@@ -63,7 +63,7 @@ def test_real_weights_are_loaded(shared: Path):
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="`output_stride` must be 8, 16 or null, got 4"):
+    with pytest.raises(ValueError, match="`output_stride` must be one of 8, 16, got 4"):
         TagNetwork(output_stride=4)
     with pytest.raises(ValueError, match="`encoder` 'resnet19' is unknown; did you mean"):
         TagNetwork("resnet19", None).build(2)

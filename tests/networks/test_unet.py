@@ -57,5 +57,5 @@ def test_a_smaller_scale_gives_outputs_of_the_image_size():
 
 def test_it_can_be_written_down():
     assert describe(UNet("released"))["init_args"] == {"reading": "released", "input_scale": 1.0}
-    with pytest.raises(ValueError, match="`reading` must be report or released, got 'other'"):
+    with pytest.raises(ValueError, match="`reading` must be one of 'report', 'released', got 'other'"):
         UNet("other")

@@ -1,6 +1,7 @@
 """The base of the callbacks that draw during training, and what they share with others: classes, padding, folder."""
 
 import io
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -15,24 +16,28 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from typing_extensions import override
 
-from weakseg_lightning.checks import at_least
+from weakseg_lightning.callbacks.checkpoints import TIME_FRACTION
+from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.files import replacing
+from weakseg_lightning.networks.evaluation import evaluating
 
 
 class PanelCallback(Callback, ABC):
     """Base of the callbacks that draw a training batch every few epochs.
 
     The picture shows the first batch of epochs 0, n, 2n ... and of the last one, after its step, with the network in
-    evaluation mode. It goes to ``<run folder>/<name>/epoch_0003.png`` and to the loggers that take images. Training
+    evaluation mode. Where epochs are so short that pictures would take more than ``time_fraction`` of the time, those
+    between the first and the last are left out. It goes to ``<run folder>/<name>/epoch_0003.png`` and to the loggers that take images. Training
     goes on exactly as if nothing had been drawn.
 
     Args:
         every_n_epochs: epochs from one picture to the next.
         num_images: images (rows) per picture.
+        time_fraction: fraction of the training time that pictures may take; 1 draws them all.
 
     Attributes:
         name: of the folder, and of the picture in the loggers.
@@ -43,30 +48,45 @@ class PanelCallback(Callback, ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, every_n_epochs: int = 1, num_images: int = 4) -> None:
+    def __init__(self, every_n_epochs: int = 1, num_images: int = 4, time_fraction: float = TIME_FRACTION) -> None:
         hint = f"to draw nothing, leave {type(self).__name__} out"
         at_least("every_n_epochs", every_n_epochs, 1, hint)
         at_least("num_images", num_images, 1, hint)
         self.every_n_epochs = every_n_epochs
+        between("time_fraction", time_fraction, 0, 1)
         self.num_images = num_images
+        self.time_fraction = time_fraction
+        self._began = self._drawing = 0.0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began, self._drawing = time.monotonic(), 0.0
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Draw the first batch of the epoch, if it is the epoch's turn."""
-        epoch = trainer.current_epoch
-        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or _in_last_epoch(trainer)):
+        epoch, last = trainer.current_epoch, _in_last_epoch(trainer)
+        if batch_idx != 0 or not (epoch % self.every_n_epochs == 0 or last):
             return
+        # The clocks of the ranks differ, and all have to draw or none.
+        start = time.monotonic()
+        due = last or self._drawing <= self.time_fraction * (start - self._began)
+        if trainer.strategy.broadcast(due):
+            self._draw(trainer, pl_module, batch)
+            self._drawing += time.monotonic() - start
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, batch: Any) -> None:
         # On every rank: the folder is broadcast, and a sharded network answers only to all of them.
         folder = run_folder(trainer) / self.name
         images = batch["image"][: self.num_images]
-        with _evaluating(trainer, pl_module, images):
+        with _undisturbed(trainer, pl_module, images):
             predicted = self.predict(pl_module, images)
         if trainer.is_global_zero:
             picture = self.draw(trainer, pl_module, batch, predicted)
             if not getattr(trainer, "fast_dev_run", False):  # which leaves nothing on the disk
-                _write_picture(picture, folder / f"epoch_{epoch:04d}.png")
+                _write_picture(picture, folder / f"epoch_{trainer.current_epoch:04d}.png")
             _log_picture(picture, trainer, self.name)
 
     def predict(self, pl_module: LightningModule, images: Tensor) -> Any:
@@ -146,7 +166,7 @@ def _in_last_epoch(trainer: Trainer) -> bool:
 
 
 @contextmanager
-def _evaluating(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Iterator[None]:
+def _undisturbed(trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Iterator[None]:
     """Evaluation mode without gradient; modes, buffers and random state are as before afterwards.
 
     A network whose weights are sharded is whole inside, which all ranks have to enter together.
@@ -154,7 +174,7 @@ def _evaluating(trainer: Trainer, pl_module: LightningModule, images: Tensor) ->
     devices = [images.device.index] if images.is_cuda else []
     precision = trainer.precision_plugin.forward_context()
     aside = torch.random.fork_rng(devices=devices)
-    with aside, _whole_weights(trainer), _evaluation_mode(pl_module), torch.no_grad(), precision:
+    with aside, _whole_weights(trainer), evaluating(pl_module), torch.no_grad(), precision:
         yield
 
 
@@ -167,17 +187,6 @@ def _whole_weights(trainer: Trainer) -> AbstractContextManager[None]:
         )
         return gathered
     return nullcontext()
-
-
-@contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]  # one by one: parts may be frozen in evaluation mode
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def _write_picture(picture: Image.Image, path: Path) -> None:

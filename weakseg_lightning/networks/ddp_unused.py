@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from weakseg_lightning.networks.evaluation import evaluating
+
 __all__ = ["freeze_unused", "outputs_in_evaluation"]
 
 _PROBE = (64, 64)  # pixels; any number does
@@ -37,14 +39,9 @@ def freeze_unused(net: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
 def outputs_in_evaluation(
     net: nn.Module, compute: Callable[[Tensor], Sequence[Tensor]], device: torch.device
 ) -> Sequence[Tensor]:
-    """Outputs of a network for a small black image, with gradient; neither statistics nor random state change."""
-    modes = [(part, part.training) for part in net.modules()]
-    net.eval()
-    with torch.enable_grad():
-        outputs = compute(torch.zeros(1, 3, *_PROBE, device=device))
-    for part, training in modes:
-        part.training = training
-    return outputs
+    """Compute a small black image with gradient; neither statistics nor the random state change."""
+    with evaluating(net), torch.enable_grad():
+        return compute(torch.zeros(1, 3, *_PROBE, device=device))
 
 
 def _parameters_behind(outputs: Sequence[Tensor]) -> set[Tensor]:

@@ -79,13 +79,6 @@ class FCN32s(VGG16Network):
     VGG16's convolutions and poolings as they are, fc6 and fc7 as convolutions with 4096 channels, dropout after both,
     a last layer drawn from N(0, 0.01), and bilinear upsampling of its map. A pixel depends on pixels up to 233 away.
 
-    Args:
-        encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
-            dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
-        dropout: Probability of dropout after fc6 and after fc7.
-        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
-            logits are brought back. Below 1 it saves time and memory, and loses detail.
-
     References:
         Long, Shelhamer, Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015.
 

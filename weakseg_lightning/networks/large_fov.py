@@ -1,6 +1,7 @@
 """DeepLab on VGG16: LargeFOV, with multi-scale features, and with the four parallel classifiers of DeepLab-v2."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from typing_extensions import override
 from weakseg_lightning.networks.base import IMAGENET_MEAN, IMAGENET_STD
 from weakseg_lightning.networks.vgg16 import VGG16Net, VGG16Network, load_convolutions, reset_convolutions
 
-# What the branches of the multi-scale network look at: channels, and the stride that brings it to the map.
+# Inputs of the branches of the multi-scale network: channels, and the stride that brings them to the map.
 _TAPS = ((3, 8), (64, 4), (128, 2), (256, 1), (512, 1))
 _BRANCH_WIDTH = 128
 
@@ -46,7 +47,7 @@ class LargeFOVNet(VGG16Net):
             map_offset=0.0,
             input_scale=input_scale,
         )
-        # DeepLab's released network smooths pool5 by an average where it has one classifier, not where it has four;
+        # DeepLab's official network smooths pool5 by an average where it has one classifier, not where it has four;
         # the papers mention neither.
         self.features = _vgg16_at_stride_8(smooth=len(dilations) == 1)
         self.classifiers = nn.ModuleList(_Classifier(num_classes, dropout, dilation) for dilation in dilations)
@@ -155,6 +156,7 @@ def _vgg16_at_stride_8(smooth: bool) -> nn.Sequential:
     return features
 
 
+@dataclass(frozen=True)
 class LargeFOV(VGG16Network):
     """DeepLab-LargeFOV on VGG16, with output stride 8 and 20.5 million parameters at 21 classes, and its relatives.
 
@@ -167,11 +169,7 @@ class LargeFOV(VGG16Network):
     four classifiers whose logits are added up. A pixel of the default depends on pixels up to 224 away.
 
     Args:
-        encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
-            dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
         dropout: Probability of dropout after fc6 and after fc7, and in the branches of ``multi_scale``.
-        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
-            logits are brought back. Below 1 it saves time and memory, and loses detail.
         dilations: Dilation of fc6; several make as many classifiers (fc6, fc7, last layer) side by side.
         multi_scale: Concatenate to the last map what two layers of 128 channels (3 x 3, 1 x 1) see in the image and in
             the outputs of the first four poolings. DeepLab trained these layers alone, on a network that was trained
@@ -188,26 +186,16 @@ class LargeFOV(VGG16Network):
         20505429
     """
 
-    def __init__(
-        self,
-        encoder_weights: str | None = "imagenet",
-        dropout: float = 0.5,
-        input_scale: float = 1.0,
-        dilations: Sequence[int] = (12,),
-        multi_scale: bool = False,
-    ) -> None:
-        super().__init__(encoder_weights, dropout, input_scale)
-        if not dilations or min(dilations) < 1:
-            raise ValueError(f"`dilations` must be one number or several, 1 or more each, got {list(dilations)}")
-        self.dilations = dilations
-        self.multi_scale = multi_scale
+    dilations: Sequence[int] = (12,)
+    multi_scale: bool = False
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.dilations, default=0) < 1:
+            raise ValueError(f"`dilations` must be one number or several, 1 or more each, got {list(self.dilations)}")
 
     @override
     def make_net(self, num_classes: int) -> LargeFOVNet:
         """Make the network with random weights."""
         return LargeFOVNet(num_classes, self.dropout, self.input_scale, self.dilations, self.multi_scale)
-
-    @override
-    def without_weights(self) -> "LargeFOV":
-        """Describe the same network with random weights."""
-        return LargeFOV(None, self.dropout, self.input_scale, self.dilations, self.multi_scale)

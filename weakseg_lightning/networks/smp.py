@@ -3,21 +3,17 @@
 import inspect
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.networks.base import (
-    Network,
-    SegmentationNet,
-    check_channels,
-    check_dropout,
-    check_input_scale,
-    check_num_classes,
-)
+from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below, one_of
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_channels
 from weakseg_lightning.networks.encoders import check_encoder, check_weights, close_names, encoder_normalization
+from weakseg_lightning.networks.evaluation import evaluating
 from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
 
 # smp's own arguments for dropout and for the width of the decoder, by architecture
@@ -73,13 +69,13 @@ class SMPNet(SegmentationNet):
         # the vision transformers of DPT give their class token beside the maps
         self._prefix_tokens = hasattr(model.encoder, "has_prefix_tokens")
         self._has_map = True
-        self._find_stride()
+        with evaluating(self):
+            self._find_stride()
 
     @torch.no_grad()
     def _find_stride(self) -> None:
         """Raise the stride until images of that size pass, as attention windows or DPT's coarsest map want it."""
-        stride, training = self.stride, self.training
-        self.eval()
+        stride, reason = self.stride, ""
         for factor in (1, 2, 4, 7, 8):
             self.stride = factor * stride
             size = self.padded_size(1)
@@ -87,14 +83,11 @@ class SMPNet(SegmentationNet):
             try:
                 if self.compute_logits(image).shape[-2:] == image.shape[-2:]:
                     self._find_map_stride(image)
-                    break
+                    return
+                reason = "its logits are of another size"
             except (AssertionError, RuntimeError, ValueError) as error:
-                reason = f" ({error})"
-            else:
-                reason = " (its logits are of another size)"
-        else:
-            raise ValueError(f"`architecture` and `encoder` do not work together on images of any size{reason}")
-        self.train(training)
+                reason = str(error)
+        raise ValueError(f"`architecture` and `encoder` do not work together on images of any size ({reason})")
 
     def _find_map_stride(self, image: Tensor) -> None:
         """Take the stride of the map from the size of the map of an image, if it has one stride."""
@@ -117,10 +110,13 @@ class SMPNet(SegmentationNet):
 
     def _decode(self, x: Tensor) -> Tensor:
         """Features that the segmentation head takes."""
+        decoded: Tensor = self.dropout(self.model.decoder(*self._encode(x)))
+        return decoded
+
+    def _encode(self, x: Tensor) -> Sequence[Any]:
+        """Arguments of the decoder."""
         features = self.model.encoder(x)
-        decoded = self.model.decoder(*features) if self._prefix_tokens else self.model.decoder(features)
-        dropped: Tensor = self.dropout(decoded)
-        return dropped
+        return features if self._prefix_tokens else (features,)
 
     @override
     def head_parameters(self) -> list[nn.Parameter]:
@@ -137,6 +133,7 @@ def _head_before_upsampling(head: Any) -> Any:
     return head
 
 
+@dataclass(frozen=True)
 class SMPNetwork(Network):
     """Any architecture of segmentation_models_pytorch with any of its or timm's encoders.
 
@@ -161,35 +158,27 @@ class SMPNetwork(Network):
         >>> net = network.build(num_classes=21)
     """
 
-    def __init__(
-        self,
-        architecture: str = "deeplabv3plus",
-        encoder: str = "resnet50",
-        encoder_weights: str | None = "imagenet",
-        output_stride: Literal[8, 16] | None = None,
-        dropout: float | None = None,
-        decoder_channels: int | None = None,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
-        input_scale: float = 1.0,
-    ) -> None:
-        if output_stride not in (None, 8, 16):
-            raise ValueError(f"`output_stride` must be 8, 16 or null, got {output_stride}")
-        if decoder_channels is not None and decoder_channels < 1:
-            raise ValueError(f"`decoder_channels` must be at least 1, got {decoder_channels}")
-        check_dropout(dropout)
-        check_channels("mean", mean)
-        check_channels("std", std, positive=True)
-        check_input_scale(input_scale)
-        self.architecture = architecture
-        self.encoder = encoder
-        self.encoder_weights = encoder_weights
-        self.output_stride = output_stride
-        self.dropout = dropout
-        self.decoder_channels = decoder_channels
-        self.mean = mean
-        self.std = std
-        self.input_scale = input_scale
+    architecture: str = "deeplabv3plus"
+    encoder: str = "resnet50"
+    encoder_weights: str | None = "imagenet"
+    output_stride: Literal[8, 16] | None = None
+    dropout: float | None = None
+    decoder_channels: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    input_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.output_stride is not None:
+            one_of("output_stride", self.output_stride, (8, 16), "null takes the default")
+        if self.dropout is not None:
+            at_least_and_below("dropout", self.dropout, 0, 1)
+        if self.decoder_channels is not None:
+            at_least("decoder_channels", self.decoder_channels, 1)
+        check_channels("mean", self.mean)
+        check_channels("std", self.std, positive=True)
+        above_and_at_most("input_scale", self.input_scale, 0, 1)
 
     @override
     def build(self, num_classes: int) -> SMPNet:
@@ -206,35 +195,12 @@ class SMPNetwork(Network):
             FileNotFoundError: The file of the weights is missing.
             ConnectionError: The weights could not be downloaded.
         """
-        check_num_classes(num_classes)
-        self._check_names()
-        weights = self.encoder_weights
-        state = read_state_dict(weights) if weights is not None and is_file_name(weights) else None
-        options = self._options()
-        model = self._create(None, num_classes, options)
-        if state is not None and weights is not None:
-            load_encoder_weights(model.encoder, state, self.encoder, weights)
-        elif weights is not None:
-            model = self._download(weights, num_classes, options)
-        mean, std = self.normalization()
-        name = self.architecture.lower()
-        dropout = 0.0 if self.dropout is None or name in _DROPOUT else self.dropout
-        return SMPNet(model, mean, std, _MIN_MAP.get(name, 1), dropout, self.input_scale)
+        return SMPNet(self._model(num_classes), **self._net_options())
 
     @override
-    def without_weights(self) -> "SMPNetwork":
+    def without_weights(self) -> Self:
         mean, std = self.normalization()
-        return SMPNetwork(
-            self.architecture,
-            self.encoder,
-            None,
-            self.output_stride,
-            self.dropout,
-            self.decoder_channels,
-            mean,
-            std,
-            self.input_scale,
-        )
+        return replace(self, encoder_weights=None, mean=mean, std=std)
 
     def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         """Mean and standard deviation of the input: the arguments, or what the encoder was trained with.
@@ -244,8 +210,30 @@ class SMPNetwork(Network):
         mean, std = encoder_normalization(self.encoder, self.encoder_weights)
         return self.mean or mean, self.std or std
 
+    def _model(self, num_classes: int) -> Any:
+        """Make smp's network, with its encoder's weights."""
+        at_least("num_classes", num_classes, 1)
+        self._check_names()
+        weights = self.encoder_weights
+        state = read_state_dict(weights) if weights is not None and is_file_name(weights) else None
+        options = self._options()
+        model = self._create(None, num_classes, options)
+        if state is not None and weights is not None:
+            load_encoder_weights(model.encoder, state, self.encoder, weights)
+        elif weights is not None:
+            model = self._download(weights, num_classes, options)
+        return model
+
+    def _net_options(self) -> dict[str, Any]:
+        """Arguments of `SMPNet`."""
+        name = self.architecture.lower()
+        mean, std = self.normalization()
+        dropout = 0.0 if self.dropout is None or name in _DROPOUT else self.dropout
+        minimum = _MIN_MAP.get(name, 1)
+        return {"mean": mean, "std": std, "min_map": minimum, "dropout": dropout, "input_scale": self.input_scale}
+
     def _check_names(self) -> None:
-        """Refuse unknown names, with the closest known ones."""
+        """Raise for unknown names, with the closest known ones."""
         import segmentation_models_pytorch as smp
 
         known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)

@@ -1,6 +1,7 @@
 """Classifiers of whole images whose scores come from a map: the mean of a score at every cell."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -8,14 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.networks.base import (
-    Network,
-    SegmentationNet,
-    check_channels,
-    check_dropout,
-    check_input_scale,
-    check_num_classes,
-)
+from weakseg_lightning.checks import at_least
+from weakseg_lightning.networks.base import Network, SegmentationNet
 from weakseg_lightning.networks.smp import SMPNetwork
 
 __all__ = ["TagNet", "TagNetwork"]
@@ -96,6 +91,7 @@ class TagNet(SegmentationNet):
         return list(self.head.parameters())
 
 
+@dataclass(frozen=True)
 class TagNetwork(Network):
     """A classifier of whole images on any encoder of smp or timm, with a new last layer.
 
@@ -118,47 +114,32 @@ class TagNetwork(Network):
         (2, 2)
     """
 
-    def __init__(
-        self,
-        encoder: str = "resnet18",
-        encoder_weights: str | None = "imagenet",
-        output_stride: Literal[8, 16] | None = None,
-        dropout: float = 0.0,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
-        input_scale: float = 1.0,
-    ) -> None:
-        if output_stride not in (None, 8, 16):
-            raise ValueError(f"`output_stride` must be 8, 16 or null, got {output_stride}")
-        check_dropout(dropout)
-        check_channels("mean", mean)
-        check_channels("std", std, positive=True)
-        check_input_scale(input_scale)
-        self.encoder = encoder
-        self.encoder_weights = encoder_weights
-        self.output_stride = output_stride
-        self.dropout = dropout
-        self.mean = mean
-        self.std = std
-        self.input_scale = input_scale
+    encoder: str = "resnet18"
+    encoder_weights: str | None = "imagenet"
+    output_stride: Literal[8, 16] | None = None
+    dropout: float = 0.0
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    input_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        self._source()
 
     @override
     def build(self, num_classes: int) -> TagNet:
         """Make the classifier; raises as :meth:`SMPNetwork.build` does."""
-        check_num_classes(num_classes)
+        at_least("num_classes", num_classes, 1)
         source = self._source()
         encoder = source.build(1).model.encoder
-        mean, std = source.normalization()
-        return TagNet(encoder, num_classes, mean, std, self.dropout, self.input_scale)
+        return TagNet(encoder, num_classes, *source.normalization(), self.dropout, self.input_scale)
 
     @override
     def without_weights(self) -> "TagNetwork":
         mean, std = self._source().normalization()
-        return TagNetwork(self.encoder, None, self.output_stride, self.dropout, mean, std, self.input_scale)
+        return replace(self, encoder_weights=None, mean=mean, std=std)
 
     def _source(self) -> SMPNetwork:
-        """A network with this encoder, for its names, weights and stride; its decoder is thrown away."""
+        """A network with this encoder, which checks the arguments and makes it; its decoder is thrown away."""
         architecture = "fpn" if self.output_stride is None else "deeplabv3plus"  # which can choose the stride
-        return SMPNetwork(
-            architecture, self.encoder, self.encoder_weights, self.output_stride, mean=self.mean, std=self.std
-        )
+        return SMPNetwork(architecture, **vars(self))

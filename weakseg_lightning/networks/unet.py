@@ -1,15 +1,16 @@
 """The two U-Nets with one encoder of the decomposition report (appendix A)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.networks.base import check_input_scale, check_num_classes
+from weakseg_lightning.checks import above_and_at_most, at_least, one_of
 from weakseg_lightning.networks.decomposition import DecompositionNet, DecompositionNetwork
 
 __all__ = ["UNet", "UNetNet"]
@@ -123,6 +124,7 @@ class UNetNet(DecompositionNet):
         return []
 
 
+@dataclass(frozen=True)
 class UNet(DecompositionNetwork):
     """Two U-Nets, one for masks and one for per-class images, and one encoder: 9.4 + 2 x 12.6 million weights.
 
@@ -139,15 +141,16 @@ class UNet(DecompositionNetwork):
         Zeng: Weak Segmentation by Reconstruction from Structured Decomposition, project report, 2024, appendix A.
     """
 
-    def __init__(self, reading: Reading = "report", input_scale: float = 1.0) -> None:
-        if reading not in ("report", "released"):
-            raise ValueError(f"`reading` must be report or released, got {reading!r}")
-        check_input_scale(input_scale)
-        self.reading = reading
-        self.input_scale = input_scale
+    reading: Reading = "report"
+    input_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        one_of("reading", self.reading, get_args(Reading))
+        above_and_at_most("input_scale", self.input_scale, 0, 1)
 
     @override
     def build(self, num_classes: int) -> UNetNet:
         """Make the network with random weights."""
-        check_num_classes(num_classes)
+        at_least("num_classes", num_classes, 1)
         return UNetNet(num_classes, self.reading, self.input_scale)

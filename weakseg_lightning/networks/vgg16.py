@@ -1,30 +1,17 @@
-"""What the networks on torchvision's VGG16 share, LargeFOV and FCN-32s: its weights, and how they are described."""
+"""The common parts of LargeFOV and FCN-32s: the weights of torchvision's VGG16, and how they are described."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.networks.base import (
-    Network,
-    SegmentationNet,
-    check_dropout,
-    check_input_scale,
-    check_num_classes,
-)
+from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below
+from weakseg_lightning.networks.base import Network, SegmentationNet
 from weakseg_lightning.networks.weights import is_file_name, raise_misfit, read_state_dict
-
-
-def check_vgg16_weights(encoder_weights: str | None) -> None:
-    """Refuse what names no weights of VGG16, without looking for them."""
-    if encoder_weights is not None and encoder_weights != "imagenet" and not is_file_name(encoder_weights):
-        raise ValueError(
-            f'`encoder_weights` must be "imagenet", null, or the path of a state dict of torchvision\'s vgg16, '
-            f"got {encoder_weights!r}"
-        )
 
 
 def read_vgg16(encoder_weights: str | None) -> dict[str, Tensor] | None:
@@ -113,8 +100,9 @@ class VGG16Net(SegmentationNet):
         """Take over the state dict of torchvision's `vgg16`, which comes from `source`, all or nothing."""
 
 
+@dataclass(frozen=True)
 class VGG16Network(Network):
-    """The description of a network on VGG16; a subclass writes `make_net`.
+    """The description of a network on VGG16; a subclass writes `make_net`, and documents its own arguments alone.
 
     Args:
         encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
@@ -124,15 +112,15 @@ class VGG16Network(Network):
             logits are brought back. Below 1 it saves time and memory, and loses detail.
     """
 
-    def __init__(
-        self, encoder_weights: str | None = "imagenet", dropout: float = 0.5, input_scale: float = 1.0
-    ) -> None:
-        check_dropout(dropout)
-        check_input_scale(input_scale)
-        check_vgg16_weights(encoder_weights)
-        self.encoder_weights = encoder_weights
-        self.dropout = dropout
-        self.input_scale = input_scale
+    encoder_weights: str | None = "imagenet"
+    dropout: float = 0.5
+    input_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        at_least_and_below("dropout", self.dropout, 0, 1)
+        above_and_at_most("input_scale", self.input_scale, 0, 1)
+        _check_vgg16_weights(self.encoder_weights)
 
     @abstractmethod
     def make_net(self, num_classes: int) -> VGG16Net:
@@ -153,7 +141,7 @@ class VGG16Network(Network):
             FileNotFoundError: The file of the weights is missing.
             ConnectionError: The weights could not be downloaded.
         """
-        check_num_classes(num_classes)
+        at_least("num_classes", num_classes, 1)
         state = read_vgg16(self.encoder_weights)
         net = self.make_net(num_classes)
         if state is not None:
@@ -163,4 +151,13 @@ class VGG16Network(Network):
     @override
     def without_weights(self) -> Self:
         """Describe the same network with random weights."""
-        return type(self)(None, self.dropout, self.input_scale)
+        return replace(self, encoder_weights=None)
+
+
+def _check_vgg16_weights(encoder_weights: str | None) -> None:
+    """Raise for what names no weights of VGG16, without looking for them."""
+    if encoder_weights is not None and encoder_weights != "imagenet" and not is_file_name(encoder_weights):
+        raise ValueError(
+            f'`encoder_weights` must be "imagenet", null, or the path of a state dict of torchvision\'s vgg16, '
+            f"got {encoder_weights!r}"
+        )
