@@ -7,8 +7,6 @@ import numpy as np
 
 from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, check_bands, check_size
 
-__all__ = ["is_deep_jpeg2000", "read_deep_jpeg2000"]
-
 _STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _BOXES = 2**20  # bytes that may stand before the image itself: color profiles, places on a map

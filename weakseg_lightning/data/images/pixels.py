@@ -1,25 +1,11 @@
 """From the bands of an image file, of whatever depth, to the RGB of 8 bits that networks see."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-__all__ = [
-    "Bands",
-    "Layout",
-    "Pixels",
-    "UnsuitableError",
-    "check_bands",
-    "check_size",
-    "find_range",
-    "on_white",
-    "to_rgb",
-    "upright",
-]
 
 _STRETCH = (0.1, 99.9)
 """Percentiles of a deep image that become black and white: sensors use a part of the range alone."""
@@ -142,19 +128,10 @@ def on_white(colors: Pixels, opacity: Pixels) -> Pixels:
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Turn an image upright, without copying it, as its EXIF orientation (1 to 8) says."""
-    turn = _TURNS.get(orientation)
-    return pixels if turn is None else turn(pixels)
-
-
-_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.transpose(1, 0, 2),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda pixels: np.rot90(pixels),
-}
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return pixels[::rows, ::columns]
 
 
 def _colors(values: NDArray[Any], layout: Layout) -> NDArray[Any]:

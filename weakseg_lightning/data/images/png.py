@@ -11,17 +11,6 @@ from PIL import ExifTags, Image
 from weakseg_lightning.data.images.pixels import Bands, Layout
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = [
-    "PngHead",
-    "StoredLabels",
-    "png_head_of",
-    "png_layout",
-    "read_orientation",
-    "read_png",
-    "read_png_head",
-    "read_stored_labels",
-]
-
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _DEPTHS_AND_KINDS = {

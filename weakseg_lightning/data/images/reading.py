@@ -27,21 +27,6 @@ from weakseg_lightning.data.images.tiff import read_deep_tiff, read_tiff_head
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageHead",
-    "files_below",
-    "files_in",
-    "folders_below",
-    "image_files",
-    "image_size",
-    "is_image",
-    "read_head",
-    "read_image",
-    "read_label_map",
-    "read_labels",
-]
-
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")
 """Suffixes of image files, in small letters; Pillow reads these without a plugin."""
 

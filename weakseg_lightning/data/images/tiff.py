@@ -17,8 +17,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, check_bands, check_size
 
-__all__ = ["TiffHead", "read_deep_tiff", "read_tiff_head"]
-
 # Numbers of tags.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _OFFSETS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317

@@ -25,8 +25,6 @@ from weakseg_lightning.data.folder.tools.shapes import (
     upright_box,
 )
 
-__all__ = ["read_cvat"]
-
 _FORMAT = "`CVAT for images 1.1`"
 _NO_SUBSET = "default"
 _KINDS: dict[str, AnnotationKind] = {"points": "click", "polyline": "stroke", "polygon": "region"}

@@ -8,8 +8,6 @@ from weakseg_lightning.data.folder.tools.label_studio_annotation import Annotati
 from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, UnknownImageError
 from weakseg_lightning.data.folder.tools.shapes import entry_names
 
-__all__ = ["is_label_studio", "read_label_studio"]
-
 Json = Mapping[str, Any]
 
 _LISTS = ("tasks", "results")  # what the answers of its server hold tasks in

@@ -12,8 +12,6 @@ from weakseg_lightning.data.folder.tools.label_studio_images import TaskImages, 
 from weakseg_lightning.data.folder.tools.label_studio_shapes import SHAPES, geometry_of, read_shape, shape_of
 from weakseg_lightning.data.folder.tools.shapes import ShapeError, Size, explaining, stated_size
 
-__all__ = ["AnnotationReader", "SizeOf", "is_shape"]
-
 Json = Mapping[str, Any]
 
 SizeOf = Callable[[ImageRef], Size | None]

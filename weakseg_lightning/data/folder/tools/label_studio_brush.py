@@ -10,8 +10,6 @@ from PIL import Image
 
 from weakseg_lightning.data.folder.tools.shapes import covering
 
-__all__ = ["decode_bitmask", "decode_brush", "read_brush"]
-
 _MOST = 2**33
 """Values of a code: those of two gigapixels."""
 

@@ -11,8 +11,6 @@ from weakseg_lightning.data.folder.names import ImageRef, address_ref
 from weakseg_lightning.data.folder.tools.shapes import ShapeError
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 
-__all__ = ["TaskImages", "UnknownImageError"]
-
 _UPLOADS = re.compile(r"(?:^|/)upload/(?:\d+/)?([^/]+)$")
 _PREFIX = re.compile(r"^(?:\d+-)?[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the names of uploaded files
 _IN_QUERY = re.compile(r"(?:^|&)(d|filepath|fileuri)=(.*)", re.DOTALL)

@@ -20,8 +20,6 @@ from weakseg_lightning.data.folder.tools.shapes import (
     upright_box,
 )
 
-__all__ = ["SHAPES", "geometry_of", "read_shape", "shape_of"]
-
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "magicwand", "bitmask", "vector")
 """Types of results that have a shape; those that end in ``labels`` have a label with it."""
 

@@ -27,8 +27,6 @@ from weakseg_lightning.data.folder.tools.shapes import (
 )
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["is_labelme", "read_labelme"]
-
 _MEANINGS = {"_background_": 0, "__ignore__": VOID}
 """Classes that LabelMe's own scripts, such as labelme2voc, make of these labels."""
 
