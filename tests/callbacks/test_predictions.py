@@ -49,7 +49,7 @@ def test_predictions_without_data_module_have_the_colors_of_voc(tmp_path: Path) 
         assert (labels.getpalette() or [])[:6] == voc_palette(2).flatten().tolist()
 
 
-def test_output_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_output_folder(tmp_path: Path) -> None:
     predict(tmp_path / "run", PredictionWriter(str(tmp_path / "a" / "b"), overlays=False), ["x"])
     assert files_in(tmp_path) == ["a/b/labels/x.png"]
 
@@ -70,21 +70,20 @@ def test_two_images_of_one_id(tmp_path: Path) -> None:
         predict(tmp_path, writer, ["x"])
 
 
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_folder_that_cannot_be_made_is_found_before_the_first_prediction(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     module = Tiny()
     trainer = make_trainer(tmp_path, PredictionWriter(str(tmp_path / "file" / "out")))
-    with pytest.raises(
-        OSError, match=r"cannot write predictions to .*file/out.labels: Not a directory; .*`output_dir`"
-    ):
+    with pytest.raises(OSError, match=r"predictions to .*file/out.labels: Not a directory; .*`output_dir`"):
         trainer.predict(module, TwoClasses())
     assert module.modes == []
 
 
 def test_full_disk_is_found_before_the_first_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(pictures.os, "fsync", full)
     module = Tiny()
     with pytest.raises(OSError, match=r"cannot write predictions to .*: No space left on device; make room"):
@@ -95,8 +94,7 @@ def test_full_disk_is_found_before_the_first_prediction(tmp_path: Path, monkeypa
 
 def test_disk_that_fills_up_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(path: Path, *_: Any) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        full(Path(path).write_bytes(b"half"))
 
     monkeypatch.setattr(pictures, "save_palette_png", half)
     with pytest.raises(OSError, match=r"cannot write .*im0.png: No space left on device"):
@@ -115,9 +113,6 @@ def test_arguments_are_kept_for_checkpoints() -> None:
 
 
 def test_two_ranks_draw_one_panel_and_write_every_prediction(tmp_path: Path) -> None:
-    predictions = [f"predictions/{kind}/im{i}.{end}" for kind, end in KINDS.items() for i in range(5)]
-    assert on_two_ranks("two_ranks_draw.py", tmp_path) == [
-        "panels/epoch_0000.png",
-        "panels/epoch_0001.png",
-        *predictions,
-    ]
+    expected = [f"panels/epoch_{i:04d}.png" for i in range(2)]
+    expected += [f"predictions/{kind}/im{i}.{end}" for kind, end in KINDS.items() for i in range(5)]
+    assert on_two_ranks("two_ranks_draw.py", tmp_path) == expected

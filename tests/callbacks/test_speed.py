@@ -57,21 +57,14 @@ Make = Callable[..., WeakSegModule]
 
 
 @pytest.fixture
-def data() -> ScenesDataModule:
-    return ScenesDataModule(num_train=8, num_val=1, size=40, crop_size=24, batch_size=4, num_workers=0)
-
-
-@pytest.fixture
-def fit(tmp_path: Path, data: ScenesDataModule, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
+def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     """Trains four steps and gives their losses."""
     monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    data = ScenesDataModule(num_train=8, num_val=1, size=40, crop_size=24, batch_size=4, num_workers=0)
 
-    def call(
-        module: LightningModule, *callbacks: Callback, ckpt_path: str | None = None, **options: Any
-    ) -> list[float]:
+    def call(module: LightningModule, *callbacks: Callback, ckpt_path: str | None = None) -> list[float]:
         losses: list[float] = []
-        options = {"max_epochs": 2, "limit_val_batches": 1} | options
-        trainer = make_trainer(tmp_path, *callbacks, losses_to(losses), **options)
+        trainer = make_trainer(tmp_path, *callbacks, losses_to(losses), max_epochs=2, limit_val_batches=1)
         trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         return losses
 

@@ -3,7 +3,7 @@
 Everything takes tensors or arrays and returns Pillow images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,8 +174,10 @@ def draw_panels(
     cells = [[_cell(row, name, palette, tile) for name in ("image", *columns)] for row in rows]
     titles = ["image", *(MAPS[name] for name in columns)]
     width = len(titles) * (tile + GAP) + GAP
-    parts = [_headline(title, width)] if title else []
-    parts += [_titles(titles, tile, width), *(_strip(row, tile, width) for row in cells)]
+    centers = [GAP + column * (tile + GAP) + tile // 2 for column in range(len(titles))]
+    parts = [_written({GAP: title}, TEXT + GAP // 2, width, FAINT, "lm")] if title else []
+    parts += [_written(dict(zip(centers, titles, strict=True)), TEXT, width, INK, "mm")]
+    parts += [_strip(row, tile, width) for row in cells]
     parts += [draw_legend(_used_classes(rows, columns), class_names, full_palette(palette), width)]
     return _stack(parts, width)
 
@@ -300,18 +302,12 @@ def _strip(cells: Sequence[Image.Image | None], tile: int, width: int) -> Image.
     return strip
 
 
-def _titles(titles: Sequence[str], tile: int, width: int) -> Image.Image:
+def _written(texts: Mapping[int, str], y: int, width: int, ink: tuple[int, int, int], anchor: str) -> Image.Image:
+    """A line of texts by their places from the left."""
     strip = Image.new("RGB", (width, 2 * TEXT), PAPER)
     draw = ImageDraw.Draw(strip)
-    for column, title in enumerate(titles):
-        center = GAP + column * (tile + GAP) + tile // 2
-        draw.text((center, TEXT), title, fill=INK, font=_font(), anchor="mm")
-    return strip
-
-
-def _headline(title: str, width: int) -> Image.Image:
-    strip = Image.new("RGB", (width, 2 * TEXT), PAPER)
-    ImageDraw.Draw(strip).text((GAP, TEXT + GAP // 2), title, fill=FAINT, font=_font(), anchor="lm")
+    for x, text in texts.items():
+        draw.text((x, y), text, fill=ink, font=_font(), anchor=anchor)
     return strip
 
 
