@@ -10,33 +10,7 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.data import BadSampleError, FolderDataModule
-from weakseg_lightning.data.folder.contents import read_folder
-from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.hyperparameters import describe
-
-SMALL = {"crop_size": 32, "batch_size": 2, "num_workers": 0}
-
-
-@pytest.fixture
-def make_data(make_folder):
-    """Builds the data module on a sound folder."""
-
-    def make(**options) -> FolderDataModule:
-        root = options.pop("root", None) or make_folder()
-        return FolderDataModule(root, **SMALL, **options)
-
-    return make
-
-
-def add_images(root, count, masks=True, scribbles=True):
-    """Copies the first image and its labels under more names."""
-    for number in range(count):
-        name = f"n{number:02d}"
-        shutil.copy(root / "images" / "a.jpg", root / "images" / f"{name}.jpg")
-        for folder, wanted in (("masks", masks), ("scribbles", scribbles)):
-            if wanted:
-                shutil.copy(root / folder / "a.png", root / folder / f"{name}.png")
-
 
 # ---- what batches hold ------------------------------------------------------------------------------------------
 
@@ -61,8 +35,8 @@ def test_scribbles_of_all_forms_are_the_same(make_data):
 
 def test_clicks_join_the_scribbles_or_stand_alone(make_data):
     root = make_data().root
-    both = FolderDataModule(root, val_fraction=0, **SMALL).train_source()
-    alone = FolderDataModule(root, supervision="point", val_fraction=0, **SMALL).train_source()
+    both = make_data(root=root, val_fraction=0).train_source()
+    alone = make_data(root=root, supervision="point", val_fraction=0).train_source()
     assert list(alone.ids) == ["a", "b"]
     clicks = alone[0].seeds
     assert clicks[11:14, 11:14].tolist() == [[1] * 3] * 3  # the click at 12, 12
@@ -162,69 +136,6 @@ def test_a_color_can_mean_no_label(make_data):
     assert (seeds[4:] == 255).all()
 
 
-# ---- the split ----------------------------------------------------------------------------------------------------
-
-
-def test_the_split_depends_on_names_and_seed_alone(make_folder):
-    root = make_folder()
-    add_images(root, 20)
-    contents = read_folder(root)
-    train, val = split_names(contents, "scribble", 0.2, 0)
-    assert len(val) == round(0.2 * 22)
-    assert sorted(train + val) == sorted(contents.images)
-    contents.images = dict(reversed(contents.images.items()))
-    assert split_names(contents, "scribble", 0.2, 0) == (train, val)
-    assert any(split_names(contents, "scribble", 0.2, seed)[1] != val for seed in (1, 2, 3))
-    smaller = split_names(contents, "scribble", 0.1, 0)[1]
-    assert set(smaller) < set(val)
-
-
-def test_images_that_cannot_train_are_held_out_first(make_folder):
-    root = make_folder()
-    add_images(root, 4, scribbles=False)
-    train, val = split_names(read_folder(root), "scribble", 0.2, 0)
-    assert val == ["n00", "n01", "n02", "n03"]
-    assert train == ["a", "b", "c d é"]
-
-
-@pytest.mark.parametrize(("supervision", "sizes"), [("full", (1, 1)), ("scribble", (2, 1))])
-def test_one_image_is_held_out_and_one_remains(make_folder, supervision, sizes):
-    parts = split_names(read_folder(make_folder()), supervision, 0.01, 0)
-    assert tuple(map(len, parts)) == sizes
-    remaining, _ = split_names(read_folder(make_folder("more")), supervision, 0.99, 0)
-    assert remaining
-
-
-def test_lists_are_followed(make_data, tmp_path):
-    root = make_data().root
-    (tmp_path / "train.txt").write_text("images/c d é.png\nb\n", "utf-8")
-    (tmp_path / "val.txt").write_text("a.jpg\n")
-    data = FolderDataModule(root, train_list=tmp_path / "train.txt", val_list=tmp_path / "val.txt", **SMALL)
-    data.setup("fit")
-    assert list(data.train_source().ids) == ["b", "c d é"]
-    assert list(data.val_source().ids) == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("train", "val", "message"),
-    [
-        ("a\nq\n", None, "`train_list`: .* names 'q', which is not in"),
-        ("a\nb\n", "b\n", "`train_list` and `val_list` both name 'b'"),
-        (None, "c d é\n", "`val_list`: 1 of 1 images have no masks"),
-        ("\n", None, "names no image: write a name a line"),
-    ],
-)
-def test_wrong_lists_are_refused(make_data, tmp_path, train, val, message):
-    root = make_data().root
-    given = {}
-    for name, text in (("train_list", train), ("val_list", val)):
-        if text is not None:
-            (tmp_path / f"{name}.txt").write_text(text, "utf-8")
-            given[name] = tmp_path / f"{name}.txt"
-    with pytest.raises(ValueError, match=message):
-        FolderDataModule(root, **given, **SMALL).setup("fit")
-
-
 def test_without_masks_there_is_no_validation(make_data, caplog):
     data = make_data()
     shutil.rmtree(data.root / "masks")
@@ -289,12 +200,6 @@ def test_tags_of_crops_need_masks(make_data):
         make_data(supervision="tags", tags_from="crop", val_fraction=0).setup("fit")
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_val_fraction_is_checked(make_data, share):
-    with pytest.raises(ValueError, match="`val_fraction` must be at least 0 and below 1"):
-        make_data(val_fraction=share)
-
-
 def test_constructor_arguments_are_kept(tmp_path):
     described = describe(FolderDataModule(tmp_path, supervision="tags", val_list="v.txt"))["init_args"]
     assert (described["supervision"], described["val_list"]) == ("tags", "v.txt")
@@ -347,11 +252,3 @@ def test_masks_that_are_void_all_over_give_no_boxes_to_train_on(make_folder):
     problems = FolderDataModule(root, "box", val_fraction=0).train_source().find_problems()
     assert all("all are void (255)" in text for text in problems.values())
     assert problems
-
-
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_lists_in_other_encodings_are_named(make_data, tmp_path, encoding):
-    path = tmp_path / "train.txt"
-    path.write_bytes("a\nv\u00e9lo\n".encode(encoding))
-    with pytest.raises(ValueError, match=f"{path} is not UTF-8 text .*: save it as UTF-8"):
-        make_data(train_list=path).train_source()

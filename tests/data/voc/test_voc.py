@@ -1,4 +1,4 @@
-"""VOC as a data module: fake trees with every fault, and the real photographs."""
+"""VOC as a data module: fake trees with every kind of supervision, and the real images."""
 
 import json
 import logging
@@ -7,28 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.io import savemat
 
-from weakseg_lightning.data import BadSampleError, VOCDataModule
+from weakseg_lightning.data import VOCDataModule
 from weakseg_lightning.data.scribbles.strokes import shorten_labels
 from weakseg_lightning.data.voc.datamodule import scribble_folder_name
 from weakseg_lightning.hyperparameters import describe
-
-
-@pytest.fixture
-def make_data(make_voc):
-    def make(**arguments) -> VOCDataModule:
-        root = make_voc()
-        return VOCDataModule(
-            root, **{"train_split": "train", "num_workers": 0, "batch_size": 2, "crop_size": 32, **arguments}
-        )
-
-    return make
-
-
-def voc_of(data: VOCDataModule):
-    return data.files.folder
-
 
 # ---- supervision ------------------------------------------------------------------------------------------------
 
@@ -76,7 +59,7 @@ def test_clicks_from_json(make_data, tmp_path):
 
 def test_scribbles_of_another_length(make_data):
     data = make_data(scribble_length=0.3)
-    source, target = voc_of(data) / "pascal_2012_scribble", voc_of(data) / "pascal_2012_scribble0.3"
+    source, target = data.files.folder / "pascal_2012_scribble", data.files.folder / "pascal_2012_scribble0.3"
     source.rename(target)
     data.setup("fit")
     assert "pascal_2012_scribble0.3" in data.train_source().origin(0, "seeds")
@@ -94,7 +77,7 @@ def test_scribbles_of_a_length_that_is_not_there_are_made_from_whole_ones(make_d
 
 def test_ready_scribbles_and_a_folder_of_ones_own_are_taken_as_they_are(make_data):
     data = make_data(scribble_length=0.5)
-    whole, ready = (voc_of(data) / scribble_folder_name(length) for length in (1, 0.5))
+    whole, ready = (data.files.folder / scribble_folder_name(length) for length in (1, 0.5))
     ready.mkdir()
     for path in whole.iterdir():
         Image.fromarray(np.full((40, 48), 7, np.uint8)).save(ready / path.name)
@@ -141,176 +124,7 @@ def test_constructor_arguments_are_kept(tmp_path):
     assert described["points_files"] == ["a.json"]
 
 
-# ---- missing and broken files -----------------------------------------------------------------------------------
-
-
-def test_missing_data_set_is_one_message_with_the_ways_out(tmp_path):
-    with pytest.raises(FileNotFoundError) as caught:
-        VOCDataModule(tmp_path / "nowhere").setup("fit")
-    message = str(caught.value)
-    for part in (
-        f"not complete in {tmp_path / 'nowhere'} (`data.root`)",
-        "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt",
-        "benchmark_RELEASE/dataset/cls",
-        "VOCdevkit/VOC2012/pascal_2012_scribble",
-        "benchmark.tgz",
-        "VOCtrainval_11-May-2012.tar",
-        "pascal_2012_scribble.zip",
-        "--data.download true",
-        "--config recipes/data/scenes.yaml",
-    ):
-        assert part in message
-    assert message.count("VOCtrainval") == 1
-    assert "\n" not in message
-
-
-def test_missing_sbd_is_named(make_data):
-    with pytest.raises(FileNotFoundError, match=r"masks of SBD for `train_split: train_aug`.*benchmark\.tgz") as caught:
-        make_data(train_split="train_aug").setup("fit")
-    assert "VOCtrainval" not in str(caught.value)
-
-
-def test_missing_scribbles_are_named_with_the_lengths_that_are_there(make_data):
-    data = make_data(scribble_length=0.5)
-    (voc_of(data) / "pascal_2012_scribble").rename(voc_of(data) / "pascal_2012_scribble0.3")
-    message = r"no VOCdevkit/VOC2012/pascal_2012_scribble0\.5, found pascal_2012_scribble0\.3;"
-    with pytest.raises(FileNotFoundError, match=message):
-        data.setup("fit")
-    with pytest.raises(FileNotFoundError, match=r"scribble_annotation/pascal_2012; .*scribble_annotation\.zip"):
-        make_data(scribble_format="xml").setup("fit")
-
-
-def test_missing_clicks_are_named(make_data, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"clicks.*points/voc_whats_the_point\.json.*whats-the-point1"):
-        make_data(supervision="point").setup("fit")
-    with pytest.raises(FileNotFoundError, match=r"no mine\.json"):
-        make_data(supervision="point", points_files=[str(tmp_path / "mine.json")]).setup("fit")
-
-
-def test_missing_split_is_named(make_data):
-    with pytest.raises(FileNotFoundError, match=r"Segmentation/test\.txt"):
-        make_data(val_split="test").setup("validate")
-
-
-def test_length_out_of_range():
-    with pytest.raises(ValueError, match="`scribble_length` must be between 0 and 1, got 2"):
-        VOCDataModule(scribble_length=2)
-
-
-def remove(path) -> None:
-    path.unlink()
-
-
-def enlarge(path) -> None:
-    image = Image.open(path)
-    image.resize((60, 40), Image.Resampling.NEAREST).save(path)
-
-
-def garble(path) -> None:
-    path.write_bytes(b"garbage")
-
-
-def truncate(path) -> None:
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def repaint(value: int):
-    def paint(path) -> None:
-        image = np.array(Image.open(path))
-        image[:] = value
-        Image.fromarray(image).save(path)
-
-    return paint
-
-
-IMAGE, MASK, SCRIBBLE = "JPEGImages/a_2.jpg", "SegmentationClass/a_2.png", "pascal_2012_scribble/a_2.png"
-EARLY = [
-    (IMAGE, remove, "is missing"),
-    (IMAGE, garble, "is not an image that can be read"),
-    (IMAGE, enlarge, r"SegmentationClass/a_2\.png has 48 x 40 pixels, its image 60 x 40"),
-    (MASK, remove, "is missing"),
-    (MASK, enlarge, "has 60 x 40 pixels, its image 48 x 40"),
-    (SCRIBBLE, remove, "is missing"),
-    (SCRIBBLE, enlarge, "has 60 x 40 pixels, its image 48 x 40"),
-]
-LATE = [
-    (IMAGE, truncate, "cannot be read"),
-    (MASK, truncate, "cannot be read"),
-    (MASK, repaint(21), "holds the labels 21, expected 0 to 20"),
-    (SCRIBBLE, repaint(200), "holds the labels 200, expected 0 to 20"),
-    (SCRIBBLE, repaint(255), "has no labelled pixel"),
-]
-
-
-@pytest.mark.parametrize(("file", "spoil", "message"), EARLY)
-def test_fault_stops_before_training(make_data, file, spoil, message):
-    data = make_data()
-    spoil(voc_of(data) / file)
-    with pytest.raises(BadSampleError, match=f"1 of 3 train samples: .*{message}") as caught:
-        data.setup("fit")
-    assert "a_2." in str(caught.value)
-
-
-@pytest.mark.parametrize(("file", "spoil", "message"), EARLY)
-def test_fault_is_skipped_before_training(make_data, file, spoil, message):
-    data = make_data(on_bad_sample="skip")
-    spoil(voc_of(data) / file)
-    with pytest.warns(UserWarning, match=f"skipping 1 of 3 train samples: .*{message}"):
-        data.setup("fit")
-    assert sorted(name for batch in data.train_dataloader() for name in batch["id"]) == ["a_1", "a_3"]
-
-
-@pytest.mark.parametrize(("file", "spoil", "message"), LATE)
-def test_bad_content_stops_training_with_the_file(make_data, file, spoil, message):
-    data = make_data(batch_size=3)
-    spoil(voc_of(data) / file)
-    data.setup("fit")
-    with pytest.raises(BadSampleError, match=f"{file}.*{message}"):
-        list(data.train_dataloader())
-
-
-@pytest.mark.parametrize(("file", "spoil", "message"), LATE)
-def test_bad_content_is_skipped_with_a_named_warning(make_data, file, spoil, message):
-    data = make_data(batch_size=3, on_bad_sample="skip")
-    spoil(voc_of(data) / file)
-    data.setup("fit")
-    loader = data.train_dataloader()
-    with pytest.warns(UserWarning, match=f"skipping the sample 'a_2': .*{file}.*{message}"):
-        (batch,) = list(loader)
-    assert set(batch["id"]) <= {"a_1", "a_3"}
-    assert len(list(loader)) == 1  # no second warning
-
-
-def test_bad_content_is_named_through_workers(make_data):
-    data = make_data(num_workers=2)
-    truncate(voc_of(data) / "SegmentationClass" / "v_2.png")
-    data.setup("validate")
-    with pytest.raises(BadSampleError, match=r"v_2\.png cannot be read"):
-        list(data.val_dataloader())
-
-
-def test_bad_validation_images_are_left_out(make_data):
-    data = make_data(on_bad_sample="skip")
-    truncate(voc_of(data) / "JPEGImages" / "v_1.jpg")
-    with pytest.warns(UserWarning, match=r"skipping 1 of 2 val samples: .*v_1\.jpg cannot be read"):
-        data.setup("validate")
-    assert [batch["id"] for batch in data.val_dataloader()] == [["v_2"]]
-
-
-def test_mask_of_sbd_of_another_size_is_named(make_data):
-    data = make_data(train_split="train_aug", supervision="full", batch_size=3)
-    (voc_of(data) / "SegmentationClass" / "a_2.png").unlink()
-    sbd = voc_of(data).parents[1] / "benchmark_RELEASE" / "dataset"
-    (sbd / "cls").mkdir(parents=True)
-    savemat(sbd / "cls" / "a_2.mat", {"GTcls": {"Segmentation": np.zeros((4, 5), dtype=np.uint8)}})
-    (sbd / "train.txt").write_text("a_2\n")
-    (sbd / "val.txt").write_text("")
-    data.setup("fit")
-    with pytest.raises(BadSampleError, match=r"a_2\.mat has 5 x 4 pixels, its image 48 x 40"):
-        list(data.train_dataloader())
-
-
-# ---- the real photographs ---------------------------------------------------------------------------------------
+# ---- the real images --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 442), ("train_aug", 772)])
