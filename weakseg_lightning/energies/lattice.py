@@ -127,7 +127,7 @@ class Lattice:
 
     @property
     def scale(self) -> float:
-        """What sums are multiplied with: the blur gives a vertex itself weight 1 in each direction."""
+        """The factor of all sums: the blur gives a vertex itself weight 1 in each direction."""
         return 1 / (1 + 2.0 ** -(self.vertices.shape[-1] - 1))
 
     def arrays(self) -> tuple[Any, Any, Any, Any]:

@@ -74,13 +74,13 @@ def check_problem(
     _check_logits(logits)
     batch, classes, *size = logits.shape
     plane, device = (batch, *size), logits.device
-    _check("image", image, "float", (batch, image.shape[1] if image.ndim == 4 else 3, *size), device)
+    check_tensor("image", image, "float", (batch, image.shape[1] if image.ndim == 4 else 3, *size), device)
     if valid is None:
         valid = torch.ones(plane, dtype=torch.bool, device=device)
     if label_set is None:
         label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
-    _check("valid", valid, "bool", plane, device)
-    _check("label_set", label_set, "bool", (batch, classes), device)
+    check_tensor("valid", valid, "bool", plane, device)
+    check_tensor("label_set", label_set, "bool", (batch, classes), device)
     if initial is not None:
         initial = check_labels("initial", initial, logits)
     if seeds is None:
@@ -107,7 +107,7 @@ def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
         ValueError: if it is no integer ``(B, H, W)`` on the logits' device, or holds anything but classes and 255.
     """
     shape = (logits.shape[0], *logits.shape[2:])
-    _check(name, labels, "integer", shape, logits.device)
+    check_tensor(name, labels, "integer", shape, logits.device)
     if labels.device.type == "cpu" and labels.dtype in (torch.uint8, torch.int32, torch.int64):
         narrow = torch.empty(shape, dtype=torch.uint8)
         if _core.read_labels(labels.contiguous().numpy(), logits.shape[1], narrow.numpy()):
@@ -144,8 +144,8 @@ def check_constraints(logits: Tensor, constraints: LinearConstraints, valid: Ten
         ("regions", "bool", (batch, number, *plane)),
         ("region_of", "int64", (batch, rows)),
     ):
-        _check(f"constraints.{name}", getattr(constraints, name), kind, shape, device)
-    _check("valid", valid, "bool", (batch, *plane), device)
+        check_tensor(f"constraints.{name}", getattr(constraints, name), kind, shape, device)
+    check_tensor("valid", valid, "bool", (batch, *plane), device)
     _check_values(constraints)
 
 
@@ -160,10 +160,10 @@ def check_refined(logits: Tensor, image: Tensor, valid: Tensor | None) -> Tensor
     """
     _check_logits(logits)
     batch, _, *size = logits.shape
-    _check("image", image, "float", (batch, 3, *size))
+    check_tensor("image", image, "float", (batch, 3, *size))
     if valid is None:
         valid = torch.ones((batch, *size), dtype=torch.bool)
-    _check("valid", valid, "bool", (batch, *size))
+    check_tensor("valid", valid, "bool", (batch, *size))
     valid = valid.to(logits.device)
     for name, values in (("logits", logits), ("image", image)):
         finite = values.isfinite().all(1).to(valid.device) | ~valid
@@ -171,6 +171,36 @@ def check_refined(logits: Tensor, image: Tensor, valid: Tensor | None) -> Tensor
             images = (~finite).flatten(1).any(1).nonzero().flatten().tolist()
             raise ValueError(f"`{name}` must be finite, got nan or infinite values in images {images} of the batch")
     return valid
+
+
+def check_tensor(
+    name: str,
+    tensor: Tensor | None,
+    kind: str,
+    shape: tuple[int, ...],
+    device: torch.device | None = None,
+    owner: str = "logits",
+) -> None:
+    """Check the type, shape and device of a tensor.
+
+    Args:
+        name: the argument, as users write it.
+        tensor: what was given; None passes.
+        kind: float, integer, or the name of a dtype of torch.
+        shape: its shape.
+        device: its device; None = any.
+        owner: the argument whose device that is.
+
+    Raises:
+        ValueError: says what does not fit.
+    """
+    if tensor is None:
+        return
+    if tensor.shape != shape or not _is(tensor, kind):
+        article = "an" if kind.startswith("int") else "a"
+        raise ValueError(f"`{name}` must be {article} {kind} {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
+    if device is not None and tensor.device != device:
+        raise ValueError(f"`{name}` must be on the device of `{owner}`, {device}, got {tensor.device}; move it there")
 
 
 def as_bytes(mask: Tensor) -> NDArray[np.uint8]:
@@ -186,19 +216,6 @@ def _check_logits(logits: Tensor) -> None:
         )
 
 
-def _check(
-    name: str, tensor: Tensor | None, kind: str, shape: tuple[int, ...], device: torch.device | None = None
-) -> None:
-    """Check the type, shape and device of what is given; ``kind`` is float, integer or a dtype of torch."""
-    if tensor is None:
-        return
-    if tensor.shape != shape or not _is(tensor, kind):
-        article = "an" if kind.startswith("int") else "a"
-        raise ValueError(f"`{name}` must be {article} {kind} {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
-    if device is not None and tensor.device != device:
-        raise ValueError(f"`{name}` must be on the device of `logits`, {device}, got {tensor.device}; move it there")
-
-
 def _is(tensor: Tensor, kind: str) -> bool:
     if kind == "float":
         return tensor.is_floating_point()
@@ -208,7 +225,7 @@ def _is(tensor: Tensor, kind: str) -> bool:
 
 
 def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
-    """Which classes occur among the seeds, bool ``(B, K)``."""
+    """The classes that occur among the seeds, bool ``(B, K)``."""
     if seeds.device.type == "cpu":
         named = torch.zeros((seeds.shape[0], VOID + 1), dtype=torch.bool)
         _core.find_labels(seeds.numpy(), as_bytes(valid), named.view(torch.uint8).numpy())

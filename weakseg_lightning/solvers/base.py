@@ -64,7 +64,7 @@ class SolverResult:
 
     @property
     def gap(self) -> Tensor:
-        """How far above the optimum the labeling may be, float64 ``(B,)``; nan where no bound is known.
+        """The most that the labeling may be above the optimum, float64 ``(B,)``; nan where no bound is known.
 
         ``(energy - lower_bound) / |energy|``, and the difference itself where the energy is 0.
         """

@@ -11,7 +11,7 @@ from weakseg_lightning.solvers import AdaptiveBias
 
 
 def suppression(allowed: Tensor, allowed_at: Tensor | None = None, active: bool = False) -> LinearConstraints:
-    """What Suppression alone compiles to; with one more row that may be active."""
+    """The constraints of Suppression alone, with one more row that may be active."""
     batch, classes = allowed.shape
     return rows_of(
         [([1.0] * classes, 0.3, 2.0)],

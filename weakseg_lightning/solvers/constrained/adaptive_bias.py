@@ -13,7 +13,7 @@ from weakseg_lightning.solvers.base import DistributionResult, DistributionSolve
 
 @dataclass(frozen=True)
 class AdaptiveBias(DistributionSolver):
-    """Labels ``X_p = argmax_l f_p(l) + b_l`` over the classes of the image, each b_l just large enough for l's share.
+    """Labels ``X_p = argmax_l f_p(l) + b_l`` over the classes of the image, each b_l just large enough for l's part.
 
     The background (class 0) is to take at least ``background`` of an image's valid pixels, each other class that is
     allowed in it at least ``foreground``. Biases start at 0 and only rise. A round visits the background, then the
@@ -21,14 +21,14 @@ class AdaptiveBias(DistributionSolver):
     first, row by row), wherever they are, which may make others lack pixels. Rounds end when no class lacks any.
 
     This is an auction, so that the end is near the best: no bias tells the labels apart by more than ``tolerance``
-    times the spread of the image's scores, and of all labelings with these shares X has the greatest sum of scores,
-    up to that much a pixel. Shares that add up to more than the whole image are scaled down together, as no labeling
-    reaches them. (The official code makes a few rounds, in random order, that reach the shares approximately, and
-    scales nothing.)
+    times the spread of the image's scores, and of all labelings with these fractions X has the greatest sum of scores,
+    up to that much per pixel. Fractions that add up to more than the whole image are scaled down together, as no
+    labeling reaches them. (The official code makes a few rounds, in random order, that reach the fractions
+    approximately, and scales nothing.)
 
-    It solves suppression and these shares, nothing else: active rows of the constraints are refused. P is one-hot. In
-    the result, ``duals`` are the biases and ``violation`` is how far each class is from its share, ``(B, K)`` both;
-    ``evaluations`` counts rounds, and ``residual`` is nan. Random maps of 41 x 41 cells took 1 to 6 rounds with 2
+    It solves suppression and these fractions, nothing else: active rows of the constraints are an error. P is one-hot.
+    In the result, ``duals`` are the biases and ``violation`` is how far each class is from its fraction, ``(B, K)``
+    both; ``evaluations`` counts rounds, and ``residual`` is nan. Random maps of 41 x 41 cells took 1 to 6 rounds with 2
     foreground classes, 1 to 24 with 6.
 
     Args:
@@ -89,12 +89,12 @@ class AdaptiveBias(DistributionSolver):
 
     def _pixels_wanted(self, allowed: Tensor, pixels: Tensor) -> Tensor:
         """Least number of pixels of each class, float64 ``(B, K)``."""
-        shares = torch.where(allowed, self.foreground, 0.0).double()
-        shares[:, 0] = torch.where(allowed[:, 0], self.background, 0.0)
-        exact = shares * pixels[:, None]
+        fractions = torch.where(allowed, self.foreground, 0.0).double()
+        fractions[:, 0] = torch.where(allowed[:, 0], self.background, 0.0)
+        exact = fractions * pixels[:, None]
         # 0.2 of 5 pixels is 1 pixel, whatever binary fractions make of it
         wanted = (exact - 1e-6).clamp(min=0).ceil()
-        scaled = (exact / shares.sum(1, keepdim=True).clamp(min=1) + 1e-6).floor()
+        scaled = (exact / fractions.sum(1, keepdim=True).clamp(min=1) + 1e-6).floor()
         return torch.where(wanted.sum(1, keepdim=True) <= pixels[:, None], wanted, scaled)
 
     def _bid(self, scores: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,8 +114,8 @@ class AdaptiveBias(DistributionSolver):
         return owner, biases, rounds
 
     def _message(self, missing: list[float], class_names: tuple[str, ...]) -> str:
-        """What one image lacks, as ``cat, dog: less than their share ...``; empty where it lacks nothing."""
-        lacking = [label for label, share in enumerate(missing) if share > 0]
+        """The classes that lack pixels in one image, and how many; empty where none does."""
+        lacking = [label for label, fraction in enumerate(missing) if fraction > 0]
         if not lacking:
             return ""
         names = ", ".join(class_names[label] if class_names else f"class {label}" for label in lacking)
@@ -176,7 +176,7 @@ def _check_rows(constraints: LinearConstraints) -> None:
     if len(active):
         row = constraints.name(int(active[0, 0]), int(active[0, 1]))
         raise ValueError(
-            f"`constraints`: AdaptiveBias solves for its own shares (`foreground`, `background`) and takes no other "
+            f"`constraints`: AdaptiveBias solves for its own fractions (`foreground`, `background`) and takes no other "
             f"constraints than which classes are allowed, got {row!r}; leave Suppression alone in the list, or use "
             "ConstrainedLatent"
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from weakseg_lightning._native import _core
 
 Array = NDArray[np.float64]
-STEEP = 25.0  # odds are taken anew where the duals have since moved the classes' logits apart by more than this
+STEEP = 25.0  # odds are taken again where the duals have since moved the classes' logits apart by more than this
 FAINT = 60.0  # logits further below the best are lifted to it, lest odds times weights underflow, which is slow
 THREAD_WORK = 2**22  # products and sums that are worth a thread
 
@@ -120,7 +120,7 @@ class Dual:
         return np.asarray(np.abs(np.where(outward, 0, gradient)).max(1, initial=0.0))
 
     def _shift(self, duals: Array) -> Array:
-        """What the duals add to the logits of each region's pixels, ``(B, R, K)``."""
+        """The amounts that the duals add to the logits of each region's pixels, ``(B, R, K)``."""
         shift = (duals[:, None] @ self.rows).reshape(len(duals), -1, self.all_logits.shape[1])
         # Softmax does not see what all classes share; without it, large duals round nothing away.
         return np.asarray(shift - shift.max(2, keepdims=True))
@@ -133,7 +133,7 @@ class Dual:
         return scores.softmax(1)
 
     def _moments(self, shift: Array) -> Array:
-        """What `_sums` gives for the members of each region, ``(B, R K, R K + 1)``."""
+        """The result of `_sums` for the members of each region, ``(B, R K, R K + 1)``."""
         if self.masks is not None or self.softness is not None:
             return _sums(self._by_region(self._softmax(shift)))
         # All pixels have the same shift: P is odds times weights, of which only the former are taken for each pixel.
@@ -168,7 +168,7 @@ class Dual:
 
 
 def _label_moments(odds: Tensor, weights: Array) -> Array:
-    """What `_sums` gives for P, which is odds times weights, without writing P down."""
+    """The result of `_sums` for P, which is odds times weights, without writing P down."""
     batch, classes, _ = odds.shape
     sums = np.empty((batch, classes, classes + 1))
     threads = min(torch.get_num_threads(), odds.numel() * classes // THREAD_WORK)

@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.solvers.constrained.dual import Array, Dual
 
-FIRST_STEP = 1e5  # the authors' step, in units in which the coefficients are divided by the number of pixels
+FIRST_STEP = 1e5  # the official code's step, in units in which the coefficients are divided by the number of pixels
 LONGER, SHORTER = 1.1, 0.5
 
 
 def projected_gradient(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Array, NDArray[np.int64]]:
-    """Maximise by projected gradient ascent: steps grow while the dual rises, and are taken back where it fell.
+    """Maximize by projected gradient ascent: steps grow while the dual rises, and are taken back where it fell.
 
     Whether it rose is told by the slopes at both ends of a step, which are more precise than its values.
 
@@ -42,15 +42,9 @@ def projected_gradient(dual: Dual, tolerance: float, max_evaluations: int) -> tu
 
 
 def fista(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Array, NDArray[np.int64]]:
-    """Maximise by Nesterov's accelerated gradient in the box, begun anew wherever it goes against the gradient.
+    """Maximize by Nesterov's accelerated gradient in the box, restarted wherever it goes against the gradient.
 
-    Args:
-        dual: the problems.
-        tolerance: KKT residual to reach.
-        max_evaluations: at most so many evaluations of the gradient.
-
-    Returns:
-        The dual variables ``(B, C)``, and the evaluations of each image, ``(B,)``.
+    It takes and returns what `projected_gradient` does.
 
     References:
         Beck, Teboulle: A Fast Iterative Shrinkage-Thresholding Algorithm for Linear Inverse Problems, SIAM J. Imaging

@@ -19,7 +19,7 @@ HARDEN, LOOSE = 3.0, 5e-3  # and scaled up again by this factor whenever the res
 
 @dataclass(frozen=True)
 class _Search:
-    """Where each image's line search stands: it looks at ``base + length * step``; ``slope`` is that at its base."""
+    """The state of each image's line search: it looks at ``base + length * step``; ``slope`` is that at its base."""
 
     base: Array
     step: Array
@@ -32,7 +32,7 @@ class _Search:
 
 @np.errstate(all="ignore")  # what is divided by zero is not used
 def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Array, NDArray[np.int64]]:
-    """Maximise the dual of each image: Newton's directions from box-constrained quadratic programmes, with a safeguard.
+    """Maximize the dual of each image: Newton's directions from box-constrained quadratic programs, with a safeguard.
 
     The dual is concave: a step is right whose slope at its end is not far below zero; another is shortened, by the
     secant of the slope. No value of the dual is used, which single precision could not tell apart near the optimum.
@@ -85,7 +85,7 @@ def _advance(search: _Search, dual: Dual, point: Array, gradient: Array, hessian
 
 
 def _soften(dual: Dual, search: _Search) -> tuple[Dual, _Search]:
-    """Scale down logits that vary much over the pixels, and begin anew with them."""
+    """Scale down logits that vary much over the pixels, and begin again with them."""
     sample = dual.logits[:, :, :: max(1, dual.logits.shape[2] // 64)].cpu().numpy()
     sample = np.where(np.isinf(sample), 0, sample)
     if (sample.max(2) - sample.min(2)).max() <= 2 * SPREAD:  # which bounds the deviation, and is quicker

@@ -21,7 +21,7 @@ class Reduced:
     Args:
         dual: the problems; images that are not ``open`` have no rows.
         classes: ``(B, k)``, the classes that the k columns of the problems stand for, all different.
-        rows: ``(B, c)``, the rows likewise.
+        rows: ``(B, c)``, the rows that the c rows of the problems stand for.
         areas: number of valid pixels in the region of each of these rows, ``(B, c)``, at least 1.
         present: bool ``(B, N)``, the pixels that have a distribution; None = all.
         sound: bool ``(B,)``, False where logits are not finite.
@@ -62,22 +62,22 @@ def reduce_problem(
     areas = np.full((len(used), 1), float(scores.shape[2])) if masks is None else _host(masks.sum(2))
     pixels = np.maximum(areas[:, :1], 1)
     area = np.take_along_axis(areas, region, 1)
-    share = area / pixels
+    fraction = area / pixels
     image = np.arange(len(used))[:, None]
     coefficients = _host(constraints.coefficients)[image[:, :, None], rows[:, :, None], classes[:, None]]
     coefficients[~active] = 0
     bounds, slack = _host(constraints.bounds)[image, rows], _host(constraints.slack)[image, rows]
-    least = np.where(there[:, None], coefficients, np.inf).min(2) * share
+    least = np.where(there[:, None], coefficients, np.inf).min(2) * fraction
     upper = np.where(np.isinf(slack), max_dual, slack) * hardness
     is_open = sound & (used.sum(1) > 1) & exists.any(1)
     dual = Dual(
         all_logits=scores,
         masks=None if masks is None else masks.to(scores.dtype),
         rows=_spread(coefficients, region, areas.shape[1]),
-        target=np.where(active, bounds, 0) * share,
+        target=np.where(active, bounds, 0) * fraction,
         upper=np.where(active & is_open[:, None], upper, 0),
         least=least,
-        span=np.where(there[:, None], coefficients, -np.inf).max(2) * share - least,
+        span=np.where(there[:, None], coefficients, -np.inf).max(2) * fraction - least,
         pixels=pixels[:, 0],
     )
     return Reduced(dual, classes, rows, np.maximum(area, 1), present, sound, is_open)
@@ -113,7 +113,7 @@ def _first(table: Mask) -> Index:
 
 
 def _usable(constraints: LinearConstraints, present: Tensor | None) -> tuple[Tensor | None, Mask]:
-    """Which classes each pixel may take ``(B, K, N)``, None = those of its image; and those that each image uses."""
+    """The classes that each pixel may take ``(B, K, N)``, None = those of its image; and those that each image uses."""
     if constraints.allowed_at is None:
         usable, some = None, constraints.allowed
     else:

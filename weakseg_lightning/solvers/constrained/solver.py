@@ -18,8 +18,8 @@ from weakseg_lightning.solvers.constrained.newton import newton
 from weakseg_lightning.solvers.constrained.problem import Index, Mask, Reduced, flat_rows, reduce_problem
 
 Method = Literal["newton", "projected_gradient", "fista"]
-Maximise = Callable[[Dual, float, int], tuple[Array, Index]]
-METHODS: dict[Method, Maximise] = {"newton": newton, "projected_gradient": projected_gradient, "fista": fista}
+Maximize = Callable[[Dual, float, int], tuple[Array, Index]]
+METHODS: dict[Method, Maximize] = {"newton": newton, "projected_gradient": projected_gradient, "fista": fista}
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ConstrainedLatent(DistributionSolver):
           probabilities are 0. Hard rows that cannot be met: it names them, with what they ask for and what was
           reached; P is the best for a slack of ``max_dual``. ``max_evaluations``: P is what was reached.
 
-    How it works: Newton's method on the dual. The step solves a quadratic programme in the box with the shares
+    How it works: Newton's method on the dual. The step solves a quadratic program in the box with the fractions
     measured in log odds, so that a class of probability 1e-6 is as easily lifted as one of 0.01. All images of a batch
     go together, with the classes and rows that they have; those which are done are left alone. The work is done on
     the device of the logits.
@@ -52,8 +52,8 @@ class ConstrainedLatent(DistributionSolver):
 
     Args:
         method: ``newton``; ``projected_gradient``, ascent with steps that grow by 1.1 and shrink by half, as the
-            authors do; ``fista``, accelerated gradient. All reach the same optimum; the latter two need hundreds or
-            thousands of evaluations.
+            official code does; ``fista``, accelerated gradient. All reach the same optimum; the latter two need
+            hundreds or thousands of evaluations.
         hardness: P is ``softmax(hardness (f + A^T lambda))``, > 0: at 1 the problem above; the larger, the closer is P
             to a labeling. The dual variables, and beta, stay in units of f.
         tolerance: KKT residual to reach, > 0, as a fraction of the image.
@@ -134,7 +134,7 @@ class ConstrainedLatent(DistributionSolver):
 
 @dataclass(frozen=True)
 class _Failed:
-    """What messages are made from: an entry for each image, and for each row of the reduced problem."""
+    """The grounds of messages: an entry for each image, and for each row of the reduced problem."""
 
     problem: Reduced
     residual: Array
@@ -163,7 +163,7 @@ def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
 
 
 def _why(failed: _Failed, constraints: LinearConstraints, image: int) -> str:
-    """Why an image did not converge."""
+    """The reason why an image did not converge."""
     if not failed.problem.sound[image]:
         return "the logits are not finite"
     missed = np.flatnonzero(failed.missed[image])

@@ -45,7 +45,7 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
     are updated at once, so that it may even rise; `converged` says that the last iteration changed no label. There is
     no lower bound.
 
-    The default values are those that CCNN was evaluated with; its authors also tuned them on 100 validation images:
+    The default values are those that CCNN was evaluated with; it was also tuned on 100 validation images:
     ``spatial_sigma=19, spatial_weight=15, bilateral_sigma_xy=61, bilateral_sigma_rgb=10, bilateral_weight=35``
     (``recipes/refine/ccnn_tuned.yaml``). What is good for one network need not be for another: see
     ``weakseg crf-search``. As a latent solver of ADM, it usually has ``spatial_weight=0``.
@@ -144,7 +144,7 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
         return probabilities, changed
 
     def _failures(self, scores: Tensor, image: Tensor, valid: Tensor) -> tuple[str, ...]:
-        """Why an image cannot be solved, empty for those that can."""
+        """The reason why an image cannot be solved, empty for those that can."""
         texts = [""] * len(scores)
         for b, inside in enumerate(valid):
             if not scores[b][:, inside].isfinite().all():
@@ -158,7 +158,7 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
 
 @dataclass(frozen=True)
 class _Kernel:
-    """One of the Gaussians, normalized and weighted: its lattice, with a factor a pixel before and after it."""
+    """One of the Gaussians, normalized and weighted: its lattice, with a factor per pixel before and after it."""
 
     lattice: Lattice
     before: Tensor  # (B, H, W)

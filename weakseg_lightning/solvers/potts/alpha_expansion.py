@@ -192,7 +192,7 @@ class _Answer:
 
 
 def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
-    """Which labels each pixel may take, bool ``(B, K, H, W)``: at seeds, theirs."""
+    """The labels that each pixel may take, bool ``(B, K, H, W)``: at seeds, theirs."""
     names = torch.arange(allowed.shape[1], device=seeds.device)[:, None, None]
     return allowed[:, :, None, None] & ((seeds == VOID)[:, None] | (seeds[:, None] == names))
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVELS = 32
-"""Levels a channel, to which colors are rounded: pixels of equal color are counted once, with their number."""
+"""Levels per channel, to which colors are rounded: pixels of equal color are counted once, with their number."""
 
 _ROUNDS = 10
 _NOISE = 5e-4
@@ -47,7 +47,7 @@ class ColorMixture:
     """A mixture of Gaussians over colors.
 
     Args:
-        shares: ``(J,)``, with sum 1.
+        shares: weights of the Gaussians, ``(J,)``, with sum 1.
         means: ``(J, 3)``.
         covariances: ``(J, 3, 3)``.
     """
@@ -58,7 +58,7 @@ class ColorMixture:
 
     @classmethod
     def fitted(cls, colors: Floats, counts: Floats, components: int) -> Self:
-        """Fit a mixture by expectation maximisation, from clusters split along their principal axes.
+        """Fit a mixture by expectation maximization, from clusters split along their principal axes.
 
         Args:
             colors: RGB in 0..1, ``(U, 3)``.
@@ -122,7 +122,7 @@ def _split(colors: Floats, counts: Floats, components: int) -> Floats:
 
 
 def _principal(colors: Floats, counts: Floats) -> tuple[float, Floats, Floats]:
-    """How far a cluster spreads along its principal axis (variance times pixels), its mean, that axis."""
+    """Spread of a cluster along its principal axis (variance times pixels), its mean, and that axis."""
     mean = counts @ colors / counts.sum()
     off = colors - mean
     values, axes = np.linalg.eigh((counts[:, None] * off).T @ off)

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from weakseg_lightning.checks import at_least, finite_at_least
 from weakseg_lightning.energies.grid import OFFSETS, Connectivity, existing_edges, neighbor_offsets, shifted_pair
+from weakseg_lightning.solvers.arguments import check_tensor
 
 CHECK_EVERY = 20  # iterations between two evaluations of the bound
 STEP_RATIO = 0.5  # of the dual step to w / 2; 0.3 to 2 do nearly as well
 RESTART_DECAY = 0.3  # restart when the duality gap is this part of the gap at the last restart
-RESTART_SHARE = 0.36  # or when this part of all iterations has passed since then
+RESTART_FRACTION = 0.36  # or when this part of all iterations has passed since then
 CUTTABLE = 16.0  # edges are capped at so many times what any labeling could save
 NEWTON_STEPS = 4  # to project to the simplex; inexact ones only slow the iteration down
 GPU_VARIABLES = 2**27  # dual variables of the images that a GPU treats together
@@ -37,7 +38,7 @@ def potts_lower_bound(
 
         ``min_u sum_p <U_p, u_p> + sum_{pq in N} w_pq / 2 * ||u_p - u_q||_1``,
 
-    whose dual maximises, over ``|q_pq(k)| <= w_pq / 2`` for each edge and label,
+    whose dual maximizes, over ``|q_pq(k)| <= w_pq / 2`` for each edge and label,
 
         ``D(q) = sum_p min_k (U_p(k) + sum_{rp in N} q_rp(k) - sum_{pr in N} q_pr(k))``.
 
@@ -56,7 +57,7 @@ def potts_lower_bound(
             digit for potentials that were computed in double precision.
         edge_weights: w >= 0 from `GridPotts.edge_weights`, float ``(B, E, H, W)`` on the same device, E = 2 or 4.
             Edges that leave the image or touch padding are ignored.
-        connectivity: 4 or 8 neighbors a pixel, E = connectivity / 2.
+        connectivity: 4 or 8 neighbors per pixel, E = connectivity / 2.
         allowed: the labels that may be used, bool ``(B, K)``, or for each pixel (seeds!) ``(B, K, H, W)``; at least
             one at each valid pixel. None = all.
         valid: bool ``(B, H, W)``, False on padding, which costs nothing. None = no padding.
@@ -193,20 +194,20 @@ def _iterate(problem: _Problem, soft: Tensor, energy: Tensor, max_iterations: in
             best = torch.fmax(best, value)
             if _done(best, relaxed, energy, tolerance).all():
                 break
-            restart = (relaxed - value <= RESTART_DECAY * last_gap) | (since >= RESTART_SHARE * iteration)
+            restart = (relaxed - value <= RESTART_DECAY * last_gap) | (since >= RESTART_FRACTION * iteration)
             last_gap = torch.where(restart, relaxed - value, last_gap)
             since = torch.where(restart, 0.0, since)
             for point, anchor, new in zip(points, anchors, ahead, strict=True):
                 point[restart] = anchor[restart] = new[restart]
-        share = (since / (since + 1)).float()
+        weight = (since / (since + 1)).float()
         for i, (anchor, new) in enumerate(zip(anchors, ahead, strict=True)):
             reflected = torch.sub(2 * new, points[i])
-            points[i] = torch.lerp(anchor, reflected, share.reshape(-1, *[1] * (new.ndim - 1)))
+            points[i] = torch.lerp(anchor, reflected, weight.reshape(-1, *[1] * (new.ndim - 1)))
     return best
 
 
 def _done(best: Tensor, relaxed: Tensor, energy: Tensor, tolerance: float) -> Tensor:
-    """Whether the bound is close to the energy, if that is known, or to the optimum of the relaxation."""
+    """Tell whether the bound is close to the energy, if that is known, or to the optimum of the relaxation."""
     least = torch.fmin(relaxed, energy)
     return least - best <= tolerance * least.abs()
 
@@ -272,29 +273,21 @@ def _sum_at_ends(planes: Tensor) -> Tensor:
 
 
 def _check_masks(unary: Tensor, allowed: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return bool ``(B, K, H, W)``, which labels each pixel may take, and bool ``(B, H, W)``, what is no padding."""
+    """Return the labels that each pixel may take, bool ``(B, K, H, W)``, and what is no padding, ``(B, H, W)``."""
     if unary.ndim != 4 or not unary.is_floating_point() or unary.shape[1] < 1:
         raise ValueError(f"`unary` must be a float (B, K, H, W), got {unary.dtype} {tuple(unary.shape)}")
-    batch, classes, height, width = unary.shape
-    plane = (batch, height, width)
+    batch, classes, *size = unary.shape
     if valid is None:
-        valid = torch.ones(plane, dtype=torch.bool, device=unary.device)
-    if valid.shape != plane or valid.dtype != torch.bool:
-        raise ValueError(f"`valid` must be a bool {plane}, got {valid.dtype} {tuple(valid.shape)}")
+        valid = torch.ones((batch, *size), dtype=torch.bool, device=unary.device)
     if allowed is None:
         allowed = torch.ones((batch, classes), dtype=torch.bool, device=unary.device)
-    if allowed.shape not in {(batch, classes), unary.shape} or allowed.dtype != torch.bool:
-        raise ValueError(
-            f"`allowed` must be a bool {(batch, classes)} or {tuple(unary.shape)}, "
-            f"got {allowed.dtype} {tuple(allowed.shape)}."
-        )
-    _check_devices(unary, allowed=allowed, valid=valid)
-    usable = allowed.reshape(*allowed.shape[:2], *([1, 1] if allowed.ndim == 2 else [height, width]))
+    of_pixels = allowed.ndim == 4
+    check_tensor("valid", valid, "bool", (batch, *size), unary.device, "unary")
+    check_tensor("allowed", allowed, "bool", (batch, classes, *(size if of_pixels else ())), unary.device, "unary")
+    usable = allowed if of_pixels else allowed[:, :, None, None]
     stuck = (valid & ~usable.any(1)).flatten(1).any(1).nonzero().flatten().tolist()
     if stuck:
-        raise ValueError(
-            f"`allowed` must leave at least one label to each pixel; images {stuck} have pixels with none."
-        )
+        raise ValueError(f"`allowed` must leave at least one label to each pixel; images {stuck} have pixels with none")
     return usable.expand(unary.shape), valid
 
 
@@ -303,24 +296,9 @@ def _check_rest(
 ) -> None:
     batch, _, height, width = unary.shape
     edges = (batch, len(neighbor_offsets(connectivity)), height, width)
-    if weights.shape != edges or not weights.is_floating_point():
-        raise ValueError(f"`edge_weights` must be a float {edges}, got {weights.dtype} {tuple(weights.shape)}")
-    _check_devices(unary, edge_weights=weights)
+    check_tensor("edge_weights", weights, "float", edges, unary.device, "unary")
+    check_tensor("labels", labels, "integer", (batch, height, width), unary.device, "unary")
     if (weights < 0).any():
         raise ValueError("`edge_weights` must be >= 0: with negative ones the relaxation bounds nothing")
     if energy is not None and energy.shape != (batch,):
         raise ValueError(f"`energy` must have shape {(batch,)}, got {tuple(energy.shape)}")
-    if labels is not None:
-        if labels.shape != (batch, height, width) or labels.is_floating_point():
-            raise ValueError(
-                f"`labels` must be an integer {(batch, height, width)}, got {labels.dtype} {tuple(labels.shape)}."
-            )
-        _check_devices(unary, labels=labels)
-
-
-def _check_devices(unary: Tensor, **tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        if tensor.device != unary.device:
-            raise ValueError(
-                f"`{name}` must be on the device of `unary`, {unary.device}, got {tensor.device}; move it."
-            )
