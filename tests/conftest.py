@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Files of minutes begin first, so that the last one does not run alone on one core.
 LONG = (
     "cli/test_slurm.py",
-    "test_recipes.py",
+    "recipes/test_every_recipe.py",
     "cli/test_killed.py",
     "painting/test_whole_way.py",
     "cli/test_two_machines.py",
@@ -65,6 +67,22 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a file of tests/programs: ``run_program(name, *arguments)``; with ``ranks``, under torchrun."""
+
+    def run(
+        name: str, *arguments: object, ranks: int = 0, fails: bool = False, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks else []
+        command = [sys.executable, *launcher, str(ROOT / "tests/programs" / name), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        assert (done.returncode != 0) == fails, done.stderr[-3000:]
+        return done
+
+    return run
 
 
 NAMES = ("a.jpg", "b.png", "c d \u00e9.png")

@@ -6,36 +6,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from small_fit import start_rank, weights_of
 
 from weakseg_lightning.callbacks.slurm import checkpoint_of_job, job_id, sign
-from weakseg_lightning.cli.recipes import recipes_folder
 
-SMALL = [
-    *("--trainer.accelerator=cpu", "--trainer.max_steps=60", "--trainer.limit_val_batches=0", "--name=job"),
-    *("--trainer.num_sanity_val_steps=0", "--trainer.enable_progress_bar=false", "--trainer.logger=false"),
-    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--model.pce_fraction=0.2"),
-    *("--data.num_val=2", "--data.size=64", "--data.crop_size=64", "--data.batch_size=2", "--data.num_workers=0"),
-]
+SMALL = ["--trainer.max_steps=60", "--name=job"]
 
 
 def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[subprocess.Popen[bytes]]:
     """Start a rank each as `srun` does; 40 steps an epoch."""
-    recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm_grid", "data/scenes")]
     sizes = [f"--trainer.devices={ranks}", f"--data.num_train={80 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
-    command = [sys.executable, "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *sizes]
     tasks = {"SLURM_NTASKS": str(ranks), "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_JOB_NAME": "train"}
-    tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0"}
-    processes = []
-    for rank in range(ranks):
-        task = {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "OMP_NUM_THREADS": "1"}
-        with (folder / f"{log}{rank}").open("wb") as file:
-            environment = {**os.environ, **tasks, **task, **job, "MASTER_ADDR": "127.0.0.1"}
-            processes.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file))
-    return processes
+    tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1"} | job
+    return [
+        start_rank(
+            [sys.executable],
+            [*SMALL, *sizes],
+            folder / f"{log}{rank}",
+            **tasks,
+            SLURM_PROCID=str(rank),
+            SLURM_LOCALID=str(rank),
+        )
+        for rank in range(ranks)
+    ]
 
 
 def wait_for(path: Path, text: str, processes: list[subprocess.Popen[bytes]], seconds: float = 300) -> None:
@@ -48,10 +44,6 @@ def wait_for(path: Path, text: str, processes: list[subprocess.Popen[bytes]], se
 
 def ended_well(processes: list[subprocess.Popen[bytes]]) -> bool:
     return [process.wait(timeout=300) for process in processes] == [0] * len(processes)
-
-
-def weights(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True)["state_dict"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -81,10 +73,7 @@ def test_a_job_that_is_announced_to_end_is_requeued_and_goes_on_within_its_epoch
     assert ended_well(start(folder, "second", ranks, job | {"SLURM_RESTART_COUNT": "1"}))
     said = (folder / "second0").read_text()
     assert "requeued, it goes on from runs/job/version_0/checkpoints/last.ckpt" in said, said[-2000:]
-    ended, expected = (
-        weights(run / "checkpoints/last.ckpt")
-        for run in (folder / "runs/job/version_1", undisturbed / "runs/job/version_0")
-    )
+    ended, expected = (weights_of(run) for run in (folder / "runs/job/version_1", undisturbed / "runs/job/version_0"))
     assert all(torch.equal(ended[name], expected[name]) for name in expected)
 
 

@@ -12,17 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from weakseg_lightning.cli.recipes import recipes_folder
+from small_fit import start_rank, weights_of
 
 MACHINES = {"weakseg0": "10.77.31.1", "weakseg1": "10.77.31.2"}
 SMALL = [
-    *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp"),
-    *("--trainer.max_steps=40", "--trainer.limit_val_batches=0", "--trainer.num_sanity_val_steps=0"),
-    *("--trainer.enable_progress_bar=false", "--trainer.logger=false", "--model.pce_fraction=0.2"),
-    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--last_checkpoint.every_n_minutes=0"),
-    *("--data.num_train=20", "--data.num_val=2", "--data.size=64", "--data.crop_size=64", "--data.batch_size=2"),
-    *("--data.num_workers=0", "--name=two"),
+    *("--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp", "--trainer.max_steps=40"),
+    *("--last_checkpoint.every_n_minutes=0", "--data.num_train=20", "--name=two"),
 ]
 
 
@@ -53,16 +48,14 @@ def machines() -> Iterator[None]:
 def launch(folder: Path, port: int, *more: str) -> list[subprocess.Popen[bytes]]:
     """Start the same training on both machines by torchrun."""
     started = []
-    recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm_grid", "data/scenes")]
     for rank, name in enumerate(MACHINES):
-        command = [
+        launcher = [
             *("ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"),
             *("--nnodes=2", "--nproc_per_node=1", f"--node_rank={rank}", f"--master_port={port}"),
-            *(f"--master_addr={MACHINES['weakseg0']}", "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *more),
+            f"--master_addr={MACHINES['weakseg0']}",
         ]
-        environment = {**os.environ, "GLOO_SOCKET_IFNAME": name, "OMP_NUM_THREADS": "1"}
-        with (folder / f"{port}-{rank}.log").open("wb") as log:
-            started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log))
+        log = folder / f"{port}-{rank}.log"
+        started.append(start_rank(launcher, [*SMALL, *more], log, GLOO_SOCKET_IFNAME=name))
     return started
 
 
@@ -83,12 +76,6 @@ def finish(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
     assert codes == [0, 0], "\n".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.log")))
 
 
-def weights_of(folder: Path, version: int) -> dict[str, torch.Tensor]:
-    saved = torch.load(folder / f"runs/two/version_{version}/checkpoints/last.ckpt", weights_only=True)
-    assert saved["global_step"] == 40
-    return dict(saved["state_dict"])
-
-
 @pytest.mark.usefixtures("machines")
 def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> None:
     finish(launch(tmp_path, 29811), tmp_path)
@@ -107,6 +94,6 @@ def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> N
         switch_off("weakseg0")
     assert torch.load(last, weights_only=True)["global_step"] < 40, "killed within the run"
     finish(launch(tmp_path, 29813, f"--ckpt_path={last}"), tmp_path)
-    undisturbed, resumed = weights_of(tmp_path, 0), weights_of(tmp_path, 2)
+    undisturbed, resumed = (weights_of(tmp_path / f"runs/two/version_{run}", 40) for run in (0, 2))
     assert undisturbed.keys() == resumed.keys()
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)

@@ -1,14 +1,18 @@
 """A tiny network and tiny data, so that whole training runs take a second."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
+from small_runs import quiet_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.networks import Network, SegmentationNet
 
 SIZE, CLASSES = 12, 3
@@ -16,6 +20,8 @@ SIZE, CLASSES = 12, 3
 
 class TinyNet(nn.Module):
     """Two convolutions with batch norm and dropout between."""
+
+    prepare = SegmentationNet.prepare
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -92,17 +98,38 @@ def make_trainer(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     monkeypatch.setenv("PL_GLOBAL_SEED", "3")
 
     def make(**arguments: Any) -> Trainer:
-        defaults = {
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "default_root_dir": tmp_path,
-            "log_every_n_steps": 1,
-        }
-        return Trainer(**(defaults | arguments))
+        return quiet_trainer(
+            tmp_path, **{"max_epochs": 2, "limit_val_batches": 1.0, "log_every_n_steps": 1} | arguments
+        )
+
+    return make
+
+
+@pytest.fixture
+def save_at() -> Callable[..., Callback]:
+    """Callbacks that write a checkpoint: ``save_at(path, epoch=1)`` or ``step=3``; ``epoch="each"`` after each."""
+
+    def make(path: Path, epoch: Any = None, step: int | None = None) -> Callback:
+        def after_epoch(trainer: Trainer, module: LightningModule) -> None:
+            if epoch in ("each", trainer.current_epoch):
+                trainer.save_checkpoint(path)
+
+        def after_step(trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == step:
+                trainer.save_checkpoint(path)
+
+        return LambdaCallback(on_train_epoch_end=after_epoch, on_train_batch_end=after_step)
+
+    return make
+
+
+@pytest.fixture
+def small_scenes() -> Callable[..., ScenesDataModule]:
+    """Two batches of four small scenes."""
+
+    def make(**arguments: Any) -> ScenesDataModule:
+        small = {"num_train": 8, "num_val": 1, "size": 40, "crop_size": 24, "batch_size": 4, "num_workers": 0}
+        return ScenesDataModule(**(small | arguments))
 
     return make
 

@@ -1,24 +1,22 @@
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from weakseg_lightning.modules import ADMModule
 from weakseg_lightning.modules.adm import allowed_labels
-from weakseg_lightning.networks import Network
-from weakseg_lightning.solvers import AlphaExpansion, SolverResult
+from weakseg_lightning.solvers import AlphaExpansion
 
 
 class Spy(AlphaExpansion):
     """Keeps what it is asked to solve."""
 
-    def solve(self, logits: Tensor, image: Tensor, **given: Tensor | None) -> SolverResult:
+    def solve(self, logits, image, **given):
         self.given = given
         return super().solve(logits, image, **given)
 
 
 @pytest.fixture
-def batch() -> dict[str, Tensor]:
+def batch():
     torch.manual_seed(0)
     seeds = torch.full((2, 6, 6), 255)
     seeds[0, 0, 0], seeds[0, 5, 5], seeds[1, 2, 2] = 0, 2, 0
@@ -34,15 +32,15 @@ def batch() -> dict[str, Tensor]:
     }
 
 
-def test_label_set_with_background_alone_becomes_all_labels(batch: dict[str, Tensor]) -> None:
+def test_label_set_with_background_alone_becomes_all_labels(batch):
     allowed = allowed_labels(batch, "seeds")
     assert allowed is not None
     assert allowed.tolist() == [[True, False, True, False], [True] * 4]
-    assert allowed_labels(batch, "tags").tolist() == batch["tags"].tolist()  # type: ignore[union-attr]
+    assert allowed_labels(batch, "tags").tolist() == batch["tags"].tolist()
     assert allowed_labels(batch, "all") is None
 
 
-def test_papers_setting_keeps_seeds_and_labels_of_the_image(batch: dict[str, Tensor], tiny_network: Network) -> None:
+def test_papers_setting_keeps_seeds_and_labels_of_the_image(batch, tiny_network):
     module = ADMModule(tiny_network, 4)
     labels = module.solve_latent(torch.randn(2, 4, 6, 6), batch).labels
     seeded = batch["seeds"] != 255
@@ -51,7 +49,7 @@ def test_papers_setting_keeps_seeds_and_labels_of_the_image(batch: dict[str, Ten
     assert (labels[1, 4:] == 255).all(), "padding carries no label"
 
 
-def test_released_setting_ignores_seeds_in_the_cut(batch: dict[str, Tensor], tiny_network: Network) -> None:
+def test_released_setting_ignores_seeds_in_the_cut(batch, tiny_network):
     solver = Spy(start="zeros")
     module = ADMModule(tiny_network, 4, solver=solver, labels="all", hard_seeds=False, latent_pixels="all")
     logits = torch.zeros(2, 4, 6, 6)
@@ -63,8 +61,8 @@ def test_released_setting_ignores_seeds_in_the_cut(batch: dict[str, Tensor], tin
 
 
 @pytest.mark.parametrize("latent_pixels", ["unlabelled", "all"])
-def test_loss_terms_equal_a_count_by_hand(latent_pixels: str, batch: dict[str, Tensor], tiny_network: Network) -> None:
-    module = ADMModule(tiny_network, 4, gamma=1.5, latent_pixels=latent_pixels)  # type: ignore[arg-type]
+def test_loss_terms_equal_a_count_by_hand(latent_pixels, batch, tiny_network):
+    module = ADMModule(tiny_network, 4, gamma=1.5, latent_pixels=latent_pixels)
     logits = torch.randn(2, 4, 6, 6)
     latent = module.solve_latent(logits, batch)
     terms = module.latent_loss(logits, latent, batch)
@@ -78,6 +76,6 @@ def test_loss_terms_equal_a_count_by_hand(latent_pixels: str, batch: dict[str, T
     torch.testing.assert_close(terms["latent"], expected)
 
 
-def test_negative_gamma_is_refused(tiny_network: Network) -> None:
+def test_negative_gamma_raises(tiny_network):
     with pytest.raises(ValueError, match="`gamma` must be at least 0"):
         ADMModule(tiny_network, 4, gamma=-1.0)

@@ -1,51 +1,26 @@
 import itertools
-from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from small_runs import CoarseNetwork
 from torch.nn import functional as F
 
 from weakseg_lightning import load_module
 from weakseg_lightning.constraints import AreaBounds, BoundingBoxes, SizeBuckets, Suppression, preset
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import CCNNModule, Optimizer
-from weakseg_lightning.networks import Network, SegmentationNet
+from weakseg_lightning.networks import SMPNetwork
 from weakseg_lightning.solvers import AdaptiveBias, ConstrainedLatent
 
 CLASSES = 4
 
 
-class CoarseNet(SegmentationNet):
-    """Colors of squares of 4 x 4 pixels, mixed."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__((0.5,) * 3, (0.5,) * 3, stride=4, map_stride=4)
-        self.head = nn.Conv2d(3, num_classes, 1)
-
-    def compute_map(self, x: Tensor) -> Tensor:
-        return self.head(F.avg_pool2d(x, 4))
-
-    def compute_logits(self, x: Tensor) -> Tensor:
-        return F.interpolate(self.compute_map(x), scale_factor=4, mode="bilinear")
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        return list(self.head.parameters())
-
-
-class CoarseNetwork(Network):
-    def build(self, num_classes: int) -> SegmentationNet:
-        torch.manual_seed(0)
-        return CoarseNet(num_classes)
-
-
-def ccnn(**arguments: Any) -> CCNNModule:
+def ccnn(**arguments):
     return CCNNModule(CoarseNetwork(), CLASSES, **{"constraints": preset("tags"), "map_stride": 4, **arguments})
 
 
 @pytest.fixture
-def batch() -> dict[str, Any]:
+def batch():
     torch.manual_seed(0)
     valid = torch.ones(3, 24, 32, dtype=torch.bool)
     valid[1, 16:] = False
@@ -64,36 +39,30 @@ def batch() -> dict[str, Any]:
     }
 
 
-def scenes(**arguments: Any) -> ScenesDataModule:
+def scenes(**arguments):
     small = {"num_train": 6, "num_val": 2, "size": 64, "crop_size": 64, "batch_size": 2, "supervision": "tags"}
     return ScenesDataModule(**{**small, **arguments})
-
-
-def small_trainer(tmp_path: Any, **arguments: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    defaults = {"max_epochs": 1, "default_root_dir": tmp_path, "enable_checkpointing": False, "log_every_n_steps": 1}
-    return Trainer(**{**quiet, **defaults, **arguments})
 
 
 # ---- the latent distribution ----------------------------------------------------------------------------------
 
 
-def test_tags_give_every_class_its_share(batch: dict[str, Any]) -> None:
+def test_tags_give_every_class_its_share(batch):
     module = ccnn()
     logits = 3 * torch.randn(3, CLASSES, 6, 8)
     logits[:, 2] += 9
     latent = module.solve_latent(logits, batch)
     assert latent.converged.all()
     cells = batch["valid"][:, 2::4, 2::4].float()
-    shares = (latent.probabilities * cells[:, None]).sum((2, 3)) / cells.sum((1, 2))[:, None]
-    assert (shares[~batch["tags"]] == 0).all()
-    assert (shares[:, 0] >= 0.3 - 1e-4).all()
-    assert (shares[:, 0] <= 0.7 + 1e-4).all()
+    fractions = (latent.probabilities * cells[:, None]).sum((2, 3)) / cells.sum((1, 2))[:, None]
+    assert (fractions[~batch["tags"]] == 0).all()
+    assert (fractions[:, 0] >= 0.3 - 1e-4).all()
+    assert (fractions[:, 0] <= 0.7 + 1e-4).all()
     assert (latent.probabilities[1][:, 4:] == 0).all(), "padding has no label"
-    torch.testing.assert_close(shares.sum(1), torch.ones(3))
+    torch.testing.assert_close(fractions.sum(1), torch.ones(3))
 
 
-def test_boxes_hold_their_class(batch: dict[str, Any]) -> None:
+def test_boxes_hold_their_class(batch):
     latent = ccnn(constraints=[Suppression(), BoundingBoxes(0.75, slack=None)]).solve_latent(
         torch.zeros(3, CLASSES, 6, 8), batch
     )
@@ -103,7 +72,7 @@ def test_boxes_hold_their_class(batch: dict[str, Any]) -> None:
     assert (latent.probabilities[1, 0, :4] == 1).all(), "an image without a box is background"
 
 
-def test_regions_are_masks_of_the_batch(batch: dict[str, Any]) -> None:
+def test_regions_are_masks_of_the_batch(batch):
     batch["left"] = torch.zeros_like(batch["valid"])
     batch["left"][:, :, :16] = True
     module = ccnn(constraints=[AreaBounds(1, lower=0.9, region="left")])
@@ -112,7 +81,7 @@ def test_regions_are_masks_of_the_batch(batch: dict[str, Any]) -> None:
     torch.testing.assert_close(latent.probabilities[0, 1, :, 4:].mean(), torch.tensor(0.25))
 
 
-def test_labels_of_the_latent_have_the_size_of_the_images(batch: dict[str, Any]) -> None:
+def test_labels_of_the_latent_have_the_size_of_the_images(batch):
     module = ccnn()
     assert module.latent_labels is None
     module.latent = module.solve_latent(torch.randn(3, CLASSES, 6, 8), batch)
@@ -122,14 +91,14 @@ def test_labels_of_the_latent_have_the_size_of_the_images(batch: dict[str, Any])
     assert torch.equal(labels == 255, ~batch["valid"])
 
 
-def test_a_coarser_map_is_an_average_of_cells(batch: dict[str, Any]) -> None:
+def test_a_coarser_map_is_an_average_of_cells(batch):
     module = ccnn(map_stride=8)
     scores = module.score(batch["image"])
     torch.testing.assert_close(scores, F.avg_pool2d(ccnn().score(batch["image"]), 2))
     assert module.solve_latent(scores.detach(), batch).probabilities.shape == (3, CLASSES, 3, 4)
 
 
-def test_constraints_that_cannot_be_met_are_told_once(batch: dict[str, Any]) -> None:
+def test_constraints_that_cannot_be_met_are_told_once(batch):
     rules = [AreaBounds("background", upper=0.2), AreaBounds("present", upper=0.1), Suppression()]
     module = ccnn(constraints=rules)
     latent = module.solve_latent(torch.randn(3, CLASSES, 6, 8), batch)
@@ -143,7 +112,7 @@ def test_constraints_that_cannot_be_met_are_told_once(batch: dict[str, Any]) -> 
 # ---- the loss -------------------------------------------------------------------------------------------------
 
 
-def test_loss_and_gradient_equal_the_closed_form(batch: dict[str, Any]) -> None:
+def test_loss_and_gradient_equal_the_closed_form(batch):
     batch["full"][:] = False
     module = ccnn()
     logits = torch.randn(3, CLASSES, 6, 8, requires_grad=True)
@@ -160,7 +129,7 @@ def test_loss_and_gradient_equal_the_closed_form(batch: dict[str, Any]) -> None:
     torch.testing.assert_close(logits.grad, expected.detach())
 
 
-def test_an_image_with_its_full_mask_learns_from_that(batch: dict[str, Any]) -> None:
+def test_an_image_with_its_full_mask_learns_from_that(batch):
     module = ccnn(mask_weight=0.5)
     logits = torch.randn(3, CLASSES, 6, 8)
     latent = module.solve_latent(logits, batch)
@@ -172,11 +141,11 @@ def test_an_image_with_its_full_mask_learns_from_that(batch: dict[str, Any]) -> 
     torch.testing.assert_close(terms["kl"], weak["kl"] * 2 / 3)
 
 
-def _first_two(batch: dict[str, Any]) -> dict[str, Any]:
+def _first_two(batch):
     return {name: value[:2] for name, value in batch.items()}
 
 
-def test_images_with_full_masks_alone_have_a_finite_loss(batch: dict[str, Any]) -> None:
+def test_images_with_full_masks_alone_have_a_finite_loss(batch):
     batch["full"][:] = True
     batch["seeds"][:] = 0
     module = ccnn()
@@ -189,21 +158,21 @@ def test_images_with_full_masks_alone_have_a_finite_loss(batch: dict[str, Any]) 
 # ---- before training ------------------------------------------------------------------------------------------
 
 
-def test_contradictions_stop_before_training(tmp_path: Any) -> None:
+def test_contradictions_stop_before_training(make_trainer):
     rules = [Suppression(), AreaBounds("background", upper=0.2), AreaBounds("foreground", upper=0.1)]
     module = CCNNModule(CoarseNetwork(), 6, constraints=rules, map_stride=4)
     with pytest.raises(ValueError, match=r"background <= 0.2 contradicts .* <= 0.1 for image train_00000.*and 1 more"):
-        small_trainer(tmp_path).fit(module, datamodule=scenes())
+        make_trainer(max_epochs=1).fit(module, datamodule=scenes())
     assert module.trainer.global_step == 0
 
 
-def test_unknown_classes_stop_before_training(tmp_path: Any) -> None:
+def test_unknown_classes_stop_before_training(make_trainer):
     module = CCNNModule(CoarseNetwork(), 6, constraints=[AreaBounds("unicorn", lower=0.1)], map_stride=4)
     with pytest.raises(ValueError, match="unicorn"):
-        small_trainer(tmp_path).fit(module, datamodule=scenes())
+        make_trainer(max_epochs=1).fit(module, datamodule=scenes())
 
 
-def test_strides_that_the_network_cannot_do_are_refused() -> None:
+def test_strides_that_the_network_cannot_do_raise():
     with pytest.raises(ValueError, match="`stride` must be a multiple of 4"):
         ccnn(map_stride=6)
 
@@ -212,25 +181,25 @@ def test_strides_that_the_network_cannot_do_are_refused() -> None:
 
 
 @pytest.mark.parametrize("constraints", ["tags", "tags_size", "tags_size_released", "boxes", "random_crops"])
-def test_presets_train(constraints: str, tmp_path: Any) -> None:
+def test_presets_train(constraints, make_trainer):
     data = scenes(supervision="box" if constraints == "boxes" else "tags", full_fraction=0.2)
-    module = CCNNModule(CoarseNetwork(), 6, constraints=preset(constraints), map_stride=4)  # type: ignore[arg-type]
+    module = CCNNModule(CoarseNetwork(), 6, constraints=preset(constraints), map_stride=4)
     before = module.net.head.weight.clone()
-    trainer = small_trainer(tmp_path)
+    trainer = make_trainer(max_epochs=1)
     trainer.fit(module, datamodule=data)
     assert torch.isfinite(trainer.callback_metrics["train_loss"])
     assert {"train_kl", "hook_solve_ms", "val_miou"} <= set(trainer.callback_metrics)
     assert not torch.equal(module.net.head.weight, before)
 
 
-def test_adaptive_bias_trains(tmp_path: Any) -> None:
+def test_adaptive_bias_trains(make_trainer):
     module = CCNNModule(CoarseNetwork(), 6, constraints=[Suppression()], solver=AdaptiveBias(), map_stride=4)
-    trainer = small_trainer(tmp_path)
+    trainer = make_trainer(max_epochs=1)
     trainer.fit(module, datamodule=scenes())
     assert torch.isfinite(trainer.callback_metrics["train_kl"])
 
 
-def test_alternation_lowers_the_energy_of_a_linear_model(batch: dict[str, Any]) -> None:
+def test_alternation_lowers_the_energy_of_a_linear_model(batch):
     """Problem (11): each exact P and each small step of a linear model lower KL(P || Q) under the constraints."""
     module = ccnn(constraints=[*preset("tags")[:1], AreaBounds("background", 0.3, 0.7)])
     batch["full"][:] = False
@@ -248,20 +217,17 @@ def test_alternation_lowers_the_energy_of_a_linear_model(batch: dict[str, Any]) 
     assert energies[-1] < 0.9 * energies[0]
 
 
-def test_checkpoint_rebuilds_constraints_and_solver(tmp_path: Any) -> None:
+def test_checkpoint_rebuilds_constraints_and_solver(make_trainer, tmp_path):
     rules = [Suppression(), SizeBuckets([(0.0, 0.01), (0.1, 1.0)], slack=2.0), AreaBounds([1, 2], lower=0.1)]
-    network = {"architecture": "fpn", "encoder": "tu-test_resnet", "encoder_weights": None}
-    from weakseg_lightning.networks import SMPNetwork
-
     module = CCNNModule(
-        SMPNetwork(**network),  # type: ignore[arg-type]
+        SMPNetwork("fpn", "tu-test_resnet", None),
         6,
         constraints=rules,
         solver=ConstrainedLatent(hardness=10.0),
         map_stride=None,
         optimizer=Optimizer(lr=1e-3),
     )
-    trainer = small_trainer(tmp_path, max_steps=1)
+    trainer = make_trainer(max_steps=1)
     trainer.fit(module, datamodule=scenes())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     loaded = load_module(tmp_path / "a.ckpt")

@@ -1,11 +1,7 @@
-import sys
 from math import log
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
 from discs import CLASSES, DiscData, TinyTags
 
 from weakseg_lightning.hyperparameters import describe
@@ -50,8 +46,8 @@ def test_masks_divide_images_in_two():
     masks = random_masks(torch.zeros(50, 3, 24, 32))
     assert masks.shape == (50, 1, 24, 32)
     assert ((masks < 0.1) | (masks > 0.9)).float().mean() > 0.6
-    shares = masks.mean((1, 2, 3))
-    assert shares.std() > 0.15, "some parts are small and some are large"
+    fractions = masks.mean((1, 2, 3))
+    assert fractions.std() > 0.15, "some parts are small and some are large"
 
 
 def test_it_learns_tags_and_says_so(make_trainer):
@@ -74,7 +70,7 @@ def test_masks_are_those_of_the_activation_maps(monkeypatch):
     assert module(torch.rand(1, 3, 2, 2)).argmax(1).tolist() == [[[1, 1], [0, 0]]], "a class that is not seen"
 
 
-def test_it_can_be_written_down_and_refuses_nonsense():
+def test_it_can_be_written_down_and_nonsense_raises():
     described = describe(make(parts_weight=0.5))["init_args"]
     assert (described["parts_weight"], described["cam_threshold"]) == (0.5, 0.4)
     with pytest.raises(ValueError, match="`parts_weight` must be at least 0, got -1"):

@@ -1,15 +1,12 @@
-import sys
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from discs import CLASSES, DiscData, Discs, TinyDecomposition, TinyTags
+from lightning.pytorch.callbacks import LambdaCallback
+from small_runs import quiet_trainer
 from torch import nn
 from torch.utils.data import default_collate
-
-sys.path.append(str(Path(__file__).parent))
-from discs import CLASSES, DiscData, Discs, TinyDecomposition, TinyTags
 
 from weakseg_lightning import load_module
 from weakseg_lightning.losses import EqualAreas, absence_loss, imagelet_loss, mask_loss, reconstruction_loss
@@ -17,34 +14,27 @@ from weakseg_lightning.modules import AbsencePenalty, DecomposeReconstructModule
 from weakseg_lightning.modules.frozen import load_classifier
 
 FAST = Optimizer("adamw", 1e-2, 0.9, 0.0, 1.0, "constant")
-QUIET = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 NAMES = ["background", "disc", "square"]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+def checkpoint(tmp_path_factory):
     """A classifier of discs and squares that was trained for a second."""
     torch.manual_seed(0)
     module = TagClassifierModule(TinyTags("tiny", None), CLASSES, parts_weight=0.5, optimizer=FAST)
-    trainer = Trainer(max_epochs=12, limit_val_batches=0, **QUIET)
-    trainer.fit(module, DiscData())
     path = tmp_path_factory.mktemp("classifier") / "last.ckpt"
+    trainer = quiet_trainer(path.parent, max_epochs=12)
+    trainer.fit(module, DiscData())
     trainer.save_checkpoint(path)
     return str(path)
 
 
-def make(checkpoint: str | None = None, **arguments: Any) -> DecomposeReconstructModule:
+def make(checkpoint=None, **arguments):
     arguments = {"optimizer": FAST} | arguments
     return DecomposeReconstructModule(TinyDecomposition(), CLASSES, TinyTags("tiny", None), checkpoint, **arguments)
 
 
-def some_batch(size: int = 8) -> dict[str, Any]:
+def some_batch(size=8):
     torch.manual_seed(0)
     return {
         "image": torch.rand(2, 3, size, size),
@@ -54,11 +44,11 @@ def some_batch(size: int = 8) -> dict[str, Any]:
     }
 
 
-def discs(*indices: int) -> dict[str, Any]:
+def discs(*indices):
     return default_collate([Discs(64)[index] for index in indices])
 
 
-def terms_of(module: DecomposeReconstructModule, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+def terms_of(module, batch):
     return module.loss_terms(module.training_logits(batch), batch)
 
 
@@ -66,7 +56,7 @@ def terms_of(module: DecomposeReconstructModule, batch: dict[str, Any]) -> dict[
 
 
 @pytest.mark.parametrize("variant", ["report", "released"])
-def test_the_loss_is_the_weighted_sum_of_its_terms(variant: Any) -> None:
+def test_the_loss_is_the_weighted_sum_of_its_terms(variant):
     module, batch = make(variant=variant, recon_weight=2.0, mask_weight=3.0, cls_weight=5.0).eval(), some_batch()
     logits, imagelets = module.net.decompose(batch["image"])
     masks = logits.softmax(1)
@@ -81,14 +71,14 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(variant: Any) -> None:
     torch.testing.assert_close(found["cls"], 5 * imagelet_loss(said, batch["tags"], variant))
 
 
-def test_g_can_be_asked_about_parts_of_the_image() -> None:
+def test_g_can_be_asked_about_parts_of_the_image():
     module, batch = make(cls_weight=1.0, classifier_input="input").eval(), some_batch()
     masks = module.net(batch["image"]).softmax(1)
     said = torch.stack([module.g(masks[:, k, None] * batch["image"]) for k in range(CLASSES)], 1)
     torch.testing.assert_close(terms_of(module, batch)["cls"], imagelet_loss(said, batch["tags"]))
 
 
-def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_the_image_do_not(checkpoint: str) -> None:
+def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_the_image_do_not(checkpoint):
     """Why `classifier_input: input`: equal masks, each per-class image holds its own object alone, so much brighter."""
     module, batch = make(checkpoint, cls_weight=1.0), discs(3, 7, 11)
     load_classifier(module.g.module, module.classifier, checkpoint, CLASSES)
@@ -103,17 +93,17 @@ def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_th
     assert values["imagelets"] < 0.7 * values["input"]
 
 
-def test_absent_classes_need_not_be_asked_about() -> None:
+def test_absent_classes_need_not_be_asked_about():
     batch = some_batch()
     whole, part = (make(cls_weight=1.0, asked_classes=asked).eval() for asked in ("all", "present"))
-    calls: list[int] = []
+    calls = []
     part.g.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     smaller = terms_of(part, batch)["cls"]
     assert calls == [4], "background and one class of two images"
     assert 0 < smaller < terms_of(whole, batch)["cls"]
 
 
-def test_padding_counts_nowhere() -> None:
+def test_padding_counts_nowhere():
     module, batch = make(mask_weight=1.0, cls_weight=1.0, absence=AbsencePenalty(1.0)).eval(), some_batch(8)
     batch["valid"][..., 4:] = False
     first = terms_of(module, batch)
@@ -128,28 +118,28 @@ def test_padding_counts_nowhere() -> None:
 # ---- options and what they do -----------------------------------------------------------------------------------
 
 
-def trained(checkpoint: str, make_trainer: Any, epochs: int = 12, **arguments: Any) -> tuple[Any, dict[str, float]]:
+def trained(checkpoint, make_trainer, epochs=12, **arguments):
     defaults = {"classifier_input": "input", "mask_weight": 0.3, "cls_weight": 1.0, "area_prior": EqualAreas(0.75)}
     module, trainer = make(checkpoint, **(defaults | arguments)), make_trainer(max_epochs=epochs)
     trainer.fit(module, DiscData())
     return module, {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def test_it_finds_several_classes_from_tags_alone(checkpoint: str, make_trainer: Any) -> None:
+def test_it_finds_several_classes_from_tags_alone(checkpoint, make_trainer):
     _, scores = trained(checkpoint, make_trainer)
     assert scores["val_miou"] > 0.5, "background everywhere has 0.3"
     assert min(scores["val_iou_disc"], scores["val_iou_square"]) > 0.3
 
 
-def test_a_volumetric_prior_moves_the_areas(checkpoint: str, make_trainer: Any) -> None:
-    shares = []
+def test_a_volumetric_prior_moves_the_areas(checkpoint, make_trainer):
+    fractions = []
     for background in (0.9, 0.3):
         module, _ = trained(checkpoint, make_trainer, 6, area_prior=EqualAreas(background), mask_weight=3.0)
-        shares.append(float(module.eval()(discs(1, 2, 3, 5)["image"]).softmax(1)[:, 0].mean().detach()))
-    assert shares[0] > shares[1] + 0.2
+        fractions.append(float(module.eval()(discs(1, 2, 3, 5)["image"]).softmax(1)[:, 0].mean().detach()))
+    assert fractions[0] > fractions[1] + 0.2
 
 
-def test_the_penalty_lowers_false_positives(checkpoint: str, make_trainer: Any) -> None:
+def test_the_penalty_lowers_false_positives(checkpoint, make_trainer):
     areas = []
     for weight in (0.0, 3.0):
         _, scores = trained(checkpoint, make_trainer, 4, absence=AbsencePenalty(weight))
@@ -157,7 +147,7 @@ def test_the_penalty_lowers_false_positives(checkpoint: str, make_trainer: Any) 
     assert areas[1] < 0.5 * areas[0]
 
 
-def test_images_that_are_confused_count_more() -> None:
+def test_images_that_are_confused_count_more():
     tags = torch.tensor([[True, True, False], [True, False, True], [True, False, False]])
     ids = ["cat_1", "dog_2", "cat_3"]
     by_class = AbsencePenalty(2.0, confusing_classes=["square"], factor=3.0)
@@ -178,51 +168,30 @@ def test_images_that_are_confused_count_more() -> None:
 # ---- g ----------------------------------------------------------------------------------------------------------
 
 
-class Watch(Callback):
-    """Notes the modes of g's parts at every hook of Lightning's training loop."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, set[bool]] = {}
-
-    def note(self, name: str, module: nn.Module) -> None:
-        self.seen.setdefault(name, set()).update(part.training for part in module.g.modules())
-
-
-def _watching(name: str) -> Any:
-    def hook(self: Watch, trainer: Any, pl_module: nn.Module, *args: Any) -> None:
-        self.note(name, pl_module)
-
-    return hook
-
-
 HOOKS = [
     f"on_{name}"
     for name in (
         *("fit_start", "train_start", "train_epoch_start", "train_batch_start", "before_zero_grad", "before_backward"),
         *("after_backward", "before_optimizer_step", "train_batch_end", "validation_start", "validation_epoch_start"),
-        *(
-            "validation_batch_start",
-            "validation_batch_end",
-            "validation_epoch_end",
-            "validation_end",
-            "train_epoch_end",
-        ),
-        *("train_end", "fit_end", "sanity_check_start", "sanity_check_end"),
+        *("validation_batch_start", "validation_batch_end", "validation_epoch_end", "validation_end"),
+        *("train_epoch_end", "train_end", "fit_end", "sanity_check_start", "sanity_check_end"),
     )
 ]
-for _name in HOOKS:
-    setattr(Watch, _name, _watching(_name))
 
 
-def test_g_stays_as_it_was_under_every_hook(checkpoint: str, make_trainer: Any) -> None:
-    module, watch = make(checkpoint, cls_weight=1.0), Watch()
+def test_g_stays_as_it_was_under_every_hook(checkpoint, make_trainer):
+    module, seen = make(checkpoint, cls_weight=1.0), defaultdict(set)
+
+    def note(hook):
+        return lambda *_: seen[hook].update(part.training for part in module.g.modules())
+
+    watch = LambdaCallback(**{hook: note(hook) for hook in HOOKS})
     make_trainer(max_epochs=2, callbacks=[watch]).fit(module, DiscData())
-    assert set(watch.seen) == set(HOOKS)
-    assert {name for name, modes in watch.seen.items() if modes != {False}} == set()
+    assert set(seen) == set(HOOKS)
+    assert {name for name, modes in seen.items() if modes != {False}} == set()
     trained_g = {name.removeprefix("g.module."): v for name, v in module.state_dict().items() if name.startswith("g.")}
-    saved = {
-        name.removeprefix("net."): v for name, v in torch.load(checkpoint)["state_dict"].items() if name[:4] == "net."
-    }
+    state = torch.load(checkpoint)["state_dict"]
+    saved = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
     assert trained_g.keys() == saved.keys()
     assert any("running_mean" in name for name in saved), "or this test says nothing of batch norm"
     assert all(torch.equal(value, saved[name]) for name, value in trained_g.items())
@@ -230,7 +199,7 @@ def test_g_stays_as_it_was_under_every_hook(checkpoint: str, make_trainer: Any) 
     assert optimized == {id(parameter) for parameter in module.net.parameters()}
 
 
-def test_gradients_reach_both_networks_and_not_g() -> None:
+def test_gradients_reach_both_networks_and_not_g():
     module = make(mask_weight=1.0, cls_weight=1.0).train()
     sum(terms_of(module, some_batch()).values()).backward()
     net = module.net
@@ -239,7 +208,7 @@ def test_gradients_reach_both_networks_and_not_g() -> None:
     assert all(parameter.grad is None for parameter in module.g.parameters())
 
 
-def test_the_image_loss_alone_reaches_both_networks() -> None:
+def test_the_image_loss_alone_reaches_both_networks():
     """What g says of per-class images is a gradient for both; of the parts of the image, for the masks alone."""
     for shown, reached in (("imagelets", True), ("input", False)):
         module = make(recon_weight=0.0, mask_weight=0.0, cls_weight=1.0, classifier_input=shown).train()
@@ -249,12 +218,12 @@ def test_the_image_loss_alone_reaches_both_networks() -> None:
         assert (painted is not None and bool(painted.abs().sum() > 0)) == reached
 
 
-def test_training_needs_a_trained_classifier(make_trainer: Any) -> None:
+def test_training_needs_a_trained_classifier(make_trainer):
     with pytest.raises(ValueError, match="`classifier_checkpoint` must name the checkpoint of a trained classifier"):
         make_trainer(max_steps=1).fit(make(), DiscData())
 
 
-def test_it_can_begin_with_the_encoder_of_g(checkpoint: str, make_trainer: Any) -> None:
+def test_it_can_begin_with_the_encoder_of_g(checkpoint, make_trainer):
     module = make(checkpoint, encoder_from_classifier=True, optimizer=Optimizer("adamw", 1e-9))
     make_trainer(max_steps=1, limit_val_batches=0).fit(module, DiscData())
     for ours, theirs in zip(module.net.model.encoder.parameters(), module.g.module.encoder.parameters(), strict=True):
@@ -268,7 +237,7 @@ def test_it_can_begin_with_the_encoder_of_g(checkpoint: str, make_trainer: Any) 
 # ---- checkpoints ------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_needs_no_classifier_beside_it(checkpoint: str, make_trainer: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_needs_no_classifier_beside_it(checkpoint, make_trainer, tmp_path):
     module = make(checkpoint, area_prior=EqualAreas(0.6), absence=AbsencePenalty(0.5, ["disc"], ["a*"], 2.0))
     trainer = make_trainer(max_steps=1, limit_val_batches=0)
     trainer.fit(module, DiscData())
@@ -281,7 +250,7 @@ def test_a_checkpoint_needs_no_classifier_beside_it(checkpoint: str, make_traine
     assert torch.equal(loaded.g(image), module.g(image))
 
 
-def test_nonsense_is_refused() -> None:
+def test_nonsense_raises():
     with pytest.raises(ValueError, match="`cls_weight` must be at least 0, got -1"):
         make(cls_weight=-1)
     with pytest.raises(ValueError, match="`factor` must be at least 0, got -2"):

@@ -1,10 +1,5 @@
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parent))
 from discs import TinyTags
 
 from weakseg_lightning.modules.frozen import Frozen, load_classifier
@@ -48,7 +43,7 @@ def test_images_get_a_gradient_and_weights_get_none(frozen):
     assert all(parameter.grad is None for parameter in frozen.parameters())
 
 
-def test_what_does_not_fit_is_refused(tmp_path):
+def test_what_does_not_fit_raises(tmp_path):
     network = TinyTags("tiny", None)
     with pytest.raises(ValueError, match="`classifier_checkpoint` must name the checkpoint of a trained classifier"):
         load_classifier(network.build(3), network, None, 3)

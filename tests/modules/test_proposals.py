@@ -1,25 +1,18 @@
 """Training on labels that are made of the seeds once: what is solved for, what training follows, what is kept."""
 
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
-from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules import ProposalModule
-from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.latent_store import LatentStore
-from weakseg_lightning.networks import Network, SegmentationNet, SMPNetwork
+from weakseg_lightning.networks import Network, SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion, GrabCut, SolverResult
 
 
@@ -27,7 +20,7 @@ class Recording(ProposalModule):
     """Notes which images were solved for in which epoch, and the losses."""
 
     @override
-    def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
+    def solve_latent(self, logits, batch):
         assert (logits == 0).all()
         assert logits.shape == (1, self.num_classes, *batch["image"].shape[2:])
         self.__dict__.setdefault("solves", []).append((self.current_epoch, batch["id"][0]))
@@ -35,24 +28,20 @@ class Recording(ProposalModule):
 
 
 class WiderNetwork(Network):
-    def build(self, num_classes: int) -> SegmentationNet:
+    def build(self, num_classes):
         return SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None).build(num_classes)
 
 
 @pytest.fixture
-def make_data() -> Callable[..., ScenesDataModule]:
-    def make(**arguments: Any) -> ScenesDataModule:
-        small = {"num_train": 8, "num_val": 1, "size": 40, "crop_size": 32, "batch_size": 4, "num_workers": 0}
-        return ScenesDataModule(**(small | arguments))
-
-    return make
+def make_data(small_scenes):
+    return partial(small_scenes, crop_size=32)
 
 
-def make_module(network: Network, num_classes: int, **arguments: Any) -> Recording:
+def make_module(network, num_classes, **arguments):
     return Recording(network, num_classes, GrabCut(AlphaExpansion(GridPotts(20.0)), max_rounds=2), **arguments)
 
 
-def labelled(solver: GrabCut, data: ScenesDataModule) -> dict[str, Tensor]:
+def labelled(solver, data):
     """Labels of all whole training images, by hand."""
     found, source = {}, data.train_source()
     for index, name in enumerate(source.ids):
@@ -65,7 +54,7 @@ def labelled(solver: GrabCut, data: ScenesDataModule) -> dict[str, Tensor]:
     return found
 
 
-def test_every_image_is_labelled_once_from_its_seeds(tiny_network, make_data, make_trainer) -> None:
+def test_every_image_is_labelled_once_from_its_seeds(tiny_network, make_data, make_trainer):
     data = make_data()
     module = make_module(tiny_network, data.num_classes)
     trainer = make_trainer(max_epochs=4, limit_val_batches=0)
@@ -76,7 +65,7 @@ def test_every_image_is_labelled_once_from_its_seeds(tiny_network, make_data, ma
         assert np.array_equal(module.store.get(name), labels.numpy())
 
 
-def test_loss_is_cross_entropy_on_all_labels_and_on_seeds_where_there_are_none(tiny_network) -> None:
+def test_loss_is_cross_entropy_on_all_labels_and_on_seeds_where_there_are_none(tiny_network):
     module = make_module(tiny_network, 3)
     scores = torch.randn(2, 3, 4, 5)
     seeds = torch.full((2, 4, 5), 255)
@@ -91,7 +80,7 @@ def test_loss_is_cross_entropy_on_all_labels_and_on_seeds_where_there_are_none(t
 
 
 @pytest.mark.parametrize("labels", ["seeds", "tags"])
-def test_labels_are_those_of_the_seeds_or_the_tags(labels: str, tiny_network) -> None:
+def test_labels_are_those_of_the_seeds_or_the_tags(labels, tiny_network):
     allowed = {"seed_labels": torch.tensor([[True, True, False]]), "tags": torch.tensor([[True, False, True]])}
     image = torch.full((1, 3, 6, 6), 0.9)
     image[..., :3] = 0.1
@@ -103,7 +92,7 @@ def test_labels_are_those_of_the_seeds_or_the_tags(labels: str, tiny_network) ->
     assert found.labels[0].unique().tolist() == [0, other]
 
 
-def test_runs_with_other_networks_share_a_store(tiny_network, make_data, make_trainer, tmp_path) -> None:
+def test_runs_with_other_networks_share_a_store(tiny_network, make_data, make_trainer, tmp_path):
     data = make_data()
     first = make_module(tiny_network, data.num_classes, store=LatentStore(str(tmp_path / "s")))
     make_trainer(max_epochs=1, limit_val_batches=0).fit(first, data)
@@ -115,21 +104,12 @@ def test_runs_with_other_networks_share_a_store(tiny_network, make_data, make_tr
         make_trainer(max_epochs=1).fit(third, make_data())
 
 
-class SaveFirst(Callback):
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch == 0:
-            trainer.save_checkpoint(self.path)
-
-
 def test_a_stopped_run_goes_on_without_labeling_again(
-    tiny_network, make_data, make_trainer, tmp_path, equal_weights
-) -> None:
+    tiny_network, make_data, make_trainer, save_at, tmp_path, equal_weights
+):
     whole, resumed = (make_module(tiny_network, make_data().num_classes) for _ in range(2))
     path = tmp_path / "first.ckpt"
-    make_trainer(max_epochs=3, limit_val_batches=0, callbacks=[SaveFirst(path)]).fit(whole, make_data())
+    make_trainer(max_epochs=3, limit_val_batches=0, callbacks=[save_at(path, epoch=0)]).fit(whole, make_data())
     saved = torch.load(path, weights_only=True)["amortized"]
     assert saved.keys() == {"cycle", "first_epoch", "store"}, "no second copy of the network"
     make_trainer(max_epochs=3, limit_val_batches=0).fit(resumed, make_data(), ckpt_path=path, weights_only=True)
@@ -137,40 +117,15 @@ def test_a_stopped_run_goes_on_without_labeling_again(
     assert equal_weights(whole, resumed)
 
 
-SCRIPT = """
-import sys
-import torch
-from lightning.pytorch import Trainer, seed_everything
-from weakseg_lightning.data import ScenesDataModule
-from weakseg_lightning.modules import ProposalModule
-from weakseg_lightning.networks import SMPNetwork
-
-folder = sys.argv[1]
-seed_everything(1, verbose=False)
-data = ScenesDataModule(num_train=8, num_val=1, size=40, crop_size=32, batch_size=2, num_workers=0)
-module = ProposalModule(SMPNetwork("unet", "timm-mobilenetv3_small_minimal_100", None), data.num_classes)
-quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-trainer = Trainer(accelerator="cpu", strategy="ddp", devices=2, max_epochs=2, limit_val_batches=0,
-                  default_root_dir=folder, **quiet)
-trainer.fit(module, data)
-labels = {name: torch.tensor(module.store.get(name)) for name in data.train_source().ids}
-torch.save(labels, f"{folder}/{trainer.global_rank}")
-"""
-
-
-def test_two_ranks_have_the_labels_of_one(tmp_path: Path, make_data) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_two_ranks_have_the_labels_of_one(tmp_path, make_data, run_program):
+    run_program("two_ranks_proposals.py", tmp_path)
     ranks = [torch.load(tmp_path / name, weights_only=True) for name in ("0", "1")]
     for name, labels in labelled(GrabCut(), make_data()).items():
         assert torch.equal(ranks[0][name], labels)
         assert torch.equal(ranks[1][name], labels)
 
 
-def test_the_network_is_not_copied(tiny_network, make_data, make_trainer) -> None:
+def test_the_network_is_not_copied(tiny_network, make_data, make_trainer):
     module = make_module(tiny_network, make_data().num_classes)
     make_trainer(max_epochs=1, limit_val_batches=0).fit(module, make_data())
     assert not [part for part in vars(module._cycle).values() if isinstance(part, nn.Module)]

@@ -1,27 +1,20 @@
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
-from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.energies.lattice import Lattice
 from weakseg_lightning.losses import (
     DenseCRFLoss,
     GatedCRFLoss,
     GridPottsLoss,
-    Regularizer,
     partial_cross_entropy,
     potts_loss,
 )
 from weakseg_lightning.modules import RegularizedLossModule
-from weakseg_lightning.networks import Network
 
 
-def batch_and_logits() -> tuple[dict[str, Tensor], Tensor]:
+def batch_and_logits():
     torch.manual_seed(0)
     batch = {
         "image": torch.rand(1, 3, 6, 6),
@@ -33,10 +26,10 @@ def batch_and_logits() -> tuple[dict[str, Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("supervision", ["seeds", "mask"])
-def test_terms_are_cross_entropy_and_potts(supervision: str, tiny_network: Network) -> None:
+def test_terms_are_cross_entropy_and_potts(supervision, tiny_network):
     batch, logits = batch_and_logits()
     regularizer = GridPottsLoss(GridPotts(weight=3.5), "squared")
-    module = RegularizedLossModule(tiny_network, 3, supervision=supervision, regularizer=regularizer)  # type: ignore[arg-type]
+    module = RegularizedLossModule(tiny_network, 3, supervision=supervision, regularizer=regularizer)
     terms = module.loss_terms(logits, batch)
     assert float(terms["pce"]) == pytest.approx(float(partial_cross_entropy(logits, batch[supervision])))
     expected = potts_loss(logits, batch["image"], GridPotts(weight=3.5), batch["valid"], "squared")
@@ -45,7 +38,7 @@ def test_terms_are_cross_entropy_and_potts(supervision: str, tiny_network: Netwo
 
 
 @pytest.mark.parametrize("regularizer", [GridPottsLoss(), DenseCRFLoss(), GatedCRFLoss(downscale=2)])
-def test_any_regularizer_is_a_term_under_its_name(regularizer: Regularizer, tiny_network: Network) -> None:
+def test_any_regularizer_is_a_term_under_its_name(regularizer, tiny_network):
     batch, logits = batch_and_logits()
     terms = RegularizedLossModule(tiny_network, 3, regularizer=regularizer).loss_terms(logits, batch)
     assert list(terms) == ["pce", regularizer.term]
@@ -58,7 +51,7 @@ def test_any_regularizer_is_a_term_under_its_name(regularizer: Regularizer, tiny
 class Watched(DenseCRFLoss):
     """Compares each lattice that comes with a batch with one built in the step."""
 
-    def forward(self, logits: Tensor, image: Tensor, valid: Tensor | None = None, built: Any = None) -> Tensor:
+    def forward(self, logits, image, valid=None, built=None):
         assert valid is not None
         self.seen = [*getattr(self, "seen", []), isinstance(built, Lattice)]
         self.padded = [*getattr(self, "padded", []), bool((~valid).any())]
@@ -70,21 +63,13 @@ class Watched(DenseCRFLoss):
         return super().forward(logits, image, valid, built)
 
 
-def make_data(num_workers: int = 0) -> ScenesDataModule:
-    """Crops larger than many of the resized scenes, so that some are padded."""
-    return ScenesDataModule(
-        num_train=12, num_val=1, size=48, crop_size=40, batch_size=3, scale_range=(0.5, 1.5), num_workers=num_workers
-    )
-
-
-Fit = Callable[..., RegularizedLossModule]
-
-
 @pytest.fixture
-def fit(tiny_network: Network, make_trainer: Callable[..., Trainer]) -> Fit:
-    def call(build_in: str, num_workers: int, pce_fraction: float = 0.0, **arguments: Any) -> RegularizedLossModule:
-        data = make_data(num_workers)
-        loss = Watched(weight=1e-5, build_in=build_in)  # type: ignore[arg-type]
+def fit(tiny_network, make_trainer, small_scenes):
+    def call(build_in, num_workers, pce_fraction=0.0, **arguments):
+        # crops larger than many of the resized scenes, so that some are padded
+        sizes = {"num_train": 12, "size": 48, "crop_size": 40, "batch_size": 3, "scale_range": (0.5, 1.5)}
+        data = small_scenes(num_workers=num_workers, **sizes)
+        loss = Watched(weight=1e-5, build_in=build_in)
         module = RegularizedLossModule(
             tiny_network, data.num_classes, regularizer=loss, pce_fraction=pce_fraction, **arguments
         )
@@ -96,32 +81,28 @@ def fit(tiny_network: Network, make_trainer: Callable[..., Trainer]) -> Fit:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_lattices_of_the_workers_are_those_of_the_step_bit_for_bit(
-    num_workers: int, fit: Fit, equal_weights: Callable[[nn.Module, nn.Module], bool]
-) -> None:
+def test_lattices_of_the_workers_are_those_of_the_step_bit_for_bit(num_workers, fit, equal_weights):
     module = fit("workers", num_workers)
-    assert module.regularizer.seen == [True] * 8  # type: ignore[union-attr]
-    assert any(module.regularizer.padded)  # type: ignore[union-attr]
+    assert module.regularizer.seen == [True] * 8
+    assert any(module.regularizer.padded)
     step = fit("step", 0)
-    assert step.regularizer.seen == [False] * 8  # type: ignore[union-attr]
+    assert step.regularizer.seen == [False] * 8
     assert equal_weights(module, step)
 
 
-def test_the_first_phase_builds_no_lattice(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_phase_builds_no_lattice(fit, monkeypatch):
     built = []
     monkeypatch.setattr(Watched, "build", lambda self, image, valid: built.append(len(image)))
     fit("workers", 0, pce_fraction=1.0)
     assert not built
 
 
-def test_lattices_come_with_the_epoch_in_which_the_second_phase_begins(fit: Fit) -> None:
+def test_lattices_come_with_the_epoch_in_which_the_second_phase_begins(fit):
     module = fit("workers", 0, pce_fraction=0.25)  # two of the eight iterations
-    assert module.regularizer.seen == [True] * 6  # type: ignore[union-attr]
+    assert module.regularizer.seen == [True] * 6
 
 
-def test_data_without_attachments_are_refused(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: Callable[..., Trainer]
-) -> None:
+def test_data_without_attachments_raise(tiny_network, tiny_data, make_trainer):
     module = RegularizedLossModule(tiny_network, 3, regularizer=DenseCRFLoss(build_in="workers"))
     with pytest.raises(TypeError, match=r"the data add .* needs the data as a SegmentationDataModule, got TinyData"):
         make_trainer().fit(module, tiny_data)

@@ -1,35 +1,28 @@
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor
 
 from weakseg_lightning import load_module
-from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.modules import RegularizedLossModule, TrustRegionModule
-from weakseg_lightning.networks import Network, SMPNetwork
+from weakseg_lightning.networks import SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion, SolverResult
-
-MakeTrainer = Callable[..., Trainer]
-EqualWeights = Callable[[torch.nn.Module, torch.nn.Module], bool]
 
 
 @pytest.fixture
-def data() -> ScenesDataModule:
-    return ScenesDataModule(num_train=8, num_val=1, size=40, crop_size=24, batch_size=4, num_workers=0)
+def data(small_scenes):
+    return small_scenes()
 
 
-def batch_of(seeds: Tensor) -> dict[str, Tensor]:
+def batch_of(seeds):
     return {"seeds": seeds}
 
 
 @pytest.mark.parametrize("normalizer", ["valid", "seeds"])
-def test_loss_is_equation_24(normalizer: str, tiny_network: Network) -> None:
+def test_loss_is_equation_24(normalizer, tiny_network):
     """Four pixels by hand: a seed, two labels of stage A, and padding."""
-    module = TrustRegionModule(tiny_network, 3, eps=0.3, eps_unit="probability", normalizer=normalizer)  # type: ignore[arg-type]
+    module = TrustRegionModule(tiny_network, 3, eps=0.3, eps_unit="probability", normalizer=normalizer)
     q = torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
     seeds = torch.tensor([[[2, 255, 255, 255]]])
     latent = torch.tensor([[[1, 1, 0, 255]]], dtype=torch.uint8)  # the seed's own label counts, not that of stage A
@@ -40,7 +33,7 @@ def test_loss_is_equation_24(normalizer: str, tiny_network: Network) -> None:
     assert float(terms["robust"]) == pytest.approx(float(total) / (3 if normalizer == "valid" else 1), rel=1e-6)
 
 
-def test_eps_has_one_meaning_for_any_number_of_classes(tiny_network: Network) -> None:
+def test_eps_has_one_meaning_for_any_number_of_classes(tiny_network):
     """The published 0.944 of 21 classes is 0.9912 of what is possible."""
     assert TrustRegionModule(tiny_network, 21, eps=0.9912).robust_loss.eps == pytest.approx(0.944)
     assert TrustRegionModule(tiny_network, 5, eps=0.9912).robust_loss.eps == pytest.approx(0.9912 * 0.8)
@@ -51,31 +44,26 @@ def test_eps_has_one_meaning_for_any_number_of_classes(tiny_network: Network) ->
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs_per_cycle", 0), ("pce_fraction", 2.0), ("eps", -0.1)])
-def test_wrong_arguments_are_named(name: str, value: float, tiny_network: Network) -> None:
+def test_wrong_arguments_are_named(name, value, tiny_network):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
-        TrustRegionModule(tiny_network, 3, **{name: value})  # type: ignore[arg-type]
+        TrustRegionModule(tiny_network, 3, **{name: value})
 
 
 def test_learnt_eps_moves_without_weight_decay_and_is_resumed(
-    equal_weights: EqualWeights,
-    tiny_network: Network,
-    data: ScenesDataModule,
-    make_trainer: MakeTrainer,
-    tmp_path: Path,
-) -> None:
-    def module() -> TrustRegionModule:
+    equal_weights, tiny_network, data, make_trainer, save_at, tmp_path
+):
+    def module():
         return TrustRegionModule(tiny_network, data.num_classes, eps=0.5, learn_eps=True, pce_fraction=0.25)
 
-    decays: list[dict[str, float]] = []
+    decays = []
 
-    class Watch(Callback):
-        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            decays.append({group["name"]: group["weight_decay"] for group in trainer.optimizers[0].param_groups})
-            if trainer.current_epoch == 1:
-                trainer.save_checkpoint(tmp_path / "half.ckpt")
+    def note(trainer, module):
+        decays.append({group["name"]: group["weight_decay"] for group in trainer.optimizers[0].param_groups})
 
-    whole, resumed = module(), module()
-    trainer = make_trainer(max_epochs=4, limit_val_batches=0, callbacks=[Watch()])
+    whole, resumed, watch = module(), module(), LambdaCallback(on_train_epoch_end=note)
+    trainer = make_trainer(
+        max_epochs=4, limit_val_batches=0, callbacks=[watch, save_at(tmp_path / "half.ckpt", epoch=1)]
+    )
     trainer.fit(whole, data)
     limit = (data.num_classes - 1) / data.num_classes
     assert isinstance(whole.robust_loss.current_eps, Tensor)
@@ -90,25 +78,22 @@ def test_learnt_eps_moves_without_weight_decay_and_is_resumed(
     assert equal_weights(whole, resumed)
 
 
-def test_starts_from_a_checkpoint_of_partial_cross_entropy(
-    data: ScenesDataModule, make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
+def test_starts_from_a_checkpoint_of_partial_cross_entropy(data, make_trainer, tmp_path):
     network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
     trainer = make_trainer(max_epochs=1, limit_val_batches=0)
     first = RegularizedLossModule(network, data.num_classes)
     trainer.fit(first, data)
     trainer.save_checkpoint(tmp_path / "pce.ckpt")
-    at_start: list[Tensor] = []
+    at_start = []
 
-    class Watch(Callback):
-        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            at_start.extend(weights.clone() for weights in pl_module.net.state_dict().values())
+    def note(trainer, module):
+        at_start.extend(weights.clone() for weights in module.net.state_dict().values())
 
     solver = AlphaExpansion(GridPotts(100, normalize_edges=True), unary_weight=0.05, start="zeros")
     second = TrustRegionModule(
         network, data.num_classes, solver=solver, learn_eps=True, pce_fraction=0, start_from=str(tmp_path / "pce.ckpt")
     )
-    trainer = make_trainer(max_epochs=1, limit_val_batches=0, callbacks=[Watch()])
+    trainer = make_trainer(max_epochs=1, limit_val_batches=0, callbacks=[LambdaCallback(on_train_start=note)])
     trainer.fit(second, data)
     assert all(torch.equal(*pair) for pair in zip(first.net.state_dict().values(), at_start, strict=True))
     assert "train_robust" in trainer.callback_metrics

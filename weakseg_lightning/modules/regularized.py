@@ -55,6 +55,11 @@ class RegularizedLossModule(WeakSegModule):
         """DataLoader workers build what the regularizer needs of the images, if it asks for that."""
         return self._builder
 
+    @property
+    @override
+    def direct_labels(self) -> Literal["seeds", "mask"]:
+        return self.supervision
+
     @override
     def loss_terms(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy on the labels, and the regularizer."""

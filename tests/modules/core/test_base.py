@@ -1,39 +1,22 @@
-from collections.abc import Callable
-from pathlib import Path
-from typing import Literal
-
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
-from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule
-from weakseg_lightning.networks import Network, SMPNetwork
-
-MakeTrainer = Callable[..., Trainer]
-EqualWeights = Callable[[torch.nn.Module, torch.nn.Module], bool]
+from weakseg_lightning.networks import SMPNetwork
 
 
 @pytest.mark.parametrize("validated", [1, 2, 3])
 @pytest.mark.parametrize("end", [{"max_epochs": 4}, {"max_epochs": -1, "max_steps": 8}], ids=["epochs", "steps"])
 @pytest.mark.parametrize("pce_fraction", [0.0, 0.5, 0.6])
 def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
-    equal_weights: EqualWeights,
-    pce_fraction: float,
-    end: dict[str, int],
-    validated: int,
-    tiny_network: Network,
-    tiny_data: LightningDataModule,
-    make_trainer: MakeTrainer,
-    tmp_path: Path,
-) -> None:
-    class Save(Callback):
-        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            if trainer.current_epoch == 1:
-                trainer.save_checkpoint(tmp_path / "half.ckpt")
-
+    equal_weights, pce_fraction, end, validated, tiny_network, tiny_data, make_trainer, save_at, tmp_path
+):
     undisturbed, resumed = (ADMModule(tiny_network, 3, pce_fraction=pce_fraction) for _ in range(2))
-    make_trainer(**end, check_val_every_n_epoch=validated, callbacks=[Save()]).fit(undisturbed, tiny_data)
+    trainer = make_trainer(
+        **end, check_val_every_n_epoch=validated, callbacks=[save_at(tmp_path / "half.ckpt", epoch=1)]
+    )
+    trainer.fit(undisturbed, tiny_data)
     torch.rand(7)  # the resuming process stands elsewhere in its random stream
     make_trainer(**end, check_val_every_n_epoch=validated).fit(
         resumed, tiny_data, ckpt_path=tmp_path / "half.ckpt", weights_only=True
@@ -41,48 +24,33 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
     assert equal_weights(undisturbed, resumed)
 
 
-def test_learning_rates_follow_both_phases(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
-    rates: list[list[float]] = []
-    momenta: list[float] = []
+def test_learning_rates_follow_both_phases(tiny_network, tiny_data, make_trainer):
+    rates = []
+    momenta = []
 
-    class Watch(Callback):
-        def on_before_optimizer_step(
-            self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
-        ) -> None:
-            rates.append([group["lr"] for group in optimizer.param_groups])
-            momenta.append(optimizer.param_groups[0]["momentum"])
+    def note(trainer, module, optimizer):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        momenta.append(optimizer.param_groups[0]["momentum"])
 
     first = Optimizer(lr=0.1, schedule="step", step_every=1, step_factor=0.5, momentum=0.5, head_lr_factor=2.0)
     second = Optimizer(lr=0.01, schedule="poly", power=1.0, head_lr_factor=10.0)
     module = RegularizedLossModule(tiny_network, 3, optimizer=second, pce_optimizer=first, pce_fraction=0.5)
-    make_trainer(callbacks=[Watch()]).fit(module, tiny_data)
+    make_trainer(callbacks=[LambdaCallback(on_before_optimizer_step=note)]).fit(module, tiny_data)
     assert [r[0] for r in rates] == pytest.approx([0.1, 0.05, 0.01, 0.005])
     assert [r[1] for r in rates] == pytest.approx([0.2, 0.1, 0.1, 0.05])
     assert momenta == [0.5, 0.5, 0.9, 0.9]
 
 
-def test_second_phase_starts_without_velocity(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
-    at_switch: list[int] = []
-
-    class Watch(Callback):
-        def on_before_optimizer_step(
-            self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
-        ) -> None:
-            at_switch.append(len(optimizer.state))
-
-    make_trainer(callbacks=[Watch()]).fit(RegularizedLossModule(tiny_network, 3, pce_fraction=0.5), tiny_data)
+def test_second_phase_starts_without_velocity(tiny_network, tiny_data, make_trainer):
+    at_switch = []
+    watch = LambdaCallback(on_before_optimizer_step=lambda *given: at_switch.append(len(given[2].state)))
+    make_trainer(callbacks=[watch]).fit(RegularizedLossModule(tiny_network, 3, pce_fraction=0.5), tiny_data)
     assert at_switch[0] == 0
     assert at_switch[1] > 0
     assert at_switch[2] == 0
 
 
-def test_loss_that_is_not_finite_stops_with_the_image_names(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
+def test_loss_that_is_not_finite_stops_with_the_image_names(tiny_network, tiny_data, make_trainer):
     module = RegularizedLossModule(tiny_network, 3)
     with torch.no_grad():
         module.net.head.bias.fill_(float("nan"))
@@ -90,9 +58,7 @@ def test_loss_that_is_not_finite_stops_with_the_image_names(
         make_trainer().fit(module, tiny_data)
 
 
-def test_checkpoint_of_another_network_is_refused(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
+def test_checkpoint_of_another_network_raises(tiny_network, tiny_data, make_trainer, tmp_path):
     trainer = make_trainer()
     trainer.fit(RegularizedLossModule(tiny_network, 3), tiny_data)
     trainer.save_checkpoint(tmp_path / "three.ckpt")
@@ -101,9 +67,7 @@ def test_checkpoint_of_another_network_is_refused(
 
 
 @pytest.fixture
-def pce_checkpoint(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
-) -> tuple[RegularizedLossModule, Path]:
+def pce_checkpoint(tiny_network, tiny_data, make_trainer, tmp_path):
     """A module trained with partial cross-entropy, and its checkpoint."""
     trainer, module = make_trainer(max_epochs=1), RegularizedLossModule(tiny_network, 3)
     trainer.fit(module, tiny_data)
@@ -112,22 +76,13 @@ def pce_checkpoint(
 
 
 def test_start_from_takes_the_weights_of_another_method_and_nothing_else(
-    equal_weights: EqualWeights,
-    pce_checkpoint: tuple[RegularizedLossModule, Path],
-    tiny_network: Network,
-    tiny_data: LightningDataModule,
-    make_trainer: MakeTrainer,
-    tmp_path: Path,
-) -> None:
+    equal_weights, pce_checkpoint, tiny_network, tiny_data, make_trainer, tmp_path
+):
     first, path = pce_checkpoint
     second = ADMModule(tiny_network, 3, pce_fraction=0.0, start_from=str(path))
-    equal_at_start: list[bool] = []
-
-    class Watch(Callback):
-        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            equal_at_start.append(equal_weights(first, pl_module))
-
-    trainer = make_trainer(max_epochs=1, callbacks=[Watch()])
+    equal_at_start = []
+    watch = LambdaCallback(on_train_start=lambda _, module: equal_at_start.append(equal_weights(first, module)))
+    trainer = make_trainer(max_epochs=1, callbacks=[watch])
     trainer.fit(second, tiny_data)
     assert equal_at_start == [True]
     assert trainer.global_step == 2
@@ -148,15 +103,9 @@ def test_start_from_takes_the_weights_of_another_method_and_nothing_else(
         ("checkpoint", 4, r"another network.*head.* has shape \(3.* expected \(4"),
     ],
 )
-def test_start_from_refuses_before_training(
-    content: bytes | str | None,
-    classes: int,
-    error: str,
-    pce_checkpoint: tuple[RegularizedLossModule, Path],
-    tiny_network: Network,
-    tiny_data: LightningDataModule,
-    make_trainer: MakeTrainer,
-) -> None:
+def test_start_from_raises_before_training(
+    content, classes, error, pce_checkpoint, tiny_network, tiny_data, make_trainer
+):
     _, path = pce_checkpoint
     if content is None:
         path.unlink()
@@ -166,9 +115,7 @@ def test_start_from_refuses_before_training(
         make_trainer().fit(RegularizedLossModule(tiny_network, classes, start_from=str(path)), tiny_data)
 
 
-def test_checkpoint_holds_plain_values_and_loads_again(
-    equal_weights: EqualWeights, tiny_data: LightningDataModule, make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
+def test_checkpoint_holds_plain_values_and_loads_again(equal_weights, tiny_data, make_trainer, tmp_path):
     network = SMPNetwork(architecture="unet", encoder="mobilenet_v2", encoder_weights=None)
     module = ADMModule(network, 3, gamma=0.7, optimizer=Optimizer(lr=0.02))
     trainer = make_trainer()
@@ -183,17 +130,15 @@ def test_checkpoint_holds_plain_values_and_loads_again(
     assert equal_weights(module, again)
 
 
-def test_run_without_an_end_is_refused(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
+def test_run_without_an_end_raises(tiny_network, tiny_data, make_trainer):
     with pytest.raises(ValueError, match=r"the schedule needs an end: set `trainer.max_epochs`"):
         make_trainer(max_epochs=-1).fit(RegularizedLossModule(tiny_network, 3), tiny_data)
 
 
 @pytest.mark.parametrize(("name", "value"), [("num_classes", 1), ("num_classes", 256), ("pce_fraction", 1.5)])
-def test_wrong_arguments_are_named(name: str, value: float, tiny_network: Network) -> None:
+def test_wrong_arguments_are_named(name, value, tiny_network):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
-        RegularizedLossModule(tiny_network, **({"num_classes": 3} | {name: value}))  # type: ignore[arg-type]
+        RegularizedLossModule(tiny_network, **({"num_classes": 3} | {name: value}))
 
 
 # iterations, of which an epoch has three
@@ -201,27 +146,16 @@ def test_wrong_arguments_are_named(name: str, value: float, tiny_network: Networ
     ("latent_lag", "moment", "workers"), [(0, 1, 0), (0, 3, 0), (0, 4, 0), (0, 4, 1), (1, 1, 0), (1, 3, 0), (1, 4, 0)]
 )
 def test_run_resumed_within_an_epoch_ends_with_the_weights_of_the_undisturbed_one(
-    equal_weights: EqualWeights,
-    latent_lag: Literal[0, 1],
-    moment: int,
-    workers: int,
-    tiny_network: Network,
-    make_trainer: MakeTrainer,
-    tmp_path: Path,
-) -> None:
-    class Save(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-            if trainer.global_step == moment:
-                trainer.save_checkpoint(tmp_path / "within.ckpt")
-
-    def fit(callbacks: list[Callback], path: Path | None = None) -> ADMModule:
-        data = ScenesDataModule(num_train=12, num_val=1, size=40, crop_size=24, batch_size=4, num_workers=workers)
+    equal_weights, latent_lag, moment, workers, tiny_network, small_scenes, make_trainer, save_at, tmp_path
+):
+    def fit(callbacks, path=None):
+        data = small_scenes(num_train=12, num_workers=workers)
         module = ADMModule(tiny_network, data.num_classes, pce_fraction=0.0, latent_lag=latent_lag)
         trainer = make_trainer(max_epochs=3, callbacks=callbacks)
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
         assert trainer.global_step == 9
         return module
 
-    undisturbed = fit([Save()])
+    undisturbed = fit([save_at(tmp_path / "within.ckpt", step=moment)])
     torch.rand(7)  # the resuming process stands elsewhere in its random stream
     assert equal_weights(undisturbed, fit([], tmp_path / "within.ckpt"))

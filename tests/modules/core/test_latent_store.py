@@ -16,7 +16,7 @@ from weakseg_lightning.modules.core.latent_store import LatentStore, compress, d
 SETTINGS = {"network": {"class_path": "Net", "init_args": {"width": 3}}, "num_classes": 3}
 
 
-def labels(seed: int, size: tuple[int, int] = (30, 41)) -> np.ndarray:
+def labels(seed, size=(30, 41)):
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
 
 
@@ -27,7 +27,7 @@ def make_store(request, tmp_path):
     return lambda: opened(LatentStore(path[request.param]))
 
 
-def opened(store: LatentStore, settings: dict = SETTINGS) -> LatentStore:
+def opened(store, settings=SETTINGS):
     store.open(settings)
     return store
 
@@ -115,7 +115,7 @@ def test_state_goes_on_elsewhere(make_store, tmp_path):
         ({"labels": "all"}, "`labels` None, this run has all"),
     ],
 )
-def test_labelings_of_another_network_or_energy_are_refused(changed, words, tmp_path):
+def test_labelings_of_another_network_or_energy_raise(changed, words, tmp_path):
     opened(LatentStore(str(tmp_path)))
     opened(LatentStore(str(tmp_path)))
     with pytest.raises(ValueError, match=rf"the store in {tmp_path} has labelings that were solved with {words}"):
@@ -143,30 +143,15 @@ def test_broken_entry_counts_as_missing_with_a_warning(damage, tmp_path):
     assert np.array_equal(store.get("image"), labels(1))
 
 
-WRITER = """
-import sys
-import numpy as np
-from weakseg_lightning.modules.core.latent_store import LatentStore
-store = LatentStore(sys.argv[1])
-store.open({})
-store.begin("a")
-print("ready", flush=True)
-while True:
-    for value in range(256):
-        store.put("image", np.full((200, 300), value, dtype=np.uint8))
-"""
-
-
 def test_writers_that_are_killed_leave_whole_entries(tmp_path):
     """Two processes write one entry over and over; they are killed in the midst while it is read."""
     store = LatentStore(str(tmp_path))
     store.generations = ["a"]
+    command = [sys.executable, str(Path(__file__).parents[2] / "programs/store_writer.py"), str(tmp_path)]
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(3):
-        writers = [
-            subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(2)
-        ]
+        writers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
         try:
             for writer in writers:
                 writer.stdout.readline()

@@ -1,27 +1,22 @@
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
-
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from weakseg_lightning.modules import RegularizedLossModule
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
-from weakseg_lightning.networks import LargeFOV, Network
+from weakseg_lightning.networks import LargeFOV
 
 CAFFE = Optimizer(lr=1e-3, head_lr_factor=10.0, bias_lr_factor=2.0, decay_biases=False, schedule="constant")
 
 
-def test_poly_step_and_constant_factors() -> None:
+def test_poly_step_and_constant_factors():
     assert Optimizer(schedule="poly", power=0.9).factor(25, 100) == pytest.approx(0.75**0.9)
     assert Optimizer(schedule="poly").factor(100, 100) == 0.0
     assert Optimizer(schedule="step", step_every=3000, step_factor=0.1).factor(6000, 9000) == pytest.approx(0.01)
     assert Optimizer(schedule="constant").factor(999, 10) == 1.0
 
 
-def test_head_learns_faster_and_frozen_parameters_are_left_out() -> None:
+def test_head_learns_faster_and_frozen_parameters_are_left_out():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
     net[0].requires_grad_(False)
     settings = Optimizer(lr=0.5, head_lr_factor=4.0)
@@ -31,12 +26,12 @@ def test_head_learns_faster_and_frozen_parameters_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"])
-def test_settings_that_cannot_train_are_refused(name: str) -> None:
+def test_settings_that_cannot_train_raise(name):
     with pytest.raises(ValueError, match=f"`{name}` must be above 0"):
         Optimizer(**{name: 0})
 
 
-def test_schedule_steps_through_the_optimizer() -> None:
+def test_schedule_steps_through_the_optimizer():
     net = nn.Linear(1, 1)
     settings = Optimizer(lr=1.0, schedule="poly", power=1.0, head_lr_factor=1.0)
     optimizer, schedule = make_optimizer(net, list(net.parameters()), Phases(settings, settings, 0, 4))
@@ -50,12 +45,12 @@ def test_schedule_steps_through_the_optimizer() -> None:
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
-def test_momentum_that_diverges_is_refused(momentum: float) -> None:
+def test_momentum_that_diverges_raises(momentum):
     with pytest.raises(ValueError, match="`momentum` must be"):
         Optimizer(momentum=momentum)
 
 
-def test_adamw_moves_by_its_rate_and_decays_apart_from_the_gradient() -> None:
+def test_adamw_moves_by_its_rate_and_decays_apart_from_the_gradient():
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 2.0)
     settings = Optimizer("adamw", lr=0.1, weight_decay=0.5, schedule="constant", head_lr_factor=1.0)
@@ -67,7 +62,7 @@ def test_adamw_moves_by_its_rate_and_decays_apart_from_the_gradient() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "kept"), [("sgd", False), ("adamw", True)])
-def test_entering_a_phase(algorithm: Literal["sgd", "adamw"], kept: bool) -> None:
+def test_entering_a_phase(algorithm, kept):
     net = nn.Linear(1, 1)
     first = Optimizer(algorithm, momentum=0.5)
     second = Optimizer(algorithm, momentum=0.8, weight_decay=0.25)
@@ -81,7 +76,7 @@ def test_entering_a_phase(algorithm: Literal["sgd", "adamw"], kept: bool) -> Non
     assert (group["betas"][0] if algorithm == "adamw" else group["momentum"]) == 0.8
 
 
-def test_phases_of_two_algorithms_are_refused() -> None:
+def test_phases_of_two_algorithms_raise():
     with pytest.raises(ValueError, match="both phases need one algorithm"):
         Phases(Optimizer("sgd"), Optimizer("adamw"), 5, 10)
 
@@ -89,11 +84,11 @@ def test_phases_of_two_algorithms_are_refused() -> None:
 # ---- biases ---------------------------------------------------------------------------------------------------------
 
 
-def groups_of(net: nn.Module, head: list[nn.Parameter], phases: Phases, **given: Any) -> dict[str, dict[str, Any]]:
+def groups_of(net, head, phases, **given):
     return {group["name"]: group for group in make_optimizer(net, head, phases, **given)[0].param_groups}
 
 
-def test_the_groups_of_large_fov_as_in_caffe() -> None:
+def test_the_groups_of_large_fov_as_in_caffe():
     """13 convolutions, fc6 and fc7 of 1,024 channels each; fc8 is the head."""
     net = LargeFOV(encoder_weights=None).build(21)
     groups = groups_of(net, net.head_parameters(), Phases(CAFFE, CAFFE, 0, 10))
@@ -114,7 +109,7 @@ def test_the_groups_of_large_fov_as_in_caffe() -> None:
     }
 
 
-def test_two_steps_of_sgd_by_hand() -> None:
+def test_two_steps_of_sgd_by_hand():
     net = nn.Linear(1, 1).double()
     settings = Optimizer(lr=0.1, momentum=0.5, weight_decay=0.2, bias_lr_factor=3.0, decay_biases=False)
     optimizer, _ = make_optimizer(net, [], Phases(settings, settings, 0, 4))
@@ -132,14 +127,14 @@ def test_two_steps_of_sgd_by_hand() -> None:
         assert (net.weight.item(), net.bias.item()) == (pytest.approx(weight), pytest.approx(bias))
 
 
-def test_what_a_norm_adds_is_no_bias() -> None:
+def test_what_a_norm_adds_is_no_bias():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 1, bias=False))
     groups = groups_of(net, [], Phases(CAFFE, CAFFE, 0, 10))
     assert [id(p) for p in groups["encoder_bias"]["params"]] == [id(net[0].bias)]
     assert len(groups["encoder"]["params"]) == 6
 
 
-def test_without_the_options_the_groups_are_what_they_were() -> None:
+def test_without_the_options_the_groups_are_what_they_were():
     """Checkpoints from before the options can be resumed."""
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     settings, free = Optimizer(), [nn.Parameter(torch.ones(1))]
@@ -155,7 +150,7 @@ def test_without_the_options_the_groups_are_what_they_were() -> None:
 
 @pytest.mark.parametrize("algorithm", ["sgd", "adamw"])
 @pytest.mark.parametrize("apart", [0, 1])
-def test_each_phase_says_how_biases_learn(algorithm: Literal["sgd", "adamw"], apart: int) -> None:
+def test_each_phase_says_how_biases_learn(algorithm, apart):
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     plain = Optimizer(algorithm, lr=0.5, weight_decay=0.25, schedule="constant")
     caffe = Optimizer(algorithm, lr=0.5, weight_decay=0.25, schedule="constant", bias_lr_factor=2.0, decay_biases=False)
@@ -176,8 +171,8 @@ def test_each_phase_says_how_biases_learn(algorithm: Literal["sgd", "adamw"], ap
         enter_phase(optimizer, phases.main)
 
 
-def test_a_state_with_other_groups_is_refused_in_words() -> None:
-    def make(settings: Optimizer) -> torch.optim.Optimizer:
+def test_a_state_with_other_groups_raises():
+    def make(settings):
         net = nn.Linear(2, 1)
         return make_optimizer(net, [], Phases(settings, settings, 0, 10))[0]
 
@@ -190,30 +185,21 @@ def test_a_state_with_other_groups_is_refused_in_words() -> None:
 
 
 def test_a_run_that_sets_biases_apart_is_resumed(
-    equal_weights: Callable[[nn.Module, nn.Module], bool],
-    tiny_network: Network,
-    tiny_data: LightningDataModule,
-    make_trainer: Callable[..., Trainer],
-    tmp_path: Path,
-) -> None:
-    class Save(Callback):
-        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            if trainer.current_epoch == 1:
-                trainer.save_checkpoint(tmp_path / "half.ckpt")
-
-    def module() -> RegularizedLossModule:
+    equal_weights, tiny_network, tiny_data, make_trainer, save_at, tmp_path
+):
+    def module():
         return RegularizedLossModule(tiny_network, 3, optimizer=CAFFE, pce_fraction=0.75)
 
     whole, resumed = module(), module()
-    make_trainer(max_epochs=4, callbacks=[Save()]).fit(whole, tiny_data)
+    make_trainer(max_epochs=4, callbacks=[save_at(tmp_path / "half.ckpt", epoch=1)]).fit(whole, tiny_data)
     make_trainer(max_epochs=4).fit(resumed, tiny_data, ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     assert equal_weights(whole, resumed)
 
 
-def test_a_rate_and_a_decay_for_the_mean_equal_those_for_a_loss_divided_by_twelve() -> None:
+def test_a_rate_and_a_decay_for_the_mean_equal_those_for_a_loss_divided_by_twelve():
     """SGD's weight decay acts with the nominal rate: with a twelfth of the rate it takes twelve times the decay."""
 
-    def weights_after(divisor: float, lr: float, weight_decay: float) -> Tensor:
+    def weights_after(divisor, lr, weight_decay):
         torch.manual_seed(0)
         net, images = nn.Linear(5, 3).double(), torch.randn(20, 8, 5).double()
         settings = Optimizer(lr=lr, momentum=0.9, weight_decay=weight_decay, head_lr_factor=10.0, power=0.9)

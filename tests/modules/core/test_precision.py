@@ -1,21 +1,16 @@
 """Every method in mixed precision and with accumulated gradients: solvers and losses see single precision."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from discs import CLASSES, DiscData, TinyDecomposition, TinyTags
+from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
-sys.path.append(str(Path(__file__).parents[1]))
-from discs import CLASSES, DiscData, TinyDecomposition, TinyTags
-
 from weakseg_lightning.constraints import preset
-from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer
 from weakseg_lightning.modules import (
     ADMModule,
@@ -30,8 +25,6 @@ from weakseg_lightning.modules import (
 from weakseg_lightning.networks import Network, SMPNetwork
 from weakseg_lightning.solvers import AlphaExpansion, ConstrainedLatent
 
-MakeTrainer = Callable[..., Trainer]
-
 METHODS: dict[str, Callable[[Network, int], WeakSegModule]] = {
     "pce": RegularizedLossModule,
     "grid_gd": lambda *given: RegularizedLossModule(*given, regularizer=GridPottsLoss()),
@@ -45,12 +38,12 @@ ASKED = {"adm": 2, "trust_region": 4, "ccnn": 2, "grid_gd": 2, "dense_gd": 2}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
+def asked(monkeypatch):
     """Kind of the logits that solvers and regularizers get."""
-    found: list[torch.dtype] = []
+    found = []
 
-    def noted(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(self: Any, logits: Tensor, *given: Any, **named: Any) -> Any:
+    def noted(original):
+        def call(self, logits, *given, **named):
             found.append(logits.dtype)
             return original(self, logits, *given, **named)
 
@@ -65,23 +58,23 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.dtype]:
 class Watch(Callback):
     """Notes losses and the kinds of what layers compute."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.losses: list[Tensor] = []
         self.layers: set[torch.dtype] = set()
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for layer in pl_module.net.modules():  # type: ignore[union-attr]
+    def on_fit_start(self, trainer, pl_module):
+        for layer in pl_module.net.modules():
             if isinstance(layer, torch.nn.Conv2d):
                 layer.register_forward_hook(lambda layer, given, output: self.layers.add(output.dtype))
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, *rest):
         self.losses.append(outputs["loss"])
 
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def computing_in(half: str, scale: float = 256.0) -> dict[str, Any]:
+def computing_in(half, scale=256.0):
     """Options of a trainer; Lightning offers ``precision="16-mixed"`` for GPUs alone, but not what it is made of."""
     if half == "bf16":
         return {"precision": "bf16-mixed"}
@@ -90,13 +83,9 @@ def computing_in(half: str, scale: float = 256.0) -> dict[str, Any]:
 
 @pytest.mark.parametrize("half", HALF)
 @pytest.mark.parametrize("method", METHODS)
-def test_layers_compute_in_half_precision_and_solvers_in_single(
-    method: str, half: str, make_trainer: MakeTrainer, asked: list[torch.dtype]
-) -> None:
-    supervision: Any = "tags" if method == "ccnn" else "scribble"
-    data = ScenesDataModule(
-        num_train=4, num_val=1, size=40, crop_size=40, batch_size=2, num_workers=0, supervision=supervision
-    )
+def test_layers_compute_in_half_precision_and_solvers_in_single(method, half, make_trainer, small_scenes, asked):
+    supervision = "tags" if method == "ccnn" else "scribble"
+    data = small_scenes(num_train=4, crop_size=40, batch_size=2, supervision=supervision)
     network = SMPNetwork("deeplabv3plus", "tu-test_resnet", encoder_weights=None, decoder_channels=16)
     module, watch = METHODS[method](network, data.num_classes), Watch()
     make_trainer(max_epochs=1, limit_val_batches=1, callbacks=[watch], **computing_in(half)).fit(module, data)
@@ -105,9 +94,7 @@ def test_layers_compute_in_half_precision_and_solvers_in_single(
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # of torch, where the first step is skipped
-def test_gradients_that_overflow_are_skipped_and_training_goes_on(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
+def test_gradients_that_overflow_are_skipped_and_training_goes_on(tiny_network, tiny_data, make_trainer):
     module, watch = ADMModule(tiny_network, 3, pce_fraction=0.0), Watch()
     before = [weight.detach().clone() for weight in module.net.parameters()]
     make_trainer(max_steps=2, limit_val_batches=0, callbacks=[watch], **computing_in("fp16", 2.0**60)).fit(
@@ -118,7 +105,7 @@ def test_gradients_that_overflow_are_skipped_and_training_goes_on(
 
 
 @pytest.mark.parametrize("half", HALF)
-def test_decomposition_trains_in_mixed_precision(half: str, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_decomposition_trains_in_mixed_precision(half, make_trainer, tmp_path):
     classifier, watch = TinyTags("tiny", None), Watch()
     trainer = make_trainer(max_steps=2, limit_val_batches=0, **computing_in(half))
     trainer.fit(TagClassifierModule(classifier, CLASSES), DiscData())
@@ -129,7 +116,7 @@ def test_decomposition_trains_in_mixed_precision(half: str, make_trainer: MakeTr
     assert_trained_in_half_precision(module, watch, half)
 
 
-def assert_trained_in_half_precision(module: WeakSegModule, watch: Watch, half: str) -> None:
+def assert_trained_in_half_precision(module, watch, half):
     assert len(watch.losses) == 2
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in watch.losses)
     assert HALF[half] in watch.layers
@@ -142,27 +129,25 @@ def assert_trained_in_half_precision(module: WeakSegModule, watch: Watch, half: 
 class Gradients(Callback):
     """Keeps the batches and the gradient of the first step of the optimizer."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.batches: list[Any] = []
         self.found: dict[str, Tensor] = {}
         self.phases: list[bool] = []
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.batches.append(batch)
-        self.phases.append(pl_module.in_pce_phase)  # type: ignore[arg-type]
+        self.phases.append(pl_module.in_pce_phase)
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         if not self.found:
             named = pl_module.named_parameters()
             self.found = {name: weight.grad.clone() for name, weight in named if weight.grad is not None}
 
 
-def test_two_batches_of_adm_give_the_mean_of_their_gradients(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
-    def module() -> ADMModule:
+def test_two_batches_of_adm_give_the_mean_of_their_gradients(tiny_network, tiny_data, make_trainer):
+    def module():
         made = ADMModule(tiny_network, 3, pce_fraction=0.0)
-        made.net.encoder[3] = torch.nn.Identity()  # type: ignore[operator, index, assignment]  # no dropout
+        made.net.encoder[3] = torch.nn.Identity()  # no dropout
         return made
 
     seen = Gradients()
@@ -179,9 +164,7 @@ def test_two_batches_of_adm_give_the_mean_of_their_gradients(
         torch.testing.assert_close(seen.found[name], weight.grad)
 
 
-def test_phases_count_steps_of_the_optimizer(
-    tiny_network: Network, tiny_data: LightningDataModule, make_trainer: MakeTrainer
-) -> None:
+def test_phases_count_steps_of_the_optimizer(tiny_network, tiny_data, make_trainer):
     """Four epochs of two batches are four steps, and half of these the first phase."""
     rates, seen = Optimizer(lr=0.1, schedule="constant"), Gradients()
     module = ADMModule(tiny_network, 3, optimizer=rates, pce_optimizer=Optimizer(lr=0.2), pce_fraction=0.5)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.modules import RegularizedLossModule
@@ -12,16 +11,16 @@ from weakseg_lightning.solvers import Refinement
 class Fixed(Refinement):
     """Gives every pixel one class, and remembers what it was given."""
 
-    def __init__(self, label: int = 2) -> None:
+    def __init__(self, label=2):
         self.label = label
         self.given: list[tuple[torch.Size, torch.Size, bool]] = []
 
-    def refine(self, logits: Tensor, image: Tensor, valid: Tensor | None = None) -> Tensor:
+    def refine(self, logits, image, valid=None):
         self.given.append((logits.shape, image.shape, valid is not None))
         return super().refine(logits, image, valid)
 
     @override
-    def _refine(self, scores: Tensor, image: Tensor, valid: Tensor) -> Tensor:
+    def _refine(self, scores, image, valid):
         return torch.nn.functional.one_hot(torch.full_like(scores[:, 0], self.label).long(), 3).permute(0, 3, 1, 2)
 
 

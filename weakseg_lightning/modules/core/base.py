@@ -4,7 +4,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -15,13 +15,13 @@ from typing_extensions import override
 from weakseg_lightning import checks
 from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
-from weakseg_lightning.modules.core.batch_hooks import BatchHook, register_batch_hook
+from weakseg_lightning.modules.core.batch_hooks import BatchHook, tell_data
 from weakseg_lightning.modules.core.checkpoint_io import require_same_network, weights_of_net
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
-from weakseg_lightning.networks import Network
+from weakseg_lightning.networks import Network, SegmentationNet
 from weakseg_lightning.networks.ddp_unused import freeze_unused, outputs_in_evaluation
 
 Batch = dict[str, Any]
@@ -113,16 +113,18 @@ class WeakSegModule(EvaluatedModule, ABC):
         self.tell_refinement()
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
+        elif stage == "fit" and self.trainer.ckpt_path is None:
+            self._prepare_net()
         if stage == "fit" and self.trainer.world_size > 1:
             self._freeze_unused()
         if stage == "fit" and self.batch_hook is not None:
-            register_batch_hook(self, self.batch_hook)
+            tell_data(self, "batch_hook", self.batch_hook)
 
     @override
     def teardown(self, stage: str) -> None:
         """Leave the data module as it was, for other modules."""
         if stage == "fit" and self.batch_hook is not None:
-            register_batch_hook(self, None)
+            tell_data(self, "batch_hook", None)
 
     @override
     def on_train_start(self) -> None:
@@ -181,6 +183,22 @@ class WeakSegModule(EvaluatedModule, ABC):
     def parameters_of_loss(self) -> list[nn.Parameter]:
         """Parameters outside the network that are learned with it, without weight decay; none by default."""
         return []
+
+    def _prepare_net(self) -> None:
+        """Let the network adapt to the training images, where the data module can show them whole."""
+        show = getattr(getattr(self.trainer, "datamodule", None), "whole_images", None)
+        if show is None or type(self.net).prepare is SegmentationNet.prepare:
+            return
+        if self.trainer.is_global_zero:
+            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+            self.net.prepare(((item["image"], item[self.direct_labels]) for item in show("train")), seed)
+        if self.trainer.world_size > 1:
+            self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
+
+    @property
+    def direct_labels(self) -> Literal["seeds", "mask"]:
+        """Labels that the network may learn from without a solver, by their name in the batch."""
+        return "seeds"
 
     def _freeze_unused(self) -> None:
         """Leave weights that the network does not use out of what the ranks exchange."""

@@ -14,38 +14,22 @@ class BatchHook(Protocol):
     """True where the batches of the next epoch are to hold the additions."""
 
 
-def register_batch_hook(module: LightningModule, batch_hook: BatchHook | None) -> None:
-    """Give a batch hook to the data module of a run, or take it back (None).
-
-    Args:
-        module: the module that is trained.
-        batch_hook: adds to its batches.
-
-    Raises:
-        TypeError: if the data cannot do that.
-    """
-    _tell_data(module, "batch_hook", batch_hook)
-
-
-def request_next_batch(module: LightningModule, enabled: bool) -> None:
-    """Have each training batch hold the one that follows it, as ``next_batch``, or no longer.
-
-    Args:
-        module: the module that is trained.
-        enabled: True to hold it.
-
-    Raises:
-        TypeError: if the data cannot do that.
-    """
-    _tell_data(module, "lookahead", enabled)
-
-
 def in_unit_range(image: Tensor) -> Tensor:
     """Images as a step sees them, float in 0..1, made of those that the loader's workers hold, uint8."""
     return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
-def _tell_data(module: LightningModule, name: str, value: Any) -> None:
+def tell_data(module: LightningModule, name: str, value: Any) -> None:
+    """Set what the data module of a run adds to its training batches.
+
+    Args:
+        module: the module that is trained.
+        name: ``batch_hook``, or ``lookahead``, with which each batch holds the one that follows it as ``next_batch``.
+        value: a :class:`BatchHook`, or True; None or False to end it.
+
+    Raises:
+        TypeError: if the data cannot do that.
+    """
     data = module.trainer.datamodule  # type: ignore[attr-defined]
     if not hasattr(data, name):
         raise TypeError(

@@ -25,7 +25,7 @@ from weakseg_lightning import checks
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
-from weakseg_lightning.modules.core.batch_hooks import request_next_batch
+from weakseg_lightning.modules.core.batch_hooks import tell_data
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import SolverResult
 from weakseg_lightning.solvers.threads import cores_of_rank, default_num_threads, leave_cores
@@ -151,7 +151,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
             threads, cores = default_num_threads(), cores_of_rank()
             rank_zero_info(f"Latent solver: {threads} of the {cores} CPU cores of each rank ({loaders} load data)")
         if stage == "fit" and self.latent_lag:
-            request_next_batch(self, True)
+            tell_data(self, "lookahead", True)
 
     @override
     def teardown(self, stage: str) -> None:
@@ -163,7 +163,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
                 self._ahead.close()
                 self._ahead = None
             if self.latent_lag:
-                request_next_batch(self, False)
+                tell_data(self, "lookahead", False)
 
     @override
     def on_train_start(self) -> None:

@@ -34,7 +34,7 @@ def close_finished_epoch(trainer: Trainer) -> None:
         loop.epoch_progress.increment_completed()
         loop.reset_restart_stage()
         loop.epoch_loop.reset_restart_stage()
-        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter refuses
+        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter raises
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

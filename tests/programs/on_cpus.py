@@ -25,7 +25,7 @@ def allow_sync_batch_norm() -> None:
             return forward(self, input)
 
     nn.SyncBatchNorm.forward = accepted
-    DistributedDataParallel._passing_sync_batchnorm_handle = lambda self, module: None  # it does nothing but refuse
+    DistributedDataParallel._passing_sync_batchnorm_handle = lambda self, module: None  # it does nothing but raise
     torch.batch_norm_stats = _stats
     torch.batch_norm_gather_stats_with_counts = _gather_stats
     torch.batch_norm_elemt = _normalize
@@ -52,9 +52,9 @@ def _gather_stats(
     eps: float,
     counts: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    total, shares = counts.sum(), (counts / counts.sum())[:, None]
-    mean = (shares * means).sum(0)
-    variance = (shares * (invstds**-2 - eps + (means - mean) ** 2)).sum(0)
+    total, fractions = counts.sum(), (counts / counts.sum())[:, None]
+    mean = (fractions * means).sum(0)
+    variance = (fractions * (invstds**-2 - eps + (means - mean) ** 2)).sum(0)
     running_mean.lerp_(mean, momentum)
     running_var.lerp_(variance * total / (total - 1), momentum)
     return mean, (variance + eps).rsqrt()
