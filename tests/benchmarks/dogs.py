@@ -27,7 +27,7 @@ from weakseg_lightning import ImageNetDogDataModule, load_module
 from weakseg_lightning.data import decode_batch
 from weakseg_lightning.metrics import SegmentationScores, TagScores
 
-CONFUSED = ["cat/*"]
+PENALTY = {"weight": 1.0, "confusing_classes": [], "confusing_images": ["cat/*"], "factor": 5.0}
 METHODS = {
     "cam": "class activation maps of the classifier",
     "decompose": "decomposition",
@@ -84,26 +84,17 @@ def command(name: str, seed: int, options: argparse.Namespace) -> list[str]:
     words = ["-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml"]
     words += ["--config", f"recipes/hardware/{overlay}.yaml", "--config", str(folder / "data.json")]
     words += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
-    words += ["--trainer.max_steps", str(steps_of(name, options)), "--trainer.limit_val_batches", "2"]
+    # The decomposition has the classifier's iterations besides its own, CCNN has no classifier.
+    steps = 2 * options.steps if name == "ccnn" else options.steps
+    words += ["--trainer.max_steps", str(steps), "--trainer.limit_val_batches", "2"]
     words += ["--model.network.input_scale", "1"]
     if name in ("classifier", "ccnn"):
         words += ["--model.network.encoder_weights", str(options.weights)]
     else:
         classifier = trained("classifier", seed, options)
         words += ["--model.classifier.input_scale", "1", "--model.classifier_checkpoint", str(classifier)]
-        words += ["--model.absence.weight", "0"] if name == "decompose" else penalty()
+        words += ["--model.absence.weight", "0"] if name == "decompose" else ["--model.absence", json.dumps(PENALTY)]
     return words
-
-
-def steps_of(name: str, options: argparse.Namespace) -> int:
-    """Iterations of a run: the decomposition has the classifier's besides its own, CCNN has no classifier."""
-    return 2 * int(options.steps) if name == "ccnn" else int(options.steps)
-
-
-def penalty() -> list[str]:
-    """Options of the penalty."""
-    absence = {"weight": 1.0, "confusing_classes": [], "confusing_images": CONFUSED, "factor": 5.0}
-    return ["--model.absence", json.dumps(absence)]
 
 
 def data_overlay(options: argparse.Namespace) -> dict[str, Any]:
@@ -120,13 +111,11 @@ def data_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "root": str(options.data / "imagenet"),
         "positive": [str(options.data / "dogs_vs_cats" / "dog")],
         "negative": [str(options.data / "dogs_vs_cats" / "cat")],
-        "num_positive": None,
-        "num_negative": None,
         "masks_root": str(options.data),
         "size": options.size,
-        "crop_size": None,
         "batch_size": options.batch_size,
         "num_workers": 0,
+        **dict.fromkeys(("num_positive", "num_negative", "crop_size")),
     }
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 
 from matplotlib.figure import Figure
-from measuring import ROOT, command_line, markdown, newest, resolved, split
+from measuring import ROOT, command_line, markdown, newest, parse_own, resolved
 from methods import score, train
 
 TRUST_REGION = {length: f"trust_region_grid_{name}" for length, name in ((0.8, "80"), (0.5, "50"), (0.3, "30"))}
@@ -43,7 +43,6 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
-    own, extra = split(arguments)
     parser = command_line(__doc__)
     parser.add_argument("--lengths", nargs="+", type=float, default=[1.0, 0.5, 0.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -55,7 +54,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--out", type=resolved, default=ROOT / "runs" / "lengths")
     parser.add_argument("--plot", type=Path, default=Path("lengths.png"))
     parser.add_argument("--classes", nargs="*", default=[], help="the score is the mIoU over these classes; else all")
-    return parser.parse_args(own), extra
+    return parse_own(parser, arguments)
 
 
 def first_recipe(length: float | None) -> str:

@@ -26,10 +26,10 @@ def resolved(text: str) -> Path:
     return Path(text).resolve()
 
 
-def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Split arguments at ``--``: the script's own, and those of ``weakseg fit``."""
+def parse_own(parser: argparse.ArgumentParser, arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Split arguments at ``--``: the script's own, parsed, and those of ``weakseg fit``."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    return arguments[:cut], arguments[cut + 1 :]
+    return parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
 
 
 def cores() -> int:

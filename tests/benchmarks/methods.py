@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 
-from measuring import ROOT, command_line, cores, markdown, newest, resolved, run_once, run_python, split
+from measuring import ROOT, command_line, cores, markdown, newest, parse_own, resolved, run_once, run_python
 
 from weakseg_lightning.visualization.trimap import read_trimap
 
@@ -32,7 +32,6 @@ def main() -> None:
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
-    own, extra = split(arguments)
     parser = command_line(__doc__)
     parser.add_argument("--recipes", nargs="+", default=["pce", "grid_gd", "adm_grid", "full"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -41,7 +40,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--start_from", help="begin with last.ckpt of the newest run in START_FROM-<seed>")
     parser.add_argument("--trimap", nargs="*", type=int, default=[], help="widths: also print accuracy near boundaries")
     parser.add_argument("--classes", nargs="*", default=[], help="also print the mIoU over these classes")
-    return parser.parse_args(own), extra
+    return parse_own(parser, arguments)
 
 
 def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str]) -> dict[str, float]:

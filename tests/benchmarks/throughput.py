@@ -35,7 +35,7 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 import yaml
-from measuring import ROOT, command_line, cores, machine, markdown, resolved, run_python, split
+from measuring import ROOT, command_line, cores, machine, markdown, parse_own, resolved, run_python
 from step_clock import LOADER, is_hook
 
 
@@ -151,7 +151,6 @@ def circumstances(found: dict[str, Any], options: argparse.Namespace, extra: lis
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Split the arguments at ``--``: ours, and those of ``weakseg fit``."""
-    own, extra = split(arguments)
     parser = command_line(__doc__)
     recipes = ["pce", "grid_gd", "dense_gd", "adm_grid", "trust_region_grid"]
     parser.add_argument("--recipes", nargs="+", default=recipes)
@@ -164,7 +163,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--loader", action="store_true")
     parser.add_argument("--profile", metavar="RECIPE")
     parser.add_argument("--out", type=resolved, default=ROOT / "runs" / "throughput")
-    options = parser.parse_args(own)
+    options, extra = parse_own(parser, arguments)
     if options.warmup < 2 or options.steps < 1:  # the first batch is drawn after its step
         parser.error("--warmup must be at least 2, --steps at least 1")
     return options, extra
