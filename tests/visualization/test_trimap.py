@@ -1,4 +1,3 @@
-import doctest
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +6,10 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.metrics import TrimapScores
-from weakseg_lightning.visualization import trimap as curves
 from weakseg_lightning.visualization.trimap import read_trimap, trimap_figure, write_trimap
 
 VOID = {"trimap_void_miou": [0.1, 0.2, 0.3], "trimap_void_pixel_accuracy": [0.4, float("nan"), 0.6]}
 BOUNDARY = {"trimap_boundary_miou": [0.7, 0.8], "trimap_boundary_pixel_accuracy": [0.9, 1.0]}
-
-
-def test_docstring_examples() -> None:
-    results = doctest.testmod(curves)
-    assert results.attempted > 2
-    assert results.failed == 0
 
 
 def test_file_by_hand(tmp_path: Path) -> None:
