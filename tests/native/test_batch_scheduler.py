@@ -1,12 +1,9 @@
 """The batch scheduler of the compiled core, by a C++ program: Python can neither fail a job nor watch the threads."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 from run import build_command, find_compiler
 
 
