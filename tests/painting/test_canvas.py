@@ -13,23 +13,13 @@ def test_strokes_and_clicks_are_read():
     assert canvas.read_change({"x": 1.23456, "y": 2, "label": 2}, 3) == AddClick(Click(1.2, 2.0, 2))
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        {},
-        {"label": 1},
-        {"label": 3, "x": 1, "y": 2},
-        {"label": 255, "x": 1, "y": 2},
-        {"label": -1, "points": [[1, 2]], "width": 3},
-        {"label": 1, "points": [], "width": 3},
-        {"label": 1, "points": [[1]], "width": 3},
-        {"label": 1, "points": [[1, None]], "width": 3},
-        {"label": 1, "points": 7, "width": 3},
-        {"label": 1, "points": [[1, 2]], "width": 0},
-        {"label": "cat", "points": [[1, 2]], "width": 3},
-        {"label": 1, "x": float("nan"), "y": 1},
-    ],
-)
-def test_nonsense_is_refused(sent):
+SPOT, STROKE = {"label": 1, "x": 1, "y": 2}, {"label": 1, "points": [[1, 2]], "width": 3}
+NO_SPOTS = [SPOT | wrong for wrong in ({"label": 3}, {"label": 255}, {"x": float("nan")})]
+NO_POINTS = [STROKE | {"points": wrong} for wrong in ([], [[1]], [[1, None]], 7)]
+NO_STROKES = [STROKE | wrong for wrong in ({"label": -1}, {"label": "cat"}, {"width": 0})]
+
+
+@pytest.mark.parametrize("sent", [{}, {"label": 1}, *NO_SPOTS, *NO_POINTS, *NO_STROKES])
+def test_nonsense_raises(sent):
     with pytest.raises(ValueError, match="the browser sent something else"):
         canvas.read_change(sent, 3)

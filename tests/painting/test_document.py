@@ -9,6 +9,13 @@ from weakseg_lightning.painting.document import AddClick, Clear, Click, Document
 EMPTY = ImageAnnotation.empty(40, 60)
 
 
+def painted(*changes) -> Document:
+    document = Document(EMPTY)
+    for change in changes:
+        document.apply(change)
+    return document
+
+
 def distance(points: list[tuple[float, float]], height: int = 40, width: int = 60) -> np.ndarray:
     """How far each pixel's center is from a polyline, by the formula for segments."""
     rows, columns = np.mgrid[:height, :width] + 0.5
@@ -21,16 +28,11 @@ def distance(points: list[tuple[float, float]], height: int = 40, width: int = 6
     return best
 
 
+LINES = [[(10.5, 10.5), (40.5, 10.5)], [(8.0, 30.0), (30.0, 8.0), (52.0, 33.0)], [(5.2, 7.7), (44.1, 29.4)]]
+
+
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 13])
-@pytest.mark.parametrize(
-    "points",
-    [
-        [(20.0, 20.0)],
-        [(10.5, 10.5), (40.5, 10.5)],
-        [(8.0, 30.0), (30.0, 8.0), (52.0, 33.0)],
-        [(5.2, 7.7), (44.1, 29.4)],
-    ],
-)
+@pytest.mark.parametrize("points", [[(20.0, 20.0)], *LINES])
 def test_a_stroke_covers_what_the_pen_covers(points, width):
     drawn = Stroke(tuple(points), width, 1).applied_to(EMPTY).labels == 1
     assert drawn.any()
@@ -45,23 +47,18 @@ def test_a_stroke_may_leave_the_image(points):
 
 
 @pytest.mark.parametrize(("points", "width"), [((), 3), (((float("nan"), 1.0),), 3), (((1.0, 1.0),), 0)])
-def test_nonsense_is_refused(points, width):
+def test_nonsense_raises(points, width):
     with pytest.raises(ValueError, match=r"`points`|`width`"):
         Stroke(points, width, 1)
 
 
 def test_erasing_takes_scribbles_and_clicks_under_the_pen():
-    document = Document(EMPTY)
-    for change in (
-        Stroke(((5.0, 20.0), (55.0, 20.0)), 3, 2),
-        AddClick(Click(30.2, 20.4, 1)),
-        AddClick(Click(30.2, 35.4, 1)),
-        Stroke(((30.0, 20.0),), 9, VOID),
-    ):
-        document.apply(change)
-    assert document.current.labels[20, 30] == VOID
-    assert document.current.labels[20, 10] == 2
-    assert document.current.clicks == (Click(30.2, 35.4, 1),)
+    near, far = Click(30.2, 20.4, 1), Click(30.2, 35.4, 1)
+    line, eraser = Stroke(((5.0, 20.0), (55.0, 20.0)), 3, 2), Stroke(((30.0, 20.0),), 9, VOID)
+    found = painted(line, AddClick(near), AddClick(far), eraser).current
+    assert found.labels[20, 30] == VOID
+    assert found.labels[20, 10] == 2
+    assert found.clicks == (far,)
 
 
 def test_undo_and_redo_lead_through_the_same_states():
@@ -92,8 +89,7 @@ def test_undo_and_redo_lead_through_the_same_states():
 
 
 def test_a_new_change_ends_what_could_be_redone():
-    document = Document(EMPTY)
-    document.apply(Tag(1, True))
+    document = painted(Tag(1, True))
     document.undo()
     document.apply(Tag(2, True))
     assert not document.redo()
@@ -102,18 +98,14 @@ def test_a_new_change_ends_what_could_be_redone():
 
 def test_very_old_changes_stay_but_cannot_be_undone(monkeypatch):
     monkeypatch.setattr("weakseg_lightning.painting.document._MAX_CHANGES", 3)
-    document = Document(EMPTY)
-    for x in range(5):
-        document.apply(AddClick(Click(float(x), 1.0, 1)))
+    document = painted(*(AddClick(Click(float(x), 1.0, 1)) for x in range(5)))
     while document.undo():
         pass
     assert [click.x for click in document.current.clicks] == [0.0, 1.0]
 
 
 def test_changes_are_made_to_what_another_program_wrote():
-    document = Document(EMPTY)
-    document.apply(Stroke(((5.0, 5.0),), 3, 1))
-    document.apply(AddClick(Click(9.0, 9.0, 1)))
+    document = painted(Stroke(((5.0, 5.0),), 3, 1), AddClick(Click(9.0, 9.0, 1)))
     theirs = Stroke(((40.0, 30.0),), 3, 2).applied_to(document.current)  # the click is in there already
     document.rebase(theirs)
     assert document.current.same_as(theirs)

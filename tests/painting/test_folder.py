@@ -139,8 +139,7 @@ def test_rows_that_cannot_be_used_are_named(data, folder, row, message):
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
-    [(None, "--classes background cat dog"), (["one"], "2 to 255"), (["a", "A"], "'A' twice")],
+    ("names", "message"), [(None, "--classes background cat dog"), (["one"], "2 to 255"), (["a", "A"], "'A' twice")]
 )
 def test_classes_must_be_known(data, names, message):
     with pytest.raises(ValueError, match=message):

@@ -29,14 +29,6 @@ def test_classes_come_back(tmp_path):
     assert (read.palette == voc_palette(len(NAMES))).all()
 
 
-@pytest.mark.parametrize(
-    ("names", "message"), [(["background"], "has 1 classes, expected 2 to 255"), (["cat", "Cat"], "'Cat' twice")]
-)
-def test_names_that_are_no_classes_raise(names, message):
-    with pytest.raises(ValueError, match=f"`classes` .*{message}"):
-        named_classes(names)
-
-
 def test_a_class_whose_strokes_would_be_lost_is_named(tmp_path):
     path = tmp_path / "classes.yaml"
     path.write_text("classes: [a, b]\nunlabelled: 0\n")
@@ -95,14 +87,6 @@ def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp
     assert path.stat().st_mtime_ns == before
     write_rows(tmp_path, "tags.csv", is_a, [])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_linked_table_stays_a_link(tmp_path):
-    (tmp_path / "elsewhere.csv").write_text("image,class\nb.png,cow\n")
-    (tmp_path / "tags.csv").symlink_to(tmp_path / "elsewhere.csv")
-    write_rows(tmp_path, "tags.csv", is_a, [TAG])
-    assert (tmp_path / "tags.csv").is_symlink()
-    assert (tmp_path / "elsewhere.csv").read_text() == "image,class\nb.png,cow\na.png,dog\n"
 
 
 @pytest.mark.parametrize("content", [b"x,y\n1,2\n", b"image,x,y,class\n\xff\xfe\n", b"image,x,x,y,class\n"])

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lightning.pytorch import Trainer
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
 from tab import LAYERS, Tab
 
+from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork
+
 CLASSES = ["background", "cat", "dog"]
+
+
+@pytest.fixture
+def painted(painting):
+    """The folder of the one server."""
+    return painting[1]
 
 
 @pytest.fixture
@@ -87,28 +96,26 @@ def test_draw_click_tag_save_reload(painting, tab):
     assert {url.split("/")[2] for url in shown.asked if url.startswith(("http", "ws"))} == {started.address[7:]}
 
 
-def test_undo_redo_and_erase(painting, tab):
-    _, data = painting
+def test_undo_redo_and_erase(painted, tab):
     shown = tab("undo")
     shown.stroke((20, 20), (40, 20))
     shown.stroke((20, 60), (40, 60))
     shown.saved()
     shown.press("Control+z")
-    eventually(lambda: scribbles(data, "undo")[60, 30] == 255)
-    assert scribbles(data, "undo")[20, 30] == 1
+    eventually(lambda: scribbles(painted, "undo")[60, 30] == 255)
+    assert scribbles(painted, "undo")[20, 30] == 1
     shown.press("Control+y")
-    eventually(lambda: scribbles(data, "undo")[60, 30] == 1)
+    eventually(lambda: scribbles(painted, "undo")[60, 30] == 1)
     shown.press("e")
     shown.stroke((30, 10), (30, 70))
     shown.press("Control+s")
-    eventually(lambda: scribbles(data, "undo")[20, 30] == 255)
-    assert scribbles(data, "undo")[20, 22] == 1
+    eventually(lambda: scribbles(painted, "undo")[20, 30] == 255)
+    assert scribbles(painted, "undo")[20, 22] == 1
     shown.press("Control+z", "Control+z", "Control+z")
-    eventually(lambda: not (data / "scribbles" / "undo.png").exists())
+    eventually(lambda: not (painted / "scribbles" / "undo.png").exists())
 
 
-def test_two_tabs_lose_nothing(painting, tab):
-    _, data = painting
+def test_two_tabs_lose_nothing(painted, tab):
     first, second = tab("tabs"), tab("tabs")
     for row in range(5, 75, 10):
         first.press("2")
@@ -117,24 +124,23 @@ def test_two_tabs_lose_nothing(painting, tab):
         second.stroke((90, row), (105, row))
     first.saved()
     second.saved()
-    eventually(lambda: (scribbles(data, "tabs")[5:75:10, [15, 100]] == [1, 2]).all())
+    eventually(lambda: (scribbles(painted, "tabs")[5:75:10, [15, 100]] == [1, 2]).all())
     eventually(lambda: first.color(100, 35) == [0, 128, 0])
     eventually(lambda: second.color(15, 35) == [128, 0, 0])
 
 
-def test_a_stroke_whose_connection_was_lost_is_sent_again(painting, tab):
-    _, data = painting
+def test_a_stroke_whose_connection_was_lost_is_sent_again(painted, tab):
     shown = tab("kept")
     stroke = {"name": "kept", "id": "lost", "points": [[10, 10], [30, 10]], "width": 3, "label": 2}
     shown.page.evaluate("text => sessionStorage.setItem('weakseg paint kept', text)", json.dumps([stroke]))
     shown.page.reload()
-    eventually((data / "scribbles" / "kept.png").is_file)
-    assert scribbles(data, "kept")[10, 20] == 2
+    eventually((painted / "scribbles" / "kept.png").is_file)
+    assert scribbles(painted, "kept")[10, 20] == 2
     shown.saved()
     assert shown.page.evaluate("sessionStorage.getItem('weakseg paint kept')") is None
 
 
-def test_the_next_image_is_one_that_can_be_read(painting, tab):
+def test_the_next_image_is_one_that_can_be_read(tab):
     shown = tab("kept")
     assert "1 unusable" in shown.page.locator(".summary").inner_text()
     shown.press("d")  # over `kept broken`
@@ -145,8 +151,7 @@ def test_the_next_image_is_one_that_can_be_read(painting, tab):
     shown.page.get_by_text("is not an image that can be read").wait_for()
 
 
-def test_zoomed_in_the_pen_draws_where_it_is(painting, tab):
-    _, data = painting
+def test_zoomed_in_the_pen_draws_where_it_is(painted, tab):
     shown = tab("mouse")
     shown.page.mouse.move(*shown.at(30, 40))
     for _ in range(6):
@@ -155,7 +160,7 @@ def test_zoomed_in_the_pen_draws_where_it_is(painting, tab):
     shown.page.mouse.down()
     shown.page.mouse.up()
     shown.saved()
-    drawn = np.argwhere(scribbles(data, "mouse") == 1)
+    drawn = np.argwhere(scribbles(painted, "mouse") == 1)
     assert np.abs(drawn.mean(0) - [40, 30]).max() <= 1
 
 
@@ -180,13 +185,6 @@ def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint
 
 
 def test_what_was_painted_trains(painting, tab):
-    pytest.importorskip(
-        "weakseg_lightning.data.folder.datamodule", reason="FolderDataModule is not part of the package yet"
-    )
-    from lightning.pytorch import Trainer
-
-    from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork
-
     _, data = painting
     for name in ("early", "erase"):
         shown = tab(name)
@@ -200,6 +198,5 @@ def test_what_was_painted_trains(painting, tab):
     assert training.class_names == CLASSES
     network = SMPNetwork(encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    Trainer(max_steps=2, limit_val_batches=0, accelerator="cpu", **quiet).fit(
-        RegularizedLossModule(network, 3), training
-    )
+    trainer = Trainer(max_steps=2, limit_val_batches=0, accelerator="cpu", **quiet)
+    trainer.fit(RegularizedLossModule(network, 3), training)

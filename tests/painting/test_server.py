@@ -1,5 +1,6 @@
 """What the server answers, and to whom."""
 
+import contextlib
 import http.client
 import socket
 import sys
@@ -15,20 +16,24 @@ WEBSOCKET = {
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 
-def ask(started, path, **headers):
+OUTSIDE = ["..%2f..%2fclasses.yaml", "../../classes.yaml", "..%5cclasses.yaml", "%2fetc%2fpasswd", "/etc/passwd"]
+
+
+@pytest.fixture
+def port(painting):
+    return painting[0].port
+
+
+def ask(port, path, **headers):
     """Status, headers and body of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", started.port, timeout=60)
-    try:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
-        body = b"" if answer.status == 101 else answer.read()
-        return answer.status, answer.headers, body
-    finally:
-        connection.close()
+        return answer.status, answer.headers, b"" if answer.status == 101 else answer.read()
 
 
-def test_the_page_takes_nothing_from_elsewhere(painting):
-    status, headers, body = ask(painting[0], "/")
+def test_the_page_takes_nothing_from_elsewhere(port):
+    status, headers, body = ask(port, "/")
     assert status == 200
     assert b"weakseg paint" in body
     assert "default-src 'self'" in headers["Content-Security-Policy"]
@@ -37,50 +42,39 @@ def test_the_page_takes_nothing_from_elsewhere(painting):
 
 
 @pytest.mark.parametrize("path", ["/", "/layer/image/draw", SOCKET])
-def test_foreign_hosts_and_origins_are_refused(painting, path):
+def test_foreign_hosts_and_origins_are_refused(port, path):
     upgrade = WEBSOCKET if path == SOCKET else {}
-    port = painting[0].port
-    assert ask(painting[0], path, Host="evil.example", **upgrade)[0] == 403
-    assert (
-        ask(painting[0], path, Host=f"evil.example:{port}", Origin=f"http://evil.example:{port}", **upgrade)[0] == 403
-    )
-    assert ask(painting[0], path, Origin="http://evil.example", **upgrade)[0] == 403
-    assert ask(painting[0], path, Origin=f"http://127.0.0.1:{port}", **upgrade)[0] != 403
+    foreign = f"evil.example:{port}"
+    for headers in (
+        {"Host": "evil.example"},
+        {"Host": foreign, "Origin": f"http://{foreign}"},
+        {"Origin": "http://evil.example"},
+    ):
+        assert ask(port, path, **headers, **upgrade)[0] == 403
+    assert ask(port, path, Origin=f"http://127.0.0.1:{port}", **upgrade)[0] != 403
 
 
-def test_the_socket_works_for_the_page_itself(painting):
-    origin = f"http://127.0.0.1:{painting[0].port}"
-    assert ask(painting[0], SOCKET, Origin=origin, **WEBSOCKET)[0] == 101
+def test_the_socket_works_for_the_page_itself(port):
+    assert ask(port, SOCKET, Origin=f"http://127.0.0.1:{port}", **WEBSOCKET)[0] == 101
 
 
 @pytest.mark.parametrize("layer", ["image", "scribbles", "labeling"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "..%2f..%2fclasses.yaml",
-        "../../classes.yaml",
-        "%2fetc%2fpasswd",
-        "/etc/passwd",
-        "..%5cclasses.yaml",
-        "draw%00",
-        "",
-    ],
-)
-def test_nothing_but_open_images_is_served(painting, layer, name):
-    status, _, body = ask(painting[0], f"/layer/{layer}/{name}")
+@pytest.mark.parametrize("name", [*OUTSIDE, "draw%00", ""])
+def test_nothing_but_open_images_is_served(port, layer, name):
+    status, _, body = ask(port, f"/layer/{layer}/{name}")
     assert status in (404, 405)
     assert b"background" not in body
     assert b"root:" not in body
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is a local address on Linux alone")
-def test_no_other_address_listens(painting):
+def test_no_other_address_listens(port):
     with socket.socket() as other:
-        assert other.connect_ex(("127.0.0.2", painting[0].port)) != 0
+        assert other.connect_ex(("127.0.0.2", port)) != 0
 
 
-def test_a_port_that_is_taken_is_named(painting):
+def test_a_port_that_is_taken_is_named(port):
     from weakseg_lightning.painting.server import serve
 
-    with pytest.raises(OSError, match=f"`port`: {painting[0].port} cannot be used"):
-        serve(None, painting[0].port, print)
+    with pytest.raises(OSError, match=f"`port`: {port} cannot be used"):
+        serve(None, port, print)

@@ -19,9 +19,9 @@ _MAX_CHANGES = 500
 """Older changes can no longer be undone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Click:
-    """A labelled point.
+    """A point of a class.
 
     Attributes:
         x: from the left edge, in pixels; the upper left pixel spans 0 to 1.
@@ -40,7 +40,7 @@ class ImageAnnotation:
 
     Attributes:
         labels: scribbles, uint8 ``(H, W)``, 255 = unlabelled.
-        clicks: labelled points.
+        clicks: points of a class.
         tags: classes of the whole image; None where nobody has said.
     """
 
@@ -57,7 +57,7 @@ class ImageAnnotation:
         """Whether both say the same."""
         return (
             np.array_equal(self.labels, other.labels)
-            and sorted(map(_key, self.clicks)) == sorted(map(_key, other.clicks))
+            and sorted(self.clicks) == sorted(other.clicks)
             and self.tags == other.tags
         )
 
@@ -65,10 +65,6 @@ class ImageAnnotation:
     def is_empty(self) -> bool:
         """Whether it says nothing."""
         return self.tags is None and not self.clicks and bool((self.labels == VOID).all())
-
-
-def _key(click: Click) -> tuple[float, float, int]:
-    return click.x, click.y, click.label
 
 
 @dataclass(frozen=True)
@@ -208,19 +204,11 @@ class Document:
 
     def undo(self) -> bool:
         """Take the last change back; False if there is none."""
-        if not self.done:
-            return False
-        self.undone.append(self.done.pop())
-        self._replay()
-        return True
+        return self._move_last(self.done, self.undone)
 
     def redo(self) -> bool:
         """Make the change again that was taken back last; False if there is none."""
-        if not self.undone:
-            return False
-        self.done.append(self.undone.pop())
-        self._replay()
-        return True
+        return self._move_last(self.undone, self.done)
 
     def rebase(self, base: ImageAnnotation) -> None:
         """Make the same changes to another annotation, as another program may have written it meanwhile.
@@ -232,6 +220,13 @@ class Document:
             raise ValueError(f"the scribbles have become {base.labels.shape}, they were {self.base.labels.shape}")
         self.base = base
         self._replay()
+
+    def _move_last(self, source: list[Change], target: list[Change]) -> bool:
+        if source:
+            target.append(source.pop())
+            self._replay()
+            return True
+        return False
 
     def _replay(self) -> None:
         self.current = self.base

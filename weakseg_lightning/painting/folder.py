@@ -16,13 +16,7 @@ from weakseg_lightning.data.folder.tables import read_table
 from weakseg_lightning.data.images.reading import image_size, is_image, read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Click, ImageAnnotation
-from weakseg_lightning.painting.layout import (
-    named_classes,
-    read_paintable,
-    write_classes,
-    write_rows,
-    write_scribbles,
-)
+from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_rows, write_scribbles
 
 __all__ = ["Entry", "PaintFolder"]
 
@@ -65,13 +59,10 @@ class PaintFolder:
         contents = contents if contents.classes_given else read_folder(self.root)
         self.names = ImageNames(contents.images)
         self.entries = self._entries(contents)
-        self.foreign = [
-            name
-            for name, annotations in contents.annotations.items()
-            if any(not one.annotation.by_index for one in annotations)
-        ]
+        known = contents.annotations.items()
+        self.foreign = [name for name, several in known if not all(one.annotation.by_index for one in several)]
         for file in (_POINTS, _TAGS):
-            write_rows(self.root, file, lambda _: False, [])  # refuses what is no such table
+            write_rows(self.root, file, lambda _: False, [])  # raises if the file is no such table
 
     def _classes(self, names: Sequence[str] | None) -> Classes:
         path = self.root / CLASSES_FILE
