@@ -1,19 +1,16 @@
 """`weakseg check`: a sound folder passes, and everything broken has its line, here and before training."""
 
-import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+from broken_pictures import BROKEN_PICTURES
+from broken_tables import BROKEN_TABLES
 from PIL import Image
 
 from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.data import FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
-
-sys.path.append(str(Path(__file__).parent))
-from broken_pictures import BROKEN_PICTURES
-from broken_tables import BROKEN_TABLES
 
 BROKEN = BROKEN_PICTURES | BROKEN_TABLES
 
