@@ -1,4 +1,4 @@
-"""What a run draws and writes (panels, gradients, predictions, scores of a test), and how fast its network is."""
+"""Callbacks of a run: the pictures, predictions and scores of a test that it writes, and the speed of its network."""
 
 from weakseg_lightning.callbacks.gradients import GradientPanels
 from weakseg_lightning.callbacks.imagelets import ImageletPanels

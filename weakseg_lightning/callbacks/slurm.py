@@ -36,7 +36,7 @@ def sign(folder: Path) -> None:
 
 
 def checkpoint_of_job(runs: Path) -> str | None:
-    """What a job that was started again goes on from.
+    """Find the checkpoint that a job goes on from after it was started again.
 
     Args:
         runs: the folder of all runs of one name.

@@ -1,4 +1,4 @@
-"""How fast the network computes: memory format and compilation."""
+"""Speed of the network: memory format and compilation."""
 
 from typing import Literal, get_args
 

@@ -54,7 +54,7 @@ class ImageAnnotation:
         return cls(np.full((height, width), VOID, dtype=np.uint8))
 
     def same_as(self, other: "ImageAnnotation") -> bool:
-        """Whether both say the same."""
+        """True if both say the same."""
         return (
             np.array_equal(self.labels, other.labels)
             and sorted(self.clicks) == sorted(other.clicks)
@@ -63,7 +63,7 @@ class ImageAnnotation:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing."""
+        """True if it says nothing."""
         return self.tags is None and not self.clicks and bool((self.labels == VOID).all())
 
 

@@ -137,7 +137,7 @@ class PaintFolder:
         return Click(x, y, known.label)
 
     def _rows(self, file: str, name: str) -> list[LabeledAnnotation]:
-        """What a table says about an image."""
+        """Rows of a table about an image."""
         if not (self.root / file).is_file():
             return []
         assignment = Assignment(self.names.exact, self.classes)

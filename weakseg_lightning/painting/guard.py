@@ -1,4 +1,4 @@
-"""Who may talk to the page: browsers that opened it on this machine, no other page that they show."""
+"""Admission to the page: browsers that opened it on this machine, no other page that they show."""
 
 from collections.abc import MutableMapping
 from urllib.parse import urlsplit

@@ -57,7 +57,7 @@ class PaintPage:
         self.mark = SaveMark(lambda: self.command("save"))
         self.undo = _button("undo", "undo (Ctrl+Z)", lambda: self.command("undo"))
         self.redo = _button("redo", "redo (Ctrl+Y)", lambda: self.command("redo"))
-        _button("delete_sweep", "remove all scribbles and clicks of this image", self._clear)
+        _button("delete_sweep", "remove all scribbles and clicks of this image", lambda: self._change(Clear()))
 
     def _build_tools(self) -> None:
         self.tools = tool_buttons(self._use_tool)
@@ -173,9 +173,6 @@ class PaintPage:
     def _toggle_tag(self, label: int) -> None:
         if self.image is not None and label < len(self.classes.names):
             self._change(Tag(label, label not in (self.image.document.current.tags or ())))
-
-    def _clear(self) -> None:
-        self._change(Clear())
 
     # ---- commands ----------------------------------------------------------------------------------------
 

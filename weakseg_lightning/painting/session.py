@@ -51,7 +51,7 @@ class OpenImage:
 
     @property
     def unsaved(self) -> bool:
-        """Whether there are changes that are not on the disk."""
+        """True if there are changes that are not on the disk."""
         return self.document.version != self.saved
 
     def tell(self) -> None:

@@ -19,7 +19,7 @@ class Span:
 
     @property
     def size(self) -> int:
-        """How many they are."""
+        """Number of rows or columns."""
         return self.stop - self.start
 
 
