@@ -117,7 +117,7 @@ def train(folder: Path, monkeypatch: pytest.MonkeyPatch, *callbacks: Callback) -
 def test_pictures_of_a_run_that_goes_on_as_if_nothing_had_been_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = train(tmp_path, monkeypatch, GradientPanels(every_n_epochs=2, num_images=2))
+    drawn = train(tmp_path, monkeypatch, GradientPanels(every_n_epochs=2, num_images=2, time_fraction=1))
     names = sorted(path.name for path in (tmp_path / "gradients").iterdir())
     assert names == ["epoch_0000.png", "epoch_0002.png", "epoch_0003.png"]
     with Image.open(tmp_path / "gradients/epoch_0002.png") as picture:

@@ -28,7 +28,7 @@ def train(folder: Path, *callbacks: Any) -> DecomposeReconstructModule:
 
 
 def test_pictures_of_a_run_that_goes_on_as_if_nothing_had_been_drawn(tmp_path: Path) -> None:
-    drawn = train(tmp_path, ImageletPanels(every_n_epochs=2, num_images=3))
+    drawn = train(tmp_path, ImageletPanels(every_n_epochs=2, num_images=3, time_fraction=1))
     names = sorted(path.name for path in (tmp_path / "imagelets").iterdir())
     assert names == ["epoch_0000.png", "epoch_0002.png", "epoch_0003.png"]
     with Image.open(tmp_path / "imagelets/epoch_0002.png") as picture:

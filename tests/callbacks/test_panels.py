@@ -53,7 +53,29 @@ BY_STEPS = [(steps(6), [0, 2]), (steps(5), [0, 2]), (steps(4), [0, 1]), (steps(2
     + [(9, run, drawn) for run, drawn in BY_STEPS],
 )
 def test_panels_every_n_epochs_and_in_the_last(tmp_path: Path, every: int, run: Any, drawn: list[int]) -> None:
-    make_trainer(tmp_path, PanelWriter(every), **run).fit(Tiny(), TwoClasses())
+    make_trainer(tmp_path, PanelWriter(every, time_fraction=1), **run).fit(Tiny(), TwoClasses())
+    assert files_in(tmp_path) == panels_of(*drawn)
+
+
+@pytest.mark.parametrize(("seconds", "drawn"), [(0.0, [0, 1, 2, 3, 4, 5]), (3.0, [0, 2, 5]), (1e9, [0, 5])])
+def test_panels_of_short_epochs_take_a_fraction_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, drawn: list[int]
+) -> None:
+    """An epoch takes a second and a picture `seconds`: half of the time may go to pictures."""
+
+    class Clocked(PanelWriter):
+        now = 0.0
+
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            self.now += 1
+
+        def draw(self, *args: Any) -> Image.Image:
+            self.now += seconds
+            return super().draw(*args)
+
+    panels = Clocked(time_fraction=0.5)
+    monkeypatch.setattr("weakseg_lightning.callbacks.drawing.time.monotonic", lambda: panels.now)
+    make_trainer(tmp_path, panels, max_epochs=6).fit(Tiny(), TwoClasses())
     assert files_in(tmp_path) == panels_of(*drawn)
 
 

@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from weakseg_lightning.callbacks import checkpoints
 from weakseg_lightning.callbacks.checkpoints import LastCheckpoint, require_room
 from weakseg_lightning.cli.checkpoints import find_checkpoint
 
+QUIET = {"limit_val_batches": 0} | dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+
 
 def train(folder: Path, every_n_minutes: float, steps: int = 3) -> Path:
     last = LastCheckpoint(str(folder / "checkpoints"), every_n_minutes)
-    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
-    trainer = Trainer(accelerator="cpu", max_steps=steps, limit_val_batches=0, callbacks=[last], **quiet)
+    trainer = Trainer(accelerator="cpu", max_steps=steps, callbacks=[last], **QUIET)
     trainer.fit(BoringModel())
     return folder / "checkpoints"
 
@@ -33,6 +35,37 @@ def test_states_within_an_epoch_are_kept_and_the_one_before(tmp_path: Path) -> N
 
 def test_within_the_interval_only_the_end_is_kept(tmp_path: Path) -> None:
     assert {path.name for path in train(tmp_path, every_n_minutes=15).iterdir()} == {"last.ckpt"}
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, [1, 2, 3, 4, 5, 6]), (0.02, [1, 4, 6]), (50.0, [1, 6])])
+def test_short_epochs_are_saved_a_hundredth_of_the_time_and_the_end_always(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, saved: list[int]
+) -> None:
+    """An epoch of one step takes a second and a save `seconds`."""
+    steps = []
+
+    class Clocked(LastCheckpoint):
+        now = 1e6
+
+        def on_train_batch_start(self, *args: object) -> None:
+            self.now += 1
+
+        def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+            steps.append(trainer.global_step)
+            super()._save_checkpoint(trainer, filepath)
+
+    last = Clocked(str(tmp_path))
+    writing = ModelCheckpoint._save_checkpoint
+
+    def slow(self: LastCheckpoint, trainer: Trainer, filepath: str) -> None:
+        last.now += seconds
+        writing(self, trainer, filepath)
+
+    monkeypatch.setattr(ModelCheckpoint, "_save_checkpoint", slow)
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: last.now)
+    trainer = Trainer(accelerator="cpu", max_epochs=6, limit_train_batches=1, callbacks=[last], **QUIET)
+    trainer.fit(BoringModel())
+    assert steps == saved
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "text"])

@@ -15,6 +15,9 @@ from weakseg_lightning.errors import FileError
 PREVIOUS = "previous.ckpt"
 """The checkpoint before ``last.ckpt``."""
 
+TIME_FRACTION = 0.01
+"""Fraction of the training time that saving, and drawing, may take where epochs are short."""
+
 _FILES_KEPT = 3  # best, last, previous
 _STATES_OF_OPTIMIZER = 2  # of Adam, for each weight
 
@@ -30,25 +33,26 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(BestCheckpoint):
-    """Keeps the state at the end of the last epoch, or from within it, as ``last.ckpt``, and the state before that.
+    """Keeps a late state of the run, in the end the last, as ``last.ckpt``, and the state before that.
 
-    A run resumed from either ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes only when the
-    monitored metric improves.
+    It saves at the ends of epochs, but for those that come so fast that saving would take more than a hundredth of the
+    time. A run resumed from either file ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes only
+    when the monitored metric improves.
 
     Args:
         dirpath: the folder; that of the run by default.
-        every_n_minutes: saves within an epoch, too, where the last time was so long ago.
+        every_n_minutes: the longest time between two saves, within an epoch, too: what a killed run can lose.
 
     Raises:
         ValueError: if an argument is out of range.
         OSError: when training starts, if the disk has no room for the checkpoints.
     """
 
-    def __init__(self, dirpath: str | None = None, every_n_minutes: float = 15.0) -> None:
+    def __init__(self, dirpath: str | None = None, every_n_minutes: float = 5.0) -> None:
         at_least("every_n_minutes", every_n_minutes, 0)
         super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         self.every_n_minutes = every_n_minutes
-        self._saved_at = 0.0
+        self._saved_at = self._seconds_to_save = 0.0
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,6 +72,13 @@ class LastCheckpoint(BestCheckpoint):
         if trainer.strategy.broadcast(due):
             self.save_now(trainer)
 
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pause = min(60 * self.every_n_minutes, self._seconds_to_save / TIME_FRACTION)
+        due = is_last_epoch(trainer) or time.monotonic() - self._saved_at >= pause
+        if trainer.strategy.broadcast(due):
+            super().on_train_epoch_end(trainer, pl_module)
+
     def can_save_within(self, trainer: Trainer) -> bool:
         """Whether a run can be saved at the end of this batch.
 
@@ -82,10 +93,18 @@ class LastCheckpoint(BestCheckpoint):
 
     @override
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        start = time.monotonic()
         if trainer.is_global_zero and Path(filepath).is_file():
             Path(filepath).replace(Path(filepath).with_name(PREVIOUS))
         super()._save_checkpoint(trainer, filepath)
         self._saved_at = time.monotonic()
+        self._seconds_to_save = self._saved_at - start
+
+
+def is_last_epoch(trainer: Trainer) -> bool:
+    """True at the end of the epoch that training ends with, by epochs, steps or whatever asks for a stop."""
+    by_steps = 0 <= trainer.max_steps <= trainer.global_step
+    return trainer.should_stop or by_steps or trainer.current_epoch + 1 == trainer.max_epochs
 
 
 def require_room(folder: Path, module: LightningModule) -> None:

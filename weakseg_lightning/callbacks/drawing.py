@@ -31,8 +31,8 @@ class PanelCallback(Callback, ABC):
 
     The picture shows the first batch of epochs 0, n, 2n ... and of the last one, after its step, with the network in
     evaluation mode. Where epochs are so short that pictures would take more than ``time_fraction`` of the time, those
-    between the first and the last are left out. It goes to ``<run folder>/<name>/epoch_0003.png`` and to the loggers that take images. Training
-    goes on exactly as if nothing had been drawn.
+    between the first and the last are left out. It goes to ``<run folder>/<name>/epoch_0003.png`` and to the loggers
+    that take images. Training goes on exactly as if nothing had been drawn.
 
     Args:
         every_n_epochs: epochs from one picture to the next.

@@ -1,4 +1,4 @@
-"""What regularizers and solvers pull the scores towards: figure 4 of the ADM paper."""
+"""Pictures of the directions in which regularizers and solvers pull the scores: figure 4 of the ADM paper."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,8 +36,8 @@ class GradientPanels(PanelCallback):
     Args:
         regularizers: by the titles of their columns; Dense GD and Grid GD by default.
         solvers: by the titles of their columns; Grid ADM by default.
-        every_n_epochs: epochs from one picture to the next.
         num_images: images (rows) per picture.
+        base: those of :class:`~weakseg_lightning.callbacks.drawing.PanelCallback`.
 
     Raises:
         ValueError: if a number is smaller than 1, or there is nothing to draw.
@@ -56,10 +56,10 @@ class GradientPanels(PanelCallback):
         self,
         regularizers: dict[str, Regularizer] | None = None,
         solvers: dict[str, Solver] | None = None,
-        every_n_epochs: int = 1,
         num_images: int = 3,
+        **base: Any,
     ) -> None:
-        super().__init__(every_n_epochs, num_images)
+        super().__init__(num_images=num_images, **base)
         if regularizers is None:
             regularizers = {"Dense GD": DenseCRFLoss(), "Grid GD": GridPottsLoss()}
         if solvers is None:
