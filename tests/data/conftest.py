@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from weakseg_lightning.data import Sample, SampleSource
+from weakseg_lightning.data import Sample, SampleSource, SegmentationDataModule
 from weakseg_lightning.data.samples import present_labels
 from weakseg_lightning.data.weak_labels import boxes_from_mask
 from weakseg_lightning.visualization import voc_palette
@@ -44,6 +45,42 @@ class Squares(SampleSource):
 def squares() -> type[Squares]:
     """Class of generated sources: ``squares(count, height, width, boxes)``."""
     return Squares
+
+
+class SquaresDataModule(SegmentationDataModule):
+    """The pictures of such sources as a data module."""
+
+    def __init__(
+        self,
+        train: Squares,
+        val: Squares,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        seed: int | None = 3,
+        **base: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, crop_size=32, num_workers=num_workers, seed=seed, **base)
+        self.train, self.val = train, val
+
+    @property
+    def class_names(self) -> list[str]:
+        return ["background", "odd", "even"]
+
+    def train_source(self) -> Squares:
+        return self.train
+
+    def val_source(self) -> Squares:
+        return self.val
+
+
+@pytest.fixture
+def make_data() -> Callable[..., SquaresDataModule]:
+    """Makes a data module of generated images, of which its options are given."""
+
+    def make(train: int = 11, val: int = 5, **options: Any) -> SquaresDataModule:
+        return SquaresDataModule(Squares(train), Squares(val), **options)
+
+    return make
 
 
 def write_labels(path: Path, labels: np.ndarray, palette: bool = True) -> None:

@@ -1,65 +1,18 @@
-"""Loaders: reproducible in training, complete in evaluation, under Lightning as it is."""
+"""Loaders: reproducible in training, complete in evaluation; bad samples stop them or are left out."""
 
-import json
 import pickle
+import sys
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from weakseg_lightning.data import BadSampleError, SegmentationDataModule
+from weakseg_lightning.data import BadSampleError, ScenesDataModule, SegmentationDataModule
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.latent_store import LatentStore
-
-
-class SquaresDataModule(SegmentationDataModule):
-    """The pictures of the fixture as a data module."""
-
-    def __init__(
-        self,
-        train,
-        val,
-        batch_size: int = 4,
-        num_workers: int = 0,
-        seed=3,
-        on_bad_sample="error",
-        tags_from="image",
-        size_thresholds=(0.1,),
-        full_fraction: float = 0.0,
-    ) -> None:
-        super().__init__(
-            batch_size,
-            32,
-            num_workers=num_workers,
-            seed=seed,
-            on_bad_sample=on_bad_sample,
-            tags_from=tags_from,
-            size_thresholds=size_thresholds,
-            full_fraction=full_fraction,
-        )
-        self.train, self.val = train, val
-
-    @property
-    def class_names(self) -> list[str]:
-        return ["background", "odd", "even"]
-
-    def train_source(self):
-        return self.train
-
-    def val_source(self):
-        return self.val
-
-
-@pytest.fixture
-def make_data(squares):
-    def make(train: int = 11, val: int = 5, **arguments) -> SquaresDataModule:
-        return SquaresDataModule(squares(train), squares(val), **arguments)
-
-    return make
 
 
 def on_rank(data: SegmentationDataModule, rank: int, ranks: int) -> SegmentationDataModule:
@@ -218,8 +171,8 @@ def test_what_is_known_about_training_images_comes_in_order(make_data):
     assert all(torch.equal(known[0][name], batch[name][0]) for name in ("tags", "sizes", "full"))
 
 
-def test_constructor_arguments_are_kept():
-    described = describe(SquaresDataModule(None, None, batch_size=7))["init_args"]
+def test_constructor_arguments_are_kept(make_data):
+    described = describe(make_data(batch_size=7))["init_args"]
     assert described["batch_size"] == 7
     assert described["on_bad_sample"] == "error"
 
@@ -237,6 +190,33 @@ def test_constructor_arguments_are_kept():
 def test_errors(make_data, arguments, message):
     with pytest.raises(ValueError, match=message):
         make_data(**arguments)
+
+
+def test_data_sets_can_be_sent_to_spawned_workers(make_data):
+    loader = make_data().train_dataloader()
+    sent = pickle.loads(pickle.dumps(loader.dataset))
+    assert torch.equal(sent[3, 1]["image"], loader.dataset[3, 1]["image"])
+
+
+@pytest.fixture
+def object_store(monkeypatch):
+    """The thread by which fsspec speaks with object stores, as it says of it."""
+    asyn = pytest.importorskip("fsspec.asyn")
+    monkeypatch.setattr(asyn, "iothread", [threading.current_thread()])
+
+
+def test_workers_are_not_forked_beside_the_thread_of_an_object_store(object_store):
+    loaders = [ScenesDataModule(num_train=4, num_val=2, batch_size=2, num_workers=count) for count in (0, 1)]
+    for split in ("train", "val"):
+        alone, shared = (getattr(data, f"{split}_dataloader")() for data in loaders)
+        assert alone.multiprocessing_context is None
+        assert shared.multiprocessing_context.get_start_method() == "forkserver"
+        assert_same_batches(read(alone), read(shared))
+
+
+def test_workers_start_as_the_platform_has_it_without_an_object_store(make_data, monkeypatch):
+    monkeypatch.delitem(sys.modules, "fsspec.asyn", raising=False)
+    assert make_data(num_workers=1).train_dataloader().multiprocessing_context is None
 
 
 # ---- bad samples ------------------------------------------------------------------------------------------------
@@ -282,99 +262,3 @@ def test_evaluation_without_bad_samples_counts_each_image_once(make_data):
     with pytest.warns(UserWarning, match="skipping 1 of 5 val samples: mask of 'picture_2' holds the labels 9"):
         data.setup("validate")
     assert [batch["id"][0] for batch in read(data.val_dataloader())] == [f"picture_{index}" for index in (0, 1, 3, 4)]
-
-
-# ---- under Lightning --------------------------------------------------------------------------------------------
-
-
-class Recorder(LightningModule):
-    """Writes down which images it saw; asks for the number of steps early, as schedules do."""
-
-    def __init__(self, folder=None) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.folder = folder
-        self.seen: dict[str, list] = {"train": [], "val": []}
-
-    def configure_optimizers(self):
-        assert self.trainer.estimated_stepping_batches > 0
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def training_step(self, batch, batch_idx):
-        self.seen["train"].append([self.current_epoch, *batch["id"], round(float(batch["image"].sum()), 1)])
-        return self.layer(torch.ones(1, 1)).sum()
-
-    def validation_step(self, batch, batch_idx):
-        self.seen["val"].append([self.current_epoch, *batch["id"]])
-
-    test_step = validation_step
-
-    def predict_step(self, batch, batch_idx):
-        return batch["id"]
-
-    def on_fit_end(self):
-        if self.folder is not None:
-            (self.folder / f"rank_{self.global_rank}.json").write_text(json.dumps(self.seen))
-
-
-def make_trainer(folder, epochs: int, **arguments) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return Trainer(
-        accelerator="cpu", max_epochs=epochs, default_root_dir=folder, num_sanity_val_steps=0, **quiet, **arguments
-    )
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_resumed_run_sees_what_the_undisturbed_one_saw(make_data, tmp_path, workers):
-    whole, resumed = Recorder(), Recorder()
-    keep_all = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
-    make_trainer(tmp_path, 4, callbacks=[keep_all]).fit(whole, make_data(num_workers=workers))
-    assert len({tuple(step[1:]) for step in whole.seen["train"]}) == 8
-
-    again = make_trainer(tmp_path, 4, callbacks=[ModelCheckpoint(tmp_path)])
-    again.fit(resumed, make_data(num_workers=workers), ckpt_path=tmp_path / "epoch=1.ckpt")
-    assert resumed.seen["train"] == whole.seen["train"][4:]
-
-
-@pytest.mark.filterwarnings("ignore:You requested to overfit but enabled train dataloader shuffling")
-def test_overfitting_repeats_the_same_crops(make_data, tmp_path):
-    module = Recorder()
-    make_trainer(tmp_path, 2, overfit_batches=2, enable_checkpointing=False).fit(module, make_data(num_workers=2))
-    first, second = module.seen["train"][:2], module.seen["train"][2:]
-    assert [step[1:] for step in first] == [step[1:] for step in second]
-    assert len({name for step in first for name in step[1:-1]}) == 8
-
-
-def test_validation_and_test_see_every_image_once(make_data, tmp_path):
-    module = Recorder()
-    trainer = make_trainer(tmp_path, 1, enable_checkpointing=False)
-    trainer.validate(module, make_data(), verbose=False)
-    trainer.test(module, make_data(), verbose=False)
-    assert module.seen["val"] == [[0, f"picture_{index}"] for index in range(5)] * 2
-
-
-def test_prediction_sees_every_image_once(make_data, tmp_path):
-    predicted = make_trainer(tmp_path, 1, enable_checkpointing=False).predict(Recorder(), make_data())
-    assert predicted == [[f"picture_{index}"] for index in range(5)]
-
-
-def test_data_sets_can_be_sent_to_spawned_workers(make_data):
-    loader = make_data().train_dataloader()
-    sent = pickle.loads(pickle.dumps(loader.dataset))
-    assert torch.equal(sent[3, 1]["image"], loader.dataset[3, 1]["image"])
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_two_processes_share_training_and_evaluation(make_data, tmp_path):
-    trainer = make_trainer(tmp_path, 2, strategy="ddp_fork", devices=2, enable_checkpointing=False)
-    recorder = Recorder(tmp_path)
-    recorder.automatic_optimization = False  # forks cannot compute gradients where their parent did
-    trainer.fit(recorder, make_data(batch_size=2))
-    seen = [json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2)]
-    for epoch in (0, 1):
-        evaluated = [step[1] for rank in seen for step in rank["val"] if step[0] == epoch]
-        assert sorted(evaluated) == [f"picture_{index}" for index in range(5)]
-        trained = [name for rank in seen for step in rank["train"] if step[0] == epoch for name in step[1:-1]]
-        assert len(set(trained)) == len(trained) == 8
-    assert seen[0]["train"][:2] != seen[0]["train"][2:]

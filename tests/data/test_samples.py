@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from weakseg_lightning.data import BadSampleError, Sample, SegmentationDataset
-from weakseg_lightning.data.samples import FullyLabelled, SampleSubset, present_labels, size_buckets
+from weakseg_lightning.data.samples import FullyLabelled, SampleView, present_labels, size_buckets
 from weakseg_lightning.data.transforms import training_transform
 
 
 def test_subset_keeps_names_origins_and_problems(squares):
     source = squares(5)
     source.find_problems = lambda: {1: "first", 3: "second"}
-    subset = SampleSubset(source, [4, 3, 0])
+    subset = SampleView((source, index) for index in (4, 3, 0))
     assert subset.ids == ["picture_4", "picture_3", "picture_0"]
     assert [subset[index].id for index in range(len(subset))] == list(subset.ids)
     assert subset.origin(1, "mask") == "mask of 'picture_3'"

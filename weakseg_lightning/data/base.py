@@ -1,11 +1,13 @@
 """The data module that all data sets share: loaders, samplers, checks."""
 
 import os
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_all_start_methods
 from typing import Any, Literal
 
 import torch
@@ -19,7 +21,7 @@ from typing_extensions import override
 from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.data.batches import BatchTransfer, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
-from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleSubset
+from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleView
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
 from weakseg_lightning.visualization.panels import Colors, voc_palette
@@ -51,7 +53,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         flip: mirror half of the training images.
         color_jitter: strength of the change of colors in training, 0 (none) to 1.
         num_workers: processes that load data, at most one for each CPU core (shared between the ranks of a machine);
-            0 loads in the training process.
+            0 loads in the training process. Where an object store is in use they are not forked, and start slowly.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
         on_bad_sample: what to do with files that cannot be used: ``"error"`` stops with a message, ``"skip"`` warns
             and goes on without them. Files are looked for, and their sizes compared, before training starts; contents
@@ -68,7 +70,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     """
 
     lookahead: bool = False
-    """Whether each training batch holds the one after it in the epoch, as ``next_batch``; set it before training."""
+    """True to have each training batch hold the next of the epoch, as ``next_batch``; set it before training."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         at_least("batch_size", batch_size, 1)
         at_least("num_workers", num_workers, 0)
         between("full_fraction", full_fraction, 0, 1)
-        if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < share < 1 for share in size_thresholds):
+        if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < bound < 1 for bound in size_thresholds):
             raise ValueError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
         training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched
         self.batch_size = batch_size
@@ -146,7 +148,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     @property
     def has_validation(self) -> bool:
-        """Whether there are validation images; without, the last checkpoint is kept in place of the best one."""
+        """True if there are validation images; without, the last checkpoint is kept in place of the best one."""
         return True
 
     # ---- Lightning ------------------------------------------------------------------------------------------
@@ -207,10 +209,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         return self._dataset(split)
 
     def facts_of_training(self) -> Iterator[dict[str, Any]]:
-        """Read what is known about each training image, see :meth:`SegmentationDataset.known`."""
+        """Read the facts about each training image, see :meth:`SegmentationDataset.facts`."""
         data = self._dataset("train")
         with ThreadPoolExecutor(_available_cores()) as pool:  # decoding releases the GIL
-            yield from pool.map(data.known, range(len(data)))
+            yield from pool.map(data.facts, range(len(data)))
 
     def replay(self, labels: Tensor, draw: int) -> Tensor:
         """Augment a labeling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""
@@ -276,7 +278,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if self.on_bad_sample == "error" or len(problems) == len(source):
             raise BadSampleError(f"{report} (`on_bad_sample: skip` goes on without bad samples)")
         warnings.warn(f"skipping {report}", stacklevel=2)
-        return SampleSubset(source, [index for index in range(len(source)) if index not in problems])
+        return SampleView((source, index) for index in range(len(source)) if index not in problems)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is not None:
@@ -290,6 +292,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         workers = min(self.num_workers, max(1, _available_cores() // self._ranks_here()))
         return {
             "num_workers": workers,
+            "multiprocessing_context": _start_method() if workers else None,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),
             "collate_fn": collate,
@@ -298,6 +301,14 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     def _ranks_here(self) -> int:
         return self.trainer.num_devices if self.trainer is not None else 1
+
+
+def _start_method() -> str | None:
+    """Name how workers start: as the platform has it, or forked from a server without threads."""
+    fsspec = sys.modules.get("fsspec.asyn")
+    # Forked beside the thread of an object store's client, a worker may wait for ever for a lock that the thread held.
+    threaded = fsspec is not None and fsspec.iothread[0] is not None
+    return "forkserver" if threaded and "forkserver" in get_all_start_methods() else None
 
 
 def _available_cores() -> int:

@@ -21,7 +21,7 @@ def decode_batch(batch: Batch) -> Batch:
 
     Returns:
         A new dict: ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 =
-        none; ``next_batch``, where there is one, likewise; all else as it was.
+        none; ``next_batch``, where there is one, the same; all else as it was.
 
     Example:
         >>> small = {"image": torch.tensor([[[[51]]] * 3], dtype=torch.uint8), "id": ["a"]}

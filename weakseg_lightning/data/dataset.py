@@ -28,7 +28,7 @@ from weakseg_lightning.energies.potts import VOID
 __all__ = ["BatchHook", "Loaded", "OnBadSample", "SegmentationDataset", "TagsFrom", "collate"]
 
 Index = int | tuple[int, int] | tuple[int, int, Any]
-"""What asks a data set for an item: its index; epoch and index; or these and the reference of a batch hook."""
+"""The key of an item of a data set: its index; epoch and index; or these and the reference of a batch hook."""
 
 OnBadSample = Literal["error", "skip"]
 TagsFrom = Literal["image", "crop"]
@@ -61,14 +61,14 @@ class Loaded:
 
 
 class BatchHook(Protocol):
-    """What a module has the workers that load the data add to its training batches.
+    """An addition to the training batches of a module, made by the workers that load them.
 
     Such as the labelings of a :class:`weakseg_lightning.LatentStore`. It travels to the workers when training
     starts; what it knows later reaches them by references alone.
     """
 
     enabled: bool
-    """Whether the batches of the next epoch are to hold what is attached."""
+    """True where the batches of the next epoch are to hold what is attached."""
 
     def reference(self, image_id: str) -> Any:
         """Make what the worker is to know about an image; runs in the training process, shortly before it is read."""
@@ -147,16 +147,16 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             raise BadSampleError(f"{self.source.origin(index, what)} {message}")
         return sample
 
-    def known(self, index: int) -> dict[str, Any]:
-        """Read what is known about an image as a whole; the image itself is not read where that can be avoided.
+    def facts(self, index: int) -> dict[str, Any]:
+        """Read the facts about an image as a whole; the image itself is not read where that can be avoided.
 
         Returns:
             ``id``, ``height`` and ``width`` in pixels, ``boxes``, and ``tags``, ``full``, ``sizes`` as in the batches.
         """
         sample = self.source.labels(index)
         height, width = sample.seeds.shape
-        known = self._known(sample, sample.tags, sample.mask, height * width)
-        return {"id": sample.id, "height": height, "width": width, "boxes": sample.boxes, **known}
+        facts = self._class_facts(sample, sample.tags, sample.mask, height * width)
+        return {"id": sample.id, "height": height, "width": width, "boxes": sample.boxes, **facts}
 
     def _read(self, index: int) -> tuple[int, Sample]:
         for _ in range(_MAX_SUBSTITUTES):
@@ -188,19 +188,19 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         return {**item, **self._facts(sample, item), "id": sample.id, "seed_labels": seed_labels}
 
     def _facts(self, sample: Sample, item: dict[str, Any]) -> dict[str, Tensor]:
-        """What is known about the image as a whole, or about its crop."""
+        """Facts about the image as a whole, or about its crop."""
         if self.tags_from == "image":
-            return self._known(sample, sample.tags, sample.mask, sample.seeds.numel())
+            return self._class_facts(sample, sample.tags, sample.mask, sample.seeds.numel())
         tags = present_labels(item["mask"], self.num_classes)
-        return self._known(sample, tags, item["mask"], int(item["valid"].sum()))
+        return self._class_facts(sample, tags, item["mask"], int(item["valid"].sum()))
 
-    def _known(self, sample: Sample, tags: Tensor, mask: Tensor | None, pixels: int) -> dict[str, Tensor]:
-        known = {"tags": tags, "full": torch.tensor(sample.full)}
+    def _class_facts(self, sample: Sample, tags: Tensor, mask: Tensor | None, pixels: int) -> dict[str, Tensor]:
+        facts = {"tags": tags, "full": torch.tensor(sample.full)}
         if mask is not None:
-            known["sizes"] = size_buckets(mask, tags, self.size_thresholds, pixels)
+            facts["sizes"] = size_buckets(mask, tags, self.size_thresholds, pixels)
         elif sample.shares is not None:
-            known["sizes"] = buckets_of_shares(sample.shares, tags, self.size_thresholds)
-        return known
+            facts["sizes"] = buckets_of_shares(sample.shares, tags, self.size_thresholds)
+        return facts
 
 
 def _annotated(sample: Sample) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Samples, and where they come from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ __all__ = [
     "FullyLabelled",
     "Sample",
     "SampleSource",
-    "SampleSubset",
+    "SampleView",
     "buckets_of_shares",
+    "every",
     "present_labels",
     "size_buckets",
 ]
@@ -78,7 +79,7 @@ class SampleSource(ABC):
         return self[index]
 
     def has_mask(self, index: int) -> bool:
-        """Whether the mask of a sample is known, told without reading it."""
+        """Tell if the mask of a sample is known, without reading it."""
         return True
 
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
@@ -90,106 +91,104 @@ class SampleSource(ABC):
         return {}
 
 
-class SampleSubset(SampleSource):
-    """Some samples of a source.
+class SampleView(SampleSource):
+    """Samples of other sources: some of them, in another order, of several sources, or shown otherwise.
 
     Args:
-        source: the whole.
-        indices: which samples, in order.
+        places: the source of each sample, and its index there.
     """
 
-    def __init__(self, source: SampleSource, indices: Sequence[int]) -> None:
-        self.source = source
-        self.indices = indices
+    def __init__(self, places: Iterable[tuple[SampleSource, int]]) -> None:
+        self.places = list(places)
+
+    def show(self, index: int, sample: Sample) -> Sample:
+        """Change a sample that was read; here it stays as it is."""
+        return sample
 
     @property
     @override
     def ids(self) -> Sequence[str]:
-        return [self.source.ids[index] for index in self.indices]
+        names = self._of_sources(lambda source: source.ids)
+        return [names[id(source)][index] for source, index in self.places]
 
     @override
     def __getitem__(self, index: int) -> Sample:
-        return self.source[self.indices[index]]
+        source, place = self.places[index]
+        return self.show(index, source[place])
 
     @override
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.places)
 
     @override
     def labels(self, index: int) -> Sample:
-        return self.source.labels(self.indices[index])
+        source, place = self.places[index]
+        return self.show(index, source.labels(place))
 
     @override
     def has_mask(self, index: int) -> bool:
-        return self.source.has_mask(self.indices[index])
+        source, place = self.places[index]
+        return source.has_mask(place)
 
     @override
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
-        return self.source.origin(self.indices[index], what)
+        source, place = self.places[index]
+        return source.origin(place, what)
 
     @override
     def find_problems(self) -> dict[int, str]:
-        found = self.source.find_problems()
-        return {new: found[old] for new, old in enumerate(self.indices) if old in found}
+        found = self._of_sources(lambda source: source.find_problems())
+        places = enumerate(self.places)
+        return {index: found[id(source)][place] for index, (source, place) in places if place in found[id(source)]}
+
+    def _of_sources(self, read: Callable[[SampleSource], Any]) -> dict[int, Any]:
+        """Read something of each source, once."""
+        sources = {id(source): source for source, _ in self.places}
+        return {key: read(source) for key, source in sources.items()}
 
 
-class FullyLabelled(SampleSource):
+def every(*sources: SampleSource) -> list[tuple[SampleSource, int]]:
+    """The places of all samples of some sources, one source after the other."""
+    return [(source, index) for source in sources for index in range(len(source))]
+
+
+class FullyLabelled(SampleView):
     """A source of which some samples show their full mask: semi-supervised training.
 
-    Which ones depends on the seed and the names alone: a larger share contains a smaller one.
+    Which ones depends on the seed and the names alone: a larger fraction contains a smaller one.
 
     Args:
         source: the weakly labelled samples.
-        share: fraction of the samples whose ``seeds`` become their mask, 0..1.
+        fraction: fraction of the samples whose ``seeds`` become their mask, 0..1.
         seed: chooses them, among those that have a mask.
 
     Raises:
         ValueError: if too few samples have a mask.
     """
 
-    def __init__(self, source: SampleSource, share: float, seed: int) -> None:
-        self.source = source
+    def __init__(self, source: SampleSource, fraction: float, seed: int) -> None:
+        super().__init__(every(source))
         ids = source.ids
-        count = round(share * len(ids))
+        count = round(fraction * len(ids))
         masked = [index for index in range(len(ids)) if source.has_mask(index)]
         if count > len(masked):
             raise UserError(
-                f"`full_fraction: {share}` asks for {count} of {len(ids)} training images with a mask, "
+                f"`full_fraction: {fraction}` asks for {count} of {len(ids)} training images with a mask, "
                 f"{len(masked)} have one: lower it"
             )
         shuffled = sorted(masked, key=lambda index: derive_seed(seed, *ids[index].encode()))
         self.chosen = frozenset(shuffled[:count])
 
-    @property
-    @override
-    def ids(self) -> Sequence[str]:
-        return self.source.ids
-
-    @override
-    def __getitem__(self, index: int) -> Sample:
-        return self._shown(index, self.source[index])
-
-    @override
-    def labels(self, index: int) -> Sample:
-        return self._shown(index, self.source.labels(index))
-
     @override
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
-        return self.source.origin(index, "mask" if what == "seeds" and index in self.chosen else what)
+        return super().origin(index, "mask" if what == "seeds" and index in self.chosen else what)
 
     @override
-    def has_mask(self, index: int) -> bool:
-        return self.source.has_mask(index)
-
-    @override
-    def find_problems(self) -> dict[int, str]:
-        return self.source.find_problems()
-
-    def _shown(self, index: int, sample: Sample) -> Sample:
+    def show(self, index: int, sample: Sample) -> Sample:
         if index not in self.chosen:
             return sample
         if sample.mask is None:
-            raise BadSampleError(f"{self.source.origin(index, 'mask')} is missing: images shown with theirs need one")
+            raise BadSampleError(f"{self.origin(index, 'mask')} is missing: images shown with theirs need one")
         return replace(sample, seeds=sample.mask, full=True)
 
 

@@ -165,10 +165,10 @@ class EpochLoader(DataLoader[Any]):
     """Tells how many batches of the current epoch are trained with; batches that wait in memory do not count."""
 
     lookahead: bool = False
-    """Whether each batch holds the one after it in the epoch, as ``next_batch``."""
+    """True to have each batch hold the one after it in the epoch, as ``next_batch``."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the epoch the run is, for its checkpoint; Lightning calls this, and the next."""
+        """The place of the run in the epoch, for its checkpoint; Lightning calls this, and the next."""
         return {"batches": 0 if self.batches_trained is None else self.batches_trained()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def walk_yaml(root: yaml.Node | None) -> Iterator[yaml.Node]:
 
 
 def _check_keys(mapping: yaml.MappingNode, source: str) -> None:
-    """Refuse equal keys; YAML's own loaders let the last one win. Keys that are merged (`<<`) may be overridden."""
+    """Raise at equal keys; YAML's own loaders let the last one win. Keys that are merged (`<<`) may be overridden."""
     equal: dict[Hashable, list[yaml.ScalarNode]] = {}
     for node, _ in mapping.value:
         if isinstance(node, yaml.ScalarNode):
@@ -111,7 +111,7 @@ def _check_keys(mapping: yaml.MappingNode, source: str) -> None:
 
 
 def _key(node: yaml.ScalarNode) -> Hashable:
-    """What Python compares: `yes` and `true` are one key, `"1"` and `1` are two."""
+    """The value that Python compares: `yes` and `true` are one key, `"1"` and `1` are two."""
     if node.tag == "tag:yaml.org,2002:merge":
         return node.tag
     try:

@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["VOID", "PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
@@ -32,8 +33,8 @@ def training_transform(
         crop_size: side of the result in pixels.
         scale_range: smallest and largest factor by which an image is resized.
         flip: mirror half of the images.
-        color_jitter: strength in 0..1: brightness, contrast and saturation change by up to this share, hue by up to a
-            tenth of it (in turns of the color circle).
+        color_jitter: strength in 0..1: brightness, contrast and saturation change by up to this fraction, hue by up to
+            a tenth of it (in turns of the color circle).
 
     Returns:
         A transform of ``tv_tensors`` (``Image``, ``Mask`` and ``BoundingBoxes``), in any nesting of dicts and lists.
@@ -41,8 +42,7 @@ def training_transform(
     Raises:
         ValueError: if an argument is out of range.
     """
-    if not 0 <= color_jitter <= 1:
-        raise ValueError(f"`color_jitter` must be between 0 and 1, got {color_jitter}")
+    between("color_jitter", color_jitter, 0, 1)
     steps: list[v2.Transform] = [RandomScaleCrop(crop_size, scale_range)]
     if flip:
         steps.append(v2.RandomHorizontalFlip(0.5))
@@ -89,8 +89,7 @@ class RandomScaleCrop(v2.Transform):
 
     def __init__(self, crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0)) -> None:
         super().__init__()
-        if crop_size < 2:
-            raise ValueError(f"`crop_size` must be at least 2 pixels, got {crop_size}")
+        at_least("crop_size", crop_size, 2)
         low, high = scale_range
         if not 0 < low <= high:
             raise ValueError(f"`scale_range` must be (low, high) with 0 < low <= high, got {tuple(scale_range)}")

@@ -1,1 +1,1 @@
-"""A folder of one's own images with whatever annotations there are."""
+"""A folder of images with whatever annotations there are."""

@@ -1,4 +1,4 @@
-"""What annotation files say, before it is known whether it makes sense."""
+"""Annotations as files state them, before it is known if they make sense."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -139,7 +139,7 @@ class LabeledAnnotation:
 
 
 Reading = Annotation | Problem | LeftOut
-"""What a reader yields."""
+"""One thing that a reader yields."""
 
 _NEEDED = {"click": 1, "stroke": 1, "box": 2, "region": 3}
 

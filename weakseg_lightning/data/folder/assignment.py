@@ -1,4 +1,4 @@
-"""Which image and which class each annotation of a folder is about."""
+"""The image and the class that each annotation of a folder is about."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The classes of a folder of one's own images: `classes.yaml`, or what the annotations let one guess."""
+"""The classes of a folder of images: `classes.yaml`, or what the annotations suggest."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _KEYS = ("classes", "unlabelled", "ignore", "tags")
 _VOID_OF_LABELME = "__ignore__"
 _MEANT = (BACKGROUND, BACKGROUND_OF_LABELME, _VOID_OF_LABELME)
 _NULLS = ("nan", "none", "null", "n/a")
-"""What programs write into a table where a value is missing."""
+"""Words that programs write into a table where a value is missing."""
 _EXAMPLE = "classes: [background, cat, dog]"
 _MEANINGS = {
     "ignore": "# labels of annotation tools that mean no class",
@@ -82,7 +82,7 @@ class Classes:
 
     @cached_property
     def have_numerals(self) -> bool:
-        """Whether a class is called by a number, so that a number cannot be the index of one."""
+        """True if a class is called by a number, so that a number cannot be the index of one."""
         return any(name.isdecimal() for name in self._index)
 
     def find_name(self, label: str) -> int | None:
@@ -98,7 +98,7 @@ class Classes:
         return number if number is not None and number < len(self.names) else None
 
     def is_tag(self, label: str) -> bool:
-        """Whether a flag, tag or choice of an annotation tool is a tag of the image, and no attribute."""
+        """Tell if a flag, tag or choice of an annotation tool is a tag of the image, and no attribute."""
         if self.tags is not None:
             return normal(label) in map(normal, self.tags)
         return self.find_name(label) not in (None, VOID)

@@ -1,4 +1,4 @@
-"""What a folder of one's own images holds: images, their annotations, and what is wrong with them."""
+"""Contents of a folder of images: images, their annotations, and what is wrong with them."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -51,15 +51,15 @@ class FolderContents(Files):
     annotations: dict[str, list[LabeledAnnotation]] = field(default_factory=dict)
 
     def has(self, name: str, *kinds: AnnotationKind) -> bool:
-        """Tell whether an image has annotations of one of these kinds that are not void."""
+        """Tell if an image has annotations of one of these kinds that are not void."""
         return any(known.annotation.kind in kinds and known.label != VOID for known in self.annotations.get(name, ()))
 
     def has_mask(self, name: str) -> bool:
-        """Whether the class of every pixel of an image is known."""
+        """Tell if the class of every pixel of an image is known."""
         return name in self.masks or (self.has(name, "region", "nothing") and not self.is_partly_drawn(name))
 
     def is_partly_drawn(self, name: str) -> bool:
-        """Whether an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
+        """Tell if an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
         kinds: dict[AnnotationKind, set[int | None]] = {}
         for known in self.annotations.get(name, ()):
             kinds.setdefault(known.annotation.kind, set()).add(known.label)
@@ -67,7 +67,7 @@ class FolderContents(Files):
         return bool(kinds.get("region")) and not others <= kinds["region"] | {0, VOID}
 
     def can_train(self, name: str, supervision: Supervision) -> bool:
-        """Whether an image has the labels that a kind of supervision needs."""
+        """Tell if an image has the labels that a kind of supervision needs."""
         if supervision == "full":
             return self.has_mask(name)
         if supervision == "scribble":

@@ -1,4 +1,4 @@
-"""A folder of one's own images with whatever annotations there are."""
+"""A folder of images with whatever annotations there are."""
 
 import warnings
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ class FolderDataModule(SegmentationDataModule):
     @property
     @override
     def has_validation(self) -> bool:
-        """Whether images with masks are held out."""
+        """True if images with masks are held out."""
         return len(self._source("val")) > 0
 
     @override
@@ -171,7 +171,7 @@ class FolderDataModule(SegmentationDataModule):
         """Find the files of a stage and read them."""
         super().setup(stage)
         if stage == "validate":
-            self.test_source()  # refuses if there is nothing
+            self.test_source()  # raises if there is nothing
 
     @override
     def val_dataloader(self) -> Any:
@@ -196,7 +196,7 @@ class FolderDataModule(SegmentationDataModule):
 
     @cached_property
     def _contents(self) -> FolderContents:
-        _ = self._classes  # refuses what is missing or wrong
+        _ = self._classes  # raises at what is missing or wrong
         contents = read_folder(self._folder)
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
@@ -215,9 +215,9 @@ class FolderDataModule(SegmentationDataModule):
         contents = self._contents
         val = None if self.val_list is None else read_names(Path(self.val_list), contents, "val_list")
         given = None if self.train_list is None else read_names(Path(self.train_list), contents, "train_list")
-        _refuse_unlabelled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
+        _require_labelled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
         lacking = [name for name in given or () if not contents.can_train(name, self.supervision)]
-        _refuse_unlabelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
+        _require_labelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
         if given is not None and val is not None and (both := sorted(set(given) & set(val))):
             raise ValueError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
         train, held_out = split_names(contents, self.supervision, self.val_fraction, self.split_seed, given, val)
@@ -286,6 +286,6 @@ def read_names(path: Path, contents: FolderContents, argument: str) -> list[str]
     return list(dict.fromkeys(name for name in found.values() if name is not None))
 
 
-def _refuse_unlabelled(names: Sequence[str] | None, lacking: Sequence[str], argument: str, wanted: str) -> None:
+def _require_labelled(names: Sequence[str] | None, lacking: Sequence[str], argument: str, wanted: str) -> None:
     if names and lacking:
         raise ValueError(f"`{argument}`: {len(lacking)} of {len(names)} images have no {wanted}, as {lacking[0]!r}")

@@ -1,4 +1,4 @@
-"""The files of a folder of one's own images: images, label maps, exports, and what is none of these."""
+"""The files of a folder of images: images, label maps, exports, and what is none of these."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ def find_files(root: Path) -> Files:
 
 
 def two_folders(root: Path) -> bool:
-    """Whether the data are two folders of images, with and without a class, and nothing else."""
+    """Tell if the data are two folders of images, with and without a class, and nothing else."""
     return not (root / IMAGES).is_dir() and all((root / name).is_dir() for name in (POSITIVE, NEGATIVE))
 
 

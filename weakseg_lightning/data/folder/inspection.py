@@ -25,7 +25,7 @@ _CHECKERS = 4
 
 @dataclass
 class Inspection:
-    """What was found when everything about an image was read.
+    """Findings when everything about an image was read.
 
     Attributes:
         name: id of the image.
@@ -95,7 +95,7 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
 
 
 def _compare_masks(contents: FolderContents, found: Inspection) -> None:
-    """Refuse a mask beside regions, or the word that there are none: one of them would not be used."""
+    """Report a mask beside regions, or the word that there are none: one of them would not be used."""
     path = contents.masks.get(found.name)
     known = (one for one in contents.annotations.get(found.name, ()) if one.label != VOID)
     regions = [one.annotation.file for one in known if one.annotation.kind in ("region", "nothing")]
@@ -105,7 +105,7 @@ def _compare_masks(contents: FolderContents, found: Inspection) -> None:
 
 
 def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
-    """Where tags are given, or nothing is said to be there, the classes that are drawn must be among them."""
+    """Find drawn classes that are not among the tags, where tags are given or nothing is said to be there."""
     annotations = contents.annotations.get(found.name, ())
     tags = [known for known in annotations if known.annotation.kind in ("tag", "nothing")]
     drawn = {known.label for known in annotations if known.label not in (None, 0, VOID)}

@@ -49,7 +49,7 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
         labels = _from_colors(path, stored, classes)
     if scribbles and isinstance(classes.unlabelled, int):
         labels[labels == classes.unlabelled] = VOID
-    _refuse_unknown(path, labels, len(classes.names))
+    _require_known(path, labels, len(classes.names))
     return labels
 
 
@@ -89,11 +89,11 @@ def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     if complete and classes.given_colors:
         table[list(by_color)] = list(by_color.values())
     elif classes.given_colors:
-        _refuse_renumbered(path, by_color, classes)
+        _require_same_numbers(path, by_color, classes)
     return stored.with_void(table[indices])
 
 
-def _refuse_renumbered(path: Path, by_color: dict[int, int], classes: Classes) -> None:
+def _require_same_numbers(path: Path, by_color: dict[int, int], classes: Classes) -> None:
     renumbered = {index: label for index, label in by_color.items() if label not in (index, 0, VOID)}
     if renumbered:
         index, label = next(iter(renumbered.items()))
@@ -160,7 +160,7 @@ def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
     return f"has colors of no class, {shown}{more}: {hint}, or use the colors of the classes"
 
 
-def _refuse_unknown(path: Path, labels: Labels, num_classes: int) -> None:
+def _require_known(path: Path, labels: Labels, num_classes: int) -> None:
     counts = np.bincount(labels.ravel(), minlength=256)[num_classes:VOID]
     if (unknown := np.flatnonzero(counts) + num_classes).size:
         shown = ", ".join(map(str, unknown[:_SHOWN]))

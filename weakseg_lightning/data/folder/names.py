@@ -1,4 +1,4 @@
-"""Which image an annotation file is about."""
+"""The image that an annotation file is about."""
 
 import re
 import unicodedata
@@ -16,7 +16,7 @@ IMAGES = "images"
 
 @dataclass(frozen=True)
 class ImageRef:
-    """What a file says about which image it means.
+    """A reference of a file to the image that it means.
 
     Attributes:
         given: the name as the file writes it, for messages.
@@ -177,7 +177,7 @@ class ImageNames:
         return named[0] if len(named) == 1 else None
 
     def _renamed(self, ref: ImageRef, name: str) -> str:
-        """What to know where the image is called otherwise, or the folders of the name lead to another one."""
+        """A note where the image is called otherwise, or the folders of the name lead to another one."""
         given, found = (path.rsplit("/", 1)[-1].casefold() for path in (_path(ref.given), name))
         others = {self._whole(path) for path in _tails(ref.given)} - {None, name}
         return f"names {ref.given!r}, is read as of {name}" if ref.renamed and (given != found or others) else ""
@@ -219,5 +219,5 @@ def _stored(name: str) -> str:
 
 
 def _below_images(path: str) -> str:
-    """What follows the last folder ``images`` of a path; all of it if there is none."""
+    """The part of a path after its last folder ``images``; all of it if there is none."""
     return path.rsplit(f"/{IMAGES}/", 1)[-1]

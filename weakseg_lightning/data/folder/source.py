@@ -1,6 +1,7 @@
-"""Samples of a folder of one's own images."""
+"""Samples of a folder of images."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,9 +22,10 @@ __all__ = ["FolderSource"]
 
 Labels = NDArray[np.uint8]
 _SHARES = {"small": 0.0, "large": 1.0}
-"""What the words mean: beyond whatever thresholds part the sizes."""
+"""Fractions that the words stand for: beyond whatever thresholds part the sizes."""
 
 
+@dataclass(frozen=True)
 class FolderSource(SampleSource):
     """Images of a folder with what is known about them.
 
@@ -33,10 +35,9 @@ class FolderSource(SampleSource):
         supervision: which annotations become seeds; None for no seeds.
     """
 
-    def __init__(self, contents: FolderContents, names: Sequence[str], supervision: Supervision | None) -> None:
-        self.contents = contents
-        self.names = names
-        self.supervision = supervision
+    contents: FolderContents
+    names: Sequence[str]
+    supervision: Supervision | None
 
     @property
     @override
@@ -67,7 +68,7 @@ class FolderSource(SampleSource):
 
     @override
     def find_problems(self) -> dict[int, str]:
-        """Read everything: images of one's own are few, and a fault is better found now than in the night."""
+        """Read everything: users' own images are few, and a fault is better found now than in the night."""
         looked = list(inspect_all(self.contents, self.names))
         hollow = nothing_labelled(self.contents, looked) if self.supervision in ("full", "box") else []
         problems = {index: [*one.problems, *hollow] for index, one in enumerate(looked)}

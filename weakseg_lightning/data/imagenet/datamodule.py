@@ -1,7 +1,7 @@
 """Dogs and no dogs: the data of the decomposition report, made of ImageNet, or of any two folders of images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.dataset import SegmentationDataset
 from weakseg_lightning.data.imagenet.index import FolderIndex, find_imagenet
 from weakseg_lightning.data.images.reading import read_image
-from weakseg_lightning.data.samples import Sample, SampleSource
+from weakseg_lightning.data.samples import Sample, SampleSource, SampleView, every
 from weakseg_lightning.data.sampling import BalancedSampler, EpochSampler, derive_seed
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCSource
 from weakseg_lightning.data.voc.files import VOCFiles
@@ -29,6 +29,7 @@ Entry = tuple[str, Path, bool]
 """Name of an image, its file, and whether it shows the class."""
 
 
+@dataclass(frozen=True)
 class TaggedImages(SampleSource):
     """Images of which is known whether they show the one class there is, cut to squares of one size.
 
@@ -37,9 +38,8 @@ class TaggedImages(SampleSource):
         size: the shorter side is resized to so many pixels, and the middle of the longer one is taken.
     """
 
-    def __init__(self, entries: Sequence[Entry], size: int) -> None:
-        self.entries = entries
-        self.size = size
+    entries: Sequence[Entry]
+    size: int
 
     @property
     @override
@@ -48,7 +48,7 @@ class TaggedImages(SampleSource):
 
     @property
     def positive(self) -> list[bool]:
-        """Whether each image shows the class."""
+        """For each image, if it shows the class."""
         return [positive for _, _, positive in self.entries]
 
     @override
@@ -82,7 +82,7 @@ def square(image: Tensor, size: int) -> Tensor:
     return resized[:, top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
 
 
-class MaskedImages(SampleSource):
+class MaskedImages(SampleView):
     """Images of VOC with masks of one of its classes: 1 where it is, 0 where it is not, 255 where VOC says void.
 
     Args:
@@ -91,74 +91,16 @@ class MaskedImages(SampleSource):
     """
 
     def __init__(self, source: VOCSource, label: int) -> None:
-        self.source = source
+        super().__init__(every(source))
         self.label = label
 
-    @property
     @override
-    def ids(self) -> Sequence[str]:
-        return self.source.ids
-
-    @override
-    def __getitem__(self, index: int) -> Sample:
-        return self._of_one_class(self.source[index])
-
-    @override
-    def labels(self, index: int) -> Sample:
-        return self._of_one_class(self.source.labels(index))
-
-    @override
-    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
-        return self.source.origin(index, what)
-
-    @override
-    def find_problems(self) -> dict[int, str]:
-        return self.source.find_problems()
-
-    def _of_one_class(self, sample: Sample) -> Sample:
+    def show(self, index: int, sample: Sample) -> Sample:
         mask = sample.mask
         if mask is not None:
             mask = torch.where(mask == VOID, VOID, (mask == self.label).to(torch.uint8))
         tags = torch.stack([torch.tensor(True), sample.tags[self.label]])
         return replace(sample, seeds=torch.full_like(sample.seeds, VOID), mask=mask, tags=tags)
-
-
-class Together(SampleSource):
-    """The samples of several sources, one source after the other.
-
-    Args:
-        sources: the sources.
-    """
-
-    def __init__(self, sources: Sequence[SampleSource]) -> None:
-        self.sources = sources
-        self._places = [(source, index) for source in sources for index in range(len(source))]
-
-    @property
-    @override
-    def ids(self) -> Sequence[str]:
-        return [name for source in self.sources for name in source.ids]
-
-    @override
-    def __getitem__(self, index: int) -> Sample:
-        source, inner = self._places[index]
-        return source[inner]
-
-    @override
-    def labels(self, index: int) -> Sample:
-        source, inner = self._places[index]
-        return source.labels(inner)
-
-    @override
-    def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
-        source, inner = self._places[index]
-        return source.origin(inner, what)
-
-    @override
-    def find_problems(self) -> dict[int, str]:
-        problems = {id(source): source.find_problems() for source in self.sources}
-        found = ((place, problems[id(source)].get(inner)) for place, (source, inner) in enumerate(self._places))
-        return {place: problem for place, problem in found if problem is not None}
 
 
 class ImageNetDogDataModule(SegmentationDataModule):
@@ -271,7 +213,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
     def val_source(self) -> SampleSource:
         """Find the validation images, those with masks first."""
         tagged = TaggedImages(self._entries("val"), self.size)
-        return tagged if self.masks_root is None else Together([self._masked(), tagged])
+        return tagged if self.masks_root is None else SampleView(every(self._masked(), tagged))
 
     def _masked(self) -> MaskedImages:
         files = VOCFiles(Path(self.masks_root or "").expanduser().absolute())

@@ -1,6 +1,7 @@
 """Generated scenes with every kind of annotation: nothing to download, small networks learn them within a minute."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ _SPLITS = ("train", "val")
 _SMALLEST = 32  # below, objects are smaller than their own patterns
 
 
+@dataclass(frozen=True)
 class Scenes(SampleSource):
     """A collection of scenes, each drawn when it is first wanted and then kept in memory.
 
@@ -41,22 +43,13 @@ class Scenes(SampleSource):
         ('val_00001', (3, 64, 64))
     """
 
-    def __init__(
-        self,
-        split: Literal["train", "val"],
-        count: int,
-        size: int = 128,
-        supervision: Supervision = "scribble",
-        scribble_length: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        self.split = split
-        self.count = count
-        self.size = size
-        self.supervision = supervision
-        self.scribble_length = scribble_length
-        self.seed = seed
-        self._drawn: dict[int, Sample] = {}
+    split: Literal["train", "val"]
+    count: int
+    size: int = 128
+    supervision: Supervision = "scribble"
+    scribble_length: float = 1.0
+    seed: int = 0
+    _drawn: dict[int, Sample] = field(default_factory=dict, init=False, repr=False)
 
     @property
     @override

@@ -97,7 +97,7 @@ def _smooth_noise(rng: np.random.Generator, size: int, cells: int) -> Array:
 
 
 def _color(hue: float, saturation: float, value: float) -> Array:
-    """RGB of a hue in turns."""
+    """RGB of a hue, in turns of the color circle."""
     ramps = [abs((hue + shift) % 1.0 * 6 - 3) - 1 for shift in (0.0, 2 / 3, 1 / 3)]
     return np.array([value * (1 - saturation + saturation * min(max(ramp, 0.0), 1.0)) for ramp in ramps])
 
@@ -251,7 +251,7 @@ def _place(
 
 
 def _hides_too_much(solid: NDArray[np.bool_], instances: Bytes, under: Bytes) -> bool:
-    """Whether an earlier object would lose more than 40 % of what is left of it."""
+    """Tell if an earlier object would lose more than 40 % of what is left of it."""
     hidden = np.bincount(under[solid], minlength=256)
     whole = np.bincount(instances.ravel(), minlength=256)
     return bool((hidden[1:] > 0.4 * whole[1:]).any())

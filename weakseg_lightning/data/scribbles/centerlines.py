@@ -140,7 +140,7 @@ def _a_loop(skeleton: Flags) -> list[Point] | None:
 
 
 def _branches(skeleton: Flags, pixel: Point) -> int:
-    """How many lines leave a pixel: stretches of neighbors on the way around it (Rutovitz's crossing number)."""
+    """Count the lines that leave a pixel: stretches of neighbors on the way around it (Rutovitz's crossing number)."""
     y, x = pixel
     height, width = skeleton.shape
     ring = [

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_lightning.checks import between
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.scribbles.centerlines import Flags, middle_path, simplified, thickness
 from weakseg_lightning.data.scribbles.strokes import Stroke, connected_parts, draw_strokes, shorten
@@ -49,8 +50,7 @@ def simulate_scribbles(
         >>> np.unique(scribbles).tolist(), bool((scribbles == mask)[scribbles != 255].all())
         ([0, 5, 255], True)
     """
-    if not 0 <= length <= 1:
-        raise ValueError(f"`length` must be between 0 and 1, got {length}")
+    between("length", length, 0, 1)
     random = np.random.default_rng(derive_seed(seed, *name.encode()))
     scribbles = np.full_like(mask, VOID)
     for label, part, (x, y) in _visible_parts(mask, minimum_area):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from weakseg_lightning import checks
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.scribbles.centerlines import EIGHT, Flags, centre_line
 from weakseg_lightning.energies.potts import VOID
@@ -125,8 +126,7 @@ def shorten(points: Points, ratio: float) -> Points:
         >>> shorten(np.array([[0.0, 0.0], [8.0, 0.0]]), 0.5).tolist()
         [[2.0, 0.0], [6.0, 0.0]]
     """
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"`ratio` must be between 0 and 1, got {ratio}")
+    checks.between("ratio", ratio, 0, 1)
     steps = np.hypot(*np.diff(points, axis=0).T)
     along = np.concatenate([[0.0], np.cumsum(steps)])
     start, end = along[-1] * (1 - ratio) / 2, along[-1] * (1 + ratio) / 2
@@ -218,8 +218,7 @@ def shorten_labels(labels: Labels, ratio: float) -> Labels:
         >>> [int((shorten_labels(drawn, ratio) == 7).sum()) for ratio in (1, 0.5, 0)]
         [60, 36, 9]
     """
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"`ratio` must be between 0 and 1, got {ratio}")
+    checks.between("ratio", ratio, 0, 1)
     if ratio == 1:
         return labels.copy()
     shorter = np.full_like(labels, VOID)

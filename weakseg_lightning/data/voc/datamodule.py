@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 with SBD, and its weak annotations: scribbles, clicks, boxes, tags."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +50,7 @@ def scribble_folder_name(length: float) -> str:
     return _WHOLE_SCRIBBLES if length == 1 else f"{_WHOLE_SCRIBBLES}{length:g}"
 
 
+@dataclass(frozen=True)
 class VOCSource(SampleSource):
     """Images of VOC with their masks and seeds.
 
@@ -62,19 +63,11 @@ class VOCSource(SampleSource):
             say background alone.
     """
 
-    def __init__(
-        self,
-        files: VOCFiles,
-        names: Sequence[str],
-        seeds: SeedReader,
-        with_boxes: bool = False,
-        need_masks: bool = True,
-    ) -> None:
-        self.files = files
-        self.names = names
-        self.seeds = seeds
-        self.with_boxes = with_boxes
-        self.need_masks = need_masks
+    files: VOCFiles
+    names: Sequence[str]
+    seeds: SeedReader
+    with_boxes: bool = False
+    need_masks: bool = True
 
     @property
     @override
@@ -199,7 +192,7 @@ class VOCDataModule(SegmentationDataModule):
 
     @property
     def files(self) -> VOCFiles:
-        """Where the files are."""
+        """The files of the data set."""
         return VOCFiles(Path(self.root).absolute())
 
     @override
@@ -218,7 +211,7 @@ class VOCDataModule(SegmentationDataModule):
         """Find the training images and their annotations."""
         # One message for all that is missing, also for validation: it has to be fetched before anything runs.
         missing = self.files.missing(self.train_split, self.val_split)
-        _refuse(missing + self._missing_annotations(), self.files)
+        _require_complete(missing + self._missing_annotations(), self.files)
         names = self.files.names(self.train_split)
         rank_zero_info(f"VOC 2012 {self.train_split}: {len(names)} images, supervision: {self.supervision}")
         return VOCSource(self.files, names, self._seed_reader(), with_boxes=self.supervision == "box")
@@ -226,7 +219,7 @@ class VOCDataModule(SegmentationDataModule):
     @override
     def val_source(self) -> VOCSource:
         """Find the validation images; they have no seeds."""
-        _refuse(self.files.missing(self.val_split), self.files)
+        _require_complete(self.files.missing(self.val_split), self.files)
         return VOCSource(self.files, self.files.names(self.val_split), MaskSeeds("tags"))
 
     @override
@@ -291,7 +284,7 @@ class VOCDataModule(SegmentationDataModule):
         return [place / name for name in _CLICK_FILES]
 
 
-def _refuse(missing: list[str], files: VOCFiles) -> None:
+def _require_complete(missing: list[str], files: VOCFiles) -> None:
     """Stop if anything is missing, with one message that shows the ways out."""
     if missing:
         raise FileNotFoundError(

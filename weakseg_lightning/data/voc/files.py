@@ -46,7 +46,7 @@ class VOCFiles:
 
     @property
     def sbd_candidates(self) -> list[Path]:
-        """Where SBD is looked for."""
+        """Folders where SBD is looked for."""
         return [base / "benchmark_RELEASE" / "dataset" for base in self._bases] + [base / "SBD" for base in self._bases]
 
     @property
@@ -149,7 +149,7 @@ class VOCFiles:
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def lacks_voc(self) -> bool:
-        """Whether a file of the official train and val splits is missing, as after an interrupted download."""
+        """Tell if a file of the official train and val splits is missing, as after an interrupted download."""
         if any(not self.split_list(split).is_file() for split in ("train", "val")):
             return True
         names = [name for split in ("train", "val") for name in self.names(split)]

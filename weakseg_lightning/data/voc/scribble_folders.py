@@ -39,7 +39,7 @@ Drawing = Callable[[Path, float], Labels]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one source file.
+    """The outcome of one source file.
 
     Attributes:
         problem: why it was skipped; None if it was not.

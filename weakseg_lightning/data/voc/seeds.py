@@ -1,7 +1,8 @@
-"""Where the labelled pixels of a training image come from: files of scribbles, clicks, or the mask."""
+"""Sources of the labelled pixels of a training image: files of scribbles, clicks, or the mask."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +46,7 @@ class SeedReader(ABC):
         return None
 
 
+@dataclass(frozen=True)
 class PNGScribbles(SeedReader):
     """Scribbles as label maps: grey or palette PNGs, stored value = class, 255 or transparent = unlabelled.
 
@@ -53,9 +55,8 @@ class PNGScribbles(SeedReader):
         length: fraction of each stroke that is kept, about its middle; 0 leaves a click.
     """
 
-    def __init__(self, folder: Path, length: float = 1.0) -> None:
-        self.folder = folder
-        self.length = length
+    folder: Path
+    length: float = 1.0
 
     @override
     def origin(self, name: str) -> str:
@@ -73,6 +74,7 @@ class PNGScribbles(SeedReader):
         return find_size_problem(self.folder / f"{name}.png", size)
 
 
+@dataclass(frozen=True)
 class XMLScribbles(SeedReader):
     """Scribbles as polylines in the XML of ScribbleSup, drawn 3 pixels wide.
 
@@ -82,10 +84,9 @@ class XMLScribbles(SeedReader):
         length: fraction of each polyline that is kept, about its middle; 0 leaves a click.
     """
 
-    def __init__(self, folder: Path, class_names: Sequence[str], length: float = 1.0) -> None:
-        self.folder = folder
-        self.class_names = class_names
-        self.length = length
+    folder: Path
+    class_names: Sequence[str]
+    length: float = 1.0
 
     @override
     def origin(self, name: str) -> str:
@@ -105,6 +106,7 @@ class XMLScribbles(SeedReader):
         return f"{self.origin(name)} is missing: restore it, or take the image out of the split's list"
 
 
+@dataclass(frozen=True)
 class ClickSeeds(SeedReader):
     """Clicks, drawn as squares of 3 x 3.
 
@@ -113,9 +115,8 @@ class ClickSeeds(SeedReader):
         files: names of the files that they come from, for error messages.
     """
 
-    def __init__(self, clicks: Mapping[str, Sequence[Click]], files: str) -> None:
-        self.clicks = clicks
-        self.files = files
+    clicks: Mapping[str, Sequence[Click]]
+    files: str
 
     @override
     def origin(self, name: str) -> str:
@@ -134,6 +135,7 @@ class ClickSeeds(SeedReader):
         return f"{self.origin(name)} has no click: add one, or take the image out of the split's list"
 
 
+@dataclass(frozen=True)
 class MaskSeeds(SeedReader):
     """Seeds derived from the mask.
 
@@ -141,8 +143,7 @@ class MaskSeeds(SeedReader):
         kind: ``"full"``: all of the mask; ``"tags"``: none; ``"box"``: background outside the boxes of all objects.
     """
 
-    def __init__(self, kind: Literal["full", "tags", "box"]) -> None:
-        self.kind = kind
+    kind: Literal["full", "tags", "box"]
 
     @override
     def origin(self, name: str) -> str:
