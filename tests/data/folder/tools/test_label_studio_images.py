@@ -103,15 +103,6 @@ def test_names_that_the_upload_changed_are_told(bare):
     assert "which is not there" in problems(bare)
 
 
-def test_the_uploaded_file_names_the_image_where_its_address_does_not(bare):
-    label_studio(bare, task(BOX, image="/image7", file_upload="0a1b2c3d-a.jpg"))
-    assert boxes(bare) == [[8, 10, 28, 20, 1]]
-    label_studio(bare, task(BOX, image="https://h.org/7.png", storage_filename="photos/a.jpg"))
-    assert boxes(bare) == [[8, 10, 28, 20, 1]]
-    label_studio(bare, task(BOX, image="https://h.org/b.png", file_upload="0a1b2c3d-a.jpg"))
-    assert (annotations_of(bare, "b"), annotations_of(bare)) == (CAT, [])
-
-
 @pytest.mark.parametrize(
     ("data", "to_name"),
     [
@@ -126,32 +117,36 @@ def test_any_key_of_the_data_may_hold_the_image(bare, data, to_name):
     assert boxes(bare) == [[8, 10, 28, 20, 1]]
 
 
-def test_the_source_of_old_results_names_the_key(bare):
-    label_studio(bare, task({**BOX, "source": "$left"}, data={"left": "a.jpg", "right": "b.png"}))
-    assert (annotations_of(bare, "a"), annotations_of(bare, "b")) == (CAT, [])
+SECOND = rectangle(1, 2, 3, 4, "dog")
+PAIR = {"left": "a.jpg", "right": "b.png"}
+PAGES = [{"page": "b.png"}, {"page": "a.jpg"}]
 
 
-def test_several_images_of_a_task(bare):
-    second = rectangle(1, 2, 3, 4, "dog")
-    label_studio(
-        bare,
-        task({**BOX, "to_name": "left"}, {**second, "to_name": "right"}, data={"left": "a.jpg", "right": "b.png"}),
-        task({**BOX, "item_index": 0}, id=2, data={"image": ["c d \u00e9.png"]}),
-    )
-    assert (annotations_of(bare, "a"), annotations_of(bare, "b"), annotations_of(bare, "c d \u00e9")) == (CAT, DOG, CAT)
-
-
-@pytest.mark.parametrize("pages", [["b.png", "a.jpg"], [{"page": "b.png"}, {"page": "a.jpg"}]])
-def test_pages_are_numbered(bare, pages):
-    second = {**rectangle(1, 2, 3, 4, "dog"), "item_index": 1}
-    label_studio(bare, task({**BOX, "item_index": 0}, second, data={"pages": pages}))
-    assert (annotations_of(bare, "b"), annotations_of(bare, "a")) == (CAT, DOG)
-
-
-def test_repeaters_number_the_names_of_their_pages(bare):
-    results = {**BOX, "to_name": "page_1"}, {**rectangle(1, 2, 3, 4, "dog"), "to_name": "page_0"}
-    label_studio(bare, task(*results, data={"pages": [{"page": "b.png"}, {"page": "a.jpg"}]}))
-    assert (annotations_of(bare, "a"), annotations_of(bare, "b")) == (CAT, DOG)
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (task({**BOX, "source": "$left"}, data=PAIR), {"a": CAT}),  # of old results
+        (task({**BOX, "to_name": "left"}, {**SECOND, "to_name": "right"}, data=PAIR), {"a": CAT, "b": DOG}),
+        (task({**BOX, "item_index": 0}, data={"image": ["c d \u00e9.png"]}), {"c d \u00e9": CAT}),
+        *(
+            (task({**BOX, "item_index": 0}, {**SECOND, "item_index": 1}, data={"pages": pages}), {"b": CAT, "a": DOG})
+            for pages in (["b.png", "a.jpg"], PAGES)
+        ),
+        # Repeaters number the names of their pages.
+        (
+            task({**BOX, "to_name": "page_1"}, {**SECOND, "to_name": "page_0"}, data={"pages": PAGES}),
+            {"a": CAT, "b": DOG},
+        ),
+        # The uploaded file names the image where its address does not.
+        (task(BOX, image="/image7", file_upload="0a1b2c3d-a.jpg"), {"a": CAT}),
+        (task(BOX, image="https://h.org/7.png", storage_filename="photos/a.jpg"), {"a": CAT}),
+        (task(BOX, image="https://h.org/b.png", file_upload="0a1b2c3d-a.jpg"), {"b": CAT}),
+    ],
+)
+def test_results_belong_to_the_image_that_they_name(bare, given, found):
+    label_studio(bare, given)
+    read = {name: annotations_of(bare, name) for name in ("a", "b", "c d \u00e9")}
+    assert {name: annotations for name, annotations in read.items() if annotations} == found
 
 
 @pytest.mark.parametrize(
