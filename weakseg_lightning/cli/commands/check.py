@@ -104,10 +104,7 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
         if files:
             yield f"{what:<22}{len(files):>8}"
     for kind, what in _KINDS.items():
-        annotations = [
-            sum(known.annotation.kind == kind for known in known_annotations)
-            for known_annotations in contents.annotations.values()
-        ]
+        annotations = [len(contents.about(name, kind)) for name in contents.annotations]
         if any(annotations):
             yield f"{what:<22}{np.count_nonzero(annotations):>8}{sum(annotations):>13}"
 

@@ -137,6 +137,11 @@ class LabeledAnnotation:
     annotation: Annotation
     label: int | None
 
+    @property
+    def kind(self) -> AnnotationKind:
+        """Kind of the annotation."""
+        return self.annotation.kind
+
 
 Reading = Annotation | Problem | LeftOut
 """One thing that a reader yields."""

@@ -59,8 +59,8 @@ def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
         if labels is not None:
             tile = _painted(tile, _shrunk(labels, tile.size), opacity, _palette(contents), used)
     drawing = ImageDraw.Draw(tile)
-    for known in contents.annotations.get(name, ()):
-        if known.annotation.kind == "box" and known.label not in (None, VOID):
+    for known in contents.about(name, "box"):
+        if known.label not in (None, VOID):
             corners = (known.annotation.points[:2] * (tile.width / size[0], tile.height / size[1])).flatten().tolist()
             drawing.rectangle(corners, outline=tuple(_palette(contents)[known.label].tolist()), width=2)
             used.add(known.label)

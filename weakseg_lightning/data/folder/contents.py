@@ -50,9 +50,13 @@ class FolderContents(Files):
     classes_given: bool = False
     annotations: dict[str, list[LabeledAnnotation]] = field(default_factory=dict)
 
+    def about(self, name: str, *kinds: AnnotationKind) -> list[LabeledAnnotation]:
+        """List the annotations of an image that are of these kinds; by default all."""
+        return [one for one in self.annotations.get(name, ()) if not kinds or one.kind in kinds]
+
     def has(self, name: str, *kinds: AnnotationKind) -> bool:
-        """Tell if an image has annotations of one of these kinds that are not void."""
-        return any(known.annotation.kind in kinds and known.label != VOID for known in self.annotations.get(name, ()))
+        """Tell if an image has annotations of these kinds that are not void; by default of any."""
+        return any(one.label != VOID for one in self.about(name, *kinds))
 
     def has_mask(self, name: str) -> bool:
         """Tell if the class of every pixel of an image is known."""
@@ -61,8 +65,8 @@ class FolderContents(Files):
     def is_partly_drawn(self, name: str) -> bool:
         """Tell if an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
         kinds: dict[AnnotationKind, set[int | None]] = {}
-        for known in self.annotations.get(name, ()):
-            kinds.setdefault(known.annotation.kind, set()).add(known.label)
+        for one in self.about(name):
+            kinds.setdefault(one.kind, set()).add(one.label)
         others = kinds.get("box", set()) | kinds.get("stroke", set()) | kinds.get("click", set())
         return bool(kinds.get("region")) and not others <= kinds["region"] | {0, VOID}
 
@@ -76,11 +80,7 @@ class FolderContents(Files):
             return self.has(name, "click")
         if supervision == "box":
             return self.has(name, "box") or self.has_mask(name)
-        return (
-            name in self.scribbles
-            or name in self.masks
-            or any(one.label != VOID for one in self.annotations.get(name, ()))
-        )
+        return name in self.scribbles or name in self.masks or self.has(name)
 
     def find(self, given: str) -> str | None:
         """The id of an image that is named with or without folder and suffix; None if there is none, or several."""
@@ -116,14 +116,13 @@ def read_folder(root: Path) -> FolderContents:
 def _fractions(contents: FolderContents) -> Iterator[str]:
     """Tell of tables whose coordinates look like fractions of the image."""
     for file, table in TABLES.items():
-        annotations = [
-            one.annotation for known in contents.annotations.values() for one in known if one.annotation.file == file
-        ]
-        if table.kind not in ("click", "box") or not annotations:
+        found = [one.annotation for name in contents.annotations for one in contents.about(name)]
+        points = [one.points.ravel() for one in found if one.file == file]
+        if table.kind not in ("click", "box") or not points:
             continue
-        values = np.concatenate([annotation.points.ravel() for annotation in annotations])
+        values = np.concatenate(points)
         if (values <= 1).all() and (values % 1).any():
-            example = ", ".join(f"{value:g}" for value in annotations[0].points.ravel())
+            example = ", ".join(f"{value:g}" for value in points[0])
             yield f"all coordinates in {file} are 1 at most, as {example}: they are read as pixels, not as fractions"
 
 
@@ -185,9 +184,7 @@ def _find_classes(contents: FolderContents, annotations: Sequence[Annotation]) -
         except ValueError as error:
             text = str(error).removeprefix(str(path)).lstrip(": ")
             contents.problems.append(Problem(CLASSES_FILE, text))
-    contents.classes = _guess(
-        contents, [annotation for annotation in annotations if annotation.meaning is None and annotation.label]
-    )
+    contents.classes = _guess(contents, [one for one in annotations if one.meaning is None and one.label])
     if len(contents.classes.names) < 2:
         text = "is missing, and the annotations hold no class but background: name the classes in it, as `classes: "
         contents.problems.append(Problem(CLASSES_FILE, f"{text}[background, cat, dog]`"))
@@ -195,11 +192,11 @@ def _find_classes(contents: FolderContents, annotations: Sequence[Annotation]) -
 
 def _guess(contents: FolderContents, annotations: Sequence[Annotation]) -> Classes:
     values = list(_values(contents))
-    certain = [annotation for annotation in annotations if not annotation.optional]
+    certain = [one for one in annotations if not one.optional]
     # Where nothing is drawn, what is said of whole images can only be classes; elsewhere it may be anything.
     named = certain if certain or any(values) else annotations
-    words = [annotation.label for annotation in named if annotation.by_index]
-    classes = guess_classes(words, values, [annotation.label for annotation in named if not annotation.by_index])
+    words = [one.label for one in named if one.by_index]
+    classes = guess_classes(words, values, [one.label for one in named if not one.by_index])
     contents.notes += _numbered(classes, values, named)
     return classes
 

@@ -60,9 +60,7 @@ def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> l
     if not counts or others or any(labels[:VOID].any() for labels in counts):
         return []
     text = "no pixel of any image has a class, all are void (255): there is nothing to learn; draw classes, 0 to 254"
-    drawn = next(
-        (one.annotation.file for annotations in contents.annotations.values() for one in annotations), SCRIBBLES
-    )
+    drawn = next((one.annotation.file for name in contents.annotations for one in contents.about(name)), SCRIBBLES)
     return [Problem(MASKS if contents.masks else SCRIBBLES if contents.scribbles else drawn, text)]
 
 
@@ -97,8 +95,7 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
 def _compare_masks(contents: FolderContents, found: Inspection) -> None:
     """Report a mask beside regions, or the word that there are none: one of them would not be used."""
     path = contents.masks.get(found.name)
-    known = (one for one in contents.annotations.get(found.name, ()) if one.label != VOID)
-    regions = [one.annotation.file for one in known if one.annotation.kind in ("region", "nothing")]
+    regions = [one.annotation.file for one in contents.about(found.name, "region", "nothing") if one.label != VOID]
     if path is not None and regions:
         text = f"is a mask of an image that has regions in {regions[0]}, too: remove one of them"
         found.problems.append(Problem(relative(path, contents.root), text, found.name))
@@ -106,9 +103,8 @@ def _compare_masks(contents: FolderContents, found: Inspection) -> None:
 
 def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
     """Find drawn classes that are not among the tags, where tags are given or nothing is said to be there."""
-    annotations = contents.annotations.get(found.name, ())
-    tags = [known for known in annotations if known.annotation.kind in ("tag", "nothing")]
-    drawn = {known.label for known in annotations if known.label not in (None, 0, VOID)}
+    tags = contents.about(found.name, "tag", "nothing")
+    drawn = {one.label for one in contents.about(found.name) if one.label not in (None, 0, VOID)}
     for counts in (found.seeds, found.mask):
         drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
     tagged = {known.label for known in tags}
@@ -123,7 +119,7 @@ def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
 
 def _faulty_annotations(contents: FolderContents, name: str, size: Size) -> list[Problem]:
     found = []
-    for known in contents.annotations.get(name, ()):
+    for known in contents.about(name):
         fault = find_fault(known.annotation, size) or _bitmap_fault(known, size)
         if fault is not None:
             found.append(known.annotation.problem(fault, name))

@@ -36,8 +36,8 @@ def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
     if not contents.has_mask(name):
         return None
     mask = np.zeros(size[::-1], dtype=np.uint8)
-    for known in contents.annotations[name]:
-        if known.annotation.kind == "region" or known.label == VOID:
+    for known in contents.about(name):
+        if known.kind == "region" or known.label == VOID:
             _paint(mask, known)
     return mask
 
@@ -54,9 +54,8 @@ def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Sup
         return read_mask(contents, name, size)
     if supervision not in ("box", "scribble", "point"):
         return None
-    seeds = (
-        _box_seeds(contents, name, size) if supervision == "box" else _drawn_seeds(contents, name, size, supervision)
-    )
+    boxed = supervision == "box"
+    seeds = _box_seeds(contents, name, size) if boxed else _drawn_seeds(contents, name, size, supervision)
     if seeds.shape == size[::-1]:
         _paint_void(seeds, contents, name)
     return seeds
@@ -64,7 +63,7 @@ def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Sup
 
 def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor:
     """Boxes that were drawn, otherwise those around the parts of the mask: ``(n, 5)``."""
-    drawn = [one for one in contents.annotations.get(name, ()) if one.annotation.kind == "box" and one.label != VOID]
+    drawn = [one for one in contents.about(name, "box") if one.label != VOID]
     if not drawn and mask is not None:
         return boxes_from_mask(mask)
     rows = [[*known.annotation.points[:2].flatten().tolist(), known.label] for known in drawn]
@@ -92,21 +91,15 @@ def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
 
 def _drawn_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision) -> Labels:
     width, height = size
-    annotations = contents.annotations.get(name, ())
-    pressed = [
-        (k.annotation.points[0], k.label) for k in annotations if k.annotation.kind == "click" and k.label is not None
-    ]
-    clicks = draw_clicks([(float(x), float(y), label) for (x, y), label in pressed], height, width)
+    pressed = [(one.annotation.points[0].tolist(), one.label) for one in contents.about(name, "click")]
+    clicks = draw_clicks([(x, y, label) for (x, y), label in pressed if label is not None], height, width)
     if supervision == "point":
         return clicks
     drawn = scribbles_of(contents, name)
     seeds = np.full((height, width), VOID, np.uint8) if drawn is None else drawn
     # Coordinates of annotations count from the corner of the first pixel, those of strokes from its centre.
-    strokes = [
-        Stroke(k.annotation.points - 0.5, k.label)
-        for k in annotations
-        if k.annotation.kind == "stroke" and k.label is not None
-    ]
+    lines = [(one.annotation.points - 0.5, one.label) for one in contents.about(name, "stroke")]
+    strokes = [Stroke(points, label) for points, label in lines if label is not None]
     for layer in (draw_strokes(strokes, height, width), clicks):
         seeds[layer != VOID] = layer[layer != VOID]
     return seeds
@@ -114,7 +107,7 @@ def _drawn_seeds(contents: FolderContents, name: str, size: Size, supervision: S
 
 def _paint_void(labels: Labels, contents: FolderContents, name: str) -> None:
     """Take the labels away where an annotation says void."""
-    for known in contents.annotations.get(name, ()):
+    for known in contents.about(name):
         if known.label == VOID:
             _paint(labels, known)
 

@@ -99,7 +99,7 @@ class FolderSource(SampleSource):
             if labels is not None:
                 present = np.unique(np.asarray(labels))
                 tags[present[present != VOID].astype(np.int64)] = True
-        for known in self.contents.annotations.get(name, ()):
+        for known in self.contents.about(name):
             if known.label not in (None, VOID):
                 tags[known.label] = True
         return tags
@@ -110,7 +110,7 @@ class FolderSource(SampleSource):
 
     def _shares(self, name: str) -> Tensor:
         shares = torch.full((len(self.contents.classes.names),), float("nan"))
-        for known in self.contents.annotations.get(name, ()):
+        for known in self.contents.about(name):
             share = known.annotation.share
             if known.label is not None and share is not None:
                 shares[known.label] = _SHARES[share] if isinstance(share, str) else share
