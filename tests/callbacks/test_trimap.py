@@ -148,7 +148,7 @@ def test_unknown_number_of_classes(tmp_path: Path) -> None:
 
 
 def test_arguments_are_checked_and_kept() -> None:
-    with pytest.raises(ValueError, match="`max_width` must be 1 to 254 pixels, got 0"):
+    with pytest.raises(ValueError, match="`max_width` must be between 1 and 254, got 0"):
         TrimapCurve(max_width=0)
     with pytest.raises(ValueError, match=r"`definition` must be .*, got 'edge'"):
         TrimapCurve("edge")  # type: ignore[arg-type]

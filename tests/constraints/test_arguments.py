@@ -34,10 +34,13 @@ def test_wrong_shapes_of_a_users_rule(know):
     [
         ({"classes": "dog"}, "`lower` or `upper` must be given"),
         ({"classes": "dog", "lower": 0, "upper": 1}, "say nothing"),
-        ({"classes": "dog", "lower": 30}, "`lower` must be a fraction between 0 and 1, got 30"),
-        ({"classes": "dog", "upper": NAN}, "`upper` must be a fraction"),
+        ({"classes": "dog", "lower": 30}, "`lower` must be between 0 and 1, got 30"),
+        ({"classes": "dog", "upper": NAN}, "`upper` must be between 0 and 1, got nan"),
         ({"classes": "dog", "lower": 0.3, "upper": 0.2}, "`lower` must not exceed `upper`, got 0.3 > 0.2"),
-        ({"classes": "dog", "lower": 0.3, "slack": 0}, "`slack` must be above 0, or null for a hard constraint, got 0"),
+        (
+            {"classes": "dog", "lower": 0.3, "slack": 0},
+            "`slack` must be finite and above 0, got 0; null makes a hard constraint",
+        ),
         ({"classes": [], "lower": 0.3}, "`classes` must name a class or several"),
         ({"classes": ["dog", "dog"], "lower": 0.3}, "`classes` must name each class once"),
         ({"classes": ["dog", "present"], "lower": 0.3}, "must be 'present' alone or a list of classes"),
@@ -62,12 +65,12 @@ def test_wrong_arguments_of_area_bounds(arguments, words):
         (lambda: AreaRatio("dog", "cat", lower=2, upper=1), "must not exceed"),
         (lambda: SizeBuckets([]), "`bounds` must hold"),
         (lambda: SizeBuckets([(0, 0.1), (0.5, 0.2)]), r"got \(0.5, 0.2\) for bucket 1"),
-        (lambda: SizeBuckets([(0, 0.1)], slack=-1), "`slack` must be above 0"),
-        (lambda: BoundingBoxes(1.5), "`lower` must be a fraction"),
-        (lambda: BoundingBoxes(slack=float("inf")), "`slack` must be above 0"),
+        (lambda: SizeBuckets([(0, 0.1)], slack=-1), "`slack` must be finite and above 0"),
+        (lambda: BoundingBoxes(1.5), "`lower` must be between 0 and 1, got 1.5"),
+        (lambda: BoundingBoxes(slack=float("inf")), "`slack` must be finite and above 0"),
         (lambda: AreaTable("a.csv", tolerance=2), "`tolerance` must be between 0 and 1, got 2"),
-        (lambda: AreaTable("a.csv", missing="skip"), "`missing` must be one of allow, error, got 'skip'"),
-        (lambda: AreaTable("a.csv", slack=0), "`slack` must be above 0"),
+        (lambda: AreaTable("a.csv", missing="skip"), "`missing` must be one of 'allow', 'error', got 'skip'"),
+        (lambda: AreaTable("a.csv", slack=0), "`slack` must be finite and above 0"),
     ],
 )
 def test_wrong_arguments(make, words):
@@ -112,7 +115,7 @@ def test_sizes_and_boxes_that_do_not_fit(know):
         ({"tags": torch.ones(1, 3).bool()}, r"`tags` must be a bool \(1, 4\)"),
         ({"valid": torch.ones(1, 4, 4)}, r"`valid` must be a bool \(1, H, W\), got torch.float32"),
         ({"sizes": torch.zeros(1, 4)}, "`sizes` must be an integer"),
-        ({"boxes": []}, "`boxes` must hold one tensor an image, 1, got 0"),
+        ({"boxes": []}, "`boxes` must hold one tensor per image, 1, got 0"),
         ({"masks": {"sky": torch.ones(1, 2, 2).bool()}}, r"`masks\['sky'\]` must be a bool \(1, 4, 4\)"),
     ],
 )

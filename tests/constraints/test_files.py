@@ -53,7 +53,7 @@ def test_bounds_of_untagged_classes_are_contradictions(know, write):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", r"line 1: the columns must be image,class,lower,upper or image,class,area, got nothing\."),
+        ("", r"line 1: the columns must be image,class,lower,upper or image,class,area, got nothing$"),
         ("image,class,low\ni0,dog,0.1\n", "line 1: .*, got image,class,low"),
         ("image,class,area,lower\n", "line 1: the columns must be"),
         ("image,class,lower,upper\ni0,dog,0.1\n", "line 2: there must be 4 fields, got 3"),

@@ -70,11 +70,11 @@ def test_rules_of_presets_can_be_written_down():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match=r"`name` must be one of tags, tags_size, .*, got 'tag'"):
+    with pytest.raises(ValueError, match=r"`name` must be one of 'tags', 'tags_size', .*, got 'tag'"):
         preset("tag")
     with pytest.raises(ValueError, match="`background_lower` says nothing to the preset 'boxes'"):
         preset("boxes", background_lower=0.1)
     with pytest.raises(ValueError, match=r"`lower` must not exceed `upper`, got 0\.8 > 0\.7"):
         preset("tags", background_lower=0.8)
-    with pytest.raises(ValueError, match="must be a fraction between 0 and 1, got 10"):
+    with pytest.raises(ValueError, match="must be between 0 and 1, got 10"):
         preset("tags", foreground_lower=10)

@@ -206,12 +206,12 @@ def test_class_equals_function_with_and_without_a_lattice_from_another_process()
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight": -1.0}, "`weight` must be finite and 0 or more, got -1.0"),
+        ({"weight": -1.0}, "`weight` must be finite and at least 0, got -1.0"),
         ({"weight": float("nan")}, "`weight` must be finite"),
-        ({"sigma_rgb": 0.0}, "`sigma_rgb` must be finite and greater than 0, got 0"),
-        ({"sigma_xy": -3.0}, "`sigma_xy` must be finite and greater than 0, got -3"),
-        ({"scale": 0.0}, "`scale` must be greater than 0 and at most 1, got 0"),
-        ({"scale": 2.0}, "`scale` must be greater than 0 and at most 1, got 2"),
+        ({"sigma_rgb": 0.0}, "`sigma_rgb` must be finite and above 0, got 0"),
+        ({"sigma_xy": -3.0}, "`sigma_xy` must be finite and above 0, got -3"),
+        ({"scale": 0.0}, "`scale` must be above 0 and at most 1, got 0"),
+        ({"scale": 2.0}, "`scale` must be above 0 and at most 1, got 2"),
     ],
 )
 def test_values_out_of_range_are_refused_by_both(arguments: dict[str, float], message: str) -> None:
@@ -230,7 +230,7 @@ def test_wrong_arguments_are_explained() -> None:
         dense_crf_loss(logits.long(), image)
     with pytest.raises(ValueError, match=r"`valid` must be a bool \(2, 6, 8\), got torch.float32"):
         dense_crf_loss(logits, image, valid=valid.float())
-    with pytest.raises(ValueError, match="`build_in` must be 'step' or 'workers', got 'worker'"):
+    with pytest.raises(ValueError, match="`build_in` must be one of 'step', 'workers', got 'worker'"):
         DenseCRFLoss(build_in="worker")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`values` must be a float .* those of the lattice"):
         dense_crf_loss(logits, image, lattice=dense_crf_lattice(image, scale=1.0))

@@ -128,7 +128,7 @@ def test_class_equals_function() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weight": -1.0}, "`weight` must be finite and 0 or more, got -1.0"),
+        ({"weight": -1.0}, "`weight` must be finite and at least 0, got -1.0"),
         ({"kernels": []}, "`kernels` must hold at least one kernel"),
         ({"radius": 0}, "`radius` must be at least 1, got 0"),
         ({"downscale": 0}, "`downscale` must be at least 1, got 0"),
@@ -147,7 +147,7 @@ def test_wrong_arguments_are_explained() -> None:
         gated_crf_loss(logits, image[:1])
     with pytest.raises(ValueError, match=r"`valid` must be a bool \(2, 5, 6\)"):
         gated_crf_loss(logits, image, valid=valid[:1])
-    with pytest.raises(ValueError, match="`sigma_rgb` must be finite and greater than 0, got 0"):
+    with pytest.raises(ValueError, match="`sigma_rgb` must be finite and above 0, got 0"):
         GaussianKernel(sigma_rgb=0.0)
-    with pytest.raises(ValueError, match="`weight` must be finite and 0 or more"):
+    with pytest.raises(ValueError, match="`weight` must be finite and at least 0"):
         GaussianKernel(weight=-0.1)

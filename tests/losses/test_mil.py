@@ -116,8 +116,12 @@ def test_compiles_without_graph_breaks() -> None:
     [
         (torch.ones(1, 2, dtype=torch.bool), None, r"`tags` must be bool \(B, K\) = \(1, 3\)"),
         (torch.ones(1, 3), None, r"`tags` must be bool .* got torch.float32"),
-        (torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 4, 5, dtype=torch.bool), r"`valid` must be bool \(B, H, W"),
-        (torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 4, 4), r"`valid` must be bool .* got torch.float32"),
+        (
+            torch.ones(1, 3, dtype=torch.bool),
+            torch.ones(1, 4, 5, dtype=torch.bool),
+            r"`valid` must be a bool \(1, 4, 4",
+        ),
+        (torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 4, 4), r"`valid` must be a bool .* got torch.float32"),
     ],
 )
 def test_wrong_shapes_are_explained(tags: Tensor, valid: Tensor | None, message: str) -> None:

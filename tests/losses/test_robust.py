@@ -336,8 +336,8 @@ def test_a_level_out_of_range_is_refused_with_the_largest_allowed(eps):
     ("change", "words"),
     [
         ({"labels": torch.zeros(2, 5, 3)}, r"`labels` must be \(B, ...\)"),
-        ({"exact": torch.zeros(2, 3, 5)}, "`exact` must be bool"),
-        ({"exact": torch.zeros(3, 5, dtype=torch.bool)}, r"`exact` must be bool in the shape \(2, 3, 5\)"),
+        ({"exact": torch.zeros(2, 3, 5)}, "`exact` must be a bool"),
+        ({"exact": torch.zeros(3, 5, dtype=torch.bool)}, r"`exact` must be a bool \(2, 3, 5\)"),
         ({"normalizer": "mean"}, "`normalizer` must be one of"),
         ({"normalizer": "seeds"}, "give `exact`"),
     ],

@@ -272,10 +272,10 @@ def test_wrong_arguments() -> None:
         TrimapScores(1)
     with pytest.raises(ValueError, match="`ignore_index` must not be one of the 21 classes, got 0"):
         TrimapScores(21, ignore_index=0)
-    with pytest.raises(ValueError, match="`definition` must be 'void' or 'boundary', got 'edge'"):
+    with pytest.raises(ValueError, match="`definition` must be one of 'void', 'boundary', got 'edge'"):
         TrimapScores(2, "edge")  # type: ignore[arg-type]
     for width in (0, 255):
-        with pytest.raises(ValueError, match=f"`max_width` must be 1 to 254 pixels, got {width}"):
+        with pytest.raises(ValueError, match=f"`max_width` must be between 1 and 254, got {width}"):
             TrimapScores(2, max_width=width)
 
 

@@ -1,13 +1,14 @@
-"""What several rules take: classes, bounds, slack, regions; checked, and found in what is known about a batch."""
+"""Common arguments of rules: classes, bounds, slack, regions; checked, and found in the facts of a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite
+from math import inf
 
 import torch
 from torch import Tensor
 
+from weakseg_lightning.checks import between, finite_above, finite_at_least
 from weakseg_lightning.constraints.base import Rows
 from weakseg_lightning.constraints.linear import ImageFacts
 
@@ -23,20 +24,21 @@ _WORDS = ("background", "foreground", "present", "absent")
 # ---- checks in constructors -------------------------------------------------------------------------------------
 
 
-def check_bounds(lower: float | None, upper: float | None, most: float = 1.0) -> None:
+def check_bounds(lower: float | None, upper: float | None, most: float = 1) -> None:
     """Check a pair of bounds in 0..most.
 
     Raises:
         ValueError: if one is out of range, they exclude each other, or say nothing.
     """
     for name, bound in (("lower", lower), ("upper", upper)):
-        if bound is not None and not (isfinite(bound) and 0 <= bound <= most):
-            limits = "be a fraction between 0 and 1" if most == 1 else "be finite and at least 0"
-            raise ValueError(f"`{name}` must {limits}, got {bound!r}.")
+        if bound is not None and most == inf:
+            finite_at_least(name, bound, 0)
+        elif bound is not None:
+            between(name, bound, 0, most, "it is a fraction")
     if lower is not None and upper is not None and lower > upper:
-        raise ValueError(f"`lower` must not exceed `upper`, got {lower!r} > {upper!r}.")
+        raise ValueError(f"`lower` must not exceed `upper`, got {lower} > {upper}")
     if not lower and (upper is None or upper >= most):
-        raise ValueError(f"`lower` or `upper` must be given, above 0 or below 1; {lower!r} and {upper!r} say nothing.")
+        raise ValueError(f"`lower` or `upper` must be given, above 0 or below 1; {lower} and {upper} say nothing")
 
 
 def check_slack(slack: float | None) -> None:
@@ -45,8 +47,8 @@ def check_slack(slack: float | None) -> None:
     Raises:
         ValueError: if it is not above 0.
     """
-    if slack is not None and not (isfinite(slack) and slack > 0):
-        raise ValueError(f"`slack` must be above 0, or null for a hard constraint, got {slack!r}.")
+    if slack is not None:
+        finite_above("slack", slack, 0, "null makes a hard constraint")
 
 
 def check_classes(name: str, classes: Classes) -> None:
@@ -57,11 +59,11 @@ def check_classes(name: str, classes: Classes) -> None:
     """
     listed = classes if isinstance(classes, list) else [classes]
     if not listed or "" in listed:
-        raise ValueError(f"`{name}` must name a class or several, got {classes!r}.")
+        raise ValueError(f"`{name}` must name a class or several, got {classes!r}")
     if len(set(listed)) < len(listed):
-        raise ValueError(f"`{name}` must name each class once, got {classes!r}.")
+        raise ValueError(f"`{name}` must name each class once, got {classes!r}")
     if len(listed) > 1 and (words := {"foreground", "present", "absent"} & set(listed)):
-        raise ValueError(f"`{name}` must be {words.pop()!r} alone or a list of classes, got {classes!r}.")
+        raise ValueError(f"`{name}` must be {words.pop()!r} alone or a list of classes, got {classes!r}")
 
 
 def check_region(region: Region) -> None:
@@ -72,13 +74,13 @@ def check_region(region: Region) -> None:
     """
     if region is None or (isinstance(region, str) and region):
         return
-    if isinstance(region, list) and len(region) == 4 and not any(isinstance(share, str) for share in region):
+    if isinstance(region, list) and len(region) == 4 and not any(isinstance(end, str) for end in region):
         x1, y1, x2, y2 = region
         if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
             return
     raise ValueError(
         "`region` must be [x1, y1, x2, y2] as fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, or the "
-        f"name of a mask, or null, got {region!r}."
+        f"name of a mask, or null, got {region!r}"
     )
 
 
@@ -137,7 +139,7 @@ def class_indices(classes: Classes, names: Sequence[str], argument: str) -> list
     listed = classes if isinstance(classes, list) else [classes]
     indices = [class_index(one, names, f"`{argument}`", _WORDS) for one in listed]
     if len(set(indices)) < len(indices):
-        raise ValueError(f"`{argument}` must name each class once, got {classes!r}.")
+        raise ValueError(f"`{argument}` must name each class once, got {classes!r}")
     return indices
 
 
@@ -154,9 +156,9 @@ def class_index(given: str | int, names: Sequence[str], where: str, words: Seque
     if isinstance(given, int) or given.isdecimal():
         if 0 <= int(given) < len(names):
             return int(given)
-        raise ValueError(f"{where} must name one of the classes 0..{len(names) - 1}, got {given}.")
+        raise ValueError(f"{where} must name one of the classes 0..{len(names) - 1}, got {given}")
     near = get_close_matches(given, [*names, *words], 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(names)}."
+    hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(names)}"
     raise ValueError(f"{where} must name a class, got {given!r}: {hint}")
 
 
@@ -173,7 +175,7 @@ def bound_rows(
     Args:
         sums: the areas.
         lower: fraction of the region, None or 0 = no such rows.
-        upper: likewise, None or 1.
+        upper: fraction of the region, None or 1 = no such rows.
         slack: None = hard.
         place: where the area is, for the names.
         regions: bool ``(B, 1, H, W)``; None = the whole image.
@@ -194,14 +196,32 @@ def bound_rows(
     )
 
 
+def rows_per_image(bounds: Tensor, facts: ImageFacts, slack: float | None, known: Tensor | bool = True) -> list[Rows]:
+    """Rows ``lower <= area <= upper`` for the last C classes, with bounds that differ from image to image.
+
+    Args:
+        bounds: lower and upper fractions of the image, float ``(B, 2, C)``; 0 and 1 say nothing.
+        facts: the batch.
+        slack: None = hard.
+        known: bool ``(B, C)``, the bounds that count.
+    """
+    lower, upper = bounds.unbind(1)
+    names = facts.class_names[-bounds.shape[2] :]
+    each = torch.eye(len(facts.class_names), device=bounds.device)[None, -len(names) :]
+    return [
+        Rows(each, lower, (lower > 0) & known, [f"{name} >= {{bound}}" for name in names], slack),
+        Rows(-each, -upper, (upper < 1) & known, [f"{name} <= {{bound}}" for name in names], slack),
+    ]
+
+
 # ---- regions of a batch -----------------------------------------------------------------------------------------
 
 
 def place_of(region: Region) -> str:
-    """The region as the name of a row says it."""
+    """Name the region as the name of a row does."""
     if region is None:
         return ""
-    return f" in {region}" if isinstance(region, str) else f" in [{', '.join(f'{share:g}' for share in region)}]"
+    return f" in {region}" if isinstance(region, str) else f" in [{', '.join(f'{end:g}' for end in region)}]"
 
 
 def region_masks(region: Region, facts: ImageFacts) -> Tensor | None:
@@ -214,22 +234,22 @@ def region_masks(region: Region, facts: ImageFacts) -> Tensor | None:
         return None
     if isinstance(region, str):
         if region not in facts.masks:
-            known = ", ".join(sorted(facts.masks)) or "none"
-            raise ValueError(f"`region` must be the name of a mask, got {region!r}: the data has {known}.")
+            names = ", ".join(sorted(facts.masks)) or "none"
+            raise ValueError(f"`region` must be the name of a mask, got {region!r}: the data has {names}")
         return facts.masks[region][:, None]
     columns, rows = (_extent(facts.valid.any(axis)) for axis in (1, 2))
-    shares = torch.tensor(list(region), device=facts.valid.device)
-    sides = [start + share * length for share, (start, length) in zip(shares, (columns, rows) * 2, strict=True)]
+    ends = torch.tensor(list(region), device=facts.valid.device)
+    sides = [start + end * length for end, (start, length) in zip(ends, (columns, rows) * 2, strict=True)]
     return box_masks(torch.stack(sides, -1)[:, None], *facts.valid.shape[1:])
 
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Cells of a map whose centres lie in boxes; where none does along a side, the cell of the box's own centre.
+    """Cells of a map whose centers lie in boxes; where none does along a side, the cell of the box's own centre.
 
     Args:
         boxes: ``x1, y1, x2, y2`` in cells, float ``(B, R, 4)``; nan stands for no box.
-        height: of the map, in cells.
-        width: likewise.
+        height: height of the map in cells.
+        width: width of the map in cells.
 
     Returns:
         bool ``(B, R, H, W)``; empty for boxes beside the map.
@@ -239,10 +259,10 @@ def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def _covered(start: Tensor, end: Tensor, count: int) -> Tensor:
-    """Which of ``count`` cells lie between two ends, bool ``(..., count)``."""
+    """Mark those of ``count`` cells that lie between two ends, bool ``(..., count)``."""
     cells = torch.arange(count, device=start.device)
-    centres = cells + 0.5
-    inside = (centres >= start[..., None]) & (centres < end[..., None])
+    centers = cells + 0.5
+    inside = (centers >= start[..., None]) & (centers < end[..., None])
     beside = ~((end > 0) & (start < count) & (end >= start))
     middle = ((start.clamp(min=0) + end.clamp(max=count)) / 2).floor().clamp(max=count - 1)
     nearest = (cells == middle[..., None]) & ~inside.any(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What a rule of the language is, and how the rules of a run become one set of linear constraints."""
+"""The base of the rules of the language, and how the rules of a run become one set of linear constraints."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class CompiledRule:
-    """What a rule says about the images of a batch.
+    """The statements of a rule about the images of a batch.
 
     Args:
         rows: linear inequalities, in one or more groups.
@@ -56,8 +56,8 @@ class CompiledRule:
 class ConstraintRule(ABC):
     """Base class of the rules that say what is known about images; subclass it for facts of your own.
 
-    A subclass keeps each constructor argument, unchanged, under an attribute of the same name, so that checkpoints can
-    write it down, and checks what can be checked before any image is seen in its constructor.
+    A subclass is a frozen dataclass, or keeps each constructor argument, unchanged, under an attribute of the same
+    name, so that checkpoints can write it down; it checks what it can before any image is seen.
 
     Example:
         >>> class AtMostHalf(ConstraintRule):
@@ -115,14 +115,14 @@ def compile_constraints(rules: Sequence[ConstraintRule], facts: ImageFacts) -> L
         The constraints, on the device of ``facts.tags``.
 
     Raises:
-        ValueError: if a rule does not fit the facts, or the facts contradicts itself in shape.
+        ValueError: if a rule does not fit the facts, or the shapes of the facts contradict each other.
 
     Example:
         >>> from weakseg_lightning.constraints import AreaBounds, Suppression
         >>> tags, valid = torch.tensor([[True, True, False]]), torch.ones(1, 41, 41, dtype=torch.bool)
-        >>> known = ImageFacts(["a"], ["background", "cat", "dog"], tags, valid)
+        >>> facts = ImageFacts(["a"], ["background", "cat", "dog"], tags, valid)
         >>> rules = [Suppression(), AreaBounds("background", 0.3, 0.7), AreaBounds("present", 0.05, slack=2.0)]
-        >>> constraints = compile_constraints(rules, known)
+        >>> constraints = compile_constraints(rules, facts)
         >>> [name for name, active in zip(constraints.names, constraints.active[0]) if active]
         ['background >= 0.3', 'background <= 0.7', 'cat >= 0.05']
         >>> constraints.allowed
@@ -190,17 +190,17 @@ def check_facts(facts: ImageFacts) -> None:
     batch, classes = len(facts.ids), len(facts.class_names)
     tags, valid, sizes = facts.tags, facts.valid, facts.sizes
     if tags.shape != (batch, classes) or tags.dtype != torch.bool:
-        raise ValueError(f"`tags` must be a bool {(batch, classes)}, got {tags.dtype} {tuple(tags.shape)}.")
+        raise ValueError(f"`tags` must be a bool {(batch, classes)}, got {tags.dtype} {tuple(tags.shape)}")
     if valid.ndim != 3 or valid.shape[0] != batch or valid.dtype != torch.bool:
-        raise ValueError(f"`valid` must be a bool ({batch}, H, W), got {valid.dtype} {tuple(valid.shape)}.")
+        raise ValueError(f"`valid` must be a bool ({batch}, H, W), got {valid.dtype} {tuple(valid.shape)}")
     if sizes is not None and (sizes.shape != tags.shape or sizes.is_floating_point()):
-        raise ValueError(f"`sizes` must be an integer {(batch, classes)}, got {sizes.dtype} {tuple(sizes.shape)}.")
+        raise ValueError(f"`sizes` must be an integer {(batch, classes)}, got {sizes.dtype} {tuple(sizes.shape)}")
     if facts.boxes is not None and len(facts.boxes) != batch:
-        raise ValueError(f"`boxes` must hold one tensor an image, {batch}, got {len(facts.boxes)}.")
+        raise ValueError(f"`boxes` must hold one tensor per image, {batch}, got {len(facts.boxes)}")
     for name, mask in facts.masks.items():
         if mask.shape != valid.shape or mask.dtype != torch.bool:
             raise ValueError(
-                f"`masks[{name!r}]` must be a bool {tuple(valid.shape)}, got {mask.dtype} {tuple(mask.shape)}."
+                f"`masks[{name!r}]` must be a bool {tuple(valid.shape)}, got {mask.dtype} {tuple(mask.shape)}"
             )
 
 
@@ -212,7 +212,7 @@ def _check_shape(rule: ConstraintRule, name: str, tensor: Tensor | None, shape: 
     if not short and (len(got) != len(shape) or any(a not in (1, b) for a, b in zip(got, shape, strict=True))):
         raise ValueError(
             f"{type(rule).__name__}.compile must give `{name}` of the shape {shape} (1 in place of any size stands for "
-            f"all), got {got}."
+            f"all), got {got}"
         )
 
 

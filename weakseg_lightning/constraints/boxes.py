@@ -1,5 +1,7 @@
 """The rule about bounding boxes."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -11,6 +13,7 @@ from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Row
 from weakseg_lightning.constraints.linear import ImageFacts
 
 
+@dataclass(frozen=True)
 class BoundingBoxes(ConstraintRule):
     """Each box is mostly of its class, and no foreground class occurs outside its boxes.
 
@@ -29,17 +32,19 @@ class BoundingBoxes(ConstraintRule):
         Pathak et al., ICCV 2015, section 7.4.
     """
 
-    def __init__(self, lower: float = 0.75, slack: float | None = 2.0) -> None:
-        check_bounds(lower, None)
-        check_slack(slack)
-        self.lower = lower
-        self.slack = slack
+    lower: float = 0.75
+    slack: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_bounds(self.lower, None)
+        check_slack(self.slack)
 
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
         if facts.boxes is None:
             raise ValueError(
-                "BoundingBoxes needs bounding boxes, which the data does not give: choose `supervision: box`."
+                "BoundingBoxes needs bounding boxes, which the data does not give: choose `supervision: box`"
             )
         classes = len(facts.class_names)
         boxes = _padded(facts)
@@ -58,12 +63,12 @@ def _padded(facts: ImageFacts) -> Tensor:
     for name, found in zip(facts.ids, boxes, strict=True):
         if found.ndim != 2 or found.shape[1] != 5:
             raise ValueError(
-                f"`boxes` must be x1, y1, x2, y2, class, float (n, 5), got {tuple(found.shape)} for image {name}."
+                f"`boxes` must be x1, y1, x2, y2, class, float (n, 5), got {tuple(found.shape)} for image {name}"
             )
         if found.device.type == "cpu" and bool(((found[:, 4] < 1) | (found[:, 4] >= len(facts.class_names))).any()):
             raise ValueError(
                 f"`boxes` must be of the classes 1..{len(facts.class_names) - 1}, got {found[:, 4].tolist()} for "
-                f"image {name}."
+                f"image {name}"
             )
     device = facts.tags.device
     if not boxes:

@@ -22,7 +22,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class _Problem:
-    """What must hold for one image, about the areas x of K classes in A atoms, which no region divides.
+    """The conditions of one image on the areas x of K classes in A atoms, which no region divides.
 
     Args:
         coefficients: ``(c, A * K)``: row c says ``coefficients @ x >= bounds``, in fractions of its region.
@@ -63,9 +63,9 @@ def find_contradictions(rules: Sequence[ConstraintRule], facts: ImageFacts | Ite
         >>> import torch
         >>> from weakseg_lightning.constraints import AreaBounds, Suppression
         >>> tags, valid = torch.tensor([[True, True]]), torch.ones(1, 41, 41, dtype=torch.bool)
-        >>> known = ImageFacts(["2008_000123"], ["background", "car"], tags, valid)
+        >>> facts = ImageFacts(["2008_000123"], ["background", "car"], tags, valid)
         >>> rules = [Suppression(), AreaBounds("background", upper=0.2), AreaBounds("car", upper=0.1)]
-        >>> find_contradictions(rules, known)["2008_000123"]
+        >>> find_contradictions(rules, facts)["2008_000123"]
         'background <= 0.2 contradicts car <= 0.1 for image 2008_000123'
     """
     found: dict[str, str] = {}
@@ -92,7 +92,7 @@ def _sentence(conflict: tuple[str, ...], image: str) -> str:
 
 
 def _parts(facts: ImageFacts) -> Iterator[ImageFacts]:
-    """What is known about a few images at a time, on the CPU."""
+    """Split the facts into those of a few images at a time, on the CPU."""
     for start in range(0, len(facts.ids), _AT_ONCE):
         span = slice(start, start + _AT_ONCE)
         yield replace(
@@ -111,7 +111,7 @@ def _parts(facts: ImageFacts) -> Iterator[ImageFacts]:
 
 @dataclass(frozen=True)
 class _Case:
-    """What the hard constraints of one image are made of; where it is equal for two images, so is the problem.
+    """The parts of the hard constraints of one image; where they are equal for two images, so is the problem.
 
     Args:
         tags: ``(K,)``.
@@ -133,7 +133,7 @@ class _Case:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells this problem from others."""
+        """The content, to tell this problem from others."""
         arrays = (self.tags, self.coefficients, self.bounds, self.inside, self.masses, self.forbidden)
         return (self.names, *(array.tobytes() for array in arrays))
 
@@ -171,7 +171,7 @@ def _cases(
 
 
 def _absences(compiled: Sequence[CompiledRule], facts: ImageFacts) -> tuple[Flags, dict[int, Flags]]:
-    """What each rule forbids: classes ``(r, B, K)``, and for some rules classes of pixels ``(B, K, H * W)``."""
+    """Prohibitions of each rule: classes ``(r, B, K)``, and for some rules classes of pixels ``(B, K, H * W)``."""
     absent = np.zeros((len(compiled), *facts.tags.shape), dtype=bool)
     absent_at = {}
     for number, rule in enumerate(compiled):
@@ -229,9 +229,9 @@ def _conflict(problem: _Problem) -> tuple[str, ...]:
 
 
 def _plainly_possible(problem: _Problem) -> bool:
-    """Whether all holds, where each row bounds one class of the whole image; False elsewhere (it saves most programs).
+    """Tell if all holds, where each row bounds one class of the whole image; False elsewhere (it saves most programs).
 
-    Intervals hold shares that add up to 1 if their lower ends add up to at most 1, and their upper ends to at least 1.
+    Intervals hold fractions that sum to 1 if their lower ends sum to at most 1, and their upper ends to at least 1.
     """
     single = (problem.coefficients != 0).sum(1) == 1
     if len(problem.masses) > 1 or not single.all():

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from math import isfinite
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.constraints.arguments import check_slack, class_index
-from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
+from weakseg_lightning.checks import between, one_of
+from weakseg_lightning.constraints.arguments import check_slack, class_index, rows_per_image
+from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule
 from weakseg_lightning.constraints.linear import ImageFacts
 
 Missing = Literal["allow", "error"]
@@ -21,6 +22,7 @@ _AREA = ["image", "class", "area"]
 _NAMED_IMAGES = 5
 
 
+@dataclass(frozen=True)
 class AreaTable(ConstraintRule):
     """Bounds of the areas of classes in single images, from a CSV file.
 
@@ -39,23 +41,18 @@ class AreaTable(ConstraintRule):
     The file is read when it is first needed; what is wrong with it is a ValueError that names the line.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        tolerance: float | None = None,
-        slack: float | None = None,
-        missing: Missing = "allow",
-    ) -> None:
-        if tolerance is not None and not (isfinite(tolerance) and 0 <= tolerance <= 1):
-            raise ValueError(f"`tolerance` must be between 0 and 1, got {tolerance!r}.")
-        if missing not in get_args(Missing):
-            raise ValueError(f"`missing` must be one of {', '.join(get_args(Missing))}, got {missing!r}.")
-        check_slack(slack)
-        self.path = path
-        self.tolerance = tolerance
-        self.slack = slack
-        self.missing = missing
-        self._table: _Table | None = None
+    path: str | Path
+    tolerance: float | None = None
+    slack: float | None = None
+    missing: Missing = "allow"
+    _tables: dict[tuple[str, ...], "_Table"] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if self.tolerance is not None:
+            between("tolerance", self.tolerance, 0, 1)
+        one_of("missing", self.missing, get_args(Missing))
+        check_slack(self.slack)
 
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
@@ -64,25 +61,17 @@ class AreaTable(ConstraintRule):
             self._check_missing(table, facts.ids)
         places = [table.places.get(name, -1) for name in facts.ids]
         bounds = table.bounds[torch.tensor(places, dtype=torch.int64)].to(facts.tags.device)
-        each = torch.eye(len(facts.class_names), device=bounds.device)[None]
-        rows = []
-        for side, sign, symbol in ((0, 1, ">="), (1, -1, "<=")):
-            names = [f"{name} {symbol} {{bound}}" for name in facts.class_names]
-            said = bounds[:, side]
-            active = said > 0 if side == 0 else said < 1
-            rows.append(Rows(sign * each, sign * said, active, names, self.slack))
-        return CompiledRule(rows)
+        return CompiledRule(rows_per_image(bounds, facts, self.slack))
 
     @override
     def check(self, ids: Sequence[str], class_names: Sequence[str]) -> None:
         table = self._read(class_names)
-        known = set(ids)
-        unknown = [name for name in table.places if name not in known]
-        if unknown:
-            line = table.lines[unknown[0]]
+        there = set(ids)
+        strange = [name for name in table.places if name not in there]
+        if strange:
             raise ValueError(
-                f"{self.path}, line {line}: the data set has no training image {_listed(unknown)}: take "
-                f"{'these' if len(unknown) > 1 else 'it'} out of the file, or correct the name."
+                f"{self.path}, line {table.lines[strange[0]]}: the data set has no training image {_listed(strange)}: "
+                f"take {'these' if len(strange) > 1 else 'it'} out of the file, or correct the name"
             )
         if self.missing == "error":
             self._check_missing(table, ids)
@@ -91,13 +80,14 @@ class AreaTable(ConstraintRule):
         absent = [name for name in ids if name not in table.places]
         if absent:
             raise ValueError(
-                f"{self.path} has no row for the image {_listed(absent)}: add rows, or set `missing` to 'allow'."
+                f"{self.path} has no row for the image {_listed(absent)}: add rows, or set `missing` to 'allow'"
             )
 
     def _read(self, class_names: Sequence[str]) -> "_Table":
-        if self._table is None or self._table.class_names != tuple(class_names):
-            self._table = _Table(Path(self.path), self.tolerance, class_names)
-        return self._table
+        names = tuple(class_names)
+        if names not in self._tables:
+            self._tables[names] = _Table(Path(self.path), self.tolerance, names)
+        return self._tables[names]
 
 
 class _Table:
@@ -110,7 +100,6 @@ class _Table:
     """
 
     def __init__(self, path: Path, tolerance: float | None, class_names: Sequence[str]) -> None:
-        self.class_names = tuple(class_names)
         self.places: dict[str, int] = {}
         self.lines: dict[str, int] = {}
         found: dict[tuple[str, int], tuple[int, float, float]] = {}
@@ -118,19 +107,19 @@ class _Table:
             where = f"{path}, line {line}:"
             image, label = fields["image"], class_index(fields["class"], class_names, f"{where} `class`")
             if not image:
-                raise ValueError(f"{where} `image` must be the name of an image, got nothing.")
+                raise ValueError(f"{where} `image` must be the name of an image, got nothing")
             if (image, label) in found:
                 first = found[image, label][0]
                 raise ValueError(
-                    f"{where} the class {class_names[label]} of the image {image} is there already, in line {first}."
+                    f"{where} the class {class_names[label]} of the image {image} is there already, in line {first}"
                 )
             found[image, label] = (line, *_bounds(fields, tolerance, where))
             self.places.setdefault(image, len(self.places))
             self.lines.setdefault(image, line)
-        self.bounds = self._filled(found)
+        self.bounds = self._filled(found, len(class_names))
 
-    def _filled(self, found: dict[tuple[str, int], tuple[int, float, float]]) -> Tensor:
-        bounds = torch.zeros((len(self.places) + 1, 2, len(self.class_names)))
+    def _filled(self, found: dict[tuple[str, int], tuple[int, float, float]], num_classes: int) -> Tensor:
+        bounds = torch.zeros((len(self.places) + 1, 2, num_classes))
         bounds[:, 1] = 1
         images = [self.places[image] for image, _ in found]
         labels = [label for _, label in found]
@@ -148,46 +137,46 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if sorted(head) not in (sorted(_BOUNDS), sorted(_AREA)):
                 raise ValueError(
                     f"{path}, line 1: the columns must be {','.join(_BOUNDS)} or {','.join(_AREA)}, got "
-                    f"{','.join(head) or 'nothing'}."
+                    f"{','.join(head) or 'nothing'}"
                 )
             for fields in reader:
                 if not any(field.strip() for field in fields):
                     continue
                 if len(fields) != len(head):
                     raise ValueError(
-                        f"{path}, line {reader.line_num}: there must be {len(head)} fields, got {len(fields)}."
+                        f"{path}, line {reader.line_num}: there must be {len(head)} fields, got {len(fields)}"
                     )
                 yield reader.line_num, dict(zip(head, (field.strip() for field in fields), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as a CSV file of areas: {error}.") from error
+        raise ValueError(f"{path} cannot be read as a CSV file of areas: {error}") from error
 
 
 def _bounds(fields: dict[str, str], tolerance: float | None, where: str) -> tuple[float, float]:
     if "area" in fields:
-        area = _share(fields, "area", where)
+        area = _fraction(fields, "area", where)
         if area is None:
-            raise ValueError(f"{where} `area` must be a fraction between 0 and 1, got nothing.")
+            raise ValueError(f"{where} `area` must be a fraction between 0 and 1, got nothing")
         if tolerance is None:
-            raise ValueError(f"{where} a file of areas needs `tolerance`: how far an area may be off, 0..1.")
+            raise ValueError(f"{where} a file of areas needs `tolerance`: how far an area may be off, 0..1")
         return max(0.0, area - tolerance), min(1.0, area + tolerance)
-    lower, upper = _share(fields, "lower", where), _share(fields, "upper", where)
+    lower, upper = _fraction(fields, "lower", where), _fraction(fields, "upper", where)
     if lower is None and upper is None:
-        raise ValueError(f"{where} `lower` or `upper` must be given, got neither.")
+        raise ValueError(f"{where} `lower` or `upper` must be given, got neither")
     if lower is not None and upper is not None and lower > upper:
-        raise ValueError(f"{where} `lower` must not exceed `upper`, got {lower:g} > {upper:g}.")
+        raise ValueError(f"{where} `lower` must not exceed `upper`, got {lower:g} > {upper:g}")
     return 0.0 if lower is None else lower, 1.0 if upper is None else upper
 
 
-def _share(fields: dict[str, str], name: str, where: str) -> float | None:
+def _fraction(fields: dict[str, str], name: str, where: str) -> float | None:
     if not fields[name]:
         return None
     try:
-        share = float(fields[name])
+        fraction = float(fields[name])
     except ValueError:
-        share = float("nan")
-    if not 0 <= share <= 1:
-        raise ValueError(f"{where} `{name}` must be a fraction between 0 and 1, got {fields[name]}.")
-    return share
+        fraction = float("nan")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"{where} `{name}` must be a fraction between 0 and 1, got {fields[name]}")
+    return fraction
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Linear constraints on label distributions, as tensors for a whole batch, and what they are made from."""
+"""Linear constraints on label distributions, as tensors for a whole batch, and the facts they are made from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LinearConstraints:
-    """What is known about the label distributions P of a batch: classes that may occur, and linear inequalities.
+    """Knowledge of the label distributions P of a batch: classes that may occur, and linear inequalities.
 
     Row c of an image says ``sum_{i in R_c} sum_l a_cl p_i(l) >= b_c |R_c|``: i runs over the valid pixels of the row's
     region R_c, l over the classes; an upper bound has negative coefficients. With ``slack`` beta the row may be
@@ -45,7 +45,7 @@ class LinearConstraints:
     class_names: tuple[str, ...] = ()
 
     def name(self, image: int, row: int) -> str:
-        """What a row says about an image, as people say it: ``dog in box 2 >= 0.75``.
+        """Put a row about an image as people say it: ``dog in box 2 >= 0.75``.
 
         Rows whose class or bound depends on the image have ``{class}`` and ``{bound}`` in :attr:`names`; here they are
         filled in.
@@ -62,7 +62,7 @@ class LinearConstraints:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known about the B images of a batch; all tensors on one device.
+    """Facts about the B images of a batch; all tensors on one device.
 
     Args:
         ids: names of the images.
@@ -70,7 +70,7 @@ class ImageFacts:
         tags: the classes of each image, bool ``(B, K)``, background always True.
         valid: the pixels of the (coarse) map that are no padding, bool ``(B, H, W)``.
         sizes: the bucket that the area of each class is in, 0 = the smallest, -1 = not known, int ``(B, K)``.
-        boxes: ``x1, y1, x2, y2, class`` in cells of the map, one float ``(n, 5)`` an image.
+        boxes: ``x1, y1, x2, y2, class`` in cells of the map, one float ``(n, 5)`` per image.
         masks: named regions, bool ``(B, H, W)``.
     """
 

@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+from weakseg_lightning.checks import one_of
 from weakseg_lightning.constraints.arguments import check_bounds
 from weakseg_lightning.constraints.base import ConstraintRule
 from weakseg_lightning.constraints.boxes import BoundingBoxes
@@ -52,8 +53,7 @@ def preset(
         ['Suppression', 'AreaBounds', 'AreaBounds']
         >>> ablation = preset("tags_size", foreground_lower=0.1, background_lower=0.2, background_upper=0.7)
     """
-    if name not in get_args(PresetName):
-        raise ValueError(f"`name` must be one of {', '.join(get_args(PresetName))}, got {name!r}.")
+    one_of("name", name, get_args(PresetName))
     bounds = {
         "foreground_lower": foreground_lower,
         "background_lower": background_lower,
@@ -62,7 +62,7 @@ def preset(
     given = [argument for argument, bound in bounds.items() if bound is not None]
     if name == "boxes":
         if given:
-            raise ValueError(f"`{given[0]}` says nothing to the preset 'boxes', which bounds no area: leave it out.")
+            raise ValueError(f"`{given[0]}` says nothing to the preset 'boxes', which bounds no area: leave it out")
         return [Suppression(), BoundingBoxes()]
     released = name == "tags_size_released"
     least = (0.2 if released else 0.3) if background_lower is None else background_lower

@@ -1,5 +1,8 @@
 """Rules about classes and their areas."""
 
+from dataclasses import dataclass
+from math import inf
+
 import torch
 from typing_extensions import override
 
@@ -15,11 +18,13 @@ from weakseg_lightning.constraints.arguments import (
     class_indices,
     place_of,
     region_masks,
+    rows_per_image,
 )
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
 from weakseg_lightning.constraints.linear import ImageFacts
 
 
+@dataclass(frozen=True)
 class Suppression(ConstraintRule):
     """Classes that an image is not tagged with do not occur in it.
 
@@ -33,6 +38,7 @@ class Suppression(ConstraintRule):
         return CompiledRule(allowed=facts.tags, absence="{class} = 0 (not tagged)")
 
 
+@dataclass(frozen=True)
 class AreaBounds(ConstraintRule):
     """Bounds of the area of a class, or of several classes together, in the images that are tagged with one of them.
 
@@ -54,23 +60,18 @@ class AreaBounds(ConstraintRule):
         Pathak et al., ICCV 2015, eq. 8 (``present``), 9 (``background``) and 10.
     """
 
-    def __init__(
-        self,
-        classes: Classes,
-        lower: float | None = None,
-        upper: float | None = None,
-        slack: float | None = None,
-        region: Region = None,
-    ) -> None:
-        check_classes("classes", classes)
-        check_bounds(lower, upper)
-        check_slack(slack)
-        check_region(region)
-        self.classes = classes
-        self.lower = lower
-        self.upper = upper
-        self.slack = slack
-        self.region = region
+    classes: Classes
+    lower: float | None = None
+    upper: float | None = None
+    slack: float | None = None
+    region: Region = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        check_classes("classes", self.classes)
+        check_bounds(self.lower, self.upper)
+        check_slack(self.slack)
+        check_region(self.region)
 
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
@@ -78,6 +79,7 @@ class AreaBounds(ConstraintRule):
         return CompiledRule([bound_rows(sums, self.lower, self.upper, self.slack, place_of(self.region), regions)])
 
 
+@dataclass(frozen=True)
 class AreaRatio(ConstraintRule):
     """Bounds of the area of a class in relation to another, in the images that are tagged with both.
 
@@ -85,7 +87,7 @@ class AreaRatio(ConstraintRule):
 
     Args:
         classes: a class by name or index, a list of classes, whose areas are added, ``background`` or ``foreground``.
-        to: the class or classes to compare with, likewise.
+        to: the class or classes to compare with, given as ``classes`` are.
         lower: least ratio, >= 0; null = none.
         upper: greatest ratio; null = none.
         slack: the most that the constraint may add to a logit of ``classes``; null = hard.
@@ -95,28 +97,22 @@ class AreaRatio(ConstraintRule):
         ValueError: if an argument is out of range, or the bounds exclude each other.
     """
 
-    def __init__(
-        self,
-        classes: Classes,
-        to: Classes,
-        lower: float | None = None,
-        upper: float | None = None,
-        slack: float | None = None,
-        region: Region = None,
-    ) -> None:
-        for name, given in (("classes", classes), ("to", to)):
+    classes: Classes
+    to: Classes
+    lower: float | None = None
+    upper: float | None = None
+    slack: float | None = None
+    region: Region = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        for name, given in (("classes", self.classes), ("to", self.to)):
             check_classes(name, given)
             if {"present", "absent"} & set(given if isinstance(given, list) else [given]):
-                raise ValueError(f"`{name}` must be a class, a list of classes, or 'foreground', got {given!r}.")
-        check_bounds(lower, upper, most=float("inf"))
-        check_slack(slack)
-        check_region(region)
-        self.classes = classes
-        self.to = to
-        self.lower = lower
-        self.upper = upper
-        self.slack = slack
-        self.region = region
+                raise ValueError(f"`{name}` must be a class, a list of classes, or 'foreground', got {given!r}")
+        check_bounds(self.lower, self.upper, most=inf)
+        check_slack(self.slack)
+        check_region(self.region)
 
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
@@ -136,16 +132,17 @@ class AreaRatio(ConstraintRule):
         return CompiledRule([Rows(torch.cat(coefficients, 1), 0.0, active, names, self.slack, regions)])
 
     def _check_overlap(self, facts: ImageFacts) -> None:
-        known, every = facts.class_names, set(range(1, len(facts.class_names)))
+        names, every = facts.class_names, set(range(1, len(facts.class_names)))
         one, other = (
-            every if given in ("foreground", ["foreground"]) else set(class_indices(given, known, name))
+            every if given in ("foreground", ["foreground"]) else set(class_indices(given, names, name))
             for name, given in (("classes", self.classes), ("to", self.to))
         )
         if one & other:
-            shared = ", ".join(known[index] for index in sorted(one & other))
-            raise ValueError(f"`classes` and `to` must not share classes, but both hold {shared}.")
+            shared = ", ".join(names[index] for index in sorted(one & other))
+            raise ValueError(f"`classes` and `to` must not share classes, but both hold {shared}")
 
 
+@dataclass(frozen=True)
 class SizeBuckets(ConstraintRule):
     """Bounds of the area of each tagged foreground class by the bucket that its size is known to be in.
 
@@ -161,46 +158,41 @@ class SizeBuckets(ConstraintRule):
         ValueError: if a bound is out of range.
 
     References:
-        Pathak et al., ICCV 2015, eq. 10 and section 7.3. The authors' released code suppresses small classes.
+        Pathak et al., ICCV 2015, eq. 10 and section 7.3. The official code suppresses small classes.
     """
 
-    def __init__(
-        self, bounds: list[tuple[float, float]], slack: float | None = None, small_absent: bool = False
-    ) -> None:
-        if not bounds:
-            raise ValueError("`bounds` must hold [lower, upper] for each bucket, got none.")
-        for bucket, pair in enumerate(bounds):
+    bounds: list[tuple[float, float]]
+    slack: float | None = None
+    small_absent: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if not self.bounds:
+            raise ValueError("`bounds` must hold [lower, upper] for each bucket, got none")
+        for bucket, pair in enumerate(self.bounds):
             if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= 1:
                 raise ValueError(
                     f"`bounds` must be [lower, upper] with 0 <= lower <= upper <= 1 for each bucket, got {pair!r} for "
-                    f"bucket {bucket}."
+                    f"bucket {bucket}"
                 )
-        check_slack(slack)
-        self.bounds = bounds
-        self.slack = slack
-        self.small_absent = small_absent
+        check_slack(self.slack)
 
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
         sizes = facts.sizes
         if sizes is None:
             raise ValueError(
-                "SizeBuckets needs the sizes of the classes, which the data does not give: they come from full masks."
+                "SizeBuckets needs the sizes of the classes, which the data does not give: they come from full masks"
             )
         if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
             raise ValueError(
                 f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
-                "bounds for each bucket."
+                "bounds for each bucket"
             )
         known = facts.tags[:, 1:] & (sizes[:, 1:] >= 0)
         small = known & (sizes[:, 1:] == 0) & self.small_absent
-        each = torch.eye(len(facts.class_names), device=sizes.device)[None, 1:]
-        rows = []
-        for side, sign, symbol in ((0, 1, ">="), (1, -1, "<=")):
-            table = torch.tensor([float(pair[side]) for pair in self.bounds], device=sizes.device)
-            bounds = table[sizes[:, 1:].long().clamp(0, len(self.bounds) - 1)]
-            active = known & ~small & ((bounds > 0) if side == 0 else (bounds < 1))
-            names = [f"{name} {symbol} {{bound}}" for name in facts.class_names[1:]]
-            rows.append(Rows(sign * each, sign * bounds, active, names, self.slack))
+        table = torch.tensor(self.bounds, dtype=torch.float32, device=sizes.device)
+        bounds = table[sizes[:, 1:].long().clamp(0, len(self.bounds) - 1)].movedim(2, 1)
+        rows = rows_per_image(bounds, facts, self.slack, known & ~small)
         allowed = torch.cat([torch.ones_like(small[:, :1]), ~small], 1) if self.small_absent else None
         return CompiledRule(rows, allowed, absence="{class} = 0 (small)")

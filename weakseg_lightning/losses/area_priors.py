@@ -1,20 +1,23 @@
-"""Volumetric priors: which fraction of its image each class is believed to take."""
+"""Volumetric priors: the fraction of its image that each class is believed to take."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.checks import between
 from weakseg_lightning.constraints import AreaTable, ImageFacts
 
 __all__ = ["ActivationAreas", "AreaPrior", "EqualAreas", "FileAreas"]
 
 
 class AreaPrior(ABC):
-    """Says of each image which share each class takes; to bring your own, write :meth:`areas`."""
+    """A belief about the fraction of its image that each class takes; to bring your own, write :meth:`areas`."""
 
     @abstractmethod
     def areas(self, ids: Sequence[str], class_names: Sequence[str], tags: Tensor, activation: Tensor) -> Tensor:
@@ -32,8 +35,9 @@ class AreaPrior(ABC):
         """
 
 
+@dataclass(frozen=True)
 class EqualAreas(AreaPrior):
-    """The background takes a fixed share, the classes of the image share the rest equally.
+    """The background takes a fixed fraction, the classes of the image share the rest equally.
 
     Args:
         background: fraction of the background where there is another class, in 0..1.
@@ -44,10 +48,11 @@ class EqualAreas(AreaPrior):
         [[0.75, 0.25, 0.0], [1.0, 0.0, 0.0]]
     """
 
-    def __init__(self, background: float = 0.5) -> None:
-        if not 0 <= background <= 1:
-            raise ValueError(f"`background` must be between 0 and 1, got {background}")
-        self.background = background
+    background: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the argument."""
+        between("background", self.background, 0, 1)
 
     @override
     def areas(self, ids: Sequence[str], class_names: Sequence[str], tags: Tensor, activation: Tensor) -> Tensor:
@@ -56,6 +61,7 @@ class EqualAreas(AreaPrior):
         return _with_background(shared)
 
 
+@dataclass(frozen=True)
 class ActivationAreas(AreaPrior):
     """Estimates areas from the classifier's class activation maps: the cells above a fraction of the map's maximum.
 
@@ -66,12 +72,13 @@ class ActivationAreas(AreaPrior):
         least: smallest area of a class that is there, in 0..1.
     """
 
-    def __init__(self, threshold: float = 0.4, least: float = 0.02) -> None:
-        for name, value in (("threshold", threshold), ("least", least)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}` must be between 0 and 1, got {value}")
-        self.threshold = threshold
-        self.least = least
+    threshold: float = 0.4
+    least: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        between("threshold", self.threshold, 0, 1)
+        between("least", self.least, 0, 1)
 
     @override
     def areas(self, ids: Sequence[str], class_names: Sequence[str], tags: Tensor, activation: Tensor) -> Tensor:
@@ -83,6 +90,7 @@ class ActivationAreas(AreaPrior):
         return _with_background(foreground / foreground.sum(1, keepdim=True).clamp(min=1))
 
 
+@dataclass(frozen=True)
 class FileAreas(AreaPrior):
     """Areas from a CSV file with the columns ``image,class,area``, as :class:`weakseg_lightning.AreaTable` reads it.
 
@@ -92,20 +100,19 @@ class FileAreas(AreaPrior):
         path: the file; classes are named or given by index, areas are fractions of the image.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
-        self._table = AreaTable(path, tolerance=0.0)
+    path: str | Path
+
+    @cached_property
+    def _table(self) -> AreaTable:
+        return AreaTable(self.path, tolerance=0.0)
 
     @override
     def areas(self, ids: Sequence[str], class_names: Sequence[str], tags: Tensor, activation: Tensor) -> Tensor:
         valid = torch.ones(len(tags), 1, 1, dtype=torch.bool, device=tags.device)
-        known = ImageFacts(list(ids), list(class_names), tags, valid)
-        lower, upper = self._table.compile(known).rows
-        said, stated = (
-            torch.as_tensor(lower.bounds),
-            torch.as_tensor(lower.bounds == -upper.bounds),
-        )  # without a row: at least 0, at most 1
-        return _fill(torch.where(stated, said, 0.0), stated, tags)
+        lower, upper = self._table.compile(ImageFacts(list(ids), list(class_names), tags, valid)).rows
+        areas, most = torch.as_tensor(lower.bounds), -torch.as_tensor(upper.bounds)
+        stated = areas == most  # without a row: at least 0, at most 1
+        return _fill(torch.where(stated, areas, 0.0), stated, tags)
 
 
 def _fill(areas: Tensor, stated: Tensor, tags: Tensor) -> Tensor:

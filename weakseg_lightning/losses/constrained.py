@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from weakseg_lightning.losses.arguments import check_mask, precise
 from weakseg_lightning.losses.distributed import mean_over
 
 
@@ -37,15 +38,13 @@ def kl_loss(logits: Tensor, probabilities: Tensor, valid: Tensor | None = None) 
     if logits.ndim != 4 or probabilities.shape != logits.shape:
         raise ValueError(
             f"`probabilities` must have the shape (B, K, H, W) of `logits`, got {tuple(probabilities.shape)} and "
-            f"{tuple(logits.shape)}."
+            f"{tuple(logits.shape)}"
         )
-    plane = (logits.shape[0], *logits.shape[2:])
-    if valid is not None and (valid.shape != plane or valid.dtype != torch.bool):
-        raise ValueError(f"`valid` must be a bool {plane}, got {valid.dtype} {tuple(valid.shape)}.")
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    latent = probabilities.detach().to(wide)
+    check_mask("valid", valid, (logits.shape[0], *logits.shape[2:]))
+    logits = precise(logits)
+    latent = probabilities.detach().to(logits.dtype)
     valid = (latent > 0).any(1) if valid is None else valid
-    scores = torch.where(valid[:, None], logits.to(wide), 0).log_softmax(1)
+    scores = torch.where(valid[:, None], logits, 0).log_softmax(1)
     each = torch.where(latent > 0, latent * (latent.log() - scores), 0).sum(1)
     pixels = valid.flatten(1).sum(1)
     divergence = torch.where(valid, each, 0).flatten(1).sum(1) / pixels.clamp(min=1)

@@ -1,8 +1,8 @@
-"""Losses of weak segmentation by reconstruction: an image is taken apart into one image a class and put together again.
+"""Losses of weak segmentation by reconstruction: an image is split into one image per class and put together again.
 
 Symbols as in the report (Zeng, Weak Segmentation by Reconstruction from Structured Decomposition, 2024), but that the
 background is class 0 here, the last class there: I the image, M its mask-lets (probabilities of the K classes), X its
-per-class images (one RGB image a class), g a classifier of the K - 1 foreground classes.
+per-class images (one RGB image per class), g a classifier of the K - 1 foreground classes.
 """
 
 from typing import Literal
@@ -90,7 +90,7 @@ def mask_loss(masks: Tensor, targets: Tensor, valid: Tensor, variant: Variant = 
 
 
 def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", shown: Tensor | None = None) -> Tensor:
-    r"""What a classifier says of each per-class image: its own class should be there, and no other (eq. 5 and 6).
+    r"""Cross-entropy of a classifier on per-class images: the own class should be there, and no other (eq. 5 and 6).
 
     ``1/K sum_k (-[y_k = 1, k > 0] log g_k(M_k X_k) - sum_{j > 0, j != k} log(1 - g_j(M_k X_k)))``. No class should be
     seen in the background's per-class image (k = 0).

@@ -1,8 +1,7 @@
 """The dense CRF as a regularizer: all pairs of pixels, weighted by a Gaussian of their distance in space and color."""
 
 from dataclasses import replace
-from math import isfinite
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -11,8 +10,10 @@ from torch.nn import functional
 from torch.utils.data import get_worker_info
 from typing_extensions import override
 
+from weakseg_lightning.checks import above_and_at_most, finite_above, finite_at_least, one_of
 from weakseg_lightning.energies.lattice import Lattice, bilateral_features
-from weakseg_lightning.losses.regularizer import BuildIn, Regularizer, check_regularized, precise
+from weakseg_lightning.losses.arguments import precise
+from weakseg_lightning.losses.regularizer import BuildIn, Regularizer, check_regularized
 
 
 def dense_crf_loss(
@@ -61,7 +62,7 @@ def dense_crf_loss(
         Segmentation, ECCV 2018.
         Marin et al., Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019, eq. 3.
     """
-    _check_weight(weight)
+    finite_at_least("weight", weight, 0)
     valid = check_regularized(logits, image, valid)
     if lattice is None:
         lattice = dense_crf_lattice(image, sigma_rgb, sigma_xy, scale, valid)
@@ -134,10 +135,9 @@ class DenseCRFLoss(Regularizer):
         build_in: BuildIn = "step",
     ) -> None:
         super().__init__()
-        _check_weight(weight)
+        finite_at_least("weight", weight, 0)
         _check_kernel(sigma_rgb, sigma_xy, scale)
-        if build_in not in ("step", "workers"):
-            raise ValueError(f"`build_in` must be 'step' or 'workers', got {build_in!r}")
+        one_of("build_in", build_in, get_args(BuildIn))
         self.weight = weight
         self.sigma_rgb = sigma_rgb
         self.sigma_xy = sigma_xy
@@ -189,14 +189,7 @@ def _wholly_inside(valid: Tensor, scale: float) -> Tensor:
     return _resized(valid[:, None].float(), scale)[:, 0] > 1 - 1e-4
 
 
-def _check_weight(weight: float) -> None:
-    if not (isfinite(weight) and weight >= 0):
-        raise ValueError(f"`weight` must be finite and 0 or more, got {weight}")
-
-
 def _check_kernel(sigma_rgb: float, sigma_xy: float, scale: float) -> None:
-    for name, sigma in (("sigma_rgb", sigma_rgb), ("sigma_xy", sigma_xy)):
-        if not (isfinite(sigma) and sigma > 0):
-            raise ValueError(f"`{name}` must be finite and greater than 0, got {sigma}")
-    if not 0 < scale <= 1:
-        raise ValueError(f"`scale` must be greater than 0 and at most 1, got {scale}")
+    finite_above("sigma_rgb", sigma_rgb, 0)
+    finite_above("sigma_xy", sigma_xy, 0)
+    above_and_at_most("scale", scale, 0, 1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
@@ -10,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least, finite_above, finite_at_least
 from weakseg_lightning.energies.grid import shifted_pair
+from weakseg_lightning.losses.arguments import precise
 from weakseg_lightning.losses.distributed import mean_over
-from weakseg_lightning.losses.regularizer import Regularizer, check_regularized, precise
+from weakseg_lightning.losses.regularizer import Regularizer, check_regularized
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,10 @@ class GaussianKernel:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if not (isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"`weight` must be finite and 0 or more, got {self.weight}")
-        for name, sigma in (("sigma_xy", self.sigma_xy), ("sigma_rgb", self.sigma_rgb)):
-            if sigma is not None and not (isfinite(sigma) and sigma > 0):
-                raise ValueError(f"`{name}` must be finite and greater than 0, got {sigma}")
+        finite_at_least("weight", self.weight, 0)
+        finite_above("sigma_xy", self.sigma_xy, 0)
+        if self.sigma_rgb is not None:
+            finite_above("sigma_rgb", self.sigma_rgb, 0)
 
 
 def gated_crf_loss(
@@ -170,11 +170,9 @@ def _pooled(maps: Tensor, downscale: int) -> Tensor:
 def _checked(
     weight: float, kernels: Sequence[GaussianKernel] | None, radius: int, downscale: int
 ) -> Sequence[GaussianKernel]:
-    if not (isfinite(weight) and weight >= 0):
-        raise ValueError(f"`weight` must be finite and 0 or more, got {weight}")
+    finite_at_least("weight", weight, 0)
     if kernels is not None and not kernels:
         raise ValueError("`kernels` must hold at least one kernel, got none")
-    for name, number in (("radius", radius), ("downscale", downscale)):
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {number}")
+    at_least("radius", radius, 1)
+    at_least("downscale", downscale, 1)
     return [GaussianKernel()] if kernels is None else kernels

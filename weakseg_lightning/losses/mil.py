@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from weakseg_lightning.losses.arguments import check_mask
 from weakseg_lightning.losses.distributed import mean_over
 
 
@@ -32,7 +33,10 @@ def mil_loss(logits: Tensor, tags: Tensor, valid: Tensor | None = None) -> Tenso
         >>> mil_loss(logits, torch.tensor([[True, True]])).item() < 1e-3
         True
     """
-    _check_shapes(logits, tags, valid)
+    if tags.shape != logits.shape[:2] or tags.dtype != torch.bool:
+        expected = f"bool (B, K) = {tuple(logits.shape[:2])} as `logits` has it"
+        raise ValueError(f"`tags` must be {expected}, got {tags.dtype} {tuple(tags.shape)}")
+    check_mask("valid", valid, (logits.shape[0], *logits.shape[2:]))
     # sums over half-precision scores lose digits; double precision stays as it is
     log_q = logits.log_softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32)).flatten(2)
     if valid is None:
@@ -43,16 +47,3 @@ def mil_loss(logits: Tensor, tags: Tensor, valid: Tensor | None = None) -> Tenso
     counted = tags & inside.any(2)
     of_image = -(best * counted).sum(1) / counted.sum(1).clamp(min=1)
     return mean_over(of_image.sum(), counted.any(1).sum())
-
-
-def _check_shapes(logits: Tensor, tags: Tensor, valid: Tensor | None) -> None:
-    batch, classes, height, width = logits.shape
-    if tags.shape != (batch, classes) or tags.dtype != torch.bool:
-        raise ValueError(
-            f"`tags` must be bool (B, K) = {(batch, classes)} as `logits` has it, got {tags.dtype} {tuple(tags.shape)}"
-        )
-    if valid is not None and (valid.shape != (batch, height, width) or valid.dtype != torch.bool):
-        raise ValueError(
-            f"`valid` must be bool (B, H, W) = {(batch, height, width)} as `logits` has it, got {valid.dtype} "
-            f"{tuple(valid.shape)}"
-        )

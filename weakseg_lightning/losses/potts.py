@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.checks import one_of
 from weakseg_lightning.energies.grid import count_edges, neighbor_offsets, shifted_pair
 from weakseg_lightning.energies.potts import GridPotts
 from weakseg_lightning.losses.regularizer import Regularizer
@@ -21,7 +22,7 @@ def potts_loss(
     valid: Tensor | None = None,
     relaxation: Relaxation = "bilinear",
 ) -> Tensor:
-    """Relaxed grid Potts energy of the softmax of the logits, an edge (Grid-GD).
+    """Relaxed grid Potts energy of the softmax of the logits, per edge (Grid-GD).
 
     ``mean over images of 1/|N| sum_{pq in N} w_pq d(S_p, S_q)`` with S = softmax(logits) and d one of
 
@@ -101,8 +102,7 @@ def relaxed_potts_energy(
     Raises:
         ValueError: if ``relaxation`` is unknown.
     """
-    if relaxation not in _DISTANCES:
-        raise ValueError(f"`relaxation` must be one of {sorted(_DISTANCES)}, got {relaxation!r}")
+    one_of("relaxation", relaxation, _DISTANCES)
     distance = _DISTANCES[relaxation]
     energy = probabilities.new_zeros(probabilities.shape[0])
     for index, (dy, dx) in enumerate(neighbor_offsets(connectivity)):

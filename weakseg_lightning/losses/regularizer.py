@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning.losses.arguments import check_mask
+
 BuildIn = Literal["step", "workers"]
 
 
@@ -22,7 +24,7 @@ class Regularizer(nn.Module, ABC):
     """Name of the term: it is logged as ``train_<term>``."""
 
     build_in: BuildIn = "step"
-    """Where :meth:`build` runs: in the training ``step``, or in the ``workers`` that load the data."""
+    """Place where :meth:`build` runs: in the training ``step``, or in the ``workers`` that load the data."""
 
     @abstractmethod
     @override
@@ -65,13 +67,5 @@ def check_regularized(logits: Tensor, image: Tensor, valid: Tensor | None) -> Te
         expected = f"a float {(shape[0], 3, *shape[2:])}, RGB in 0..1 at the size of `logits`"
         raise ValueError(f"`image` must be {expected}, got {image.dtype} {tuple(image.shape)}")
     plane = (shape[0], *shape[2:])
-    if valid is None:
-        return torch.ones(plane, dtype=torch.bool, device=logits.device)
-    if tuple(valid.shape) != plane or valid.dtype != torch.bool:
-        raise ValueError(f"`valid` must be a bool {plane}, got {valid.dtype} {tuple(valid.shape)}")
-    return valid
-
-
-def precise(values: Tensor) -> Tensor:
-    """Single precision in place of half; double stays."""
-    return values if values.dtype == torch.float64 else values.float()
+    check_mask("valid", valid, plane)
+    return torch.ones(plane, dtype=torch.bool, device=logits.device) if valid is None else valid

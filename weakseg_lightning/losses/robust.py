@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from weakseg_lightning.checks import one_of
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.losses.arguments import check_mask, precise
 from weakseg_lightning.losses.distributed import mean_over, sum_over_ranks
 
 Normalizer = Literal["seeds", "valid"]
@@ -37,7 +39,7 @@ def robust_cross_entropy(
             gradient, except at exactly 0, where the derivative is unbounded in 1/q.
         exact: bool ``(B, ...)``, the pixels whose label is certain (seeds): eps is 0 there. None: no pixel.
         normalizer: what the sum over the labelled pixels is divided by. ``valid``: their number. ``seeds``: the number
-            of exact labelled pixels, then the batch size, as the authors' released code does. At least by 1.
+            of exact labelled pixels, then the batch size, as the official code does. At least by 1.
         ignore_index: the label that marks pixels to leave out.
 
     Returns:
@@ -69,8 +71,8 @@ def _robust_cross_entropy(
     normalizer: Normalizer,
     ignore_index: int,
 ) -> Tensor:
-    log_q = -functional.cross_entropy(_precise(logits), labels.long(), ignore_index=ignore_index, reduction="none")
-    level = _precise(eps) if isinstance(eps, Tensor) else torch.tensor(eps, dtype=torch.float64)
+    log_q = -functional.cross_entropy(precise(logits), labels.long(), ignore_index=ignore_index, reduction="none")
+    level = precise(eps) if isinstance(eps, Tensor) else torch.tensor(eps, dtype=torch.float64)
     log_mixed = _log_mixed(log_q, level, logits.shape[1], exact)
     return _reduced(log_mixed, labels, exact, normalizer, ignore_index)
 
@@ -232,7 +234,7 @@ def _noise_matrix_cross_entropy(
     _check_inputs(logits, labels, exact, normalizer)
     if len(transition) != logits.shape[1]:
         raise ValueError(f"`transition` is for {len(transition)} classes, but `logits` have {logits.shape[1]}")
-    log_p = _precise(logits).log_softmax(1)
+    log_p = precise(logits).log_softmax(1)
     observed = torch.where(labels == ignore_index, 0, labels.long())
     into_label = transition.to(log_p).log().T[observed].movedim(-1, 1)  # log T[l, y] of each pixel, (B, K, ...)
     log_mixed = (log_p + into_label).logsumexp(1)
@@ -327,17 +329,10 @@ def _check_inputs(logits: Tensor, labels: Tensor, exact: Tensor | None, normaliz
     if logits.ndim < 2 or labels.shape != logits.shape[:1] + logits.shape[2:]:
         given = f"{tuple(labels.shape)} and {tuple(logits.shape)}"
         raise ValueError(f"`labels` must be (B, ...) where `logits` are (B, K, ...), got {given}")
-    if exact is not None and (exact.dtype != torch.bool or exact.shape != labels.shape):
-        expected = f"bool in the shape {tuple(labels.shape)} of `labels`"
-        raise ValueError(f"`exact` must be {expected}, got {exact.dtype} {tuple(exact.shape)}")
-    if normalizer not in get_args(Normalizer):
-        raise ValueError(f"`normalizer` must be one of {list(get_args(Normalizer))}, got {normalizer!r}")
+    check_mask("exact", exact, labels.shape)
+    one_of("normalizer", normalizer, get_args(Normalizer))
     if normalizer == "seeds" and exact is None:
         raise ValueError('`normalizer="seeds"` divides by the number of exact pixels: give `exact`')
-
-
-def _precise(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _reduced(

@@ -1,13 +1,14 @@
-"""What the metrics ask of their arguments."""
+"""Checks of the arguments of metrics."""
 
 import torch
 from torch import Tensor
 
+from weakseg_lightning.checks import at_least, between, one_of
+
 
 def check_arguments(num_classes: int, ignore_index: int) -> None:
-    """Refuse fewer than two classes, and a class that is to be left out."""
-    if num_classes < 2:
-        raise ValueError(f"`num_classes` must be at least 2 (background included), got {num_classes}")
+    """Raise for fewer than two classes, and for a class that is to be left out."""
+    at_least("num_classes", num_classes, 2, "the background is one of them")
     if 0 <= ignore_index < num_classes:
         raise ValueError(f"`ignore_index` must not be one of the {num_classes} classes, got {ignore_index}")
 
@@ -18,7 +19,7 @@ def real_type(device: torch.device) -> torch.dtype:
 
 
 def check_maps(labels: Tensor, target: Tensor) -> None:
-    """Refuse maps that are not of integers, or not of one shape."""
+    """Raise for maps that are not of integers, or not of one shape."""
     for name, tensor in (("labels", labels), ("target", target)):
         if tensor.is_floating_point() or tensor.is_complex():
             message = f"`{name}` must hold integer classes, got {tensor.dtype}"
@@ -28,7 +29,7 @@ def check_maps(labels: Tensor, target: Tensor) -> None:
 
 
 def check_range(name: str, values: Tensor, num_classes: int, other: str = "") -> None:
-    """Refuse values outside 0..K-1; ``other`` says what else would have been right."""
+    """Raise for values outside 0..K-1; ``other`` says what else would have been right."""
     if not values.numel():
         return
     low, high = torch.stack(torch.aminmax(values)).tolist()  # one pass, one transfer from the device
@@ -39,8 +40,6 @@ def check_range(name: str, values: Tensor, num_classes: int, other: str = "") ->
 
 
 def check_trimap(definition: str, max_width: int) -> None:
-    """Refuse an unknown definition, and widths that a byte cannot tell apart."""
-    if definition not in ("void", "boundary"):
-        raise ValueError(f"`definition` must be 'void' or 'boundary', got {definition!r}")
-    if not 1 <= max_width <= 254:
-        raise ValueError(f"`max_width` must be 1 to 254 pixels, got {max_width}")
+    """Raise for an unknown definition, and for widths that a byte cannot tell apart."""
+    one_of("definition", definition, ("void", "boundary"))
+    between("max_width", max_width, 1, 254)

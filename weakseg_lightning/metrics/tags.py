@@ -5,6 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
+from weakseg_lightning.checks import at_least
 from weakseg_lightning.metrics.checks import real_type
 
 
@@ -31,8 +32,7 @@ class TagScores(Metric):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2, got {num_classes}")
+        at_least("num_classes", num_classes, 2)
         self.num_classes = num_classes
         foreground = torch.zeros(num_classes - 1, dtype=real_type(torch.device("cpu")))
         for name, initial in {"areas": foreground, "images": foreground.clone()}.items():

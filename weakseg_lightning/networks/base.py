@@ -30,7 +30,7 @@ class SegmentationNet(nn.Module, ABC):
         remainder: See `stride`.
         min_size: Smallest height and width that the network can take.
         map_stride: Stride of the map of `compute_map`, in pixels of the image that the network computes on.
-        map_offset: The pixel that cell 0 of that map is centred at; by default cell i stands for the pixels from
+        map_offset: The pixel that cell 0 of that map is centered at; by default cell i stands for the pixels from
             `map_stride` i on, `map_stride` of them.
         input_scale: Factor in (0, 1] by which images are resized (bilinear, antialiased) before all else; logits are
             brought back (bilinear).

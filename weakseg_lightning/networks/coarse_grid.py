@@ -1,4 +1,4 @@
-"""Where the cells of a network's coarse map lie in the image."""
+"""Places of the cells of a network's coarse map in the image."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class CoarseGrid:
-    """The cells of a coarse map: cell i is centred at pixel ``stride i + offset`` of the image the network computes on.
+    """The cells of a coarse map: cell i is centered at pixel ``stride i + offset`` of the network's image.
 
-    That image is the given one resized by ``scale`` (:func:`resized`). Whatever the network, one rule says what a cell
-    belongs to: the pixel that holds its centre (half way between two pixels: the later one; beyond the last pixel:
-    the last one). Pixel j spans j to j + 1 in the coordinates of boxes, and cell i spans i to i + 1.
+    The network's image is the given one resized by ``scale`` (:func:`resized`). Whatever the network, one rule says what
+    a cell belongs to: the pixel that holds its center (half way between two pixels: the later one; beyond the last
+    pixel: the last one). Pixel j spans j to j + 1 in the coordinates of boxes, and cell i spans i to i + 1.
 
     Args:
         stride: distance of neighboring cells, in pixels of the resized image.
-        offset: the pixel that cell 0 is centred at, (stride - 1) / 2 where cell i stands for the pixels from stride i.
+        offset: the pixel that cell 0 is centered at, (stride - 1) / 2 where cell i stands for the pixels from stride i.
         scale: factor by which images are resized, in (0, 1].
 
     Example:
@@ -44,7 +44,7 @@ class CoarseGrid:
             length: height or width of the image in pixels.
 
         Returns:
-            Rows or columns of pixels, one a cell, int64 ``(n,)``, rising.
+            Rows or columns of pixels, one per cell, int64 ``(n,)``, rising.
         """
         small = resized(length, self.scale)
         cells = torch.arange(math.ceil(small / self.stride), dtype=torch.float64)
@@ -52,7 +52,7 @@ class CoarseGrid:
         return centers.floor().long().clamp(max=length - 1)
 
     def cells_of(self, mask: Tensor) -> Tensor:
-        """Take a map of pixels to cells, each cell what the pixel at its centre is.
+        """Take a map of pixels to cells, each cell what the pixel at its center is.
 
         Args:
             mask: bool (or labels, of any type) ``(..., H, W)``, H and W the size of the images.
@@ -71,7 +71,7 @@ class CoarseGrid:
         return mask[..., rows[:, None], columns]
 
     def boxes_of(self, boxes: Tensor, height: int, width: int) -> Tensor:
-        """Take boxes from pixels to cells: a cell is in a box if its centre is.
+        """Take boxes from pixels to cells: a cell is in a box if its center is.
 
         Args:
             boxes: ``x1, y1, x2, y2`` and whatever follows, float ``(n, 4 or more)``. Pixel or cell j is in a box if
@@ -80,7 +80,7 @@ class CoarseGrid:
             width: width of the image in pixels.
 
         Returns:
-            The boxes in cells, same shape and type, within the map. A box too small to hold a cell's centre gets the
+            The boxes in cells, same shape and type, within the map. A box too small to hold a cell's center gets the
             cell nearest to its middle, so that no object is lost; one beside the image holds no cell.
 
         Example:
@@ -93,7 +93,7 @@ class CoarseGrid:
         return moved
 
     def upsample(self, values: Tensor, height: int, width: int) -> Tensor:
-        """Bring values of cells to pixels: linear between the centres of cells, constant beyond the outermost.
+        """Bring values of cells to pixels: linear between the centers of cells, constant beyond the outermost.
 
         Args:
             values: float ``(B, K, h, w)``, h and w as :meth:`size` says.
@@ -101,7 +101,7 @@ class CoarseGrid:
             width: width of the image in pixels.
 
         Returns:
-            The values at the centre of each pixel, ``(B, K, height, width)``.
+            The values at the center of each pixel, ``(B, K, height, width)``.
 
         Example:
             >>> CoarseGrid(stride=2, offset=0.5).upsample(torch.tensor([[[[0.0, 4.0]]]]), 2, 4)[0, 0, 0]
@@ -126,7 +126,7 @@ class CoarseGrid:
         ends = (interval.double() * (small / length) - self.offset - 0.5) / self.stride + 0.5
         middle = ends.mean(1).floor().clamp(0, cells - 1)
         ends = ends.clamp(0, cells)
-        # the first centre at or after each end: the same for both where none lies between
+        # the first center at or after each end: the same for both where none lies between
         first, behind = (ends - 0.5).ceil().unbind(1)
         lost = (first >= behind) & (interval[:, 0] <= interval[:, 1]) & (interval[:, 1] > 0) & (interval[:, 0] < length)
         return torch.where(lost[:, None], torch.stack((middle, middle + 1), 1), ends)

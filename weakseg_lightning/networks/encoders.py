@@ -1,4 +1,4 @@
-"""What is known about the encoders of smp and timm: names, published weights, normalization."""
+"""Facts about the encoders of smp and timm: names, published weights, normalization."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -20,7 +20,7 @@ def close_names(name: str, names: list[str]) -> str:
 
 
 def check_encoder(name: str) -> None:
-    """Refuse the name of an encoder that neither smp nor timm knows."""
+    """Raise for the name of an encoder that neither smp nor timm knows."""
     import segmentation_models_pytorch as smp
     import timm
 
@@ -34,7 +34,7 @@ def check_encoder(name: str) -> None:
 
 
 def check_weights(name: str, weights: str) -> None:
-    """Refuse the name of weights that are not published for an encoder."""
+    """Raise for the name of weights that are not published for an encoder."""
     import segmentation_models_pytorch as smp
 
     if name in smp.encoders.encoders:

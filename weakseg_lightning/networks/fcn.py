@@ -14,7 +14,7 @@ class FCN32sNet(VGG16Net):
     """VGG16 as a fully convolutional network: one cell for each 32 x 32 pixels, upsampled 32 times.
 
     fc6 is padded by 3, half its window, so that the map has the size of pool5's: cell i stands for the pixels 32 i to
-    32 i + 31 and is centred between them. The original gives fc6 no padding; it pads the image by 100 pixels on every
+    32 i + 31 and is centered between them. The original gives fc6 no padding; it pads the image by 100 pixels on every
     side instead, so that small images leave fc6 something, and crops the logits at a fixed offset. That computes on
     twice the area for an image of 500 pixels, and shows the convolutions zeros far into every border cell. With the
     padding at fc6, images of any size pass too, padded to 32 n on the right and at the bottom alone.
@@ -45,7 +45,7 @@ class FCN32sNet(VGG16Net):
 
     @override
     def compute_logits(self, x: Tensor) -> Tensor:
-        # corners are not aligned: cells stay at the centres of their pixels
+        # corners are not aligned: cells stay at the centers of their pixels
         return F.interpolate(self.compute_map(x), size=x.shape[-2:], mode="bilinear", align_corners=False)
 
     @override

@@ -19,7 +19,7 @@ _BRANCH_WIDTH = 128
 class LargeFOVNet(VGG16Net):
     """VGG16 at stride 8 under dilated, fully convolutional classifiers with a large field of view.
 
-    All poolings are 3 x 3 with padding 1, so that cell i of the map is centred at pixel 8 i. Images are therefore
+    All poolings are 3 x 3 with padding 1, so that cell i of the map is centered at pixel 8 i. Images are therefore
     padded to sizes 8 n + 1 (321 needs none), and logits are upsampled with their corners aligned, which is exact.
 
     Args:

@@ -68,7 +68,7 @@ class _ReportDecoder(nn.Module):
 
 
 class _ReleasedDecoder(nn.Module):
-    """The author's code: upsample, concatenate the encoder's map before pooling, convolve, halve by a convolution."""
+    """The official code: upsample, concatenate the encoder's map before pooling, convolve, halve by a convolution."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class UNetNet(DecompositionNet):
         super().__init__((0.0,) * 3, (1.0,) * 3, 2 ** len(_WIDTHS), input_scale=input_scale)
         decoder = _ReportDecoder if reading == "report" else _ReleasedDecoder
         self.encoder = _Encoder()
-        # In the author's code both decoders share their first convolution.
+        # In the official code both decoders share their first convolution.
         self.neck = nn.Identity() if reading == "report" else _conv(_DEEPEST, _WIDTHS[-1])
         self.mask_decoder = decoder(num_classes)
         self.image_decoder = decoder(3 * num_classes)
@@ -130,7 +130,7 @@ class UNet(DecompositionNetwork):
 
     Images go in as they are, in 0..1. LeakyReLU of slope 0.01, bilinear upsampling. Table 2 of the report fits two
     networks of equally many weights: the ``report``'s words (each block takes in the encoder's pooled map of its size,
-    then convolves, upsamples, convolves), and the author's ``released`` code (a convolution to 512 channels that both
+    then convolves, upsamples, convolves), and the official code (``released``) (a convolution to 512 channels that both
     decoders share; each block upsamples, takes in the encoder's map before pooling, convolves twice).
 
     Args:

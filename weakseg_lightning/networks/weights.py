@@ -27,7 +27,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def is_file_name(weights: str) -> bool:
-    """Whether `weights` is meant as a file and not as the name of published weights."""
+    """Tell if `weights` is meant as a file and not as the name of published weights."""
     return weights.endswith(SUFFIXES) or "/" in weights or "\\" in weights
 
 
@@ -199,7 +199,7 @@ def suggest_encoder(state: Mapping[str, Tensor], path: str | Path) -> str:
 
 
 def _fits(state: Mapping[str, Tensor], name: str) -> bool:
-    """Whether an encoder of smp has the keys and shapes of a file."""
+    """Tell if an encoder of smp has the keys and shapes of a file."""
     import segmentation_models_pytorch as smp
 
     with torch.device("meta"), warnings.catch_warnings():
