@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from by_hand import BANDS, GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, chunk, images, stretched, turned, write_png
-from PIL import Image
+from PIL import Image, ImageOps
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.folder.classes import Classes
@@ -239,14 +239,14 @@ def test_one_value_everywhere_is_no_error(path, kind):
 @pytest.mark.parametrize(
     ("kind", "depth"), [(RGB, 8), (RGB, 16), (GREY, 16), (GREY_ALPHA, 16), (GREY, 2), (PALETTE, 4)]
 )
-@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_images_stand_upright_wherever_exif_data_stand(path, kind, depth, orientation, turns, after):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_upright_wherever_exif_data_stand(path, kind, depth, orientation, after):
     values, before = noise(kind, depth), any_palette(kind, depth)
     write_png(path, values, depth, kind, before)
-    lying = images(path)
-    exif = turned(orientation)
+    lying, exif = Image.fromarray(images(path)), turned(orientation)
     write_png(path, values, depth, kind, before + (b"" if after else exif), exif if after else b"")
-    upright = np.rot90(lying, turns)
+    lying.getexif()[274] = orientation
+    upright = np.array(ImageOps.exif_transpose(lying))
     assert (images(path) == upright).all()
     assert image_size(path) == upright.shape[1::-1]
 
