@@ -21,14 +21,10 @@ def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[subpr
     sizes = [f"--trainer.devices={ranks}", f"--data.num_train={80 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
     tasks = {"SLURM_NTASKS": str(ranks), "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_JOB_NAME": "train"}
     tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1"} | job
+    names = ("SLURM_PROCID", "SLURM_LOCALID")
     return [
         start_rank(
-            [sys.executable],
-            [*SMALL, *sizes],
-            folder / f"{log}{rank}",
-            **tasks,
-            SLURM_PROCID=str(rank),
-            SLURM_LOCALID=str(rank),
+            [sys.executable], [*SMALL, *sizes], folder / f"{log}{rank}", **tasks, **dict.fromkeys(names, str(rank))
         )
         for rank in range(ranks)
     ]
