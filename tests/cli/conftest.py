@@ -30,16 +30,27 @@ def tiny() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Call `weakseg fit` in a new folder, which is returned; what is printed goes to its `printed.txt`."""
+
+    def call(*args: str) -> Path:
+        before, folder = dict(os.environ), tmp_path_factory.mktemp("trained")
+        with pytest.MonkeyPatch.context() as patch, (folder / "printed.txt").open("w", encoding="utf-8") as printed:
+            patch.chdir(folder)
+            patch.setattr(sys, "path", list(sys.path))
+            patch.setattr(sys, "stdout", printed)
+            assert main(["fit", *args]) == 0
+        os.environ.clear()  # the seed is an environment variable
+        os.environ.update(before)
+        return folder
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_run(train: Callable[..., Path]) -> Path:
     """Folder of a run of two steps, trained once for all tests."""
-    before, folder = dict(os.environ), tmp_path_factory.mktemp("tiny_run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "path", list(sys.path))
-        assert main(["fit", "--config", "recipes/pce.yaml", *TINY, "--name", "tiny"]) == 0
-    os.environ.clear()
-    os.environ.update(before)
-    return folder / "runs/tiny/version_0"
+    return train("--config", "recipes/pce.yaml", *TINY, "--name", "tiny") / "runs/tiny/version_0"
 
 
 @pytest.fixture
@@ -63,5 +74,25 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return status, printed.out, printed.err
 
     yield call
-    os.environ.clear()  # the seed is an environment variable
+    os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def of_run(trained: Path) -> list[str]:
+    """Options that take the configuration and the last checkpoint of that run."""
+    return ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/last.ckpt")]
+
+
+@pytest.fixture
+def refused(run: Run) -> Callable[..., str]:
+    """Call the command, which must end with status 2 and one line of error: that line, less its beginning."""
+
+    def call(*args: str) -> str:
+        status, out, err = run(*args)
+        assert (status, out) == (2, "")
+        start, error, told = err.partition("weakseg: error: ")
+        assert (start, error, told.count("\n"), told[-1:]) == ("", "weakseg: error: ", 1, "\n"), err
+        return told[:-1]
+
+    return call

@@ -1,4 +1,4 @@
-"""What a command reads: the checkpoint that a user means."""
+"""The checkpoint that a command reads."""
 
 import warnings
 from pathlib import Path
@@ -9,7 +9,7 @@ from weakseg_lightning.modules.core.resuming import read_checkpoint
 
 
 def find_checkpoint(command: str, path: str | None, root: Path) -> str | None:
-    """Refuse a checkpoint that cannot be what the user wants, before anything is built.
+    """Find the checkpoint that the user means, before anything is built.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.

@@ -224,7 +224,7 @@ class WeakSegCLI(LightningCLI):
         """The whole configuration as YAML, fit to repeat the run with."""
         section = self._section(self.config).clone()
         section["name"] = self._name()
-        section[OPTION] = False  # it is about the weights of this command, and has to be given for others anew
+        section[OPTION] = False  # it is about the weights of this command, and has to be given again for others
         if self.command == "fit":
             section["ckpt_path"] = None  # a repetition starts afresh, and `test` must ask for its checkpoint
         # `skip_none=False`: an option set to null against its default has to stay null.

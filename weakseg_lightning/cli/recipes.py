@@ -1,4 +1,4 @@
-"""Where recipes are found: in the working directory, else among those that come with the package."""
+"""The search for recipes: in the working directory, else among those that come with the package."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,7 +65,7 @@ def find_recipe(name: str) -> str:
 
 
 def _is_text(name: str) -> bool:
-    """Whether this is not the name of a file, but a configuration itself, which may stand on the command line."""
+    """Tell if this is not the name of a file, but a configuration itself, which may stand on the command line."""
     return "\n" in name or ": " in name or name.lstrip().startswith("{")
 
 
@@ -146,7 +146,7 @@ def yaml_files(args: list[str], *, parts: bool = True) -> Iterator[Path]:
 
 
 def _named_in(path: Path) -> list[Path]:
-    """What may be YAML files, by their names, among the values in one."""
+    """Values of a YAML file that may be names of others."""
     from weakseg_lightning.data.text import compose_yaml, read_text, walk_yaml
 
     try:
@@ -178,7 +178,7 @@ def _equal_keys_alone(yes: bool) -> Iterator[None]:
 
 
 def _check_dotted(root: "Node | None", source: str) -> None:
-    """Refuse an option that a configuration has nested as well as with dots, `trainer.max_steps: 7`."""
+    """Raise for an option that a configuration has nested as well as with dots, `trainer.max_steps: 7`."""
     from weakseg_lightning.data.text import EqualKeysError
 
     lines: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 To add one, write a function whose arguments are typed and documented, and enter it in :data:`SUBCOMMANDS`: arguments
 become options (none may be called ``config``, which is the file of options), its docstring their help; a number that it
-returns is the exit status. What it finds wrong it raises as ``ValueError`` or ``OSError``, which end in one line.
+returns is the exit status. What users can mend it raises as ``UserError``, which ends in one line.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""What a run has logged, as curves and tables."""
+"""The metrics of a run, as curves and tables."""
 
 import csv
 import math
@@ -105,7 +105,7 @@ def class_table(validation: Mapping[str, Curve], test: Mapping[str, Curve]) -> T
 
 
 def solver_table(metrics: Mapping[str, Curve]) -> Table | None:
-    """What the latent labelings cost; None for methods without."""
+    """Cost of the latent labelings; None for methods without."""
     rows = [
         [title, *map(_number, (mean(values), values[-1], max(values)))]
         for name, title in _SOLVER.items()

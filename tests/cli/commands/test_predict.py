@@ -77,14 +77,13 @@ def photograph(path: str, height: int, width: int) -> np.ndarray:
     return pixels
 
 
-def test_a_folder_with_a_broken_file_becomes_label_maps(run, trained):
+def test_a_folder_with_a_broken_file_becomes_label_maps(run, trained, of_run):
     pixels = photograph("photos/a b.png", 100, 150)
     photograph("photos/ä.png", 30, 20)
     Path("photos/broken.jpg").write_text("no image")
     checkpoint = str(trained / "checkpoints/last.ckpt")
-    words = ["--config", str(trained / "config.yaml"), "--ckpt_path", checkpoint, "--trainer.accelerator=cpu"]
     outputs = ["--images.probabilities=true", "--images.polygons=true", "--images.tile=96", "--images.overlap=32"]
-    status, out, err = run("predict", *words, "photos", *outputs)
+    status, out, err = run("predict", *of_run, "--trainer.accelerator=cpu", "photos", *outputs)
     assert status == 1, "a file was left out"
     assert "broken.jpg is not an image that can be read" in err
     assert "Traceback" not in err
@@ -107,23 +106,24 @@ def test_a_folder_with_a_broken_file_becomes_label_maps(run, trained):
     np.testing.assert_allclose(chances, segmenter.probabilities(pixels), atol=1e-3)
 
 
-def test_polygons_name_their_files_and_classes(run, trained):
+def test_polygons_name_their_files_and_classes(run, trained, of_run):
     pytest.importorskip("rasterio")
     photograph("photos/sub/a.png", 40, 50)
-    words = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/last.ckpt")]
-    status, _, _ = run("predict", *words, "photos", "--images.polygons", "true", "--predictions.output_dir", "out")
+    status, _, _ = run("predict", *of_run, "photos", "--images.polygons", "true", "--predictions.output_dir", "out")
     assert status == 0
     found = json.loads(Path("out/polygons.json").read_text())
     assert [image["file_name"] for image in found["images"]] == ["sub/a.png"]
     assert [category["name"] for category in found["categories"]] == ScenesDataModule().class_names[1:]
 
 
-def test_scales_flips_and_a_refinement_are_used(run, trained):
+def test_scales_flips_and_a_refinement_are_used(run, trained, of_run):
     pixels = photograph("a.png", 40, 50)
     checkpoint = str(trained / "checkpoints/last.ckpt")
-    words = ["--config", str(trained / "config.yaml"), "--ckpt_path", checkpoint, "--predictions.output_dir", "out"]
     options = ["--images.scales", "[0.5, 1]", "--images.flip", "true", "--refine", "MeanField"]
-    assert run("predict", "a.png", *words, *options, "--predictions.overlays", "false")[0] == 0
+    assert (
+        run("predict", "a.png", *of_run, "--predictions.output_dir=out", *options, "--predictions.overlays", "false")[0]
+        == 0
+    )
     expected = Segmenter(checkpoint, "cpu", flip=True, scales=(0.5, 1), refinement=MeanField())(pixels)
     with Image.open("out/labels/a.png") as image:
         np.testing.assert_array_equal(np.array(image), expected)
@@ -131,7 +131,7 @@ def test_scales_flips_and_a_refinement_are_used(run, trained):
 
 
 @pytest.mark.parametrize("wanted", [False, True])
-def test_the_memory_format_is_that_of_the_command(run, trained, monkeypatch, wanted):
+def test_the_memory_format_is_that_of_the_command(run, trained, monkeypatch, wanted, of_run):
     photograph("a.png", 40, 50)
     seen = []
 
@@ -141,8 +141,7 @@ def test_the_memory_format_is_that_of_the_command(run, trained, monkeypatch, wan
         return 0
 
     monkeypatch.setattr("weakseg_lightning.cli.commands.predict_command.predict_images", look)
-    words = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/last.ckpt")]
-    assert run("predict", "a.png", *words, f"--speed.channels_last={str(wanted).lower()}")[0] == 0
+    assert run("predict", "a.png", *of_run, f"--speed.channels_last={str(wanted).lower()}")[0] == 0
     assert seen == [wanted]
 
 
@@ -154,14 +153,10 @@ MISTAKES = [
 ]
 
 
-def test_mistakes_are_told_in_one_line(run, trained):
+def test_mistakes_are_told_in_one_line(run, trained, refused, of_run):
     photograph("a.png", 40, 50)
-    words = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/last.ckpt")]
     for wrong, message in MISTAKES:
-        status, _, err = run("predict", *words, *wrong)
-        assert status == 2
-        assert message in err, err
-        assert err.count("\n") == 1, err
+        assert message in refused("predict", *of_run, *wrong)
     assert run("predict", "a.png", "--config", str(trained / "config.yaml"))[2].startswith(
         "weakseg: error: `weakseg predict` needs a trained network"
     )

@@ -91,10 +91,10 @@ def test_nothing_is_replaced_unless_told(run, pngs):
     assert (labels(ready) == shorten_labels(whole(2), 0.5)).all()
 
 
-def test_the_source_is_never_its_own_output(run, pngs):
-    status, _, err = run("scribbles", "shorten", "--source", str(pngs), "--lengths", "1", "--overwrite")
-    assert status == 2
-    assert "pascal_2012_scribble is the source itself: choose another `output`" in err
+def test_the_source_is_never_its_own_output(refused, pngs):
+    assert "pascal_2012_scribble is the source itself: choose another `output`" in refused(
+        "scribbles", "shorten", "--source", str(pngs), "--lengths", "1", "--overwrite"
+    )
 
 
 def test_bad_files_are_named_and_the_others_written(run, pngs):

@@ -1,4 +1,4 @@
-"""What is wrong with an argument, with a suggestion, in the words of the package instead of the parser's."""
+"""Mistakes in arguments, with a suggestion, in the words of the package instead of the parser's."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -248,7 +248,7 @@ def _last(path: str) -> str:
 
 
 def _malformed_configs(arguments: Arguments) -> Iterator[str]:
-    """What is wrong with a recipe as a whole: no mapping, an unknown word at its outermost level."""
+    """Mistakes of a recipe as a whole: no mapping, an unknown word at its outermost level."""
     roots = {option.split(".", 1)[0] for option in arguments.options}
     for path in given_configs(arguments.given):
         content = read_yaml(path)

@@ -72,7 +72,7 @@ def _wraps(text: str) -> bool:
 
 
 def _messages(error: BaseException) -> Iterator[str]:
-    """What the exceptions of a chain say, from the outermost on."""
+    """Messages of the exceptions of a chain, from the outermost on."""
     link: BaseException | None = error
     while link is not None:
         text = _own_text(link)
@@ -90,7 +90,7 @@ def _messages(error: BaseException) -> Iterator[str]:
 
 
 def _most_telling(text: str) -> str | None:
-    """What the parser found where a value can be of several types; None if the chain goes on with that itself."""
+    """The parser's finding where a value can be of several types; None if the chain goes on with that itself."""
     if not text.startswith("Does not validate against any of"):
         return None
     found = [dedent(f"    {part}") for part in re.split(r"\n  - ", text.split("\nGiven value type:")[0])[1:]]
@@ -107,7 +107,7 @@ def _unfolded(text: str) -> Iterator[str]:
 
 
 def _place(messages: Iterable[str]) -> Place:
-    """Where in the configuration: names on the way down, import path of the last class, name of its argument."""
+    """The place in the configuration: names on the way down, import path of the last class, name of its argument."""
     place = Place([], "", "")
     for text in messages:
         first_line = text.split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""What a command was given, what it accepts, and where in it something is wrong."""
+"""Arguments of a command, the options that it accepts, and the place of a mistake."""
 
 from argparse import ArgumentParser
 from collections.abc import Collection
@@ -14,7 +14,7 @@ COMMANDS = ("fit", "validate", "test", "predict")
 
 @dataclass
 class Arguments:
-    """What the command was given, and what it accepts.
+    """Arguments of a command, and the options that it accepts.
 
     Args:
         given: the arguments.
@@ -39,13 +39,13 @@ class Arguments:
 
     @property
     def takes_recipes(self) -> bool:
-        """Whether the command trains or evaluates, as the recipes say, and is no function."""
+        """True if the command trains or evaluates, as the recipes say, and is no function."""
         return self.given[:1] != [] and self.given[0] in COMMANDS
 
 
 @dataclass
 class Place:
-    """Where in the configuration something is wrong.
+    """The place of a mistake in the configuration.
 
     Args:
         names: what encloses it, as a user would call it: ``["ADMModule", "AlphaExpansion"]``.

@@ -20,7 +20,7 @@ _DEVICES = "a number (1 or more), -1 or auto for all, or, of GPUs, a list of the
 
 
 def check_settings(config: Mapping[str, Any], types: Mapping[str, Any]) -> None:
-    """Refuse values that would stop the command later, in words that do not name the option.
+    """Raise for values that would stop the command later, in words that do not name the option.
 
     These are empty texts where paths are meant, as an unset variable of the shell leaves (`Path("")` is the working
     directory), and counts that Lightning divides by.

@@ -1,4 +1,4 @@
-"""What classes accept, and how to say it."""
+"""Arguments of classes and their types, in words."""
 
 import inspect
 import typing
@@ -57,19 +57,21 @@ def imported(path: str) -> type | None:
 
 def options_of(cls: type | None) -> list[str]:
     """Names of the arguments of a class's constructor, those of its bases included where it passes them on."""
+    return list(_parameters(cls))
+
+
+def _parameters(cls: type | None) -> dict[str, Any]:
+    """Types of the arguments of a class's constructor by their names."""
     from jsonargparse._parameter_resolvers import get_signature_parameters  # `weakseg --help` needs none of it
 
-    return [parameter.name for parameter in get_signature_parameters(cls, logger=False)] if cls else []
+    return {one.name: one.annotation for one in get_signature_parameters(cls, logger=False)} if cls else {}
 
 
 def annotation(cls: type | None, key: str) -> Any:
     """Type of a constructor's argument, also of `group.argument`; None if unknown."""
     found: Any = None
     for part in key.split("."):
-        hints: dict[str, Any] = {}
-        for constructor in reversed(_constructors(cls)):
-            hints |= typing.get_type_hints(constructor)
-        found = hints.get(part)
+        found = _parameters(cls).get(part)
         cls = next(classes_in(found), None)
     return found
 
@@ -145,25 +147,12 @@ def _said(expected: Any) -> Iterator[str]:
 
 
 def _elements(inner: tuple[Any, ...]) -> str:
-    """What the elements of a list are; tuples have a number of them."""
+    """The elements of a list in words; tuples have a number of them."""
     if not inner:
         return ""
     if len(inner) == 1 or inner[1] is Ellipsis:
         return f" (each {in_words(inner[0])})"
     return f" of {len(inner)} ({', '.join(map(in_words, inner))})"
-
-
-def _constructors(cls: type | None) -> list[Any]:
-    """The constructors whose arguments a class takes: its own, and those that it passes arguments on to."""
-    found: list[Any] = []
-    for base in cls.__mro__[:-1] if cls else ():
-        if (constructor := vars(base).get("__init__")) is None:
-            continue
-        found.append(constructor)
-        kinds = {parameter.kind for parameter in inspect.signature(constructor).parameters.values()}
-        if not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}:
-            break
-    return found
 
 
 def classes_in(expected: Any) -> Iterator[type]:

@@ -6,7 +6,7 @@ from PIL import Image
 from weakseg_lightning.cli.commands.experiment.sample_grid import grid_of
 
 
-def test_samples_of_a_run_are_drawn(run, tiny):
+def test_samples_of_a_run_are_drawn(run, tiny, refused):
     status, _, errors = run("fit", "--config", "recipes/pce.yaml", *tiny, "--name", "pce")
     assert status == 0, errors
     folder = "runs/pce/version_0"
@@ -22,12 +22,12 @@ def test_samples_of_a_run_are_drawn(run, tiny):
         assert (pixels[:, 200:220] == 255).all(), "between the two grids"
         assert pixels[:20, :20].std() > 1
         assert pixels[:20, 220:240].std() > 1
-    status, _, errors = run("experiment", "sample-grid", "--run", folder, "--class_name", "whale")
-    assert status == 2
-    assert "`class_name`: 'whale' is none of the classes star, fish" in errors
-    status, _, errors = run("experiment", "sample-grid", "--run", "runs/nothing")
-    assert status == 2
-    assert "no checkpoint `runs/nothing/checkpoints/last.ckpt`" in errors
+    assert "`class_name`: 'whale' is none of the classes star, fish" in refused(
+        "experiment", "sample-grid", "--run", folder, "--class_name", "whale"
+    )
+    assert "no checkpoint `runs/nothing/checkpoints/last.ckpt`" in refused(
+        "experiment", "sample-grid", "--run", "runs/nothing"
+    )
 
 
 def test_tiles_of_both_grids_have_the_same_places():
