@@ -27,7 +27,7 @@ LONG = (
     "painting/test_page.py",
     "modules/core/test_class_names.py",
     "modules/test_equal_ranks.py",
-    "networks/test_networks.py",
+    "networks/test_smp.py",
     "modules/core/test_latent_store.py",
 )
 

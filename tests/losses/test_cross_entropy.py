@@ -29,15 +29,6 @@ def test_partial_cross_entropy_equals_hand_count() -> None:
     assert float(partial_cross_entropy(logits, labels)) == pytest.approx(by_hand(logits, labels), rel=1e-5)
 
 
-def test_no_labelled_pixel_gives_zero_with_zero_gradient() -> None:
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = partial_cross_entropy(logits, torch.full((1, 4, 4), 255))
-    loss.backward()
-    assert loss.item() == 0.0
-    assert logits.grad is not None
-    assert not logits.grad.any()
-
-
 def test_gradient_is_softmax_minus_one_hot_over_count() -> None:
     logits = torch.randn(1, 3, 1, 2, requires_grad=True)
     partial_cross_entropy(logits, torch.tensor([[[2, 255]]])).backward()
@@ -48,15 +39,6 @@ def test_gradient_is_softmax_minus_one_hot_over_count() -> None:
     torch.testing.assert_close(logits.grad, expected)
 
 
-def test_extreme_logits_stay_finite() -> None:
-    logits = torch.tensor([[[[1e6]], [[-1e6]]]], requires_grad=True)
-    loss = partial_cross_entropy(logits, torch.tensor([[[1]]]))
-    loss.backward()
-    assert loss.item() == pytest.approx(2e6)
-    assert logits.grad is not None
-    assert torch.isfinite(logits.grad).all()
-
-
 def test_latent_cross_entropy_uses_the_given_pixels_and_skips_void() -> None:
     torch.manual_seed(1)
     logits = torch.randn(1, 3, 2, 3)
@@ -64,9 +46,3 @@ def test_latent_cross_entropy_uses_the_given_pixels_and_skips_void() -> None:
     pixels = torch.tensor([[[True, False, True], [True, True, False]]])
     labels = torch.tensor([[[0, 255, 2], [255, 1, 255]]])
     assert float(latent_cross_entropy(logits, latent, pixels)) == pytest.approx(by_hand(logits, labels), rel=1e-5)
-
-
-def test_half_precision_logits_are_summed_in_single_precision() -> None:
-    logits = torch.zeros(1, 2, 300, 300, dtype=torch.float16)
-    loss = partial_cross_entropy(logits, torch.zeros(1, 300, 300, dtype=torch.long))
-    assert float(loss) == pytest.approx(math.log(2), rel=1e-5)

@@ -157,25 +157,6 @@ def test_padding_has_no_influence(scale: float) -> None:
         assert values[0] == pytest.approx(float(alone), rel=1e-5)
 
 
-def test_nothing_valid_is_zero_with_zero_gradient() -> None:
-    logits, image, valid = example()
-    f = logits.requires_grad_()
-    loss = dense_crf_loss(f, image, 1.0, valid=torch.zeros_like(valid))
-    loss.backward()
-    assert loss == 0
-    assert f.grad is not None
-    assert not f.grad.any()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_single(dtype: torch.dtype) -> None:
-    logits, image, valid = example()
-    logits = logits.to(dtype)
-    loss = dense_crf_loss(logits, image, 1.0, valid=valid)
-    assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(float(dense_crf_loss(logits.float(), image, 1.0, valid=valid)))
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of torch, where a graph ends
 def test_compiled_equals_eager() -> None:
     logits, image, valid = example()

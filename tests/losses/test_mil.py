@@ -40,11 +40,6 @@ def test_value_equals_hand_count() -> None:
     assert float(mil_loss(logits, tags)) == pytest.approx(by_hand(logits, tags, everywhere))
 
 
-def test_gradient_agrees_with_finite_differences() -> None:
-    logits, tags, valid = example()
-    assert torch.autograd.gradcheck(lambda f: mil_loss(f, tags, valid), (logits.requires_grad_(),))
-
-
 def test_gradient_reaches_one_pixel_for_each_class() -> None:
     logits = torch.zeros(1, 3, 1, 4)
     logits[0, 0, 0, 3] = logits[0, 2, 0, 1] = 5
@@ -82,33 +77,6 @@ def test_images_without_pixels_or_classes_count_for_nothing() -> None:
     loss.backward()
     assert logits.grad is not None
     assert not logits.grad[1:].any()
-
-
-def test_nothing_at_all_gives_zero_with_zero_gradient() -> None:
-    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = mil_loss(logits, torch.ones(2, 3, dtype=torch.bool), torch.zeros(2, 4, 4, dtype=torch.bool))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert not logits.grad.any()
-
-
-def test_extreme_and_half_precision_logits_stay_finite() -> None:
-    logits = torch.tensor([[[[1e6]], [[-1e6]]]], requires_grad=True)
-    loss = mil_loss(logits, torch.tensor([[True, True]]))
-    loss.backward()
-    assert loss.item() == pytest.approx(1e6)
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
-    half = mil_loss(torch.zeros(1, 2, 3, 3, dtype=torch.bfloat16), torch.tensor([[True, True]]))
-    assert half.dtype == torch.float32
-    assert float(half) == pytest.approx(math.log(2))
-
-
-def test_compiles_without_graph_breaks() -> None:
-    logits, tags, valid = example()
-    compiled = torch.compile(mil_loss, backend="eager", fullgraph=True)
-    assert float(compiled(logits, tags, valid)) == pytest.approx(float(mil_loss(logits, tags, valid)))
 
 
 @pytest.mark.parametrize(

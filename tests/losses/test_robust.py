@@ -18,6 +18,7 @@ from weakseg_lightning.losses import (
 )
 
 K = 4
+ZERO = torch.tensor([0])
 JUST_UNDER = math.nextafter((K - 1) / K, 0)
 
 
@@ -143,14 +144,8 @@ def test_normalizers_equal_the_hand_count(loss, noise):
     by_seeds = float(loss(logits, labels, noise, exact, normalizer="seeds"))
     assert seeds > 1
     assert by_seeds == pytest.approx(total / seeds / 2)
-
-
-@pytest.mark.parametrize(("loss", "noise"), LOSSES)
-def test_a_batch_without_seeds_is_finite(loss, noise):
-    logits, labels, exact = problem()
-    none = torch.zeros_like(exact)
     total = float(loss(logits, labels, noise)) * int((labels != 255).sum())
-    assert float(loss(logits, labels, noise, none, normalizer="seeds")) == pytest.approx(total / 2)
+    assert float(loss(logits, labels, noise, exact & False, normalizer="seeds")) == pytest.approx(total / 2)
 
 
 @pytest.mark.parametrize("normalizer", ["seeds", "valid"])
@@ -162,14 +157,12 @@ def test_no_labelled_pixel_gives_zero_with_zero_gradient(loss, noise, num_images
     value = loss(logits, labels, noise, labels == 0, normalizer=normalizer)
     value.backward()
     assert value.item() == 0.0
-    assert logits.grad is not None
     assert not logits.grad.any()
 
 
 def test_ignored_pixels_give_the_noise_level_no_gradient():
     eps = torch.tensor(0.3, requires_grad=True)
     robust_cross_entropy(torch.randn(1, K, 2, 2), torch.full((1, 2, 2), 255), eps).backward()
-    assert eps.grad is not None
     assert eps.grad == 0
 
 
@@ -184,11 +177,6 @@ def test_gradient_agrees_with_finite_differences(eps):
     assert gradcheck(lambda f: robust_cross_entropy(f, labels, eps, exact, "seeds"), (logits,))
 
 
-def test_gradient_of_a_matrix_agrees_with_finite_differences():
-    logits, labels, exact = problem()
-    assert gradcheck(lambda f: noise_matrix_cross_entropy(f, labels, skewed(), exact), (logits.requires_grad_(),))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("eps", [0.0, 1e-30, 0.4, 0.7499, JUST_UNDER])
@@ -200,7 +188,6 @@ def test_extreme_logits_stay_finite(as_tensor, eps, label, dtype):
     value.backward()
     expected = -math.log(1 - eps) if label == 0 else 2e4 if eps == 0 else -math.log(eps / 3)
     assert value.item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
-    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
     assert not as_tensor or math.isfinite(level.grad)
 
@@ -230,34 +217,6 @@ def test_a_confident_contradiction_pulls_less_than_in_the_cross_entropy():
     (robust_pull,) = torch.autograd.grad(robust_cross_entropy(logits, labels, 0.1), logits)
     (plain_pull,) = torch.autograd.grad(partial_cross_entropy(logits, labels), logits)
     assert robust_pull.abs().max() < 1e-5 < plain_pull.abs().max()
-
-
-# ---- precision and compilation ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("loss", "noise"), LOSSES)
-def test_half_precision_logits_are_computed_in_single_precision(loss, noise, dtype):
-    logits, labels, exact = problem(dtype)
-    value = loss(logits, labels, noise, exact)
-    assert value.dtype == torch.float32
-    torch.testing.assert_close(value, loss(logits.float(), labels, noise, exact))
-
-
-@pytest.mark.parametrize("level", [0.4, torch.tensor(0.4)])
-def test_compiled_equals_eager(level):
-    logits, labels, exact = problem(torch.float32)
-    compiled = torch.compile(robust_cross_entropy, backend="eager", fullgraph=True)
-    torch.testing.assert_close(
-        compiled(logits, labels, level, exact), robust_cross_entropy(logits, labels, level, exact)
-    )
-
-
-def test_compiled_equals_eager_with_a_matrix():
-    logits, labels, exact = problem(torch.float32)
-    compiled = torch.compile(noise_matrix_cross_entropy, backend="eager", fullgraph=True)
-    expected = noise_matrix_cross_entropy(logits, labels, skewed(), exact)
-    torch.testing.assert_close(compiled(logits, labels, skewed(), exact), expected)
 
 
 # ---- modules ------------------------------------------------------------------------------------------------
@@ -368,22 +327,20 @@ def test_what_is_no_transition_matrix_is_refused(matrix, words):
         noise_matrix_cross_entropy(logits, labels, matrix)
 
 
-def test_a_level_of_many_numbers_is_refused():
-    with pytest.raises(ValueError, match="`eps` must be one number"):
-        robust_cross_entropy(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), torch.rand(2))
-
-
-def test_what_cannot_be_learnt_is_refused():
-    with pytest.raises(ValueError, match="needs `num_classes`"):
-        RobustCrossEntropy(0.4, learn_eps=True)
-    with pytest.raises(ValueError, match="`eps` must be above 0 to be learned"):
-        RobustCrossEntropy(0.0, learn_eps=True, num_classes=3)
-    with pytest.raises(ValueError, match="largest value allowed"):
-        RobustCrossEntropy(0.7, num_classes=3)
-    with pytest.raises(ValueError, match="`num_classes` is 3, but `logits` have 4"):
-        RobustCrossEntropy(0.4, num_classes=3)(torch.zeros(1, 4), torch.tensor([0]))
-    with pytest.raises(ValueError, match="at least 2 classes"):
-        uniform_noise(1, 0.0)
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: RobustCrossEntropy(0.4, learn_eps=True), "needs `num_classes`"),
+        (lambda: RobustCrossEntropy(0.0, learn_eps=True, num_classes=3), "`eps` must be above 0 to be learned"),
+        (lambda: RobustCrossEntropy(0.7, num_classes=3), "largest value allowed"),
+        (lambda: RobustCrossEntropy(0.4, num_classes=3)(torch.zeros(1, 4), ZERO), "is 3, but `logits` have 4"),
+        (lambda: uniform_noise(1, 0.0), "at least 2 classes"),
+        (lambda: robust_cross_entropy(torch.zeros(1, 3), ZERO, torch.rand(2)), "`eps` must be one number"),
+    ],
+)
+def test_levels_that_make_no_sense_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()
 
 
 def test_examples():

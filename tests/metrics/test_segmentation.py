@@ -1,17 +1,11 @@
 import doctest
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-import weakseg_lightning
 from weakseg_lightning.metrics import (
     MeanGridEnergy,
     SegmentationScores,
@@ -179,64 +173,22 @@ def test_class_and_function_agree() -> None:
 # ---- two processes --------------------------------------------------------------------------------------------
 
 SHARES = [(3, 1), (2, 2), (0, 4)]  # updates of each rank; one rank may see no image at all
-WORKER = """
-import json
-import sys
-import torch
-from torch.distributed import destroy_process_group, init_process_group
-from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
-
-rank, folder, all_shares = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-torch.set_num_threads(1)
-init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-found = []
-for shares in all_shares:
-    scores, energy = SegmentationScores(6), MeanGridEnergy()
-    first = sum(shares[:rank])
-    for labels, target, image in torch.load(f"{folder}/updates.pt")[first : first + shares[rank]]:
-        scores.update(labels, target)
-        energy.update(labels, image)
-    found.append({**scores.compute(), "energy": energy.compute()})
-torch.save(found, f"{folder}/rank{rank}.pt")
-destroy_process_group()
-"""
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_numbers_of_one(on_two_ranks) -> None:
     pairs = [random_maps(40 + i, 5, (1 + i % 2, 5 + i, 6)) for i in range(4)]
     generator = torch.Generator().manual_seed(8)
-    images = [torch.rand(len(labels), 3, *labels.shape[1:], generator=generator) for labels, _ in pairs]
-    torch.save([(*pair, image) for pair, image in zip(pairs, images, strict=True)], tmp_path / "updates.pt")
+    shown = [(labels, torch.rand(len(labels), 3, *labels.shape[1:], generator=generator)) for labels, _ in pairs]
     alone = MeanGridEnergy()
-    for (labels, _), image in zip(pairs, images, strict=True):
+    for labels, image in shown:
         alone.update(labels, image)
-
-    run_two_ranks(tmp_path)
-    for rank in range(2):
-        results = torch.load(tmp_path / f"rank{rank}.pt")
-        assert len(results) == len(SHARES)
-        for found in results:
-            assert_same(found, counted_by_hand(pairs, 6))  # class 5 occurs nowhere
-            assert found["energy"].item() == pytest.approx(alone.compute().item(), rel=1e-12)
-
-
-def run_two_ranks(folder: Path) -> None:
-    script = folder / "worker.py"
-    script.write_text(WORKER)
-    where = os.pathsep.join([str(Path(weakseg_lightning.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(folder), json.dumps(SHARES)],
-            env={**os.environ, "PYTHONPATH": where, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
+    updates = [
+        (metric, (data[:first], data[first:]))
+        for first, _ in SHARES
+        for metric, data in ((SegmentationScores(6), pairs), (MeanGridEnergy(), shown))
     ]
-    try:
-        for rank in ranks:
-            _, errors = rank.communicate(timeout=240)
-            assert rank.returncode == 0, errors
-    finally:
-        for rank in ranks:
-            rank.kill()
+    for results in on_two_ranks(updates):
+        assert len(results) == 2 * len(SHARES)
+        for found, energy in zip(results[::2], results[1::2], strict=True):
+            assert_same(found, counted_by_hand(pairs, 6))  # class 5 occurs nowhere
+            assert energy.item() == pytest.approx(alone.compute().item(), rel=1e-12)

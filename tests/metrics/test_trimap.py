@@ -1,8 +1,5 @@
 import doctest
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +9,6 @@ from PIL import Image
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
-import weakseg_lightning
 from weakseg_lightning.metrics import (
     Definition,
     TrimapScores,
@@ -281,54 +277,14 @@ def test_wrong_arguments() -> None:
 
 # ---- two processes --------------------------------------------------------------------------------------------
 
-WORKER = """
-import sys
-import torch
-from torch.distributed import destroy_process_group, init_process_group
-from weakseg_lightning.metrics import TrimapScores
 
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-found = {}
-for definition in ("void", "boundary"):
-    metric = TrimapScores(4, definition, max_width=5)
-    for labels, target in torch.load(f"{folder}/updates.pt")[rank]:
-        metric.update(labels, target)
-    found |= metric.compute()
-torch.save(found, f"{folder}/rank{rank}.pt")
-destroy_process_group()
-"""
-
-
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
-    updates = [[patches(i, shape=(1, 9 + i, 12)) for i in range(3)], [patches(7)]]
-    torch.save(updates, tmp_path / "updates.pt")
-    (tmp_path / "worker.py").write_text(WORKER)
-    expected = {}
-    for definition in DEFINITIONS:
-        alone = TrimapScores(4, definition, max_width=5)
-        for pair in [*updates[0], *updates[1]]:
-            alone.update(*pair)
-        expected |= alone.compute()
-    where = os.pathsep.join([str(Path(weakseg_lightning.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(tmp_path / "worker.py"), str(rank), str(tmp_path)],
-            env={**os.environ, "PYTHONPATH": where, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for rank in ranks:
-            _, errors = rank.communicate(timeout=240)
-            assert rank.returncode == 0, errors
-    finally:
-        for rank in ranks:
-            rank.kill()
-    for rank in range(2):
-        found = torch.load(tmp_path / f"rank{rank}.pt")
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], curve) for name, curve in expected.items())
+def test_two_processes_give_the_numbers_of_one(on_two_ranks) -> None:
+    shares = [[patches(i, shape=(1, 9 + i, 12)) for i in range(3)], [patches(7)]]
+    alone = [TrimapScores(4, definition, max_width=5) for definition in DEFINITIONS]
+    for metric in alone:
+        for pair in [*shares[0], *shares[1]]:
+            metric.update(*pair)
+    for results in on_two_ranks([(TrimapScores(4, definition, max_width=5), shares) for definition in DEFINITIONS]):
+        for found, expected in zip(results, [metric.compute() for metric in alone], strict=True):
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], curve) for name, curve in expected.items())

@@ -2,23 +2,17 @@ import math
 
 import pytest
 import torch
+from small_nets import smp_net
 from torch import Tensor, nn
 from torch.nn import functional
 
 from weakseg_lightning.networks import CoarseGrid, LargeFOV, SegmentationNet, SMPNetwork
-
-LITE0 = "timm-tf_efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
 def large_fov() -> SegmentationNet:
     torch.manual_seed(0)
     return LargeFOV(encoder_weights=None).build(4).eval()
-
-
-def smp_net(architecture: str, encoder: str = "resnet18", **arguments: object) -> SegmentationNet:
-    torch.manual_seed(0)
-    return SMPNetwork(architecture, encoder, encoder_weights=None, **arguments).build(4).eval()
 
 
 class OwnNet(SegmentationNet):
@@ -56,7 +50,7 @@ class OwnNet(SegmentationNet):
     ],
 )
 def test_logits_are_the_upsampled_map(architecture: str, encoder: str, arguments: dict, stride: int) -> None:
-    net = smp_net(architecture, encoder, **arguments)
+    net = smp_net(architecture, encoder, **arguments).eval()
     assert net.map_stride == stride
     size = (net.padded_size(64), net.padded_size(80))
     images = torch.rand(2, 3, *size)
@@ -82,7 +76,7 @@ def test_large_fov_logits_are_the_upsampled_map(large_fov: SegmentationNet) -> N
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 9), (33, 50), (40, 47)])
 def test_cells_are_those_in_the_image(large_fov: SegmentationNet, size: tuple[int, int]) -> None:
-    for net in (large_fov, smp_net("deeplabv3plus", "mobilenet_v2")):
+    for net in (large_fov, smp_net("deeplabv3plus", "mobilenet_v2").eval()):
         expected = tuple(math.ceil(length / net.map_stride) for length in size)
         with torch.no_grad():
             coarse = net.coarse_logits(torch.rand(1, 3, *size))
@@ -115,7 +109,7 @@ def test_coarser_maps_are_averages_over_the_cells_that_there_are(large_fov: Segm
 
 
 def test_a_coarser_map_of_unet_is_the_average_of_its_logits() -> None:
-    net = smp_net("unet", "mobilenet_v2")
+    net = smp_net("unet", "mobilenet_v2").eval()
     images = torch.rand(1, 3, 32, 64)
     with torch.no_grad():
         torch.testing.assert_close(net.coarse_logits(images, stride=8), functional.avg_pool2d(net(images), 8))
@@ -137,7 +131,7 @@ def test_a_network_that_knows_of_logits_alone_has_a_map_of_stride_1() -> None:
 def test_heads_of_other_kinds_fall_back_to_the_logits() -> None:
     from weakseg_lightning.networks import SMPNet
 
-    model = smp_net("fpn", "mobilenet_v2").model
+    model = smp_net("fpn", "mobilenet_v2").eval().model
     head = model.segmentation_head
     model.segmentation_head = nn.Sequential(head[0], nn.Identity(), nn.UpsamplingBilinear2d(scale_factor=4), head[2])
     net = SMPNet(model, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).eval()
@@ -259,7 +253,7 @@ def test_no_boxes_stay_no_boxes() -> None:
 
 
 def test_a_scaled_network_computes_on_the_resized_image() -> None:
-    scaled, plain = (smp_net("fpn", "mobilenet_v2", input_scale=scale) for scale in (0.5, 1.0))
+    scaled, plain = (smp_net("fpn", "mobilenet_v2", input_scale=scale).eval() for scale in (0.5, 1.0))
     images = torch.rand(2, 3, 65, 90)
     small = functional.interpolate(images, size=(32, 45), mode="bilinear", antialias=True)
     with torch.no_grad():

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 class CoarseGrid:
     """The cells of a coarse map: cell i is centered at pixel ``stride i + offset`` of the network's image.
 
-    The network's image is the given one resized by ``scale`` (:func:`resized`). Whatever the network, one rule says what
-    a cell belongs to: the pixel that holds its center (half way between two pixels: the later one; beyond the last
+    The network's image is the given one resized by ``scale`` (:func:`resized`). Whatever the network, one rule says
+    what a cell belongs to: the pixel that holds its center (half way between two pixels: the later one; beyond the last
     pixel: the last one). Pixel j spans j to j + 1 in the coordinates of boxes, and cell i spans i to i + 1.
 
     Args:

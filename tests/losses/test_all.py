@@ -1,0 +1,96 @@
+"""What holds of every loss of a batch of logits."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.losses import (
+    dense_crf_loss,
+    gated_crf_loss,
+    kl_loss,
+    mil_loss,
+    noise_matrix_cross_entropy,
+    partial_cross_entropy,
+    potts_loss,
+    robust_cross_entropy,
+)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS = torch.randn(2, 4, 6, 8, generator=GENERATOR, dtype=torch.float64)
+VALID = torch.rand(2, 6, 8, generator=GENERATOR) < 0.8
+LABELS = torch.randint(0, 4, (2, 6, 8), generator=GENERATOR)
+LATENT = torch.rand(2, 4, 6, 8, generator=GENERATOR, dtype=torch.float64).softmax(1)
+NOISE = torch.tensor([[7, 1, 1, 1], [0, 8, 1, 1], [2, 3, 4, 1], [1, 1, 3, 5]], dtype=torch.float64) / 10
+IMAGE = torch.rand(2, 3, 6, 8, generator=GENERATOR)
+TAGS = torch.tensor([[True, True, False, False], [True, False, True, True]])
+
+LOSSES: dict[str, Loss] = {
+    "partial": lambda f, valid: partial_cross_entropy(f, torch.where(valid, LABELS, 255)),
+    "robust": lambda f, valid: robust_cross_entropy(f, torch.where(valid, LABELS, 255), 0.4, LABELS == 1),
+    "level": lambda f, valid: robust_cross_entropy(f, torch.where(valid, LABELS, 255), torch.tensor(0.4), LABELS == 1),
+    "matrix": lambda f, valid: noise_matrix_cross_entropy(f, torch.where(valid, LABELS, 255), NOISE, LABELS == 1),
+    "kl": lambda f, valid: kl_loss(f, LATENT, valid),
+    "mil": lambda f, valid: mil_loss(f, TAGS, valid),
+    "dense_crf": lambda f, valid: dense_crf_loss(f, IMAGE, 1.0, valid=valid),
+    "gated_crf": lambda f, valid: gated_crf_loss(f, IMAGE, radius=2, downscale=2, valid=valid),
+    "potts": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_valid_gives_zero_with_zero_gradient(name: str) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    loss = LOSSES[name](logits, torch.zeros_like(VALID))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_is_computed_in_single(name: str, dtype: torch.dtype) -> None:
+    half = LOGITS.to(dtype)
+    loss = LOSSES[name](half, VALID)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, LOSSES[name](half.float(), VALID))
+
+
+@pytest.mark.parametrize("name", ["kl", "mil", "gated_crf", "robust", "matrix"])
+def test_gradient_agrees_with_finite_differences(name: str) -> None:
+    assert torch.autograd.gradcheck(lambda f: LOSSES[name](f, VALID), (LOGITS.clone().requires_grad_(),))
+
+
+@pytest.mark.parametrize("name", ["mil", "gated_crf", "robust", "level", "matrix"])
+def test_it_compiles_without_graph_breaks(name: str) -> None:
+    compiled = torch.compile(LOSSES[name], backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(LOGITS.float(), VALID), LOSSES[name](LOGITS.float(), VALID))
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [
+        (lambda f: partial_cross_entropy(f, torch.tensor([[[1]]])), 2e6),
+        (lambda f: kl_loss(f, torch.tensor([[[[0.0]], [[1.0]]]])), 2e6),
+        (lambda f: mil_loss(f, torch.tensor([[True, True]])), 1e6),
+    ],
+)
+def test_extreme_logits_stay_finite(loss: Callable[[Tensor], Tensor], value: float) -> None:
+    logits = torch.tensor([[[[1e6]], [[-1e6]]]], requires_grad=True)
+    found = loss(logits)
+    found.backward()
+    assert found.item() == pytest.approx(value)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_half_precision_is_summed_over_many_pixels_in_single() -> None:
+    logits = torch.zeros(1, 2, 300, 300, dtype=torch.float16)
+    latent = torch.tensor([0.0, 1.0], dtype=torch.float16).view(1, 2, 1, 1).expand_as(logits)
+    for loss in (partial_cross_entropy(logits, torch.zeros(1, 300, 300).long()), kl_loss(logits, latent)):
+        assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
