@@ -24,7 +24,7 @@ ALLOWED = {
     "files": set(),
     "hyperparameters": set(),
     "constraints": set(),
-    "networks": set(),
+    "networks": {"energies"},
     "visualization": {"energies"},
     "energies": {"_native"},
     "losses": SOLVING,
@@ -33,7 +33,7 @@ ALLOWED = {
     "modules": MODELING,
     "data": {"energies", "visualization"},
     # A figure compares regularizers and solvers, whatever the module: they are what it is configured with.
-    "callbacks": {"energies", "visualization", "metrics", "losses", "solvers", "modules"},
+    "callbacks": {"energies", "visualization", "metrics", "networks", "losses", "solvers", "modules"},
     "prediction": {"data", "energies", "modules", "networks", "solvers", "visualization"},
     "painting": {"data", "energies", "solvers", "visualization"},
     "reporting": set(),

@@ -138,7 +138,11 @@ from .networks import (
 )
 from .networks import (
     FCN32s as FCN32s,
+)
+from .networks import (
     FeatureCache as FeatureCache,
+)
+from .networks import (
     FrozenFeatures as FrozenFeatures,
 )
 from .networks import (

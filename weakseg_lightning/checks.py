@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
+from weakseg_lightning.errors import UserError
+
 
 def at_least(name: str, value: Any, least: float, hint: str = "") -> None:
     """Raise if a number is below a bound, or is nan.
@@ -58,4 +60,4 @@ def one_of(name: str, value: Any, choices: Iterable[Any], hint: str = "") -> Non
 
 def _require(holds: bool, name: str, condition: str, value: Any, hint: str) -> None:
     if not holds:
-        raise ValueError(f"`{name}` must be {condition}, got {value!r}" + (f"; {hint}" if hint else ""))
+        raise UserError(f"`{name}` must be {condition}, got {value!r}" + (f"; {hint}" if hint else ""))

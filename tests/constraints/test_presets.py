@@ -15,35 +15,26 @@ HARD = float("inf")
 BACKGROUND = {"background >= 0.3": HARD, "background <= 0.7": HARD}
 
 
-@pytest.mark.parametrize("name", ["tags", "random_crops"])
-def test_tags(know, said, name):
-    rows, allowed = stated(name, know({1, 3}), said)
-    assert rows == {"person >= 0.05": 2, "cat >= 0.05": 2, **BACKGROUND}
-    assert allowed == [True, True, False, True]
+RELEASED = {"background >= 0.2": HARD, "background <= 0.7": HARD}
+BOXES = {"boxes": [[[0, 0, 2, 2, 1]]]}
 
 
-def test_sizes_of_the_paper(know, said):
-    rows, allowed = stated("tags_size", know({1, 2, 3}, sizes=[[1, 1, 0, -1]]), said)
-    assert rows == {"person >= 0.1": 2, "dog <= 0.01": 2, **BACKGROUND}
-    assert all(allowed)
-
-
-def test_sizes_of_the_released_code(know, said):
-    rows, allowed = stated("tags_size_released", know({1, 2}, sizes=[[1, 1, 0, 0]]), said)
-    assert rows == {"person >= 0.1": HARD, "background >= 0.2": HARD, "background <= 0.7": HARD}
-    assert allowed == [True, True, False, False]
-
-
-def test_where_all_classes_are_small_the_released_code_leaves_the_background(know, said):
-    rows, allowed = stated("tags_size_released", know({1, 2}, sizes=[[1, 0, 0, 0]]), said)
-    assert rows == {}
-    assert allowed == [True, False, False, False]
-
-
-def test_boxes(know, said):
-    rows, allowed = stated("boxes", know({1, 2}, boxes=[[[0, 0, 2, 2, 1]]]), said)
-    assert rows == {"person in box 1 >= 0.75": 2}
-    assert allowed == [True, True, False, False]
+@pytest.mark.parametrize(
+    ("name", "tags", "facts", "rows", "allowed"),
+    [
+        ("tags", {1, 3}, {}, {"person >= 0.05": 2, "cat >= 0.05": 2, **BACKGROUND}, {0, 1, 3}),
+        ("random_crops", {1, 3}, {}, {"person >= 0.05": 2, "cat >= 0.05": 2, **BACKGROUND}, {0, 1, 3}),
+        (
+            *("tags_size", {1, 2, 3}, {"sizes": [[1, 1, 0, -1]]}),
+            *({"person >= 0.1": 2, "dog <= 0.01": 2, **BACKGROUND}, {0, 1, 2, 3}),
+        ),
+        ("tags_size_released", {1, 2}, {"sizes": [[1, 1, 0, 0]]}, {"person >= 0.1": HARD, **RELEASED}, {0, 1}),
+        ("tags_size_released", {1, 2}, {"sizes": [[1, 0, 0, 0]]}, {}, {0}),  # all classes are small
+        ("boxes", {1, 2}, BOXES, {"person in box 1 >= 0.75": 2}, {0, 1}),
+    ],
+)
+def test_what_presets_say(know, said, name, tags, facts, rows, allowed):
+    assert stated(name, know(tags, **facts), said) == (rows, [k in allowed for k in range(4)])
 
 
 def test_the_default_of_the_ablation(know, said):

@@ -42,35 +42,27 @@ def test_suppression_allows_the_tags(know):
     assert constraints.regions is constraints.region_of is constraints.allowed_at is None
 
 
-def test_background_bounds(know, said):
-    constraints = compile_constraints([AreaBounds("background", 0.3, 0.7)], know({1}))
-    coefficients, bounds, slack = only(constraints)
-    assert said(constraints) == ["background >= 0.3", "background <= 0.7"]
-    assert coefficients == [[1, 0, 0, 0], [-1, 0, 0, 0]]
-    assert bounds == pytest.approx([0.3, -0.7])
-    assert slack == [float("inf")] * 2
-
-
-def test_present_is_each_tagged_class_by_itself(know, said):
-    constraints = compile_constraints([AreaBounds("present", 0.05, slack=2.0)], know({1, 3}, set()))
-    coefficients, bounds, slack = only(constraints)
-    assert said(constraints) == ["person >= 0.05", "cat >= 0.05"]
-    assert coefficients == [[0, 1, 0, 0], [0, 0, 0, 1]]
-    assert bounds == pytest.approx([0.05] * 2)
-    assert slack == [2.0, 2.0]
-    assert said(constraints, 1) == []
-
-
-def test_absent_is_each_class_without_a_tag(know, said):
-    constraints = compile_constraints([AreaBounds("absent", upper=0.01, slack=1)], know({1, 3}))
-    assert said(constraints) == ["dog <= 0.01"]
-
-
-def test_foreground_is_all_tagged_classes_together(know, said):
-    constraints = compile_constraints([AreaBounds("foreground", 0.3)], know({1, 3}, set()))
-    assert said(constraints) == ["foreground >= 0.3"]
-    assert only(constraints)[0] == [[0, 1, 0, 1]]
-    assert said(constraints, 1) == []
+@pytest.mark.parametrize(
+    ("rule", "says", "coefficients", "bounds", "slack"),
+    [
+        (
+            *(AreaBounds("background", 0.3, 0.7), ["background >= 0.3", "background <= 0.7"]),
+            *([[1, 0, 0, 0], [-1, 0, 0, 0]], [0.3, -0.7], float("inf")),
+        ),
+        (
+            *(AreaBounds("present", 0.05, slack=2.0), ["person >= 0.05", "cat >= 0.05"]),
+            *([[0, 1, 0, 0], [0, 0, 0, 1]], [0.05, 0.05], 2),
+        ),
+        (AreaBounds("absent", upper=0.01, slack=1), ["dog <= 0.01"], [[0, 0, -1, 0]], [-0.01], 1),
+        (AreaBounds("foreground", 0.3), ["foreground >= 0.3"], [[0, 1, 0, 1]], [0.3], float("inf")),
+    ],
+)
+def test_words_stand_for_classes(know, said, rule, says, coefficients, bounds, slack):
+    constraints = compile_constraints([rule], know({1, 3}, set()))
+    assert said(constraints) == says
+    assert only(constraints) == (coefficients, pytest.approx(bounds), [slack] * len(says))
+    if rule.classes in ("present", "foreground"):
+        assert said(constraints, 1) == []
 
 
 @pytest.mark.parametrize("classes", [["person", "dog"], [1, "dog"], ["1", 2]])

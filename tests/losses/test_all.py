@@ -1,7 +1,9 @@
 """What holds of every loss of a batch of logits."""
 
+import doctest
 import math
 from collections.abc import Callable
+from importlib import import_module
 
 import pytest
 import torch
@@ -94,3 +96,23 @@ def test_half_precision_is_summed_over_many_pixels_in_single() -> None:
     latent = torch.tensor([0.0, 1.0], dtype=torch.float16).view(1, 2, 1, 1).expand_as(logits)
     for loss in (partial_cross_entropy(logits, torch.zeros(1, 300, 300).long()), kl_loss(logits, latent)):
         assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "area_priors",
+        "constrained",
+        "cross_entropy",
+        "decomposition",
+        "distributed",
+        "gated_crf",
+        "mil",
+        "potts",
+        "robust",
+    ],
+)
+def test_examples(name: str) -> None:
+    results = doctest.testmod(import_module(f"weakseg_lightning.losses.{name}"), extraglobs={"torch": torch})
+    assert results.attempted > 0
+    assert results.failed == 0

@@ -1,4 +1,3 @@
-import doctest
 from math import log
 
 import pytest
@@ -26,12 +25,6 @@ def two_by_one() -> tuple[Tensor, Tensor, Tensor]:
     imagelets = torch.zeros(1, 2, 3, 1, 2)
     imagelets[:, 0], imagelets[:, 1] = 0.8, 0.4
     return masks, imagelets, torch.ones(1, 1, 2, dtype=torch.bool)
-
-
-def test_docstring_examples() -> None:
-    results = doctest.testmod(decomposition)
-    assert results.attempted > 3
-    assert results.failed == 0
 
 
 def test_recomposition_and_its_error_by_hand() -> None:

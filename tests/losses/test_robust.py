@@ -1,4 +1,3 @@
-import doctest
 import math
 from decimal import Decimal, localcontext
 
@@ -12,7 +11,6 @@ from weakseg_lightning.losses import (
     RobustCrossEntropy,
     noise_matrix_cross_entropy,
     partial_cross_entropy,
-    robust,
     robust_cross_entropy,
     uniform_noise,
 )
@@ -341,9 +339,3 @@ def test_what_is_no_transition_matrix_is_refused(matrix, words):
 def test_levels_that_make_no_sense_are_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         wrong()
-
-
-def test_examples():
-    results = doctest.testmod(robust)
-    assert results.attempted > 0
-    assert results.failed == 0

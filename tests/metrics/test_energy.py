@@ -1,4 +1,3 @@
-import doctest
 import math
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.metrics import MeanGridEnergy, energy, grid_energy
+from weakseg_lightning.metrics import MeanGridEnergy, grid_energy
 
 
 def energy_by_hand(labels: Tensor, image: Tensor, valid: Tensor, potts: GridPotts) -> float:
@@ -28,12 +27,6 @@ def energy_by_hand(labels: Tensor, image: Tensor, valid: Tensor, potts: GridPott
         potts.weight * math.exp(-contrast / (2 * sigma2)) / length for contrast, length, is_cut in edges if is_cut
     )
     return cut / len(edges)
-
-
-def test_docstring_examples() -> None:
-    results = doctest.testmod(energy)
-    assert results.attempted > 4
-    assert results.failed == 0
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])

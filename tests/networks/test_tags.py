@@ -1,23 +1,16 @@
-import doctest
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
-from weakseg_lightning.networks import TagNetwork, tags
+from weakseg_lightning.networks import TagNetwork
 
 
 @pytest.fixture
 def net():
     torch.manual_seed(0)
     return TagNetwork("tu-test_resnet", None).build(4).eval()
-
-
-def test_docstring_examples():
-    results = doctest.testmod(tags)
-    assert results.attempted > 1
-    assert results.failed == 0
 
 
 def test_scores_are_those_of_a_linear_layer_on_pooled_features(net):

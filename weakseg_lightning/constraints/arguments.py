@@ -11,6 +11,7 @@ from torch import Tensor
 from weakseg_lightning.checks import between, finite_above, finite_at_least
 from weakseg_lightning.constraints.base import Rows
 from weakseg_lightning.constraints.linear import ImageFacts
+from weakseg_lightning.errors import UserError
 
 Classes = list[str | int] | int | str
 """A class by name or index, several taken together, or ``background``, ``foreground``, ``present``, ``absent``."""
@@ -36,9 +37,9 @@ def check_bounds(lower: float | None, upper: float | None, most: float = 1) -> N
         elif bound is not None:
             between(name, bound, 0, most, "it is a fraction")
     if lower is not None and upper is not None and lower > upper:
-        raise ValueError(f"`lower` must not exceed `upper`, got {lower} > {upper}")
+        raise UserError(f"`lower` must not exceed `upper`, got {lower} > {upper}")
     if not lower and (upper is None or upper >= most):
-        raise ValueError(f"`lower` or `upper` must be given, above 0 or below 1; {lower} and {upper} say nothing")
+        raise UserError(f"`lower` or `upper` must be given, above 0 or below 1; {lower} and {upper} say nothing")
 
 
 def check_slack(slack: float | None) -> None:
@@ -59,11 +60,11 @@ def check_classes(name: str, classes: Classes) -> None:
     """
     listed = classes if isinstance(classes, list) else [classes]
     if not listed or "" in listed:
-        raise ValueError(f"`{name}` must name a class or several, got {classes!r}")
+        raise UserError(f"`{name}` must name a class or several, got {classes!r}")
     if len(set(listed)) < len(listed):
-        raise ValueError(f"`{name}` must name each class once, got {classes!r}")
+        raise UserError(f"`{name}` must name each class once, got {classes!r}")
     if len(listed) > 1 and (words := {"foreground", "present", "absent"} & set(listed)):
-        raise ValueError(f"`{name}` must be {words.pop()!r} alone or a list of classes, got {classes!r}")
+        raise UserError(f"`{name}` must be {words.pop()!r} alone or a list of classes, got {classes!r}")
 
 
 def check_region(region: Region) -> None:
@@ -78,7 +79,7 @@ def check_region(region: Region) -> None:
         x1, y1, x2, y2 = region
         if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1:
             return
-    raise ValueError(
+    raise UserError(
         "`region` must be [x1, y1, x2, y2] as fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, or the "
         f"name of a mask, or null, got {region!r}"
     )
@@ -139,7 +140,7 @@ def class_indices(classes: Classes, names: Sequence[str], argument: str) -> list
     listed = classes if isinstance(classes, list) else [classes]
     indices = [class_index(one, names, f"`{argument}`", _WORDS) for one in listed]
     if len(set(indices)) < len(indices):
-        raise ValueError(f"`{argument}` must name each class once, got {classes!r}")
+        raise UserError(f"`{argument}` must name each class once, got {classes!r}")
     return indices
 
 
@@ -156,10 +157,10 @@ def class_index(given: str | int, names: Sequence[str], where: str, words: Seque
     if isinstance(given, int) or given.isdecimal():
         if 0 <= int(given) < len(names):
             return int(given)
-        raise ValueError(f"{where} must name one of the classes 0..{len(names) - 1}, got {given}")
+        raise UserError(f"{where} must name one of the classes 0..{len(names) - 1}, got {given}")
     near = get_close_matches(given, [*names, *words], 1)
     hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(names)}"
-    raise ValueError(f"{where} must name a class, got {given!r}: {hint}")
+    raise UserError(f"{where} must name a class, got {given!r}: {hint}")
 
 
 def bound_rows(
@@ -235,7 +236,7 @@ def region_masks(region: Region, facts: ImageFacts) -> Tensor | None:
     if isinstance(region, str):
         if region not in facts.masks:
             names = ", ".join(sorted(facts.masks)) or "none"
-            raise ValueError(f"`region` must be the name of a mask, got {region!r}: the data has {names}")
+            raise UserError(f"`region` must be the name of a mask, got {region!r}: the data has {names}")
         return facts.masks[region][:, None]
     columns, rows = (_extent(facts.valid.any(axis)) for axis in (1, 2))
     ends = torch.tensor(list(region), device=facts.valid.device)

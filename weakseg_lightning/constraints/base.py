@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.constraints.linear import ImageFacts, LinearConstraints
+from weakseg_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -190,16 +191,16 @@ def check_facts(facts: ImageFacts) -> None:
     batch, classes = len(facts.ids), len(facts.class_names)
     tags, valid, sizes = facts.tags, facts.valid, facts.sizes
     if tags.shape != (batch, classes) or tags.dtype != torch.bool:
-        raise ValueError(f"`tags` must be a bool {(batch, classes)}, got {tags.dtype} {tuple(tags.shape)}")
+        raise UserError(f"`tags` must be a bool {(batch, classes)}, got {tags.dtype} {tuple(tags.shape)}")
     if valid.ndim != 3 or valid.shape[0] != batch or valid.dtype != torch.bool:
-        raise ValueError(f"`valid` must be a bool ({batch}, H, W), got {valid.dtype} {tuple(valid.shape)}")
+        raise UserError(f"`valid` must be a bool ({batch}, H, W), got {valid.dtype} {tuple(valid.shape)}")
     if sizes is not None and (sizes.shape != tags.shape or sizes.is_floating_point()):
-        raise ValueError(f"`sizes` must be an integer {(batch, classes)}, got {sizes.dtype} {tuple(sizes.shape)}")
+        raise UserError(f"`sizes` must be an integer {(batch, classes)}, got {sizes.dtype} {tuple(sizes.shape)}")
     if facts.boxes is not None and len(facts.boxes) != batch:
-        raise ValueError(f"`boxes` must hold one tensor per image, {batch}, got {len(facts.boxes)}")
+        raise UserError(f"`boxes` must hold one tensor per image, {batch}, got {len(facts.boxes)}")
     for name, mask in facts.masks.items():
         if mask.shape != valid.shape or mask.dtype != torch.bool:
-            raise ValueError(
+            raise UserError(
                 f"`masks[{name!r}]` must be a bool {tuple(valid.shape)}, got {mask.dtype} {tuple(mask.shape)}"
             )
 
@@ -210,7 +211,7 @@ def _check_shape(rule: ConstraintRule, name: str, tensor: Tensor | None, shape: 
     got = tuple(tensor.shape)
     short = name == "bounds" and not got
     if not short and (len(got) != len(shape) or any(a not in (1, b) for a, b in zip(got, shape, strict=True))):
-        raise ValueError(
+        raise UserError(
             f"{type(rule).__name__}.compile must give `{name}` of the shape {shape} (1 in place of any size stands for "
             f"all), got {got}"
         )

@@ -11,6 +11,7 @@ from typing_extensions import override
 from weakseg_lightning.constraints.arguments import box_masks, check_bounds, check_slack
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
 from weakseg_lightning.constraints.linear import ImageFacts
+from weakseg_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BoundingBoxes(ConstraintRule):
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
         if facts.boxes is None:
-            raise ValueError(
+            raise UserError(
                 "BoundingBoxes needs bounding boxes, which the data does not give: choose `supervision: box`"
             )
         classes = len(facts.class_names)
@@ -62,11 +63,11 @@ def _padded(facts: ImageFacts) -> Tensor:
     boxes = list(facts.boxes or ())
     for name, found in zip(facts.ids, boxes, strict=True):
         if found.ndim != 2 or found.shape[1] != 5:
-            raise ValueError(
+            raise UserError(
                 f"`boxes` must be x1, y1, x2, y2, class, float (n, 5), got {tuple(found.shape)} for image {name}"
             )
         if found.device.type == "cpu" and bool(((found[:, 4] < 1) | (found[:, 4] >= len(facts.class_names))).any()):
-            raise ValueError(
+            raise UserError(
                 f"`boxes` must be of the classes 1..{len(facts.class_names) - 1}, got {found[:, 4].tolist()} for "
                 f"image {name}"
             )

@@ -14,6 +14,7 @@ from weakseg_lightning.checks import between, one_of
 from weakseg_lightning.constraints.arguments import check_slack, class_index, rows_per_image
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule
 from weakseg_lightning.constraints.linear import ImageFacts
+from weakseg_lightning.errors import UserError
 
 Missing = Literal["allow", "error"]
 
@@ -69,7 +70,7 @@ class AreaTable(ConstraintRule):
         there = set(ids)
         strange = [name for name in table.places if name not in there]
         if strange:
-            raise ValueError(
+            raise UserError(
                 f"{self.path}, line {table.lines[strange[0]]}: the data set has no training image {_listed(strange)}: "
                 f"take {'these' if len(strange) > 1 else 'it'} out of the file, or correct the name"
             )
@@ -79,7 +80,7 @@ class AreaTable(ConstraintRule):
     def _check_missing(self, table: "_Table", ids: Sequence[str]) -> None:
         absent = [name for name in ids if name not in table.places]
         if absent:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} has no row for the image {_listed(absent)}: add rows, or set `missing` to 'allow'"
             )
 
@@ -107,10 +108,10 @@ class _Table:
             where = f"{path}, line {line}:"
             image, label = fields["image"], class_index(fields["class"], class_names, f"{where} `class`")
             if not image:
-                raise ValueError(f"{where} `image` must be the name of an image, got nothing")
+                raise UserError(f"{where} `image` must be the name of an image, got nothing")
             if (image, label) in found:
                 first = found[image, label][0]
-                raise ValueError(
+                raise UserError(
                     f"{where} the class {class_names[label]} of the image {image} is there already, in line {first}"
                 )
             found[image, label] = (line, *_bounds(fields, tolerance, where))
@@ -135,7 +136,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             reader = csv.reader(file)
             head = [name.strip() for name in next(reader, [])]
             if sorted(head) not in (sorted(_BOUNDS), sorted(_AREA)):
-                raise ValueError(
+                raise UserError(
                     f"{path}, line 1: the columns must be {','.join(_BOUNDS)} or {','.join(_AREA)}, got "
                     f"{','.join(head) or 'nothing'}"
                 )
@@ -143,27 +144,27 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if not any(field.strip() for field in fields):
                     continue
                 if len(fields) != len(head):
-                    raise ValueError(
+                    raise UserError(
                         f"{path}, line {reader.line_num}: there must be {len(head)} fields, got {len(fields)}"
                     )
                 yield reader.line_num, dict(zip(head, (field.strip() for field in fields), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as a CSV file of areas: {error}") from error
+        raise UserError(f"{path} cannot be read as a CSV file of areas: {error}") from error
 
 
 def _bounds(fields: dict[str, str], tolerance: float | None, where: str) -> tuple[float, float]:
     if "area" in fields:
         area = _fraction(fields, "area", where)
         if area is None:
-            raise ValueError(f"{where} `area` must be a fraction between 0 and 1, got nothing")
+            raise UserError(f"{where} `area` must be a fraction between 0 and 1, got nothing")
         if tolerance is None:
-            raise ValueError(f"{where} a file of areas needs `tolerance`: how far an area may be off, 0..1")
+            raise UserError(f"{where} a file of areas needs `tolerance`: how far an area may be off, 0..1")
         return max(0.0, area - tolerance), min(1.0, area + tolerance)
     lower, upper = _fraction(fields, "lower", where), _fraction(fields, "upper", where)
     if lower is None and upper is None:
-        raise ValueError(f"{where} `lower` or `upper` must be given, got neither")
+        raise UserError(f"{where} `lower` or `upper` must be given, got neither")
     if lower is not None and upper is not None and lower > upper:
-        raise ValueError(f"{where} `lower` must not exceed `upper`, got {lower:g} > {upper:g}")
+        raise UserError(f"{where} `lower` must not exceed `upper`, got {lower:g} > {upper:g}")
     return 0.0 if lower is None else lower, 1.0 if upper is None else upper
 
 
@@ -175,7 +176,7 @@ def _fraction(fields: dict[str, str], name: str, where: str) -> float | None:
     except ValueError:
         fraction = float("nan")
     if not 0 <= fraction <= 1:
-        raise ValueError(f"{where} `{name}` must be a fraction between 0 and 1, got {fields[name]}")
+        raise UserError(f"{where} `{name}` must be a fraction between 0 and 1, got {fields[name]}")
     return fraction
 
 

@@ -7,6 +7,7 @@ from weakseg_lightning.constraints.arguments import check_bounds
 from weakseg_lightning.constraints.base import ConstraintRule
 from weakseg_lightning.constraints.boxes import BoundingBoxes
 from weakseg_lightning.constraints.rules import AreaBounds, SizeBuckets, Suppression
+from weakseg_lightning.errors import UserError
 
 PresetName = Literal["tags", "tags_size", "tags_size_released", "boxes", "random_crops"]
 
@@ -62,7 +63,7 @@ def preset(
     given = [argument for argument, bound in bounds.items() if bound is not None]
     if name == "boxes":
         if given:
-            raise ValueError(f"`{given[0]}` says nothing to the preset 'boxes', which bounds no area: leave it out")
+            raise UserError(f"`{given[0]}` says nothing to the preset 'boxes', which bounds no area: leave it out")
         return [Suppression(), BoundingBoxes()]
     released = name == "tags_size_released"
     least = (0.2 if released else 0.3) if background_lower is None else background_lower

@@ -22,6 +22,7 @@ from weakseg_lightning.constraints.arguments import (
 )
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule, Rows
 from weakseg_lightning.constraints.linear import ImageFacts
+from weakseg_lightning.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class AreaRatio(ConstraintRule):
         for name, given in (("classes", self.classes), ("to", self.to)):
             check_classes(name, given)
             if {"present", "absent"} & set(given if isinstance(given, list) else [given]):
-                raise ValueError(f"`{name}` must be a class, a list of classes, or 'foreground', got {given!r}")
+                raise UserError(f"`{name}` must be a class, a list of classes, or 'foreground', got {given!r}")
         check_bounds(self.lower, self.upper, most=inf)
         check_slack(self.slack)
         check_region(self.region)
@@ -139,7 +140,7 @@ class AreaRatio(ConstraintRule):
         )
         if one & other:
             shared = ", ".join(names[index] for index in sorted(one & other))
-            raise ValueError(f"`classes` and `to` must not share classes, but both hold {shared}")
+            raise UserError(f"`classes` and `to` must not share classes, but both hold {shared}")
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,10 @@ class SizeBuckets(ConstraintRule):
     def __post_init__(self) -> None:
         """Check the arguments."""
         if not self.bounds:
-            raise ValueError("`bounds` must hold [lower, upper] for each bucket, got none")
+            raise UserError("`bounds` must hold [lower, upper] for each bucket, got none")
         for bucket, pair in enumerate(self.bounds):
             if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= 1:
-                raise ValueError(
+                raise UserError(
                     f"`bounds` must be [lower, upper] with 0 <= lower <= upper <= 1 for each bucket, got {pair!r} for "
                     f"bucket {bucket}"
                 )
@@ -181,11 +182,11 @@ class SizeBuckets(ConstraintRule):
     def compile(self, facts: ImageFacts) -> CompiledRule:
         sizes = facts.sizes
         if sizes is None:
-            raise ValueError(
+            raise UserError(
                 "SizeBuckets needs the sizes of the classes, which the data does not give: they come from full masks"
             )
         if sizes.device.type == "cpu" and bool((sizes >= len(self.bounds)).any()):
-            raise ValueError(
+            raise UserError(
                 f"`bounds` has {len(self.bounds)} buckets, but the data has sizes of bucket {int(sizes.max())}: give "
                 "bounds for each bucket"
             )

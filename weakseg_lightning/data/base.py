@@ -24,6 +24,7 @@ from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationD
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleView
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.visualization.panels import Colors, voc_palette
 
 __all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset"]
@@ -91,7 +92,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         at_least("num_workers", num_workers, 0)
         between("full_fraction", full_fraction, 0, 1)
         if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < bound < 1 for bound in size_thresholds):
-            raise ValueError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
+            raise UserError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
         training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched
         self.batch_size = batch_size
         self.crop_size = crop_size
@@ -248,7 +249,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         data = self._dataset(split)
         rank, world = self._rank()
         if len(data) < world:
-            raise ValueError(f"{len(data)} images cannot be shared out to {world} ranks: use fewer `trainer.devices`")
+            raise UserError(f"{len(data)} images cannot be shared out to {world} ranks: use fewer `trainer.devices`")
         shared = UnrepeatedDistributedSampler(data, num_replicas=world, rank=rank, shuffle=False) if world > 1 else None
         return DataLoader(data, batch_size=1, sampler=shared, **self._loading())
 

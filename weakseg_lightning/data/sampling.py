@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from typing_extensions import override
 
+from weakseg_lightning.errors import UserError
+
 __all__ = ["BalancedSampler", "EpochLoader", "EpochSampler", "derive_seed"]
 
 
@@ -72,7 +74,7 @@ class EpochSampler(DistributedSampler[tuple[Any, ...]]):
         repeats: int = 1,
     ) -> None:
         if len(data) == 0:
-            raise ValueError("there is nothing to sample from: `data` is empty")
+            raise UserError("there is nothing to sample from: `data` is empty")
         self.size, self.repeats = len(data), repeats
         positions = range(self.size * repeats)
         super().__init__(positions, num_replicas, rank, shuffle, seed, drop_last and len(positions) >= num_replicas)  # type: ignore[arg-type]
@@ -127,10 +129,10 @@ class BalancedSampler(EpochSampler):
     ) -> None:
         self.kinds = [[index for index, one in enumerate(positive) if one == kind] for kind in (True, False)]
         if not all(self.kinds):
-            raise ValueError("`positive` must be true of some images and false of others, or no batch can be balanced")
+            raise UserError("`positive` must be true of some images and false of others, or no batch can be balanced")
         self.pairs = max(map(len, self.kinds)) // num_replicas
         if self.pairs == 0:
-            raise ValueError(f"{len(positive)} images cannot be shared out to {num_replicas} ranks")
+            raise UserError(f"{len(positive)} images cannot be shared out to {num_replicas} ranks")
         super().__init__(positive, num_replicas, rank, seed=seed, extras=extras)
 
     @override

@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
+from weakseg_lightning.errors import UserError
+
 __all__ = ["EqualKeysError", "compose_yaml", "load_yaml", "read_text", "read_yaml", "walk_yaml"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one that jsonargparse reads recipes with
@@ -27,9 +29,9 @@ def read_text(path: Path) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason} in line {line}): save it as UTF-8") from error
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} in line {line}): save it as UTF-8") from error
     if "\0" in text:  # UTF-16 without a byte order mark
-        raise ValueError(f"{path} is not UTF-8 text (it holds zero bytes): save it as UTF-8")
+        raise UserError(f"{path} is not UTF-8 text (it holds zero bytes): save it as UTF-8")
     return text
 
 
@@ -56,9 +58,9 @@ def load_yaml(text: str, source: str) -> Any:
     try:
         return None if root is None else SafeConstructor().construct_document(root)
     except yaml.MarkedYAMLError as error:
-        raise ValueError(f"{source}{_problem(error, text)}") from error
+        raise UserError(f"{source}{_problem(error, text)}") from error
     except ValueError as error:  # there is no 31st of February
-        raise ValueError(f"{source}: not YAML: {error}") from error
+        raise UserError(f"{source}: not YAML: {error}") from error
 
 
 def compose_yaml(text: str, source: str) -> yaml.Node | None:
@@ -74,10 +76,10 @@ def compose_yaml(text: str, source: str) -> yaml.Node | None:
             if isinstance(mapping, yaml.MappingNode):
                 _check_keys(mapping, source)
     except yaml.MarkedYAMLError as error:
-        raise ValueError(f"{source}{_problem(error, text)}") from error
+        raise UserError(f"{source}{_problem(error, text)}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ValueError(f"{source}, line {line}: not YAML: {error.reason}") from error
+        raise UserError(f"{source}, line {line}: not YAML: {error.reason}") from error
     return root
 
 

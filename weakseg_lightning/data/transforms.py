@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 
 __all__ = ["VOID", "PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
 
@@ -92,7 +93,7 @@ class RandomScaleCrop(v2.Transform):
         at_least("crop_size", crop_size, 2)
         low, high = scale_range
         if not 0 < low <= high:
-            raise ValueError(f"`scale_range` must be (low, high) with 0 < low <= high, got {tuple(scale_range)}")
+            raise UserError(f"`scale_range` must be (low, high) with 0 < low <= high, got {tuple(scale_range)}")
         self.crop_size = crop_size
         self.scale_range = scale_range
 
@@ -155,4 +156,4 @@ def _canvas_size(flat_inputs: list[Any]) -> tuple[int, int]:
         if isinstance(candidate, tv_tensors.TVTensor):
             height, width = F.get_size(candidate)
             return height, width
-    raise ValueError("the transform needs a `tv_tensors` Image, Mask or BoundingBoxes to know the size, got none")
+    raise UserError("the transform needs a `tv_tensors` Image, Mask or BoundingBoxes to know the size, got none")

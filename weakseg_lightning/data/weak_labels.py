@@ -13,6 +13,7 @@ from torch import Tensor
 
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 
 __all__ = ["Supervision", "boxes_from_mask", "draw_clicks", "read_clicks", "seeds_from_boxes"]
 
@@ -40,7 +41,7 @@ def read_clicks(paths: Sequence[Path]) -> dict[str, list[Click]]:
             try:
                 found = [(float(point["x"]), float(point["y"]), int(point["cls"])) for point in points]
             except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}: the clicks of {image!r} need numbers `x`, `y`, `cls` ({error!r})") from error
+                raise UserError(f"{path}: the clicks of {image!r} need numbers `x`, `y`, `cls` ({error!r})") from error
             clicks.setdefault(image, []).extend(found)
     return clicks
 
@@ -49,9 +50,9 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): restore it from its source") from error
+        raise UserError(f"{path} is not valid JSON ({error}): restore it from its source") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object of clicks by image name")
+        raise UserError(f"{path} holds a {type(content).__name__}, expected an object of clicks by image name")
     return content
 
 

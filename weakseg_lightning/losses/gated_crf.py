@@ -82,7 +82,7 @@ def gated_crf_loss(
         >>> one_hot = torch.tensor([[[[50.0, -50.0]], [[-50.0, 50.0]]]])
         >>> far = (GaussianKernel(sigma_xy=1e3),)
         >>> gated_crf_loss(one_hot, torch.zeros(1, 3, 1, 2), 1.0, far, downscale=1)  # 2 pixels, each with one neighbor
-        tensor(1.)
+        tensor(1.0000)
     """
     kernels = _checked(weight, kernels, radius, downscale)
     valid = check_regularized(logits, image, valid)

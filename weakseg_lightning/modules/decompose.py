@@ -61,7 +61,7 @@ class AbsencePenalty:
             ValueError: if a confusing class is not among the names.
         """
         if unknown := [name for name in self.confusing_classes if name not in class_names]:
-            raise ValueError(f"`confusing_classes`: {unknown[0]!r} is no class (there are {', '.join(class_names)})")
+            raise UserError(f"`confusing_classes`: {unknown[0]!r} is no class (there are {', '.join(class_names)})")
         columns = [class_names.index(name) for name in self.confusing_classes]
         shown = tags[:, columns].any(1)
         named = [any(fnmatchcase(name, pattern) for pattern in self.confusing_images) for name in ids]

@@ -5,6 +5,7 @@ from typing import Generic, Self
 from torch import Tensor, nn
 from typing_extensions import TypeVar, override
 
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.class_names import names_in
 from weakseg_lightning.modules.core.resuming import read_checkpoint
@@ -70,11 +71,11 @@ def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, n
     """
     train_it = "train it first, as with `weakseg fit --config recipes/decompose_dog_classifier.yaml`"
     if path is None:
-        raise ValueError(f"`classifier_checkpoint` must name the checkpoint of a trained classifier: {train_it}")
+        raise UserError(f"`classifier_checkpoint` must name the checkpoint of a trained classifier: {train_it}")
     try:
         checkpoint = read_checkpoint(path)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"`classifier_checkpoint`: {error}: {train_it}") from None
+        raise MissingFileError(f"`classifier_checkpoint`: {error}: {train_it}") from None
     state = checkpoint["state_dict"]
     weights = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     own = classifier.state_dict()
@@ -82,7 +83,7 @@ def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, n
         saved = checkpoint.get("hyper_parameters", {})
         there = saved.get("network", {}).get("init_args", {}).get("encoder", "another network")
         here = describe(network)["init_args"]["encoder"]
-        raise ValueError(
+        raise UserError(
             f"`classifier_checkpoint` {path} holds {there} with {saved.get('num_classes', 'unknown')} classes, this "
             f"run builds {here} with {num_classes}: give `classifier` the settings that the checkpoint's run had"
         )

@@ -8,8 +8,8 @@ from weakseg_lightning.networks.decomposition import (
     SMPDecomposition,
 )
 from weakseg_lightning.networks.fcn import FCN32s, FCN32sNet
-from weakseg_lightning.networks.feature_cache import FeatureCache
-from weakseg_lightning.networks.frozen_features import FrozenFeatures, FrozenNet
+from weakseg_lightning.networks.frozen.cache import FeatureCache
+from weakseg_lightning.networks.frozen.features import FrozenFeatures, FrozenNet
 from weakseg_lightning.networks.large_fov import LargeFOV, LargeFOVNet
 from weakseg_lightning.networks.smp import SMPNet, SMPNetwork
 from weakseg_lightning.networks.tags import TagNet, TagNetwork

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.text import read_text, read_yaml
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.visualization.panels import voc_palette
 
 __all__ = ["CLASSES_FILE", "Classes", "Color", "check_names", "classes_text", "guess_classes", "normal", "read_classes"]
@@ -119,11 +120,11 @@ def read_classes(path: Path) -> Classes:
         content = read_yaml(path)
     except ValueError as error:
         reason = str(error).removeprefix(str(path)).lstrip(",: ")
-        raise ValueError(f"{path} is not valid YAML ({reason}): write `{_EXAMPLE}`") from error
+        raise UserError(f"{path} is not valid YAML ({reason}): write `{_EXAMPLE}`") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
-        raise ValueError(f"{path} must hold a list `classes`, background first: write `{_EXAMPLE}`")
+        raise UserError(f"{path} must hold a list `classes`, background first: write `{_EXAMPLE}`")
     if unknown := set(map(str, content)) - set(_KEYS):
-        raise ValueError(f"{path} has the unknown keys {', '.join(sorted(unknown))}, expected {', '.join(_KEYS)}")
+        raise UserError(f"{path} has the unknown keys {', '.join(sorted(unknown))}, expected {', '.join(_KEYS)}")
     written = yaml.load(read_text(path), yaml.BaseLoader)["classes"]  # all of it text: `010` is a name, and no 8
     entries = [_entry(path, *pair) for pair in zip(content["classes"], written, strict=True)]
     names = [name for name, _ in entries]
@@ -199,7 +200,7 @@ def _entry(path: Path, entry: Any, written: Any) -> tuple[str, Color | None]:
         color = entry.get("color")
         return str(written["name"]), None if color is None else _read_color(path, color)
     hint = "" if isinstance(entry, list | dict) else " in quotes (YAML reads it otherwise)"
-    raise ValueError(f'{path} has the class {entry!r}, expected a name{hint}, or {{name: cat, color: "#ff8800"}}')
+    raise UserError(f'{path} has the class {entry!r}, expected a name{hint}, or {{name: cat, color: "#ff8800"}}')
 
 
 def _read_color(path: Path, value: Any) -> Color:
@@ -208,14 +209,14 @@ def _read_color(path: Path, value: Any) -> Color:
     whole = isinstance(value, list) and len(value) == 3 and all(type(part) is int for part in value)
     if whole and all(0 <= part <= 255 for part in value):
         return _color(value)
-    raise ValueError(f'{path} has the color {value!r}, expected "#ff8800" (in quotes) or [255, 136, 0]')
+    raise UserError(f'{path} has the color {value!r}, expected "#ff8800" (in quotes) or [255, 136, 0]')
 
 
 def _unlabelled(path: Path, value: Any) -> int | Color:
     if type(value) is int and 0 <= value <= VOID:
         return value
     if isinstance(value, int):
-        raise ValueError(f"{path}: `unlabelled` must be 0 to 255, or a color, got {value}")
+        raise UserError(f"{path}: `unlabelled` must be 0 to 255, or a color, got {value}")
     return _read_color(path, value)
 
 
@@ -230,15 +231,15 @@ def check_names(file: Path | str, names: Sequence[str]) -> None:
         ValueError: says so.
     """
     if not _FEWEST <= len(names) <= _MOST:
-        raise ValueError(f"{file} has {len(names)} classes, expected {_FEWEST} to {_MOST}, background among them")
+        raise UserError(f"{file} has {len(names)} classes, expected {_FEWEST} to {_MOST}, background among them")
     if any(not name.strip() for name in names):
-        raise ValueError(f"{file} has a class without a name: write `{_EXAMPLE}`")
+        raise UserError(f"{file} has a class without a name: write `{_EXAMPLE}`")
     if _VOID_OF_LABELME in names:
-        raise ValueError(f"{file} names {_VOID_OF_LABELME!r}, LabelMe's word for void, which is no class: leave it out")
+        raise UserError(f"{file} names {_VOID_OF_LABELME!r}, LabelMe's word for void, which is no class: leave it out")
     seen: set[str] = set()
     for name in names:
         if normal(name) in seen:
-            raise ValueError(f"{file} names the class {name!r} twice: every class needs a name of its own")
+            raise UserError(f"{file} names the class {name!r} twice: every class needs a name of its own")
         seen.add(normal(name))
 
 
@@ -246,16 +247,16 @@ def _labels(path: Path, content: dict[str, Any], key: str) -> list[str]:
     """A list of labels."""
     given = content.get(key) or []
     if not isinstance(given, list) or not all(isinstance(label, str | int) and str(label).strip() for label in given):
-        raise ValueError(f"{path}: `{key}` must be a list of labels, as `{key}: [unsure]`, got {given!r}")
+        raise UserError(f"{path}: `{key}` must be a list of labels, as `{key}: [unsure]`, got {given!r}")
     return [str(label) for label in given]
 
 
 def _check_labels(path: Path, classes: Classes) -> None:
     known = set(map(normal, classes.names))
     if both := [label for label in classes.ignore if normal(label) in known]:
-        raise ValueError(f"{path} has {both[0]!r} among the classes and in `ignore`: it is one or the other")
+        raise UserError(f"{path} has {both[0]!r} among the classes and in `ignore`: it is one or the other")
     if unknown := [label for label in classes.tags or () if classes.find(label) in (None, VOID)]:
-        raise ValueError(f"{path} has {unknown[0]!r} in `tags`, which is none of the classes: name it there, too")
+        raise UserError(f"{path} has {unknown[0]!r} in `tags`, which is none of the classes: name it there, too")
 
 
 def _check_colors(path: Path, classes: Classes) -> None:
@@ -263,10 +264,10 @@ def _check_colors(path: Path, classes: Classes) -> None:
     for name, row in zip(classes.names, classes.palette, strict=True):
         if (color := _color(row)) in taken:
             other = f"{taken[color]!r} and {name!r} the color {_hex(row)}"
-            raise ValueError(f"{path} gives {other}: choose another `color` for one of them")
+            raise UserError(f"{path} gives {other}: choose another `color` for one of them")
         taken[color] = name
     if isinstance(classes.unlabelled, tuple) and classes.unlabelled in taken:
-        raise ValueError(f"{path}: `unlabelled` has the color of {taken[classes.unlabelled]!r}: choose another")
+        raise UserError(f"{path}: `unlabelled` has the color of {taken[classes.unlabelled]!r}: choose another")
 
 
 def _color(values: Iterable[Any]) -> Color:

@@ -18,6 +18,7 @@ from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.text import read_text
 from weakseg_lightning.data.weak_labels import Supervision
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.visualization.panels import Colors
 
 __all__ = ["FolderDataModule", "read_names", "split_names"]
@@ -139,7 +140,7 @@ class FolderDataModule(SegmentationDataModule):
         for note in self._contents.notes:
             rank_zero_info(f"{self.root}: {note}")
         if self.tags_from == "crop" and (bare := [name for name in names if not self._contents.has_mask(name)]):
-            raise ValueError(f"`tags_from: crop` needs a mask of every training image, {bare[0]!r} has none")
+            raise UserError(f"`tags_from: crop` needs a mask of every training image, {bare[0]!r} has none")
         return FolderSource(self._contents, names, self.supervision)
 
     @override
@@ -158,7 +159,7 @@ class FolderDataModule(SegmentationDataModule):
             ValueError: if there are none.
         """
         if not self.has_validation:
-            raise ValueError(f"no image of {self.root} with a mask is held out: there is nothing to evaluate on")
+            raise UserError(f"no image of {self.root} with a mask is held out: there is nothing to evaluate on")
         return self._source("val")
 
     @override
@@ -184,14 +185,14 @@ class FolderDataModule(SegmentationDataModule):
     def _folder(self) -> Path:
         folder = Path(self.root).expanduser().absolute()
         if not folder.is_dir():
-            raise FileNotFoundError(f"`root`: there is no folder {self.root} (working directory: {Path.cwd()})")
+            raise MissingFileError(f"`root`: there is no folder {self.root} (working directory: {Path.cwd()})")
         return folder
 
     @cached_property
     def _classes(self) -> Classes:
         path = self._folder / CLASSES_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"no {CLASSES_FILE} in {self.root}: `weakseg init {self.root}` writes one")
+            raise MissingFileError(f"no {CLASSES_FILE} in {self.root}: `weakseg init {self.root}` writes one")
         return read_classes(path)
 
     @cached_property
@@ -219,11 +220,11 @@ class FolderDataModule(SegmentationDataModule):
         lacking = [name for name in given or () if not contents.can_train(name, self.supervision)]
         _require_labelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
         if given is not None and val is not None and (both := sorted(set(given) & set(val))):
-            raise ValueError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
+            raise UserError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
         train, held_out = split_names(contents, self.supervision, self.val_fraction, self.split_seed, given, val)
         if not train:
             wanted = _ANNOTATIONS[self.supervision]
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"no training image in {self.root} has {wanted}, as `supervision: "
                 f"{self.supervision}` needs; `weakseg init {self.root}` chooses what is there"
             )
@@ -275,17 +276,17 @@ def read_names(path: Path, contents: FolderContents, argument: str) -> list[str]
         ValueError: if it is not UTF-8 text, or names an image that is not there.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"`{argument}`: there is no file {path} (working directory: {Path.cwd()})")
+        raise MissingFileError(f"`{argument}`: there is no file {path} (working directory: {Path.cwd()})")
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not lines:
-        raise ValueError(f"`{argument}`: {path} names no image: write a name a line")
+        raise UserError(f"`{argument}`: {path} names no image: write a name a line")
     found = {line: contents.find(line) for line in lines}
     if absent := [line for line, name in found.items() if name is None]:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise ValueError(f"`{argument}`: {path} names {absent[0]!r}{more}, which is not in {contents.root}/images")
+        raise UserError(f"`{argument}`: {path} names {absent[0]!r}{more}, which is not in {contents.root}/images")
     return list(dict.fromkeys(name for name in found.values() if name is not None))
 
 
 def _require_labelled(names: Sequence[str] | None, lacking: Sequence[str], argument: str, wanted: str) -> None:
     if names and lacking:
-        raise ValueError(f"`{argument}`: {len(lacking)} of {len(names)} images have no {wanted}, as {lacking[0]!r}")
+        raise UserError(f"`{argument}`: {len(lacking)} of {len(names)} images have no {wanted}, as {lacking[0]!r}")

@@ -11,6 +11,7 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables import TABLES
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
+from weakseg_lightning.errors import MissingFileError
 
 __all__ = ["Files", "did_you_mean", "find_files", "two_folders"]
 
@@ -74,7 +75,7 @@ def _find_images(files: Files) -> None:
     base = root if two_folders(root) else root / IMAGES
     folders = [root / POSITIVE, root / NEGATIVE] if base == root else [base]
     if not base.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no folder `images` in {root} (working directory: {Path.cwd()}): put the images into {base}"
         )
     by_name: dict[str, Path] = {}
@@ -94,7 +95,7 @@ def _find_images(files: Files) -> None:
             continue
         by_name[name.casefold()] = files.images[name] = path
     if not files.images:
-        raise FileNotFoundError(f"no image in {base}: put images there ({', '.join(IMAGE_SUFFIXES)})")
+        raise MissingFileError(f"no image in {base}: put images there ({', '.join(IMAGE_SUFFIXES)})")
 
 
 def _find_maps(files: Files, folder: str) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from weakseg_lightning.data.folder.annotations import Annotation, AnnotationKind, Problem, Reading, relative
 from weakseg_lightning.data.folder.names import row_ref
+from weakseg_lightning.errors import UserError
 
 __all__ = ["SEVERAL", "TABLES", "Table", "canonical", "find_columns", "open_rows", "read_table"]
 
@@ -97,9 +98,9 @@ def open_rows(path: Path) -> tuple[Iterator[tuple[int, list[str]]], str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"is not UTF-8 text ({error.reason}): save it as CSV in UTF-8") from error
+        raise UserError(f"is not UTF-8 text ({error.reason}): save it as CSV in UTF-8") from error
     if "\0" in text:
-        raise ValueError("holds zero bytes, as no text does: save it as CSV in UTF-8")
+        raise UserError("holds zero bytes, as no text does: save it as CSV in UTF-8")
     text = re.sub(r"\A\s*sep=[,;\t][^\n]*", "", text)  # Excel's line, which other programs do not write
     header = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=header.count)
@@ -122,11 +123,11 @@ def find_columns(header: Sequence[str], table: Table) -> dict[str, int]:
     names, wanted = canonical(header), table.columns
     expected = f"expected a first line `{','.join(wanted)}`"
     if not names:
-        raise ValueError(f"is empty, {expected}")
+        raise UserError(f"is empty, {expected}")
     if missing := [name for name in wanted if name not in names]:
-        raise ValueError(f"has no column {', '.join(f'`{name}`' for name in missing)} in its first line, {expected}")
+        raise UserError(f"has no column {', '.join(f'`{name}`' for name in missing)} in its first line, {expected}")
     if twice := [name for name in wanted if names.count(name) > 1]:
-        raise ValueError(f"has the column `{twice[0]}` twice in its first line, {expected}")
+        raise UserError(f"has the column `{twice[0]}` twice in its first line, {expected}")
     return {name: names.index(name) for name in wanted}
 
 
@@ -159,7 +160,7 @@ def _number(text: str, column: str, delimiter: str) -> float:
     except ValueError:
         number = float("nan")
     if not np.isfinite(number):
-        raise ValueError(f"has {text!r} in the column `{column}`, expected a number of pixels: correct or remove it")
+        raise UserError(f"has {text!r} in the column `{column}`, expected a number of pixels: correct or remove it")
     return number
 
 
@@ -173,7 +174,7 @@ def _share(text: str, delimiter: str) -> float | Literal["small", "large"]:
         share = float("nan")
     share /= 100 if percent else 1
     if not 0 <= share <= 1:
-        raise ValueError(
+        raise UserError(
             f"has the size {text!r}, expected a fraction such as 0.15 or 15%, or small or large: correct it"
         )
     return share

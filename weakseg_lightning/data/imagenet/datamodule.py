@@ -22,6 +22,7 @@ from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCSource
 from weakseg_lightning.data.voc.files import VOCFiles
 from weakseg_lightning.data.voc.seeds import MaskSeeds
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import MissingFileError, UserError
 
 __all__ = ["ImageNetDogDataModule", "TaggedImages"]
 
@@ -172,7 +173,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
             **base,
         )
         if batch_size % 2:
-            raise ValueError(f"`batch_size` must be even, half of it positive, got {batch_size}")
+            raise UserError(f"`batch_size` must be even, half of it positive, got {batch_size}")
         above("val_fraction", val_fraction, 0)
         at_least_and_below("val_fraction", val_fraction, 0, 1)
         at_least("size", size, 1)
@@ -218,7 +219,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
     def _masked(self) -> MaskedImages:
         files = VOCFiles(Path(self.masks_root or "").expanduser().absolute())
         if missing := files.missing(self.masks_split):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"`masks_root`: PASCAL VOC 2012 is not complete in {files.root}: {'; '.join(missing)}"
             )
         label = VOC_CLASSES.index(self.masks_class)
@@ -250,7 +251,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         for name, folders, more, wanted, tag in kinds:
             places = [*folders, *(Path(folder).expanduser().absolute() for folder in more or ())]
             if not places:
-                raise ValueError(f"`{name}` must name folders of images where there is no `root`")
+                raise UserError(f"`{name}` must name folders of images where there is no `root`")
             found.append(
                 self._divided(FolderIndex(self.index and _beside(self.index, name)).list(places), name, wanted, tag)
             )
@@ -261,7 +262,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
     ) -> tuple[list[Entry], list[Entry]]:
         """Draw the images of a kind and divide them, by their names and the seed alone."""
         if len(paths) < max(2, wanted or 0):
-            raise ValueError(
+            raise UserError(
                 f"`num_{kind}`: {len(paths)} {kind} images were found, {max(2, wanted or 0)} are wanted: set it to "
                 "null to use all, or give more folders"
             )

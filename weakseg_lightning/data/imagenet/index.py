@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_in, folders_below, is_image
+from weakseg_lightning.errors import MissingFileError
 from weakseg_lightning.files import replacing
 
 __all__ = ["IMAGENET_DOGS", "FolderIndex", "find_imagenet"]
@@ -45,14 +46,14 @@ def find_imagenet(root: str | Path) -> tuple[list[Path], list[Path]]:
     given = Path(root).expanduser().absolute()
     folder = given / "train" if (given / "train").is_dir() else given
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"`root`: no folder {folder}: it must hold a folder of images for each class of ImageNet, named by its "
             "wnid (n02085620, ...); or leave it out and give `positive` and `negative`"
         )
     missing = [wnid for wnid in IMAGENET_DOGS if not (folder / wnid).is_dir()]
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"`root`: {folder} lacks {len(missing)} of the {len(IMAGENET_DOGS)} classes of dogs: "
             f"{', '.join(missing[:_NAMED])}{more}. Unpack ImageNet-1k there, or give the folders that you have as "
             "`positive` and `negative`"
@@ -94,7 +95,7 @@ class FolderIndex:
         listed: dict[str, list[object]] = {}
         for folder in folders:
             if not folder.is_dir():
-                raise FileNotFoundError(f"no folder {folder} of images (working directory: {Path.cwd()})")
+                raise MissingFileError(f"no folder {folder} of images (working directory: {Path.cwd()})")
             for inner in folders_below(folder):
                 stamp = f"{inner.stat().st_mtime_ns} {' '.join(IMAGE_SUFFIXES)}"
                 before = known.get(str(inner), [None])

@@ -24,6 +24,7 @@ from weakseg_lightning.data.voc.seeds import (
 )
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, read_clicks
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import MissingFileError
 
 __all__ = ["VOC_CLASSES", "VOCDataModule", "VOCSource", "scribble_folder_name"]
 
@@ -287,7 +288,7 @@ class VOCDataModule(SegmentationDataModule):
 def _require_complete(missing: list[str], files: VOCFiles) -> None:
     """Stop if anything is missing, with one message that shows the ways out."""
     if missing:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"PASCAL VOC 2012 is not complete in {files.root} (`data.root`); missing: {'; '.join(missing)}. "
             "`--data.download true` fetches VOC and SBD, scribbles and clicks are to be put there by hand. "
             "Without a download, on generated scenes: add `--config recipes/data/scenes.yaml`."

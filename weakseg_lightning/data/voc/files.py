@@ -13,6 +13,7 @@ from torchvision.datasets import SBDataset, VOCSegmentation
 
 from weakseg_lightning.data.images.reading import read_labels
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.errors import MissingFileError
 
 __all__ = ["VOCFiles", "download_sbd", "download_voc", "read_mask"]
 
@@ -112,13 +113,13 @@ class VOCFiles:
         from_where = f" (archive {TEST_ARCHIVE}, from VOC's evaluation server)" if split == "test" else ""
         if not path.is_file():
             found = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"no list {self.shown(path)} of the split {split!r} in {self.root}; there are: {found}. "
                 f"Put the list and its images there{from_where}"
             )
         names = read_list(path)
         if absent := [name for name in names if not self.image(name).is_file()]:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{len(absent)} of the {len(names)} images of the split {split!r} are missing in {self.root}, "
                 f"the first is {self.shown(self.image(absent[0]))}. Put them there{from_where}"
             )

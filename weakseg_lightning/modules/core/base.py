@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning import checks
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
 from weakseg_lightning.modules.core.batch_hooks import BatchHook, tell_data
@@ -210,7 +211,7 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     def _phases(self) -> Phases:
         if (steps := self.trainer.estimated_stepping_batches) == float("inf"):
-            raise ValueError("the schedule needs an end: set `trainer.max_epochs` or `trainer.max_steps`")
+            raise UserError("the schedule needs an end: set `trainer.max_epochs` or `trainer.max_steps`")
         switch = round(self.pce_fraction * steps)
         return Phases(self.pce_optimizer or self.optimizer, self.optimizer, switch, int(steps))
 

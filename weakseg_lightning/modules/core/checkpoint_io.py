@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.networks import Network
 
@@ -41,7 +42,7 @@ def require_same_network(
     saved = checkpoint.get("hyper_parameters", {})
     there = f"{_network_name(saved.get('network', {}))} with {saved.get('num_classes', 'unknown')} classes"
     here = f"{_network_name(describe(network))} with {num_classes} classes"
-    raise ValueError(
+    raise UserError(
         f"the checkpoint is of another network: {_first_difference(shapes, saved_shapes)}. The checkpoint holds "
         f"{there}, this run builds {here}; use the recipe that made the checkpoint"
     )

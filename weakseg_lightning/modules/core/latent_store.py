@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from weakseg_lightning.errors import FileError, UserError
+
 __all__ = ["LatentStore", "compress", "decompress"]
 
 Labels = NDArray[np.uint8]
@@ -94,7 +96,7 @@ class LatentStore:
         try:
             manifest = _manifest(self.path, settings)
         except Exception as error:  # object stores have exceptions of their own, which do not name the address
-            raise OSError(f"`store.path`: {self.path} cannot be used: {error}") from error
+            raise FileError(f"`store.path`: {self.path} cannot be used: {error}") from error
         self._require_same(_parsed(manifest, self.path), f"the store in {self.path}")
 
     def begin(self, generation: str) -> None:
@@ -216,7 +218,7 @@ class LatentStore:
         for name, theirs, ours in _differences(found, self.settings):
             if name == "class_names" and None in (theirs, ours):
                 continue  # not known: labelings of before they were kept, or data without names
-            raise ValueError(
+            raise UserError(
                 f"{holder} has labelings that were solved with `{name}` {theirs}, this run has {ours}: use the "
                 "settings that made them, or begin again with an empty `store.path`"
             )
@@ -248,14 +250,14 @@ def decompress(data: bytes) -> Labels:
         ValueError: if it is damaged, cut short or something else.
     """
     if len(data) < _HEAD.size or not data.startswith(_MARK):
-        raise ValueError("it is no labeling")
+        raise UserError("it is no labeling")
     _, height, width, checksum = _HEAD.unpack_from(data)
     try:
         raw = zlib.decompress(data[_HEAD.size :])
     except zlib.error as error:
-        raise ValueError("it is cut short or damaged") from error
+        raise UserError("it is cut short or damaged") from error
     if len(raw) != height * width or zlib.crc32(raw) != checksum:
-        raise ValueError("its checksum is wrong")
+        raise UserError("its checksum is wrong")
     return np.frombuffer(raw, dtype=np.uint8).reshape(height, width)
 
 
@@ -274,7 +276,7 @@ def _unpack(packed: dict[str, Any]) -> dict[str, bytes]:
 def _require_size(labels: Labels, shape: tuple[int, ...], image_id: str) -> None:
     if labels.shape != tuple(shape):
         found, expected = (f"{size[1]} x {size[0]}" for size in (labels.shape, shape))
-        raise ValueError(
+        raise UserError(
             f"the stored labeling of {image_id!r} is {found}, its image {expected}: "
             "it was stored for another version of the data set, delete the stored labelings"
         )
@@ -317,5 +319,5 @@ def _parsed(manifest: bytes, path: str) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(manifest)
     except ValueError as error:
-        raise ValueError(f"{path}/{_MANIFEST} is damaged ({error}): begin again with an empty `store.path`") from error
+        raise UserError(f"{path}/{_MANIFEST} is damaged ({error}): begin again with an empty `store.path`") from error
     return settings

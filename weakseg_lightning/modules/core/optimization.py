@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from weakseg_lightning import checks
+from weakseg_lightning.errors import UserError
 
 _GROUPS = {  # groups of parameters by name: whether they learn as the head, whether they are biases
     "encoder": (False, False),
@@ -102,7 +103,7 @@ class Phases:
     def __post_init__(self) -> None:
         """Raise if the algorithm changes in the middle of the run."""
         if self.pce.algorithm != self.main.algorithm:
-            raise ValueError(
+            raise UserError(
                 f"both phases need one algorithm, got `pce_optimizer.algorithm` {self.pce.algorithm} and "
                 f"`optimizer.algorithm` {self.main.algorithm}"
             )
@@ -169,7 +170,7 @@ def _require_same_groups(optimizer: torch.optim.Optimizer, saved: dict[str, Any]
     """Raise if the biases of the saved run were grouped in another way."""
     ours, theirs = (_has_bias_groups(groups) for groups in (optimizer.param_groups, saved["param_groups"]))
     if ours != theirs:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint's run {'set' if theirs else 'did not set'} biases apart from weights, this run "
             f"{'does' if ours else 'does not'}: give `optimizer` and `pce_optimizer` the `bias_lr_factor` and "
             "`decay_biases` of that run, as its config.yaml has them (without them they are 1 and true)"

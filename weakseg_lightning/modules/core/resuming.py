@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loops.loop import _Loop
 
+from weakseg_lightning.errors import MissingFileError, UserError
+
 
 def restore_progress(trainer: Trainer) -> None:
     """Go on exactly where the checkpoint was written, at the end of an epoch or within one.
@@ -51,11 +53,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: if it is no checkpoint of a run, or damaged.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent})")
+        raise MissingFileError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent})")
     try:
         content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"`{path}` is no checkpoint, or a damaged one, or one that holds code") from error
+        raise UserError(f"`{path}` is no checkpoint, or a damaged one, or one that holds code") from error
     if not isinstance(content, dict) or not {"pytorch-lightning_version", "state_dict"} <= content.keys():
-        raise ValueError(f"`{path}` is no checkpoint of a whole run, as `weakseg fit` writes it")
+        raise UserError(f"`{path}` is no checkpoint of a whole run, as `weakseg fit` writes it")
     return content

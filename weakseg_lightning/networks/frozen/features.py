@@ -15,8 +15,8 @@ from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_b
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.networks.base import Network, SegmentationNet
 from weakseg_lightning.networks.encoders import close_names, encoder_normalization
-from weakseg_lightning.networks.feature_cache import FeatureCache, digest_of
-from weakseg_lightning.networks.map_head import MapHead, join_maps
+from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
+from weakseg_lightning.networks.frozen.head import MapHead, join_maps
 from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
 
 _FINEST_STRIDE = 4  # finer maps hold edges and noise, and four times the cells
@@ -50,7 +50,7 @@ class FrozenNet(SegmentationNet):
         self.fits = settings.fit_first
         digest = bytes.fromhex(digest_of(encoder.state_dict()))
         self.register_buffer("encoder_digest", torch.tensor(list(digest), dtype=torch.uint8))
-        self.register_load_state_dict_pre_hook(_fill_in_encoder)
+        self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -84,7 +84,7 @@ class FrozenNet(SegmentationNet):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, in half precision."""
-        if self.cache is None or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if self.cache is None or _is_recorded():
             return self._encode(x)
         # One image at a time, so that its features do not depend on what else is in the batch.
         found = [self.cache.get(self._key(x[i]), lambda i=i: self._encode(x[i : i + 1])) for i in range(len(x))]  # type: ignore[misc]
@@ -142,6 +142,11 @@ class FrozenNet(SegmentationNet):
 
     def _key(self, image: Tensor) -> str:
         return f"{bytes(self.encoder_digest.tolist()).hex()}/{digest_of({'image': image.half()})}"
+
+
+def _is_recorded() -> bool:
+    """True while an exporter or a compiler follows the computation."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -250,8 +255,8 @@ def make_encoder(name: str, weights: str | None) -> nn.Module:
     if state is not None and weights is not None:
         load_encoder_weights(encoder, state, f"tu-{name}", weights)
     if weights == "imagenet":
-        settings = timm.models.get_pretrained_cfg(name)
-        rank_zero_info(f"Encoder {name}: weights under the licence {settings.license or 'that its authors state'}")
+        licence = getattr(timm.models.get_pretrained_cfg(name), "license", None) or "that its authors state"
+        rank_zero_info(f"Encoder {name}: weights under the licence {licence}")
     return encoder
 
 

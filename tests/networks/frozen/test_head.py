@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from weakseg_lightning.networks.map_head import MapHead, join_maps
+from weakseg_lightning.networks.frozen.head import MapHead, join_maps
 
 CHANNELS = (6, 10, 16)
 

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from weakseg_lightning import FrozenFeatures
-from weakseg_lightning.networks.feature_cache import FeatureCache
+from weakseg_lightning.networks.frozen.cache import FeatureCache
 
 TINY = "test_efficientnet"  # timm's own network for tests
 

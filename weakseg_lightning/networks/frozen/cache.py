@@ -25,7 +25,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     digest = blake2b(digest_size=12)
     for name, tensor in tensors.items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(_bytes_of(tensor))
     return digest.hexdigest()
 
 
@@ -139,6 +139,10 @@ class FeatureCache:
         self.__init__(**state)  # type: ignore[misc]
 
 
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
 def _size(maps: Sequence[Tensor]) -> int:
     return sum(features.nbytes for features in maps)
 
@@ -146,5 +150,5 @@ def _size(maps: Sequence[Tensor]) -> int:
 def _checksum(maps: Sequence[Tensor]) -> str:
     total = 0
     for features in maps:
-        total = zlib.crc32(features.contiguous().flatten().view(torch.uint8).numpy(), total)
+        total = zlib.crc32(_bytes_of(features), total)
     return str(total)

@@ -50,11 +50,13 @@ class MapHead(nn.Module):
     @override
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Logits at the finest map, ``(B, K, h, w)``, of maps ``(B, c, h', w')``, the finest first."""
-        means, scales = self.mean.split(self.channels), self.scale.split(self.channels)
+        means, scales = torch.split(self.mean, self.channels), torch.split(self.scale, self.channels)
         total: Tensor | None = None
-        for layer, features, mean, scale in reversed([*zip(self.first, maps, means, scales, strict=True)]):
+        for kernel, features, mean, scale in reversed(
+            [*zip(self.first.parameters(), maps, means, scales, strict=True)]
+        ):
             # The weights are standardized in place of the maps, which are large.
-            weight = layer.weight * scale[None, :, None, None]
+            weight = kernel * scale[None, :, None, None]
             part = F.conv2d(features, weight, -(weight[:, :, 0, 0] @ mean))
             total = part if total is None else part + _resized(total, part)
         assert total is not None
@@ -63,7 +65,7 @@ class MapHead(nn.Module):
 
     def at_pixels(self, features: Tensor) -> Tensor:
         """Logits ``(N, K)`` of the joined features ``(N, C)`` of single pixels."""
-        weight = torch.cat([layer.weight[:, :, 0, 0] for layer in self.first], 1)
+        weight = torch.cat([kernel[:, :, 0, 0] for kernel in self.first.parameters()], 1)
         hidden = F.linear((features - self.mean) * self.scale, weight, self.bias)
         logits: Tensor = self.last(hidden[:, :, None, None])[:, :, 0, 0]
         return logits
@@ -83,7 +85,8 @@ class MapHead(nn.Module):
         for picked in islice(_shuffled(len(labels)), steps):
             picked = picked.to(labels.device)
             optimizer.zero_grad()
-            F.cross_entropy(self.at_pixels(features[picked].float()), labels[picked]).backward()
+            loss = F.cross_entropy(self.at_pixels(features[picked].float()), labels[picked])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         self.train(training)
@@ -99,7 +102,7 @@ class MapHead(nn.Module):
 def _shuffled(count: int) -> Iterator[Tensor]:
     """Numbers below ``count`` in batches, each once in every pass."""
     while True:
-        yield from torch.randperm(count).split(_FIT_BATCH)
+        yield from torch.split(torch.randperm(count), _FIT_BATCH)
 
 
 def join_maps(maps: Sequence[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from weakseg_lightning.networks.feature_cache import FeatureCache, digest_of
+from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
 
 MEGABYTE = 2**20
 
