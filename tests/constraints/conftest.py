@@ -1,4 +1,4 @@
-"""What is known about small batches."""
+"""Facts about small batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -40,7 +40,7 @@ def know() -> Callable[..., ImageFacts]:
 
 @pytest.fixture
 def said() -> Callable[[LinearConstraints, int], list[str]]:
-    """What the active rows say about an image."""
+    """Statements of the active rows about an image."""
 
     def read(constraints: LinearConstraints, image: int = 0) -> list[str]:
         return [constraints.name(image, row) for row in constraints.active[image].nonzero().flatten().tolist()]

@@ -5,7 +5,7 @@ from weakseg_lightning.hyperparameters import describe
 
 
 def stated(name, known, said, **numbers):
-    """What a preset says about the first image, with the slack of each row."""
+    """Statements of a preset about the first image, with the slack of each row."""
     constraints = compile_constraints(preset(name, **numbers), known)
     slack = constraints.slack[0][constraints.active[0]].tolist()
     return dict(zip(said(constraints), slack, strict=True)), constraints.allowed[0].tolist()

@@ -147,7 +147,7 @@ def test_regions_of_several_rules_are_told_apart(know):
     ("box", "rows", "columns"),
     [
         ([1, 0, 3, 2], [0, 1], [1, 2]),
-        ([0.4, 0.6, 1.6, 1.4], [1], [0, 1]),  # centres at 0.5 and 1.5; none between 0.6 and 1.4: that of y = 1.0
+        ([0.4, 0.6, 1.6, 1.4], [1], [0, 1]),  # centers at 0.5 and 1.5; none between 0.6 and 1.4: that of y = 1.0
         ([2.6, 3.1, 2.9, 3.2], [3], [2]),
         ([-5, -5, 1, 9], [0, 1, 2, 3], [0]),
         ([-3, 0, 0.4, 1], [0], [0]),

@@ -1,4 +1,4 @@
-"""What holds of every loss of a batch of logits."""
+"""Common properties of the losses of a batch of logits."""
 
 import doctest
 import math
@@ -50,7 +50,6 @@ def test_nothing_valid_gives_zero_with_zero_gradient(name: str) -> None:
     loss = LOSSES[name](logits, torch.zeros_like(VALID))
     loss.backward()
     assert loss.item() == 0
-    assert logits.grad is not None
     assert not logits.grad.any()
 
 
@@ -87,7 +86,6 @@ def test_extreme_logits_stay_finite(loss: Callable[[Tensor], Tensor], value: flo
     found = loss(logits)
     found.backward()
     assert found.item() == pytest.approx(value)
-    assert logits.grad is not None
     assert logits.grad.isfinite().all()
 
 
@@ -98,20 +96,10 @@ def test_half_precision_is_summed_over_many_pixels_in_single() -> None:
         assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "area_priors",
-        "constrained",
-        "cross_entropy",
-        "decomposition",
-        "distributed",
-        "gated_crf",
-        "mil",
-        "potts",
-        "robust",
-    ],
-)
+MODULES = "area_priors constrained cross_entropy decomposition distributed gated_crf mil potts robust"
+
+
+@pytest.mark.parametrize("name", MODULES.split())
 def test_examples(name: str) -> None:
     results = doctest.testmod(import_module(f"weakseg_lightning.losses.{name}"), extraglobs={"torch": torch})
     assert results.attempted > 0

@@ -77,7 +77,6 @@ def test_padding_has_no_influence(downscale: int) -> None:
         f = torch.where(valid[:, None], logits, 9 * noise).requires_grad_()
         loss = gated_crf_loss(f, torch.where(valid[:, None], image, noise), 1.0, downscale=downscale, valid=valid)
         loss.backward()
-        assert f.grad is not None
         assert not f.grad.masked_select(~valid[:, None]).any()
         values.append(float(loss.detach()))
     width = 5 if downscale == 1 else 4

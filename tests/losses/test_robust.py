@@ -21,7 +21,7 @@ JUST_UNDER = math.nextafter((K - 1) / K, 0)
 
 
 def exactly(logits, labels, eps, exact=None) -> float:
-    """Sum of -log(a + b q) over the labelled pixels, from the definition, to fifty digits."""
+    """Sum of -log(a + b q) over the labeled pixels, from the definition, to fifty digits."""
     total = Decimal(0)
     with localcontext(prec=50):
         for index, label in enumerate(labels.flatten().tolist()):
@@ -149,7 +149,7 @@ def test_normalizers_equal_the_hand_count(loss, noise):
 @pytest.mark.parametrize("normalizer", ["seeds", "valid"])
 @pytest.mark.parametrize("num_images", [0, 2])
 @pytest.mark.parametrize(("loss", "noise"), LOSSES)
-def test_no_labelled_pixel_gives_zero_with_zero_gradient(loss, noise, num_images, normalizer):
+def test_no_labeled_pixel_gives_zero_with_zero_gradient(loss, noise, num_images, normalizer):
     logits = torch.randn(num_images, K, 3, 3, requires_grad=True)
     labels = torch.full((num_images, 3, 3), 255)
     value = loss(logits, labels, noise, labels == 0, normalizer=normalizer)
@@ -241,7 +241,7 @@ def test_modules_keep_their_arguments_for_checkpoints():
     assert describe(NoiseMatrixCrossEntropy(rows))["init_args"]["transition"] == rows
 
 
-def test_state_holds_the_matrix_or_the_learnt_level():
+def test_state_holds_the_matrix_or_the_learned_level():
     assert not RobustCrossEntropy(0.4).state_dict()
     assert set(NoiseMatrixCrossEntropy([[0.5, 0.5], [0.0, 1.0]]).state_dict()) == {"matrix"}
     first, second = (RobustCrossEntropy(eps, learn_eps=True, num_classes=K) for eps in (0.6, 0.1))
@@ -249,8 +249,8 @@ def test_state_holds_the_matrix_or_the_learnt_level():
     assert second.current_eps.item() == pytest.approx(0.6)
 
 
-def test_a_learnt_level_finds_the_noise():
-    """Where the prediction is the truth, the level of least loss is the fraction of wrong labels."""
+def test_a_learned_level_finds_the_noise():
+    """The level of least loss is the fraction of wrong labels, if the prediction is the truth."""
     labels = torch.arange(1000) % K
     logits = 50 * torch.nn.functional.one_hot(labels, K).float()
     observed = torch.where(torch.arange(1000) < 300, (labels + 1) % K, labels)
@@ -268,7 +268,7 @@ def test_a_learnt_level_finds_the_noise():
 
 
 @pytest.mark.parametrize("theta", [-1e3, -100.0, -80.0, 16.0, 17.0, 1e3])
-def test_a_learnt_level_at_the_end_of_its_range_stays_finite(theta):
+def test_a_learned_level_at_the_end_of_its_range_stays_finite(theta):
     logits, labels, exact = problem(torch.float32)
     loss = RobustCrossEntropy(0.4, learn_eps=True, num_classes=K)
     loss.theta.data.fill_(theta)

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 def on_two_ranks(
     run_program: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> Callable[[Sequence[tuple[Metric, Any]]], list[list[Any]]]:
-    """What each of two ranks computes for metrics, given with the updates of the first and of the second rank."""
+    """Results of each of two ranks for metrics, given with the updates of the first and of the second rank."""
 
     def run(metrics: Sequence[tuple[Metric, Any]]) -> list[list[Any]]:
         torch.save(metrics, tmp_path / "updates.pt")

@@ -1,4 +1,4 @@
-"""What holds of several metrics: their examples, and what they say of wrong arguments."""
+"""Common tests of metrics: their examples, and messages about wrong arguments."""
 
 import doctest
 from collections.abc import Callable

@@ -32,8 +32,3 @@ def test_accuracy_is_counted_over_batches() -> None:
     found = metric.compute()
     assert found["tag_accuracy"].item() == 0.75
     assert found["false_area"].isnan().tolist() == [True, False], "the first class was absent nowhere"
-
-
-def test_one_class_is_not_enough() -> None:
-    with pytest.raises(ValueError, match="`num_classes` must be at least 2, got 1"):
-        TagScores(1)

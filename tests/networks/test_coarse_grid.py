@@ -16,7 +16,7 @@ def large_fov() -> SegmentationNet:
 
 
 class OwnNet(SegmentationNet):
-    """What a user writes who knows of logits alone: here the image itself, four times smaller and back."""
+    """A network of a user who knows of logits alone: here the image itself, four times smaller and back."""
 
     def __init__(self, **arguments: object) -> None:
         super().__init__((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), stride=4, **arguments)
@@ -104,7 +104,7 @@ def test_coarser_maps_are_averages_over_the_cells_that_there_are(large_fov: Segm
         for j in range(3):
             expected = fine[..., 3 * i : 3 * i + 3, 3 * j : 3 * j + 3].mean((2, 3))
             torch.testing.assert_close(coarse[..., i, j], expected)
-    # the middle of cells centred at 0, 8 and 16
+    # the middle of cells centered at 0, 8 and 16
     assert large_fov.coarse_grid(24).pixels(41).tolist() == [8, 32]
 
 
@@ -161,7 +161,7 @@ def test_wrong_images_are_explained_for_maps_too(large_fov: SegmentationNet) -> 
 
 
 def center_by_hand(cell: int, grid: CoarseGrid, length: int) -> float:
-    """Where the centre of a cell lies between 0 and `length`, pixel j spanning j to j + 1."""
+    """Place of the center of a cell between 0 and `length`, pixel j spanning j to j + 1."""
     small = max(1, round(grid.scale * length))
     return (grid.stride * cell + grid.offset + 0.5) * length / small
 
@@ -207,7 +207,7 @@ def test_boxes_and_masks_agree(grid: CoarseGrid) -> None:
         inside = ((box[1] <= rows) & (rows < box[3]))[:, None] & (box[0] <= columns) & (columns < box[2])
         assert box[4] == 3
         assert inside.any()
-        # a centre beyond the last pixel counts for its mask alone
+        # a center beyond the last pixel counts for its mask alone
         if cells.any() and x2 < width and y2 < height:
             checked += 1
             assert torch.equal(inside, cells)

@@ -28,12 +28,12 @@ def test_the_middle_cell_of_224_pixels_is_vgg16s_own(vgg16: nn.Module, fcn: Segm
     assert not torch.allclose(cells[..., 3, 4], expected, rtol=1e-2)
 
 
-def test_logits_meet_the_cells_at_their_centres(fcn: SegmentationNet) -> None:
+def test_logits_meet_the_cells_at_their_centers(fcn: SegmentationNet) -> None:
     images = torch.rand(1, 3, 96, 96)
     with torch.no_grad():
         logits, cells = fcn(images), fcn.coarse_logits(images)
     assert fcn.coarse_grid().pixels(96).tolist() == [16, 48, 80]
-    # half a pixel from the centre: 1/64 of the way to the next cell
+    # half a pixel from the center: 1/64 of the way to the next cell
     down = cells[..., 1, :] * 63 / 64 + cells[..., 2, :] / 64
     torch.testing.assert_close(logits[..., 48, 48], down[..., 1] * 63 / 64 + down[..., 2] / 64)
 
@@ -41,7 +41,6 @@ def test_logits_meet_the_cells_at_their_centres(fcn: SegmentationNet) -> None:
 def test_cells_see_as_far_to_the_one_side_as_to_the_other(fcn: SegmentationNet) -> None:
     images = torch.rand(1, 3, 288, 32, requires_grad=True)
     fcn.features(images)[0, :, 4, 0].sum().backward()
-    assert images.grad is not None
     rows = images.grad.abs().sum((0, 1, 3)).nonzero().flatten()
     assert rows.min() > 0
     assert rows.min() + rows.max() == 2 * (32 * 4) + 31

@@ -1,4 +1,4 @@
-"""What LargeFOV and FCN-32s have in common."""
+"""Common properties of LargeFOV and FCN-32s."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -245,7 +245,7 @@ def region_masks(region: Region, facts: ImageFacts) -> Tensor | None:
 
 
 def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Cells of a map whose centers lie in boxes; where none does along a side, the cell of the box's own centre.
+    """Cells of a map whose centers lie in boxes; where none does along a side, the cell of the box's own center.
 
     Args:
         boxes: ``x1, y1, x2, y2`` in cells, float ``(B, R, 4)``; nan stands for no box.

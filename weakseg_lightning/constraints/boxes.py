@@ -19,7 +19,7 @@ class BoundingBoxes(ConstraintRule):
     """Each box is mostly of its class, and no foreground class occurs outside its boxes.
 
     A foreground class without a box is absent; the background may be anywhere. A box that is thinner than a cell of
-    the network's map takes the cell of its centre; boxes beside the map say nothing. Boxes of different classes that
+    the network's map takes the cell of its center; boxes beside the map say nothing. Boxes of different classes that
     overlap may contradict each other where ``lower`` exceeds a half: keep the slack.
 
     Args:

@@ -1,4 +1,4 @@
-"""Cross-entropies over some of the pixels: the labelled ones, or those with a latent label."""
+"""Cross-entropies over some of the pixels: the labeled ones, or those with a latent label."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from weakseg_lightning.losses.distributed import mean_over
 
 
 def partial_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = VOID) -> Tensor:
-    """Cross-entropy on the labelled pixels alone (pCE).
+    """Cross-entropy on the labeled pixels alone (pCE).
 
     ``-1/|Omega_L| sum_{p in Omega_L} log softmax(f_p)[y_p]``, Omega_L = the pixels whose label is not ``ignore_index``.
 
@@ -19,7 +19,7 @@ def partial_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = VO
         ignore_index: the label that marks pixels to leave out.
 
     Returns:
-        The mean over the labelled pixels of the batch; 0 with zero gradient where there is none.
+        The mean over the labeled pixels of the batch; 0 with zero gradient where there is none.
 
     References:
         Marin et al., Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019, eq. 7 (first term).

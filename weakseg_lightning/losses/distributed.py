@@ -1,6 +1,6 @@
 """Means over the pixels or images of a step that several ranks take together.
 
-Ranks average their gradients. Where each divides its loss by its own number of labelled pixels, the pixels of a rank
+Ranks average their gradients. Where each divides its loss by its own number of labeled pixels, the pixels of a rank
 that has few of them count for more than those of the others, and two ranks learn something else than one process on
 the same images. Inside :func:`ranks_together` the losses divide by the numbers of all ranks instead.
 """

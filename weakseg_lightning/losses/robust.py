@@ -38,12 +38,12 @@ def robust_cross_entropy(
         eps: probability that a label is wrong, 0 <= eps < (K-1)/K; 0 is the cross-entropy. A 0-dim tensor receives a
             gradient, except at exactly 0, where the derivative is unbounded in 1/q.
         exact: bool ``(B, ...)``, the pixels whose label is certain (seeds): eps is 0 there. None: no pixel.
-        normalizer: what the sum over the labelled pixels is divided by. ``valid``: their number. ``seeds``: the number
-            of exact labelled pixels, then the batch size, as the official code does. At least by 1.
+        normalizer: what the sum over the labeled pixels is divided by. ``valid``: their number. ``seeds``: the number
+            of exact labeled pixels, then the batch size, as the official code does. At least by 1.
         ignore_index: the label that marks pixels to leave out.
 
     Returns:
-        A scalar; 0 with zero gradient where no pixel is labelled.
+        A scalar; 0 with zero gradient where no pixel is labeled.
 
     Raises:
         ValueError: if ``eps`` is out of its range, shapes do not fit, or ``normalizer="seeds"`` has no ``exact``.
@@ -191,7 +191,7 @@ def noise_matrix_cross_entropy(
     """Cross-entropy under any class-dependent label noise (forward correction).
 
     ``-log (T^T q)_y`` with q = softmax(logits) and ``T[l, k] = Pr(Y = k | Z = l)``, the probability that a pixel of the
-    true class Z = l is labelled Y = k; ``-log q_y`` on exact pixels. With :func:`uniform_noise` it equals
+    true class Z = l is labeled Y = k; ``-log q_y`` on exact pixels. With :func:`uniform_noise` it equals
     :func:`robust_cross_entropy`.
 
     Args:
@@ -203,7 +203,7 @@ def noise_matrix_cross_entropy(
         ignore_index: the label that marks pixels to leave out.
 
     Returns:
-        A scalar; 0 with zero gradient where no pixel is labelled.
+        A scalar; 0 with zero gradient where no pixel is labeled.
 
     Raises:
         ValueError: if ``transition`` is no transition matrix, shapes do not fit, or ``"seeds"`` has no ``exact``.
@@ -213,7 +213,7 @@ def noise_matrix_cross_entropy(
         Marin and Boykov, Robust Trust Region for Weakly Supervised Segmentation, ICCV 2021, eq. 23.
 
     Example:
-        >>> asymmetric = torch.tensor([[1.0, 0.0], [0.25, 0.75]])  # a quarter of class 1 is labelled 0
+        >>> asymmetric = torch.tensor([[1.0, 0.0], [0.25, 0.75]])  # a quarter of class 1 is labeled 0
         >>> noise_matrix_cross_entropy(torch.tensor([[0.0, 200.0]]), torch.tensor([0]), asymmetric)
         tensor(1.3863)
     """
@@ -278,7 +278,7 @@ def _check_transition(transition: Tensor) -> None:
     if not abs(float(sums[worst]) - 1) < 1e-4:
         raise ValueError(
             f"each row of `transition` must sum to 1, row {worst} sums to {float(sums[worst]):.6g}: entry [l, k] is "
-            "the probability that true class l is labelled k"
+            "the probability that true class l is labeled k"
         )
     if unseen := (transition.sum(0) == 0).nonzero().flatten().tolist():
         raise ValueError(

@@ -10,7 +10,7 @@ from weakseg_lightning.metrics.checks import real_type
 
 
 class TagScores(Metric):
-    """Fraction of the pixels that are labelled with a class on the images without it, and accuracy of predicted tags.
+    """Fraction of the pixels that are labeled with a class on the images without it, and accuracy of predicted tags.
 
     Args:
         num_classes: classes K, background included.

@@ -58,13 +58,6 @@ class FCN32sNet(VGG16Net):
 
         The convolutions are copied, the fully connected layers cast into convolutions: fc6 is VGG16's own at the
         middle cell of a 224 x 224 image. Where the file has no fully connected layers, fc6 and fc7 stay random.
-
-        Args:
-            state: State dict of torchvision's `vgg16`.
-            source: Where it comes from, for messages.
-
-        Raises:
-            ValueError: Keys are missing or left over, or shapes differ.
         """
         if load_convolutions(self.features, state, source):
             layers = {0: self.fc6, 3: self.fc7}

@@ -89,13 +89,6 @@ class LargeFOVNet(VGG16Net):
         every fourth of the 4096 units, and of fc6 the positions 0, 3 and 6 of its 7 x 7 window, which its dilation
         spreads again. (The paper decimates too; which of the 4096 units it keeps, it does not say.) Where the file has
         no fully connected layers, fc6 and fc7 stay random.
-
-        Args:
-            state: State dict of torchvision's `vgg16`.
-            source: Where it comes from, for messages.
-
-        Raises:
-            ValueError: Keys are missing or left over, or shapes differ.
         """
         if load_convolutions(self.features, state, source):
             for classifier in self.classifiers:

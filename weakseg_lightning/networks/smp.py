@@ -182,13 +182,7 @@ class SMPNetwork(Network):
 
     @override
     def build(self, num_classes: int) -> SMPNet:
-        """Make the network.
-
-        Args:
-            num_classes: Number K of classes, background included.
-
-        Returns:
-            The network with its encoder's weights.
+        """Make the network with its encoder's weights.
 
         Raises:
             ValueError: An argument does not fit the architecture or the encoder, or the weights do not fit.

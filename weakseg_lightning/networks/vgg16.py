@@ -97,7 +97,15 @@ class VGG16Net(SegmentationNet):
 
     @abstractmethod
     def load_vgg16(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Take over the state dict of torchvision's `vgg16`, which comes from `source`, all or nothing."""
+        """Take over a classification network, all or nothing.
+
+        Args:
+            state: State dict of torchvision's `vgg16`.
+            source: Where it comes from, for messages.
+
+        Raises:
+            ValueError: Keys are missing or left over, or shapes differ.
+        """
 
 
 @dataclass(frozen=True)
@@ -128,19 +136,7 @@ class VGG16Network(Network):
 
     @override
     def build(self, num_classes: int) -> VGG16Net:
-        """Make the network.
-
-        Args:
-            num_classes: Number K of classes, background included.
-
-        Returns:
-            The network with the weights of VGG16.
-
-        Raises:
-            ValueError: The weights do not fit.
-            FileNotFoundError: The file of the weights is missing.
-            ConnectionError: The weights could not be downloaded.
-        """
+        """Make the network with the weights of VGG16; raises as :meth:`SMPNetwork.build` does."""
         at_least("num_classes", num_classes, 1)
         state = read_vgg16(self.encoder_weights)
         net = self.make_net(num_classes)
