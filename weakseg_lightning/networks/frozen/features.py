@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
@@ -110,7 +109,7 @@ class FrozenNet(SegmentationNet):
             known = kept[classes[kept] != VOID]
             if self.fits and len(known):
                 self.head.fit(picked[known], classes[known])
-        rank_zero_info(
+        _tell(
             f"Frozen features of {images} images in {encoded - start:.1f} s, head fitted to "
             f"{len(known) if self.fits else 0} labeled pixels in {time.perf_counter() - encoded:.1f} s"
         )
@@ -142,6 +141,12 @@ class FrozenNet(SegmentationNet):
 
     def _key(self, image: Tensor) -> str:
         return f"{bytes(self.encoder_digest.tolist()).hex()}/{digest_of({'image': image.half()})}"
+
+
+def _tell(text: str) -> None:
+    from lightning.pytorch.utilities import rank_zero_info  # takes seconds, and descriptions need none of it
+
+    rank_zero_info(text)
 
 
 def _is_recorded() -> bool:
@@ -256,7 +261,7 @@ def make_encoder(name: str, weights: str | None) -> nn.Module:
         load_encoder_weights(encoder, state, f"tu-{name}", weights)
     if weights == "imagenet":
         licence = getattr(timm.models.get_pretrained_cfg(name), "license", None) or "that its authors state"
-        rank_zero_info(f"Encoder {name}: weights under the licence {licence}")
+        _tell(f"Encoder {name}: weights under the licence {licence}")
     return encoder
 
 
