@@ -119,6 +119,16 @@ def test_arguments_by_their_old_names_get_the_new_ones(path: str) -> None:
     assert with_current_names(other) == other
 
 
+def test_values_by_their_old_names_get_the_new_ones() -> None:
+    old, new = (
+        {"class_path": "weakseg_lightning.AlphaExpansion", "init_args": {"start": s}} for s in ("given", "initial")
+    )
+    assert with_current_names({"solver": old}) == {"solver": new}
+    assert with_current_names({"solver": new}) == {"solver": new}
+    other = {"class_path": "mine.AlphaExpansion", "init_args": {"start": "given"}}
+    assert with_current_names(other) == other
+
+
 def test_a_class_that_is_gone_keeps_its_path_for_the_message() -> None:
     assert with_current_names({"class_path": "weakseg_lightning.gone.since.Gone"}) == {
         "class_path": "weakseg_lightning.gone.since.Gone"

@@ -17,6 +17,7 @@ from torch import nn
 
 _PATH_KEYS = ("class_path", "_class_path")
 _OLD_NAMES = {"weakseg_lightning.DecomposeReconstructModule": {"asked": "classifier_input"}}  # arguments, by class
+_OLD_VALUES = {"weakseg_lightning.AlphaExpansion": {"start": {"given": "initial"}}}  # by class and argument
 
 
 def describe(configured: object) -> dict[str, Any]:
@@ -72,6 +73,9 @@ def with_current_names(described: Any) -> Any:
             for old, new in _OLD_NAMES.get(current[key], {}).items():
                 if old in arguments:
                     arguments[new] = arguments.pop(old)
+            for name, values in _OLD_VALUES.get(current[key], {}).items():
+                if arguments.get(name) in values:
+                    arguments[name] = values[arguments[name]]
     return current
 
 

@@ -90,10 +90,10 @@ def test_sizes_and_boxes_that_do_not_fit(know):
         compile_constraints([SizeBuckets([(0, 0.5)])], know({1}, sizes=[[0, 2, 0, 0]]))
     with pytest.raises(ValueError, match=r"`boxes` must be of the classes 1\.\.3, got \[7\.0\] for image i0"):
         compile_constraints([BoundingBoxes()], know({1}, boxes=[[[0, 0, 1, 1, 7]]]))
-    known = know({1}, boxes=[[[0, 0, 1, 1, 1]]])
-    known.boxes[0] = torch.zeros(1, 4)
+    facts = know({1}, boxes=[[[0, 0, 1, 1, 1]]])
+    facts.boxes[0] = torch.zeros(1, 4)
     with pytest.raises(ValueError, match=r"`boxes` must be x1, y1, x2, y2, class, float \(n, 5\), got \(1, 4\)"):
-        compile_constraints([BoundingBoxes()], known)
+        compile_constraints([BoundingBoxes()], facts)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_sizes_and_boxes_that_do_not_fit(know):
     ],
 )
 def test_knowledge_that_does_not_fit_together(know, change, words):
-    known = know({1})
+    facts = know({1})
     with pytest.raises(ValueError, match=words):
-        compile_constraints([], type(known)(**{**vars(known), **change}))
+        compile_constraints([], type(facts)(**{**vars(facts), **change}))
 
 
 # ---- recipes ----------------------------------------------------------------------------------------------------

@@ -80,33 +80,33 @@ def test_soft_rules_contradict_nothing(know):
 
 
 def test_suppressed_classes_that_are_wanted_are_named(know, tmp_path):
-    known = know({1, 2}, sizes=[[1, 0, 1, 1]])
+    facts = know({1, 2}, sizes=[[1, 0, 1, 1]])
     small = SizeBuckets([(0, 0.01), (0.1, 1)], small_absent=True)
-    found = find_contradictions([Suppression(), AreaBounds("person", 0.2), small], known)
+    found = find_contradictions([Suppression(), AreaBounds("person", 0.2), small], facts)
     assert found == {"i0": "person >= 0.2 contradicts person = 0 (small) for image i0"}
     (tmp_path / "areas.csv").write_text("image,class,lower,upper\ni0,cat,0.2,\n")
-    found = find_contradictions([Suppression(), AreaTable(tmp_path / "areas.csv")], known)
+    found = find_contradictions([Suppression(), AreaTable(tmp_path / "areas.csv")], facts)
     assert found == {"i0": "cat >= 0.2 contradicts cat = 0 (not tagged) for image i0"}
 
 
 def test_tagged_classes_that_are_suppressed_are_named_where_they_are_missed(know):
-    known = know({1, 2}, sizes=[[1, 0, 1, 1]])
+    facts = know({1, 2}, sizes=[[1, 0, 1, 1]])
     small = SizeBuckets([(0, 0.01), (0.1, 1)], small_absent=True)
     rules = [Suppression(), AreaBounds("background", upper=0.3), AreaBounds("dog", upper=0.3), small]
     sentence = "background <= 0.3, dog <= 0.3 and person = 0 (small) cannot hold together for image i0"
-    assert find_contradictions(rules, known) == {"i0": sentence}
+    assert find_contradictions(rules, facts) == {"i0": sentence}
 
 
 def test_boxes(know):
     boxes = [[[0, 0, 4, 4, 1], [0, 0, 4, 2, 2]], [[0, 0, 4, 4, 1], [0, 0, 2, 2, 2]]]
-    known = know({1, 2}, {1, 2}, boxes=boxes)
-    found = find_contradictions([Suppression(), BoundingBoxes(slack=None)], known)
+    facts = know({1, 2}, {1, 2}, boxes=boxes)
+    found = find_contradictions([Suppression(), BoundingBoxes(slack=None)], facts)
     # 12 of 16 cells and 6 of 8, or 3 of 4, within them
     assert found == {"i0": "person in box 1 >= 0.75 contradicts dog in box 2 >= 0.75 for image i0"}
-    assert find_contradictions([Suppression(), BoundingBoxes()], known) == {}
+    assert find_contradictions([Suppression(), BoundingBoxes()], facts) == {}
     rules = [Suppression(), BoundingBoxes(), AreaBounds("dog", 0.3, region=[0, 0.5, 1, 1])]
     sentence = "dog in [0, 0.5, 1, 1] >= 0.3 contradicts dog = 0 outside its boxes for image {}"
-    assert find_contradictions(rules, known) == {image: sentence.format(image) for image in ("i0", "i1")}
+    assert find_contradictions(rules, facts) == {image: sentence.format(image) for image in ("i0", "i1")}
 
 
 class NoBackground(ConstraintRule):
@@ -123,18 +123,18 @@ def test_an_image_that_may_hold_nothing_is_a_contradiction(know):
 
 
 def test_images_without_pixels_say_nothing(know):
-    known = know({1})
-    known.valid[:] = False
-    assert find_contradictions([AreaBounds("person", 0.8), AreaBounds("background", 0.8)], known) == {}
+    facts = know({1})
+    facts.valid[:] = False
+    assert find_contradictions([AreaBounds("person", 0.8), AreaBounds("background", 0.8)], facts) == {}
 
 
 def test_batches_may_come_one_by_one_and_none_is_no_contradiction(know, monkeypatch):
     monkeypatch.setattr(feasibility, "_AT_ONCE", 2)
     rules = [Suppression(), AreaBounds("background", upper=0.2), AreaBounds("person", upper=0.1)]
-    known = know({1}, {2}, {1, 2}, {1}, {2})
-    assert list(find_contradictions(rules, known)) == ["i0", "i3"]
+    facts = know({1}, {2}, {1, 2}, {1}, {2})
+    assert list(find_contradictions(rules, facts)) == ["i0", "i3"]
     assert list(find_contradictions(rules, iter([know({1}, {2})] * 2))) == ["i0"]
-    assert find_contradictions(rules, []) == find_contradictions([], known) == {}
+    assert find_contradictions(rules, []) == find_contradictions([], facts) == {}
 
 
 def test_the_same_problem_is_solved_once(know, monkeypatch):
@@ -188,10 +188,10 @@ def test_against_all_points_of_a_grid(know, seed):
     by_name = {}
     for _ in range(random.integers(2, 8)):
         rule = random_rule(random)
-        known = know({1, 2}, size=(2, 5), names=NAMES[:3])
-        by_name[rule.compile(known).rows[0].names[0]] = rule
+        facts = know({1, 2}, size=(2, 5), names=NAMES[:3])
+        by_name[rule.compile(facts).rows[0].names[0]] = rule
     possible = np.all([meets(rule) for rule in by_name.values()], axis=0).any()
-    found = find_contradictions([Suppression(), *by_name.values()], known)
+    found = find_contradictions([Suppression(), *by_name.values()], facts)
     assert bool(found) != possible
     if found:
         named = [rule for name, rule in by_name.items() if name in listed(found["i0"])]

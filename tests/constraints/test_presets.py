@@ -4,9 +4,9 @@ from weakseg_lightning.constraints import compile_constraints, find_contradictio
 from weakseg_lightning.hyperparameters import describe
 
 
-def stated(name, known, said, **numbers):
+def stated(name, facts, said, **numbers):
     """Statements of a preset about the first image, with the slack of each row."""
-    constraints = compile_constraints(preset(name, **numbers), known)
+    constraints = compile_constraints(preset(name, **numbers), facts)
     slack = constraints.slack[0][constraints.active[0]].tolist()
     return dict(zip(said(constraints), slack, strict=True)), constraints.allowed[0].tolist()
 
@@ -49,9 +49,9 @@ def test_no_preset_contradicts_itself(know):
     images = [{k for k in range(1, 4) if number >> k & 1} for number in range(16)]
     for bucket in (-1, 0, 1):
         boxes = [[[0, 0, 3, 3, k] for k in image] for image in images]
-        known = know(*images, sizes=[[bucket, bucket, (bucket + 2) % 3 - 1, 0]] * 16, boxes=boxes)
+        facts = know(*images, sizes=[[bucket, bucket, (bucket + 2) % 3 - 1, 0]] * 16, boxes=boxes)
         for name in ("tags", "tags_size", "tags_size_released", "boxes", "random_crops"):
-            assert find_contradictions(preset(name), known) == {}, name
+            assert find_contradictions(preset(name), facts) == {}, name
 
 
 def test_rules_of_presets_can_be_written_down():

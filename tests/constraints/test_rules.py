@@ -91,8 +91,8 @@ def test_a_ratio_above_1_is_kept(know, said):
 
 def test_buckets_bound_the_classes_whose_size_is_known(know, said):
     rules = [SizeBuckets([(0, 0.01), (0.05, 0.2), (0.1, 1)], slack=2.0)]
-    known = know({1, 2, 3}, {1}, sizes=[[0, 0, 2, -1], [2, 1, 2, 2]])
-    constraints = compile_constraints(rules, known)
+    facts = know({1, 2, 3}, {1}, sizes=[[0, 0, 2, -1], [2, 1, 2, 2]])
+    constraints = compile_constraints(rules, facts)
     assert said(constraints) == ["dog >= 0.1", "person <= 0.01"]
     assert said(constraints, 1) == ["person >= 0.05", "person <= 0.2"]
     assert only(constraints, 1)[1] == pytest.approx([0.05, -0.2])
@@ -100,8 +100,8 @@ def test_buckets_bound_the_classes_whose_size_is_known(know, said):
 
 
 def test_small_classes_may_count_as_absent(know, said):
-    known = know({1, 2}, sizes=[[0, 0, 1, 0]])
-    constraints = compile_constraints([SizeBuckets([(0.001, 0.01), (0.1, 1)], small_absent=True)], known)
+    facts = know({1, 2}, sizes=[[0, 0, 1, 0]])
+    constraints = compile_constraints([SizeBuckets([(0.001, 0.01), (0.1, 1)], small_absent=True)], facts)
     assert said(constraints) == ["dog >= 0.1"]
     assert constraints.allowed.tolist() == [[True, False, True, True]], "the background's bucket says nothing"
 
@@ -110,11 +110,11 @@ def test_small_classes_may_count_as_absent(know, said):
 
 
 def test_a_region_is_a_share_of_the_image_without_its_padding(know, said):
-    known = know({1}, size=(6, 8))
-    known.valid[0, 4:] = False
-    known.valid[0, :, :2] = False  # 4 x 6 cells are left
+    facts = know({1}, size=(6, 8))
+    facts.valid[0, 4:] = False
+    facts.valid[0, :, :2] = False  # 4 x 6 cells are left
     rules = [AreaBounds("present", 0.5, region=[0, 0.5, 0.5, 1]), AreaBounds("background", 0.1)]
-    constraints = compile_constraints(rules, known)
+    constraints = compile_constraints(rules, facts)
     expected = torch.zeros(6, 8, dtype=torch.bool)
     expected[2:4, 2:5] = True
     assert constraints.regions[0].tolist() == [expected.tolist()]
@@ -125,10 +125,10 @@ def test_a_region_is_a_share_of_the_image_without_its_padding(know, said):
 def test_a_region_may_be_a_mask_and_empty_ones_say_nothing(know, said):
     sky = torch.zeros(2, 4, 4, dtype=torch.bool)
     sky[0, :2] = True
-    known = know({1}, {1}, masks={"sky": sky})
-    known.valid[0, 0] = False
+    facts = know({1}, {1}, masks={"sky": sky})
+    facts.valid[0, 0] = False
     rules = [AreaBounds("dog", 0.1), AreaBounds(1, upper=0.3, region="sky")]
-    constraints = compile_constraints(rules, known)
+    constraints = compile_constraints(rules, facts)
     assert constraints.regions.sum((1, 2, 3)).tolist() == [4, 0], "padding belongs to no region"
     assert said(constraints) == ["person in sky <= 0.3"]
     assert said(constraints, 1) == []
@@ -187,9 +187,9 @@ def test_boxes(know, said):
 
 
 def test_boxes_end_at_the_padding(know):
-    known = know({1}, {1}, boxes=[[[0, 0, 4, 4, 1]], [[0, 0, 1, 1, 1]]])
-    known.valid[:, :2] = False
-    constraints = compile_constraints([BoundingBoxes()], known)
+    facts = know({1}, {1}, boxes=[[[0, 0, 4, 4, 1]], [[0, 0, 1, 1, 1]]])
+    facts.valid[:, :2] = False
+    constraints = compile_constraints([BoundingBoxes()], facts)
     assert constraints.regions.sum((1, 2, 3)).tolist() == [8, 0]
     assert constraints.active.tolist() == [[True], [False]]
 
@@ -198,24 +198,24 @@ def test_boxes_end_at_the_padding(know):
 
 
 def test_a_class_must_be_allowed_by_all_rules(know, said):
-    known = know({1, 2}, sizes=[[1, 0, 1, 1]])
+    facts = know({1, 2}, sizes=[[1, 0, 1, 1]])
     rules = [Suppression(), SizeBuckets([(0, 0.1), (0.1, 1)], small_absent=True), AreaBounds("present", 0.05, slack=2)]
-    constraints = compile_constraints(rules, known)
+    constraints = compile_constraints(rules, facts)
     assert constraints.allowed.tolist() == [[True, False, True, False]]
     assert said(constraints) == ["dog >= 0.1", "dog >= 0.05"], "a soft wish for a suppressed class is given up"
 
 
 def test_a_hard_wish_for_a_suppressed_class_stays(know, said):
-    known = know({1, 2}, sizes=[[1, 0, 1, 1]])
+    facts = know({1, 2}, sizes=[[1, 0, 1, 1]])
     rules = [SizeBuckets([(0, 0.1), (0.1, 1)], small_absent=True), AreaBounds("person", 0.05, 0.2)]
-    assert said(compile_constraints(rules, known)) == ["dog >= 0.1", "person >= 0.05"]
+    assert said(compile_constraints(rules, facts)) == ["dog >= 0.1", "person >= 0.05"]
 
 
 def test_a_soft_ratio_to_a_suppressed_class_is_given_up(know, said):
-    known = know({1, 2}, sizes=[[1, 0, 1, 1]])
+    facts = know({1, 2}, sizes=[[1, 0, 1, 1]])
     absent = SizeBuckets([(0, 0.1), (0, 1)], small_absent=True)
     rules = [absent, AreaRatio("dog", "person", upper=0.5, slack=1), AreaRatio("dog", "person", upper=0.6)]
-    assert said(compile_constraints(rules, known)) == ["dog <= 0.6 person"]
+    assert said(compile_constraints(rules, facts)) == ["dog <= 0.6 person"]
 
 
 def test_where_only_the_background_is_left_nothing_is_said_of_it(know, said):

@@ -150,13 +150,6 @@ def test_maps_are_float32_and_carry_gradients(large_fov: SegmentationNet) -> Non
     large_fov.zero_grad()
 
 
-def test_wrong_images_are_explained_for_maps_too(large_fov: SegmentationNet) -> None:
-    with pytest.raises(ValueError, match=r"`images` must have the shape \(B, 3, H, W\)"):
-        large_fov.coarse_logits(torch.rand(3, 16, 16))
-    with pytest.raises(ValueError, match="batches of 2 or more"):
-        smp_net("deeplabv3plus").train().coarse_logits(torch.rand(1, 3, 64, 64))
-
-
 # ---------------------------------------------------------------- pixels and cells
 
 

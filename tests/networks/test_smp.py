@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 from small_nets import LITE0, smp_net
-from torch import nn
+from torch import Tensor, nn
 
 from weakseg_lightning.networks import FCN32s, LargeFOV, Network, SegmentationNet, SMPNetwork
 from weakseg_lightning.networks.encoders import encoder_normalization
@@ -63,20 +63,22 @@ def test_logits_are_float32_under_autocast() -> None:
         assert net(torch.rand(1, 3, 32, 32)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32)])
-def test_images_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"`images` must have the shape \(B, 3, H, W\)"):
-        smp_net()(torch.rand(*shape))
-
-
-def test_bytes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`images` must be float, RGB in 0..1, got torch.uint8: divide bytes by 255"):
-        smp_net()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
-
-
-def test_a_training_batch_of_one_is_explained() -> None:
-    with pytest.raises(ValueError, match="batches of 2 or more"):
-        smp_net().train()(torch.rand(1, 3, 64, 64))
+@pytest.mark.parametrize("compute", ["forward", "coarse_logits"])
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 32, 32), r"`images` must have the shape \(B, 3, H, W\)"),
+        (torch.rand(1, 1, 32, 32), r"`images` must have the shape \(B, 3, H, W\)"),
+        (
+            torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+            "`images` must be float, RGB in 0..1, got torch.uint8: divide bytes by 255",
+        ),
+        (torch.rand(1, 3, 64, 64), "batches of 2 or more"),
+    ],
+)
+def test_wrong_images_are_explained(compute: str, images: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(smp_net(), compute)(images)
 
 
 def test_compiles_without_graph_breaks() -> None:
@@ -246,5 +248,3 @@ def test_without_weights_keeps_all_but_the_weights() -> None:
     assert {k: v for k, v in vars(bare).items() if k not in changed} == {
         k: v for k, v in vars(network).items() if k not in changed
     }
-    vgg = LargeFOV("gone.pth", 0.2, 0.5, dilations=(6, 12), multi_scale=True)
-    assert vars(vgg.without_weights()) == vars(vgg) | {"encoder_weights": None}

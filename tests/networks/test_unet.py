@@ -29,21 +29,6 @@ def test_blocks_of_the_report_have_the_parameters_of_table_2():
     assert count(decoder.last[0]) == 36_928
 
 
-@pytest.mark.parametrize("reading", ["report", "released"])
-def test_both_outputs_come_from_one_encoder(reading):
-    torch.manual_seed(0)
-    net, images = UNet(reading).build(3), torch.rand(1, 3, 20, 35)
-    logits, imagelets = net.decompose(images)
-    assert logits.shape == (1, 3, 20, 35)
-    assert imagelets.shape == (1, 3, 3, 20, 35)
-    assert imagelets.min() > 0
-    assert imagelets.max() < 1
-    torch.testing.assert_close(logits, net(images))
-    for output in (logits, imagelets):
-        (gradient,) = torch.autograd.grad(output.sum(), net.encoder.blocks[0][0][0].weight, retain_graph=True)
-        assert gradient.abs().sum() > 0
-
-
 def test_images_go_in_as_they_are():
     net = UNet().build(2)
     assert net.mean.abs().sum() == 0

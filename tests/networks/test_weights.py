@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from small_nets import LITE0, smp_net
 from torch import Tensor, nn
 
-from weakseg_lightning.networks import LargeFOV, SMPNetwork
+from weakseg_lightning.networks import SMPNetwork
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +111,6 @@ def test_files_in_timms_names(tmp_path: Path, name: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"`encoder_weights`: no file .*gone\.pth.*looked in .* null"):
         SMPNetwork("unet", "resnet18", str(tmp_path / "gone.pth")).build(2)
-    with pytest.raises(FileNotFoundError, match="`encoder_weights`: no file"):
-        LargeFOV(str(tmp_path / "gone.pth")).build(2)
 
 
 def test_a_file_of_another_encoder_is_explained(lite0: Path) -> None:

@@ -129,20 +129,32 @@ class Reduced:
 
 
 class WatchedRows:
-    """Rows of an image that are also kept as a small picture.
+    """Rows of an image that are also kept as a small picture, and as they are until they are taken.
 
     Args:
         image: the image.
         picture: keeps what is read.
+        keep: whether rows are kept for :meth:`take`.
     """
 
-    def __init__(self, image: Rows, picture: Reduced) -> None:
+    def __init__(self, image: Rows, picture: Reduced, keep: bool = False) -> None:
         self.image = image
         self.picture = picture
+        self.keep = keep
         self.height, self.width = image.height, image.width
+        self._first, self._kept = 0, np.empty((0, image.width, 3), dtype=np.uint8)
 
     def read(self, rows: Span) -> Bytes:
         """Read rows, uint8 ``(h, W, 3)``."""
         pixels = self.image.read(rows)
         self.picture.add(rows.start, pixels)
+        if self.keep:
+            known = self._first + len(self._kept) - rows.start
+            self._kept = np.concatenate([self._kept, pixels[known:]])
         return pixels
+
+    def take(self, rows: Span) -> Bytes:
+        """Take rows that were read, ``(h, W, 3)``; those before them are kept no longer."""
+        taken = self._kept[rows.start - self._first : rows.stop - self._first]
+        self._first, self._kept = rows.stop, self._kept[rows.stop - self._first :]
+        return taken

@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from weakseg_lightning import MeanField, ScenesDataModule, Segmenter
+from weakseg_lightning.callbacks.pictures import file_stem
 from weakseg_lightning.cli.commands.predict import find_images, split_images
+from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,22 @@ def test_polygons_name_their_files_and_classes(run, trained, of_run):
     found = json.loads(Path("out/polygons.json").read_text())
     assert [image["file_name"] for image in found["images"]] == ["sub/a.png"]
     assert [category["name"] for category in found["categories"]] == ScenesDataModule().class_names[1:]
+
+
+@pytest.mark.parametrize("tile", ["64", "1024"])
+def test_objects_are_those_of_the_label_maps(run, trained, of_run, tile):
+    pixels = {name: photograph(f"photos/{name}.png", 150, 90) for name in ("a", "sub/b")}
+    options = ["--images.objects=true", f"--images.tile={tile}", "--images.overlap=16"]
+    assert run("predict", *of_run, "photos", *options, "--predictions.output_dir", "out")[0] == 0
+    table = ObjectTable(ScenesDataModule().class_names)
+    for name, image in pixels.items():
+        with Image.open(f"out/labels/{file_stem(name)}.png") as labels:
+            objects = ImageObjects(90)
+            objects.add(np.array(labels), image)
+        table.add(f"{name}.png", objects)
+    assert len(table.rows) > 2
+    table.write(Path("expected.csv"))
+    assert Path("out/objects.csv").read_text("utf-8") == Path("expected.csv").read_text("utf-8")
 
 
 def test_scales_flips_and_a_refinement_are_used(run, trained, of_run):

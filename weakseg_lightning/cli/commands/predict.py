@@ -21,6 +21,7 @@ from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, i
 from weakseg_lightning.errors import MissingFileError, UserError, raise_as_users
 from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
 from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons
 from weakseg_lightning.prediction.rasters import open_rows
@@ -50,6 +51,8 @@ class ImageOptions:
         scales: average over the image resized by these factors, as [0.75, 1, 1.25].
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
+        objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
+            mean color.
     """
 
     tile: int = 1024
@@ -58,6 +61,7 @@ class ImageOptions:
     scales: tuple[float, ...] = (1.0,)
     probabilities: bool = False
     polygons: bool = False
+    objects: bool = False
 
 
 def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -164,7 +168,9 @@ def predict_images(
             f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
             "give the config.yaml of its run"
         )
-    writer = _Writer(segmenter, folder, options, palette, overlays, CocoPolygons(names) if options.polygons else None)
+    polygons = CocoPolygons(names) if options.polygons else None
+    objects = ObjectTable(names) if options.objects else None
+    writer = _Writer(segmenter, folder, options, palette, overlays, polygons, objects)
     bad = writer.run(images)
     done = len(images) - len(bad)
     print(f"Labelled {done} of {len(images)} images: predictions are in {shown(folder)}")
@@ -189,11 +195,13 @@ class _Writer:
         palette: Colors,
         overlays: bool,
         polygons: CocoPolygons | None,
+        objects: ObjectTable | None,
     ) -> None:
         self.segmenter = segmenter
         self.folder = folder
         self.palette = palette
         self.polygons = polygons
+        self.objects = objects
         self.kinds = ["labels", *["overlays"] * overlays, *["probabilities"] * options.probabilities]
         self.difference = 0.0
         for kind in self.kinds:
@@ -214,6 +222,9 @@ class _Writer:
         if self.polygons is not None:
             with replacing(self.folder / "polygons.json") as path:
                 self.polygons.write(path)
+        if self.objects is not None:
+            with replacing(self.folder / "objects.csv") as path:
+                self.objects.write(path)
         return bad
 
     def _predict(self, name: str, path: Path, progress: Progress) -> None:
@@ -222,7 +233,9 @@ class _Writer:
         with open_rows(path) as image, ExitStack() as stack:
             size = image.height, image.width
             small = Reduced(*size, _OVERLAY), Reduced(*size, _OVERLAY, channels=3)
-            blend = self.segmenter.blocks(WatchedRows(image, small[1]))
+            objects = None if self.objects is None else ImageObjects(image.width)
+            watched = WatchedRows(image, small[1], keep=objects is not None)
+            blend = self.segmenter.blocks(watched)
             png = PalettePng(stack.enter_context(replacing(labels)), image.width, image.height, self._full_palette())
             stack.enter_context(png)
             chances = self._probabilities(stack, stem, size)
@@ -234,6 +247,8 @@ class _Writer:
                 if (complete := rows.add(block)) is not None:
                     png.write(complete)
                     small[0].add(block.rows.start, complete)
+                    if objects is not None:
+                        objects.add(complete, watched.take(block.rows))
                 progress.advance(tiles)
             progress.remove_task(tiles)
         self.difference = max(self.difference, blend.difference)
@@ -241,8 +256,11 @@ class _Writer:
             with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
                 picture = overlay(small[1].pixels, small[0].pixels, self.palette)
                 picture.save(target, format="JPEG", quality=92, subsampling=0)
+        file = path.name if "/" not in name else f"{name}{path.suffix}"
         if self.polygons is not None:
-            self.polygons.add(path.name if "/" not in name else f"{name}{path.suffix}", labels)
+            self.polygons.add(file, labels)
+        if self.objects is not None and objects is not None:
+            self.objects.add(file, objects)
 
     def _probabilities(self, stack: ExitStack, stem: str, size: tuple[int, int]) -> Any:
         if "probabilities" not in self.kinds:
