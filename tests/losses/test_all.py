@@ -11,6 +11,9 @@ from torch import Tensor
 
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.losses import (
+    DenseCRFLoss,
+    GatedCRFLoss,
+    Regularizer,
     dense_crf_loss,
     gated_crf_loss,
     kl_loss,
@@ -94,6 +97,43 @@ def test_half_precision_is_summed_over_many_pixels_in_single() -> None:
     latent = torch.tensor([0.0, 1.0], dtype=torch.float16).view(1, 2, 1, 1).expand_as(logits)
     for loss in (partial_cross_entropy(logits, torch.zeros(1, 300, 300).long()), kl_loss(logits, latent)):
         assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [dense_crf_loss, gated_crf_loss])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": IMAGE[..., :4]}, r"`image` must be a float \(2, 3, 6, 8\), RGB in 0..1 at the size of"),
+        ({"logits": LABELS}, r"`logits` must be a float \(B, K, H, W\), got torch.int64"),
+        ({"valid": VALID.float()}, r"`valid` must be a bool \(2, 6, 8\), got torch.float32"),
+        ({"valid": VALID[:1]}, r"`valid` must be a bool \(2, 6, 8\), got torch.bool \(1, 6, 8\)"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_explained(loss: Callable[..., Tensor], change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        loss(**{"logits": LOGITS, "image": IMAGE, "valid": VALID, **change})
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (DenseCRFLoss, {"weight": -1.0}, "`weight` must be finite and at least 0, got -1.0"),
+        (DenseCRFLoss, {"weight": math.nan}, "`weight` must be finite"),
+        (DenseCRFLoss, {"sigma_rgb": 0.0}, "`sigma_rgb` must be finite and above 0, got 0"),
+        (DenseCRFLoss, {"sigma_xy": -3.0}, "`sigma_xy` must be finite and above 0, got -3"),
+        (DenseCRFLoss, {"scale": 0.0}, "`scale` must be above 0 and at most 1, got 0"),
+        (DenseCRFLoss, {"scale": 2.0}, "`scale` must be above 0 and at most 1, got 2"),
+        (GatedCRFLoss, {"weight": -1.0}, "`weight` must be finite and at least 0, got -1.0"),
+        (GatedCRFLoss, {"kernels": []}, "`kernels` must hold at least one kernel"),
+        (GatedCRFLoss, {"radius": 0}, "`radius` must be at least 1, got 0"),
+        (GatedCRFLoss, {"downscale": 0}, "`downscale` must be at least 1, got 0"),
+    ],
+)
+def test_regularizers_and_their_functions_check_ranges(kind: type[Regularizer], arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**arguments)
+    with pytest.raises(ValueError, match=message):
+        {DenseCRFLoss: dense_crf_loss, GatedCRFLoss: gated_crf_loss}[kind](LOGITS, IMAGE, **arguments)
 
 
 MODULES = "area_priors constrained cross_entropy decomposition distributed gated_crf mil potts robust"
