@@ -4,6 +4,7 @@ from torch.nn import functional
 
 from weakseg_lightning.modules import ADMModule
 from weakseg_lightning.modules.adm import allowed_labels
+from weakseg_lightning.networks import CoarseGrid
 from weakseg_lightning.solvers import AlphaExpansion
 
 
@@ -79,3 +80,23 @@ def test_loss_terms_equal_a_count_by_hand(latent_pixels, batch, tiny_network):
 def test_negative_gamma_raises(tiny_network):
     with pytest.raises(ValueError, match="`gamma` must be at least 0"):
         ADMModule(tiny_network, 4, gamma=-1.0)
+
+
+def test_on_the_map_cells_are_labeled_and_compared(batch, tiny_network):
+    module = ADMModule(tiny_network, 4, latent_grid="map")
+    module.net.coarse_grid = lambda: CoarseGrid(2, 0.5)
+    logits = torch.randn(2, 4, 3, 3, requires_grad=True)
+    latent = module.solve_latent(logits.detach(), batch)
+    assert latent.labels.shape == (2, 3, 3)
+    assert (int(latent.labels[0, 0, 0]), int(latent.labels[0, 2, 2])) == (0, 2), "seeds of the cells' pixels"
+    assert (latent.labels[1, 2] == 255).all(), "padding"
+    terms = module.latent_loss(logits, latent, batch)
+    log_q = logits.detach().log_softmax(1)
+    terms = {name: term.detach() for name, term in terms.items()}
+    assert float(terms["pce"]) == pytest.approx(-float(log_q[0, 0, 0, 0] + log_q[0, 2, 2, 2] + log_q[1, 0, 1, 1]) / 3)
+    free = [(b, i, j) for b in range(2) for i in range(3) for j in range(3) if (b, i) != (1, 2)]
+    free = [cell for cell in free if cell not in {(0, 0, 0), (0, 2, 2), (1, 1, 1)}]
+    by_hand = sum(-float(log_q[b, int(latent.labels[b, i, j]), i, j]) for b, i, j in free) / len(free)
+    assert float(terms["latent"]) == pytest.approx(1.5 * by_hand)
+    module.latent, module._image_size = latent, torch.Size((6, 6))
+    assert torch.equal(module.latent_labels, latent.labels.repeat_interleave(2, 1).repeat_interleave(2, 2))

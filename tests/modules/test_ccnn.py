@@ -84,7 +84,7 @@ def test_regions_are_masks_of_the_batch(batch):
 def test_labels_of_the_latent_have_the_size_of_the_images(batch):
     module = ccnn()
     assert module.latent_labels is None
-    module.latent = module.solve_latent(torch.randn(3, CLASSES, 6, 8), batch)
+    module.latent, module._image_size = module.solve_latent(torch.randn(3, CLASSES, 6, 8), batch), (24, 32)
     labels = module.latent_labels
     assert labels is not None
     assert (labels.shape, labels.dtype) == ((3, 24, 32), torch.uint8)

@@ -184,6 +184,24 @@ def test_a_cell_is_what_the_pixel_at_its_centre_is(grid: CoarseGrid, size: tuple
 
 
 @pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (37, 64)])
+def test_a_cell_has_the_label_that_most_of_its_labeled_pixels_have(grid: CoarseGrid, size: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    labels = torch.where(torch.rand(2, *size) < 0.3, torch.randint(0, 3, (2, *size)), 255)
+    height, width = grid.size(*size)
+    counts = torch.zeros(2, height, width, 3)
+    for image, y, x in (labels != 255).nonzero().tolist():
+        rows, columns = (
+            [abs(center_by_hand(cell, grid, length) - place - 0.5) for cell in range(count)]
+            for place, length, count in ((y, size[0], height), (x, size[1], width))
+        )
+        nearest = [len(far) - 1 - far[::-1].index(min(far)) for far in (rows, columns)]
+        counts[image, nearest[0], nearest[1], labels[image, y, x]] += 1
+    expected = torch.where(counts.sum(-1) > 0, counts.argmax(-1), 255)
+    assert torch.equal(grid.labels_of(labels, 3), expected)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 def test_boxes_and_masks_agree(grid: CoarseGrid) -> None:
     generator = torch.Generator().manual_seed(1)
     height, width = 70, 91

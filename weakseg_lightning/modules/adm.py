@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning import checks
@@ -30,6 +31,8 @@ class ADMModule(LatentModule):
             the whole image, not the crop, and holds the background; with fewer than two labels it is ``all``.
         hard_seeds: whether the solver must keep the seeds' labels (eq. 8); the official code did not.
         latent_pixels: the pixels that follow the latent labeling: those ``unlabelled`` by seeds (eq. 7) or ``all``.
+        latent_grid: what is labeled and compared in the second phase: the pixels of the ``image``, or the cells of the
+            network's coarse ``map``, in a fraction of the time; a cell has the seed that most of its pixels have.
         pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         base: those of :class:`LatentModule`.
 
@@ -47,6 +50,7 @@ class ADMModule(LatentModule):
         labels: Literal["seeds", "tags", "all"] = "seeds",
         hard_seeds: bool = True,
         latent_pixels: Literal["unlabelled", "all"] = "unlabelled",
+        latent_grid: Literal["image", "map"] = "image",
         pce_fraction: float = 0.5,
         **base: Any,
     ) -> None:
@@ -57,10 +61,29 @@ class ADMModule(LatentModule):
         self.labels = labels
         self.hard_seeds = hard_seeds
         self.latent_pixels = latent_pixels
+        self.latent_grid = latent_grid
+
+    @override
+    def score(self, images: Tensor) -> Tensor:
+        return super().score(images) if self.latent_grid == "image" else self.net.coarse_logits(images)
+
+    def _on_grid(self, batch: Batch) -> Batch:
+        """The batch as it is on the grid of the latent labeling."""
+        if self.latent_grid == "image":
+            return batch
+        grid = self.net.coarse_grid()
+        size = grid.size(*batch["image"].shape[-2:])
+        return {
+            **batch,
+            "image": F.interpolate(batch["image"], size=size, mode="bilinear", antialias=True),
+            "seeds": grid.labels_of(batch["seeds"], self.num_classes),
+            "valid": grid.cells_of(batch["valid"]),
+        }
 
     @override
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
         """Minimize eq. 8 over the discrete labelings of each image."""
+        batch = self._on_grid(batch)
         seeds = batch["seeds"] if self.hard_seeds else None
         allowed = allowed_labels(batch, self.labels)
         return self.solver.solve(logits, batch["image"], seeds=seeds, label_set=allowed, valid=batch["valid"])
@@ -68,6 +91,7 @@ class ADMModule(LatentModule):
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
         """Compute the two terms of eq. 7."""
+        batch = self._on_grid(batch)
         unlabelled = batch["seeds"] == VOID
         pixels = batch["valid"] & unlabelled if self.latent_pixels == "unlabelled" else batch["valid"]
         return {

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning import checks
@@ -108,14 +107,6 @@ class CCNNModule(LatentModule[DistributionResult]):
 
     # ---- the alternation ------------------------------------------------------------------------------------
 
-    @property
-    @override
-    def latent_labels(self) -> Tensor | None:
-        """The most probable classes of P, at the size of the images, uint8 ``(B, H, W)``."""
-        if self.latent is None:
-            return None
-        return F.interpolate(self.latent.labels[:, None], size=self._image_size, mode="nearest-exact")[:, 0]
-
     @override
     def score(self, images: Tensor) -> Tensor:
         """Logits of the cells of the coarse map, ``(B, K, h, w)``."""
@@ -144,7 +135,7 @@ class CCNNModule(LatentModule[DistributionResult]):
 
     def _facts(self, batch: Batch) -> ImageFacts:
         """The facts about the images of a batch, in cells of the coarse map."""
-        self._image_size = height, width = batch["image"].shape[-2:]
+        height, width = batch["image"].shape[-2:]
         boxes = batch.get("boxes")
         regions = {name: mask for name, mask in batch.items() if _is_mask(mask, batch["valid"]) and name != "valid"}
         return ImageFacts(

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from weakseg_lightning.energies.potts import VOID
+
 
 @dataclass(frozen=True)
 class CoarseGrid:
@@ -69,6 +71,40 @@ class CoarseGrid:
         """
         rows, columns = (self.pixels(length).to(mask.device) for length in mask.shape[-2:])
         return mask[..., rows[:, None], columns]
+
+    def labels_of(self, labels: Tensor, num_classes: int) -> Tensor:
+        """Take sparse labels of pixels to cells: each cell the label that most of its labeled pixels have.
+
+        No stroke is lost, however thin: a cell is labeled where any of its pixels is.
+
+        Args:
+            labels: int64 ``(B, H, W)``, 255 = none.
+            num_classes: classes K.
+
+        Returns:
+            int64 ``(B, h, w)``, 255 where no pixel is labeled; of labels that are equally frequent, the smallest.
+
+        Example:
+            >>> labels = torch.full((1, 2, 4), 255)
+            >>> labels[0, 1, 1:3] = torch.tensor([2, 1])
+            >>> CoarseGrid(stride=2, offset=0.5).labels_of(labels, num_classes=3)
+            tensor([[[2, 1]]])
+        """
+        height, width = self.size(*labels.shape[-2:])
+        image, row, column = (labels != VOID).nonzero(as_tuple=True)
+        rows, columns = (self._cells(length).to(labels.device) for length in labels.shape[-2:])
+        cell = (image * height + rows[row]) * width + columns[column]
+        size = len(labels) * height * width
+        counts = torch.bincount(cell * num_classes + labels[image, row, column], minlength=size * num_classes)
+        counts = counts.view(len(labels), height, width, num_classes)
+        return torch.where(counts.sum(-1) > 0, counts.argmax(-1), VOID)
+
+    def _cells(self, length: int) -> Tensor:
+        """Cell along an axis that each of ``length`` pixels lies in, int64 ``(length,)``."""
+        small = resized(length, self.scale)
+        centers = (torch.arange(length, dtype=torch.float64) + 0.5) * (small / length)
+        cells = ((centers - self.offset - 0.5) / self.stride + 0.5).floor().long()
+        return cells.clamp(0, math.ceil(small / self.stride) - 1)
 
     def boxes_of(self, boxes: Tensor, height: int, width: int) -> Tensor:
         """Take boxes from pixels to cells: a cell is in a box if its center is.

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import (
 )
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import TypeVar, override
 
@@ -86,6 +87,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     latent: Result | None = None
     _hook_logits: Tensor | None = None
+    _image_size: torch.Size | None = None
     _ahead: BackgroundSolver | None = None
 
     def __init__(
@@ -131,8 +133,14 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     @property
     def latent_labels(self) -> Tensor | None:
-        """The latent labeling of the current training batch, uint8 ``(B, H, W)``, or None in the first phase."""
-        return None if self.latent is None else self.latent.labels
+        """The latent labeling of the current training batch, uint8 ``(B, H, W)``, or None in the first phase.
+
+        Where it is of the cells of a coarse map, each pixel has the label of its cell.
+        """
+        labels = None if self.latent is None else self.latent.labels
+        if labels is None or self._image_size in (None, labels.shape[1:]):
+            return labels
+        return F.interpolate(labels[:, None], size=self._image_size, mode="nearest-exact")[:, 0]
 
     # ---- a run ----------------------------------------------------------------------------------------------
 
@@ -179,6 +187,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         """Find the latent labeling of this batch; begin with the next one, where there is a lag."""
         super().on_train_batch_start(batch, batch_idx)
         self._hook_logits = None
+        self._image_size = batch["image"].shape[-2:]
         self.latent = None if self.in_pce_phase else self._latent_of(batch)
 
     def _latent_of(self, batch: Batch) -> Result:
