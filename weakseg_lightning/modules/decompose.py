@@ -1,8 +1,6 @@
 """Weak segmentation by reconstruction from a structured decomposition of the image."""
 
-import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -144,7 +142,6 @@ class DecomposeReconstructModule(TaggedModule):
         self.encoder_from_classifier = encoder_from_classifier
         self.g: Frozen[TagNet] = Frozen(classifier.build(num_classes))
         self._imagelets: Tensor | None = None
-        self._expecting_eval_mode = ExitStack()
 
     @override
     def setup(self, stage: str) -> None:
@@ -152,20 +149,12 @@ class DecomposeReconstructModule(TaggedModule):
         if stage != "fit":
             super().setup(stage)
             return
-        self._expecting_eval_mode.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")  # g is
         names = load_classifier(self.g.module, self.classifier, self.classifier_checkpoint, self.num_classes)
         if self.encoder_from_classifier:
             self._take_encoder()
         super().setup(stage)
         source = f"`classifier_checkpoint` {self.classifier_checkpoint}"
         self._require_same_classes(names, self.class_names, source)
-
-    @override
-    def on_train_start(self) -> None:
-        """Listen to warnings again: Lightning has looked for modules in evaluation mode."""
-        super().on_train_start()
-        self._expecting_eval_mode.close()
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:

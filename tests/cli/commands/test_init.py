@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from weakseg_lightning.cli.commands import init as init_module
 from weakseg_lightning.cli.commands.init import Hardware, choose_method, find_hardware
+from weakseg_lightning.cli.commands.init_choice import METHODS, choose_what_learns
 from weakseg_lightning.cli.errors.signatures import imported, options_of
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.scenes.datamodule import Scenes
@@ -19,8 +21,12 @@ from weakseg_lightning.data.scenes.datamodule import Scenes
 QUICK = [
     *("--trainer.max_steps=3", "--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1"),
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"),
-    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--data.num_workers=0", "--data.batch_size=4"),
+    *("--data.num_workers=0", "--data.batch_size=4"),
 ]
+TINY_ENCODERS = {
+    "head": "--model.network.encoder=test_efficientnet",
+    "network": "--model.network.encoder=timm-mobilenetv3_small_minimal_100",
+}
 TINY_COMPUTER = Hardware("a tiny computer", "cpu", 4, side=64, crop=32, steps=4, workers=0)
 
 
@@ -61,18 +67,18 @@ def printed_command(out: str) -> list[str]:
     return shlex.split(line)[1:]
 
 
-@pytest.mark.parametrize("masks", [True, False])
-def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs, masks):
+@pytest.mark.parametrize(("masks", "learns"), [(True, "head"), (False, "head"), (True, "network")])
+def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs, masks, learns):
     if not masks:
         shutil.rmtree(photographs / "masks")
     status, out, err = run("check", "my photos")
     assert (status, err) == (0, "")
     assert printed_command(out) == ["init", "my photos"]
-    status, out, err = run(*printed_command(out), "--encoder_weights", "null")
+    status, out, err = run(*printed_command(out), "--encoder_weights", "null", "--learns", learns)
     assert (status, err) == (0, "")
     assert "Wrote my photos/classes.yaml: background, class_1, " in out
     assert printed_command(out) == ["fit", "--config", "my_photos.yaml"]
-    status, out, err = run(*printed_command(out), *QUICK)
+    status, out, err = run(*printed_command(out), *QUICK, TINY_ENCODERS[learns])
     assert status == 0, err
     checkpoints = {path.name for path in Path("runs/my_photos/version_0/checkpoints").iterdir()}
     assert "last.ckpt" in checkpoints
@@ -147,6 +153,30 @@ def test_what_is_not_there_cannot_be_chosen(make_folder):
         choose_method(read_folder(root), "box")
 
 
+@pytest.mark.parametrize(
+    ("supervision", "learns", "images", "accelerator", "frozen"),
+    [
+        ("scribble", "auto", 5000, "cpu", True),
+        ("point", "auto", 200, "gpu", True),
+        ("full", "auto", 201, "gpu", False),
+        ("scribble", "head", 5000, "gpu", True),
+        ("scribble", "network", 3, "cpu", False),
+        ("tags", "auto", 3, "cpu", False),
+        ("box", "network", 3, "cpu", False),
+    ],
+)
+def test_what_learns(supervision, learns, images, accelerator, frozen):
+    hardware = replace(TINY_COMPUTER, accelerator=accelerator)
+    method = choose_what_learns(METHODS[supervision], learns, images, hardware)
+    assert method.frozen == frozen
+    assert frozen or method == METHODS[supervision]
+
+
+def test_boxes_and_tags_need_the_whole_network():
+    with pytest.raises(ValueError, match="`learns: head` is for scribbles, clicks and masks; boxes need the whole"):
+        choose_what_learns(METHODS["box"], "head", 3, TINY_COMPUTER)
+
+
 def test_the_computer_is_found(monkeypatch):
     class Card:
         name = "Some GPU"
@@ -163,17 +193,20 @@ def test_the_computer_is_found(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kept", "sized"),
-    [("points.csv", False), ("boxes.csv", False), ("tags.csv", False), ("tags.csv", True), ("masks", False)],
+    ("kept", "sized", "learns"),
+    [
+        *[(kept, False, learns) for kept in ("points.csv", "masks") for learns in ("head", "network")],
+        *[("boxes.csv", False, "network"), ("tags.csv", False, "network"), ("tags.csv", True, "network")],
+    ],
 )
-def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept, sized):
+def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept, sized, learns):
     monkeypatch.setattr(init_module, "find_hardware", lambda: TINY_COMPUTER)
     root = make_folder()
     shutil.copy(root / "masks" / "a.png", root / "masks" / "c d é.png")  # two to train on: one is held out
     keep(root, kept)
     if sized:
         say_all_sizes(root)
-    assert run("init", "photos", "--encoder_weights", "null")[0] == 0
+    assert run("init", "photos", "--encoder_weights", "null", "--learns", learns)[0] == 0
     text = Path("photos.yaml").read_text()
     recipe = yaml.safe_load(text)
     for part in ("model", "data"):
@@ -183,7 +216,7 @@ def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept
         recipe["model"]["init_args"]
     ) == {"num_classes"}
     assert "VOC" not in text
-    status, _, err = run("fit", "--config", "photos.yaml", *QUICK)
+    status, _, err = run("fit", "--config", "photos.yaml", *QUICK, TINY_ENCODERS[learns])
     assert status == 0, err
 
 
@@ -197,7 +230,11 @@ def test_settings_follow_the_images(run, make_folder, monkeypatch):
     assert whole["data"]["init_args"]["crop_size"] == 2000
     assert whole["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.1
     (root / "points.csv").write_text("image,x,y,class\na,5,5,cat\nb,900,900,dog\n")
-    run("init", "photos", "--output", "crops.yaml")
+    run("init", "photos", "--output", "head.yaml")
+    head = yaml.safe_load(Path("head.yaml").read_text())
+    assert head["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.192
+    assert (head["data"]["init_args"]["crop_size"], head["data"]["init_args"]["batch_size"]) == (2000, 1)
+    run("init", "photos", "--output", "crops.yaml", "--learns", "network")
     crops = yaml.safe_load(Path("crops.yaml").read_text())
     assert crops["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.25
     assert crops["data"]["init_args"]["crop_size"] == 4 * 192

@@ -3,17 +3,24 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-import torch
-
+from weakseg_lightning.cli.commands.init_choice import (
+    METHODS,
+    Hardware,
+    Learns,
+    Method,
+    choose_method,
+    choose_what_learns,
+    find_hardware,
+    kinds_of,
+)
 from weakseg_lightning.cli.commands.places import existing_folder, require_new
 from weakseg_lightning.cli.commands.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
-from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder, two_folders
+from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
 from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.samples import BadSampleError
@@ -23,55 +30,17 @@ from weakseg_lightning.errors import UserError
 __all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init"]
 
 
-@dataclass(frozen=True)
-class Method:
-    """A way to learn from a kind of annotation.
+_FROZEN_SIDE = 384
+_FROZEN_STEPS = 120
+_FROZEN_PIXELS = 4 * 1024**2  # in a batch
 
-    Attributes:
-        recipe: the recipe of the package that the new one is made from.
-        supervision: the data module's; None where the recipe's own data module is told two folders.
-        why: what it learns from, in words.
-        whole: whether it needs whole images in a batch, not crops.
-    """
-
-    recipe: str
-    supervision: Supervision | None
-    why: str
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The computer to train on, and what fits on it.
-
-    Attributes:
-        name: in words.
-        accelerator: the trainer's.
-        batch_size: images per batch.
-        side: pixels of an image that the network sees, along its longer side.
-        crop: side of the training crops in these pixels.
-        steps: iterations.
-        workers: processes that load data.
-    """
-
-    name: str
-    accelerator: str
-    batch_size: int
-    side: int
-    crop: int
-    steps: int
-    workers: int
-
-
-_METHODS: dict[Supervision, Method] = {
-    "scribble": Method("trust_region_grid", "scribble", "scribbles"),
-    "point": Method("trust_region_grid", "point", "clicks"),
-    "box": Method("ccnn_boxes", "box", "boxes", whole=True),
-    "tags": Method("ccnn_tags", "tags", "tags", whole=True),
-    "full": Method("full", "full", "masks"),
-}
-_WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
-_TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
+_FROZEN_ADM = """\
+    solver:
+      init_args:
+        potts:
+          weight: 10            # between neighboring cells of the map
+    latent_grid: map            # cells of 4 x 4 pixels of what the encoder sees
+"""
 
 # Of the settings that the README compares under "Scribbles of several lengths", the best for images.
 _TRUST_REGION = """\
@@ -87,6 +56,7 @@ def init(
     output: Path | None = None,
     supervision: Supervision | None = None,
     encoder_weights: str | None = "imagenet",
+    learns: Learns = "auto",
     overwrite: bool = False,
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
@@ -100,6 +70,8 @@ def init(
         output: the recipe to write; FOLDER.yaml in the working directory by default.
         supervision: learn from these annotations, where there are several kinds.
         encoder_weights: imagenet (fetched when training begins), a local file, or null to train from scratch.
+        learns: the whole network, or a head on its frozen encoder alone, which takes a minute for 30 images; auto takes
+            the head for scribbles, clicks and masks where there is no GPU, or up to 200 images.
         overwrite: replace a recipe that is there.
 
     Returns:
@@ -113,8 +85,10 @@ def init(
     hardware = find_hardware()
     if method.supervision is None:
         return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
+    method = choose_what_learns(method, learns, len(contents.of(method.supervision)), hardware)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
-    overlay = Path(find_recipe(f"hardware/{'cpu_whole' if method.whole else 'cpu'}")).read_text(encoding="utf-8")
+    fitting = "networks/frozen" if method.frozen else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
+    overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
     text = merged(
         merged(base, overlay), "\n".join(_settings(data, contents, method, hardware, encoder_weights, output))
     )
@@ -122,7 +96,8 @@ def init(
         _write_classes(contents, data)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
-    print(f"Wrote {output}: {method.why}, method of {method.recipe}, for {hardware.name}")
+    what = "a head on a frozen encoder (the whole network: --learns network)" if method.frozen else "the whole network"
+    print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if contents.problems:
         print(f"{len(contents.problems)} problems would stop training, as {contents.problems[0]}")
         print(f"See all, then again:\n  weakseg check {quote(str(data))}")
@@ -173,56 +148,6 @@ def _pair_settings(data: Path, hardware: Hardware) -> Iterator[str]:
     yield "    num_negative: null"
 
 
-def choose_method(contents: FolderContents, supervision: Supervision | None = None) -> Method:
-    """Choose how to learn from what a folder holds.
-
-    Args:
-        contents: the folder.
-        supervision: what the user wants; by default strokes come before clicks, boxes, tags and masks.
-
-    Raises:
-        UserError: if there is nothing of that kind to learn from.
-    """
-    if supervision is None and two_folders(contents.root):
-        return _TWO_FOLDERS
-    wanted = supervision or next(_kinds(contents), None)
-    if wanted is None:
-        raise UserError(
-            f"{contents.root} has no annotation to learn from: add scribbles/, points.csv, boxes.csv, tags.csv or "
-            "masks/ (`weakseg check --help` explains them)"
-        )
-    if not contents.of(wanted):
-        raise UserError(f"`supervision`: no image of {contents.root} has {_METHODS[wanted].why}")
-    tagged = contents.of("tags")
-    if wanted == "tags" and all(contents.has(name, "size") or contents.has_mask(name) for name in tagged):
-        return _WITH_SIZES if any(contents.has(name, "size") for name in tagged) else _METHODS[wanted]
-    return _METHODS[wanted]
-
-
-def _kinds(contents: FolderContents) -> Iterator[Supervision]:
-    """The kinds of annotation that are there, those that say more about pixels first."""
-    names = list(contents.images)
-    if contents.scribbles or any(contents.has(name, "stroke") for name in names):
-        yield "scribble"
-    if any(contents.has(name, "click") for name in names):
-        yield "point"
-    if any(contents.has(name, "box") for name in names):
-        yield "box"
-    if any(contents.has(name, "tag", "size") for name in names):
-        yield "tags"
-    if any(contents.has_mask(name) for name in names):
-        yield "full"
-
-
-def find_hardware() -> Hardware:
-    """Look at the computer: a GPU of NVIDIA, or the CPU."""
-    if not torch.cuda.is_available():
-        return Hardware("a computer without a GPU", "cpu", 8, side=500, crop=192, steps=960, workers=1)
-    properties = torch.cuda.get_device_properties(0)
-    batch = next(size for gigabytes, size in ((14, 16), (7, 8), (0, 4)) if properties.total_memory >= gigabytes * 2**30)
-    return Hardware(f"one GPU ({properties.name})", "gpu", batch, side=640, crop=384, steps=6000, workers=4)
-
-
 # ---- the text -----------------------------------------------------------------------------------------------
 
 
@@ -232,12 +157,18 @@ def _settings(
     """The lines of an overlay that fits the method's recipe to the folder and the computer."""
     yield from _header(data, contents, method, hardware, output)
     longest, usual = _sides(contents)
+    if method.frozen:
+        batch = max(1, min(4, _FROZEN_PIXELS // longest**2))
+        yield from _training(hardware, _FROZEN_STEPS, _FROZEN_STEPS)
+        yield from _model(method, weights, min(1.0, _FROZEN_SIDE / usual))
+        yield from _data(data, contents, method, longest, batch, hardware.workers)
+        return
     seen = longest if method.whole else usual
     scale = min(1.0, (200 if hardware.accelerator == "cpu" and method.whole else hardware.side) / seen)
     crop = longest if method.whole else min(round(hardware.crop / scale), 32 * -(-usual // 32))
     batch = 4 if hardware.accelerator == "cpu" and method.whole else hardware.batch_size
     steps = hardware.steps * (2 if method.whole else 1)
-    yield from _training(hardware, steps)
+    yield from _training(hardware, steps, steps // 4)
     yield from _model(method, weights, scale)
     yield from _data(data, contents, method, crop, batch, hardware.workers)
 
@@ -250,18 +181,18 @@ def _header(data: Path, contents: FolderContents, method: Method, hardware: Hard
     yield "#"
     yield f"# The method is that of recipes/{method.recipe}.yaml in the package, which cites the paper that is meant;"
     yield '# "authors" marks what the official code of its authors says.'
-    others = [_METHODS[kind].why for kind in _kinds(contents) if kind != method.supervision]
+    others = [METHODS[kind].why for kind in kinds_of(contents) if kind != method.supervision]
     if others and method.supervision is not None:
         yield f"# There are also {', '.join(others)}: `weakseg init {data} --supervision ...` chooses these."
     yield ""
 
 
-def _training(hardware: Hardware, steps: int) -> Iterator[str]:
+def _training(hardware: Hardware, steps: int, validate_every: int) -> Iterator[str]:
     yield "trainer:"
     yield f"  accelerator: {hardware.accelerator}"
     yield f"  max_steps: {steps:<19}# iterations, whatever the number of images; more are better where time allows"
     yield "  max_epochs: -1                # the iterations count, not the epochs"
-    yield f"  val_check_interval: {steps // 4:<10}# iterations between validations"
+    yield f"  val_check_interval: {validate_every:<10}# iterations between validations"
     yield "  check_val_every_n_epoch: null"
 
 
@@ -271,6 +202,8 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     yield f"        input_scale: {scale:<11.3g}# the network works on images of this fraction of their size"
     if method.recipe == "trust_region_grid":
         yield from _TRUST_REGION.splitlines()
+    if method.recipe == "adm_grid":
+        yield from _FROZEN_ADM.splitlines()
 
 
 def _yaml(weights: str | None) -> str:

@@ -2,8 +2,10 @@
 
 import math
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Literal, Self
 
 import torch
@@ -68,6 +70,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         self.pce_fraction = pce_fraction
         self.start_from = start_from
         self.net = network.build(num_classes)
+        self._expecting_eval_mode = ExitStack()
 
     # ---- what a method writes -------------------------------------------------------------------------------
 
@@ -110,6 +113,9 @@ class WeakSegModule(EvaluatedModule, ABC):
     def setup(self, stage: str) -> None:
         """Load the weights to start from; raise before training if the module cannot be saved."""
         describe(self)
+        if stage == "fit" and self.training and not all(part.training for part in self.modules()):
+            self._expecting_eval_mode.enter_context(warnings.catch_warnings())  # of parts that do not learn
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
         self._take_names(stage)
         self.tell_refinement()
         if stage == "fit" and self.start_from is not None:
@@ -130,6 +136,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     @override
     def on_train_start(self) -> None:
         """Go on where the checkpoint was written."""
+        self._expecting_eval_mode.close()  # Lightning has looked for such parts by now
         restore_progress(self.trainer)
         self._enable_batch_hook()  # within an epoch, there is no start of one
 
