@@ -1,14 +1,16 @@
 """Every recipe says all about its method, builds, and trains for two steps, with its overlays too."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from building import FOLDER, HERE, OVERLAYS, RECIPES, SMALL, command, here, overlays_of, written
+from building import FOLDER, HERE, OVERLAYS, RECIPES, SMALL, UNTRAINED, command, here, overlays_of, written
 from lightning.pytorch.strategies import DDPStrategy
 
 from weakseg_lightning.cli.errors.signatures import imported, options_of
 from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.networks import FrozenNet
 
 
 def test_the_recipes_of_the_methods_are_there():
@@ -62,6 +64,17 @@ def test_overlays_for_many_gpus_say_what_the_trainer_takes(build, name, nodes):
     assert not isinstance(
         build("adm_grid", name, *HERE, *here, "--trainer.strategy=auto").trainer.strategy, DDPStrategy
     )
+
+
+@pytest.mark.parametrize("name", ["adm_grid", "trust_region_grid_clicks", "grid_gd", "pce", "full", "proposals"])
+def test_recipes_of_seeds_and_masks_train_on_frozen_features(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = "--model.network.encoder=test_efficientnet"
+    cli = command(name, "data/scenes", "networks/frozen", *SMALL, tiny, UNTRAINED)
+    assert cli.trainer.global_step == 2
+    assert torch.isfinite(cli.trainer.callback_metrics["train_loss"])
+    assert isinstance(cli.model.net, FrozenNet)
+    assert len(list(Path("runs/features").rglob("*.safetensors"))) > 4, "mirrored, or to validate"
 
 
 @pytest.mark.parametrize("name", RECIPES)

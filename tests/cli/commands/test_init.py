@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from weakseg_lightning import ADMModule, FrozenFeatures, Segmenter
 from weakseg_lightning.cli.commands import init as init_module
 from weakseg_lightning.cli.commands.init import Hardware, choose_method, find_hardware
 from weakseg_lightning.cli.commands.init_choice import METHODS, choose_what_learns
@@ -228,16 +229,26 @@ def test_settings_follow_the_images(run, make_folder, monkeypatch):
     run("init", "photos", "--output", "whole.yaml")
     whole = yaml.safe_load(Path("whole.yaml").read_text())
     assert whole["data"]["init_args"]["crop_size"] == 2000
-    assert whole["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.1
+    assert whole["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.125
     (root / "points.csv").write_text("image,x,y,class\na,5,5,cat\nb,900,900,dog\n")
     run("init", "photos", "--output", "head.yaml")
     head = yaml.safe_load(Path("head.yaml").read_text())
-    assert head["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.192
+    assert head["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.1875
     assert (head["data"]["init_args"]["crop_size"], head["data"]["init_args"]["batch_size"]) == (2000, 1)
     run("init", "photos", "--output", "crops.yaml", "--learns", "network")
     crops = yaml.safe_load(Path("crops.yaml").read_text())
     assert crops["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.25
     assert crops["data"]["init_args"]["crop_size"] == 4 * 192
+
+
+@pytest.mark.parametrize("side", [30, 384, 500, 513, 640, 777, 1024, 1600, 4000, 6000])
+@pytest.mark.parametrize("seen", [200, 384, 500, 640])
+def test_scales_are_those_that_tiles_can_be_aligned_to(seen, side):
+    scale = init_module._scale(seen, side)
+    assert 1 / 16 <= scale <= 1
+    assert abs(scale - seen / side) <= 1 / 32 or scale == 1 < seen / side or scale == 1 / 16
+    net = FrozenFeatures("test_efficientnet", None, input_scale=scale)
+    Segmenter(ADMModule(net, 2), "cpu", tile=1024, overlap=256)
 
 
 def test_nothing_is_replaced_unless_told(run, make_folder):

@@ -160,17 +160,22 @@ def _settings(
     if method.frozen:
         batch = max(1, min(4, _FROZEN_PIXELS // longest**2))
         yield from _training(hardware, _FROZEN_STEPS, _FROZEN_STEPS)
-        yield from _model(method, weights, min(1.0, _FROZEN_SIDE / usual))
+        yield from _model(method, weights, _scale(_FROZEN_SIDE, usual))
         yield from _data(data, contents, method, longest, batch, hardware.workers)
         return
     seen = longest if method.whole else usual
-    scale = min(1.0, (200 if hardware.accelerator == "cpu" and method.whole else hardware.side) / seen)
+    scale = _scale(200 if hardware.accelerator == "cpu" and method.whole else hardware.side, seen)
     crop = longest if method.whole else min(round(hardware.crop / scale), 32 * -(-usual // 32))
     batch = 4 if hardware.accelerator == "cpu" and method.whole else hardware.batch_size
     steps = hardware.steps * (2 if method.whole else 1)
     yield from _training(hardware, steps, steps // 4)
     yield from _model(method, weights, scale)
     yield from _data(data, contents, method, crop, batch, hardware.workers)
+
+
+def _scale(side: int, whole: int) -> float:
+    """Factor from ``whole`` pixels to about ``side``, in sixteenths: `weakseg predict` aligns its tiles to these."""
+    return min(1.0, max(1, round(16 * side / whole)) / 16)
 
 
 def _header(data: Path, contents: FolderContents, method: Method, hardware: Hardware, output: Path) -> Iterator[str]:
@@ -199,7 +204,7 @@ def _training(hardware: Hardware, steps: int, validate_every: int) -> Iterator[s
 def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
     yield f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null to train from scratch"
-    yield f"        input_scale: {scale:<11.3g}# the network works on images of this fraction of their size"
+    yield f"        input_scale: {scale:<11.4g}# the network works on images of this fraction of their size"
     if method.recipe == "trust_region_grid":
         yield from _TRUST_REGION.splitlines()
     if method.recipe == "adm_grid":

@@ -26,7 +26,7 @@ class MapHead(nn.Module):
         channels: channels of each map, the finest first.
         num_classes: classes K.
         hidden: width of the hidden layer; None = a linear head.
-        dropout: probability of dropout after the hidden layer.
+        dropout: probability with which a channel of the hidden layer is dropped.
     """
 
     mean: Tensor
@@ -40,7 +40,8 @@ class MapHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
         self.last: nn.Module = nn.Identity()
         if hidden is not None:
-            self.last = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Conv2d(hidden, num_classes, 1))
+            # whole channels: drawing single cells would take a third of a step on the CPU
+            self.last = nn.Sequential(nn.ReLU(), nn.Dropout2d(dropout), nn.Conv2d(hidden, num_classes, 1))
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("scale", torch.ones(sum(channels)))
         bound = 1 / math.sqrt(sum(channels))  # as of one layer on the joined maps
