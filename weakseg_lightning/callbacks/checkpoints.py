@@ -80,7 +80,7 @@ class LastCheckpoint(BestCheckpoint):
             super().on_train_epoch_end(trainer, pl_module)
 
     def can_save_within(self, trainer: Trainer) -> bool:
-        """Whether a run can be saved at the end of this batch.
+        """True where a run can be saved at the end of this batch.
 
         The end of the epoch saves by itself; a step that is half summed up cannot be saved.
         """
