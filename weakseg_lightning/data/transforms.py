@@ -20,9 +20,7 @@ from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
 
-__all__ = ["VOID", "PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
-
-"""The label of pixels that carry none: void, unlabelled, padding."""
+__all__ = ["PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
 
 
 def training_transform(

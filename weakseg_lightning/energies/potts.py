@@ -10,6 +10,7 @@ from weakseg_lightning.checks import finite_at_least
 from weakseg_lightning.energies.grid import OFFSETS, Connectivity, existing_edges, neighbor_offsets, shifted_pair
 
 VOID = 255
+"""The label of pixels that carry none: void, unlabelled, padding."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class PalettePng:
-    """Writes an indexed PNG of 8 bits by and by (Pillow would want the whole image).
+    """Writes an indexed PNG of 8 bits incrementally (Pillow would want the whole image).
 
     Args:
         path: file to write.

@@ -1,4 +1,4 @@
-"""Image files as rows: small ones from memory, those that are too large for it from the file, by and by."""
+"""Image files as rows: small ones from memory, those that are too large for it from the file, incrementally."""
 
 import tempfile
 import warnings
@@ -26,7 +26,7 @@ from weakseg_lightning.data.images.reading import ImageHead, read_head, read_ima
 from weakseg_lightning.prediction.tiling import MemoryRows, Span
 
 IN_MEMORY = 2**26
-"""Images of more pixels (8192 x 8192) are read by and by."""
+"""Images of more pixels (8192 x 8192) are read incrementally."""
 
 _PREVIEW = 1024  # sides of the reduced image that deep images take black and white from
 _STRIP = 256  # rows that are decoded at once
@@ -38,11 +38,11 @@ def open_rows(path: Path, in_memory: int = IN_MEMORY) -> Iterator["MemoryRows | 
     """Open an image file of any size.
 
     As `read_image` reads it: RGB, grey, palette and transparent images (on white), of any depth, upright. Black and
-    white of deep images that are read by and by are those of a reduced copy.
+    white of deep images that are read incrementally are those of a reduced copy.
 
     Args:
         path: image file.
-        in_memory: images of more pixels are read by and by, which needs the package rasterio.
+        in_memory: images of more pixels are read incrementally, which needs the package rasterio.
 
     Yields:
         Its rows. Those of a large image can only be asked for from the top downwards.
@@ -147,7 +147,7 @@ def _raster(path: Path) -> Iterator[Any]:
     except ImportError as error:
         size = f"more than {IN_MEMORY} pixels"
         raise BadSampleError(
-            f"{path} has {size}, which is read by and by with rasterio: pip install '.[raster]' in the checkout"
+            f"{path} has {size}, which is read incrementally with rasterio: pip install '.[raster]' in the checkout"
         ) from error
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         with warnings.catch_warnings(), _bad_sample(path):

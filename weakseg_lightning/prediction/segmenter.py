@@ -95,7 +95,7 @@ class Segmenter:
         return found
 
     def blocks(self, image: Rows) -> Blend:
-        """Score an image that is read by and by.
+        """Score an image that is read incrementally.
 
         Args:
             image: gives its rows, from the top.
