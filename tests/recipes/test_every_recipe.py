@@ -69,6 +69,7 @@ def test_overlays_for_many_gpus_say_what_the_trainer_takes(build, name, nodes):
 @pytest.mark.parametrize("name", ["adm_grid", "trust_region_grid_clicks", "grid_gd", "pce", "full", "proposals"])
 def test_recipes_of_seeds_and_masks_train_on_frozen_features(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     tiny = "--model.network.encoder=test_efficientnet"
     cli = command(name, "data/scenes", "networks/frozen", *SMALL, tiny, UNTRAINED)
     assert cli.trainer.global_step == 2

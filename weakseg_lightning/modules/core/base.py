@@ -120,8 +120,8 @@ class WeakSegModule(EvaluatedModule, ABC):
         self.tell_refinement()
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
-        elif stage == "fit" and self.trainer.ckpt_path is None:
-            self._prepare_net()
+        elif stage == "fit":
+            self._prepare_net()  # a run that is resumed loads its own weights after this
         if stage == "fit" and self.trainer.world_size > 1:
             self._freeze_unused()
         if stage == "fit" and self.batch_hook is not None:

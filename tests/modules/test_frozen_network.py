@@ -1,0 +1,61 @@
+"""A module whose network is a head on a frozen encoder: fitted before training, resumed bit for bit."""
+
+import pytest
+import torch
+
+from weakseg_lightning.modules import ADMModule, RegularizedLossModule
+from weakseg_lightning.networks import FeatureCache, FrozenFeatures, FrozenNet
+
+
+def network(**options) -> FrozenFeatures:
+    return FrozenFeatures("test_efficientnet", None, **options)
+
+
+@pytest.fixture
+def scenes(small_scenes):
+    return lambda: small_scenes(crop_size=40, scale_range=(1.0, 1.0))
+
+
+@pytest.mark.parametrize("save_encoder", [True, False])
+def test_a_resumed_run_ends_as_the_undisturbed_one(
+    scenes, make_trainer, save_at, tmp_path, equal_weights, monkeypatch, save_encoder
+):
+    def make():
+        torch.manual_seed(4)
+        cache = FeatureCache(str(tmp_path / "features"))
+        return ADMModule(network(cache=cache, save_encoder=save_encoder), 6, latent_grid="map", pce_fraction=0.0)
+
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    path, whole, again = tmp_path / "a.ckpt", make(), make()
+    make_trainer(max_epochs=3, callbacks=[save_at(path, step=3)]).fit(whole, scenes())
+    make_trainer(max_epochs=3).fit(again, scenes(), ckpt_path=str(path), weights_only=True)
+    assert equal_weights(whole, again)
+    assert len(torch.load(path, weights_only=True)["state_dict"]) == (
+        10 if not save_encoder else len(whole.state_dict())
+    )
+
+
+def test_the_head_is_fitted_to_what_the_module_learns_from(scenes, make_trainer, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(FrozenNet, "prepare", lambda net, samples, seed: fitted.append([*samples]))
+    data = scenes()
+    for supervision in ("seeds", "mask"):
+        module = RegularizedLossModule(network(), 6, supervision=supervision)
+        make_trainer(max_epochs=1, limit_train_batches=1).fit(module, data)
+        whole = data.whole_images("train")
+        for (image, labels), item in zip(fitted[-1], (whole[i] for i in range(len(whole))), strict=True):
+            assert torch.equal(image, item["image"])
+            assert torch.equal(labels, item[supervision])
+    assert len(fitted) == 2
+
+
+def test_a_run_that_starts_from_another_takes_its_head(scenes, make_trainer, tmp_path, monkeypatch):
+    first = RegularizedLossModule(network(), 6)
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(first, scenes())
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    monkeypatch.setattr(FrozenNet, "prepare", None)
+    second = ADMModule(network(), 6, start_from=str(tmp_path / "first.ckpt"), latent_grid="map", pce_fraction=0.0)
+    trainer = make_trainer(max_epochs=1, limit_train_batches=0)
+    trainer.fit(second, scenes())
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(first.parameters(), second.parameters(), strict=True))
