@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.base import Network, SegmentationNet
 from weakseg_lightning.networks.encoders import close_names, encoder_normalization
 from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
@@ -82,7 +83,16 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, in half precision."""
+        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, in half precision.
+
+        Raises:
+            UserError: if batch norm was made to count over ranks, by which timm's layers lose their activation.
+        """
+        if any(isinstance(part, nn.SyncBatchNorm) for part in self.encoder.modules()):
+            raise UserError(
+                "`trainer.sync_batchnorm` must be false with FrozenFeatures: its conversion drops activations of the "
+                "encoder, whose statistics are frozen anyway"
+            )
         if self.cache is None or _is_recorded():
             return self._encode(x)
         # One image at a time, so that its features do not depend on what else is in the batch.
