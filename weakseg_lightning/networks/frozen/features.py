@@ -172,7 +172,7 @@ def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: 
         return
     saved = state.get(f"{prefix}encoder_digest")
     if saved is not None and not torch.equal(saved.cpu(), net.encoder_digest.cpu()):
-        raise ValueError(
+        raise UserError(
             "the head was trained on other weights of the encoder: give `encoder_weights` the file of that training"
         )
     state.update(own)
