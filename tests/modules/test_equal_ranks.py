@@ -9,8 +9,8 @@ import pytest
 import torch
 
 COUNTED_IN_PIXELS = ["pce", "adm", "adm_apart", "adm_accumulated", "trust_region", "trust_region_seeds"]
-WITH_SOLVER = ["ccnn", "ccnn_semi"]
-WITHOUT_SOLVER = ["mil", "grid", "dense", "gated", "g", "decomposition"]
+UNSHARDED = ["ccnn", "ccnn_semi", "frozen"]
+WITHOUT_SOLVER = ["mil", "grid", "dense", "gated", "activated", "g", "decomposition"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def read(folder, name):
 
 @pytest.mark.parametrize(
     ("method", "ranks"),
-    [(method, "2") for method in COUNTED_IN_PIXELS + WITH_SOLVER + WITHOUT_SOLVER]
+    [(method, "2") for method in COUNTED_IN_PIXELS + UNSHARDED + WITHOUT_SOLVER]
     + [(method, "2-sharded") for method in ["pce", *WITHOUT_SOLVER]],
 )
 def test_two_ranks_learn_what_one_learns_on_the_same_images(folder, method, ranks):

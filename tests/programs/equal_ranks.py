@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.strategies import DDPStrategy
 from on_cpus import CPUShards, allow_sync_batch_norm
 from small_runs import Tiny, quiet_trainer
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from weakseg_lightning import modules
@@ -19,6 +20,7 @@ from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss
 from weakseg_lightning.modules import Optimizer, RegularizedLossModule
+from weakseg_lightning.networks import FrozenFeatures
 
 folder, *kind = sys.argv[1:]
 own_pixels, sharded = (kind == [name] for name in ("own_pixels", "sharded"))
@@ -36,6 +38,11 @@ class Plain(Tiny):
     def make_body(self):
         normed = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         return nn.Sequential(normed, nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+
+
+class Activated(Tiny):
+    def make_body(self):
+        return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), BatchNormAct2d(8), nn.Conv2d(8, 8, 3, padding=1))
 
 
 class Apart(modules.ADMModule):
@@ -62,6 +69,7 @@ def train(name, make, fast=0.3, accumulate=1, callbacks=(), resume=None, **given
     how |= {"callbacks": [watch, *callbacks], "enable_checkpointing": bool(callbacks), "sync_batchnorm": True}
     trainer = quiet_trainer(folder, max_epochs=2, **how)
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    assert name != "activated" or any(isinstance(layer, BatchNormAct2d) for layer in module.modules())
     saved = f"{folder}/{'-'.join([name, str(world), *kind])}.ckpt"
     trainer.save_checkpoint(saved)
     if trainer.is_global_zero:
@@ -70,6 +78,15 @@ def train(name, make, fast=0.3, accumulate=1, callbacks=(), resume=None, **given
 
 def plain(cls, **given):
     return lambda classes, optimizer: cls(Plain(), classes, optimizer=optimizer, **given)
+
+
+def activated(classes, optimizer):
+    return RegularizedLossModule(Activated(), classes, optimizer=optimizer)
+
+
+def frozen(classes, optimizer):
+    network = FrozenFeatures("tf_efficientnet_lite0", None, hidden=8, dropout=0.0)
+    return RegularizedLossModule(network, classes, optimizer=optimizer)
 
 
 def classifier(classes, optimizer):
@@ -94,10 +111,12 @@ else:
     train("trust_region_seeds", plain(modules.TrustRegionModule, **cycle, normalizer="seeds"), fast=3)
 if not (sharded or own_pixels):
     train("ccnn", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole)
+    train("frozen", frozen)
     train("ccnn_semi", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole, full_fraction=0.4)
 if not own_pixels:
     train("mil", plain(modules.MILModule, map_stride=4), **whole)
     for name, regularizer in (("grid", GridPottsLoss()), ("dense", DenseCRFLoss(1e-6)), ("gated", GatedCRFLoss())):
         train(name, plain(RegularizedLossModule, regularizer=regularizer))
+    train("activated", activated)
     train("g", classifier, **whole)
     train("decomposition", decomposition)

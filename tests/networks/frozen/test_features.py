@@ -202,9 +202,3 @@ def test_real_weights(shared):
     net = FrozenFeatures(encoder_weights=str(path)).build(3)
     assert net.head.channels == [24, 40, 112, 320]
     assert not torch.equal(net.encoder_digest, FrozenFeatures(encoder_weights=None).build(3).encoder_digest)
-
-
-def test_batch_norm_over_ranks_which_would_drop_activations_is_an_error(weights, images):
-    net = torch.nn.SyncBatchNorm.convert_sync_batchnorm(build(weights))
-    with pytest.raises(ValueError, match=r"`trainer\.sync_batchnorm` must be false with FrozenFeatures"):
-        net(images)

@@ -24,6 +24,7 @@ from weakseg_lightning.modules.core.class_names import names_in, require_same_cl
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
+from weakseg_lightning.modules.core.sync_batch_norm import keep_activations
 from weakseg_lightning.networks import Network, SegmentationNet
 from weakseg_lightning.networks.ddp_unused import freeze_unused, outputs_in_evaluation
 
@@ -124,6 +125,7 @@ class WeakSegModule(EvaluatedModule, ABC):
             self._prepare_net()  # a run that is resumed loads its own weights after this
         if stage == "fit" and self.trainer.world_size > 1:
             self._freeze_unused()
+            keep_activations(self.trainer)
         if stage == "fit" and self.batch_hook is not None:
             tell_data(self, "batch_hook", self.batch_hook)
 

@@ -83,16 +83,7 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, in half precision.
-
-        Raises:
-            UserError: if batch norm was made to count over ranks, by which timm's layers lose their activation.
-        """
-        if any(isinstance(part, nn.SyncBatchNorm) for part in self.encoder.modules()):
-            raise UserError(
-                "`trainer.sync_batchnorm` must be false with FrozenFeatures: its conversion drops activations of the "
-                "encoder, whose statistics are frozen anyway"
-            )
+        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, in half precision."""
         if self.cache is None or _is_recorded():
             return self._encode(x)
         # One image at a time, so that its features do not depend on what else is in the batch.
