@@ -1,4 +1,4 @@
-"""Layers that the page shows of an image: the image itself, the scribbles, a labeling."""
+"""Layers that the page shows of an image: the image itself, the scribbles, a labeling, the uncertainty."""
 
 import io
 from typing import Literal
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["MAX_SIDE", "image_layer", "labeling_layer", "reduced", "scribble_layer"]
+__all__ = ["MAX_SIDE", "image_layer", "labeling_layer", "reduced", "scribble_layer", "uncertainty_layer"]
 
 MAX_SIDE = 1600
 """Pixels of the longest side that the browser gets."""
@@ -20,6 +20,8 @@ Labels = NDArray[np.uint8]
 Palette = NDArray[np.uint8]
 _RIM = (255, 255, 255, 190)
 _OPACITY = (110, 200)  # of the first class, which is the background, and of the others
+_LEAST_LOGARITHM = -80.0
+_UNCERTAIN = (255, 0, 160)  # photographs hardly have it, nor does VOC's palette
 
 
 def image_layer(image: Tensor) -> bytes:
@@ -52,6 +54,23 @@ def labeling_layer(labels: Labels, palette: Palette) -> bytes:
     opacity[0] = _OPACITY[0]
     opacity[VOID] = 0
     pixels = np.concatenate([palette[labels], opacity[labels][..., None]], axis=2)
+    return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
+
+
+def uncertainty_layer(scores: NDArray[np.float16]) -> bytes:
+    """Paint where a model does not know: its entropy as opacity, PNG.
+
+    Args:
+        scores: log-probabilities ``(K, h, w)``.
+
+    Returns:
+        ``(h, w)`` pixels, transparent where one class is certain, opaque where all are equally probable.
+    """
+    logarithms = np.maximum(scores.astype(np.float32), _LEAST_LOGARITHM)  # 0 times infinity would be none
+    entropy = -(np.exp(logarithms) * logarithms).sum(0) / max(np.log(len(scores)), 1e-6)
+    pixels = np.empty((*entropy.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = _UNCERTAIN
+    pixels[..., 3] = np.rint(255 * entropy.clip(0, 1))
     return _encoded(Image.fromarray(pixels), "PNG", compress_level=1)
 
 

@@ -1,4 +1,4 @@
-"""The graph cut's labeling of an image from its scribbles and clicks, fast enough to follow the pen."""
+"""The graph cut's labeling of an image from its annotation and a model's scores, fast enough to follow the pen."""
 
 import time
 from dataclasses import dataclass
@@ -6,17 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.checks import between
+from weakseg_lightning.energies.potts import VOID, GridPotts
 from weakseg_lightning.painting.document import ImageAnnotation
 from weakseg_lightning.painting.pictures import reduced
-from weakseg_lightning.solvers import GrabCut
+from weakseg_lightning.solvers import AlphaExpansion, GrabCut
 
-__all__ = ["Labeling", "Preview"]
+__all__ = ["Labeling", "Preview", "accepted_labels"]
 
 LONGEST_SIDE = 320
 """Pixels to which an image is reduced: a cut then takes about a tenth of a second."""
+
+_FROM_COLORS = GrabCut(max_rounds=1)
+_FROM_SCORES = GrabCut(AlphaExpansion(GridPotts(50.0)), max_rounds=1, score_weight=5.0)
 
 
 @dataclass(frozen=True)
@@ -26,14 +32,38 @@ class Labeling:
     Attributes:
         labels: classes, uint8 ``(h, w)``, of the reduced image.
         seconds: how long it took.
+        confidence: 255 times the probability, by the scores, of the class that each pixel got, uint8 ``(h, w)``; None
+            where there were no scores.
     """
 
     labels: NDArray[np.uint8]
     seconds: float
+    confidence: NDArray[np.uint8] | None = None
+
+
+def accepted_labels(labeling: Labeling, threshold: float, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Take a labeling for an image's labels wherever the scores agree with it.
+
+    Args:
+        labeling: one found with scores.
+        threshold: least probability, in 0..1, of the class that a pixel got.
+        size: height and width of the image in pixels.
+
+    Returns:
+        Classes, uint8 ``(H, W)``, 255 where the probability is lower.
+
+    Raises:
+        ValueError: if the threshold is out of its range, or the labeling was found without scores.
+    """
+    between("threshold", threshold, 0, 1)
+    if labeling.confidence is None:
+        raise ValueError("a labeling without scores has no confidence: accept one that was found with scores")
+    labels = np.where(labeling.confidence >= 255 * threshold, labeling.labels, VOID).astype(np.uint8)
+    return np.array(Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST))
 
 
 class Preview:
-    """Labels one image from whatever is drawn on it.
+    """Labels one image from whatever is drawn on it and known about its classes.
 
     Color models of the classes come from the annotated pixels and one graph cut follows, see
     :class:`~weakseg_lightning.solvers.GrabCut`; further turns take time and do not help.
@@ -44,23 +74,35 @@ class Preview:
 
     def __init__(self, image: Tensor) -> None:
         self.image = torch.from_numpy(np.array(reduced(image, LONGEST_SIDE))).permute(2, 0, 1)[None].float() / 255
-        self.solver = GrabCut(max_rounds=1)
 
-    def solve(self, annotation: ImageAnnotation) -> Labeling | None:
-        """Find the labeling; None where fewer than two classes are drawn."""
+    def solve(self, annotation: ImageAnnotation, scores: NDArray[np.float16] | None = None) -> Labeling | None:
+        """Find the labeling.
+
+        Args:
+            annotation: scribbles and clicks, of the full size; what was accepted before has no influence.
+            scores: log-probabilities of the classes on a grid over the whole image, ``(K, h, w)`` of any ``h``, ``w``;
+                None = the image's own colors alone. A class that is nowhere drawn and nowhere the most probable does
+                not occur.
+
+        Returns:
+            The labeling; None where there are no scores and fewer than two classes are drawn.
+        """
         began = time.perf_counter()
         seeds = self._seeds(annotation)
-        classes = np.unique(seeds[seeds != VOID])
-        if len(classes) < 2:
+        known = None if scores is None else _enlarged(scores, seeds.shape)
+        classes = _classes(seeds, known)
+        if len(classes) < (2 if known is None else 1):
             return None
-        # Classes that are not drawn cost nothing: those that are get the numbers 0, 1, ...
+        # Other classes cost nothing: these get the numbers 0, 1, ...
         numbers = np.full(VOID + 1, VOID)
         numbers[classes] = np.arange(len(classes))
-        scores = torch.zeros(1, len(classes), *seeds.shape)
-        result = self.solver.solve(scores, self.image, seeds=torch.from_numpy(numbers[seeds])[None])
+        given = torch.zeros(len(classes), *seeds.shape) if known is None else known[torch.from_numpy(classes).long()]
+        solver = _FROM_COLORS if known is None else _FROM_SCORES
+        result = solver.solve(given[None], self.image, seeds=torch.from_numpy(numbers[seeds])[None])
         if result.message[0]:
             return None
-        return Labeling(classes[result.labels[0].numpy()], time.perf_counter() - began)
+        labels = classes[result.labels[0].numpy()]
+        return Labeling(labels, time.perf_counter() - began, None if known is None else _confidence(known, labels))
 
     def _seeds(self, annotation: ImageAnnotation) -> NDArray[np.uint8]:
         """The annotation on the reduced grid: no stroke is too thin to be seen there."""
@@ -74,3 +116,21 @@ class Preview:
             row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
             seeds[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = click.label
         return seeds
+
+
+def _enlarged(scores: NDArray[np.float16], size: tuple[int, ...]) -> Tensor:
+    """Scores on the pixels of the reduced image, float32 ``(K, h, w)``."""
+    grid = torch.from_numpy(scores).float()[None]
+    return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0].log_softmax(0)
+
+
+def _classes(seeds: NDArray[np.uint8], scores: Tensor | None) -> NDArray[np.uint8]:
+    """Classes that the labeling may have: those drawn, and those that are the most probable somewhere."""
+    drawn = seeds[seeds != VOID]
+    likely = [] if scores is None else scores.argmax(0).flatten().tolist()
+    return np.unique(np.append(drawn, likely)).astype(np.uint8)
+
+
+def _confidence(scores: Tensor, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    own = scores.gather(0, torch.from_numpy(labels).long()[None])[0]
+    return (255 * own.exp()).round().to(torch.uint8).numpy()

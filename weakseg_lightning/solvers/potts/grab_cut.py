@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from weakseg_lightning.checks import at_least, at_least_and_below
+from weakseg_lightning.checks import at_least, at_least_and_below, finite_at_least
 from weakseg_lightning.energies.potts import VOID, GridPotts
 from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
@@ -46,6 +46,7 @@ class GrabCut(Solver):
         outliers: fraction of each class whose colors are spread evenly, in [0, 1). It bounds what a color can say that
             no seed has.
         max_rounds: at most so many rounds; 1 leaves the models those of the seeds.
+        score_weight: alpha, >= 0: what the scores count; 0 = nothing, and they are not read.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -65,30 +66,37 @@ class GrabCut(Solver):
     components: int = 5
     outliers: float = 0.05
     max_rounds: int = 10
+    score_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
         at_least("components", self.components, 1)
         at_least("max_rounds", self.max_rounds, 1)
         at_least_and_below("outliers", self.outliers, 0, 1)
+        finite_at_least("score_weight", self.score_weight, 0)
 
     @override
     def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
         single = [slice(i, i + 1) for i in range(len(image))]
-        return _joined([self._solve_one(image[one], problem.map(itemgetter(one))) for one in single])
+        return _joined([self._solve_one(scores[one], image[one], problem.map(itemgetter(one))) for one in single])
 
-    def _solve_one(self, image: Tensor, problem: Problem) -> SolverResult:
+    def _solve_one(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
         seeds, valid = problem.seeds[0].cpu().numpy(), problem.valid[0].cpu().numpy()
-        if not ((seeds != VOID) & valid).any():
+        given = self.score_weight * scores.log_softmax(1) if self.score_weight > 0 else None
+        if given is None and not ((seeds != VOID) & valid).any():
             return _unsolved(problem.seeds)
         models = _Models(ColorTable.of(image[0].cpu().numpy()), self.components, self.outliers)
-        labels = np.where(seeds != VOID, seeds, problem.start()[0].cpu().numpy())
+        start = problem.start()
+        if given is not None:
+            likely = given.masked_fill(~problem.allowed[:, :, None, None], -torch.inf).argmax(1)
+            start = torch.where(start == VOID, likely.to(torch.uint8), start)
+        labels = np.where(seeds != VOID, seeds, start[0].cpu().numpy())
         before: Tensor | None = None
         for round_ in range(self.max_rounds):  # noqa: B007 - the last one counts
             models.fit(labels, problem.allowed[0].nonzero().flatten().tolist(), valid)
-            scores = models.log_likelihoods(problem.allowed.shape[1]).to(image.device)
+            colors = models.log_likelihoods(problem.allowed.shape[1]).to(image.device)[None]
             result = self.solver.solve(
-                scores[None],
+                colors if given is None else colors + given,
                 image,
                 seeds=problem.seeds,
                 label_set=problem.allowed,
