@@ -107,10 +107,10 @@ def test_very_old_changes_stay_but_cannot_be_undone(monkeypatch):
 def test_changes_are_made_to_what_another_program_wrote():
     document = painted(Stroke(((5.0, 5.0),), 3, 1), AddClick(Click(9.0, 9.0, 1)))
     theirs = Stroke(((40.0, 30.0),), 3, 2).applied_to(document.current)  # the click is in there already
-    document.rebase(theirs)
+    document.rebase(theirs, document.current)
     assert document.current.same_as(theirs)
     assert len(document.current.clicks) == 1
     document.undo()
     assert document.current.labels[30, 40] == 2
     with pytest.raises(ValueError, match="have become"):
-        document.rebase(ImageAnnotation.empty(4, 4))
+        document.rebase(ImageAnnotation.empty(4, 4), EMPTY)

@@ -8,7 +8,18 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["AddClick", "Change", "Clear", "Click", "Document", "ImageAnnotation", "Stroke", "Tag"]
+__all__ = [
+    "Accept",
+    "AddClick",
+    "Change",
+    "Clear",
+    "Click",
+    "Document",
+    "ImageAnnotation",
+    "Stroke",
+    "Tag",
+    "Unaccept",
+]
 
 Labels = NDArray[np.uint8]
 Point = tuple[float, float]
@@ -17,6 +28,8 @@ _LEAST_RADIUS = 0.71
 """Pixels: wherever a pen of this radius is set down, it covers the center of a pixel."""
 _MAX_CHANGES = 500
 """Older changes can no longer be undone."""
+_MAX_WHOLE = 20
+"""The same for changes that hold label maps of the whole image: memory stays bounded."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,11 +55,14 @@ class ImageAnnotation:
         labels: scribbles, uint8 ``(H, W)``, 255 = unlabelled.
         clicks: points of a class.
         tags: classes of the whole image; None where nobody has said.
+        accepted: labels of a preview that was accepted, uint8 ``(H, W)``, 255 = none; None where nothing is accepted.
+            They lie beneath scribbles and clicks.
     """
 
     labels: Labels
     clicks: tuple[Click, ...] = ()
     tags: frozenset[int] | None = None
+    accepted: Labels | None = None
 
     @classmethod
     def empty(cls, height: int, width: int) -> "ImageAnnotation":
@@ -59,12 +75,27 @@ class ImageAnnotation:
             np.array_equal(self.labels, other.labels)
             and sorted(self.clicks) == sorted(other.clicks)
             and self.tags == other.tags
+            and np.array_equal(self.accepted_map, other.accepted_map)
         )
+
+    @property
+    def is_drawn(self) -> bool:
+        """True if there are scribbles, clicks or tags."""
+        return self.tags is not None or bool(self.clicks) or bool((self.labels != VOID).any())
 
     @property
     def is_empty(self) -> bool:
         """True if it says nothing."""
-        return self.tags is None and not self.clicks and bool((self.labels == VOID).all())
+        return not self.is_drawn and self.accepted is None
+
+    @property
+    def accepted_map(self) -> Labels:
+        """The accepted labels, uint8 ``(H, W)``, 255 all over where nothing is accepted."""
+        return np.full_like(self.labels, VOID) if self.accepted is None else self.accepted
+
+    def accepting(self, labels: Labels) -> "ImageAnnotation":
+        """The same with these accepted labels, of which there may be none."""
+        return replace(self, accepted=labels if (labels != VOID).any() else None)
 
 
 @dataclass(frozen=True)
@@ -74,7 +105,7 @@ class Stroke:
     Attributes:
         points: x, y, at least one of them, in the coordinates of :class:`Click`.
         width: of the pen, in pixels.
-        label: class; 255 erases, scribbles and clicks alike.
+        label: class; 255 erases scribbles, clicks and accepted labels alike.
     """
 
     points: tuple[Point, ...]
@@ -92,12 +123,13 @@ class Stroke:
         labels = before.labels.copy()
         rows, columns, pixels = self._covered(*labels.shape)
         labels[rows, columns][pixels] = self.label
-        clicks = before.clicks
-        if self.label == VOID:
-            erased = np.zeros(labels.shape, dtype=bool)
-            erased[rows, columns] = pixels
-            clicks = tuple(click for click in clicks if not erased[_pixel(click, *labels.shape)])
-        return replace(before, labels=labels, clicks=clicks)
+        drawn = replace(before, labels=labels)
+        if self.label != VOID:
+            return drawn
+        erased = np.zeros(labels.shape, dtype=bool)
+        erased[rows, columns] = pixels
+        clicks = tuple(click for click in before.clicks if not erased[_pixel(click, *labels.shape)])
+        return replace(drawn, clicks=clicks).accepting(np.where(erased, VOID, before.accepted_map))
 
     def _covered(self, height: int, width: int) -> tuple[slice, slice, NDArray[np.bool_]]:
         """Pixels whose centers are under the pen: a window of the image (rows, columns), and which of its pixels."""
@@ -167,14 +199,72 @@ class Tag:
 
 @dataclass(frozen=True)
 class Clear:
-    """All scribbles and clicks are removed."""
+    """All scribbles and clicks are removed; accepted labels stay."""
 
     def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
         """Remove them."""
         return replace(before, labels=np.full_like(before.labels, VOID), clicks=())
 
 
-Change = Stroke | AddClick | Tag | Clear
+@dataclass(frozen=True, eq=False)
+class Accept:
+    """A labeling is accepted, in place of what was accepted before.
+
+    Attributes:
+        labels: uint8 ``(H, W)``, 255 where none is accepted.
+    """
+
+    labels: Labels
+
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
+        """Accept it.
+
+        Raises:
+            ValueError: if it has another size than the image.
+        """
+        if self.labels.shape != before.labels.shape:
+            raise ValueError(f"the accepted labels are {self.labels.shape}, their image is {before.labels.shape}")
+        return before.accepting(self.labels)
+
+
+@dataclass(frozen=True)
+class Unaccept:
+    """All accepted labels are removed."""
+
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
+        """Remove them."""
+        return replace(before, accepted=None)
+
+
+Change = Stroke | AddClick | Tag | Clear | Accept | Unaccept
+
+
+@dataclass(frozen=True, eq=False)
+class _Theirs:
+    """The difference that another program has made, between two states of the files."""
+
+    known: ImageAnnotation
+    now: ImageAnnotation
+
+    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
+        """Make it, and leave the rest as it is."""
+        known, now = self.known, self.now
+        removed, added = set(known.clicks) - set(now.clicks), set(now.clicks) - set(known.clicks)
+        kept = tuple(click for click in before.clicks if click not in removed | added)
+        merged = ImageAnnotation(
+            np.where(now.labels != known.labels, now.labels, before.labels),
+            (*kept, *(click for click in now.clicks if click in added)),
+            self._tags(before.tags),
+        )
+        accepted = now.accepted_map != known.accepted_map
+        return merged.accepting(np.where(accepted, now.accepted_map, before.accepted_map))
+
+    def _tags(self, ours: frozenset[int] | None) -> frozenset[int] | None:
+        known, now = self.known.tags, self.now.tags
+        if now == known or ours == known:
+            return ours if now == known else now
+        known, now, ours = (tags or frozenset() for tags in (known, now, ours))
+        return (ours - (known - now)) | (now - known) or None
 
 
 @dataclass
@@ -186,7 +276,7 @@ class Document:
     """
 
     base: ImageAnnotation
-    done: list[Change] = field(default_factory=list)
+    done: list[Change | _Theirs] = field(default_factory=list)
     undone: list[Change] = field(default_factory=list)
     version: int = 0
 
@@ -199,34 +289,49 @@ class Document:
         self.done.append(change)
         self.undone.clear()
         self.version += 1
-        if len(self.done) > _MAX_CHANGES:
-            self.base = self.done.pop(0).applied_to(self.base)
+        self._forget()
 
     def undo(self) -> bool:
-        """Take the last change back; False if there is none."""
-        return self._move_last(self.done, self.undone)
+        """Take the last change back; False if there is none. What other programs wrote stays."""
+        own = [place for place, change in enumerate(self.done) if not isinstance(change, _Theirs)]
+        if own:
+            change = self.done.pop(own[-1])
+            assert not isinstance(change, _Theirs)
+            self.undone.append(change)
+            self._replay()
+        return bool(own)
 
     def redo(self) -> bool:
         """Make the change again that was taken back last; False if there is none."""
-        return self._move_last(self.undone, self.done)
+        if not self.undone:
+            return False
+        self.done.append(self.undone.pop())
+        self._replay()
+        return True
 
-    def rebase(self, base: ImageAnnotation) -> None:
-        """Make the same changes to another annotation, as another program may have written it meanwhile.
+    def rebase(self, now: ImageAnnotation, known: ImageAnnotation) -> None:
+        """Take over what another program has changed in the files; own changes are kept, and can be undone.
+
+        Args:
+            now: what the files say.
+            known: what they said when they were last read or written.
 
         Raises:
-            ValueError: if it has another size.
+            ValueError: if they have another size.
         """
-        if base.labels.shape != self.base.labels.shape:
-            raise ValueError(f"the scribbles have become {base.labels.shape}, they were {self.base.labels.shape}")
-        self.base = base
+        if now.labels.shape != self.base.labels.shape:
+            raise ValueError(f"the scribbles have become {now.labels.shape}, they were {self.base.labels.shape}")
+        self.done.append(_Theirs(known, now))
         self._replay()
+        self._forget()
 
-    def _move_last(self, source: list[Change], target: list[Change]) -> bool:
-        if source:
-            target.append(source.pop())
-            self._replay()
-            return True
-        return False
+    def _forget(self) -> None:
+        """Make the oldest changes part of the beginning, so that their number stays bounded."""
+        whole = sum(isinstance(change, Accept | _Theirs) for change in self.done)
+        while len(self.done) > _MAX_CHANGES or whole > _MAX_WHOLE:
+            oldest = self.done.pop(0)
+            self.base = oldest.applied_to(self.base)
+            whole -= isinstance(oldest, Accept | _Theirs)
 
     def _replay(self) -> None:
         self.current = self.base

@@ -30,12 +30,14 @@ class Entry:
     Attributes:
         path: its file.
         problem: why it cannot be annotated; None if nothing is known against it.
-        annotated: whether anything is known about it.
+        annotated: whether anybody has said anything about it: accepted labels do not count.
+        accepted: whether labels of a preview were accepted.
     """
 
     path: Path
     problem: str | None = None
     annotated: bool = False
+    accepted: bool = False
 
 
 class PaintFolder:

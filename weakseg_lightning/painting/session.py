@@ -128,7 +128,7 @@ class Session:
             try:
                 now = await asyncio.to_thread(self.folder.read, image.name, image.size)
                 if not now.same_as(image.on_disk):  # another program has been there: nothing of either is lost
-                    image.document.rebase(now)
+                    image.document.rebase(now, image.on_disk)
                 version, annotation = image.document.version, image.document.current
                 await asyncio.to_thread(self.folder.write, image.name, annotation)
             except (OSError, ValueError) as error:
