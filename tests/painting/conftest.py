@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -46,7 +47,12 @@ class Painting:
 
     process: subprocess.Popen[str]
     address: str
+    token: str
     printed: str = ""
+
+    def link(self, path: str = "/", **asked: str) -> str:
+        """An address that is let in."""
+        return f"{self.address}{path}?{urlencode({'token': self.token, **asked})}"
 
     @property
     def port(self) -> int:
@@ -72,8 +78,8 @@ def start(data: Path, *options: str) -> Painting:
     printed = ""
     for line in process.stdout:
         printed += line
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            return Painting(process, found[0])
+        if found := re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", line):
+            return Painting(process, found[1], found[2])
     pytest.fail(f"no address: {printed}{process.communicate()[0]}")
 
 

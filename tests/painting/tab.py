@@ -7,15 +7,15 @@ SAVED = "document.querySelector('.saved').innerText === 'saved'"
 class Tab:
     """One tab with the page, moved by image coordinates."""
 
-    def __init__(self, browser, address, image, size=(120, 80)):
+    def __init__(self, browser, painting, image, size=(120, 80)):
         self.size = size
         self.asked = []
         try:
-            self.open(browser, f"{address}/?image={image}")
+            self.open(browser, painting.link(image=image))
         except Exception as error:
             if "has been closed" not in str(error):
                 raise
-            self.open(browser, f"{address}/?image={image}")  # it crashed, as browsers do
+            self.open(browser, painting.link(image=image))  # it crashed, as browsers do
         self.wait(f"{LAYERS}('image') && {LAYERS}('scribbles')")
 
     def open(self, browser, address):

@@ -20,7 +20,7 @@ PREFIXED = ["127.0.0.1.evil.example", "localhost.evil.example:8123", "evil.examp
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8123", *PREFIXED, "0.0.0.0:8123", "192.168.1.7", "", "["]
+    "host", ["evil.example", "evil.example:8123", *PREFIXED, "0.0.0.0:8123", "192.168.1.7", "", "[", "127.0.0.1:x"]
 )
 def test_other_hosts_are_not(host):
     assert "is not this machine" in fault(host=host)
@@ -35,3 +35,24 @@ def test_a_request_names_one_host():
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:8123", "http://127.0.0.1:9999"])
 def test_other_pages_are_not(origin):
     assert "another page" in fault(host="127.0.0.1:8123", origin=origin)
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch):
+    compared = []
+    monkeypatch.setattr(guard.secrets, "compare_digest", lambda *both: bool(compared.append(both)))
+    request = pytest.importorskip("starlette.requests").HTTPConnection(
+        {"type": "http", "headers": [(b"host", b"127.0.0.1:1")], "query_string": b"token=right"}
+    )
+    assert "token is missing or wrong" in guard.Guard(None, "right")._find_fault(request)
+    assert compared == [(b"right", b"right")]
+
+
+def test_two_pages_on_two_ports_keep_their_own_cookies():
+    jar = b"weakseg-paint-1=one; weakseg-paint-2=two"
+    for port, token in (("1", "one"), ("2", "two")):
+        headers = [(b"host", f"127.0.0.1:{port}".encode()), (b"cookie", jar)]
+        request = pytest.importorskip("starlette.requests").HTTPConnection(
+            {"type": "http", "headers": headers, "query_string": b""}
+        )
+        assert guard.Guard(None, token)._find_fault(request) is None
+        assert guard.Guard(None, "other")._find_fault(request) is not None

@@ -32,7 +32,7 @@ def tab(painting, browser):
     opened = []
 
     def open_tab(image, **options):
-        opened.append(Tab(browser, painting[0].address, image, **options))
+        opened.append(Tab(browser, painting[0], image, **options))
         return opened[-1]
 
     yield open_tab
@@ -82,7 +82,7 @@ def test_draw_click_tag_save_reload(painting, tab):
     assert (data / "tags.csv").read_text() == "image,class\ndraw.png,cat\n"
 
     # The labeling follows the colors, but for the dog's click.
-    with urllib.request.urlopen(f"{started.address}/layer/labeling/draw") as answer:
+    with urllib.request.urlopen(started.link("/layer/labeling/draw")) as answer:
         layer = np.array(Image.open(io.BytesIO(answer.read())))
     assert layer[20, 10, :3].tolist() == [128, 0, 0]
     assert layer[20, 110, :3].tolist() == [0, 0, 0]
@@ -166,7 +166,7 @@ def test_zoomed_in_the_pen_draws_where_it_is(painted, tab):
 
 def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint, browser):
     started = run_paint(data, "--classes", *CLASSES)
-    shown = Tab(browser, started.address, "a")
+    shown = Tab(browser, started, "a")
     shown.stroke((20, 20), (40, 20))
     shown.wait("document.querySelector('canvas').dataset.pending === '0'")
     status, printed = started.end()
@@ -176,7 +176,7 @@ def test_ctrl_c_at_once_loses_nothing_and_names_the_next_command(data, run_paint
     assert printed.endswith(f"1 of 2 images are annotated. Next:\n  weakseg check {data}\n")
     assert scribbles(data, "a")[20, 30] == 1
 
-    again = Tab(browser, run_paint(data).address, "a")
+    again = Tab(browser, run_paint(data), "a")
     eventually(lambda: again.color(30, 20) == [128, 0, 0])
     again.stroke((20, 60), (40, 60))
     again.saved()

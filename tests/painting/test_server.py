@@ -24,6 +24,12 @@ def port(painting):
     return painting[0].port
 
 
+@pytest.fixture
+def cookie(painting):
+    """What a browser that has been let in sends."""
+    return {"Cookie": f"weakseg-paint-{painting[0].port}={painting[0].token}"}
+
+
 def ask(port, path, **headers):
     """Status, headers and body of an answer."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
@@ -32,8 +38,8 @@ def ask(port, path, **headers):
         return answer.status, answer.headers, b"" if answer.status == 101 else answer.read()
 
 
-def test_the_page_takes_nothing_from_elsewhere(port):
-    status, headers, body = ask(port, "/")
+def test_the_page_takes_nothing_from_elsewhere(port, cookie):
+    status, headers, body = ask(port, "/", **cookie)
     assert status == 200
     assert b"weakseg paint" in body
     assert "default-src 'self'" in headers["Content-Security-Policy"]
@@ -42,8 +48,8 @@ def test_the_page_takes_nothing_from_elsewhere(port):
 
 
 @pytest.mark.parametrize("path", ["/", "/layer/image/draw", SOCKET])
-def test_foreign_hosts_and_origins_are_refused(port, path):
-    upgrade = WEBSOCKET if path == SOCKET else {}
+def test_foreign_hosts_and_origins_are_refused(port, cookie, path):
+    upgrade = cookie | (WEBSOCKET if path == SOCKET else {})
     foreign = f"evil.example:{port}"
     for headers in (
         {"Host": "evil.example"},
@@ -54,14 +60,41 @@ def test_foreign_hosts_and_origins_are_refused(port, path):
     assert ask(port, path, Origin=f"http://127.0.0.1:{port}", **upgrade)[0] != 403
 
 
-def test_the_socket_works_for_the_page_itself(port):
-    assert ask(port, SOCKET, Origin=f"http://127.0.0.1:{port}", **WEBSOCKET)[0] == 101
+def test_the_socket_works_for_the_page_itself(port, cookie):
+    assert ask(port, SOCKET, Origin=f"http://127.0.0.1:{port}", **WEBSOCKET, **cookie)[0] == 101
+
+
+@pytest.mark.parametrize("path", ["/", "/layer/image/draw", SOCKET, "/_nicegui/nothing"])
+def test_who_has_no_token_is_refused(port, cookie, path):
+    upgrade = WEBSOCKET if path == SOCKET else {}
+    ((_, known),) = (sent.split("=") for sent in cookie.values())
+    wrong = [f"weakseg-paint-{port}={known[:-1]}", f"weakseg-paint-{port}=", f"weakseg-paint-{port + 1}={known}"]
+    for headers in ({}, *({"Cookie": sent} for sent in wrong)):
+        status, _, body = ask(port, path, **headers, **upgrade)
+        assert status == 403
+        assert path == SOCKET or body == (
+            b"refused: the token is missing or wrong: open the whole address that `weakseg paint` prints\n"
+        )
+    assert ask(port, path, **cookie, **upgrade)[0] != 403
+
+
+def test_the_address_with_the_token_leaves_a_cookie_that_scripts_and_other_pages_do_not_get(painting):
+    started = painting[0]
+    _, headers, _ = ask(started.port, f"/?token={started.token}")
+    kept, *rest = headers["Set-Cookie"].split("; ")
+    assert kept == f"weakseg-paint-{started.port}={started.token}"
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} == set(rest)
+    for path in (f"/?token={started.token}x", "/?token=", "/?token=%ff"):
+        status, headers, _ = ask(started.port, path)
+        assert status == 403
+        assert "Set-Cookie" not in headers
+    assert "Set-Cookie" not in ask(started.port, "/", Cookie=kept)[1]
 
 
 @pytest.mark.parametrize("layer", ["image", "scribbles", "labeling"])
 @pytest.mark.parametrize("name", [*OUTSIDE, "draw%00", ""])
-def test_nothing_but_open_images_is_served(port, layer, name):
-    status, _, body = ask(port, f"/layer/{layer}/{name}")
+def test_nothing_but_open_images_is_served(port, cookie, layer, name):
+    status, _, body = ask(port, f"/layer/{layer}/{name}", **cookie)
     assert status in (404, 405)
     assert b"background" not in body
     assert b"root:" not in body

@@ -60,7 +60,7 @@ def test_from_images_to_masks_without_any_edit(shared, browser, run_paint, tmp_p
     painting = run_paint(data, "--classes", "background", "cat", "dog")
     for name, kind in images:
         with Image.open(data / f"images/{name}.jpg") as image:
-            shown = Tab(browser, painting.address, name, size=image.size)
+            shown = Tab(browser, painting, name, size=image.size)
         scribbles = root / f"pascal_2012_scribble/{name}.png"
         shown.press("2" if kind == 8 else "3")
         shown.stroke(*strokes(scribbles, kind))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import socket
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ from fastapi.responses import Response
 from nicegui import ui
 
 from weakseg_lightning.painting.folder import PaintFolder
-from weakseg_lightning.painting.guard import LocalOnly
+from weakseg_lightning.painting.guard import Guard
 from weakseg_lightning.painting.page import PaintPage
 from weakseg_lightning.painting.session import Session
 
@@ -28,7 +29,7 @@ def serve(folder: PaintFolder, port: int, on_ready: Callable[[str], None]) -> li
     Args:
         folder: its images and annotations.
         port: where to listen; 0 = any free port.
-        on_ready: called with the address of the page when it can be opened.
+        on_ready: called with the address of the page, the token in it, when it can be opened.
 
     Returns:
         What could not be saved, and why.
@@ -38,10 +39,11 @@ def serve(folder: PaintFolder, port: int, on_ready: Callable[[str], None]) -> li
     """
     listening = _listen(port)
     unsaved: list[str] = []
-    address = f"http://{HOST}:{listening.getsockname()[1]}"
+    token = secrets.token_urlsafe()
+    address = f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
     app = make_app(folder, lambda: on_ready(address), unsaved)
     # Tabs keep their connections open: they are not waited for.
-    config = uvicorn.Config(LocalOnly(app), log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(Guard(app, token), log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
     with closing(listening), suppress(KeyboardInterrupt), warnings.catch_warnings():  # uvicorn passes the interrupt on
         # NiceGUI looks for the server among all objects, deprecated ones of torch included.
         warnings.filterwarnings("ignore", ".*reduce_op", FutureWarning)

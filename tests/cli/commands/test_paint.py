@@ -1,11 +1,14 @@
 """`weakseg paint` before the page is there."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
 from weakseg_lightning.cli.commands import paint
+
+ADDRESS = "http://127.0.0.1:8123/?token=TOKEN"
 
 
 @pytest.fixture
@@ -23,13 +26,18 @@ def served(monkeypatch):
 
     def serve(folder, port, on_ready):
         calls.append((folder.root, port))
-        on_ready("http://127.0.0.1:8123")
+        on_ready(ADDRESS)
         return problems
 
     problems: list[str] = []
     monkeypatch.setattr(server, "serve", serve)
     opened = []
-    monkeypatch.setattr(paint.webbrowser, "open", opened.append)
+
+    def open_browser(address):
+        door = Path(urlsplit(address).path)
+        opened.append((address, door.stat().st_mode & 0o777, door.read_text()))
+
+    monkeypatch.setattr(paint.webbrowser, "open", open_browser)
     return calls, opened, problems
 
 
@@ -38,13 +46,22 @@ def test_address_and_next_command_are_printed(folder, served):
     status, out, err = folder("paint", "DATA", "--classes", "background", "cat")
     assert (status, err) == (0, "")
     assert out.splitlines() == [
-        "Painting in DATA: open http://127.0.0.1:8123 (Ctrl-C ends)",
+        f"Painting in DATA: open {ADDRESS} (Ctrl-C ends)",
         "0 of 1 images are annotated. Next:",
         "  weakseg check DATA",
     ]
     assert calls == [(Path("DATA").resolve(), 8123)]
-    assert opened == ["http://127.0.0.1:8123"]
     assert "name: cat" in Path("DATA/classes.yaml").read_text()
+
+
+def test_the_browser_is_led_to_the_page_by_a_file_that_no_other_user_can_read(folder, served):
+    assert folder("paint", "DATA", "--classes", "a", "b")[0] == 0
+    ((address, mode, text),) = served[1]
+    assert address.startswith("file://")
+    assert "TOKEN" not in address
+    assert mode == 0o600
+    assert f"url={ADDRESS}" in text
+    assert not list(Path("DATA").glob(".weakseg-paint.html"))
 
 
 @pytest.mark.parametrize("option", ["--no-browser", "--no_browser", "--no_browser=true"])

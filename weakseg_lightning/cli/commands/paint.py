@@ -1,5 +1,6 @@
 """`weakseg paint`: annotate images in the browser."""
 
+import os
 import sys
 import webbrowser
 from importlib.util import find_spec
@@ -14,10 +15,11 @@ __all__ = ["paint"]
 
 _NEEDED = ("nicegui", "filelock")
 _LOCK = ".weakseg-paint.lock"
+_DOOR = ".weakseg-paint.html"
 
 
 def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_browser: bool = False) -> int:
-    """Draw scribbles, clicks and tags on your own images, in a page that only this machine can open.
+    """Draw scribbles, clicks and tags on your own images, in a page that only you on this machine can open.
 
     The page shows the graph cut's labeling of what is drawn so far and saves as you draw: scribbles/NAME.png (value =
     class, 255 = unlabelled), points.csv and tags.csv, next to images/. What is there already can be continued. Ctrl-C
@@ -56,14 +58,30 @@ def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:
         told = "training uses them, too; the page neither shows nor changes them"
         print(f"{len(folder.foreign)} images have annotations of other tools, as {folder.foreign[0]}: {told}")
 
+    door = folder.root / _DOOR
+
     def ready(address: str) -> None:
         print(f"Painting in {data}: open {address} (Ctrl-C ends)", flush=True)
         if not no_browser:
-            webbrowser.open(address)
+            _write_door(door, address)
+            webbrowser.open(door.as_uri())
 
-    unsaved = serve(folder, port, ready)
+    try:
+        unsaved = serve(folder, port, ready)
+    finally:
+        door.unlink(missing_ok=True)
     for problem in unsaved:
         print(f"weakseg: not saved: {problem}", file=sys.stderr)
     annotated = sum(entry.annotated for entry in folder.entries.values())
     print(f"{annotated} of {len(folder.entries)} images are annotated. Next:\n  weakseg check {quote(str(data))}")
     return 1 if unsaved else 0
+
+
+def _write_door(door: Path, address: str) -> None:
+    """Write a file that leads to the page and that this user alone can read.
+
+    The words that a browser is started with can be read by every user of the machine, and the address holds the token.
+    """
+    door.unlink(missing_ok=True)
+    with os.fdopen(os.open(door, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(f'<meta http-equiv="refresh" content="0; url={address}">\n')
