@@ -1,0 +1,155 @@
+"""The learner as the page sees it: told what is drawn, asked for scores, started again where it dies."""
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from weakseg_lightning.painting.document import ImageAnnotation
+from weakseg_lightning.painting.learning.messages import (
+    Failed,
+    Learned,
+    LearningSettings,
+    Scores,
+    Shown,
+    UseNetwork,
+    reduced_seeds,
+)
+
+__all__ = ["Learning", "LearningSettings", "LearningState", "Scores"]
+
+_MAX_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class LearningState:
+    """State of the learner. Replaced, never changed.
+
+    Attributes:
+        phase: "starting", "ready", or "off".
+        text: one line: why it is off, or why a network could not be used; empty otherwise.
+        cached: images whose features are known.
+        total: images.
+        learned: annotated images that the head has learned from.
+        held_out: mean over classes of the fraction of held-out pixels that are labeled correctly, in [0, 1]; None
+            where no class has a stroke to hold out.
+        held_out_strokes: how many strokes were held out.
+        order: images without annotation, the one where a stroke helps most first.
+        source: what gives the scores.
+    """
+
+    phase: Literal["starting", "ready", "off"] = "starting"
+    text: str = ""
+    cached: int = 0
+    total: int = 0
+    learned: int = 0
+    held_out: float | None = None
+    held_out_strokes: int = 0
+    order: tuple[str, ...] = ()
+    source: Literal["head", "network"] = "head"
+
+
+class Learning:
+    """The learner in a process of its own, as the page sees it.
+
+    All methods run on the event loop and return at once.
+
+    Args:
+        settings: encoder and memory.
+        images: files of all images, by name.
+        num_classes: classes K, background included.
+
+    Attributes:
+        state: its state.
+        watchers: called on the loop, with the name of an image whose scores are new, with None where the state is.
+    """
+
+    def __init__(self, settings: LearningSettings, images: Mapping[str, Path], num_classes: int) -> None:
+        self.state = LearningState(total=len(images))
+        self.watchers: list[Callable[[str | None], None]] = []
+        self._arguments = settings, dict(images), num_classes
+        self._scores: dict[str, Scores] = {}
+        self._shown: tuple[str, ...] = ()
+        # What the learner has to know, by what it is about: all of it is told again to the next process.
+        self._known: dict[object, Any] = {}
+        self._untold: dict[object, None] = {}
+        self._more = asyncio.Event()
+        self._process: Any = None
+        self._deaths = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Number of the learner's process; None where there is none."""
+        return None if self._process is None else self._process.pid
+
+    async def run(self) -> None:
+        """Run the learner, until this is cancelled, it is closed, or it stays off."""
+        try:
+            while self.state.phase != "off":
+                await self._live()
+                if self._deaths >= _MAX_DEATHS and self.state.phase != "off":
+                    text = f"learning is off: its process ended {_MAX_DEATHS} times; start `weakseg paint` again"
+                    self._set(phase="off", text=text)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the learner; nothing of it is on the disk that could be lost."""
+        if self._process is not None:
+            self._process.kill()
+        if self.state.phase != "off":
+            self._set(phase="off")
+
+    def show(self, names: Sequence[str]) -> None:
+        """Say which images are shown: the open ones first, then neighbors. Scores are kept for these alone."""
+        self._shown = tuple(names)
+        self._scores = {name: found for name, found in self._scores.items() if name in self._shown}
+        self._tell("shown", Shown(self._shown))
+
+    def annotate(self, name: str, version: int, annotation: ImageAnnotation) -> None:
+        """Say what is drawn on an image.
+
+        Args:
+            name: of the image.
+            version: of the annotation; it comes back with scores that were learned from it.
+            annotation: all of it, as it is now.
+        """
+        self._tell(("image", name), (name, version, annotation))
+
+    def scores(self, name: str) -> Scores | None:
+        """Find the latest scores of an image that is shown; None if there are none."""
+        return self._scores.get(name)
+
+    def use_network(self, checkpoint: Path | None) -> None:
+        """Take scores from a trained network, or from the head again.
+
+        Args:
+            checkpoint: one that `weakseg fit` wrote; None = the head.
+        """
+        self._scores.clear()
+        self._set(source="head" if checkpoint is None else "network", text="")
+        self._tell("network", UseNetwork(checkpoint))
+
+    # ---- one life of the process -------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        """Start the process, and pass messages until it ends."""
+        raise NotImplementedError
+
+    def _tell(self, about: object, message: Any) -> None:
+        self._known[about] = message
+        self._untold[about] = None
+        self._more.set()
+
+    def _set(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+        self._call_watchers(None)
+
+    def _call_watchers(self, name: str | None) -> None:
+        for watcher in tuple(self.watchers):
+            watcher(name)
