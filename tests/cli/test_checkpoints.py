@@ -1,19 +1,26 @@
 """What is kept of a run, and what a command reads of it."""
 
+import os
+import signal
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
+from small_runs import CoarseNetwork
+from torch import Tensor
 
 from weakseg_lightning.callbacks import checkpoints
 from weakseg_lightning.callbacks.checkpoints import LastCheckpoint, require_room
 from weakseg_lightning.cli.checkpoints import find_checkpoint
+from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.modules import RegularizedLossModule
 
-QUIET = {"limit_val_batches": 0} | dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+QUIETER = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+QUIET = {"limit_val_batches": 0} | QUIETER
 
 
 def train(folder: Path, every_n_minutes: float, steps: int = 3) -> Path:
@@ -66,6 +73,51 @@ def test_short_epochs_are_saved_a_hundredth_of_the_time_and_the_end_always(
     trainer = Trainer(accelerator="cpu", max_epochs=6, limit_train_batches=1, callbacks=[last], **QUIET)
     trainer.fit(BoringModel())
     assert steps == saved
+
+
+class Ending(Callback):
+    """Sends SIGTERM to its own process in the first call of a hook at a step."""
+
+    def __init__(self, hook: str, step: int) -> None:
+        setattr(self, hook, lambda trainer, *_: self.send(trainer.global_step == step))
+        self.sent = False
+
+    def send(self, due: bool) -> None:
+        if due and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("hook", "step", "saved"),
+    [
+        ("on_train_batch_start", 1, 2),
+        ("on_train_batch_start", 3, 4),
+        ("on_validation_batch_start", 2, 2),
+        ("on_train_epoch_end", 4, 4),
+    ],
+)
+def test_sigterm_saves_the_step_and_the_resumed_run_ends_as_the_undisturbed_one(
+    tmp_path: Path, hook: str, step: int, saved: int
+) -> None:
+    """Epochs of four steps, validated after every two."""
+
+    def run(folder: Path, *callbacks: Callback, resumed: Path | None = None) -> dict[str, Tensor]:
+        seed_everything(0, verbose=False)
+        data = ScenesDataModule(num_train=8, num_val=4, size=32, crop_size=32, batch_size=2, num_workers=0)
+        module = RegularizedLossModule(CoarseNetwork(), data.num_classes)
+        loops = {"val_check_interval": 2, "max_epochs": 2, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+        trainer = Trainer(accelerator="cpu", callbacks=[*callbacks, LastCheckpoint(str(folder))], **QUIETER, **loops)
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+        return module.state_dict()
+
+    with pytest.raises(SystemExit):
+        run(tmp_path / "ended", Ending(hook, step))
+    assert steps_of(tmp_path / "ended" / "last.ckpt") == saved
+    undisturbed = run(tmp_path / "undisturbed")
+    resumed = run(tmp_path / "resumed", resumed=tmp_path / "ended" / "last.ckpt")
+    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
+    assert steps_of(tmp_path / "resumed" / "last.ckpt") == 8
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "text"])

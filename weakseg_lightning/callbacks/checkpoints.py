@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from weakseg_lightning.checks import at_least
@@ -37,7 +38,8 @@ class LastCheckpoint(BestCheckpoint):
 
     It saves at the ends of epochs, but for those that come so fast that saving would take more than a hundredth of the
     time. A run resumed from either file ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes only
-    when the monitored metric improves.
+    when the monitored metric improves. A run of one process that gets SIGTERM (``kill PID``) ends after the step that
+    it is in, with that step saved.
 
     Args:
         dirpath: the folder; that of the run by default.
@@ -78,6 +80,13 @@ class LastCheckpoint(BestCheckpoint):
         due = is_last_epoch(trainer) or time.monotonic() - self._saved_at >= pause
         if trainer.strategy.broadcast(due):
             super().on_train_epoch_end(trainer, pl_module)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # Lightning raises it between two steps. Ranks get the signal in different ones, and cannot save together.
+        half_a_step = trainer.fit_loop.epoch_loop._should_accumulate()
+        if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and not half_a_step:
+            self.save_now(trainer)
 
     def can_save_within(self, trainer: Trainer) -> bool:
         """True where a run can be saved at the end of this batch.
