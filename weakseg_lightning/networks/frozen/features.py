@@ -118,21 +118,45 @@ class FrozenNet(SegmentationNet):
     @torch.no_grad()
     def _pick(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Joined features and classes of some pixels of an image, labeled ones where there are any."""
-        device = next(self.head.parameters()).device
-        small = self._resize(image[None].to(device).float() / 255)
-        padded = self._pad(small)
-        joined = join_maps([features.float() for features in self.features(padded)])
+        maps, size = self.encode_image(image)
         rows, columns = ((labels != VOID) if (labels != VOID).any() else (labels == VOID)).nonzero(as_tuple=True)
         kept = torch.randperm(len(rows))[:_PIXELS_PER_IMAGE]
         rows, columns = rows[kept], columns[kept]
-        shrunk = [size / whole for size, whole in zip(small.shape[-2:], labels.shape, strict=True)]
+        features = self.features_at(maps, size, (rows, columns), labels.shape)
+        return features, labels[rows, columns].long().to(features.device)
+
+    @torch.no_grad()
+    def encode_image(self, image: Tensor) -> tuple[list[Tensor], Sequence[int]]:
+        """Maps of one image.
+
+        Args:
+            image: RGB, uint8 ``(3, H, W)``.
+
+        Returns:
+            The maps of the padded image, ``(1, c, h', w')`` each, the finest first, in half precision; and height and
+            width of the image before it was padded.
+        """
+        small = self._resize(image[None].to(self.mean.device).float() / 255)
+        return self.features(self._pad(small)), small.shape[-2:]
+
+    def features_at(
+        self, maps: Sequence[Tensor], size: Sequence[int], pixels: tuple[Tensor, Tensor], whole: Sequence[int]
+    ) -> Tensor:
+        """Joined features ``(N, C)`` of single pixels of an image.
+
+        Args:
+            maps: of the image, as :meth:`encode_image` gives them.
+            size: of the image, as :meth:`encode_image` gives it.
+            pixels: rows and columns, int64 ``(N,)`` each.
+            whole: height and width of the grid that these are of.
+        """
+        joined = join_maps([features.float() for features in maps])
         places = [
-            2 * (place + 0.5) * factor / length - 1
-            for place, factor, length in zip((columns, rows), shrunk[::-1], padded.shape[:-3:-1], strict=True)
+            2 * (place + 0.5) * (length / full) / self.padded_size(length) - 1
+            for place, length, full in zip(reversed(pixels), reversed(size), reversed(whole), strict=True)
         ]
-        grid = torch.stack(places, -1)[None, None].to(device)
-        features = F.grid_sample(joined, grid, padding_mode="border", align_corners=False)[0, :, 0].T
-        return features, labels[rows, columns].long().to(device)
+        grid = torch.stack(places, -1)[None, None].to(joined.device)
+        return F.grid_sample(joined, grid, padding_mode="border", align_corners=False)[0, :, 0].T
 
     @torch.no_grad()
     def _encode(self, x: Tensor) -> list[Tensor]:

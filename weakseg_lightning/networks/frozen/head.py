@@ -79,17 +79,36 @@ class MapHead(nn.Module):
             labels: classes, int64 ``(N,)``.
             steps: batches of up to 1,024 pixels to learn from.
         """
-        training = self.training
-        self.train()
-        optimizer = torch.optim.AdamW(self.parameters(), _FIT_LR, weight_decay=_FIT_WEIGHT_DECAY)
+        for _ in self.fitting(features, labels, steps):
+            pass
+
+    def fitting(self, features: Tensor, labels: Tensor, steps: int = _FIT_STEPS) -> Iterator[None]:
+        """Fit as :meth:`fit`, one step for each item taken; the mode is that of before between steps."""
+        optimizer = self.optimizer()
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 - min(step, steps) / steps) ** 0.9)
         for picked in islice(_shuffled(len(labels)), steps):
             picked = picked.to(labels.device)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(self.at_pixels(features[picked].float()), labels[picked])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            self.learn(optimizer, features[picked], labels[picked])
             schedule.step()
+            yield
+
+    def optimizer(self) -> torch.optim.AdamW:
+        """Make what takes the steps of a fit, at their full learning rate."""
+        return torch.optim.AdamW(self.parameters(), _FIT_LR, weight_decay=_FIT_WEIGHT_DECAY)
+
+    def learn(self, optimizer: torch.optim.Optimizer, features: Tensor, labels: Tensor) -> None:
+        """Take one step of a fit.
+
+        Args:
+            optimizer: of these parameters.
+            features: joined features of a batch, any float ``(N, C)``.
+            labels: classes, int64 ``(N,)``.
+        """
+        training = self.training
+        self.train()
+        optimizer.zero_grad()
+        F.cross_entropy(self.at_pixels(features.float()), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
         self.train(training)
 
     @torch.no_grad()
