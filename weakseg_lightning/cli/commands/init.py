@@ -26,8 +26,9 @@ from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import UserError
+from weakseg_lightning.files import replacing
 
-__all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init"]
+__all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init", "recipe_of"]
 
 
 _FROZEN_SIDE = 384
@@ -79,7 +80,7 @@ def init(
         The exit status: 1 if the folder has problems that would stop training.
     """
     folder = existing_folder(data)
-    output = output or Path(re.sub(r"[^\w.-]+", "_", folder.name) + ".yaml")
+    output = output or recipe_of(folder)
     require_new(output, overwrite)
     contents = read_folder(folder)
     method = choose_method(contents, supervision)
@@ -96,7 +97,8 @@ def init(
     if not contents.classes_given:
         _write_classes(contents, data)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    with replacing(output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     what = "a head on a frozen encoder (the whole network: --learns network)" if method.frozen else "the whole network"
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if contents.problems:
@@ -105,6 +107,11 @@ def init(
         return 1
     print(f"Next:\n  weakseg fit --config {quote(str(output))}")
     return 0
+
+
+def recipe_of(folder: Path) -> Path:
+    """Name the recipe of a folder, in the working directory."""
+    return Path(re.sub(r"[^\w.-]+", "_", folder.name) + ".yaml")
 
 
 def _write_pair(
