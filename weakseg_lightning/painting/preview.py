@@ -127,7 +127,7 @@ def _enlarged(scores: NDArray[np.float16], size: tuple[int, ...]) -> Tensor:
 def _classes(seeds: NDArray[np.uint8], scores: Tensor | None) -> NDArray[np.uint8]:
     """Classes that the labeling may have: those drawn, and those that are the most probable somewhere."""
     drawn = seeds[seeds != VOID]
-    likely = [] if scores is None else scores.argmax(0).flatten().tolist()
+    likely = [] if scores is None else scores.argmax(0).numpy()[seeds == VOID]
     return np.unique(np.append(drawn, likely)).astype(np.uint8)
 
 

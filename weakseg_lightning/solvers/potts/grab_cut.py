@@ -23,30 +23,35 @@ _IMPOSSIBLE = -1e4
 
 @dataclass(frozen=True)
 class GrabCut(Solver):
-    """GrabCut from scribbles, for any number of classes: the scores say nothing but how many classes there are.
+    """GrabCut from scribbles, scores or both, for any number of classes.
 
     Minimizes alternately over color models theta and labelings x with ``x_p`` = the seed's class at seeds
 
-        ``E(x, theta) = sum_p -log P(I_p | theta_{x_p}) + sum_{pq in N} w_pq [x_p != x_q]``:
+        ``E(x, theta) = sum_p U_p(x_p) + sum_{pq in N} w_pq [x_p != x_q]``,
 
-    each class gets a mixture of Gaussians in RGB, first from its seeds, then from the pixels that it has; the solver
-    labels the image again; until nothing changes. A fraction ``outliers`` of each class may have any color.
+    ``U_p(k) = -log P(I_p | theta_k) - score_weight * log softmax_k(scores_p)``: each class gets a mixture of Gaussians
+    in RGB, first from its seeds, then from the pixels that it has; the solver labels the image again; until nothing
+    changes. A fraction ``outliers`` of each class may have any color.
 
-    A class that may be used but has no seeds begins with the colors of all pixels without seeds; of several such, the
+    With ``score_weight`` 0 the scores say nothing but how many classes there are, and an image without seeds is not
+    solved: its labels are 255, `SolverResult.message` says so. With more, a class without seeds begins with the pixels
+    where its score is the best of those that may be used: seeds are not needed.
+
+    A class that may be used but has neither begins with the colors of all pixels without a label; of several such, the
     first takes what is theirs. One whose pixels are all lost keeps its model. An image whose label set holds one class
-    is all of that class. An image without seeds is not solved: its labels are 255, `SolverResult.message` says so.
+    is all of that class.
 
     In the result, ``sweeps`` counts the rounds, ``converged`` says whether the labeling stood still before
-    ``max_rounds``, and energies count ``-log P`` against the sum over all classes.
+    ``max_rounds``, and energies count ``U_p(x_p) + log sum_k exp(-U_p(k))`` for each pixel.
 
     Args:
-        solver: minimizes over labelings; its scores are the log-likelihoods of the colors, its Potts weight is that
-            of w; alpha-expansion with weight 50 by default.
+        solver: minimizes over labelings; its scores are ``-U``, its Potts weight is that of w; alpha-expansion with
+            weight 50 by default.
         components: Gaussians in the mixture of each class, at most.
         outliers: fraction of each class whose colors are spread evenly, in [0, 1). It bounds what a color can say that
             no seed has.
-        max_rounds: at most so many rounds; 1 leaves the models those of the seeds.
-        score_weight: alpha, >= 0: what the scores count; 0 = nothing, and they are not read.
+        max_rounds: at most so many rounds; 1 leaves the models those that they begin with.
+        score_weight: how much the scores count against the colors, >= 0; with 0 they are not read.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -86,11 +91,10 @@ class GrabCut(Solver):
         if given is None and not ((seeds != VOID) & valid).any():
             return _unsolved(problem.seeds)
         models = _Models(ColorTable.of(image[0].cpu().numpy()), self.components, self.outliers)
-        start = problem.start()
+        labels = np.where(seeds != VOID, seeds, problem.start()[0].cpu().numpy())
         if given is not None:
-            likely = given.masked_fill(~problem.allowed[:, :, None, None], -torch.inf).argmax(1)
-            start = torch.where(start == VOID, likely.to(torch.uint8), start)
-        labels = np.where(seeds != VOID, seeds, start[0].cpu().numpy())
+            best = given.masked_fill(~problem.allowed[:, :, None, None], -torch.inf).argmax(1)[0].cpu().numpy()
+            labels = np.where((labels == VOID) & ~np.isin(best, labels[valid]), best.astype(np.uint8), labels)
         before: Tensor | None = None
         for round_ in range(self.max_rounds):  # noqa: B007 - the last one counts
             models.fit(labels, problem.allowed[0].nonzero().flatten().tolist(), valid)
