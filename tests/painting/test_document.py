@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.document import AddClick, Clear, Click, Document, ImageAnnotation, Stroke, Tag
+from weakseg_lightning.painting.document import (
+    Accept,
+    AddClick,
+    Clear,
+    Click,
+    Document,
+    ImageAnnotation,
+    Stroke,
+    Tag,
+    Unaccept,
+)
 
 EMPTY = ImageAnnotation.empty(40, 60)
 
@@ -14,6 +24,13 @@ def painted(*changes) -> Document:
     for change in changes:
         document.apply(change)
     return document
+
+
+def area(label: int, top: int, bottom: int) -> np.ndarray:
+    """Labels of these rows."""
+    labels = np.full((40, 60), VOID, dtype=np.uint8)
+    labels[top:bottom] = label
+    return labels
 
 
 def distance(points: list[tuple[float, float]], height: int = 40, width: int = 60) -> np.ndarray:
@@ -61,6 +78,28 @@ def test_erasing_takes_scribbles_and_clicks_under_the_pen():
     assert found.clicks == (far,)
 
 
+def test_accepted_labels_lie_apart_from_what_is_drawn():
+    accepted = painted(Accept(area(1, 10, 30))).current
+    assert not accepted.is_drawn
+    assert not accepted.is_empty
+    assert not accepted.same_as(EMPTY)
+    stroke = Stroke(((5.0, 20.0), (55.0, 20.0)), 3, 2)
+    found = painted(Accept(area(1, 10, 30)), stroke).current
+    assert (found.accepted == area(1, 10, 30)).all()
+    assert found.labels[20, 30] == 2
+    cleared = Clear().applied_to(found)
+    assert cleared.same_as(accepted)
+    with pytest.raises(ValueError, match=r"the accepted labels are \(4, 4\), their image is \(40, 60\)"):
+        Accept(np.zeros((4, 4), dtype=np.uint8)).applied_to(EMPTY)
+
+
+def test_accepting_or_leaving_nothing_is_as_if_nothing_had_been_accepted():
+    assert Accept(area(1, 0, 0)).applied_to(EMPTY).accepted is None
+    wiped = painted(Accept(area(1, 10, 12)), Stroke(((0.0, 11.0), (60.0, 11.0)), 9, VOID)).current
+    assert wiped.accepted is None
+    assert wiped.is_empty
+
+
 def test_undo_and_redo_lead_through_the_same_states():
     document = Document(EMPTY)
     changes = [
@@ -69,6 +108,10 @@ def test_undo_and_redo_lead_through_the_same_states():
         AddClick(Click(3.0, 3.0, 1)),
         Tag(1, True),
         Tag(1, False),
+        Accept(area(1, 10, 30)),
+        Stroke(((20.0, 20.0),), 5, VOID),
+        Accept(area(2, 0, 20)),
+        Unaccept(),
         Clear(),
     ]
     states = [document.current]
@@ -77,7 +120,11 @@ def test_undo_and_redo_lead_through_the_same_states():
         states.append(document.current)
     assert states[4].tags == {1}
     assert states[5].tags is None
-    assert states[6].same_as(EMPTY)
+    assert (states[6].accepted == area(1, 10, 30)).all()
+    assert states[7].accepted[20, 20] == VOID
+    assert (states[8].accepted == area(2, 0, 20)).all()
+    assert states[9].same_as(states[5])
+    assert states[10].same_as(EMPTY)
     for state in states[-2::-1]:
         assert document.undo()
         assert document.current.same_as(state)
@@ -114,3 +161,74 @@ def test_changes_are_made_to_what_another_program_wrote():
     assert document.current.labels[30, 40] == 2
     with pytest.raises(ValueError, match="have become"):
         document.rebase(ImageAnnotation.empty(4, 4), EMPTY)
+
+
+# ---- what another program writes ----------------------------------------------------------------------------
+
+LINE = Stroke(((5.0, 20.0), (55.0, 20.0)), 3, 1)
+
+
+def drawn(annotation: ImageAnnotation, *changes) -> ImageAnnotation:
+    for change in changes:
+        annotation = change.applied_to(annotation)
+    return annotation
+
+
+@pytest.mark.parametrize("ours", [Clear(), Unaccept(), Stroke(((30.0, 20.0),), 9, VOID), Accept(area(2, 0, 9))])
+def test_what_another_program_writes_later_stays_whatever_is_done_here(ours):
+    document = painted(LINE, Accept(area(1, 10, 30)), Tag(1, True), ours)
+    known = document.current
+    added = [Stroke(((5.0, 20.0), (20.0, 20.0)), 3, 1), AddClick(Click(50.0, 4.0, 2)), Tag(2, True)]
+    accepted = np.where(area(1, 32, 38) == 1, 1, known.accepted_map)
+    theirs = drawn(known, *added, Accept(accepted))
+    document.rebase(theirs, known)
+    assert document.current.same_as(theirs)
+    document.apply(Stroke(((3.0, 3.0),), 3, 2))
+    assert document.current.same_as(drawn(theirs, Stroke(((3.0, 3.0),), 3, 2)))
+    assert document.undo()
+    assert document.undo()
+    assert (document.current.labels[20, 5:20] == 1).all()
+    assert (document.current.accepted[32:38] == 1).all()
+    assert document.current.tags == {1, 2}
+    assert Click(50.0, 4.0, 2) in document.current.clicks
+
+
+def test_what_is_not_written_yet_is_not_lost_either():
+    document = painted(LINE)
+    known = document.current
+    document.apply(AddClick(Click(9.0, 9.0, 2)))
+    document.apply(Tag(2, True))
+    document.apply(Accept(area(1, 10, 30)))
+    document.rebase(drawn(known, Tag(1, True), Stroke(((40.0, 35.0),), 3, 2), Accept(area(2, 30, 35))), known)
+    assert document.current.clicks == (Click(9.0, 9.0, 2),)
+    assert document.current.tags == {1, 2}
+    assert document.current.labels[35, 40] == 2
+    assert np.unique(document.current.accepted[10:30]) == [1]
+    assert np.unique(document.current.accepted[30:35]) == [2]
+
+
+def test_what_another_program_removes_is_gone():
+    document = painted(LINE, AddClick(Click(9.0, 9.0, 2)), Tag(1, True), Accept(area(1, 10, 30)))
+    document.rebase(EMPTY, document.current)
+    assert document.current.is_empty
+    assert document.undo()
+    assert document.current.is_empty
+
+
+def test_undo_and_redo_pass_over_what_another_program_wrote():
+    document = painted(LINE)
+    theirs = drawn(document.current, Tag(2, True))
+    document.rebase(theirs, document.current)
+    document.undo()
+    assert not document.undo()
+    assert document.current.same_as(drawn(EMPTY, Tag(2, True)))
+    document.redo()
+    assert document.current.same_as(theirs)
+
+
+def test_label_maps_kept_for_undo_are_bounded():
+    document = painted(*(Accept(area(1, 0, rows)) for rows in range(1, 31)))
+    assert len(document.done) == 20
+    while document.undo():
+        pass
+    assert (document.current.accepted == area(1, 0, 10)).all()

@@ -32,6 +32,13 @@ def an_annotation(height: int = SIZE[0], width: int = SIZE[1]) -> ImageAnnotatio
     return ImageAnnotation(annotation.labels, (Click(3.5, 70.1, 2), Click(3.0, 7.0, 0)), frozenset({1, 2}))
 
 
+def accepting(annotation: ImageAnnotation, label: int = 1) -> ImageAnnotation:
+    """The same with an upper half that is accepted."""
+    labels = np.full_like(annotation.labels, 255)
+    labels[: len(labels) // 2] = label
+    return annotation.accepting(labels)
+
+
 def test_what_is_written_is_read_again(data, folder):
     folder.write("a", an_annotation())
     again = PaintFolder(data)
@@ -49,6 +56,23 @@ def test_writing_nothing_removes_what_was_there(data, folder):
     folder.write("a", ImageAnnotation.empty(*SIZE))
     assert sorted(path.name for path in data.rglob("*") if path.is_file()) == ["a.png", "b.png", "classes.yaml"]
     assert not folder.entries["a"].annotated
+
+
+def test_accepted_labels_are_kept_apart(data, folder):
+    folder.write("a", accepting(an_annotation()))
+    folder.write("b", accepting(ImageAnnotation.empty(*SIZE), label=2))
+    again = PaintFolder(data)
+    assert again.read("a", SIZE).same_as(accepting(an_annotation()))
+    for entries in (folder.entries, again.entries):
+        assert [(entries[name].annotated, entries[name].accepted) for name in "ab"] == [(True, True), (False, True)]
+    assert not (data / "scribbles" / "b.png").exists()
+    with Image.open(data / "accepted" / "b.png") as written:
+        assert written.mode == "P"
+        assert np.unique(np.array(written)).tolist() == [2, 255]
+    folder.write("a", an_annotation())
+    assert [path.name for path in (data / "accepted").iterdir()] == ["b.png"]
+    assert not folder.entries["a"].accepted
+    assert not list(data.rglob("*unfinished*"))
 
 
 def test_an_image_said_to_show_nothing_stays_so(data):
@@ -118,9 +142,10 @@ def test_broken_images_are_listed_with_the_reason(data):
         folder.read_image("c")
 
 
-def test_scribbles_of_another_size_are_named(data, folder):
-    (data / "scribbles").mkdir()
-    Image.new("L", (9, 7)).save(data / "scribbles" / "a.png")
+@pytest.mark.parametrize("kind", ["scribbles", "accepted"])
+def test_labels_of_another_size_are_named(data, folder, kind):
+    (data / kind).mkdir()
+    Image.new("L", (9, 7)).save(data / kind / "a.png")
     with pytest.raises(BadSampleError, match=r"a\.png has 9 x 7 pixels, its image 120 x 80"):
         folder.read("a", SIZE)
 
@@ -163,17 +188,18 @@ def test_a_folder_without_images_is_named(tmp_path):
 # ---- links --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["scribbles", "points.csv", "tags.csv", "classes.yaml"])
+@pytest.mark.parametrize("name", ["scribbles", "accepted", "points.csv", "tags.csv", "classes.yaml"])
 def test_what_is_written_follows_links(data, folder, tmp_path, name):
-    folder.write("a", an_annotation())
+    known = accepting(an_annotation())
+    folder.write("a", known)
     (data / name).rename(tmp_path / name)
     (data / name).symlink_to(tmp_path / name)
     folder = PaintFolder(data)
-    assert folder.read("a", SIZE).same_as(an_annotation())
-    folder.write("b", an_annotation())
+    assert folder.read("a", SIZE).same_as(known)
+    folder.write("b", known)
     assert (data / name).is_symlink()
-    assert PaintFolder(data).read("b", SIZE).same_as(an_annotation())
-    assert PaintFolder(data).read("a", SIZE).same_as(an_annotation())
+    assert PaintFolder(data).read("b", SIZE).same_as(known)
+    assert PaintFolder(data).read("a", SIZE).same_as(known)
 
 
 def test_linked_images_and_folders_are_annotated_as_training_reads_them(data, tmp_path):

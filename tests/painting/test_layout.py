@@ -7,7 +7,7 @@ from PIL import Image
 
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_rows, write_scribbles
+from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_labels, write_rows
 from weakseg_lightning.visualization import voc_palette
 
 NAMES = ["background", "cat", "no", "Käse: alt", "1"]
@@ -44,13 +44,13 @@ def test_scribbles_are_palette_pngs_whose_values_are_classes(tmp_path):
     labels = np.full((4, 5), VOID, dtype=np.uint8)
     labels[1, :3] = 0, 1, 2
     path = tmp_path / "scribbles" / "a.png"
-    write_scribbles(path, labels, named_classes(NAMES))
+    write_labels(path, labels, named_classes(NAMES))
     with Image.open(path) as image:
         assert image.mode == "P"
         assert (np.array(image) == labels).all()
         assert image.convert("RGB").getpixel((1, 1)) == (128, 0, 0)
     assert (read_map(path, named_classes(NAMES), scribbles=True) == labels).all()
-    write_scribbles(path, np.full_like(labels, VOID), named_classes(NAMES))
+    write_labels(path, np.full_like(labels, VOID), named_classes(NAMES))
     assert not path.exists()
 
 

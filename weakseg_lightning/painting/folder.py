@@ -10,13 +10,14 @@ from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.files import ACCEPTED, SCRIBBLES
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
 from weakseg_lightning.data.folder.tables import read_table
 from weakseg_lightning.data.images.reading import image_size, is_image, read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Click, ImageAnnotation
-from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_rows, write_scribbles
+from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_labels, write_rows
 
 __all__ = ["Entry", "PaintFolder"]
 
@@ -95,14 +96,14 @@ class PaintFolder:
             image_size(path)
         except BadSampleError as error:
             return Entry(path, str(error))
-        return Entry(path, annotated=contents.can_train(name, "tags"))
+        return Entry(path, annotated=contents.can_train(name, "tags"), accepted=name in contents.accepted)
 
     def _about(self, name: str) -> Callable[[str], bool]:
         """Tell whether what a table calls an image is this one."""
         return lambda given: self.names.find(row_ref(given)).name == name
 
-    def _scribbles(self, name: str) -> Path:
-        return self.root / "scribbles" / f"{name}.png"
+    def _map(self, folder: str, name: str) -> Path:
+        return self.root / folder / f"{name}.png"
 
     def read_image(self, name: str) -> Tensor:
         """Read an image, uint8 ``(3, H, W)``.
@@ -121,17 +122,16 @@ class PaintFolder:
         Raises:
             ValueError: if the files cannot be used.
         """
-        annotation = ImageAnnotation.empty(*size)
-        scribbles = self._scribbles(name)
-        labels = read_map(scribbles, self.classes, scribbles=True) if scribbles.is_file() else annotation.labels
-        if labels.shape != size:
-            found, expected = (f"{shape[1]} x {shape[0]}" for shape in (labels.shape, size))
-            raise BadSampleError(f"{scribbles} has {found} pixels, its image {expected}: remove or replace it")
+        empty = ImageAnnotation.empty(*size).labels
+        labels, accepted = (
+            read_map(path, self.classes, scribbles=True, size=size[::-1]) if path.is_file() else empty
+            for path in (self._map(SCRIBBLES, name), self._map(ACCEPTED, name))
+        )
         clicks = tuple(self._click(one) for one in self._rows(_POINTS, name))
         tags = self._rows(_TAGS, name)
         # A row without a class says that the image shows nothing.
         known = frozenset(one.label for one in tags if one.label is not None) if tags else None
-        return ImageAnnotation(labels, clicks, known)
+        return ImageAnnotation(labels, clicks, known).accepting(accepted)
 
     def _click(self, known: LabeledAnnotation) -> Click:
         x, y = known.annotation.points[0].tolist()
@@ -160,7 +160,8 @@ class PaintFolder:
             ValueError: if a file is of another format.
         """
         image = self.entries[name].path.relative_to(self.root / IMAGES).as_posix()
-        write_scribbles(self._scribbles(name), annotation.labels, self.classes)
+        write_labels(self._map(SCRIBBLES, name), annotation.labels, self.classes)
+        write_labels(self._map(ACCEPTED, name), annotation.accepted_map, self.classes)
         names = self.classes.names
         clicks = [
             {"image": image, "x": str(click.x), "y": str(click.y), "class": names[click.label]}
@@ -169,4 +170,5 @@ class PaintFolder:
         write_rows(self.root, _POINTS, self._about(name), clicks)
         tags = None if annotation.tags is None else [names[label] for label in sorted(annotation.tags)] or [""]
         write_rows(self.root, _TAGS, self._about(name), [{"image": image, "class": tag} for tag in tags or ()])
-        self.entries[name].annotated = not annotation.is_empty or name in self.foreign
+        self.entries[name].annotated = annotation.is_drawn or name in self.foreign
+        self.entries[name].accepted = annotation.accepted is not None

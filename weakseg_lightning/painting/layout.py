@@ -1,4 +1,4 @@
-"""The files that annotations are kept in: `scribbles/`, `points.csv`, `tags.csv`, `classes.yaml`."""
+"""The files that annotations are kept in: `scribbles/`, `accepted/`, `points.csv`, `tags.csv`, `classes.yaml`."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.files import replacing
 from weakseg_lightning.visualization.panels import save_palette_png, voc_palette
 
-__all__ = ["named_classes", "read_paintable", "write_classes", "write_rows", "write_scribbles"]
+__all__ = ["named_classes", "read_paintable", "write_classes", "write_labels", "write_rows"]
 
 Labels = NDArray[np.uint8]
 Row = Mapping[str, str]
@@ -55,11 +55,11 @@ def write_classes(path: Path, classes: Classes) -> None:
     _write_text(path, classes_text(classes))
 
 
-# ---- scribbles ----------------------------------------------------------------------------------------------
+# ---- scribbles and accepted labels --------------------------------------------------------------------------
 
 
-def write_scribbles(path: Path, labels: Labels, classes: Classes) -> None:
-    """Write scribbles as a palette PNG: value = class, 255 = unlabelled. A file without any is removed."""
+def write_labels(path: Path, labels: Labels, classes: Classes) -> None:
+    """Write labels as a palette PNG: value = class, 255 = unlabelled. A file without any is removed."""
     if (labels == VOID).all():
         path.unlink(missing_ok=True)
         return

@@ -50,6 +50,14 @@ def copied(source: str, target: str) -> Break:
     return lambda root: shutil.copy(root / source, root / target)
 
 
+def accepted(name: str, *shape: int, value: int) -> Break:
+    def apply(root: Path) -> None:
+        (root / "accepted").mkdir()
+        picture(f"accepted/{name}", *shape, value=value)(root)
+
+    return apply
+
+
 def bomb(root: Path) -> None:
     """A PNG of some bytes that claims 60,000 x 60,000 pixels."""
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
@@ -158,6 +166,13 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
     ),
     "text as scribble": (write("scribbles/a.png", "hello"), "scribbles/a.png", "is not an image that can be read"),
     "no bytes as scribble": (write("scribbles/b.png", b""), "scribbles/b.png", "is not an image that can be read"),
+    # ---- accepted labels
+    "accepted of another size": (accepted("b.png", 20, 24, value=1), "accepted/b.png", "has 24 x 20 pixels, its image"),
+    "accepted of no class": (accepted("b.png", 40, 48, value=7), "accepted/b.png", "holds the values 7, expected 0 to"),
+    "accepted as jpeg": (accepted("b.jpg", 40, 48, value=1), "accepted/b.jpg", "is no PNG: save it as PNG, which"),
+    "accepted of no image": (accepted("zebra.png", 40, 48, value=1), "accepted/zebra.png", "belongs to no image"),
+    "accepted nothing": (accepted("b.png", 40, 48, value=255), "accepted/b.png", "has no labelled pixel: accept"),
+    "accepted cut off": (write("accepted/b.png", b"\x89PNG\r\n"), "accepted/b.png", "is not an image that can be read"),
     # ---- masks
     "mask of another size": (
         picture("masks/a.png", 40, 47, value=0),

@@ -3,6 +3,7 @@
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from broken_pictures import BROKEN_PICTURES
 from broken_tables import BROKEN_TABLES
@@ -40,6 +41,35 @@ def test_class_balance_is_counted(make_folder, capsys):
     assert "0 background 3 0 59.3% 79.2%" in out
     assert "1 cat 3 6 20.3% 10.4%" in out
     assert f"scribbles and clicks label {177 / 1920:.2%} of the pixels of 3 images" in out
+
+
+def test_accepted_labels_are_counted_apart(make_folder, capsys):
+    root = make_folder()
+    (root / "points.csv").unlink()
+    check(root)
+    before = lines(capsys.readouterr().out)
+    (root / "accepted").mkdir()
+    Image.fromarray(np.repeat(np.uint8([1, 255]), (480, 1440)).reshape(40, 48)).save(root / "accepted" / "b.png")
+    assert check(root) == 0
+    out = lines(capsys.readouterr().out)
+    assert "accepted/ 1" in out
+    assert "1 cat 3 6 20.3% 100.0% 10.4%" in out
+    assert "accepted labels label 25.00% of the pixels of 1 images" in out
+    kept = [line for line in before if "%" not in line and "of scribbles" not in line]
+    assert set(kept) <= set(out)
+    assert "scribbles/ 3" in kept
+
+
+def test_images_with_accepted_labels_alone_are_no_bare_ones(make_folder, capsys):
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("masks/*"), *root.glob("*.csv")):
+        path.unlink()
+    (root / "accepted").mkdir()
+    Image.fromarray(np.full((40, 48), 1, np.uint8)).save(root / "accepted" / "b.png")
+    assert check(root) == 0
+    assert "note: 2 images have no annotation, as a: they can be labelled after training" in lines(
+        capsys.readouterr().out
+    )
 
 
 def test_the_corpus_is_as_large_as_promised():

@@ -145,6 +145,14 @@ def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(ru
     assert run("init", "pets")[0] == 2, "nothing is replaced unless told"
 
 
+def test_images_with_accepted_labels_alone_count_as_having_scribbles(make_folder):
+    root = make_folder()
+    (root / "scribbles").rename(root / "accepted")
+    contents = read_folder(root)
+    assert choose_method(contents) == METHODS["scribble"]
+    assert len(contents.of("scribble")) == 3
+
+
 def test_what_is_not_there_cannot_be_chosen(make_folder):
     root = make_folder()
     keep(root)

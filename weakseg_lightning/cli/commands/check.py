@@ -40,7 +40,8 @@ def check(data: Path, sheet: Path | None = None) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
     Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
-    255 = none, or in the colors of classes.yaml); points.csv (columns image,x,y,class); boxes.csv
+    255 = none, or in the colors of classes.yaml); accepted/ (the same, labels accepted in `weakseg paint`, counted
+    apart); points.csv (columns image,x,y,class); boxes.csv
     (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a fraction, or small or large);
     classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
     tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
@@ -62,7 +63,7 @@ def check(data: Path, sheet: Path | None = None) -> int:
     print("\n".join([*_counts(data, contents, readable), "", *_balance(contents, found), ""]))
     print("\n".join([*_table(problems), *(f"note: {note}" for note in _notes(data, contents, readable))]))
     good = [one.name for one in found if not one.problems]
-    shown = [name for name in good if contents.can_train(name, "tags")] or good
+    shown = [name for name in good if contents.has_any(name)] or good
     if shown:
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
     if problems:
@@ -74,7 +75,7 @@ def check(data: Path, sheet: Path | None = None) -> int:
 
 def _nothing_annotated(contents: FolderContents) -> list[Problem]:
     """The problem that there is nothing that any training could use."""
-    if contents.problems or any(contents.can_train(name, "tags") for name in contents.images):
+    if contents.problems or any(map(contents.has_any, contents.images)):
         return []
     text = "no image has an annotation: add scribbles/, points.csv, boxes.csv, tags.csv, masks/ or an export of a tool"
     return [Problem(IMAGES, text)]
@@ -100,7 +101,8 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
     yield f"{data}: {len(contents.images)} images{extent}; {len(contents.classes.names)} classes ({origin})"
     yield ""
     yield f"{'kind':<22}{'images':>8}{'annotations':>13}"
-    for what, files in (("scribbles/", contents.scribbles), ("masks/", contents.masks)):
+    maps = {"scribbles/": contents.scribbles, "accepted/": contents.accepted, "masks/": contents.masks}
+    for what, files in maps.items():
         if files:
             yield f"{what:<22}{len(files):>8}"
     for kind, what in _KINDS.items():
@@ -112,21 +114,25 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
 def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[str]:
     """Frequency of each class, and the fraction of pixels that is labelled."""
     seeds = [one.seeds for one in found if one.seeds is not None]
+    accepted = [one.accepted for one in found if one.accepted is not None]
     masks = [one.mask for one in found if one.mask is not None]
+    columns = [("of scribbles", seeds), *([("of accepted", accepted)] if accepted else []), ("of masks", masks)]
     width = max(12, *(len(name) for name in contents.classes.names)) + 2
-    yield f"{'class':<{width + 4}}{'images':>8}{'annotations':>13}{'of scribbles':>14}{'of masks':>10}"
+    heads = "".join(f"{of:>{len(of) + 2}}" for of, _ in columns)
+    yield f"{'class':<{width + 4}}{'images':>8}{'annotations':>13}{heads}"
     for index, name in enumerate(contents.classes.names):
         annotations = {
             image: count
             for image, known in contents.annotations.items()
             if (count := sum(one.label == index for one in known))
         }
-        drawn = {one.name for one in found for counts in (one.seeds, one.mask) if counts is not None and counts[index]}
-        shares = "".join(f"{_share(counts, index):>{room}}" for counts, room in ((seeds, 14), (masks, 10)))
+        drawn = {one.name for one in found for counts in one.counts if counts[index]}
+        shares = "".join(f"{_share(counts, index):>{len(of) + 2}}" for of, counts in columns)
         yield f"{index:>3} {name:<{width}}{len(drawn | set(annotations)):>8}{sum(annotations.values()):>13}{shares}"
-    if seeds:
-        total = np.sum(seeds, axis=0)
-        yield f"scribbles and clicks label {total[:VOID].sum() / total.sum():.2%} of the pixels of {len(seeds)} images"
+    for what, maps in (("scribbles and clicks", seeds), ("accepted labels", accepted)):
+        if maps:
+            total = np.sum(maps, axis=0)
+            yield f"{what} label {total[:VOID].sum() / total.sum():.2%} of the pixels of {len(maps)} images"
 
 
 def _share(counts: Sequence[Counts], index: int) -> str:
@@ -157,12 +163,10 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     yield from contents.notes
     if not contents.classes_given:
         yield f"no classes.yaml; `weakseg init {data}` writes one with {', '.join(contents.classes.names[:_SHOWN])} ..."
-    if bare := [name for name in names if not contents.can_train(name, "tags")]:
+    if bare := [name for name in names if not contents.has_any(name)]:
         yield f"{len(bare)} images have no annotation, as {bare[0]}: they can be labelled after training"
     seen = {one.label for known in contents.annotations.values() for one in known}
-    seen |= {
-        int(index) for one in readable for n in (one.seeds, one.mask) if n is not None for index in np.flatnonzero(n)
-    }
+    seen |= {int(index) for one in readable for counts in one.counts for index in np.flatnonzero(counts)}
     if absent := [name for index, name in enumerate(contents.classes.names) if index and index not in seen]:
         more = " ..." if len(absent) > _SHOWN else ""
         yield f"no annotation has the class {', '.join(absent[:_SHOWN])}{more}: nothing can be learned about it"

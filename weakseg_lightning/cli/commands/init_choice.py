@@ -121,7 +121,7 @@ def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Ha
 def kinds_of(contents: FolderContents) -> Iterator[Supervision]:
     """The kinds of annotation that are there, those that say more about pixels first."""
     names = list(contents.images)
-    if contents.scribbles or any(contents.has(name, "stroke") for name in names):
+    if contents.scribbles or contents.accepted or any(contents.has(name, "stroke") for name in names):
         yield "scribble"
     if any(contents.has(name, "click") for name in names):
         yield "point"

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import grey_dilation
 
 from weakseg_lightning.data.folder.contents import FolderContents
-from weakseg_lightning.data.folder.labels import read_mask, read_seeds
+from weakseg_lightning.data.folder.labels import accepted_of, read_drawn, read_mask
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.visualization.panels import INK, PAPER, draw_legend, voc_palette
@@ -21,7 +21,7 @@ _WEAK, _STRONG = 0.45, 1.0  # opacity of masks and of strokes
 
 
 def contact_sheet(contents: FolderContents, names: Sequence[str]) -> Image.Image:
-    """Draw images with masks, strokes, clicks and boxes in the colors of the classes.
+    """Draw images with masks, accepted labels, strokes, clicks and boxes in the colors of the classes.
 
     Args:
         contents: the folder.
@@ -55,7 +55,8 @@ def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
     size = image.size
     scale = _TILE / max(size)
     tile = image.resize((max(1, round(scale * size[0])), max(1, round(scale * size[1]))))
-    for labels, opacity in ((read_mask(contents, name, size), _WEAK), (_strokes(contents, name, size), _STRONG)):
+    areas = ((read(contents, name, size), _WEAK) for read in (read_mask, accepted_of))
+    for labels, opacity in (*areas, (read_drawn(contents, name, size), _STRONG)):
         if labels is not None:
             tile = _painted(tile, _shrunk(labels, tile.size), opacity, _palette(contents), used)
     drawing = ImageDraw.Draw(tile)
@@ -65,10 +66,6 @@ def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
             drawing.rectangle(corners, outline=tuple(_palette(contents)[known.label].tolist()), width=2)
             used.add(known.label)
     return tile
-
-
-def _strokes(contents: FolderContents, name: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-    return read_seeds(contents, name, size, "scribble") if contents.can_train(name, "scribble") else None
 
 
 def _shrunk(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -75,12 +75,16 @@ class FolderContents(Files):
         if supervision == "full":
             return self.has_mask(name)
         if supervision == "scribble":
-            return name in self.scribbles or self.has(name, "stroke", "click")
+            return name in self.scribbles or name in self.accepted or self.has(name, "stroke", "click")
         if supervision == "point":
             return self.has(name, "click")
         if supervision == "box":
             return self.has(name, "box") or self.has_mask(name)
         return name in self.scribbles or name in self.masks or self.has(name)
+
+    def has_any(self, name: str) -> bool:
+        """Tell if anything is known about an image."""
+        return name in self.accepted or self.can_train(name, "tags")
 
     def find(self, given: str) -> str | None:
         """The id of an image that is named with or without folder and suffix; None if there is none, or several."""
@@ -214,7 +218,7 @@ def _numbered(classes: Classes, values: Sequence[int], annotations: Sequence[Ann
 
 
 def _values(contents: FolderContents) -> Iterator[int]:
-    for path in (*contents.scribbles.values(), *contents.masks.values()):
+    for path in (*contents.scribbles.values(), *contents.accepted.values(), *contents.masks.values()):
         try:
             yield from (value for value in map_values(path) or () if 0 <= value < 255)
         except BadSampleError:

@@ -26,7 +26,8 @@ __all__ = ["FolderDataModule", "read_names", "split_names"]
 _NAMED_PROBLEMS = 5
 _ANNOTATIONS: dict[Supervision, str] = {
     "full": "masks (`masks/`, or polygons and brushes of an annotation tool)",
-    "scribble": "scribbles or clicks (`scribbles/`, `points.csv`, or lines and points of an annotation tool)",
+    "scribble": "scribbles or clicks (`scribbles/`, `points.csv`, or lines and points of an annotation tool), or "
+    "accepted labels (`accepted/`)",
     "point": "clicks (`points.csv`, or points of an annotation tool)",
     "box": "boxes (`boxes.csv`, or rectangles of an annotation tool) or masks",
     "tags": "tags (`tags.csv`, or those of an annotation tool) or other annotations",
@@ -52,6 +53,7 @@ class FolderDataModule(SegmentationDataModule):
                         and choices of tools are tags of the image (by default those that name a class; ``[]``: none)
     ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey of 1 to 16 bits, stored value =
                         class; or in the colors of ``classes.yaml``; transparent = no label
+    ``accepted/``       the same: labels of `weakseg paint` that were accepted there
     ``masks/``          the same with a class for every pixel, 255 = void
     ``points.csv``      ``image,x,y,class``: a click a row
     ``boxes.csv``       ``image,x1,y1,x2,y2,class``: a box a row, left, top, right, bottom
@@ -70,6 +72,10 @@ class FolderDataModule(SegmentationDataModule):
     left out. Tags are all classes that anything says are in the image. CSV files may have semicolons or tabs in place
     of commas.
 
+    Accepted labels are a prediction that somebody agreed with, not an annotation. They are seeds of ``supervision:
+    scribble`` beneath scribbles, lines and clicks, which cover them; every other supervision leaves them aside, and
+    validation never sees them.
+
     A file is about the image whose path it gives, as seen from ``images/`` or from the file itself, never about another
     of the same name; a file of LabelMe beside an image is about that one, unless its path leads into another folder.
     The folders of another computer or of a server are left out where only one image has the name. Two sources for one
@@ -80,9 +86,9 @@ class FolderDataModule(SegmentationDataModule):
 
     Args:
         root: the folder.
-        supervision: labels of the training images, which are those that have them: ``scribble``: scribbles and clicks;
-            ``point``: clicks alone; ``box``: boxes, background outside; ``tags``: no pixel, only which classes there
-            are; ``full``: masks.
+        supervision: labels of the training images, which are those that have them: ``scribble``: scribbles, clicks and
+            accepted labels; ``point``: clicks alone; ``box``: boxes, background outside; ``tags``: no pixel, only which
+            classes there are; ``full``: masks.
         val_fraction: fraction of the images with masks that is held out for validation, 0 to 1, one image at least; 0
             for no validation.
         split_seed: draws them; apart from ``seed``, so that runs with other seeds stay comparable.

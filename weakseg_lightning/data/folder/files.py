@@ -13,9 +13,9 @@ from weakseg_lightning.data.folder.tables import TABLES
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
 from weakseg_lightning.errors import MissingFileError
 
-__all__ = ["Files", "did_you_mean", "find_files", "two_folders"]
+__all__ = ["Files", "did_you_mean", "find_files", "purpose", "two_folders"]
 
-SCRIBBLES, MASKS, EXPORTS = "scribbles", "masks", "annotations"
+SCRIBBLES, ACCEPTED, MASKS, EXPORTS = "scribbles", "accepted", "masks", "annotations"
 POSITIVE, NEGATIVE = "positive", "negative"
 SHEET = "contact_sheet.jpg"
 
@@ -31,6 +31,7 @@ class Files:
         root: the folder.
         images: files of the images by id: their path below ``images/`` without suffix.
         scribbles: files of the scribbles by id.
+        accepted: files of the accepted labels by id.
         masks: files of the masks by id.
         exports: files of annotation tools.
         problems: what cannot be used.
@@ -40,6 +41,7 @@ class Files:
     root: Path
     images: dict[str, Path] = field(default_factory=dict)
     scribbles: dict[str, Path] = field(default_factory=dict)
+    accepted: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, Path] = field(default_factory=dict)
     exports: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -47,7 +49,8 @@ class Files:
 
     def report(self, path: Path, text: str, image: str | None = None) -> None:
         """Note what is wrong with a file."""
-        self.problems.append(Problem(relative(path, self.root), text, image))
+        file = relative(path, self.root)
+        self.problems.append(Problem(file, f"{text}{purpose(file)}", image))
 
 
 def find_files(root: Path) -> Files:
@@ -59,10 +62,21 @@ def find_files(root: Path) -> Files:
     files = Files(root)
     _find_images(files)
     files.scribbles = _find_maps(files, SCRIBBLES)
+    files.accepted = _find_maps(files, ACCEPTED)
     files.masks = _find_maps(files, MASKS)
     files.exports = _exports(root)
     files.notes += _unread(root, files.exports)
     return files
+
+
+def purpose(file: str) -> str:
+    """Say what the folder of a file is for, behind what is wrong with it, where somebody may use it for other things.
+
+    Args:
+        file: path from the root of the data.
+    """
+    own = file == ACCEPTED or file.startswith(f"{ACCEPTED}/")
+    return f" ({ACCEPTED}/ is for labels accepted in `weakseg paint`: move other files out of it)" if own else ""
 
 
 def two_folders(root: Path) -> bool:
@@ -135,7 +149,7 @@ def _exports(root: Path) -> list[Path]:
 
 def _unread(root: Path, exports: list[Path]) -> Iterator[str]:
     """Say what of the folder is not read."""
-    folders = (POSITIVE, NEGATIVE) if two_folders(root) else (IMAGES, SCRIBBLES, MASKS, EXPORTS)
+    folders = (POSITIVE, NEGATIVE) if two_folders(root) else (IMAGES, SCRIBBLES, ACCEPTED, MASKS, EXPORTS)
     known = dict.fromkeys([*folders, *TABLES, CLASSES_FILE])
     read = {*exports, *(root / name for name in (*known, SHEET))}
     others = [path for path in sorted(root.iterdir()) if path not in read and not path.name.startswith(".")]

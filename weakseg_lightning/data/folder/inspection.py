@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, find_fault, relative
 from weakseg_lightning.data.folder.contents import FolderContents
-from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES
-from weakseg_lightning.data.folder.labels import Labels, Size, read_mask, read_seeds, scribbles_of
+from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
+from weakseg_lightning.data.folder.label_maps import Size
+from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
@@ -31,6 +32,7 @@ class Inspection:
         name: id of the image.
         size: width and height in pixels; None if not even these can be read.
         seeds: how many pixels scribbles and clicks give each class, ``(256,)``, 255 = none.
+        accepted: how many pixels the accepted labels give each class.
         mask: how many pixels the mask gives each class; None without one.
         problems: what is wrong.
     """
@@ -38,8 +40,14 @@ class Inspection:
     name: str
     size: Size | None = None
     seeds: NDArray[np.int64] | None = None
+    accepted: NDArray[np.int64] | None = None
     mask: NDArray[np.int64] | None = None
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def counts(self) -> list[NDArray[np.int64]]:
+        """All counts of pixels that there are."""
+        return [counts for counts in (self.seeds, self.accepted, self.mask) if counts is not None]
 
 
 def inspect_all(contents: FolderContents, names: Sequence[str]) -> Iterator[Inspection]:
@@ -55,7 +63,7 @@ def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> l
         contents: the folder.
         found: what was found about its images.
     """
-    counts = [counts for one in found for counts in (one.mask, one.seeds) if counts is not None]
+    counts = [counts for one in found for counts in one.counts]
     others = any(contents.has(one.name, "box", "tag", "size") for one in found)
     if not counts or others or any(labels[:VOID].any() for labels in counts):
         return []
@@ -82,11 +90,15 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     if (path := contents.masks.get(name)) is not None or (not faults and contents.has_mask(name)):
         found.mask = _counted(contents, found, path or image, partial(read_mask, contents, name, found.size))
     if (path := contents.scribbles.get(name)) is not None:
-        found.seeds = _counted(contents, found, path, partial(scribbles_of, contents, name))
+        found.seeds = _counted(contents, found, path, partial(scribbles_of, contents, name, found.size))
         _check_scribbles(contents, found, path)
     if not faults and contents.has(name, "click", "stroke") and not found.problems:
-        drawn = partial(read_seeds, contents, name, found.size, "scribble")
-        found.seeds = _counted(contents, found, path or image, drawn)
+        found.seeds = _counted(contents, found, path or image, partial(read_drawn, contents, name, found.size))
+    if (path := contents.accepted.get(name)) is not None:
+        found.accepted = _counted(contents, found, path, partial(accepted_of, contents, name, found.size))
+        if found.accepted is not None and not found.accepted[:VOID].any():
+            text = "has no labelled pixel: accept labels again, or remove the file"
+            found.problems.append(Problem(relative(path, contents.root), text, name))
     _compare_with_tags(contents, found)
     _compare_masks(contents, found)
     return found
@@ -105,8 +117,7 @@ def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:
     """Find drawn classes that are not among the tags, where tags are given or nothing is said to be there."""
     tags = contents.about(found.name, "tag", "nothing")
     drawn = {one.label for one in contents.about(found.name) if one.label not in (None, 0, VOID)}
-    for counts in (found.seeds, found.mask):
-        drawn |= set(np.flatnonzero(counts[:VOID]).tolist()) if counts is not None else set()
+    drawn |= {label for counts in found.counts for label in np.flatnonzero(counts[:VOID]).tolist()}
     tagged = {known.label for known in tags}
     # Where one says that there is nothing, no other may name a class.
     if tags and (untagged := drawn - ({0} if None in tagged else {0} | tagged)):
@@ -141,19 +152,13 @@ def _bitmap_fault(known: LabeledAnnotation, size: Size) -> str | None:
 def _counted(
     contents: FolderContents, found: Inspection, path: Path, read: Callable[[], Labels | None]
 ) -> NDArray[np.int64] | None:
-    """Count the pixels of each class in a label map, if it can be read and has the size of its image."""
+    """Count the pixels of each class in a label map, if it can be used."""
     try:
         labels = read()
     except BadSampleError as error:
         found.problems.append(_problem(contents, path, error, found.name))
         return None
     assert labels is not None
-    if (size := labels.shape[::-1]) != found.size:
-        width, height = found.size or (0, 0)
-        turned = " (upright: its EXIF data turn it)" if size == (height, width) else ""
-        text = f"has {size[0]} x {size[1]} pixels, its image {width} x {height}{turned}: annotate the image at its size"
-        found.problems.append(Problem(relative(path, contents.root), text, found.name))
-        return None
     return np.bincount(labels.ravel(), minlength=256)
 
 
@@ -173,4 +178,5 @@ def _check_scribbles(contents: FolderContents, found: Inspection, path: Path) ->
 
 
 def _problem(contents: FolderContents, path: Path, error: BadSampleError, name: str) -> Problem:
-    return Problem(relative(path, contents.root), str(error).removeprefix(str(path)).lstrip(": "), name)
+    file = relative(path, contents.root)
+    return Problem(file, str(error).removeprefix(str(path)).lstrip(": ") + purpose(file), name)

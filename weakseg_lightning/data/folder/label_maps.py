@@ -12,15 +12,17 @@ from weakseg_lightning.data.images.reading import read_label_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["map_values", "read_map"]
+__all__ = ["Size", "map_values", "read_map"]
 
 _SHOWN = 3
 _AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
 
 Labels = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 
-def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
+def read_map(path: Path, classes: Classes, scribbles: bool, size: Size | None = None) -> Labels:
     """Read a label map.
 
     Grey: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
@@ -33,12 +35,13 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
         path: PNG, of 1 to 16 bits.
         classes: names, colors, and the value without a label.
         scribbles: whether ``classes.unlabelled`` means no label here; in masks it is a class like any other.
+        size: that of its image, which it must have; None if that does not matter.
 
     Returns:
         uint8 ``(H, W)``, 255 = no label.
 
     Raises:
-        BadSampleError: if it cannot be read, or holds values or colors that are no class.
+        BadSampleError: if it cannot be read, has another size, or holds values or colors that are no class.
     """
     stored = read_label_map(path)
     if stored.palette is not None:
@@ -50,6 +53,10 @@ def read_map(path: Path, classes: Classes, scribbles: bool) -> Labels:
     if scribbles and isinstance(classes.unlabelled, int):
         labels[labels == classes.unlabelled] = VOID
     _require_known(path, labels, len(classes.names))
+    if size is not None and (found := labels.shape[::-1]) != size:
+        turned = " (upright: its EXIF data turn it)" if found == size[::-1] else ""
+        has = f"{path} has {found[0]} x {found[1]} pixels, its image {size[0]} x {size[1]}{turned}"
+        raise BadSampleError(f"{has}: annotate the image at its size")
     return labels
 
 

@@ -1,5 +1,7 @@
 """Labels of one image of a folder: its mask, its seeds, its boxes, drawn from whatever annotations there are."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,16 +10,14 @@ from torch import Tensor
 
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation
 from weakseg_lightning.data.folder.contents import FolderContents
-from weakseg_lightning.data.folder.label_maps import read_map
+from weakseg_lightning.data.folder.label_maps import Size, read_map
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["boxes_of", "read_mask", "read_seeds", "scribbles_of"]
+__all__ = ["accepted_of", "boxes_of", "read_drawn", "read_mask", "read_seeds", "scribbles_of"]
 
 Labels = NDArray[np.uint8]
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
@@ -29,10 +29,7 @@ def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
         BadSampleError: if it cannot be used.
     """
     if (path := contents.masks.get(name)) is not None:
-        mask = read_map(path, contents.classes, scribbles=False)
-        if mask.shape == size[::-1]:
-            _paint_void(mask, contents, name)
-        return mask
+        return _without_void(read_map(path, contents.classes, scribbles=False, size=size), contents, name)
     if not contents.has_mask(name):
         return None
     mask = np.zeros(size[::-1], dtype=np.uint8)
@@ -52,13 +49,26 @@ def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Sup
     """
     if supervision == "full":
         return read_mask(contents, name, size)
-    if supervision not in ("box", "scribble", "point"):
-        return None
-    boxed = supervision == "box"
-    seeds = _box_seeds(contents, name, size) if boxed else _drawn_seeds(contents, name, size, supervision)
-    if seeds.shape == size[::-1]:
-        _paint_void(seeds, contents, name)
-    return seeds
+    if supervision == "scribble":
+        drawn = read_drawn(contents, name, size)
+        accepted = accepted_of(contents, name, size)
+        return drawn if accepted is None else _without_void(_stacked(size, accepted, drawn), contents, name)
+    if supervision == "box":
+        return _without_void(_box_seeds(contents, name, size), contents, name)
+    return _without_void(_clicks(contents, name, size), contents, name) if supervision == "point" else None
+
+
+def read_drawn(contents: FolderContents, name: str, size: Size) -> Labels:
+    """Draw what people have drawn on an image, scribbles, lines and clicks, without what was accepted.
+
+    Raises:
+        BadSampleError: if it cannot be used.
+    """
+    # Coordinates of annotations count from the corner of the first pixel, those of strokes from its centre.
+    lines = [(one.annotation.points - 0.5, one.label) for one in contents.about(name, "stroke")]
+    strokes = [Stroke(points, label) for points, label in lines if label is not None]
+    layers = (scribbles_of(contents, name, size), draw_strokes(strokes, size[1], size[0]))
+    return _without_void(_stacked(size, *layers, _clicks(contents, name, size)), contents, name)
 
 
 def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor:
@@ -70,46 +80,57 @@ def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
 
-def scribbles_of(contents: FolderContents, name: str) -> Labels | None:
+def scribbles_of(contents: FolderContents, name: str, size: Size) -> Labels | None:
     """Read the file of the scribbles; None if there is none.
 
     Raises:
         BadSampleError: if it cannot be used.
     """
-    path = contents.scribbles.get(name)
-    return None if path is None else read_map(path, contents.classes, scribbles=True)
+    return _partial_map(contents.scribbles.get(name), contents, size)
+
+
+def accepted_of(contents: FolderContents, name: str, size: Size) -> Labels | None:
+    """Read the file of the accepted labels; None if there is none.
+
+    Raises:
+        BadSampleError: if it cannot be used.
+    """
+    return _partial_map(contents.accepted.get(name), contents, size)
+
+
+def _partial_map(path: Path | None, contents: FolderContents, size: Size) -> Labels | None:
+    return None if path is None else read_map(path, contents.classes, scribbles=True, size=size)
 
 
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
     mask = read_mask(contents, name, size)
     boxes = boxes_of(contents, name, None if mask is None else torch.from_numpy(mask))
     seeds: Labels = seeds_from_boxes(boxes, size[1], size[0]).numpy()
-    if mask is not None and mask.shape == seeds.shape:
+    if mask is not None:
         seeds[mask == VOID] = VOID  # not known to be background
     return seeds
 
 
-def _drawn_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision) -> Labels:
-    width, height = size
+def _clicks(contents: FolderContents, name: str, size: Size) -> Labels:
     pressed = [(one.annotation.points[0].tolist(), one.label) for one in contents.about(name, "click")]
-    clicks = draw_clicks([(x, y, label) for (x, y), label in pressed if label is not None], height, width)
-    if supervision == "point":
-        return clicks
-    drawn = scribbles_of(contents, name)
-    seeds = np.full((height, width), VOID, np.uint8) if drawn is None else drawn
-    # Coordinates of annotations count from the corner of the first pixel, those of strokes from its centre.
-    lines = [(one.annotation.points - 0.5, one.label) for one in contents.about(name, "stroke")]
-    strokes = [Stroke(points, label) for points, label in lines if label is not None]
-    for layer in (draw_strokes(strokes, height, width), clicks):
-        seeds[layer != VOID] = layer[layer != VOID]
-    return seeds
+    return draw_clicks([(x, y, label) for (x, y), label in pressed if label is not None], size[1], size[0])
 
 
-def _paint_void(labels: Labels, contents: FolderContents, name: str) -> None:
+def _stacked(size: Size, *layers: Labels | None) -> Labels:
+    """Labels of several layers, of which the later ones cover the earlier ones."""
+    labels = np.full(size[::-1], VOID, dtype=np.uint8)
+    for layer in layers:
+        if layer is not None:
+            labels[layer != VOID] = layer[layer != VOID]
+    return labels
+
+
+def _without_void(labels: Labels, contents: FolderContents, name: str) -> Labels:
     """Take the labels away where an annotation says void."""
     for known in contents.about(name):
         if known.label == VOID:
             _paint(labels, known)
+    return labels
 
 
 def _paint(labels: Labels, known: LabeledAnnotation) -> None:

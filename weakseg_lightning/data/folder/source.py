@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
+from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import Sample, SampleSource
@@ -63,8 +64,9 @@ class FolderSource(SampleSource):
     @override
     def origin(self, index: int, what: Literal["image", "seeds", "mask"]) -> str:
         name = self.names[index]
-        maps = {"seeds": self.contents.scribbles, "mask": self.contents.masks}.get(what, {})
-        return str(maps.get(name, self.contents.images[name]))
+        contents = self.contents
+        maps = {"seeds": contents.accepted | contents.scribbles, "mask": contents.masks}.get(what, {})
+        return str(maps.get(name, contents.images[name]))
 
     @override
     def find_problems(self) -> dict[int, str]:
@@ -86,27 +88,28 @@ class FolderSource(SampleSource):
             image=image,
             seeds=void if seeds is None else torch.from_numpy(seeds),
             mask=mask,
-            tags=self._tags(name, mask, seeds),
+            tags=self._tags(name, self._present(name, size, mask, seeds)),
             boxes=boxes,
             shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
         )
 
-    def _tags(self, name: str, mask: Tensor | None, seeds: Labels | None) -> Tensor:
+    def _present(self, name: str, size: Size, mask: Tensor | None, seeds: Labels | None) -> Labels | None:
+        """The labels that say which classes there are: accepted ones among them where they are seeds."""
+        if mask is not None:
+            return mask.numpy()
+        return scribbles_of(self.contents, name, size) if seeds is None else seeds
+
+    def _tags(self, name: str, labels: Labels | None) -> Tensor:
         """Classes that anything says are in the image."""
         tags = torch.zeros(len(self.contents.classes.names), dtype=torch.bool)
         tags[0] = True
-        for labels in (mask, None if mask is not None else self._drawn(name, seeds)):
-            if labels is not None:
-                present = np.unique(np.asarray(labels))
-                tags[present[present != VOID].astype(np.int64)] = True
+        if labels is not None:
+            present = np.unique(labels)
+            tags[present[present != VOID].astype(np.int64)] = True
         for known in self.contents.about(name):
             if known.label not in (None, VOID):
                 tags[known.label] = True
         return tags
-
-    def _drawn(self, name: str, seeds: Labels | None) -> Labels | None:
-        """Seeds, or the scribbles where another supervision leaves them aside."""
-        return scribbles_of(self.contents, name) if seeds is None else seeds
 
     def _shares(self, name: str) -> Tensor:
         shares = torch.full((len(self.contents.classes.names),), float("nan"))
