@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from weakseg_lightning.modules import ADMModule, RegularizedLossModule
+from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule
 from weakseg_lightning.networks import FeatureCache, FrozenFeatures, FrozenNet
 
 
@@ -16,14 +16,15 @@ def scenes(small_scenes):
     return lambda: small_scenes(crop_size=40, scale_range=(1.0, 1.0))
 
 
-@pytest.mark.parametrize("save_encoder", [True, False])
+@pytest.mark.parametrize("options", [{}, {"save_encoder": False}, {"freeze_encoder": False}])
 def test_a_resumed_run_ends_as_the_undisturbed_one(
-    scenes, make_trainer, save_at, tmp_path, equal_weights, monkeypatch, save_encoder
+    scenes, make_trainer, save_at, tmp_path, equal_weights, monkeypatch, options
 ):
     def make():
         torch.manual_seed(4)
         cache = FeatureCache(str(tmp_path / "features"))
-        return ADMModule(network(cache=cache, save_encoder=save_encoder), 6, latent_grid="map", pce_fraction=0.0)
+        slow = Optimizer("adamw", lr=1e-4)
+        return ADMModule(network(cache=cache, **options), 6, optimizer=slow, latent_grid="map", pce_fraction=0.0)
 
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
     path, whole, again = tmp_path / "a.ckpt", make(), make()
@@ -31,7 +32,7 @@ def test_a_resumed_run_ends_as_the_undisturbed_one(
     make_trainer(max_epochs=3).fit(again, scenes(), ckpt_path=str(path), weights_only=True)
     assert equal_weights(whole, again)
     assert len(torch.load(path, weights_only=True)["state_dict"]) == (
-        10 if not save_encoder else len(whole.state_dict())
+        len(whole.state_dict()) if options.get("save_encoder", True) else 10
     )
 
 

@@ -48,6 +48,31 @@ def test_only_the_head_learns_and_the_encoder_stays_in_evaluation_mode(weights, 
     assert all(name.startswith("head.") for name in changed)
 
 
+def test_an_encoder_that_learns_begins_as_the_frozen_one_and_keeps_its_statistics(weights, images):
+    net, frozen = build(weights, freeze_encoder=False).train(), build(weights).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net.head.eval(), frozen.head.eval()  # no dropout
+    torch.testing.assert_close(net(images), frozen(images), rtol=1e-2, atol=1e-3)  # half precision there
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(images).square().mean().backward()
+    optimizer.step()
+    unchanged = {name for name, value in net.state_dict().items() if torch.equal(value, before[name])}
+    assert all(
+        name.startswith(("head.", "encoder_digest", "mean", "std")) for name in unchanged if not _statistic(name)
+    )
+    assert unchanged >= {name for name in before if _statistic(name)}
+    assert any(name.startswith("encoder.") and not _statistic(name) for name in before)
+
+
+def _statistic(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+def test_checkpoints_hold_an_encoder_that_learns(weights):
+    with pytest.raises(ValueError, match="`save_encoder` must be true where the encoder learns"):
+        build(weights, freeze_encoder=False, save_encoder=False)
+
+
 def test_maps_are_those_of_timm(weights, images):
     net = build(weights)
     whole = timm.create_model(TINY, features_only=True, out_indices=(1, 2, 3, 4)).eval()

@@ -27,7 +27,7 @@ _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_im
 
 
 class FrozenNet(SegmentationNet):
-    """An encoder that does not learn, in evaluation mode throughout, and a head on its maps.
+    """An encoder in evaluation mode throughout, which does not learn unless it is told to, and a head on its maps.
 
     Args:
         encoder: gives maps of images, the finest first; has timm's ``feature_info``.
@@ -42,7 +42,8 @@ class FrozenNet(SegmentationNet):
         channels, strides = info.channels(), info.reduction()
         mean, std = encoder_normalization(f"tu-{settings.encoder}")
         super().__init__(mean, std, max(strides), map_stride=min(strides), input_scale=settings.input_scale)
-        self.encoder = encoder.requires_grad_(False).eval()
+        self.encoder = encoder.requires_grad_(not settings.freeze_encoder).eval()
+        self.freeze_encoder = settings.freeze_encoder
         self.head = MapHead(channels, num_classes, settings.hidden, settings.dropout)
         self.cache = settings.cache
         self._channels_last = str(getattr(encoder, "output_fmt", "NCHW")).endswith("NHWC")
@@ -83,7 +84,9 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, in half precision."""
+        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, a frozen encoder's in half precision."""
+        if not self.freeze_encoder:
+            return self._layout(self.encoder(x))
         if self.cache is None or _is_recorded():
             return self._encode(x)
         # One image at a time, so that its features do not depend on what else is in the batch.
@@ -133,8 +136,8 @@ class FrozenNet(SegmentationNet):
             image: RGB, uint8 ``(3, H, W)``.
 
         Returns:
-            The maps of the padded image, ``(1, c, h', w')`` each, the finest first, in half precision; and height and
-            width of the image before it was padded.
+            The maps of the padded image, ``(1, c, h', w')`` each, the finest first; and height and width of the image
+            before it was padded.
         """
         small = self._resize(image[None].to(self.mean.device).float() / 255)
         return self.features(self._pad(small)), small.shape[-2:]
@@ -162,7 +165,10 @@ class FrozenNet(SegmentationNet):
     def _encode(self, x: Tensor) -> list[Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             maps = self.encoder(x.float())
-        return [(features.movedim(-1, 1) if self._channels_last else features).half() for features in maps]
+        return [features.half() for features in self._layout(maps)]
+
+    def _layout(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [features.movedim(-1, 1) if self._channels_last else features for features in maps]
 
     def _key(self, image: Tensor) -> str:
         return f"{bytes(self.encoder_digest.tolist()).hex()}/{digest_of({'image': image.half()})}"
@@ -212,6 +218,8 @@ class FrozenFeatures(Network):
         input_scale: factor in (0, 1] by which images are resized before the network; logits are brought back.
         fit_first: fit the head to the labeled pixels of the training images before the first iteration.
         save_encoder: whether checkpoints hold the encoder's weights, too, or refer to ``encoder_weights``.
+        freeze_encoder: false lets the encoder learn, too, from where the head was fitted; the statistics of its batch
+            norm stay. An iteration then costs what it does with any other network, and no features are kept.
         cache: keeps the features; null = they are computed each time.
 
     Raises:
@@ -225,6 +233,7 @@ class FrozenFeatures(Network):
     input_scale: float = 1.0
     fit_first: bool = True
     save_encoder: bool = True
+    freeze_encoder: bool = True
     cache: FeatureCache | None = None
 
     def __post_init__(self) -> None:
@@ -232,6 +241,8 @@ class FrozenFeatures(Network):
             at_least("hidden", self.hidden, 1)
         at_least_and_below("dropout", self.dropout, 0, 1)
         above_and_at_most("input_scale", self.input_scale, 0, 1)
+        if not (self.freeze_encoder or self.save_encoder):
+            raise ValueError("`save_encoder` must be true where the encoder learns (`freeze_encoder: false`)")
 
     @override
     def build(self, num_classes: int) -> FrozenNet:
