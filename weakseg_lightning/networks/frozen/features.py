@@ -84,7 +84,7 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first, a frozen encoder's in half precision."""
+        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first; half precision if frozen."""
         if not self.freeze_encoder:
             return self._layout(self.encoder(x))
         if self.cache is None or _is_recorded():
