@@ -64,6 +64,13 @@ def test_no_object_no_box():
     assert boxes_from_mask(torch.tensor([[0, 255]], dtype=torch.uint8)).shape == (0, 5)
 
 
+def test_void_is_no_background():
+    mask = torch.zeros(4, 6, dtype=torch.uint8)
+    mask[1, 1:3], mask[2, 1:5] = 1, 255
+    seeds = seeds_from_boxes(boxes_from_mask(mask), 4, 6, mask)
+    assert seeds.tolist() == [[0] * 6, [0, 255, 255, 0, 0, 0], [0, 255, 255, 255, 255, 0], [0] * 6]
+
+
 def test_background_lies_outside_all_boxes():
     mask = torch.zeros(20, 30, dtype=torch.uint8)
     mask[2:8, 3:9], mask[5:15, 7:20] = 1, 2

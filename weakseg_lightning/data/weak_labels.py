@@ -97,16 +97,17 @@ def boxes_from_mask(mask: Tensor) -> Tensor:
     return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
 
 
-def seeds_from_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Label as background what lies outside all boxes.
+def seeds_from_boxes(boxes: Tensor, height: int, width: int, mask: Tensor | None = None) -> Tensor:
+    """Label as background what lies outside all boxes and is not void.
 
     Args:
         boxes: ``(n, 5)``: x1, y1, x2, y2, class, in pixels.
         height: height of the image in pixels.
         width: width of the image in pixels.
+        mask: uint8 ``(height, width)``, of which nothing is read but where it is void, 255; None if nowhere.
 
     Returns:
-        uint8 ``(height, width)``: 0 outside all boxes, 255 inside.
+        uint8 ``(height, width)``: 0 outside all boxes, 255 inside and where the mask is void.
 
     Example:
         >>> seeds_from_boxes(torch.tensor([[1.0, 0.0, 3.0, 1.0, 5.0]]), 2, 3).tolist()
@@ -115,4 +116,4 @@ def seeds_from_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     seeds = torch.zeros(height, width, dtype=torch.uint8)
     for x1, y1, x2, y2, _ in boxes.tolist():
         seeds[int(np.floor(y1)) : int(np.ceil(y2)), int(np.floor(x1)) : int(np.ceil(x2))] = VOID
-    return seeds
+    return seeds if mask is None else seeds.where(mask != VOID, VOID)

@@ -60,6 +60,8 @@ ROWS = {
     },
     "tags.csv": {
         "unknown tag": ("a,cat|cow", "line 6 names the class 'cow'"),
+        "tags parted by commas": ('a,"cat, dog"', "line 6 has 'cat, dog', which is no class but several: write cat|d"),
+        "some tags parted by commas": ('a,"cat, cow"', "line 6 names the class 'cat, cow'"),
         "tag of no image": ("q,cat", "line 6 is about the image 'q', which is not there"),
     },
     "sizes.csv": {

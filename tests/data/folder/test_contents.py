@@ -43,6 +43,20 @@ def test_images_in_folders_keep_them_apart(make_folder):
     assert contents.find("v1.2.jpg") is None  # could be either
 
 
+@pytest.mark.parametrize("kind", ["scribbles", "accepted", "masks"])
+def test_many_label_maps_of_no_image_are_one_problem(make_folder, kind):
+    root = make_folder()
+    (root / kind).mkdir(exist_ok=True)
+    for name in ("u", "v", "w", "x", "y"):
+        Image.new("L", (48, 40)).save(root / kind / f"{name}.png")
+    (problem,) = read_folder(root).problems
+    text = f"{kind}: 5 files belong to no image, as u.png, v.png, w.png: there are no images of these names; rename or"
+    assert str(problem).startswith(text)
+    for name in ("u", "v"):
+        (root / kind / f"{name}.png").unlink()
+    assert [problem.file for problem in read_folder(root).problems] == [f"{kind}/{name}.png" for name in "wxy"]
+
+
 def test_files_that_systems_leave_behind_are_nobodys(make_folder):
     root = make_folder()
     for name in (".DS_Store", "Thumbs.db", "._a.jpg", "desktop.ini"):

@@ -1,5 +1,6 @@
 """The image and the class that each annotation of a folder is about."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -8,6 +9,7 @@ from weakseg_lightning.data.folder.annotations import Annotation, LabeledAnnotat
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.files import did_you_mean
 from weakseg_lightning.data.folder.names import ImageNames
+from weakseg_lightning.data.folder.tables import SEVERAL
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Assignment"]
@@ -106,7 +108,8 @@ class Assignment:
             return
         label = self._class_of(annotation)
         if label is None:
-            self.problems.append(annotation.problem(self._unknown(annotation.label), name))
+            text = self._several(annotation) or self._unknown(annotation.label)
+            self.problems.append(annotation.problem(text, name))
         elif label == VOID and annotation.kind in ("tag", "size", "click"):
             self._tell("left out: tags, sizes and points that are void", f"{annotation.label!r} in {annotation.file}")
         else:
@@ -126,6 +129,17 @@ class Assignment:
             example = f"{annotation.label!r} is {self.classes.names[label]}, in {annotation.file}"
             self._tell("labels that are no names, read as indices", example)
         return label
+
+    def _several(self, annotation: Annotation) -> str | None:
+        """The problem of a row of tags.csv whose one class is several, parted by another sign than theirs."""
+        classes = [part.strip() for part in re.split(r"[,;/]", annotation.label)]
+        if annotation.kind != "tag" or not annotation.by_index or len(classes) < 2:
+            return None
+        if any(self.classes.find(name) is None for name in classes):
+            return None
+        return (
+            f"has {annotation.label!r}, which is no class but several: write {SEVERAL.join(classes)}, or a row for each"
+        )
 
     def _unknown(self, label: str) -> str:
         known = self.classes.names

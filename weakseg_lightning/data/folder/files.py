@@ -115,6 +115,7 @@ def _find_images(files: Files) -> None:
 def _find_maps(files: Files, folder: str) -> dict[str, Path]:
     """Label maps in a folder, by the ids of their images."""
     found: dict[str, Path] = {}
+    orphans: list[Path] = []
     base = files.root / folder
     for path in files_below(base) if base.is_dir() else ():
         name = _id(path, base)
@@ -122,13 +123,26 @@ def _find_maps(files: Files, folder: str) -> dict[str, Path]:
         if path.suffix.lower() != ".png":
             files.report(path, "is no PNG: save it as PNG, which keeps the values of pixels", image)
         elif image is None:
-            hint = did_you_mean(name, files.images)
-            files.report(path, f"belongs to no image: there is no images/{name}.*{hint}; rename or remove it")
+            orphans.append(path)
         elif name in found:
             files.report(path, f"has the name of {relative(found[name], files.root)}: remove one", name)
         else:
             found[name] = path
+    _report_orphans(files, base, orphans)
     return found
+
+
+def _report_orphans(files: Files, base: Path, orphans: list[Path]) -> None:
+    """Name label maps that belong to no image, many of them in one line."""
+    if len(orphans) > _SHOWN:
+        shown = ", ".join(path.relative_to(base).as_posix() for path in orphans[:_SHOWN])
+        text = f"{len(orphans)} files belong to no image, as {shown}: there are no images of these names"
+        files.report(base, f"{text}; rename or remove them")
+        return
+    for path in orphans:
+        name = _id(path, base)
+        hint = did_you_mean(name, files.images)
+        files.report(path, f"belongs to no image: there is no images/{name}.*{hint}; rename or remove it")
 
 
 def _id(path: Path, base: Path) -> str:

@@ -103,11 +103,9 @@ def _partial_map(path: Path | None, contents: FolderContents, size: Size) -> Lab
 
 
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
-    mask = read_mask(contents, name, size)
-    boxes = boxes_of(contents, name, None if mask is None else torch.from_numpy(mask))
-    seeds: Labels = seeds_from_boxes(boxes, size[1], size[0]).numpy()
-    if mask is not None:
-        seeds[mask == VOID] = VOID  # not known to be background
+    labels = read_mask(contents, name, size)
+    mask = None if labels is None else torch.from_numpy(labels)
+    seeds: Labels = seeds_from_boxes(boxes_of(contents, name, mask), size[1], size[0], mask).numpy()
     return seeds
 
 
