@@ -35,7 +35,7 @@ ALLOWED = {
     # A figure compares regularizers and solvers, whatever the module: they are what it is configured with.
     "callbacks": {"energies", "visualization", "metrics", "networks", "losses", "solvers", "modules"},
     "prediction": {"data", "energies", "modules", "networks", "solvers", "visualization"},
-    "painting": {"data", "energies", "solvers", "visualization"},
+    "painting": {"data", "energies", "networks", "prediction", "solvers", "visualization"},
     "reporting": set(),
     "cli": {"", "callbacks", "data", "modules", "painting", "prediction", "reporting", "visualization"} | MODELING,
     "__init__": set(),  # the public names are in its stub

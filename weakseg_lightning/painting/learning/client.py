@@ -12,14 +12,16 @@ from typing import Any, Literal
 
 from weakseg_lightning.painting.document import ImageAnnotation
 from weakseg_lightning.painting.learning.messages import (
-    Failed,
+    Answer,
     Learned,
     LearningSettings,
+    Message,
     Scores,
     Shown,
     UseNetwork,
     reduced_seeds,
 )
+from weakseg_lightning.painting.learning.worker import work
 
 __all__ = ["Learning", "LearningSettings", "LearningState", "Scores"]
 
@@ -76,7 +78,7 @@ class Learning:
         self._scores: dict[str, Scores] = {}
         self._shown: tuple[str, ...] = ()
         # What the learner has to know, by what it is about: all of it is told again to the next process.
-        self._known: dict[object, Any] = {}
+        self._known: dict[object, Message | tuple[str, int, ImageAnnotation]] = {}
         self._untold: dict[object, None] = {}
         self._more = asyncio.Event()
         self._process: Any = None
@@ -90,19 +92,25 @@ class Learning:
     async def run(self) -> None:
         """Run the learner, until this is cancelled, it is closed, or it stays off."""
         try:
-            while self.state.phase != "off":
+            while not self._is_off and self._deaths < _MAX_DEATHS:
                 await self._live()
-                if self._deaths >= _MAX_DEATHS and self.state.phase != "off":
-                    text = f"learning is off: its process ended {_MAX_DEATHS} times; start `weakseg paint` again"
-                    self._set(phase="off", text=text)
+                if not self._is_off:
+                    self._deaths += 1
+                    self._set(phase="starting")
+            if not self._is_off:
+                self._set(phase="off", text=f"learning is off: its process ended {_MAX_DEATHS} times in a row")
         finally:
             self.close()
+
+    @property
+    def _is_off(self) -> bool:
+        return self.state.phase == "off"
 
     def close(self) -> None:
         """End the learner; nothing of it is on the disk that could be lost."""
         if self._process is not None:
             self._process.kill()
-        if self.state.phase != "off":
+        if not self._is_off:
             self._set(phase="off")
 
     def show(self, names: Sequence[str]) -> None:
@@ -139,9 +147,70 @@ class Learning:
 
     async def _live(self) -> None:
         """Start the process, and pass messages until it ends."""
-        raise NotImplementedError
+        context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of the page's threads
+        own, others = context.Pipe()
+        process = context.Process(target=work, args=(others, *self._arguments), daemon=True)
+        await asyncio.to_thread(process.start)
+        others.close()  # so that the pipe ends with the process
+        self._process = process
+        self._untold = dict.fromkeys(self._known)
+        ended = asyncio.Event()
+        threading.Thread(target=self._receive, args=(own, asyncio.get_running_loop(), ended), daemon=True).start()
+        sending = asyncio.create_task(self._send(own))
+        try:
+            await ended.wait()
+        finally:
+            sending.cancel()
+            process.kill()
+            self._process = None
+        await asyncio.to_thread(process.join)
 
-    def _tell(self, about: object, message: Any) -> None:
+    def _receive(self, connection: Connection, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+        """Hand on what the process says, in a thread, until the process ends."""
+        with suppress(RuntimeError):  # the loop is closed
+            with connection, suppress(EOFError, OSError):
+                while True:
+                    loop.call_soon_threadsafe(self._hear, connection.recv())
+            loop.call_soon_threadsafe(ended.set)
+
+    async def _send(self, connection: Connection) -> None:
+        """Tell the process what it does not know yet; of an image that changes quickly, its latest annotation alone."""
+        self._more.set()
+        with suppress(OSError):  # the process has ended: the next one is told everything
+            while await self._more.wait():
+                self._more.clear()
+                while self._untold:
+                    about = next(iter(self._untold))
+                    message = await self._reduced(about)
+                    del self._untold[about]
+                    await asyncio.to_thread(connection.send, message)
+
+    async def _reduced(self, about: object) -> Message:
+        """The latest message about something, small enough for the pipe, and kept so for a process after this one."""
+        while isinstance(message := self._known[about], tuple):
+            reduced = await asyncio.to_thread(reduced_seeds, *message)
+            if self._known[about] is message:
+                self._known[about] = reduced
+        return message
+
+    def _hear(self, answer: Answer) -> None:
+        if isinstance(answer, Scores):
+            self._deaths = 0
+            if answer.name in self._shown and answer.source == self.state.source:
+                self._scores[answer.name] = answer
+                self._call_watchers(answer.name)
+        elif isinstance(answer, Learned):
+            if answer.cached > self.state.cached:
+                self._deaths = 0
+            if not answer.learned and self.state.source == "head":
+                self._scores.clear()
+            self._set(phase="ready", **vars(answer))
+        elif answer.what == "network":
+            self._set(source="head", text=answer.text)
+        else:
+            self._set(phase="off", text=answer.text)
+
+    def _tell(self, about: object, message: Message | tuple[str, int, ImageAnnotation]) -> None:
         self._known[about] = message
         self._untold[about] = None
         self._more.set()

@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import ImageAnnotation
 
-__all__ = ["Annotated", "Failed", "Learned", "LearningSettings", "Scores", "Shown", "UseNetwork", "reduced_seeds"]
+__all__ = [
+    "Annotated",
+    "Answer",
+    "Failed",
+    "Learned",
+    "LearningSettings",
+    "Message",
+    "Scores",
+    "Shown",
+    "UseNetwork",
+    "reduced_seeds",
+    "reduced_size",
+]
 
 LONGEST_SIDE = 384
 """Pixels to which images and annotations are reduced before anything is learned from them."""
@@ -67,6 +79,8 @@ class UseNetwork:
     checkpoint: Path | None
 
 
+Message = Shown | Annotated | UseNetwork
+
 # ---- from the learner ---------------------------------------------------------------------------------------
 
 
@@ -93,7 +107,7 @@ class Learned:
 
     Attributes:
         cached: images whose features are known.
-        images: annotated images that the head has learned from.
+        learned: annotated images that the head has learned from.
         held_out: mean over classes of the fraction of held-out pixels that are labeled correctly, in [0, 1]; None
             where no class has a stroke to hold out.
         held_out_strokes: how many strokes were held out.
@@ -101,7 +115,7 @@ class Learned:
     """
 
     cached: int = 0
-    images: int = 0
+    learned: int = 0
     held_out: float | None = None
     held_out_strokes: int = 0
     order: tuple[str, ...] = ()
@@ -118,6 +132,9 @@ class Failed:
 
     text: str
     what: Literal["learning", "network"] = "learning"
+
+
+Answer = Scores | Learned | Failed
 
 
 def reduced_size(height: int, width: int, multiple: int = 1) -> tuple[int, int]:
