@@ -85,7 +85,7 @@ class Scenes(SampleSource):
             return torch.from_numpy(click(scene.mask, scene.instances))
         if self.supervision == "box":
             boxes = torch.from_numpy(frame(scene.mask, scene.instances))
-            return seeds_from_boxes(boxes, *scene.mask.shape, torch.from_numpy(scene.mask))
+            return seeds_from_boxes(boxes, *scene.mask.shape, mask=torch.from_numpy(scene.mask))
         return torch.full(scene.mask.shape, VOID, dtype=torch.uint8)
 
 

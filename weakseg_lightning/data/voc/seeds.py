@@ -155,7 +155,7 @@ class MaskSeeds(SeedReader):
             return mask
         if self.kind == "tags":
             return torch.full_like(mask, VOID)
-        return seeds_from_boxes(boxes_from_mask(mask), *mask.shape, mask)
+        return seeds_from_boxes(boxes_from_mask(mask), *mask.shape, mask=mask)
 
 
 def find_size_problem(path: Path, size: tuple[int, int]) -> str | None:
