@@ -67,7 +67,7 @@ def test_no_object_no_box():
 def test_void_is_no_background():
     mask = torch.zeros(4, 6, dtype=torch.uint8)
     mask[1, 1:3], mask[2, 1:5] = 1, 255
-    seeds = seeds_from_boxes(boxes_from_mask(mask), 4, 6, mask)
+    seeds = seeds_from_boxes(boxes_from_mask(mask), 4, 6, mask=mask)
     assert seeds.tolist() == [[0] * 6, [0, 255, 255, 0, 0, 0], [0, 255, 255, 255, 255, 0], [0] * 6]
 
 

@@ -97,7 +97,7 @@ def boxes_from_mask(mask: Tensor) -> Tensor:
     return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
 
 
-def seeds_from_boxes(boxes: Tensor, height: int, width: int, mask: Tensor | None = None) -> Tensor:
+def seeds_from_boxes(boxes: Tensor, height: int, width: int, *, mask: Tensor | None = None) -> Tensor:
     """Label as background what lies outside all boxes and is not void.
 
     Args:

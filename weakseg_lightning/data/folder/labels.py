@@ -105,7 +105,7 @@ def _partial_map(path: Path | None, contents: FolderContents, size: Size) -> Lab
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
     labels = read_mask(contents, name, size)
     mask = None if labels is None else torch.from_numpy(labels)
-    seeds: Labels = seeds_from_boxes(boxes_of(contents, name, mask), size[1], size[0], mask).numpy()
+    seeds: Labels = seeds_from_boxes(boxes_of(contents, name, mask), size[1], size[0], mask=mask).numpy()
     return seeds
 
 
