@@ -89,19 +89,24 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     found.problems += faults
     if (path := contents.masks.get(name)) is not None or (not faults and contents.has_mask(name)):
         found.mask = _counted(contents, found, path or image, partial(read_mask, contents, name, found.size))
-    if (path := contents.scribbles.get(name)) is not None:
-        found.seeds = _counted(contents, found, path, partial(scribbles_of, contents, name, found.size))
-        _check_scribbles(contents, found, path)
-    if not faults and contents.has(name, "click", "stroke") and not found.problems:
-        found.seeds = _counted(contents, found, path or image, partial(read_drawn, contents, name, found.size))
-    if (path := contents.accepted.get(name)) is not None:
-        found.accepted = _counted(contents, found, path, partial(accepted_of, contents, name, found.size))
-        if found.accepted is not None and not found.accepted[:VOID].any():
-            text = "has no labelled pixel: accept labels again, or remove the file"
-            found.problems.append(Problem(relative(path, contents.root), text, name))
+    _look_at_seeds(contents, found, found.size)
     _compare_with_tags(contents, found)
     _compare_masks(contents, found)
     return found
+
+
+def _look_at_seeds(contents: FolderContents, found: Inspection, size: Size) -> None:
+    """Count the labels of some pixels, drawn and accepted ones."""
+    name = found.name
+    if (path := contents.scribbles.get(name)) is not None:
+        found.seeds = _counted(contents, found, path, partial(scribbles_of, contents, name, size))
+        _check_labels(contents, found, path, found.seeds)
+    if contents.has(name, "click", "stroke") and not found.problems:
+        drawn = partial(read_drawn, contents, name, size)
+        found.seeds = _counted(contents, found, path or contents.images[name], drawn)
+    if (path := contents.accepted.get(name)) is not None:
+        found.accepted = _counted(contents, found, path, partial(accepted_of, contents, name, size))
+        _check_labels(contents, found, path, found.accepted)
 
 
 def _compare_masks(contents: FolderContents, found: Inspection) -> None:
@@ -162,13 +167,14 @@ def _counted(
     return np.bincount(labels.ravel(), minlength=256)
 
 
-def _check_scribbles(contents: FolderContents, found: Inspection, path: Path) -> None:
-    if found.seeds is None:
+def _check_labels(contents: FolderContents, found: Inspection, path: Path, counts: NDArray[np.int64] | None) -> None:
+    if counts is None:
         return
-    text, labelled = None, found.seeds[:VOID]
+    text, labelled = None, counts[:VOID]
+    accepted = counts is found.accepted
     if not labelled.any():
-        text = "has no labelled pixel: draw a stroke, or remove the file"
-    elif not found.seeds[VOID] and labelled.sum() > 1:
+        text = f"has no labelled pixel: {'accept labels again' if accepted else 'draw a stroke'}, or remove the file"
+    elif not counts[VOID] and labelled.sum() > 1 and not accepted:
         text = (
             "labels every pixel: if another value than 255 means no label, write it into classes.yaml as `unlabelled`; "
             "whole masks belong into masks/"
