@@ -3,11 +3,19 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.pictures import MAX_SIDE, image_layer, labeling_layer, reduced, scribble_layer
+from weakseg_lightning.painting.pictures import (
+    MAX_SIDE,
+    image_layer,
+    labeling_layer,
+    reduced,
+    scribble_layer,
+    uncertainty_layer,
+)
 from weakseg_lightning.visualization import voc_palette
 
 
@@ -47,3 +55,17 @@ def test_the_background_of_a_labeling_is_fainter():
     assert 0 < layer[0, 0, 3] < layer[0, 1, 3]
     assert layer[0, 1, :3].tolist() == voc_palette()[1].tolist()
     assert layer[0, 2, 3] == 0
+
+
+@pytest.mark.parametrize("classes", [1, 2, 21])
+def test_certain_pixels_are_transparent_and_others_are_not(classes):
+    probabilities = np.zeros((classes, 1, 3))
+    probabilities[:, 0, 0] = np.eye(classes)[0]
+    probabilities[:, 0, 1] = 1 / classes
+    probabilities[:, 0, 2] = 0.25 / max(classes - 1, 1)
+    probabilities[0, 0, 2] = 0.75 if classes > 1 else 1
+    with np.errstate(divide="ignore"):
+        layer = decoded(uncertainty_layer(np.log(probabilities).astype(np.float16)))
+    entropy = -np.sum(probabilities[:, 0, 2] * np.log(probabilities[:, 0, 2])) / np.log(classes) if classes > 1 else 0
+    assert layer.shape == (1, 3, 4)
+    assert layer[0, :, 3].tolist() == [0, 255 if classes > 1 else 0, round(255 * entropy)]

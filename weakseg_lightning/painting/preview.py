@@ -21,8 +21,9 @@ __all__ = ["Labeling", "Preview", "accepted_labels"]
 LONGEST_SIDE = 320
 """Pixels to which an image is reduced: a cut then takes about a tenth of a second."""
 
+_LEAST_SHARE = 1e-3  # of the grid: each class costs milliseconds, and the specks of twenty would take too long
 _FROM_COLORS = GrabCut(max_rounds=1)
-_FROM_SCORES = GrabCut(AlphaExpansion(GridPotts(50.0)), max_rounds=1, score_weight=5.0)
+_FROM_SCORES = GrabCut(AlphaExpansion(GridPotts(40.0)), max_rounds=1, score_weight=2.0)
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,18 @@ class Preview:
         Args:
             annotation: scribbles and clicks, of the full size; what was accepted before has no influence.
             scores: log-probabilities of the classes on a grid over the whole image, ``(K, h, w)`` of any ``h``, ``w``;
-                None = the image's own colors alone. A class that is nowhere drawn and nowhere the most probable does
-                not occur.
+                None = the image's own colors alone. A class that is not drawn and the most probable on less than a
+                thousandth of the grid does not occur.
 
         Returns:
             The labeling; None where there are no scores and fewer than two classes are drawn.
         """
         began = time.perf_counter()
         seeds = self._seeds(annotation)
-        known = None if scores is None else _enlarged(scores, seeds.shape)
-        classes = _classes(seeds, known)
-        if len(classes) < (2 if known is None else 1):
+        classes = _classes(seeds, scores)
+        if scores is None and len(classes) < 2:
             return None
+        known = None if scores is None else _enlarged(scores, seeds.shape)
         # Other classes cost nothing: these get the numbers 0, 1, ...
         numbers = np.full(VOID + 1, VOID)
         numbers[classes] = np.arange(len(classes))
@@ -124,11 +125,14 @@ def _enlarged(scores: NDArray[np.float16], size: tuple[int, ...]) -> Tensor:
     return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0].log_softmax(0)
 
 
-def _classes(seeds: NDArray[np.uint8], scores: Tensor | None) -> NDArray[np.uint8]:
-    """Classes that the labeling may have: those drawn, and those that are the most probable somewhere."""
-    drawn = seeds[seeds != VOID]
-    likely = [] if scores is None else scores.argmax(0).numpy()[seeds == VOID]
-    return np.unique(np.append(drawn, likely)).astype(np.uint8)
+def _classes(seeds: NDArray[np.uint8], scores: NDArray[np.float16] | None) -> NDArray[np.uint8]:
+    """Classes that the labeling may have: those drawn, and those that are the most probable on enough of the grid."""
+    drawn = np.unique(seeds[seeds != VOID])
+    if scores is None:
+        return drawn
+    cells = np.bincount(scores.argmax(0).ravel())
+    likely = np.flatnonzero(cells >= _LEAST_SHARE * cells.sum())
+    return np.union1d(drawn, likely).astype(np.uint8)
 
 
 def _confidence(scores: Tensor, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
