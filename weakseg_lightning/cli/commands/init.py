@@ -22,13 +22,14 @@ from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
 from weakseg_lightning.data.folder.datamodule import split_names
+from weakseg_lightning.data.folder.recipe import recipe_of
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.files import replacing
 
-__all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init", "recipe_of"]
+__all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init"]
 
 
 _FROZEN_SIDE = 384
@@ -107,11 +108,6 @@ def init(
         return 1
     print(f"Next:\n  weakseg fit --config {quote(str(output))}")
     return 0
-
-
-def recipe_of(folder: Path) -> Path:
-    """Name the recipe of a folder, in the working directory."""
-    return Path(re.sub(r"[^\w.-]+", "_", folder.name) + ".yaml")
 
 
 def _write_pair(
