@@ -16,8 +16,8 @@ from weakseg_lightning.errors import FileError
 PREVIOUS = "previous.ckpt"
 """The checkpoint before ``last.ckpt``."""
 
-TIME_FRACTION = 0.01
-"""Fraction of the training time that saving, and drawing, may take where epochs are short."""
+TIME_FRACTION = 0.005
+"""Fraction of the training time that saving, and that drawing, may take where epochs are short."""
 
 _FILES_KEPT = 3  # best, last, previous
 _STATES_OF_OPTIMIZER = 2  # of Adam, for each weight
@@ -36,10 +36,10 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(BestCheckpoint):
     """Keeps a late state of the run, in the end the last, as ``last.ckpt``, and the state before that.
 
-    It saves at the ends of epochs, but for those that come so fast that saving would take more than a hundredth of the
-    time. A run resumed from either file ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes only
-    when the monitored metric improves. A run of one process that gets SIGTERM (``kill PID``) ends after the step that
-    it is in, with that step saved.
+    It saves at the ends of epochs, but for those that come so fast that saving would take more than half a percent of
+    the time. A run resumed from either file ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes
+    only when the monitored metric improves. A run of one process that gets SIGTERM (``kill PID``) ends after the step
+    that it is in, with that step saved.
 
     Args:
         dirpath: the folder; that of the run by default.
