@@ -69,12 +69,17 @@ class Painting:
 
 def start(data: Path, *options: str) -> Painting:
     """Start `weakseg paint` and wait for its address."""
+    options = options if "--encoder" in options else (*options, "--encoder", "null")
+    return launch(data.parent, "-m", "weakseg_lightning", "paint", str(data), "--no-browser", "--port", "0", *options)
+
+
+def launch(folder: Path, *words: str) -> Painting:
+    """Start a program that serves the page and wait for its address."""
     pytest.importorskip("nicegui", reason="the extra `app` is not installed")
     # NiceGUI behaves differently where it sees pytest.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    command = [sys.executable, "-m", "weakseg_lightning", "paint", str(data), "--no-browser", "--port", "0", *options]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, env=environment, cwd=data.parent, **output)  # type: ignore[call-overload]
+    process = subprocess.Popen([sys.executable, *words], env=environment, cwd=folder, **output)  # type: ignore[call-overload]
     printed = ""
     for line in process.stdout:
         printed += line
@@ -85,11 +90,12 @@ def start(data: Path, *options: str) -> Painting:
 
 @pytest.fixture
 def run_paint() -> Iterator[Callable[..., Painting]]:
-    """Starts servers, which end with the test."""
+    """Starts servers, or a program that serves a page of its own; they end with the test."""
     started: list[Painting] = []
 
-    def run(data: Path, *options: str) -> Painting:
-        started.append(start(data, *options))
+    def run(data: Path, *options: str, program: str = "") -> Painting:
+        own = [str(Path(__file__).with_name(program)), str(data)]
+        started.append(launch(data.parent, *own) if program else start(data, *options))
         return started[-1]
 
     yield run

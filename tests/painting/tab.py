@@ -1,7 +1,17 @@
 """A tab of the browser with the page of `weakseg paint`, moved as a hand would."""
 
+import time
+
 LAYERS = "document.querySelector('canvas')?.dataset.shown?.includes"
 SAVED = "document.querySelector('.saved').innerText === 'saved'"
+
+
+def eventually(condition):
+    """Wait for what is true in a moment."""
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 class Tab:
@@ -9,7 +19,8 @@ class Tab:
 
     def __init__(self, browser, painting, image, size=(120, 80)):
         self.size = size
-        self.asked = []
+        self.host = painting.address.partition("//")[2]
+        self.asked, self.received = [], []
         try:
             self.open(browser, painting.link(image=image))
         except Exception as error:
@@ -22,14 +33,18 @@ class Tab:
         self.page = browser.new_page(viewport={"width": 1200, "height": 750})
         self.page.set_default_timeout(60_000)
         self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("websocket", lambda socket: socket.on("framereceived", self.receive))
         self.page.goto(address)
+
+    def receive(self, frame):
+        self.received.append(frame if isinstance(frame, str) else frame.decode(errors="replace"))
 
     def wait(self, condition):
         self.page.wait_for_function(condition)
 
     def at(self, x, y):
         """Where a point of the image is on the page."""
-        box = self.page.locator("canvas").bounding_box()
+        box = self.page.locator("canvas").first.bounding_box()
         scale = min(box["width"] / self.size[0], box["height"] / self.size[1])
         left = box["x"] + (box["width"] - self.size[0] * scale) / 2
         top = box["y"] + (box["height"] - self.size[1] * scale) / 2
@@ -48,7 +63,7 @@ class Tab:
 
     def color(self, x, y):
         """The color that the canvas shows at a point of the image."""
-        box = self.page.locator("canvas").bounding_box()
+        box = self.page.locator("canvas").first.bounding_box()
         across, down = self.at(x, y)
         script = """([x, y]) => Array.from(document.querySelector('canvas').getContext('2d')
             .getImageData(x * devicePixelRatio, y * devicePixelRatio, 1, 1).data)"""

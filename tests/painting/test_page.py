@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
-from tab import LAYERS, Tab
+from tab import LAYERS, Tab, eventually
 
 from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork
 
@@ -43,14 +42,6 @@ def tab(painting, browser):
 def scribbles(data, name):
     with Image.open(data / "scribbles" / f"{name}.png") as image:
         return np.array(image)
-
-
-def eventually(condition):
-    """Wait for what is true in a moment."""
-    ends = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 def test_draw_click_tag_save_reload(painting, tab):
@@ -147,7 +138,7 @@ def test_the_next_image_is_one_that_can_be_read(tab):
     shown.wait("location.search === '?image=large'")
     shown.press("a")
     shown.wait("location.search === '?image=kept'")
-    shown.page.locator("tr[data-name='kept broken']").click()
+    shown.page.locator("[data-name='kept broken']").click()
     shown.page.get_by_text("is not an image that can be read").wait_for()
 
 

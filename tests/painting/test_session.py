@@ -8,6 +8,7 @@ import pytest
 from weakseg_lightning.painting.document import AddClick, Click, Stroke, Tag
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.session import SAVE_AFTER, Session
+from weakseg_lightning.visualization.panels import full_palette
 
 LEFT, RIGHT = Stroke(((20.0, 40.0), (30.0, 40.0)), 3, 1), Stroke(((90.0, 40.0), (99.0, 40.0)), 3, 0)
 
@@ -44,7 +45,7 @@ async def test_drawing_is_labelled_and_saved_by_itself(session, folder):
         await asyncio.sleep(0.05)
     assert states[0] == (True, False)
     assert states[-1] == (False, True)
-    assert session.labeling(image).startswith(b"\x89PNG")
+    assert image.layer("labeling", full_palette(folder.classes.palette)).startswith(b"\x89PNG")
     assert image.document.current.same_as(on_disk(folder))
 
 

@@ -13,6 +13,8 @@ export default {
     image: String, // addresses of pictures
     scribbles: String,
     labeling: String,
+    uncertainty: String, // empty where it is not shown
+    learned: Number, // version of the annotation that the labeling's scores were learned from
     applied: Array, // ids of the strokes that `scribbles` shows
     clicks: Array, // [x, y, class]
     colors: Array, // by class
@@ -43,6 +45,7 @@ export default {
     image: "loadAll",
     scribbles: "loadAll",
     labeling: "loadAll",
+    uncertainty: "loadAll",
     clicks: "draw",
     opacity: "draw",
     drawn: "draw",
@@ -61,7 +64,7 @@ export default {
       this.loadAll();
     },
     loadAll() {
-      for (const layer of ["image", "labeling", "scribbles"]) this.load(layer);
+      for (const layer of ["image", "labeling", "uncertainty", "scribbles"]) this.load(layer);
     },
     load(layer) {
       const address = this[layer];
@@ -72,11 +75,11 @@ export default {
         return this.draw();
       }
       if (shown?.name !== this.name) delete this.pictures[layer];
-      const applied = this.applied;
+      const [applied, learned] = [this.applied, this.learned];
       const [name, picture] = [this.name, new Image()];
       picture.onload = () => {
         if (this[layer] !== address) return; // a newer one is on its way
-        this.pictures[layer] = { address, name, picture };
+        this.pictures[layer] = { address, name, picture, learned };
         if (layer === "scribbles") this.settle(applied);
         this.draw();
       };
@@ -210,9 +213,10 @@ export default {
       else if (event.altKey) return;
       else if (digit) name = (event.shiftKey ? "tag " : "class ") + digit;
       else if (plain === "f") return this.fit();
+      else if (plain === "Enter") name = event.target.closest("button, .q-toggle, .q-slider") ? null : "accept";
       else
         name = { ArrowRight: "next", ArrowLeft: "previous", d: "next", a: "previous", s: "scribble", c: "click",
-          e: "erase", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labeling", h: "hide" }[plain];
+          e: "erase", n: "need", u: "uncertainty", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labeling", h: "hide" }[plain];
       if (!name) return;
       event.preventDefault();
       // At once: who presses a key and draws does not wait for the server.
@@ -247,6 +251,7 @@ export default {
       pen.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * left, ratio * top);
       this.layer(pen, "image", 1, scale < 3);
       this.layer(pen, "labeling", this.opacity, true);
+      this.layer(pen, "uncertainty", 0.6, true);
       if (this.drawn) {
         this.layer(pen, "scribbles", 1, scale < 3);
         for (const stroke of [...this.pending, this.stroke]) if (stroke) this.line(pen, stroke);
@@ -255,6 +260,7 @@ export default {
       if (this.pointer && !this.panning && this.chosen.tool !== "click") this.ring(pen, this.pointer, scale);
       const shown = Object.keys(this.pictures).filter((layer) => this.pictures[layer].address === this[layer]);
       canvas.dataset.shown = shown.sort().join(" ");
+      canvas.dataset.learned = this.pictures.labeling?.learned ?? "";
     },
     layer(pen, name, opacity, smooth) {
       const found = this.pictures[name];

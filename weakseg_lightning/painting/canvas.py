@@ -10,7 +10,7 @@ from nicegui.events import GenericEventArguments
 
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import AddClick, Change, Click, Stroke
-from weakseg_lightning.painting.session import OpenImage
+from weakseg_lightning.painting.open_image import OpenImage
 
 __all__ = ["Canvas", "layer_address", "read_change"]
 
@@ -43,10 +43,12 @@ class Canvas(Element, component="canvas.js"):
         self.on("spot", drawn)
         self.on("command", lambda event: on_command(str(event.args["command"])))
 
-    def show(self, image: OpenImage) -> None:
-        """Show the present state of an image."""
+    def show(self, image: OpenImage, uncertainty: bool = False) -> None:
+        """Show the present state of an image, and where it is uncertain if that is asked for."""
         current = image.document.current
-        labeling = layer_address(image, "labeling", image.labeling_version) if image.labeling else ""
+        labeling = layer_address(image, "labeling", image.labelings) if image.labeling else ""
+        if image.shows_accepted:
+            labeling = layer_address(image, "accepted", image.document.version)
         self._props.update(
             name=image.name,
             height=image.size[0],
@@ -54,6 +56,8 @@ class Canvas(Element, component="canvas.js"):
             image=layer_address(image, "image", 0),
             scribbles=layer_address(image, "scribbles", image.document.version),
             labeling=labeling,
+            uncertainty=layer_address(image, "uncertainty", image.labelings) if uncertainty and image.scores else "",
+            learned=image.scores.version if image.scores else None,
             applied=list(image.seen)[-_REMEMBERED:],
             clicks=[[click.x, click.y, click.label] for click in current.clicks],
         )

@@ -7,8 +7,10 @@ from urllib.parse import quote
 from nicegui import ui
 
 from weakseg_lightning.painting.canvas import Canvas, read_change
-from weakseg_lightning.painting.document import Change, Clear, Tag
-from weakseg_lightning.painting.session import OpenImage, Session
+from weakseg_lightning.painting.document import Change, Clear, Tag, Unaccept
+from weakseg_lightning.painting.learning_panel import LearningPanel, describe_labeling
+from weakseg_lightning.painting.open_image import OpenImage
+from weakseg_lightning.painting.session import Session
 from weakseg_lightning.painting.widgets import ClassRow, ImageList, SaveMark, shortcuts, tool_buttons
 
 __all__ = ["PaintPage"]
@@ -37,14 +39,15 @@ class PaintPage:
             self._build_header()
         with ui.left_drawer(value=True, bordered=True).props("width=230").classes("p-0 bg-slate-50"):
             self.list = ImageList(self.session.folder.entries, self.go)
-        with ui.right_drawer(value=True, bordered=True).props("width=270").classes("p-3 bg-slate-50 gap-2"):
+        with ui.right_drawer(value=True, bordered=True).props("width=290").classes("p-3 bg-slate-50 gap-1"):
             self._build_tools()
         with ui.element("div").classes("w-full bg-slate-200").style("height: calc(100vh - 44px)"):
             self.canvas = Canvas(self._drawn, self.command, list(map(self._color, range(len(self.classes.names)))))
             self.canvas.classes("w-full h-full")
         self._use_label(self.label)
         self._use_tool("scribble")
-        ui.context.client.on_delete(self._leave)
+        self.session.watchers.append(self._show_states)
+        ui.context.client.on_delete(self._close)
 
     def _build_header(self) -> None:
         ui.label("weakseg paint").classes("font-bold")
@@ -68,7 +71,7 @@ class PaintPage:
         classes = ui.column().classes(
             "w-full border border-slate-300 rounded bg-white p-1 gap-0 no-wrap overflow-y-auto"
         )
-        with classes.style("max-height: 40vh"):
+        with classes.style("max-height: 30vh"):
             self.rows = [
                 ClassRow(index, name, self._color(index), self._use_label, self._toggle_tag)
                 for index, name in enumerate(self.classes.names)
@@ -78,6 +81,7 @@ class PaintPage:
             self.labeling = ui.switch(value=True, on_change=self._use_views).tooltip("show or hide (Space)")
             self.opacity = ui.slider(min=0.1, max=1, step=0.05, value=0.6, on_change=self._use_views)
         self.latency = ui.label().classes("text-sm text-slate-500 latency")
+        self.panel = LearningPanel(self.session, self.command)
         shortcuts()
 
     def _color(self, index: int) -> str:
@@ -100,7 +104,7 @@ class PaintPage:
             self._show(await self.session.open(name))
         except ValueError as error:
             ui.notify(str(error), type="warning", multi_line=True, timeout=8000)
-            self.list.refresh(self.session.folder.entries, self.image.name if self.image else "")
+            self.list.refresh(self.session.folder.entries)
             return False
         return True
 
@@ -119,7 +123,7 @@ class PaintPage:
         self._leave()
         before = self.image
         self.image = image
-        image.watchers.append(self.refresh)
+        self.session.watch(image, self.refresh)
         if before is None or before is not image:
             self.widest = max(round(max(image.size) / 25), 12)
             self.pen.props(f"max={self.widest}")
@@ -129,28 +133,38 @@ class PaintPage:
         self.title.set_text(f"{image.name} · {names.index(image.name) + 1} of {len(names)}")
         ui.navigate.history.replace(f"/?image={quote(image.name)}")
         self.refresh()
-        self.list.refresh(self.session.folder.entries, image.name, scroll=True)
+        self.list.go(image.name, self.session.needed())
 
     def _leave(self) -> None:
-        if self.image is not None and self.refresh in self.image.watchers:
-            self.image.watchers.remove(self.refresh)
+        if self.image is not None:
+            self.session.leave(self.image, self.refresh)
+
+    def _close(self) -> None:
+        self._leave()
+        self.session.watchers.remove(self._show_states)
 
     def refresh(self) -> None:
         """Show the present state of the image."""
         if (image := self.image) is None:
             return
-        self.canvas.show(image)
+        self.canvas.show(image, self.panel.uncertainty.value)
+        self.panel.show(image)
         self.mark.show(image)
         self.undo.set_enabled(bool(image.document.done))
         self.redo.set_enabled(bool(image.document.undone))
         tags = image.document.current.tags or frozenset()
         for row in self.rows:
             row.show_tag(row.index in tags)
-        if image.labeling is not None:
-            self.latency.set_text(f"found in {1000 * image.labeling.seconds:.0f} ms")
-        else:
-            self.latency.set_text("appears when two classes are drawn")
-        self.list.refresh(self.session.folder.entries, image.name)
+        self._show_source()
+        self.list.refresh(self.session.folder.entries)
+
+    def _show_states(self) -> None:
+        self.panel.show_states()
+        self._show_source()
+
+    def _show_source(self) -> None:
+        if self.image is not None:
+            self.latency.set_text(describe_labeling(self.image, self.session.learning_state.learned))
 
     # ---- changes -----------------------------------------------------------------------------------------
 
@@ -188,6 +202,10 @@ class PaintPage:
         elif kind in ("thinner", "thicker"):
             wider = self.pen.value + (1 if kind == "thicker" else -1)
             self.pen.set_value(min(max(wider, 1), self.widest))
+        elif kind == "views":
+            self.refresh()
+        elif kind == "uncertainty":
+            self.panel.uncertainty.set_value(not self.panel.uncertainty.value)
         elif kind == "labeling":
             self.labeling.set_value(not self.labeling.value)
         elif kind == "hide":
@@ -201,10 +219,29 @@ class PaintPage:
             self.session.undo(image)
         elif kind == "redo":
             self.session.redo(image)
+        elif kind == "accept":
+            await self._accept(image)
+        elif kind == "unaccept":
+            self._change(Unaccept())
         else:
             await self.session.save(image)
             if kind in ("next", "previous"):
                 await self._step(1 if kind == "next" else -1, image.name)
+            elif kind == "need":
+                await self._to_need(image)
+
+    async def _to_need(self, image: OpenImage) -> None:
+        """Show the image where a stroke helps most; before anything is learned, the next one without annotation."""
+        for name in self.session.needed():
+            if name != image.name and await self.go(name):
+                return
+        ui.notify("Something is known about every image.", type="positive")
+
+    async def _accept(self, image: OpenImage) -> None:
+        try:
+            await self.session.accept(image, self.panel.threshold.value)
+        except ValueError as error:
+            ui.notify(str(error), type="warning")
 
     def _use_label(self, label: int) -> None:
         if not label < len(self.rows):

@@ -13,21 +13,21 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 from nicegui import ui
 
-from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.guard import Guard
 from weakseg_lightning.painting.page import PaintPage
 from weakseg_lightning.painting.session import Session
+from weakseg_lightning.visualization.panels import full_palette
 
 __all__ = ["serve"]
 
 HOST = "127.0.0.1"
 
 
-def serve(folder: PaintFolder, port: int, on_ready: Callable[[str], None]) -> list[str]:
+def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[str]:
     """Serve the page until it is interrupted.
 
     Args:
-        folder: its images and annotations.
+        session: its images and annotations.
         port: where to listen; 0 = any free port.
         on_ready: called with the address of the page, the token in it, when it can be opened.
 
@@ -41,7 +41,7 @@ def serve(folder: PaintFolder, port: int, on_ready: Callable[[str], None]) -> li
     unsaved: list[str] = []
     token = secrets.token_urlsafe()
     address = f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
-    app = make_app(folder, lambda: on_ready(address), unsaved)
+    app = make_app(session, lambda: on_ready(address), unsaved)
     # Tabs keep their connections open: they are not waited for.
     config = uvicorn.Config(Guard(app, token), log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
     with closing(listening), suppress(KeyboardInterrupt), warnings.catch_warnings():  # uvicorn passes the interrupt on
@@ -51,35 +51,32 @@ def serve(folder: PaintFolder, port: int, on_ready: Callable[[str], None]) -> li
     return unsaved
 
 
-def make_app(folder: PaintFolder, on_start: Callable[[], None], unsaved: list[str]) -> FastAPI:
+def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str]) -> FastAPI:
     """Make the application.
 
     Args:
-        folder: its images and annotations.
+        session: its images and annotations.
         on_start: called when it begins to answer.
         unsaved: gets what could not be saved at the end.
     """
-    session = Session(folder)
+    palette = full_palette(session.folder.classes.palette)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         asyncio.get_running_loop().call_soon(on_start)
+        learning = asyncio.create_task(session.learn())
         yield
         unsaved.extend(await session.save_all())
+        learning.cancel()
+        await session.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/layer/{layer}/{name:path}")
     async def layer(layer: str, name: str) -> Response:
         """One of the pictures of an open image; a name is looked up, never used as a path."""
-        picture = None
-        if (image := session.images.get(name)) is not None:
-            if layer == "image":
-                picture = image.encoded
-            elif layer == "scribbles":
-                picture = await asyncio.to_thread(session.scribbles, image)
-            elif layer == "labeling":
-                picture = await asyncio.to_thread(session.labeling, image)
+        image = session.images.get(name)
+        picture = None if image is None else await asyncio.to_thread(image.layer, layer, palette)
         if picture is None:
             return Response(status_code=404)
         kind = "jpeg" if layer == "image" else "png"
@@ -92,7 +89,9 @@ def make_app(folder: PaintFolder, on_start: Callable[[], None], unsaved: list[st
         await shown.start(image)
 
     ui.page("/")(page)
-    ui.run_with(app, title=f"{folder.root.name} - weakseg paint", show_welcome_message=False, reconnect_timeout=10)
+    ui.run_with(
+        app, title=f"{session.folder.root.name} - weakseg paint", show_welcome_message=False, reconnect_timeout=10
+    )
     return app
 
 

@@ -2,62 +2,27 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from weakseg_lightning.painting.document import Change, Document, ImageAnnotation
+from weakseg_lightning.data.images.reading import image_size
+from weakseg_lightning.painting.document import Accept, Change, Document, ImageAnnotation
 from weakseg_lightning.painting.folder import PaintFolder
-from weakseg_lightning.painting.pictures import image_layer, labeling_layer, scribble_layer
-from weakseg_lightning.painting.preview import Labeling, Preview
-from weakseg_lightning.visualization.panels import full_palette
+from weakseg_lightning.painting.learning.client import Learning, LearningState, Scores
+from weakseg_lightning.painting.open_image import OpenImage
+from weakseg_lightning.painting.pictures import image_layer
+from weakseg_lightning.painting.preview import Preview, accepted_labels
 
-__all__ = ["OpenImage", "Session"]
+if TYPE_CHECKING:
+    from weakseg_lightning.painting.learning.training import TrainingRun
+
+__all__ = ["Session"]
 
 SAVE_AFTER = 0.7
 """Seconds after a change until it is written."""
 
 _KEPT_OPEN = 8
-
-
-@dataclass(eq=False)
-class OpenImage:
-    """An image that was opened.
-
-    Attributes:
-        name: of the image, in the folder's list.
-        size: height and width in pixels.
-        encoded: the image as the browser shows it, JPEG.
-        document: its annotation.
-        on_disk: the annotation as it was last read or written.
-        saved: version of the document that is on the disk.
-        trouble: why it could not be written; empty if it could.
-        labeling: of some version of the document; None where fewer than two classes are drawn.
-        labeling_version: which version.
-        seen: ids of changes that have arrived.
-        watchers: called after every change of anything above.
-    """
-
-    name: str
-    size: tuple[int, int]
-    encoded: bytes
-    preview: Preview
-    document: Document
-    on_disk: ImageAnnotation
-    saved: int = 0
-    trouble: str = ""
-    labeling: Labeling | None = None
-    labeling_version: int = -1
-    seen: dict[str, None] = field(default_factory=dict)
-    watchers: list[Callable[[], None]] = field(default_factory=list)
-
-    @property
-    def unsaved(self) -> bool:
-        """True if there are changes that are not on the disk."""
-        return self.document.version != self.saved
-
-    def tell(self) -> None:
-        """Tell all tabs."""
-        for watcher in tuple(self.watchers):
-            watcher()
 
 
 class Session:
@@ -67,11 +32,27 @@ class Session:
 
     Args:
         folder: the folder.
+        learning: what learns from all that is drawn; None = each labeling comes from its own image alone.
+        training: what trains a network on the folder; None = nothing does.
+
+    Attributes:
+        watchers: called when the state of the learner or of the training has changed.
     """
 
-    def __init__(self, folder: PaintFolder) -> None:
+    def __init__(
+        self, folder: PaintFolder, learning: Learning | None = None, training: "TrainingRun | None" = None
+    ) -> None:
         self.folder = folder
+        self.learning = learning
+        self.training = training
         self.images: dict[str, OpenImage] = {}
+        self.watchers: list[Callable[[], None]] = []
+        self._network: Path | None = None
+        self._shown: list[str] = []
+        if learning is not None:
+            learning.watchers.append(self._learned)
+        if training is not None:
+            training.watchers.append(self._trained)
         self._writing = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._solving: set[OpenImage] = set()
@@ -94,6 +75,17 @@ class Session:
                 self._start(self._solve(self.images[name]))
                 self._close_oldest()
             return self.images[name]
+
+    def watch(self, image: OpenImage, watcher: Callable[[], None]) -> None:
+        """Show an image in a tab: the watcher is called after every change of it."""
+        image.watchers.append(watcher)
+        self._tell_shown()
+        self._start(self._solve(image))
+
+    def leave(self, image: OpenImage, watcher: Callable[[], None]) -> None:
+        """Show an image in a tab no longer."""
+        if watcher in image.watchers:
+            image.watchers.remove(watcher)
 
     def change(self, image: OpenImage, change: Change, key: str | None = None) -> None:
         """Make a change, once.
@@ -129,13 +121,22 @@ class Session:
                 now = await asyncio.to_thread(self.folder.read, image.name, image.size)
                 if not now.same_as(image.on_disk):  # another program has been there: nothing of either is lost
                     image.document.rebase(now, image.on_disk)
+                    self._tell_drawn(image)
                 version, annotation = image.document.version, image.document.current
-                await asyncio.to_thread(self.folder.write, image.name, annotation)
+                await self._write(image, annotation)
             except (OSError, ValueError) as error:
                 image.trouble = str(error)
             else:
                 image.on_disk, image.saved, image.trouble = annotation, version, ""
         image.tell()
+
+    async def _write(self, image: OpenImage, annotation: ImageAnnotation) -> None:
+        try:
+            await asyncio.to_thread(self.folder.write, image.name, annotation)
+        except (OSError, ValueError):
+            # Some of the files may be written: next time they must not be taken for another program's.
+            image.on_disk = await asyncio.to_thread(self.folder.read, image.name, image.size)
+            raise
 
     async def save_all(self) -> list[str]:
         """Write everything; return what could not be written and why."""
@@ -143,17 +144,111 @@ class Session:
             await self.save(image)
         return [f"{image.name}: {image.trouble}" for image in self.images.values() if image.unsaved]
 
-    # ---- layers that the browser shows -------------------------------------------------------------------
+    # ---- learning, accepting, training -------------------------------------------------------------------
 
-    def scribbles(self, image: OpenImage) -> bytes:
-        """Paint the scribbles, PNG."""
-        return scribble_layer(image.document.current.labels, full_palette(self.folder.classes.palette))
+    async def learn(self) -> None:
+        """Run the learner, and tell it what was drawn before; until cancelled."""
+        if self.learning is None:
+            return
+        running = asyncio.create_task(self.learning.run())
+        try:
+            for name, entry in self.folder.entries.items():
+                if entry.annotated and entry.problem is None and name not in self.images:
+                    with suppress(ValueError, OSError):  # is said when the image is opened
+                        found = await asyncio.to_thread(self._read_annotation, name)
+                        if name not in self.images:
+                            self.learning.annotate(name, 0, found)
+            await running
+        finally:
+            running.cancel()
 
-    def labeling(self, image: OpenImage) -> bytes | None:
-        """Paint the labeling, PNG; None if there is none."""
+    @property
+    def learning_state(self) -> LearningState:
+        """State of the learner."""
+        if self.learning is None:
+            return LearningState("off", "learning is off: --encoder null")
+        return self.learning.state
+
+    def needed(self) -> list[str]:
+        """Images about which nothing is known, the one where a stroke helps most first."""
+        entries = self.folder.entries
+        bare = {name for name, one in entries.items() if one.problem is None and not (one.annotated or one.accepted)}
+        order = [name for name in self.learning_state.order if name in bare]
+        return list(dict.fromkeys([*order, *filter(bare.__contains__, entries)]))
+
+    async def accept(self, image: OpenImage, threshold: float) -> None:
+        """Take an image's labeling for its labels wherever its probability reaches a threshold.
+
+        Raises:
+            ValueError: if the labeling was found without scores, or nowhere reaches the threshold.
+        """
         if image.labeling is None:
-            return None
-        return labeling_layer(image.labeling.labels, full_palette(self.folder.classes.palette))
+            raise ValueError("there is no labeling to accept")
+        labels = await asyncio.to_thread(accepted_labels, image.labeling, threshold, image.size)
+        accept = Accept(labels)
+        if accept.applied_to(ImageAnnotation.empty(*image.size)).accepted is None:
+            raise ValueError(f"no pixel's label has a probability of {threshold:.2f}: lower the threshold")
+        self.change(image, accept)
+
+    async def train(self) -> None:
+        """Save everything and begin to train."""
+        if self.training is not None:
+            await self.save_all()
+            await self.training.start()
+
+    def use_network(self, wanted: bool) -> None:
+        """Take the scores from the network that was trained last, or from the head."""
+        if self.learning is not None:
+            self.learning.use_network(self._network if wanted else None)
+
+    @property
+    def has_network(self) -> bool:
+        """True if a network has been trained that can give the scores."""
+        return self._network is not None and self.learning_state.phase != "off"
+
+    async def close(self) -> None:
+        """End the learner and the training."""
+        if self.learning is not None:
+            self.learning.close()
+        if self.training is not None:
+            await self.training.close()
+
+    def _trained(self) -> None:
+        assert self.training is not None
+        checkpoint = self.training.state.checkpoint
+        if self.training.state.phase in ("done", "stopped") and checkpoint not in (None, self._network):
+            self._network = checkpoint
+            self.use_network(True)
+        self._tell_tabs()
+
+    def _learned(self, name: str | None) -> None:
+        for image in self.images.values() if name is None else filter(None, [self.images.get(name)]):
+            if image.watchers:
+                self._start(self._solve(image))
+        if name is None:
+            self._tell_shown()
+            self._tell_tabs()
+
+    def _tell_tabs(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher()
+
+    def _tell_drawn(self, image: OpenImage) -> None:
+        if self.learning is not None:
+            self.learning.annotate(image.name, image.document.version, image.document.current)
+
+    def _tell_shown(self) -> None:
+        """Name the images whose scores are needed now, and those where users are likely to go."""
+        if self.learning is None:
+            return
+        usable = [name for name, entry in self.folder.entries.items() if entry.problem is None]
+        shown = [name for name, image in self.images.items() if image.watchers]
+        places = [usable.index(name) for name in shown if name in usable]
+        near = [usable[(place + step) % len(usable)] for place in places for step in (1, -1)]
+        names = list(dict.fromkeys([*shown, *self.learning.state.order[:1], *near]))
+        if names != self._shown:
+            self._shown = names
+            self.learning.show(names)
 
     # ---- the work ----------------------------------------------------------------------------------------
 
@@ -163,24 +258,41 @@ class Session:
         annotation = self.folder.read(name, size)
         return OpenImage(name, size, image_layer(pixels), Preview(pixels), Document(annotation), annotation)
 
+    def _read_annotation(self, name: str) -> ImageAnnotation:
+        width, height = image_size(self.folder.entries[name].path)
+        return self.folder.read(name, (height, width))
+
     def _changed(self, image: OpenImage) -> None:
         image.tell()
+        self._tell_drawn(image)
         self._start(self._solve(image))
         self._start(self._save_soon(image))
 
     async def _solve(self, image: OpenImage) -> None:
-        """Label the image again; changes that come meanwhile are taken together after it."""
+        """Label the image again; changes and scores that come meanwhile are taken together after it."""
         if image in self._solving:
             return
         self._solving.add(image)
         try:
-            while image.labeling_version != image.document.version:
-                version = image.document.version
-                image.labeling = await asyncio.to_thread(image.preview.solve, image.document.current)
-                image.labeling_version = version
+            while not self._is_labeled(image):
+                version, current, scores = image.document.version, image.document.current, self._scores(image)
+                image.labeling = await asyncio.to_thread(
+                    image.preview.solve, current, None if scores is None else scores.values
+                )
+                image.labeling_version, image.scores = version, scores
+                image.labelings += 1
                 image.tell()
         finally:
             self._solving.discard(image)
+
+    def _is_labeled(self, image: OpenImage) -> bool:
+        return image.labeling_version == image.document.version and image.scores is self._scores(image)
+
+    def _scores(self, image: OpenImage) -> Scores | None:
+        """The latest scores; the ones before where new ones are only on their way."""
+        if self.learning is None or self.learning.state.phase == "off":
+            return None
+        return self.learning.scores(image.name) or image.scores
 
     async def _save_soon(self, image: OpenImage) -> None:
         """Save once nothing has changed for a moment."""

@@ -1,25 +1,16 @@
 """Parts of the page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
+from nicegui.element import Element
 from nicegui.events import ValueChangeEventArguments
 
 from weakseg_lightning.painting.folder import Entry
-from weakseg_lightning.painting.session import OpenImage
+from weakseg_lightning.painting.open_image import OpenImage
 
 __all__ = ["ClassRow", "ImageList", "SaveMark", "shortcuts", "tool_buttons"]
-
-_ROW = """
-<q-tr :props="props" class="cursor-pointer" :class="props.row.current ? 'bg-blue-2' : ''" :data-name="props.row.name"
-      @click="() => $parent.$emit('pick', props.row.name)">
-  <q-td class="ellipsis" style="max-width: 205px">
-    <q-icon size="16px" class="q-mr-xs" :name="props.row.icon" :color="props.row.color"></q-icon>{{ props.row.name }}
-    <q-tooltip v-if="props.row.problem" max-width="400px">{{ props.row.problem }}</q-tooltip>
-  </q-td>
-</q-tr>
-"""
 
 _KEYS = [
     ("1 … 9", "class"),
@@ -27,15 +18,18 @@ _KEYS = [
     ("S C E", "scribble, click, erase"),
     ("[ ]", "thinner, thicker pen"),
     ("← → or A D", "previous, next image"),
+    ("N", "next image where it helps"),
+    ("Enter", "accept the labeling"),
     ("Ctrl Z Y S", "undo, redo, save"),
     ("Space, H", "hide labeling, scribbles"),
+    ("U", "uncertainty"),
     ("Wheel, F", "zoom, whole image"),
     ("Right drag", "move the image"),
 ]
 
 
-class ImageList:
-    """The images, with what has become of them.
+class ImageList(Element, component="image_list.js"):
+    """The images, with what has become of them. After the first time only what has changed is sent.
 
     Args:
         entries: the images by name.
@@ -43,33 +37,56 @@ class ImageList:
     """
 
     def __init__(self, entries: Mapping[str, Entry], on_pick: Callable[[str], Any]) -> None:
-        self.summary = ui.label().classes("px-3 py-2 text-sm text-slate-600 summary")
-        columns = [{"name": "name", "label": "image", "field": "name", "align": "left"}]
-        self.table = ui.table(rows=[], columns=columns, row_key="name", pagination=0)
-        self.table.props("virtual-scroll flat dense hide-header hide-bottom").classes("w-full bg-transparent")
-        self.table.style("height: calc(100vh - 96px)")
-        self.table.add_slot("body", _ROW)
-        self.table.on("pick", lambda event: on_pick(event.args))
-        self.refresh(entries, "")
+        self.summary = ui.label().classes("px-3 pt-2 text-sm text-slate-600 summary")
+        self.sorting = ui.toggle({"name": "by name", "need": "where it helps"}, value="name")
+        self.sorting.props("dense no-caps flat size=sm").classes("px-2 sorting")
+        self.sorting.tooltip("images where a stroke helps most first; sorted again when you go to another image")
+        super().__init__()
+        self.classes("w-full").style("height: calc(100vh - 124px)")
+        self.places = {name: place for place, name in enumerate(entries)}
+        self.rows = [_row(name, entry) for name, entry in entries.items()]
+        self.order = list(self.places.values())
+        self._props.update(rows=list(self.rows), order=self.order, current="")
+        self.on("pick", lambda event: on_pick(event.args))
+        self.refresh(entries)
 
-    def refresh(self, entries: Mapping[str, Entry], current: str, scroll: bool = False) -> None:
-        """Show the present state of the images, sending it only if it has changed."""
-        rows = [_row(name, entry, name == current) for name, entry in entries.items()]
-        if rows != self.table.rows:
-            self.table.rows = rows
+    def refresh(self, entries: Mapping[str, Entry]) -> None:
+        """Show the present state of the images."""
+        rows = [_row(name, entry) for name, entry in entries.items()]
+        changed = [(place, row) for place, row in enumerate(rows) if row != self.rows[place]]
+        self.rows = rows
+        if changed:
+            with self._props.suspend_updates():  # a browser has them; one that loads the page again gets all
+                for place, row in changed:
+                    self._props["rows"][place] = row
+            self.run_method("patch", changed)
         annotated = sum(entry.annotated for entry in entries.values())
+        accepted = sum(entry.accepted for entry in entries.values())
         broken = sum(entry.problem is not None for entry in entries.values())
-        self.summary.set_text(f"{annotated} of {len(entries)} annotated" + (f", {broken} unusable" if broken else ""))
-        if scroll and current in entries:
-            self.table.run_method("scrollTo", list(entries).index(current), "center")
+        text = f"{annotated} of {len(entries)} annotated" + (f", {accepted} accepted" if accepted else "")
+        self.summary.set_text(text + (f", {broken} unusable" if broken else ""))
+
+    def go(self, name: str, needed: Sequence[str]) -> None:
+        """Mark the image that is shown, after sorting the list as it is asked for.
+
+        Args:
+            name: of the image.
+            needed: the images where a stroke helps, those where it helps most first.
+        """
+        first = [self.places[each] for each in needed if each in self.places] if self.sorting.value == "need" else []
+        order = list(dict.fromkeys([*first, *self.places.values()]))
+        if order != self.order:
+            self.order = order
+            self.run_method("arrange", order)
+        with self._props.suspend_updates():
+            self._props.update(order=order, current=name)
+        self.run_method("mark", name)
 
 
-def _row(name: str, entry: Entry, current: bool) -> dict[str, Any]:
-    if entry.problem is not None:
-        icon, color = "warning", "orange"
-    else:
-        icon, color = ("check_circle", "green") if entry.annotated else ("radio_button_unchecked", "grey-5")
-    return {"name": name, "current": current, "icon": icon, "color": color, "problem": entry.problem}
+def _row(name: str, entry: Entry) -> dict[str, str | None]:
+    states = {(False, False): "nothing", (True, False): "drawn", (False, True): "accepted", (True, True): "both"}
+    state = "broken" if entry.problem is not None else states[entry.annotated, entry.accepted]
+    return {"name": name, "state": state, "problem": entry.problem}
 
 
 class ClassRow:
@@ -132,7 +149,7 @@ def tool_buttons(on_choose: Callable[[str], None]) -> ui.toggle:
 
 def shortcuts() -> None:
     """List the keys."""
-    opened = ui.expansion("Keys and mouse", value=True).classes("w-full text-sm").props("dense")
+    opened = ui.expansion("Keys and mouse").classes("w-full text-sm").props("dense")
     with opened, ui.grid(columns="auto 1fr").classes("gap-x-3 gap-y-0 text-xs text-slate-600"):
         for keys, meaning in _KEYS:
             ui.label(keys).classes("font-mono whitespace-nowrap")

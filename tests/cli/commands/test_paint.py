@@ -24,8 +24,8 @@ def served(monkeypatch):
     server = pytest.importorskip("weakseg_lightning.painting.server", reason="the extra `app` is not installed")
     calls = []
 
-    def serve(folder, port, on_ready):
-        calls.append((folder.root, port))
+    def serve(session, port, on_ready):
+        calls.append((session.folder.root, port))
         on_ready(ADDRESS)
         return problems
 
@@ -42,7 +42,7 @@ def served(monkeypatch):
 
 
 def test_address_and_next_command_are_printed(folder, served):
-    calls, opened, _ = served
+    calls, _, _ = served
     status, out, err = folder("paint", "DATA", "--classes", "background", "cat")
     assert (status, err) == (0, "")
     assert out.splitlines() == [

@@ -10,6 +10,9 @@ from shlex import quote
 from weakseg_lightning.checks import between
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.learning.client import Learning, LearningSettings
+from weakseg_lightning.painting.learning.training import TrainingRun
+from weakseg_lightning.painting.session import Session
 
 __all__ = ["paint"]
 
@@ -18,18 +21,29 @@ _LOCK = ".weakseg-paint.lock"
 _DOOR = ".weakseg-paint.html"
 
 
-def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_browser: bool = False) -> int:
+def paint(
+    data: Path,
+    classes: list[str] | None = None,
+    port: int = 8123,
+    no_browser: bool = False,
+    encoder: str | None = "tf_efficientnet_lite0",
+    encoder_weights: str | None = "imagenet",
+) -> int:
     """Draw scribbles, clicks and tags on your own images, in a page that only you on this machine can open.
 
-    The page shows the graph cut's labeling of what is drawn so far and saves as you draw: scribbles/NAME.png (value =
-    class, 255 = unlabelled), points.csv and tags.csv, next to images/. What is there already can be continued. Ctrl-C
-    ends it.
+    The page saves as you draw: scribbles/NAME.png (value = class, 255 = unlabelled), points.csv and tags.csv, next to
+    images/. What is there already can be continued. It learns from all strokes of the folder on the features of a
+    frozen encoder, labels each image by a graph cut on what it has learned, shows where it is uncertain and which image
+    needs a stroke most. A labeling that you accept becomes the image's labels, accepted/NAME.png. "Train" trains a
+    network as `weakseg init` and `weakseg fit` do, in the working directory. Ctrl-C ends the page.
 
     Args:
         data: folder with the images in images/.
         classes: names of the classes, background first, for a folder without classes.yaml, where they are then kept.
         port: where the page is; 0 takes any that is free.
         no_browser: print the page's address alone, open no browser.
+        encoder: what the page learns on, an encoder of timm by name; null = each image is labeled by its own strokes.
+        encoder_weights: "imagenet" to download them, or their file.
 
     Returns:
         The exit status: 1 if something could not be saved.
@@ -43,14 +57,23 @@ def paint(data: Path, classes: list[str] | None = None, port: int = 8123, no_bro
     folder = PaintFolder(data, classes)
     try:
         with FileLock(folder.root / _LOCK, timeout=0):
-            return _run(folder, data, port, no_browser)
+            return _run(_make_session(folder, data, encoder, encoder_weights), data, port, no_browser)
     except Timeout as error:
         raise UserError(f"`data`: {data} is open in another `weakseg paint`: end that one first") from error
 
 
-def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:
+def _make_session(folder: PaintFolder, data: Path, encoder: str | None, weights: str | None) -> Session:
+    learning = None
+    if encoder is not None:
+        usable = {name: entry.path for name, entry in folder.entries.items() if entry.problem is None}
+        learning = Learning(LearningSettings(encoder, weights), usable, len(folder.classes.names))
+    return Session(folder, learning, TrainingRun(data, Path.cwd(), weights))
+
+
+def _run(session: Session, data: Path, port: int, no_browser: bool) -> int:
     from weakseg_lightning.painting.server import serve
 
+    folder = session.folder
     for entry in folder.entries.values():
         if entry.problem is not None:
             print(f"weakseg: skipped: {entry.problem}", file=sys.stderr)
@@ -67,7 +90,7 @@ def _run(folder: PaintFolder, data: Path, port: int, no_browser: bool) -> int:
             webbrowser.open(door.as_uri())
 
     try:
-        unsaved = serve(folder, port, ready)
+        unsaved = serve(session, port, ready)
     finally:
         door.unlink(missing_ok=True)
     for problem in unsaved:

@@ -1,0 +1,92 @@
+"""An image that is open: its annotation, its labeling, the pictures that the browser shows of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_lightning.painting.document import Accept, Document, ImageAnnotation
+from weakseg_lightning.painting.learning.messages import Scores
+from weakseg_lightning.painting.pictures import MAX_SIDE, labeling_layer, scribble_layer, uncertainty_layer
+from weakseg_lightning.painting.preview import Labeling, Preview
+
+__all__ = ["OpenImage"]
+
+Palette = NDArray[np.uint8]
+
+
+@dataclass(eq=False)
+class OpenImage:
+    """An image that was opened.
+
+    Attributes:
+        name: of the image, in the folder's list.
+        size: height and width in pixels.
+        encoded: the image as the browser shows it, JPEG.
+        document: its annotation.
+        on_disk: the annotation as it was last read or written.
+        saved: version of the document that is on the disk.
+        trouble: why it could not be written; empty if it could.
+        labeling: of some version of the document; None without scores where fewer than two classes are drawn.
+        labeling_version: which version.
+        scores: those that the labeling was found with.
+        labelings: how many labelings there have been.
+        seen: ids of changes that have arrived.
+        watchers: called after every change of anything above.
+    """
+
+    name: str
+    size: tuple[int, int]
+    encoded: bytes
+    preview: Preview
+    document: Document
+    on_disk: ImageAnnotation
+    saved: int = 0
+    trouble: str = ""
+    labeling: Labeling | None = None
+    labeling_version: int = -1
+    scores: Scores | None = None
+    labelings: int = 0
+    seen: dict[str, None] = field(default_factory=dict)
+    watchers: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def unsaved(self) -> bool:
+        """True if there are changes that are not on the disk."""
+        return self.document.version != self.saved
+
+    @property
+    def shows_accepted(self) -> bool:
+        """True if accepted labels are shown in place of the labeling: until something else changes."""
+        done = self.document.done
+        return self.document.current.accepted is not None and (not done or isinstance(done[-1], Accept))
+
+    def tell(self) -> None:
+        """Tell all tabs."""
+        for watcher in tuple(self.watchers):
+            watcher()
+
+    def layer(self, kind: str, palette: Palette) -> bytes | None:
+        """Paint a picture of the image.
+
+        Args:
+            kind: "image", which is a JPEG, "scribbles", "labeling", "accepted" or "uncertainty", which are PNGs.
+            palette: colors of all labels, uint8 ``(256, 3)``.
+
+        Returns:
+            The file; None if there is no such picture.
+        """
+        current, labeling, scores = self.document.current, self.labeling, self.scores
+        if kind == "image":
+            return self.encoded
+        if kind == "scribbles":
+            return scribble_layer(current.labels, palette)
+        if kind == "labeling" and labeling is not None:
+            return labeling_layer(labeling.labels, palette)
+        if kind == "accepted" and current.accepted is not None:
+            step = -(-max(self.size) // MAX_SIDE)
+            return labeling_layer(current.accepted[::step, ::step], palette)
+        if kind == "uncertainty" and scores is not None:
+            return uncertainty_layer(scores.values)
+        return None
