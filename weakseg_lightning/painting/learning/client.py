@@ -78,9 +78,11 @@ class Learning:
         self._scores: dict[str, Scores] = {}
         self._shown: tuple[str, ...] = ()
         # What the learner has to know, by what it is about: all of it is told again to the next process.
-        self._known: dict[object, Message | tuple[str, int, ImageAnnotation]] = {}
+        self._known: dict[object, Message] = {}
         self._untold: dict[object, None] = {}
         self._more = asyncio.Event()
+        self._latest: dict[str, ImageAnnotation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._process: Any = None
         self._deaths = 0
 
@@ -117,7 +119,7 @@ class Learning:
         """Say which images are shown: the open ones first, then neighbors. Scores are kept for these alone."""
         self._shown = tuple(names)
         self._scores = {name: found for name, found in self._scores.items() if name in self._shown}
-        self._tell("shown", Shown(self._shown))
+        self._tell(Shown, Shown(self._shown))
 
     def annotate(self, name: str, version: int, annotation: ImageAnnotation) -> None:
         """Say what is drawn on an image.
@@ -127,7 +129,10 @@ class Learning:
             version: of the annotation; it comes back with scores that were learned from it.
             annotation: all of it, as it is now.
         """
-        self._tell(("image", name), (name, version, annotation))
+        self._latest[name] = annotation
+        task = asyncio.get_running_loop().create_task(self._reduce(name, version, annotation))
+        self._tasks.add(task)  # the loop itself keeps no strong reference
+        task.add_done_callback(self._tasks.discard)
 
     def scores(self, name: str) -> Scores | None:
         """Find the latest scores of an image that is shown; None if there are none."""
@@ -141,7 +146,7 @@ class Learning:
         """
         self._scores.clear()
         self._set(source="head" if checkpoint is None else "network", text="")
-        self._tell("network", UseNetwork(checkpoint))
+        self._tell(UseNetwork, UseNetwork(checkpoint))
 
     # ---- one life of the process -------------------------------------------------------------------------
 
@@ -174,24 +179,21 @@ class Learning:
             loop.call_soon_threadsafe(ended.set)
 
     async def _send(self, connection: Connection) -> None:
-        """Tell the process what it does not know yet; of an image that changes quickly, its latest annotation alone."""
+        """Tell the process what it does not know yet, the newest first."""
         self._more.set()
         with suppress(OSError):  # the process has ended: the next one is told everything
             while await self._more.wait():
                 self._more.clear()
                 while self._untold:
-                    about = next(iter(self._untold))
-                    message = await self._reduced(about)
-                    del self._untold[about]
-                    await asyncio.to_thread(connection.send, message)
+                    about, _ = self._untold.popitem()
+                    await asyncio.to_thread(connection.send, self._known[about])
 
-    async def _reduced(self, about: object) -> Message:
-        """The latest message about something, small enough for the pipe, and kept so for a process after this one."""
-        while isinstance(message := self._known[about], tuple):
-            reduced = await asyncio.to_thread(reduced_seeds, *message)
-            if self._known[about] is message:
-                self._known[about] = reduced
-        return message
+    async def _reduce(self, name: str, version: int, annotation: ImageAnnotation) -> None:
+        """Keep and tell what fits through the pipe of an annotation, unless there is a later one."""
+        reduced = await asyncio.to_thread(reduced_seeds, name, version, annotation)
+        if self._latest.get(name) is annotation:
+            del self._latest[name]
+            self._tell(name, reduced)
 
     def _hear(self, answer: Answer) -> None:
         if isinstance(answer, Scores):
@@ -202,15 +204,17 @@ class Learning:
         elif isinstance(answer, Learned):
             if answer.cached > self.state.cached:
                 self._deaths = 0
-            if not answer.learned and self.state.source == "head":
-                self._scores.clear()
+            if not answer.learned and self.state.source == "head" and self.state.phase == "ready":
+                self._scores.clear()  # all strokes are gone; a process that has just begun knows none yet
             self._set(phase="ready", **vars(answer))
         elif answer.what == "network":
             self._set(source="head", text=answer.text)
         else:
             self._set(phase="off", text=answer.text)
 
-    def _tell(self, about: object, message: Message | tuple[str, int, ImageAnnotation]) -> None:
+    def _tell(self, about: object, message: Message) -> None:
+        for told in (self._known, self._untold):
+            told.pop(about, None)  # the newest last
         self._known[about] = message
         self._untold[about] = None
         self._more.set()

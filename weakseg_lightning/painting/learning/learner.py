@@ -150,7 +150,9 @@ class Learner:
         """Choose pixels of an annotation; return features and classes of those that are new in it."""
         name = annotation.name
         self._pixels.pop(name, None)
-        limit = min(PIXELS_PER_IMAGE, MAX_PIXELS // (len(self._pixels) + 1))
+        limit = PIXELS_PER_IMAGE
+        while limit * (len(self._pixels) + 1) > MAX_PIXELS:
+            limit //= 2  # so that the other images lose pixels rarely
         chosen = choose_pixels(annotation, np.random.default_rng([self._seed, crc32(name.encode())]))
         known = np.full(annotation.size, VOID, dtype=np.uint8).reshape(-1)
         known[before.cells] = before.labels
