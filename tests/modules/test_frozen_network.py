@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule
+from weakseg_lightning.data import decode_batch
+from weakseg_lightning.data.dataset import collate
+from weakseg_lightning.modules import ADMModule, Optimizer, ProposalModule, RegularizedLossModule
 from weakseg_lightning.networks import FeatureCache, FrozenFeatures, FrozenNet
 
 
@@ -16,7 +18,7 @@ def scenes(small_scenes):
     return lambda: small_scenes(crop_size=40, scale_range=(1.0, 1.0))
 
 
-@pytest.mark.parametrize("options", [{}, {"save_encoder": False}, {"freeze_encoder": False}])
+@pytest.mark.parametrize("options", [{"latent_rounds": 1}, {"save_encoder": False}, {"freeze_encoder": False}])
 def test_a_resumed_run_ends_as_the_undisturbed_one(
     scenes, make_trainer, save_at, tmp_path, equal_weights, monkeypatch, options
 ):
@@ -47,6 +49,37 @@ def test_the_head_is_fitted_to_what_the_module_learns_from(scenes, make_trainer,
         for (image, labels), item in zip(fitted[-1], (whole[i] for i in range(len(whole))), strict=True):
             assert torch.equal(image, item["image"])
             assert torch.equal(labels, item[supervision])
+    assert len(fitted) == 2
+
+
+@pytest.mark.parametrize("latent_grid", ["image", "map"])
+def test_in_rounds_the_head_is_fitted_to_what_the_solver_makes_of_whole_images(
+    scenes, make_trainer, monkeypatch, latent_grid
+):
+    fitted = []
+    monkeypatch.setattr(FrozenNet, "prepare", lambda net, samples, seed: fitted.append([*samples]))
+    module = ADMModule(network(latent_rounds=2), 6, latent_grid=latent_grid, pce_fraction=0.0)
+    data = scenes()
+    make_trainer(max_epochs=1, limit_train_batches=0).fit(module, data)
+    module.eval()
+    direct, first, second = fitted
+    items = list(data.whole_images("train"))
+    assert len(direct) == len(items)
+    assert len(first) == len(second) == 2 * len(items)
+    for item, (_, seeds), (image, labels) in zip(items, first[::2], first[1::2], strict=True):
+        batch = decode_batch(collate([item]))
+        with torch.no_grad():
+            expected = module.solve_latent(module.score(batch["image"]), batch).labels[0]
+        assert torch.equal(seeds, item["seeds"])
+        assert torch.equal(image, item["image"])
+        assert torch.equal(labels, expected)
+
+
+def test_methods_whose_solver_needs_no_network_have_no_rounds(scenes, make_trainer, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(FrozenNet, "prepare", lambda net, samples, seed: fitted.append([*samples]))
+    for make in (RegularizedLossModule, ProposalModule):
+        make_trainer(max_epochs=1, limit_train_batches=0).fit(make(network(latent_rounds=2), 6), scenes())
     assert len(fitted) == 2
 
 

@@ -11,6 +11,7 @@ from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.latent import LatentModule
+from weakseg_lightning.modules.core.preparing import WholeImages
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -79,6 +80,10 @@ class ADMModule(LatentModule):
             "seeds": grid.labels_of(batch["seeds"], self.num_classes),
             "valid": grid.cells_of(batch["valid"]),
         }
+
+    @override
+    def labels_whole_images(self) -> WholeImages:
+        return self
 
     @override
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:

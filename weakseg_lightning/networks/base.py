@@ -38,6 +38,8 @@ class SegmentationNet(nn.Module, ABC):
 
     mean: Tensor
     std: Tensor
+    latent_rounds: int = 0
+    """How often :meth:`prepare` is called again, with the labels that the method's solver gives the images."""
     _compiled: Callable[..., Tensor] | None = None
 
     def __init__(
@@ -93,7 +95,8 @@ class SegmentationNet(nn.Module, ABC):
         """Adapt to the training images before training begins; by default there is nothing to adapt.
 
         Args:
-            samples: each training image, uint8 ``(3, H, W)``, and its labels, uint8 ``(H, W)``, 255 = none.
+            samples: training images, uint8 ``(3, H, W)``, each with labels, uint8 ``(H, W)`` or of a coarser grid, 255 =
+                none; an image may come several times.
             seed: of whatever is drawn.
         """
 

@@ -16,10 +16,10 @@ from typing_extensions import override
 from weakseg_lightning import checks
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 from weakseg_lightning.modules.core.class_names import comparable
 from weakseg_lightning.modules.core.latent import LatentModule
 from weakseg_lightning.modules.core.latent_store import LatentStore
+from weakseg_lightning.modules.core.preparing import WholeImages, whole_batch
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import Solver, SolverResult
 from weakseg_lightning.solvers.threads import default_num_threads
@@ -148,6 +148,10 @@ class AmortizedLatentModule(LatentModule):
             self.log("solved_images_per_second", speed, sync_dist=True, reduce_fx="sum")  # of all ranks
         self._solved, self._solving_seconds = 0, 0.0
 
+    @override
+    def labels_whole_images(self) -> WholeImages | None:
+        return self if self.solves_with_network else None
+
     # ---- labelings -----------------------------------------------------------------------------------------
 
     @override
@@ -186,17 +190,11 @@ class AmortizedLatentModule(LatentModule):
 
     def _single(self, item: Batch, batch: Batch, position: int) -> Batch:
         """A batch of the whole image alone."""
-        name, seeds = batch["id"][position], item["seeds"][None].long()
+        name = batch["id"][position]
         before = self.store.get(name, age=1) if self.warm_start else None
-        return {
-            "image": in_unit_range(item["image"][None]),
-            "seeds": seeds,
-            "valid": torch.ones_like(seeds, dtype=torch.bool),
-            "tags": batch["tags"][position][None],
-            "seed_labels": batch["seed_labels"][position][None],
-            "initial": None if before is None else torch.tensor(before)[None].to(seeds.device),
-            "id": [name],
-        }
+        initial = None if before is None else torch.tensor(before)[None].to(item["seeds"].device)
+        facts = {of_all: batch[of_all][position] for of_all in ("tags", "seed_labels", "id")}
+        return whole_batch(item | facts, initial)
 
     def _predict_whole(self, image: Tensor) -> Tensor:
         assert self._cycle is not None

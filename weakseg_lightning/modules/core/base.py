@@ -23,6 +23,7 @@ from weakseg_lightning.modules.core.checkpoint_io import require_same_network, w
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
+from weakseg_lightning.modules.core.preparing import WholeImages, prepare_net
 from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
 from weakseg_lightning.modules.core.sync_batch_norm import keep_activations
 from weakseg_lightning.networks import Network, SegmentationNet
@@ -201,9 +202,13 @@ class WeakSegModule(EvaluatedModule, ABC):
             return
         if self.trainer.is_global_zero:
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-            self.net.prepare(((item["image"], item[self.direct_labels]) for item in show("train")), seed)
+            prepare_net(self.net, show("train"), self.direct_labels, self.labels_whole_images(), seed)
         if self.trainer.world_size > 1:
             self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
+
+    def labels_whole_images(self) -> WholeImages | None:
+        """The method, if its solver can label whole images by the network's scores alone."""
+        return None
 
     @property
     def direct_labels(self) -> Literal["seeds", "mask"]:

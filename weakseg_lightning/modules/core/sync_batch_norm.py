@@ -1,6 +1,7 @@
 """Batch norm that counts over ranks and keeps the activations of timm's layers."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
@@ -17,14 +18,14 @@ class SyncBatchNormKeepingActivations(TorchSyncBatchNorm):
 
     @override
     def apply(self, model: nn.Module) -> nn.Module:
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers.norm_act import convert_sync_batchnorm
 
-        converted: nn.Module = convert_sync_batchnorm(model)
+        converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
 
     @override
     def revert(self, model: nn.Module) -> nn.Module:
-        from timm.layers import SyncBatchNormAct
+        from timm.layers.norm_act import SyncBatchNormAct
 
         _replace_each(model, SyncBatchNormAct, _with_activation)
         reverted: nn.Module = super().revert(model)
@@ -33,18 +34,20 @@ class SyncBatchNormKeepingActivations(TorchSyncBatchNorm):
 
 def keep_activations(trainer: Trainer) -> None:
     """Replace torch's conversion, where the trainer was told ``sync_batchnorm``."""
-    if type(getattr(trainer.strategy, "_layer_sync", None)) is TorchSyncBatchNorm:
-        trainer.strategy._layer_sync = SyncBatchNormKeepingActivations()
+    strategy: Any = trainer.strategy
+    if type(getattr(strategy, "_layer_sync", None)) is TorchSyncBatchNorm:
+        strategy._layer_sync = SyncBatchNormKeepingActivations()
 
 
-def _with_activation(layer: nn.Module) -> nn.Module:
-    from timm.layers import BatchNormAct2d
+def _with_activation(layer: Any) -> nn.Module:
+    from timm.layers.norm_act import BatchNormAct2d
 
     made = BatchNormAct2d(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
     made.act, made.drop = layer.act, layer.drop
     for name, value in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
         setattr(made, name, value)
-    return made.train(layer.training)
+    kept: nn.Module = made.train(layer.training)
+    return kept
 
 
 def _replace_each(model: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> None:

@@ -49,6 +49,7 @@ class FrozenNet(SegmentationNet):
         self._channels_last = str(getattr(encoder, "output_fmt", "NCHW")).endswith("NHWC")
         self.save_encoder = settings.save_encoder
         self.fits = settings.fit_first
+        self.latent_rounds = settings.latent_rounds if settings.fit_first else 0
         digest = bytes.fromhex(digest_of(encoder.state_dict()))
         self.register_buffer("encoder_digest", torch.tensor(list(digest), dtype=torch.uint8))
         self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
@@ -217,6 +218,8 @@ class FrozenFeatures(Network):
         dropout: probability of dropout after the hidden layer.
         input_scale: factor in (0, 1] by which images are resized before the network; logits are brought back.
         fit_first: fit the head to the labeled pixels of the training images before the first iteration.
+        latent_rounds: how often, after that, the method's solver labels all training images and the head is fitted to
+            these labels, too; for methods that label whole images (ADM, trust region, proposals).
         save_encoder: whether checkpoints hold the encoder's weights, too, or refer to ``encoder_weights``.
         freeze_encoder: false lets the encoder learn, too, from where the head was fitted; the statistics of its batch
             norm stay. An iteration then costs what it does with any other network, and no features are kept.
@@ -232,6 +235,7 @@ class FrozenFeatures(Network):
     dropout: float = 0.3
     input_scale: float = 1.0
     fit_first: bool = True
+    latent_rounds: int = 0
     save_encoder: bool = True
     freeze_encoder: bool = True
     cache: FeatureCache | None = None
@@ -241,6 +245,7 @@ class FrozenFeatures(Network):
             at_least("hidden", self.hidden, 1)
         at_least_and_below("dropout", self.dropout, 0, 1)
         above_and_at_most("input_scale", self.input_scale, 0, 1)
+        at_least("latent_rounds", self.latent_rounds, 0)
         if not (self.freeze_encoder or self.save_encoder):
             raise ValueError("`save_encoder` must be true where the encoder learns (`freeze_encoder: false`)")
 
