@@ -23,8 +23,9 @@ LONGEST_SIDE = 320
 
 _LEAST_SHARE = 1e-3  # of the grid: each class costs milliseconds, and the specks of twenty would take too long
 _FROM_COLORS = GrabCut(max_rounds=1)
-# Measured on kept-out photographs. Where objects are thin, twice the score weight is better.
-_FROM_SCORES = GrabCut(AlphaExpansion(GridPotts(30.0)), max_rounds=1, score_weight=2.0)
+# Measured on kept-out photographs. Where objects are thin, twice the score weight is better. Two more Gaussians help
+# little and take a fifth of the time.
+_FROM_SCORES = GrabCut(AlphaExpansion(GridPotts(30.0)), components=3, max_rounds=1, score_weight=2.0)
 
 
 @dataclass(frozen=True)

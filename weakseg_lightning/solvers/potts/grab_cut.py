@@ -93,7 +93,8 @@ class GrabCut(Solver):
         models = _Models(ColorTable.of(image[0].cpu().numpy()), self.components, self.outliers)
         labels = np.where(seeds != VOID, seeds, problem.start()[0].cpu().numpy())
         if given is not None:
-            best = given.masked_fill(~problem.allowed[:, :, None, None], -torch.inf).argmax(1)[0].cpu().numpy()
+            usable = given.masked_fill(~problem.allowed[:, :, None, None], -torch.inf)
+            best = usable[0].cpu().numpy().argmax(0)  # a fifth of the time of torch's
             labels = np.where((labels == VOID) & ~np.isin(best, labels[valid]), best.astype(np.uint8), labels)
         before: Tensor | None = None
         for round_ in range(self.max_rounds):  # noqa: B007 - the last one counts
