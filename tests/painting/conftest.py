@@ -94,7 +94,7 @@ def run_paint() -> Iterator[Callable[..., Painting]]:
     started: list[Painting] = []
 
     def run(data: Path, *options: str, program: str = "") -> Painting:
-        own = [str(Path(__file__).with_name(program)), str(data)]
+        own = [str(Path(__file__).parent / program), str(data)]
         started.append(launch(data.parent, *own) if program else start(data, *options))
         return started[-1]
 
