@@ -14,19 +14,32 @@ def order(places, uncertainties, annotated):
 
 
 def test_the_unlike_come_first_where_all_are_as_uncertain():
-    assert order([0, 1, 5, 2], [1, 1, 1, 1], [0]) == [2, 3, 1]
+    assert order([0, 1, 6], [1, 1, 1], [0]) == [2, 1]
 
 
 def test_the_uncertain_come_first_where_all_are_as_far():
-    assert order([0, 1, -1, 1], [1, 0.2, 0.9, 0.5], [0])[:2] == [2, 3]
+    assert order([0, 1, -1, 1], [1, 0.2, 0.9, 0.5], [0])[0] == 2
 
 
 def test_one_of_two_like_images_follows_late():
-    assert order([0, 10, 10.1, -4], [1, 1, 1, 1], [0]) == [2, 3, 1]
+    assert order([0, 10, 10.1, -4], [1, 1, 1, 1], [0])[1] == 3
+
+
+def test_an_outlier_comes_after_a_group_that_it_does_not_belong_to():
+    first, second = order([0, 3, 3.1, 3.2, 7], [1, 1, 1, 1, 1], [0])[:2]
+    assert first in (2, 3)
+    assert second == 4
 
 
 def test_without_annotation_the_most_typical_is_first():
-    assert order([-9, 1, 2, 9], [1, 1, 1, 1], [])[0] == 1
+    assert order([-9, 0, 1, 9, 1.5], [1, 1, 1, 1, 1], [])[0] == 2
+
+
+def test_a_large_folder_is_ordered_by_a_part_of_it():
+    places = np.random.default_rng(0).normal(size=1200)
+    found = order(places, np.ones(1200), [0])
+    assert sorted(found) == list(range(1, 1200))
+    assert abs(places[found[:5]]).max() > 1
 
 
 @pytest.mark.parametrize("annotated", [[], [0], [0, 1, 2]])

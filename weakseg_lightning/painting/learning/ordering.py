@@ -10,6 +10,7 @@ from torch import Tensor
 __all__ = ["by_need", "descriptor_of", "uncertainty_of"]
 
 _DIVERSE = 50
+_REFERENCES = 500  # images that the worth of others is summed over; of more, some
 _TINY = 1e-6
 Floats = NDArray[np.float32]
 
@@ -40,10 +41,12 @@ def uncertainty_of(scores: NDArray[np.float16]) -> float:
 
 
 def by_need(descriptors: Floats, uncertainties: Floats, annotated: NDArray[np.bool_]) -> list[int]:
-    """Order images by uncertainty times the distance to the nearest one that is annotated.
+    """Order images by how far a stroke on them reaches into what is uncertain and unlike all that is annotated.
 
-    The first 50 are chosen one after the other, each counted as annotated from then on: similar images follow late.
-    Where nothing is annotated, the first is the image closest to the mean of all.
+    An image is worth the sum, over the images of the folder, of their uncertainty times the distance by which the
+    nearest annotated image would come closer. Uncertainty times an image's own distance would pick outliers, from
+    which nothing is learned about the others. The first 50 are chosen one after the other, each counted as annotated
+    from then on: similar images follow late.
 
     Args:
         descriptors: of the images ``(n, C)``, see :func:`descriptor_of`.
@@ -54,24 +57,23 @@ def by_need(descriptors: Floats, uncertainties: Floats, annotated: NDArray[np.bo
         Numbers of those that are not, the one where a stroke helps most first.
     """
     scaled = (descriptors - descriptors.mean(0)) / (descriptors.std(0) + _TINY)
+    others = slice(None, None, -(-len(scaled) // _REFERENCES))
+    distances, weights = _distances(scaled, scaled[others]), uncertainties[others]
+    nearest = distances[annotated].min(0, initial=distances.max())
     left = ~annotated
-    if left.all() and left.any():
-        distances = 1 / (1 + np.linalg.norm(scaled, axis=1))
-    else:
-        distances = np.full(len(scaled), np.inf, dtype=np.float32)
-        for number in np.flatnonzero(annotated).tolist():
-            distances = _nearer(distances, scaled, number)
     order: list[int] = []
-    while left.any() and len(order) < _DIVERSE:
-        first = int(np.argmax(np.where(left, uncertainties * distances, -1)))
-        distances = _nearer(distances if annotated.any() or order else np.inf, scaled, first)
-        left[first] = False
-        order.append(first)
-    rest = np.flatnonzero(left)
-    return [*order, *rest[np.argsort(-(uncertainties * distances)[rest], kind="stable")].tolist()]
+    while left.any():
+        worth = np.where(left, np.maximum(nearest - distances, 0) @ weights, -1)
+        if len(order) == _DIVERSE:
+            return [*order, *np.argsort(-worth, kind="stable")[: left.sum()].tolist()]
+        order.append(int(np.argmax(worth)))
+        left[order[-1]] = False
+        nearest = np.minimum(nearest, distances[order[-1]])
+    return order
 
 
-def _nearer(distances: Floats | float, scaled: Floats, number: int) -> Floats:
-    """Distances to the nearest image once this one counts."""
-    nearer: Floats = np.minimum(distances, np.linalg.norm(scaled - scaled[number], axis=1))
-    return nearer
+def _distances(first: Floats, second: Floats) -> Floats:
+    """Distances of all rows of one table to all of another."""
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
+    distances: Floats = np.sqrt(np.maximum(squares, 0))
+    return distances
