@@ -5,7 +5,7 @@ those of that script. Five images at a time are annotated with the dataset's scr
 ``weakseg paint`` learns from all so far. Suggested: the first five of the order that the page then shows, taken in one
 go; at the beginning nothing is known but the features. Masks are the head's scores, without a graph cut::
 
-    python tests/benchmarks/active_learning.py --voc DATASETS --weights tf_efficientnet_lite0.safetensors
+    python tests/benchmarks/active_learning.py --data DATASETS --weights tf_efficientnet_lite0.safetensors
 
 The way of ordering was chosen with ``--tune`` and other seeds: training images kept out, in place of the test images.
 """
@@ -16,8 +16,8 @@ from statistics import mean
 
 import numpy as np
 import torch
-from few_images import NAMES, VOC
 from measuring import command_line, machine, markdown, resolved
+from tasks import Pets, Task
 from torch.nn import functional as F
 
 from weakseg_lightning.metrics import SegmentationScores
@@ -33,21 +33,19 @@ def main() -> None:
     """Annotate each pool in both orders, and print the table."""
     options = parse()
     torch.set_num_threads(options.threads)
-    voc = VOC(options.voc)
-    drawn = sorted(voc.names("train"))
-    random.Random(0).shuffle(drawn)
-    test = drawn[: options.test] if options.tune else voc.names("val")[: options.test]
-    drawn = drawn[options.test :] if options.tune else drawn
+    task = Pets(options.data, options.test)
+    test = task.train[: options.test] if options.tune else task.test
+    drawn = task.train[options.test :] if options.tune else task.train
     settings = LearningSettings(encoder_weights=str(options.weights))
-    images = {name: voc.image(name) for name in [*drawn, *test]}
-    features = Learner(settings, images, len(NAMES)).features
+    images = {name: task.image(name) for name in [*drawn, *test]}
+    features = Learner(settings, images, len(task.classes)).features
     found: dict[str, list[list[float]]] = {"suggested": [], "random": []}
     for seed in options.seeds:
         pool = random.Random(seed).sample(drawn, options.pool)
         for way, curves in found.items():
-            learner = Learner(settings, images, len(NAMES), seed)
+            learner = Learner(settings, images, len(task.classes), seed)
             learner.features = features
-            curves.append(curve(way, learner, pool, test, voc, options.images))
+            curves.append(curve(way, learner, pool, test, task, options.images))
     print(f"pools of {options.pool} images, {len(test)} to test; {machine()}, {options.threads} threads")
     print(markdown(["order", *(f"{count} images" for count in options.images)], rows(found)))
 
@@ -66,7 +64,7 @@ def rows(found: dict[str, list[list[float]]]) -> list[list[str]]:
     ]
 
 
-def curve(way: str, learner: Learner, pool: list[str], test: list[str], voc: VOC, counts: list[int]) -> list[float]:
+def curve(way: str, learner: Learner, pool: list[str], test: list[str], task: Task, counts: list[int]) -> list[float]:
     """MIoU in percent once so many images are annotated."""
     annotated: list[str] = []
     scores = {}
@@ -74,13 +72,13 @@ def curve(way: str, learner: Learner, pool: list[str], test: list[str], voc: VOC
         chosen = suggested(learner, pool, annotated) if way == "suggested" else pool[len(annotated) :]
         for name in chosen[:AT_ONCE]:
             annotated.append(name)
-            learner.annotate(reduced_seeds(name, 0, ImageAnnotation(voc.scribbles(name))))
+            learner.annotate(reduced_seeds(name, 0, ImageAnnotation(task.scribbles(name))))
             learner.take(name)
         learner.adapt()
         while learner.settle():
             pass
         if len(annotated) in counts:
-            scores[len(annotated)] = 100 * miou(learner, test, voc)
+            scores[len(annotated)] = 100 * miou(learner, test, task)
     return [scores[count] for count in counts]
 
 
@@ -95,11 +93,11 @@ def suggested(learner: Learner, pool: list[str], annotated: list[str]) -> list[s
     return [pool[number] for number in order]
 
 
-def miou(learner: Learner, test: list[str], voc: VOC) -> float:
+def miou(learner: Learner, test: list[str], task: Task) -> float:
     """MIoU of the head's masks of the test images."""
-    scores = SegmentationScores(len(NAMES))
+    scores = SegmentationScores(len(task.classes))
     for name in test:
-        found, truth = learner.scores(name), torch.from_numpy(voc.truth(name))[None]
+        found, truth = learner.scores(name), torch.from_numpy(task.truth(name))[None]
         assert found is not None
         full = F.interpolate(torch.from_numpy(found.values).float()[None], size=truth.shape[1:], mode="bilinear")
         scores.update(full.argmax(1), truth)
@@ -109,7 +107,7 @@ def miou(learner: Learner, test: list[str], voc: VOC) -> float:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = command_line(__doc__)
-    parser.add_argument("--voc", type=resolved, required=True, help="the folder that holds VOCdevkit")
+    parser.add_argument("--data", type=resolved, required=True, help="the folder that holds VOCdevkit")
     parser.add_argument("--weights", type=resolved, required=True, help="the encoder's ImageNet weights")
     parser.add_argument("--images", type=int, nargs="+", default=[5, 10, 15, 20], help="multiples of five")
     parser.add_argument("--pool", type=int, default=100)
