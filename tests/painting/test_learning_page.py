@@ -132,3 +132,17 @@ def test_of_500_images_only_what_has_changed_is_sent(data, run_paint, browser):
     assert shown.received
     assert not [frame for frame in shown.received if "image 300" in frame]
     shown.page.close()
+
+
+def test_without_weights_one_line_says_so_and_the_page_works(data, run_paint, browser):
+    missing = ("--encoder", "tf_efficientnet_lite0", "--encoder_weights", "none.safetensors")
+    shown = Tab(browser, run_paint(data, "--classes", "background", "cat", *missing), "a")
+    says(shown, "learning", "none.safetensors")
+    shown.press("2")
+    shown.stroke((20, 20), (40, 20))
+    shown.press("1")
+    shown.stroke((80, 60), (100, 60))
+    says(shown, "latency", "from this image alone, found in")
+    assert not shown.page.locator(".accept").is_enabled()
+    shown.saved()
+    shown.page.close()
