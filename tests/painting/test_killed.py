@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
-from tab import SAVED, Tab
+from tab import SAVED, Tab, eventually
 
 from weakseg_lightning.painting.folder import PaintFolder
 
@@ -60,3 +60,25 @@ def test_kill_9_loses_nothing_that_was_called_saved(data, run_paint, browser, ro
     again.saved()
     again.page.close()
     assert (folder.read("a", (80, 120)).labels[20:60, 100] == 2).all()
+
+
+def test_a_tab_that_is_open_goes_on_with_the_next_page_and_loses_nothing_at_all(data, run_paint, browser):
+    started = run_paint(data, "--classes", "background", "cat", "dog")
+    tab = Tab(browser, started, "a")
+    tab.press("2")
+    for row in (10, 20, 30):
+        tab.stroke((20, row), (60, row))
+    tab.press("c")
+    tab.page.mouse.click(*tab.at(100, 40))
+    started.process.kill()  # well before 0.7 s, when changes are written
+    started.process.wait()
+    assert not (data / "scribbles" / "a.png").exists()
+
+    again = run_paint(data, "--port", str(started.port))
+    assert again.token == started.token
+    eventually((data / "scribbles" / "a.png").exists)
+    tab.saved()
+    tab.page.close()
+    found = PaintFolder(data).read("a", (80, 120))
+    assert (found.labels[[10, 20, 30], 40] == 1).all()
+    assert [(round(click.x), round(click.y), click.label) for click in found.clicks] == [(100, 40, 1)]

@@ -1,5 +1,5 @@
 // The drawing surface: image, labeling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
-// when they end; what was sent is kept until the server's picture shows it, over lost connections and reloads.
+// when they end; what was sent is kept until it is on the disk, over lost connections, reloads and a server that dies.
 const ZOOM = { least: 1, most: 40, step: 1.2 };
 
 export default {
@@ -15,7 +15,8 @@ export default {
     labeling: String,
     uncertainty: String, // empty where it is not shown
     learned: Number, // version of the annotation that the labeling's scores were learned from
-    applied: Array, // ids of the strokes that `scribbles` shows
+    applied: Array, // ids of the changes that `scribbles` and `clicks` show
+    saved: Array, // ids of those that are on the disk
     clicks: Array, // [x, y, class]
     colors: Array, // by class
     tool: String, // scribble, click, erase
@@ -47,6 +48,7 @@ export default {
     labeling: "loadAll",
     uncertainty: "loadAll",
     clicks: "draw",
+    saved: "drop_saved",
     opacity: "draw",
     drawn: "draw",
     tool: "follow",
@@ -59,8 +61,11 @@ export default {
       this.view = { zoom: 1, x: 0, y: 0 };
       this.stroke = null;
       this.pending = JSON.parse(sessionStorage.getItem(this.key_of_storage()) || "[]");
+      for (const change of this.pending) {
+        change.shown = false;
+        this.$emit(change.points ? "stroke" : "spot", change);
+      }
       this.$el.dataset.pending = this.pending.length;
-      for (const stroke of this.pending) this.$emit("stroke", stroke);
       this.loadAll();
     },
     loadAll() {
@@ -86,8 +91,17 @@ export default {
       picture.src = address;
     },
     settle(applied) {
-      this.pending = this.pending.filter((stroke) => !applied.includes(stroke.id));
+      for (const change of this.pending) change.shown ||= applied.includes(change.id);
+      this.drop_saved();
+    },
+    drop_saved() {
+      this.pending = this.pending.filter((change) => !(change.shown && this.saved.includes(change.id)));
       this.keep();
+    },
+    send(kind, change) {
+      this.pending.push(change);
+      this.keep();
+      this.$emit(kind, change);
     },
     keep() {
       const key = this.key_of_storage();
@@ -143,7 +157,7 @@ export default {
       if (event.button !== 0 || event.shiftKey) this.panning = [event.clientX, event.clientY];
       else if (this.chosen.tool === "click") {
         const spot = { name: this.name, id: this.id(), x: at[0], y: at[1], label: this.chosen.label };
-        if (this.inside(at)) this.$emit("spot", spot);
+        if (this.inside(at)) this.send("spot", spot);
       } else {
         const label = this.chosen.tool === "erase" ? 255 : this.chosen.label;
         this.stroke = { name: this.name, id: this.id(), points: [at], width: this.pen, label };
@@ -173,9 +187,7 @@ export default {
         const stroke = this.stroke;
         this.stroke = null;
         stroke.points = stroke.points.map((point) => point.map((value) => Math.round(value * 100) / 100));
-        this.pending.push(stroke);
-        this.keep();
-        this.$emit("stroke", stroke);
+        this.send("stroke", stroke);
       }
       this.draw();
     },
@@ -254,8 +266,10 @@ export default {
       this.layer(pen, "uncertainty", 0.6, true);
       if (this.drawn) {
         this.layer(pen, "scribbles", 1, scale < 3);
-        for (const stroke of [...this.pending, this.stroke]) if (stroke) this.line(pen, stroke);
-        for (const click of this.clicks) this.spot(pen, click, scale);
+        const waiting = this.pending.filter((change) => !change.shown);
+        for (const stroke of [...waiting, this.stroke]) if (stroke?.points) this.line(pen, stroke);
+        const spots = waiting.filter((change) => !change.points).map((change) => [change.x, change.y, change.label]);
+        for (const click of [...this.clicks, ...spots]) this.spot(pen, click, scale);
       }
       if (this.pointer && !this.panning && this.chosen.tool !== "click") this.ring(pen, this.pointer, scale);
       const shown = Object.keys(this.pictures).filter((layer) => this.pictures[layer].address === this[layer]);

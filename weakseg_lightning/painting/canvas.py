@@ -34,7 +34,7 @@ class Canvas(Element, component="canvas.js"):
         colors: list[str],
     ) -> None:
         super().__init__()
-        self._props.update(name="", width=1, height=1, clicks=[], applied=[], colors=colors, opacity=0.6, drawn=True)
+        self._props.update(name="", width=1, height=1, clicks=[], applied=[], saved=[], colors=colors, opacity=0.6, drawn=True)
 
         def drawn(event: GenericEventArguments) -> None:
             on_drawn(str(event.args["name"]), str(event.args["id"]), event.args)
@@ -59,6 +59,7 @@ class Canvas(Element, component="canvas.js"):
             uncertainty=layer_address(image, "uncertainty", image.labelings) if uncertainty and image.scores else "",
             learned=image.scores.version if image.scores else None,
             applied=list(image.seen)[-_REMEMBERED:],
+            saved=image.safe[-_REMEMBERED:],
             clicks=[[click.x, click.y, click.label] for click in current.clicks],
         )
         self.update()

@@ -33,6 +33,7 @@ class OpenImage:
         scores: those that the labeling was found with.
         labelings: how many labelings there have been.
         seen: ids of changes that have arrived.
+        written: those of them that were there when it was last written.
         watchers: called after every change of anything above.
     """
 
@@ -49,12 +50,18 @@ class OpenImage:
     scores: Scores | None = None
     labelings: int = 0
     seen: dict[str, None] = field(default_factory=dict)
+    written: tuple[str, ...] = ()
     watchers: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def unsaved(self) -> bool:
         """True if there are changes that are not on the disk."""
         return self.document.version != self.saved
+
+    @property
+    def safe(self) -> tuple[str, ...]:
+        """Ids of changes that need not be sent again, whatever becomes of this process."""
+        return self.written if self.unsaved else tuple(self.seen)
 
     @property
     def shows_accepted(self) -> bool:

@@ -7,6 +7,7 @@ import socket
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from weakseg_lightning.visualization.panels import full_palette
 __all__ = ["serve"]
 
 HOST = "127.0.0.1"
+_TOKEN = ".weakseg-paint.token"  # readable by its owner alone
 
 
 def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[str]:
@@ -39,7 +41,7 @@ def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[
     """
     listening = _listen(port)
     unsaved: list[str] = []
-    token = secrets.token_urlsafe()
+    token = _token(session.folder.root)
     address = f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
     app = make_app(session, lambda: on_ready(address), unsaved)
     # Tabs keep their connections open: they are not waited for.
@@ -93,6 +95,20 @@ def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str])
         app, title=f"{session.folder.root.name} - weakseg paint", show_welcome_message=False, reconnect_timeout=10
     )
     return app
+
+
+def _token(root: Path) -> str:
+    """The folder's token, the same when the page is started again: open tabs go on, with what they had not saved."""
+    path = root / _TOKEN
+    with suppress(OSError):
+        if path.stat().st_mode & 0o077 == 0 and (kept := path.read_text().strip()):
+            return kept
+    token = secrets.token_urlsafe()
+    with suppress(OSError):  # a folder that cannot be written has one for each start
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+    return token
 
 
 def _listen(port: int) -> socket.socket:

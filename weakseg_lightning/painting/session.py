@@ -123,11 +123,12 @@ class Session:
                     image.document.rebase(now, image.on_disk)
                     self._tell_drawn(image)
                 version, annotation = image.document.version, image.document.current
+                seen = tuple(image.seen)
                 await self._write(image, annotation)
             except (OSError, ValueError) as error:
                 image.trouble = str(error)
             else:
-                image.on_disk, image.saved, image.trouble = annotation, version, ""
+                image.on_disk, image.saved, image.written, image.trouble = annotation, version, seen, ""
         image.tell()
 
     async def _write(self, image: OpenImage, annotation: ImageAnnotation) -> None:

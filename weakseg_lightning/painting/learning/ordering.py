@@ -43,8 +43,8 @@ def uncertainty_of(scores: NDArray[np.float16]) -> float:
 def by_need(descriptors: Floats, uncertainties: Floats, annotated: NDArray[np.bool_]) -> list[int]:
     """Order images by how far a stroke on them reaches into what is uncertain and unlike all that is annotated.
 
-    An image is worth the sum, over the images of the folder, of their uncertainty times the distance by which the
-    nearest annotated image would come closer. Uncertainty times an image's own distance would pick outliers, from
+    An image is worth the sum, over the images of the folder, of the root of their uncertainty times the distance by
+    which the nearest annotated image would come closer. Uncertainty times an image's own distance would pick outliers, from
     which nothing is learned about the others. The first 50 are chosen one after the other, each counted as annotated
     from then on: similar images follow late.
 
@@ -58,7 +58,8 @@ def by_need(descriptors: Floats, uncertainties: Floats, annotated: NDArray[np.bo
     """
     scaled = (descriptors - descriptors.mean(0)) / (descriptors.std(0) + _TINY)
     others = slice(None, None, -(-len(scaled) // _REFERENCES))
-    distances, weights = _distances(scaled, scaled[others]), uncertainties[others]
+    # The root: a head that has seen few images is sure of much that it has wrong.
+    distances, weights = _distances(scaled, scaled[others]), np.sqrt(uncertainties[others])
     nearest = distances[annotated].min(0, initial=distances.max())
     left = ~annotated
     order: list[int] = []
