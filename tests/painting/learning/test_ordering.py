@@ -18,7 +18,7 @@ def test_the_unlike_come_first_where_all_are_as_uncertain():
 
 
 def test_the_uncertain_come_first_where_all_are_as_far():
-    assert order([0, 1, -1, 1], [1, 0.2, 0.9, 0.5], [0])[0] == 2
+    assert order([0, 1, -1, 1], [1, 0.1, 0.9, 0.1], [0])[0] == 2
 
 
 def test_one_of_two_like_images_follows_late():
@@ -64,9 +64,10 @@ def test_uncertainty_is_the_entropy_as_a_fraction():
 
 
 def test_descriptors_leave_the_padding_out():
-    fine, coarse = torch.ones(1, 2, 8, 8), torch.full((1, 1, 4, 4), 3.0)
-    fine[:, :, 6:], coarse[:, :, :, 2:] = 100, 100
-    assert descriptor_of([fine, coarse], (24, 16), (32, 32)).tolist() == [1, 1, 3]
+    features = torch.ones(1, 2, 8, 8)
+    features[:, 1] = 3
+    features[:, :, 6:], features[..., 4:] = 100, 100
+    assert descriptor_of(features, (24, 16), (32, 32)).tolist() == [1, 3]
 
 
 def test_the_learner_leaves_annotated_images_out_and_those_without_features_to_the_end(photographs):

@@ -30,7 +30,7 @@ class ImageFeatures:
 
     Attributes:
         sizes: height and width of the images that were encoded, as the encoder saw them.
-        descriptors: mean of the features' channels of each of them.
+        descriptors: mean of the channels of the coarsest map of each of them.
         broken: images whose files cannot be read.
     """
 
@@ -76,6 +76,6 @@ class ImageFeatures:
             maps, _ = self.net.encode_image(small[0].round().byte())
         if name not in self.sizes:
             self.sizes[name] = size
-            self.descriptors[name] = descriptor_of(maps, size, [self.net.padded_size(length) for length in size])
+            self.descriptors[name] = descriptor_of(maps[-1], size, [self.net.padded_size(length) for length in size])
             self._bytes += sum(features.nbytes for features in maps)
         return maps

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,22 +14,20 @@ _TINY = 1e-6
 Floats = NDArray[np.float32]
 
 
-def descriptor_of(maps: Sequence[Tensor], size: Sequence[int], padded: Sequence[int]) -> Floats:
-    """Describe an image by the mean of each channel of its features.
+def descriptor_of(features: Tensor, size: Sequence[int], padded: Sequence[int]) -> Floats:
+    """Describe an image by the mean of each channel of its coarsest map, which tells most about what it shows.
 
     Args:
-        maps: of the padded image, ``(1, c, h, w)`` each.
+        features: that map, of the padded image, ``(1, C, h, w)``.
         size: height and width of the image.
         padded: height and width to which it was padded.
 
     Returns:
         The means ``(C,)``.
     """
-    means = []
-    for features in maps:
-        height, width = (-(-cells * n // m) for cells, n, m in zip(features.shape[2:], size, padded, strict=True))
-        means.append(features[0, :, :height, :width].float().mean((1, 2)))
-    return torch.cat(means).numpy()
+    height, width = (-(-cells * n // m) for cells, n, m in zip(features.shape[2:], size, padded, strict=True))
+    means: Floats = features[0, :, :height, :width].float().mean((1, 2)).numpy()
+    return means
 
 
 def uncertainty_of(scores: NDArray[np.float16]) -> float:
@@ -44,9 +41,9 @@ def by_need(descriptors: Floats, uncertainties: Floats, annotated: NDArray[np.bo
     """Order images by how far a stroke on them reaches into what is uncertain and unlike all that is annotated.
 
     An image is worth the sum, over the images of the folder, of the root of their uncertainty times the distance by
-    which the nearest annotated image would come closer. Uncertainty times an image's own distance would pick outliers, from
-    which nothing is learned about the others. The first 50 are chosen one after the other, each counted as annotated
-    from then on: similar images follow late.
+    which the nearest annotated image would come closer. Uncertainty times an image's own distance would pick outliers,
+    from which nothing is learned about the others. The first 50 are chosen one after the other, each counted as
+    annotated from then on: similar images follow late.
 
     Args:
         descriptors: of the images ``(n, C)``, see :func:`descriptor_of`.
