@@ -137,7 +137,7 @@ def test_killed_at_any_moment_it_says_so_and_the_next_start_trains_on_the_new_st
 def test_stopped_it_leaves_a_checkpoint_that_predicts(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (data.parent / "photos.yaml").write_text((recipe_by_init(data, monkeypatch)).replace("weight: 5 ", "weight: 4 "))
+    (data.parent / "photos.yaml").write_text((recipe_by_init(data, monkeypatch)).replace("weight: 10 ", "weight: 9 "))
     run = training(data, *ENDLESS)
     curves: list[int] = []
     run.watchers.append(lambda: curves.append(len(run.state.curve)))
@@ -158,7 +158,7 @@ def test_stopped_it_leaves_a_checkpoint_that_predicts(
     assert run.state.phase == "stopped", run.state.text
     assert run.state.text == "by photos.yaml, as you left it"
     assert curves == sorted(curves)
-    assert "weight: 4 " in (data.parent / "photos.yaml").read_text()
+    assert "weight: 9 " in (data.parent / "photos.yaml").read_text()
     last = run.state.checkpoint
     assert last is not None
     assert 3 <= steps_of(last) >= run.state.step

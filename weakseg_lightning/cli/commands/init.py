@@ -40,8 +40,9 @@ _FROZEN_ADM = """\
     solver:
       init_args:
         potts:
-          weight: 5             # between neighboring cells of the map
-    gamma: 0.5                  # chosen with the weight, on images that were kept out (benchmark few_images.py)
+          weight: 10            # between neighboring cells of the map
+          connectivity: 4
+    gamma: 1.0                  # chosen with the weight, on images that were kept out (benchmark few_images.py)
     latent_grid: map            # cells of 4 x 4 pixels of what the encoder sees
 """
 

@@ -1,5 +1,6 @@
 """A light head on the maps of a frozen encoder: good masks in a minute, where images or time are few."""
 
+import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ class FrozenNet(SegmentationNet):
         self.save_encoder = settings.save_encoder
         self.fits = settings.fit_first
         self.latent_rounds = settings.latent_rounds if settings.fit_first else 0
+        self._unfitted: dict[str, Tensor] | None = None
         digest = bytes.fromhex(digest_of(encoder.state_dict()))
         self.register_buffer("encoder_digest", torch.tensor(list(digest), dtype=torch.uint8))
         self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
@@ -110,6 +112,9 @@ class FrozenNet(SegmentationNet):
             picked, classes = torch.cat(joined), torch.cat(labels)
             kept = torch.randperm(len(classes))[:_FITTED_PIXELS]
             encoded = time.perf_counter()
+            # Each fit begins anew: what the last one learned from its own labels would stay.
+            self._unfitted = self._unfitted or copy.deepcopy(self.head.state_dict())
+            self.head.load_state_dict(self._unfitted)
             self.head.standardize(picked[kept])
             known = kept[classes[kept] != VOID]
             if self.fits and len(known):
