@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Files of minutes begin first, so that the last one does not run alone on one core.
 LONG = (
+    "painting/test_whole_way.py",
     "cli/test_slurm.py",
+    "data/test_base_trainer.py",  # before object stores are opened: DataLoader workers then start slowly
     "recipes/test_every_recipe.py",
     "cli/test_killed.py",
-    "painting/test_whole_way.py",
+    "painting/test_killed.py",
+    "painting/learning/test_training.py",
+    "painting/test_learning_page.py",
+    "painting/learning/test_learning.py",
     "cli/test_two_machines.py",
     "cli/test_class_names.py",
     "modules/test_amortized_distributed.py",
@@ -67,6 +72,16 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _own_seed() -> Iterator[None]:
+    """Take back the seed that a run leaves in the environment, so that no other test begins with it."""
+    before = os.environ.get("PL_GLOBAL_SEED")
+    yield
+    os.environ.pop("PL_GLOBAL_SEED", None)
+    if before is not None:
+        os.environ["PL_GLOBAL_SEED"] = before
 
 
 @pytest.fixture(scope="session")

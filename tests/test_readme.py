@@ -220,7 +220,7 @@ def test_scripts_have_the_options_that_documents_give_them(commands):
         assert [option for option in options if f'"{option}"' not in source] == [], words
     measuring = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests" / "benchmarks").glob("*.py")}
     # parts of the others, and their tests
-    parts = ("test_", "contestants", "instances", "pymaxflow_expansion", "step_clock", "measuring")
+    parts = ("test_", "contestants", "instances", "pymaxflow_expansion", "step_clock", "measuring", "tasks")
     assert scripts - {"tests/fuzz/run.py"} == {path for path in measuring if not Path(path).name.startswith(parts)}
 
 

@@ -15,7 +15,7 @@ class Learner:
 
     def __init__(self, by_itself: bool = False):
         self.by_itself = by_itself
-        self.state = LearningState("ready", cached=3, total=3)
+        self.state = LearningState("ready", cached=3, total=3, learned=1)
         self.watchers, self.told, self.shown, self.networks, self.found = [], [], [], [], {}
 
     async def run(self):
@@ -61,6 +61,11 @@ class Learner:
         probability[:, :, 5] = 1 / 3
         self.found[name] = Scores(name, version, np.log(probability).astype(np.float16), source)
         self.tell(name)
+
+    def forget(self):
+        """All strokes are gone."""
+        self.found.clear()
+        self.tell(learned=0)
 
     def tell(self, name=None, **state):
         self.state = replace(self.state, **state)

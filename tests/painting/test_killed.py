@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parent))
@@ -35,8 +34,7 @@ def draw_until(tab, ends):
     return saved
 
 
-@pytest.mark.parametrize("round_", range(2))
-def test_kill_9_loses_nothing_that_was_called_saved(data, run_paint, browser, round_):
+def test_kill_9_loses_nothing_that_was_called_saved(data, run_paint, browser):
     moment = random.uniform(1.0, 5.0)
     started = run_paint(data, "--classes", "background", "cat", "dog")
     tab = Tab(browser, started, "a")

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parent))
 from tab import LAYERS, Tab, eventually
 
 from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork
+from weakseg_lightning.painting.canvas import key_of
 
 CLASSES = ["background", "cat", "dog"]
 
@@ -123,12 +124,13 @@ def test_two_tabs_lose_nothing(painted, tab):
 def test_a_stroke_whose_connection_was_lost_is_sent_again(painted, tab):
     shown = tab("kept")
     stroke = {"name": "kept", "id": "lost", "points": [[10, 10], [30, 10]], "width": 3, "label": 2}
-    shown.page.evaluate("text => sessionStorage.setItem('weakseg paint kept', text)", json.dumps([stroke]))
+    key = f"weakseg paint {key_of(painted)} kept"
+    shown.page.evaluate("([key, text]) => sessionStorage.setItem(key, text)", [key, json.dumps([stroke])])
     shown.page.reload()
     eventually((painted / "scribbles" / "kept.png").is_file)
     assert scribbles(painted, "kept")[10, 20] == 2
     shown.saved()
-    assert shown.page.evaluate("sessionStorage.getItem('weakseg paint kept')") is None
+    assert shown.page.evaluate("key => sessionStorage.getItem(key)", key) is None
 
 
 def test_the_next_image_is_one_that_can_be_read(tab):

@@ -170,3 +170,26 @@ async def test_a_network_that_was_trained_gives_the_scores(folder, learner, tmp_
     session.use_network(False)
     session.use_network(True)
     assert learner.networks == [tmp_path, None, tmp_path]
+
+
+@in_a_loop
+async def test_once_all_strokes_are_gone_nothing_is_left_of_what_was_learned_from_them(session, learner):
+    image = await session.open("a")
+    session.watch(image, lambda: None)
+    learner.find("a", -1)
+    await until(lambda: image.labeling is not None)
+    learner.forget()
+    await until(lambda: image.labeling is None)
+
+
+@in_a_loop
+async def test_an_image_that_is_opened_early_is_told_to_the_learner_with_its_strokes(folder, learner):
+    first = Session(folder)
+    image = await first.open("a")
+    first.change(image, LEFT)
+    await first.save(image)
+    session = Session(folder, learner)
+    await session.open("a")
+    learning = asyncio.create_task(session.learn())
+    await until(lambda: any(name == "a" for name, *_ in learner.told))
+    learning.cancel()

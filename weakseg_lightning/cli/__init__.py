@@ -70,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     # Only now, since --version and --help need no torch.
-    from weakseg_lightning.cli.errors.explain import explain
     from weakseg_lightning.cli.errors.given import Arguments
 
     arguments = Arguments(args, subcommands=SUBCOMMANDS)
@@ -95,6 +94,8 @@ def _run(args: list[str]) -> int:
             callback.undo()
             raise
     except Exception as error:
+        from weakseg_lightning.cli.errors.explain import explain  # not before: it loads all of Lightning
+
         message = explain(error, arguments, started=started)
         if message is None or os.environ.get("WEAKSEG_TRACEBACK", "0") not in {"", "0"}:
             raise

@@ -29,7 +29,13 @@ from weakseg_lightning.cli.commands.predict_command import ImageCommand
 from weakseg_lightning.cli.errors.given import Arguments
 from weakseg_lightning.cli.errors.settings import check_settings
 from weakseg_lightning.cli.recipes import given_configs
-from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.data import (  # noqa: F401 - as above
+    FolderDataModule,
+    ImageNetDogDataModule,
+    ScenesDataModule,
+    SegmentationDataModule,
+    VOCDataModule,
+)
 from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.class_names import OPTION

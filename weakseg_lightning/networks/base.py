@@ -95,8 +95,8 @@ class SegmentationNet(nn.Module, ABC):
         """Adapt to the training images before training begins; by default there is nothing to adapt.
 
         Args:
-            samples: training images, uint8 ``(3, H, W)``, each with labels, uint8 ``(H, W)`` or of a coarser grid, 255 =
-                none; an image may come several times.
+            samples: training images, uint8 ``(3, H, W)``, each with labels, uint8 ``(H, W)`` or of a coarser grid,
+                255 = none; an image may come several times.
             seed: of whatever is drawn.
         """
 

@@ -8,6 +8,7 @@ export default {
     @wheel.prevent="wheel" @contextmenu.prevent></canvas>`,
   props: {
     name: String, // of the image
+    folder: String, // stands for the folder that the image is in
     width: Number,
     height: Number,
     image: String, // addresses of pictures
@@ -60,7 +61,7 @@ export default {
     open() {
       this.view = { zoom: 1, x: 0, y: 0 };
       this.stroke = null;
-      this.pending = JSON.parse(sessionStorage.getItem(this.key_of_storage()) || "[]");
+      this.pending = this.recall();
       for (const change of this.pending) {
         change.shown = false;
         this.$emit(change.points ? "stroke" : "spot", change);
@@ -100,17 +101,28 @@ export default {
     },
     send(kind, change) {
       this.pending.push(change);
-      this.keep();
       this.$emit(kind, change);
+      this.keep();
+    },
+    recall() {
+      try {
+        return JSON.parse(sessionStorage.getItem(this.key_of_storage()) || "[]");
+      } catch {
+        return []; // a browser that keeps nothing
+      }
     },
     keep() {
       const key = this.key_of_storage();
       this.$el.dataset.pending = this.pending.length;
-      if (this.pending.length) sessionStorage.setItem(key, JSON.stringify(this.pending));
-      else sessionStorage.removeItem(key);
+      try {
+        if (this.pending.length) sessionStorage.setItem(key, JSON.stringify(this.pending));
+        else sessionStorage.removeItem(key);
+      } catch {
+        // full, or forbidden: they are kept in this page alone
+      }
     },
     key_of_storage() {
-      return "weakseg paint " + this.name;
+      return `weakseg paint ${this.folder} ${this.name}`;
     },
 
     // ---- coordinates ----
@@ -239,7 +251,7 @@ export default {
         if (this.chosen.tool === "erase") this.chosen.tool = "scribble";
       }
       this.draw();
-      this.$emit("command", { command: name });
+      this.$emit("command", { command: name, name: this.name });
     },
 
     // ---- drawing ----

@@ -1,7 +1,9 @@
 """The drawing surface in the browser, as an element of NiceGUI."""
 
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from math import isfinite
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +16,8 @@ from weakseg_lightning.painting.open_image import OpenImage
 
 __all__ = ["Canvas", "layer_address", "read_change"]
 
-_REMEMBERED = 100
+_REMEMBERED = 300
+_ON_IMAGE = {"undo", "redo", "tag", "accept"}
 _MAX_POINTS = 100_000
 
 
@@ -25,6 +28,7 @@ class Canvas(Element, component="canvas.js"):
         on_drawn: called with the name of the image, the id of the change, and its description.
         on_command: called with the name of a command whose key was pressed.
         colors: CSS colors of the classes.
+        root: folder of the images.
     """
 
     def __init__(
@@ -32,16 +36,25 @@ class Canvas(Element, component="canvas.js"):
         on_drawn: Callable[[str, str, Mapping[str, Any]], None],
         on_command: Callable[[str], Any],
         colors: list[str],
+        root: Path,
     ) -> None:
         super().__init__()
-        self._props.update(name="", width=1, height=1, clicks=[], applied=[], saved=[], colors=colors, opacity=0.6, drawn=True)
+        self._props.update(name="", folder=key_of(root), width=1, height=1, clicks=[], applied=[], saved=[])
+        self._props.update(colors=colors, opacity=0.6, drawn=True)
 
         def drawn(event: GenericEventArguments) -> None:
             on_drawn(str(event.args["name"]), str(event.args["id"]), event.args)
 
         self.on("stroke", drawn)
         self.on("spot", drawn)
-        self.on("command", lambda event: on_command(str(event.args["command"])))
+
+        def commanded(event: GenericEventArguments) -> Any:
+            command = str(event.args["command"])
+            # A key that was pressed before the browser showed this image is about the one before.
+            late = event.args.get("name") != self._props["name"]
+            return None if late and command.partition(" ")[0] in _ON_IMAGE else on_command(command)
+
+        self.on("command", commanded)
 
     def show(self, image: OpenImage, uncertainty: bool = False) -> None:
         """Show the present state of an image, and where it is uncertain if that is asked for."""
@@ -68,6 +81,11 @@ class Canvas(Element, component="canvas.js"):
         """Set `tool`, `label`, `pen`, `opacity` or `drawn`."""
         self._props.update(options)
         self.update()
+
+
+def key_of(root: Path) -> str:
+    """Name of a folder for the browser's storage, which pages of several folders may share."""
+    return blake2b(str(root.resolve()).encode(), digest_size=6).hexdigest()
 
 
 def layer_address(image: OpenImage, layer: str, version: int) -> str:

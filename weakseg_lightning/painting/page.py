@@ -42,7 +42,8 @@ class PaintPage:
         with ui.right_drawer(value=True, bordered=True).props("width=290").classes("p-3 bg-slate-50 gap-1"):
             self._build_tools()
         with ui.element("div").classes("w-full bg-slate-200").style("height: calc(100vh - 44px)"):
-            self.canvas = Canvas(self._drawn, self.command, list(map(self._color, range(len(self.classes.names)))))
+            colors = list(map(self._color, range(len(self.classes.names))))
+            self.canvas = Canvas(self._drawn, self.command, colors, self.session.folder.root)
             self.canvas.classes("w-full h-full")
         self._use_label(self.label)
         self._use_tool("scribble")
@@ -238,6 +239,9 @@ class PaintPage:
         ui.notify("Something is known about every image.", type="positive")
 
     async def _accept(self, image: OpenImage) -> None:
+        if image.shows_accepted:  # the labeling is hidden, and may have changed
+            ui.notify("These labels are accepted: draw, or remove them, to see the labeling.", type="info")
+            return
         try:
             await self.session.accept(image, self.panel.threshold.value)
         except ValueError as error:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+import stat
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
@@ -50,6 +51,9 @@ def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[
         # NiceGUI looks for the server among all objects, deprecated ones of torch included.
         warnings.filterwarnings("ignore", ".*reduce_op", FutureWarning)
         uvicorn.Server(config).run(sockets=[listening])
+    if not unsaved:  # no tab has anything to bring: the next page has a token of its own
+        with suppress(OSError):
+            (session.folder.root / _TOKEN).unlink()
     return unsaved
 
 
@@ -68,9 +72,11 @@ def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str])
         asyncio.get_running_loop().call_soon(on_start)
         learning = asyncio.create_task(session.learn())
         yield
-        unsaved.extend(await session.save_all())
-        learning.cancel()
-        await session.close()
+        try:
+            unsaved.extend(await session.save_all())
+        finally:
+            learning.cancel()
+            await session.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -98,17 +104,25 @@ def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str])
 
 
 def _token(root: Path) -> str:
-    """The folder's token, the same when the page is started again: open tabs go on, with what they had not saved."""
+    """The token, that of a page before which did not end by itself: its tabs go on, with what they had not saved."""
     path = root / _TOKEN
     with suppress(OSError):
-        if path.stat().st_mode & 0o077 == 0 and (kept := path.read_text().strip()):
+        if _is_private(path) and (kept := path.read_text().strip()):
             return kept
     token = secrets.token_urlsafe()
     with suppress(OSError):  # a folder that cannot be written has one for each start
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(token)
+            if _is_private(path):  # some file systems let everyone read
+                file.write(token)
     return token
+
+
+def _is_private(path: Path) -> bool:
+    """True for a file that its owner alone, who is this process's, can read."""
+    found = path.lstat()
+    own = os.name == "posix" and found.st_uid == os.geteuid()
+    return own and stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077
 
 
 def _listen(port: int) -> socket.socket:

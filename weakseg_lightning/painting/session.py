@@ -154,11 +154,14 @@ class Session:
         running = asyncio.create_task(self.learning.run())
         try:
             for name, entry in self.folder.entries.items():
-                if entry.annotated and entry.problem is None and name not in self.images:
-                    with suppress(ValueError, OSError):  # is said when the image is opened
-                        found = await asyncio.to_thread(self._read_annotation, name)
-                        if name not in self.images:
-                            self.learning.annotate(name, 0, found)
+                if not entry.annotated or entry.problem is not None:
+                    continue
+                with suppress(ValueError, OSError):  # is said when the image is opened
+                    found = await asyncio.to_thread(self._read_annotation, name)
+                    if (image := self.images.get(name)) is None:
+                        self.learning.annotate(name, 0, found)
+                    else:
+                        self._tell_drawn(image)
             await running
         finally:
             running.cancel()
@@ -291,8 +294,10 @@ class Session:
 
     def _scores(self, image: OpenImage) -> Scores | None:
         """The latest scores; the ones before where new ones are only on their way."""
-        if self.learning is None or self.learning.state.phase == "off":
+        if self.learning is None or (state := self.learning.state).phase == "off":
             return None
+        if state.phase == "ready" and state.source == "head" and not state.learned:
+            return None  # all strokes are gone
         return self.learning.scores(image.name) or image.scores
 
     async def _save_soon(self, image: OpenImage) -> None:

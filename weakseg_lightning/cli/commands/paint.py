@@ -67,7 +67,9 @@ def _make_session(folder: PaintFolder, data: Path, encoder: str | None, weights:
     if encoder is not None:
         usable = {name: entry.path for name, entry in folder.entries.items() if entry.problem is None}
         learning = Learning(LearningSettings(encoder, weights), usable, len(folder.classes.names))
-    return Session(folder, learning, TrainingRun(data, Path.cwd(), weights))
+    # `weakseg init` takes its own encoder, which a file for another one does not fit.
+    of_init = weights if encoder in (None, LearningSettings.encoder) else "imagenet"
+    return Session(folder, learning, TrainingRun(data, Path.cwd(), of_init))
 
 
 def _run(session: Session, data: Path, port: int, no_browser: bool) -> int:

@@ -84,7 +84,7 @@ class Learning:
         self._latest: dict[str, ImageAnnotation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._process: Any = None
-        self._deaths = 0
+        self._deaths = self._farthest = 0
 
     @property
     def pid(self) -> int | None:
@@ -197,13 +197,12 @@ class Learning:
 
     def _hear(self, answer: Answer) -> None:
         if isinstance(answer, Scores):
-            self._deaths = 0
             if answer.name in self._shown and answer.source == self.state.source:
                 self._scores[answer.name] = answer
                 self._call_watchers(answer.name)
         elif isinstance(answer, Learned):
-            if answer.cached > self.state.cached:
-                self._deaths = 0
+            if answer.cached > self._farthest:
+                self._farthest, self._deaths = answer.cached, 0
             if not answer.learned and self.state.source == "head" and self.state.phase == "ready":
                 self._scores.clear()  # all strokes are gone; a process that has just begun knows none yet
             self._set(phase="ready", **vars(answer))

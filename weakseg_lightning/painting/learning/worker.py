@@ -133,7 +133,7 @@ class Desk:
 
             try:
                 self.network = TrainedNetwork(self._checkpoint, self.learner.num_classes)
-            except (ValueError, OSError, ImportError) as error:
+            except (ValueError, OSError, ImportError, RuntimeError) as error:
                 yield Failed(_one_line(error), "network")
 
     def _learn_shown(self) -> Iterator[Answer | None]:

@@ -1,0 +1,23 @@
+from .base import SegmentationDataModule
+from .batches import decode_batch
+from .dataset import SegmentationDataset, collate
+from .folder.datamodule import FolderDataModule
+from .imagenet.datamodule import ImageNetDogDataModule
+from .samples import BadSampleError, Sample, SampleSource
+from .scenes.datamodule import ScenesDataModule
+from .voc.datamodule import VOC_CLASSES, VOCDataModule
+
+__all__ = [
+    "VOC_CLASSES",
+    "BadSampleError",
+    "FolderDataModule",
+    "ImageNetDogDataModule",
+    "Sample",
+    "SampleSource",
+    "ScenesDataModule",
+    "SegmentationDataModule",
+    "SegmentationDataset",
+    "VOCDataModule",
+    "collate",
+    "decode_batch",
+]
