@@ -65,9 +65,9 @@ def init(
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
-    The annotations choose the method: scribbles or clicks the robust trust region, boxes or tags the constrained CNN,
-    two folders `positive` and `negative` in place of `images` the decomposition, masks alone full supervision. Network
-    and batch suit the computer that this runs on.
+    The annotations choose the method: scribbles or clicks ADM with a head on a frozen encoder or the robust trust
+    region (see --learns), boxes or tags the constrained CNN, two folders `positive` and `negative` in place of `images`
+    the decomposition, masks alone full supervision. Network and batch suit the computer that this runs on.
 
     Args:
         data: the folder, which holds `images`.

@@ -124,9 +124,10 @@ class WeakSegModule(EvaluatedModule, ABC):
             self._load_weights(self.start_from)
         elif stage == "fit":
             self._prepare_net()  # a run that is resumed loads its own weights after this
+        if stage == "fit":
+            keep_activations(self.trainer)  # DDP converts batch norm with one rank, too
         if stage == "fit" and self.trainer.world_size > 1:
             self._freeze_unused()
-            keep_activations(self.trainer)
         if stage == "fit" and self.batch_hook is not None:
             tell_data(self, "batch_hook", self.batch_hook)
 

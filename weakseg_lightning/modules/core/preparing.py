@@ -57,7 +57,7 @@ def _latent_labels(method: WholeImages, items: Sequence[Item]) -> list[Tensor]:
     threads = default_num_threads()
     with evaluating(method.net), torch.no_grad(), ThreadPoolExecutor(threads) as pool:
         waiting = _each(items)
-        while solving := [_start(pool, method, item) for item in islice(waiting, 8 * threads)]:
+        while solving := [_start(pool, method, item) for item in islice(waiting, threads + 1)]:
             found += [future.result().labels[0].cpu() for future in solving]
     return found
 
