@@ -57,7 +57,6 @@ class Session:
         self._opening = asyncio.Lock()
         self._solving: set[OpenImage] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._save_at = 0.0
 
     async def open(self, name: str) -> OpenImage:
         """Open an image; one that is open stays as it is.

@@ -99,15 +99,14 @@ class FrozenNet(SegmentationNet):
     @override
     def prepare(self, samples: Iterable[tuple[Tensor, Tensor]], seed: int) -> None:
         start = time.perf_counter()
-        joined, labels, images = [], [], 0
+        joined, labels = [], []
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             for image, annotated in samples:
                 features, classes = self._pick(image, annotated)
                 joined.append(features.half())
                 labels.append(classes)
-                images += 1
-            if not images:
+            if not joined:
                 return
             picked, classes = torch.cat(joined), torch.cat(labels)
             kept = torch.randperm(len(classes))[:_FITTED_PIXELS]
@@ -120,7 +119,7 @@ class FrozenNet(SegmentationNet):
             if self.fits and len(known):
                 self.head.fit(picked[known], classes[known])
         _tell(
-            f"Frozen features of {images} images in {encoded - start:.1f} s, head fitted to "
+            f"Frozen features for {len(joined)} labelings in {encoded - start:.1f} s, head fitted to "
             f"{len(known) if self.fits else 0} labeled pixels in {time.perf_counter() - encoded:.1f} s"
         )
 
