@@ -125,6 +125,8 @@ def test_values_by_their_old_names_get_the_new_ones() -> None:
     )
     assert with_current_names({"solver": old}) == {"solver": new}
     assert with_current_names({"solver": new}) == {"solver": new}
+    relaxed = {"class_path": "weakseg_lightning.losses.potts.GridPottsLoss", "init_args": {"relaxation": "squared"}}
+    assert with_current_names(relaxed)["init_args"] == {"relaxation": "quadratic"}
     other = {"class_path": "mine.AlphaExpansion", "init_args": {"start": "given"}}
     assert with_current_names(other) == other
 

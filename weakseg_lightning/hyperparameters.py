@@ -17,7 +17,10 @@ from torch import nn
 
 _PATH_KEYS = ("class_path", "_class_path")
 _OLD_NAMES = {"weakseg_lightning.DecomposeReconstructModule": {"asked": "classifier_input"}}  # arguments, by class
-_OLD_VALUES = {"weakseg_lightning.AlphaExpansion": {"start": {"given": "initial"}}}  # by class and argument
+_OLD_VALUES = {  # by class and argument
+    "weakseg_lightning.AlphaExpansion": {"start": {"given": "initial"}},
+    "weakseg_lightning.GridPottsLoss": {"relaxation": {"squared": "quadratic"}},
+}
 
 
 def describe(configured: object) -> dict[str, Any]:

@@ -3,9 +3,9 @@ import torch
 from torch.nn import functional
 
 from weakseg_lightning.energies import GridPotts, potts_energy
-from weakseg_lightning.losses import potts_loss, relaxed_potts_energy
+from weakseg_lightning.losses import GridPottsLoss, potts_loss, relaxed_potts_energy
 
-RELAXATIONS = ["bilinear", "squared", "absolute"]
+RELAXATIONS = ["bilinear", "quadratic", "absolute"]
 OFFSETS = {4: [(0, 1), (1, 0)], 8: [(0, 1), (1, 0), (1, 1), (1, -1)]}
 
 
@@ -29,7 +29,7 @@ def by_hand(probabilities: torch.Tensor, image: torch.Tensor, relaxation: str, c
             a, b = s[:, *p], s[:, *q]
             distance = {
                 "bilinear": (a * (1 - b)).sum(),
-                "squared": (a - b).square().sum() / 2,
+                "quadratic": (a - b).square().sum() / 2,
                 "absolute": (a - b).abs().sum() / 2,
             }[relaxation]
             energy += float(torch.exp(torch.tensor(-contrast / (2 * sigma2)))) / length * float(distance)
@@ -58,7 +58,7 @@ def test_one_hot_labeling_has_the_discrete_energy(relaxation: str, connectivity:
     torch.testing.assert_close(relaxed.double(), potts_energy(labels, weights), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("relaxation", ["bilinear", "squared"])
+@pytest.mark.parametrize("relaxation", ["bilinear", "quadratic"])
 def test_gradient_agrees_with_finite_differences(relaxation: str) -> None:
     torch.manual_seed(2)
     weights = torch.rand(1, 4, 4, 3, dtype=torch.float64)
@@ -110,3 +110,5 @@ def test_the_weight_of_the_authors_layer_in_units_of_this_loss(padding: int, wei
 def test_unknown_relaxation_is_refused() -> None:
     with pytest.raises(ValueError, match="`relaxation` must be one of"):
         potts_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 2, 2), GridPotts(), relaxation="cubic")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`relaxation` must be one of .*, got 'squared'"):
+        GridPottsLoss(relaxation="squared")  # type: ignore[arg-type]

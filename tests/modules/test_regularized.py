@@ -28,11 +28,11 @@ def batch_and_logits():
 @pytest.mark.parametrize("supervision", ["seeds", "mask"])
 def test_terms_are_cross_entropy_and_potts(supervision, tiny_network):
     batch, logits = batch_and_logits()
-    regularizer = GridPottsLoss(GridPotts(weight=3.5), "squared")
+    regularizer = GridPottsLoss(GridPotts(weight=3.5), "quadratic")
     module = RegularizedLossModule(tiny_network, 3, supervision=supervision, regularizer=regularizer)
     terms = module.loss_terms(logits, batch)
     assert float(terms["pce"]) == pytest.approx(float(partial_cross_entropy(logits, batch[supervision])))
-    expected = potts_loss(logits, batch["image"], GridPotts(weight=3.5), batch["valid"], "squared")
+    expected = potts_loss(logits, batch["image"], GridPotts(weight=3.5), batch["valid"], "quadratic")
     assert float(terms["potts"]) == pytest.approx(float(expected))
     assert set(RegularizedLossModule(tiny_network, 3).loss_terms(logits, batch)) == {"pce"}
 

@@ -5,14 +5,29 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from typing_extensions import override
 
 from weakseg_lightning.checks import one_of
 from weakseg_lightning.energies.grid import count_edges, neighbor_offsets, shifted_pair
 from weakseg_lightning.energies.potts import GridPotts
+from weakseg_lightning.losses.arguments import bounded_log, precise
 from weakseg_lightning.losses.regularizer import Regularizer
 
-Relaxation = Literal["bilinear", "squared", "absolute"]
+Relaxation = Literal[
+    "bilinear", "quadratic", "normalized", "log_quadratic", "collision", "collision_divergence", "absolute"
+]
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bilinear": lambda a, b: 1 - (a * b).sum(1),
+    "quadratic": lambda a, b: (a - b).square().sum(1) / 2,
+    "normalized": lambda a, b: 1 - functional.cosine_similarity(a, b, dim=1),
+    "log_quadratic": lambda a, b: -bounded_log(1 - (a - b).square().sum(1) / 2),
+    "collision": lambda a, b: -bounded_log((a * b).sum(1)),
+    "collision_divergence": lambda a, b: -bounded_log(functional.cosine_similarity(a, b, dim=1)),
+    "absolute": lambda a, b: (a - b).abs().sum(1) / 2,
+}
+"""The distance of two maps of distributions ``(B, K, ...)`` by the name of its relaxation, see :func:`potts_loss`."""
 
 
 def potts_loss(
@@ -26,18 +41,24 @@ def potts_loss(
 
     ``mean over images of 1/|N| sum_{pq in N} w_pq d(S_p, S_q)`` with S = softmax(logits) and d one of
 
-    - ``bilinear``: ``sum_k S_p^k (1 - S_q^k)``; the paper's quadratic relaxation (eq. 9) is twice this;
-    - ``squared``: ``1/2 sum_k (S_p^k - S_q^k)^2``;
-    - ``absolute``: ``1/2 sum_k |S_p^k - S_q^k|``, the total variation.
+    - ``bilinear``: ``1 - <S_p, S_q>``; the quadratic relaxation of ADM (eq. 9) is twice this;
+    - ``quadratic``: ``1/2 |S_p - S_q|^2``;
+    - ``normalized``: ``1 - <S_p, S_q> / (|S_p| |S_q|)``;
+    - ``absolute``: ``1/2 sum_k |S_p^k - S_q^k|``, the total variation;
+    - ``log_quadratic``: ``-ln(1 - quadratic)``;
+    - ``collision``: collision cross-entropy ``-ln <S_p, S_q> = -ln(1 - bilinear)``;
+    - ``collision_divergence``: ``-ln(1 - normalized)``.
 
-    With the factors 1/2, each equals ``[x_p != x_q]`` at one-hot labelings: the loss is then the discrete energy.
+    The first four equal ``[x_p != x_q]`` at one-hot labelings: the loss is then the discrete energy. The others, which
+    are infinite there, are bounded by the logarithm of 1e-6, 13.8 per edge, and have no gradient beyond. All are 0
+    where two pixels agree, but ``bilinear`` and ``collision``, which also ask the pixels to be sure.
 
     Args:
         logits: scores, float ``(B, K, H, W)``.
         image: RGB in 0..1, float ``(B, 3, H, W)``.
         potts: the edge weights w; its ``weight`` scales the loss.
         valid: bool ``(B, H, W)``, False on padding; edges that touch padding are left out.
-        relaxation: which distance d.
+        relaxation: the distance d.
 
     Returns:
         A scalar; 0 where there is no edge.
@@ -47,6 +68,8 @@ def potts_loss(
 
     References:
         Marin et al., Beyond Gradient Descent for Regularized Segmentation Losses, CVPR 2019, eq. 1, 2 and 9.
+        Zhang and Boykov, CVPR 2025 (soft self-labeling), arXiv 2507.01721, for all but the total variation. The paper
+        itself was not at hand: the formulas are from a note on it, the relations between them derived here.
 
     Example:
         >>> one_hot = torch.tensor([[[[50.0, -50.0]], [[-50.0, 50.0]]]])
@@ -56,7 +79,7 @@ def potts_loss(
     weights = potts.edge_weights(image, valid)
     everywhere = torch.ones_like(image[:, 0], dtype=torch.bool) if valid is None else valid
     edges = count_edges(everywhere, potts.connectivity).clamp(min=1)
-    energy = relaxed_potts_energy(logits.float().softmax(1), weights, potts.connectivity, relaxation)
+    energy = relaxed_potts_energy(precise(logits).softmax(1), weights, potts.connectivity, relaxation)
     return (energy / edges).mean()
 
 
@@ -67,6 +90,9 @@ class GridPottsLoss(Regularizer):
         potts: the edge weights; their ``weight`` scales the loss. The default weight is ours; that of ADM's authors is
             68.7 in these units, see ``recipes/grid_gd.yaml``.
         relaxation: relaxation of the Potts energy to soft labelings.
+
+    Raises:
+        ValueError: if ``relaxation`` is unknown.
     """
 
     term = "potts"
@@ -77,6 +103,7 @@ class GridPottsLoss(Regularizer):
         relaxation: Relaxation = "bilinear",
     ) -> None:
         super().__init__()
+        one_of("relaxation", relaxation, DISTANCES)
         self.potts = potts
         self.relaxation: Relaxation = relaxation
 
@@ -91,7 +118,8 @@ def relaxed_potts_energy(
     """Sum the relaxed Potts energy over the edges of each image.
 
     Args:
-        probabilities: soft labelings S, float ``(B, K, H, W)``, summing to 1 over K.
+        probabilities: soft labelings S, float ``(B, K, H, W)``, summing to 1 over K; half precision is computed in
+            single.
         edge_weights: w, float ``(B, E, H, W)`` as :meth:`GridPotts.edge_weights` makes them.
         connectivity: the grid that the weights belong to.
         relaxation: the distance d of :func:`potts_loss`.
@@ -102,18 +130,12 @@ def relaxed_potts_energy(
     Raises:
         ValueError: if ``relaxation`` is unknown.
     """
-    one_of("relaxation", relaxation, _DISTANCES)
-    distance = _DISTANCES[relaxation]
+    one_of("relaxation", relaxation, DISTANCES)
+    distance = DISTANCES[relaxation]
+    probabilities = precise(probabilities)
     energy = probabilities.new_zeros(probabilities.shape[0])
     for index, (dy, dx) in enumerate(neighbor_offsets(connectivity)):
         first, second = shifted_pair(probabilities, dy, dx)
         weights, _ = shifted_pair(edge_weights[:, index : index + 1], dy, dx)
         energy = energy + (weights[:, 0] * distance(first, second)).sum((1, 2))
     return energy
-
-
-_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "bilinear": lambda a, b: 1 - (a * b).sum(1),
-    "squared": lambda a, b: (a - b).square().sum(1) / 2,
-    "absolute": lambda a, b: (a - b).abs().sum(1) / 2,
-}
