@@ -14,9 +14,11 @@ from weakseg_lightning.losses import (
     DenseCRFLoss,
     GatedCRFLoss,
     Regularizer,
+    collision_cross_entropy,
     dense_crf_loss,
     gated_crf_loss,
     kl_loss,
+    link_loss,
     mil_loss,
     noise_matrix_cross_entropy,
     partial_cross_entropy,
@@ -40,10 +42,15 @@ LOSSES: dict[str, Loss] = {
     "level": lambda f, valid: robust_cross_entropy(f, torch.where(valid, LABELS, 255), torch.tensor(0.4), LABELS == 1),
     "matrix": lambda f, valid: noise_matrix_cross_entropy(f, torch.where(valid, LABELS, 255), NOISE, LABELS == 1),
     "kl": lambda f, valid: kl_loss(f, LATENT, valid),
+    "collision": lambda f, valid: collision_cross_entropy(f, LATENT, valid),
+    "soft": lambda f, valid: link_loss(f, LATENT, valid, "cross_entropy"),
+    "reverse": lambda f, valid: link_loss(f, LATENT, valid, "reverse", "images"),
     "mil": lambda f, valid: mil_loss(f, TAGS, valid),
     "dense_crf": lambda f, valid: dense_crf_loss(f, IMAGE, 1.0, valid=valid),
     "gated_crf": lambda f, valid: gated_crf_loss(f, IMAGE, radius=2, downscale=2, valid=valid),
     "potts": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid),
+    "divergence": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid, "collision_divergence"),
+    "log_quadratic": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid, "log_quadratic"),
 }
 
 
@@ -65,12 +72,12 @@ def test_half_precision_is_computed_in_single(name: str, dtype: torch.dtype) -> 
     torch.testing.assert_close(loss, LOSSES[name](half.float(), VALID))
 
 
-@pytest.mark.parametrize("name", ["kl", "mil", "gated_crf", "robust", "matrix"])
+@pytest.mark.parametrize("name", ["kl", "collision", "soft", "reverse", "mil", "gated_crf", "robust", "matrix"])
 def test_gradient_agrees_with_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda f: LOSSES[name](f, VALID), (LOGITS.clone().requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", ["mil", "gated_crf", "robust", "level", "matrix"])
+@pytest.mark.parametrize("name", ["collision", "soft", "reverse", "mil", "gated_crf", "robust", "level", "matrix"])
 def test_it_compiles_without_graph_breaks(name: str) -> None:
     compiled = torch.compile(LOSSES[name], backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(LOGITS.float(), VALID), LOSSES[name](LOGITS.float(), VALID))
@@ -81,6 +88,8 @@ def test_it_compiles_without_graph_breaks(name: str) -> None:
     [
         (lambda f: partial_cross_entropy(f, torch.tensor([[[1]]])), 2e6),
         (lambda f: kl_loss(f, torch.tensor([[[[0.0]], [[1.0]]]])), 2e6),
+        (lambda f: collision_cross_entropy(f, torch.tensor([[[[0.0]], [[1.0]]]])), 2e6),
+        (lambda f: link_loss(f, torch.tensor([[[[0.0]], [[1.0]]]]), link="reverse"), -math.log(1e-6)),
         (lambda f: mil_loss(f, torch.tensor([[True, True]])), 1e6),
     ],
 )
@@ -136,7 +145,7 @@ def test_regularizers_and_their_functions_check_ranges(kind: type[Regularizer], 
         {DenseCRFLoss: dense_crf_loss, GatedCRFLoss: gated_crf_loss}[kind](LOGITS, IMAGE, **arguments)
 
 
-MODULES = "area_priors constrained cross_entropy decomposition distributed gated_crf mil potts robust"
+MODULES = "area_priors constrained cross_entropy decomposition distributed gated_crf mil potts robust soft_labels"
 
 
 @pytest.mark.parametrize("name", MODULES.split())

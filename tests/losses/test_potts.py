@@ -110,5 +110,5 @@ def test_the_weight_of_the_authors_layer_in_units_of_this_loss(padding: int, wei
 def test_unknown_relaxation_is_refused() -> None:
     with pytest.raises(ValueError, match="`relaxation` must be one of"):
         potts_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 2, 2), GridPotts(), relaxation="cubic")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`relaxation` must be one of .*, got 'squared'"):
+    with pytest.raises(ValueError, match=r"`relaxation` must be one of .*, got 'squared'"):
         GridPottsLoss(relaxation="squared")  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 COUNTED_IN_PIXELS = ["pce", "adm", "adm_apart", "adm_accumulated", "trust_region", "trust_region_seeds"]
-UNSHARDED = ["ccnn", "ccnn_semi", "frozen"]
+UNSHARDED = ["ccnn", "ccnn_collision", "ccnn_semi", "frozen"]
 WITHOUT_SOLVER = ["mil", "grid", "dense", "gated", "activated", "g", "decomposition"]
 
 

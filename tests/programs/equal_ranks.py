@@ -112,6 +112,8 @@ else:
 if not (sharded or own_pixels):
     train("ccnn", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole)
     train("frozen", frozen)
+    collision = {"link": "collision", "map_stride": 4}
+    train("ccnn_collision", plain(modules.CCNNModule, constraints=preset("tags"), **collision), **whole)
     train("ccnn_semi", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole, full_fraction=0.4)
 if not own_pixels:
     train("mil", plain(modules.MILModule, map_stride=4), **whole)

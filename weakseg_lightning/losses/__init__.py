@@ -11,7 +11,7 @@ from weakseg_lightning.losses.decomposition import (
     reconstruction_loss,
 )
 from weakseg_lightning.losses.dense_crf import DenseCRFLoss, dense_crf_energy, dense_crf_lattice, dense_crf_loss
-from weakseg_lightning.losses.distributed import mean_over, ranks_together, sum_over_ranks
+from weakseg_lightning.losses.distributed import mean_over, mean_over_images, ranks_together, sum_over_ranks
 from weakseg_lightning.losses.gated_crf import GatedCRFLoss, GaussianKernel, gated_crf_loss
 from weakseg_lightning.losses.mil import mil_loss
 from weakseg_lightning.losses.potts import GridPottsLoss, potts_loss, relaxed_potts_energy
@@ -23,10 +23,12 @@ from weakseg_lightning.losses.robust import (
     robust_cross_entropy,
     uniform_noise,
 )
+from weakseg_lightning.losses.soft_labels import CollisionCrossEntropy, collision_cross_entropy, link_loss
 
 __all__ = [
     "ActivationAreas",
     "AreaPrior",
+    "CollisionCrossEntropy",
     "DenseCRFLoss",
     "EqualAreas",
     "FileAreas",
@@ -37,6 +39,7 @@ __all__ = [
     "Regularizer",
     "RobustCrossEntropy",
     "absence_loss",
+    "collision_cross_entropy",
     "dense_crf_energy",
     "dense_crf_lattice",
     "dense_crf_loss",
@@ -44,8 +47,10 @@ __all__ = [
     "imagelet_loss",
     "kl_loss",
     "latent_cross_entropy",
+    "link_loss",
     "mask_loss",
     "mean_over",
+    "mean_over_images",
     "mil_loss",
     "noise_matrix_cross_entropy",
     "partial_cross_entropy",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_LEAST = 1e-6  # single precision cannot tell the argument 1 - Q from 0 much below
+_LEAST = 1e-6  # much below, single precision cannot tell 1 - Q from 0 in the logarithm of log_quadratic
 
 
 def check_mask(name: str, mask: Tensor | None, shape: Sequence[int]) -> None:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from weakseg_lightning.losses.arguments import check_mask, precise
-from weakseg_lightning.losses.distributed import mean_over
+from weakseg_lightning.losses.arguments import check_distributions, precise
+from weakseg_lightning.losses.distributed import mean_over_images
 
 
 def kl_loss(logits: Tensor, probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -35,17 +35,10 @@ def kl_loss(logits: Tensor, probabilities: Tensor, valid: Tensor | None = None) 
         >>> kl_loss(torch.zeros(1, 2, 1, 1), latent)
         tensor(0.6931)
     """
-    if logits.ndim != 4 or probabilities.shape != logits.shape:
-        raise ValueError(
-            f"`probabilities` must have the shape (B, K, H, W) of `logits`, got {tuple(probabilities.shape)} and "
-            f"{tuple(logits.shape)}"
-        )
-    check_mask("valid", valid, (logits.shape[0], *logits.shape[2:]))
+    check_distributions("probabilities", probabilities, logits, "valid", valid)
     logits = precise(logits)
     latent = probabilities.detach().to(logits.dtype)
     valid = (latent > 0).any(1) if valid is None else valid
     scores = torch.where(valid[:, None], logits, 0).log_softmax(1)
     each = torch.where(latent > 0, latent * (latent.log() - scores), 0).sum(1)
-    pixels = valid.flatten(1).sum(1)
-    divergence = torch.where(valid, each, 0).flatten(1).sum(1) / pixels.clamp(min=1)
-    return mean_over(divergence.sum(), (pixels > 0).sum())
+    return mean_over_images(torch.where(valid, each, 0), valid)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, distributed
 
-__all__ = ["mean_over", "ranks_together", "sum_over_ranks"]
+__all__ = ["mean_over", "mean_over_images", "ranks_together", "sum_over_ranks"]
 
 _together = False
 
@@ -60,3 +60,20 @@ def mean_over(total: Tensor, count: Tensor) -> Tensor:
     if not _together:
         return total / count.clamp(min=1)
     return distributed.get_world_size() * total / sum_over_ranks(count).clamp(min=1)
+
+
+def mean_over_images(each: Tensor, pixels: Tensor) -> Tensor:
+    """Average losses of pixels over the pixels of each image, then over the images that have any, of all ranks.
+
+    Args:
+        each: the loss of each pixel, ``(B, H, W)``, 0 outside of ``pixels``.
+        pixels: the pixels that count, bool ``(B, H, W)``.
+
+    Example:
+        >>> pixels = torch.tensor([[[True, True]], [[True, False]], [[False, False]]])
+        >>> mean_over_images(torch.tensor([[[1.0, 3.0]], [[4.0, 0.0]], [[0.0, 0.0]]]), pixels)
+        tensor(3.)
+    """
+    counts = pixels.flatten(1).sum(1)
+    means = each.flatten(1).sum(1) / counts.clamp(min=1)
+    return mean_over(means.sum(), (counts > 0).sum())

@@ -1,7 +1,8 @@
 """Constrained CNN (CCNN): the network follows the nearest label distribution that satisfies linear constraints."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from weakseg_lightning import checks
 from weakseg_lightning.constraints import ConstraintRule, ImageFacts, compile_constraints, find_contradictions
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.losses import kl_loss, partial_cross_entropy, sum_over_ranks
+from weakseg_lightning.losses import collision_cross_entropy, kl_loss, partial_cross_entropy, sum_over_ranks
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.latent import LatentModule
 from weakseg_lightning.networks import Network
@@ -19,6 +20,10 @@ from weakseg_lightning.solvers import ConstrainedLatent, DistributionResult, Dis
 
 _NAMED_CONTRADICTIONS = 5
 _CHECKED_TOGETHER = 64
+_LINKS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "kl": kl_loss,
+    "collision": partial(collision_cross_entropy, average="images"),
+}
 
 
 class CCNNModule(LatentModule[DistributionResult]):
@@ -38,6 +43,8 @@ class CCNNModule(LatentModule[DistributionResult]):
         solver: finds P: :class:`weakseg_lightning.solvers.ConstrainedLatent`, or EM-Adapt's ``AdaptiveBias``.
         map_stride: distance in pixels of the cells that constraints act on; null for the network's own coarse map.
         mask_weight: weight of the cross-entropy on an image with a full mask against the divergence on a weak one.
+        link: what the gradient step minimizes: ``kl``, the divergence above; ``collision``, the collision cross-entropy
+            ``-ln sum_k P_i^k Q_i^k`` in its place, with which cells that the constraints leave unsure teach little.
         base: those of :class:`LatentModule`.
 
     References:
@@ -53,14 +60,17 @@ class CCNNModule(LatentModule[DistributionResult]):
         solver: DistributionSolver | None = None,
         map_stride: int | None = 8,
         mask_weight: float = 1.0,
+        link: Literal["kl", "collision"] = "kl",
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, latent_lag=0, **base)
         checks.at_least("mask_weight", mask_weight, 0)
+        checks.one_of("link", link, _LINKS)
         self.constraints = constraints
         self.solver = solver or ConstrainedLatent()
         self.map_stride = map_stride
         self.mask_weight = mask_weight
+        self.link = link
         self.grid = self.net.coarse_grid(map_stride)  # raises where the network has no such map
 
     # ---- before training ------------------------------------------------------------------------------------
@@ -121,12 +131,12 @@ class CCNNModule(LatentModule[DistributionResult]):
 
     @override
     def latent_loss(self, logits: Tensor, latent: DistributionResult, batch: Batch) -> dict[str, Tensor]:
-        """Compute the divergence of eq. 3 over the weak images, and cross-entropy where the full mask is known."""
+        """Compute the divergence of eq. 3, or its link, over the weak images, and cross-entropy on full masks."""
         weak = ~batch["full"]
         cells = self.grid.cells_of(batch["valid"]) & weak[:, None, None]
         counts = sum_over_ranks(torch.stack([weak, ~weak], 1).sum(0))
         fractions = counts / counts.sum()
-        terms = {"kl": fractions[0] * kl_loss(logits, latent.probabilities, cells)}
+        terms = {self.link: fractions[0] * _LINKS[self.link](logits, latent.probabilities, cells)}
         if fractions[1] > 0:  # on any rank, as all have to count the same
             labels = torch.where(weak[:, None, None], VOID, batch["seeds"])
             upsampled = self.grid.upsample(logits, *labels.shape[-2:])

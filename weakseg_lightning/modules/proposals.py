@@ -7,9 +7,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.losses import partial_cross_entropy
+from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
 
@@ -18,15 +19,18 @@ class ProposalModule(AmortizedLatentModule):
     """The proposal baseline: labels of the training images by interactive segmentation, then full supervision on them.
 
     Each whole training image is labelled from its colors and seeds when it first comes, once for the run, without the
-    network. The network minimizes the mean cross-entropy towards these labels, augmented with their images. Where an
-    image cannot be labelled (it has no seeds), whatever seeds it has are its labels. With a ``path``, runs with other
-    networks can use its ``store`` too.
+    network. The network minimizes the mean cross-entropy towards these labels (with doubt in them: ``eps``), augmented
+    with their images. Where an image cannot be labelled (it has no seeds), whatever seeds it has are its labels. With a
+    ``path``, runs with other networks can use its ``store`` too.
 
     Args:
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
         solver: labels an image from its seeds; its scores are zero everywhere. :class:`GrabCut` by default.
         labels: the labels that an image may use: those of its ``seeds``, or its ``tags``; the background always.
+        eps: probability that a label of the solver is wrong, 0 <= eps < (K-1)/K; seeds are certain. The loss is then
+            the collision cross-entropy towards labels softened by it, which is the robust loss of trust region; with
+            0 there is no difference between collision and cross-entropy, as the labels are hard.
         pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         base: those of :class:`AmortizedLatentModule`.
 
@@ -43,6 +47,7 @@ class ProposalModule(AmortizedLatentModule):
         num_classes: int,
         solver: Solver | None = None,
         labels: Literal["seeds", "tags"] = "seeds",
+        eps: float = 0.0,
         pce_fraction: float = 0.0,
         **base: Any,
     ) -> None:
@@ -51,6 +56,8 @@ class ProposalModule(AmortizedLatentModule):
         )
         self.solver = solver or GrabCut()
         self.labels = labels
+        self.eps = eps
+        self.label_loss = RobustCrossEntropy(eps, num_classes=num_classes)
 
     @property
     @override
@@ -62,10 +69,11 @@ class ProposalModule(AmortizedLatentModule):
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
         """Label one whole image."""
         allowed = batch["seed_labels"] if self.labels == "seeds" else batch["tags"]
-        return self.solver.solve(logits, batch["image"], seeds=batch["seeds"], label_set=allowed)
+        return self.solver.solve(logits, guide_of(self.solver, batch), seeds=batch["seeds"], label_set=allowed)
 
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy towards the labeling, on all pixels that have a label."""
-        labels = torch.where(batch["seeds"] != VOID, batch["seeds"], latent.labels.long())
-        return {"proposals": partial_cross_entropy(logits, labels)}
+        """Cross-entropy towards the labeling, with the doubt in it that ``eps`` says, on all labelled pixels."""
+        seeded = batch["seeds"] != VOID
+        labels = torch.where(seeded, batch["seeds"], latent.labels.long())
+        return {"proposals": self.label_loss(logits, labels, exact=seeded)}

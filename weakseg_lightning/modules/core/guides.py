@@ -1,0 +1,63 @@
+"""The guide of a batch: the map of regions or boundaries that pairwise terms look at in place of the image."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from weakseg_lightning.errors import UserError
+
+Batch = dict[str, Any]
+
+_REMEDY = "give maps of regions or boundaries with the data (`guides` of FolderDataModule), or set `edges: contrast`"
+
+
+def guide_of(part: object, batch: Batch) -> Tensor:
+    """The tensor that a solver or regularizer takes as its image: the guide where its Potts weights are made of that.
+
+    Args:
+        part: a solver or regularizer, with a ``GridPotts`` as its attribute ``potts`` if it has one.
+        batch: the batch: ``image`` ``(B, 3, H, W)`` and, if the data bring one, ``guide`` ``(B, 1, H, W)``.
+
+    Returns:
+        The image, or the guide as float32.
+
+    Raises:
+        ValueError: if the part needs a guide and the batch has none.
+    """
+    if not _needs_guide(part):
+        image: Tensor = batch["image"]
+        return image
+    if "guide" not in batch:
+        raise UserError(f"the batch has no `guide`, which the `potts` of {type(part).__name__} needs: {_REMEDY}")
+    guide: Tensor = batch["guide"]
+    return guide.float()
+
+
+def require_guides(name: str, part: object, data: object) -> None:
+    """Raise if a solver or regularizer needs a guide, and the data say that they bring none.
+
+    Args:
+        name: the argument that the part is given by.
+        part: the solver or regularizer, or None.
+        data: the data module of the run.
+
+    Raises:
+        ValueError: names the option and the ways out.
+    """
+    if _needs_guide(part) and not getattr(data, "has_guides", True):
+        raise UserError(f"`{name}.potts.edges` needs a guide, which {type(data).__name__} does not bring: {_REMEDY}")
+
+
+def coarse_guide(guide: Tensor, size: tuple[int, int]) -> Tensor:
+    """A guide on a coarser grid: each cell has the largest value in it, so that no boundary is lost.
+
+    Args:
+        guide: ``(B, 1, H, W)``.
+        size: height and width of the grid.
+    """
+    return F.adaptive_max_pool2d(guide.float(), size)
+
+
+def _needs_guide(part: object) -> bool:
+    return bool(getattr(getattr(part, "potts", None), "needs_guide", False))
