@@ -1,11 +1,12 @@
 """Energies of labelings: Potts on the pixel grid, and the Gaussian lattice of the dense CRF."""
 
 from weakseg_lightning.energies.grid import Connectivity, Offsets, count_edges, neighbor_offsets
-from weakseg_lightning.energies.potts import VOID, GridPotts, potts_energy, unary_energy, unary_potentials
+from weakseg_lightning.energies.potts import VOID, Edges, GridPotts, potts_energy, unary_energy, unary_potentials
 
 __all__ = [
     "VOID",
     "Connectivity",
+    "Edges",
     "GridPotts",
     "Offsets",
     "count_edges",
