@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+from weakseg_lightning.callbacks.interrupted import InterruptedValidation
 from weakseg_lightning.checks import at_least
 from weakseg_lightning.errors import FileError
 
@@ -39,7 +40,7 @@ class LastCheckpoint(BestCheckpoint):
     It saves at the ends of epochs, but for those that come so fast that saving would take more than half a percent of
     the time. A run resumed from either file ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes
     only when the monitored metric improves. A run of one process that gets SIGTERM (``kill PID``) ends after the step
-    that it is in, with that step saved.
+    that it is in, with that step saved; a validation that it is in is done again by the run that goes on.
 
     Args:
         dirpath: the folder; that of the run by default.
@@ -55,10 +56,27 @@ class LastCheckpoint(BestCheckpoint):
         super().__init__(dirpath, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         self.every_n_minutes = every_n_minutes
         self._saved_at = self._seconds_to_save = 0.0
+        self._interrupted: InterruptedValidation | None = None
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._interrupted = InterruptedValidation(checkpoint)
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._interrupted is not None:
+            self._interrupted.keep_open(trainer)
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._interrupted is not None:
+            self._interrupted.close(trainer)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if self._interrupted is not None:
+            self._interrupted.take_up(trainer)
         self._saved_at = time.monotonic()
         if trainer.is_global_zero and self.dirpath is not None and "://" not in str(self.dirpath):
             require_room(Path(self.dirpath), pl_module)
@@ -86,6 +104,8 @@ class LastCheckpoint(BestCheckpoint):
         # Lightning raises it between two steps. Ranks get the signal in different ones, and cannot save together.
         half_a_step = trainer.fit_loop.epoch_loop._should_accumulate()
         if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and not half_a_step:
+            if trainer.validating:
+                self._last_global_step_saved = 0  # what was saved in this step does not know of the validation
             self.save_now(trainer)
 
     def can_save_within(self, trainer: Trainer) -> bool:

@@ -18,25 +18,40 @@ def restore_progress(trainer: Trainer) -> None:
         trainer: a trainer that has loaded its checkpoint, if any, and not yet begun to train.
     """
     close_finished_epoch(trainer)
+    _count_steps_once(trainer)
     # Lightning made the loader before it read the checkpoint, if only to count the batches, and does not ask again.
     trainer.fit_loop._load_combined_loader_states()
 
 
 def close_finished_epoch(trainer: Trainer) -> None:
-    """Begin the next epoch where the checkpoint was written at the end of one.
+    """Begin the next epoch where the checkpoint was written at the end of one, or after it.
 
     Lightning (2.6; its issue 19403) does this only for runs that `max_epochs` ends. For one that `max_steps` ends it
-    takes up the finished epoch again, and unless that epoch ended with a validation it trains one batch too many in it.
+    takes up the finished epoch again, and unless that epoch ended with a validation it trains one batch too many in it;
+    a checkpoint of after the hooks of the end, as SIGTERM leaves it, would have it skip the next epoch.
 
     Args:
         trainer: a trainer that has loaded its checkpoint and not yet begun to train.
     """
     loop = trainer.fit_loop
-    if loop.restarted_on_epoch_end and loop.epoch_loop._num_ready_batches_reached():
+    finished = loop.epoch_progress.total.processed == loop.epoch_progress.total.ready
+    if not (loop.restarting and finished and loop.epoch_loop._num_ready_batches_reached()):
+        return
+    if loop.restarted_on_epoch_end:
         loop.epoch_progress.increment_completed()
-        loop.reset_restart_stage()
-        loop.epoch_loop.reset_restart_stage()
-        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter raises
+    loop.reset_restart_stage()
+    loop.epoch_loop.reset_restart_stage()
+    _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter raises
+
+
+def _count_steps_once(trainer: Trainer) -> None:
+    """Log under the numbers of the undisturbed run where the checkpoint was written behind a validation.
+
+    Lightning then counts the step before it on, by which it logs, also where that has been done, as with SIGTERM.
+    """
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    if fetcher is not None and loop.restarted_on_last and loop._should_check_val_fx(fetcher):
+        loop._batches_that_stepped = min(loop._batches_that_stepped, trainer.global_step - 1)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""A run that SIGTERM ends at any moment goes on from `last.ckpt` as if nothing had happened."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from small_runs import CoarseNetwork
+from torch import Tensor
+
+from weakseg_lightning.callbacks.checkpoints import LastCheckpoint
+from weakseg_lightning.cli.runs import FinalValidation
+from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.modules import RegularizedLossModule
+
+ENDS: dict[str, dict[str, Any]] = {
+    "epochs": {"max_epochs": 2},
+    "steps": {"max_epochs": -1, "max_steps": 7, "check_val_every_n_epoch": None},
+}
+
+
+class Ending(Callback):
+    """Sends SIGTERM to its own process in the n-th call of a hook at a step."""
+
+    def __init__(self, hook: str, step: int, call: int = 1) -> None:
+        calls = iter(range(1, 100))
+
+        def send(trainer: Trainer, *_: object) -> None:
+            if trainer.global_step == step and next(calls) == call:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        setattr(self, hook, send)
+
+
+class Diary(Callback):
+    """Notes the batches, validations and ends of epochs, with the numbers that they are logged under."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Any, ...]] = []
+
+    def _note(self, trainer: Trainer, *what: object) -> None:
+        logged = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self.entries.append((*what, trainer.current_epoch, trainer.global_step, logged))
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._note(trainer, "batch", batch_idx, *batch["id"])
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._note(trainer, "validation", float(trainer.callback_metrics["val_grid_energy"]))
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._note(trainer, "end")
+
+
+Run = tuple[dict[str, Tensor], list[tuple[Any, ...]]]
+
+
+def run(folder: Path, end: str, ending: Callback | None = None, resumed: Path | None = None) -> Run:
+    """Epochs of four steps, validated after every two, and last; saving takes long, so that few epochs are saved."""
+    seed_everything(0, verbose=False)
+    data = ScenesDataModule(num_train=8, num_val=3, size=32, crop_size=32, batch_size=2, num_workers=0)
+    module, last, diary = RegularizedLossModule(CoarseNetwork(), data.num_classes), LastCheckpoint(str(folder)), Diary()
+    last._seconds_to_save = 1e9
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    loops = {"val_check_interval": 2, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    callbacks = [FinalValidation(), diary, *([] if ending is None else [ending]), last]
+    trainer = Trainer(accelerator="cpu", callbacks=callbacks, **quiet | loops | ENDS[end])
+    try:
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:
+        assert ending is not None
+    return module.state_dict(), diary.entries
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    runs = {end: run(tmp_path_factory.mktemp(end), end) for end in ENDS}
+    return runs.__getitem__
+
+
+@pytest.mark.parametrize(
+    ("end", "hook", "moment"),
+    [
+        ("steps", "on_train_batch_start", (3,)),  # the last batch of an epoch
+        ("steps", "on_train_epoch_end", (4,)),
+        ("steps", "on_validation_batch_start", (2,)),
+        ("steps", "on_validation_batch_start", (2, 3)),  # the last image of a validation
+        ("steps", "on_validation_batch_start", (4,)),
+        ("steps", "on_validation_batch_start", (7, 2)),  # the final validation
+        ("steps", "on_train_batch_start", (6,)),
+        ("epochs", "on_train_batch_start", (3,)),
+        ("epochs", "on_validation_batch_start", (6,)),
+        ("epochs", "on_validation_batch_start", (8,)),
+    ],
+)
+def test_the_resumed_run_does_what_the_ended_one_left(
+    undisturbed: Callable[[str], Run], tmp_path: Path, end: str, hook: str, moment: tuple[int, ...]
+) -> None:
+    whole, entries = undisturbed(end)
+    _, before = run(tmp_path / "ended", end, Ending(hook, *moment))
+    resumed, after = run(tmp_path / "resumed", end, resumed=tmp_path / "ended" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert before + after == entries
+    assert (tmp_path / "resumed" / "last.ckpt").is_file()
+
+
+def test_a_resumed_run_without_validation_ends_where_it_is_to(tmp_path: Path) -> None:
+    run(tmp_path / "ended", "steps", Ending("on_validation_batch_start", 7))
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=[LastCheckpoint(str(tmp_path / "resumed"))],
+        **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False),
+        **ENDS["steps"] | {"limit_val_batches": 0},
+    )
+    data = ScenesDataModule(num_train=8, num_val=3, size=32, crop_size=32, batch_size=2, num_workers=0)
+    module = RegularizedLossModule(CoarseNetwork(), data.num_classes)
+    trainer.fit(module, data, ckpt_path=tmp_path / "ended" / "last.ckpt", weights_only=True)
+    assert (trainer.global_step, trainer.max_steps) == (7, 7)

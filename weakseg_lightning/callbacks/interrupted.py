@@ -1,0 +1,51 @@
+"""A validation that a run was ended in: the run that goes on begins with it."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loops.evaluation_loop import RestartStage
+
+
+class InterruptedValidation:
+    """The validation that the run of a checkpoint was ended in, if it was.
+
+    Lightning (2.6) goes on behind it. Here the training loop is put where a validation is begun, and a run that had done
+    all its steps is kept open until then.
+
+    Args:
+        checkpoint: the checkpoint of a run.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any]) -> None:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        self._pending = progress["current"]["ready"] > 0 and not progress["is_last_batch"]
+        self._step: int = checkpoint["global_step"]
+        self._max_steps: int | None = None
+
+    def keep_open(self, trainer: Trainer) -> None:
+        """Have the training loop begin, also where no step is left; before it does."""
+        if self._pending and trainer.enable_validation and 0 <= trainer.max_steps <= self._step:
+            self._max_steps = trainer.max_steps
+            trainer.fit_loop.epoch_loop.max_steps = self._step + 1
+
+    def take_up(self, trainer: Trainer) -> None:
+        """Have the training loop, which has loaded the checkpoint and begins, validate before anything else."""
+        if not self._pending:
+            return
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        loop.setup_data()
+        if loop.skip:
+            self.close(trainer)
+            return
+        loop.batch_progress.reset()  # all images again: what was counted is lost
+        loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+        if self._max_steps is not None:  # nothing but the validation follows, which may be due for having been the last
+            trainer.check_val_every_n_epoch = 1
+            trainer.val_check_batch = 1
+            trainer._val_check_time_interval = None
+
+    def close(self, trainer: Trainer) -> None:
+        """Let the run end where it is to, once the validation has begun."""
+        self._pending = False
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
