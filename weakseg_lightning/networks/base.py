@@ -39,7 +39,7 @@ class SegmentationNet(nn.Module, ABC):
     mean: Tensor
     std: Tensor
     latent_rounds: int = 0
-    """How often :meth:`prepare` is called again, with the labels that the method's solver gives the images."""
+    """How often :meth:`prepare` is called again, with the labels that the method's solver gives the images, too."""
     _compiled: Callable[..., Tensor] | None = None
 
     def __init__(
@@ -91,12 +91,17 @@ class SegmentationNet(nn.Module, ABC):
     def head_parameters(self) -> list[nn.Parameter]:
         """Parameters without pretrained values, which the papers train with a higher learning rate."""
 
-    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]], seed: int) -> None:
+    @property
+    def is_prepared(self) -> bool:
+        """True where :meth:`prepare` has nothing to do any more, as in a network that has been trained."""
+        return False
+
+    def prepare(self, samples: Iterable[tuple[Tensor, Sequence[Tensor]]], seed: int) -> None:
         """Adapt to the training images before training begins; by default there is nothing to adapt.
 
         Args:
-            samples: training images, uint8 ``(3, H, W)``, each with labels, uint8 ``(H, W)`` or of a coarser grid,
-                255 = none; an image may come several times.
+            samples: training images, uint8 ``(3, H, W)``, each with one or more labelings, uint8 ``(H, W)`` or of the
+                cells of the coarse map, 255 = none.
             seed: of whatever is drawn.
         """
 

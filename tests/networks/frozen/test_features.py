@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from weakseg_lightning import FrozenFeatures
+from weakseg_lightning.networks.frozen import features as features_module
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 
 TINY = "test_efficientnet"  # timm's own network for tests
@@ -119,7 +120,7 @@ def labeled(images, count: int = 60):
     for image in images:
         labels = (image.mean(0) * 3.999).long().to(torch.uint8)
         known = torch.rand(labels.shape) < count / labels.numel()
-        yield (255 * image).to(torch.uint8), torch.where(known, labels, torch.tensor(255, dtype=torch.uint8))
+        yield (255 * image).to(torch.uint8), [torch.where(known, labels, torch.tensor(255, dtype=torch.uint8))]
 
 
 def smooth(count: int) -> torch.Tensor:
@@ -148,9 +149,54 @@ def test_preparing_fits_the_head_to_labeled_pixels_and_is_repeatable(weights):
 def test_preparing_leaves_the_random_state_alone_and_knows_images_without_labels(weights):
     net = build(weights)
     state = torch.random.get_rng_state()
-    net.prepare([(torch.zeros(3, 40, 50, dtype=torch.uint8), torch.full((40, 50), 255, dtype=torch.uint8))], seed=0)
+    net.prepare([(torch.zeros(3, 40, 50, dtype=torch.uint8), [torch.full((40, 50), 255, dtype=torch.uint8)])], seed=0)
     net.prepare([], seed=0)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_head_that_was_fitted_needs_no_preparing(weights):
+    net = build(weights)
+    assert not net.is_prepared
+    net.prepare(labeled(smooth(2)), seed=2)
+    assert net.is_prepared
+    again = build(weights)
+    again.load_state_dict(net.state_dict())
+    assert again.is_prepared
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.75])
+def test_cells_are_picked_where_they_are(weights, monkeypatch, scale):
+    """Maps that hold their own rows and columns; images of whole cells and of parts of cells."""
+    net = build(weights, input_scale=scale)
+
+    def places(x):
+        rows, columns = (torch.arange(length // 4.0) for length in x.shape[-2:])
+        return [torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]]
+
+    monkeypatch.setattr(net, "features", places)
+    for height, width in ((32, 64), (34, 61), (33, 63)):
+        size = net.coarse_grid().size(height, width)
+        labels = torch.arange(size[0] * size[1]).view(size).to(torch.uint8)
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        [(features, classes)] = net._pick(image, [labels])
+        assert sorted(classes.tolist()) == list(range(labels.numel()))
+        expected = torch.stack((classes // size[1], classes % size[1]), 1)
+        assert torch.equal(features.long(), expected)
+        assert torch.equal(features, expected.half())
+
+
+def test_many_labelings_do_not_fill_memory(weights, monkeypatch):
+    monkeypatch.setattr(features_module, "_FITTED_PIXELS", 100)
+    monkeypatch.setattr(features_module, "_PIXELS_PER_IMAGE", 16)
+
+    def picked():
+        for number in range(200):
+            yield torch.full((16, 2), float(number)), torch.full((16,), number)
+
+    labelings, features, classes = features_module._collect(picked())
+    assert (labelings, features.shape) == (200, (200, 2))
+    assert torch.equal(features[:, 0].long(), classes)
+    assert torch.equal(classes, torch.arange(200))  # as many pixels of each
 
 
 def test_checkpoints_hold_the_encoder_or_a_reference(weights, images):
@@ -173,6 +219,27 @@ def test_a_head_meets_no_other_encoder(weights):
     state = build(weights, save_encoder=False).state_dict()
     with pytest.raises(ValueError, match="other weights of the encoder: give `encoder_weights`"):
         build(None, save_encoder=False).load_state_dict(state)
+
+
+def test_an_encoder_that_learned_goes_by_the_name_of_its_new_weights(weights, images):
+    """Or a cache would hold features of the weights before for it."""
+    learning = build(weights, freeze_encoder=False)
+    before = learning.encoder_digest.clone()
+    with torch.no_grad():
+        next(learning.encoder.parameters()).mul_(2)
+    state = learning.state_dict()
+    assert not torch.equal(state["encoder_digest"], before)
+    for digest in (state["encoder_digest"], before):  # of before this was written so
+        cache = FeatureCache()
+        build(weights, cache=cache)(images)
+        frozen = build(weights, cache=cache)
+        frozen.load_state_dict(state | {"encoder_digest": digest})
+        assert torch.equal(frozen.encoder_digest, state["encoder_digest"])
+        frozen(images)
+        assert len(cache._kept) == 6
+    same = build(weights)
+    same.load_state_dict(build(weights).state_dict())
+    assert torch.equal(same.encoder_digest, before)
 
 
 @pytest.mark.parametrize(

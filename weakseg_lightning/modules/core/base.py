@@ -122,14 +122,21 @@ class WeakSegModule(EvaluatedModule, ABC):
         self.tell_refinement()
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
-        elif stage == "fit":
-            self._prepare_net()  # a run that is resumed loads its own weights after this
+        elif stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup:
+            self._prepare_net()  # the strategy will part the weights between the ranks
         if stage == "fit":
             keep_activations(self.trainer)  # DDP converts batch norm with one rank, too
         if stage == "fit" and self.trainer.world_size > 1:
             self._freeze_unused()
         if stage == "fit" and self.batch_hook is not None:
             tell_data(self, "batch_hook", self.batch_hook)
+
+    @override
+    def on_fit_start(self) -> None:
+        """Prepare the network on its device, unless the weights are those of a checkpoint."""
+        loaded = self.trainer.ckpt_path or self.start_from or self.trainer.strategy.restore_checkpoint_after_setup
+        if not loaded:
+            self._prepare_net()
 
     @override
     def teardown(self, stage: str) -> None:
@@ -205,7 +212,8 @@ class WeakSegModule(EvaluatedModule, ABC):
             seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
             prepare_net(self.net, show("train"), self.direct_labels, self.labels_whole_images(), seed)
         if self.trainer.world_size > 1:
-            self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
+            state = {name: value.cpu() for name, value in self.net.state_dict().items()}  # of no rank's GPU
+            self.net.load_state_dict(self.trainer.strategy.broadcast(state))
 
     def labels_whole_images(self) -> WholeImages | None:
         """The method, if its solver can label whole images by the network's scores alone."""

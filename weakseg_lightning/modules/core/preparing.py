@@ -1,17 +1,18 @@
 """The network's first acquaintance with the training images, before the first iteration."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Any, Protocol
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 from weakseg_lightning.networks import SegmentationNet
 from weakseg_lightning.networks.evaluation import evaluating
-from weakseg_lightning.solvers.threads import default_num_threads
+from weakseg_lightning.solvers.threads import cores_of_rank
 
 Item = dict[str, Any]
 
@@ -27,23 +28,28 @@ class WholeImages(Protocol):
     def solve_latent(self, logits: Tensor, batch: Item) -> Any:
         """Solve for the latent labeling of a batch."""
 
+    def report_unsolved(self, messages: Sequence[str], names: Sequence[str]) -> None:
+        """Warn of images that the solver could not label, or raise."""
+
 
 def prepare_net(net: SegmentationNet, items: Sequence[Item], known: str, method: WholeImages | None, seed: int) -> None:
     """Let a network adapt to the training images, then, in rounds, to the labels that the method gives them.
+
+    A network that is prepared already, as one that has been trained, stays as it is.
 
     Args:
         net: the network.
         items: the training images as a data set gives them, whole.
         known: name of the labels in an item that need no solver.
-        method: labels all images at the start of each round; None: there are no rounds.
+        method: labels all images in each round; None: there are no rounds.
         seed: of whatever is drawn.
     """
-    net.prepare(((item["image"], item[known]) for item in _each(items)), seed)
+    if net.is_prepared:
+        return
+    net.prepare(((item["image"], [item[known]]) for item in _each(items)), seed)
     for _ in range(net.latent_rounds if method is not None else 0):
         assert method is not None
-        found = _latent_labels(method, items)
-        both = ((item["image"], labels) for i, item in enumerate(_each(items)) for labels in (item[known], found[i]))
-        net.prepare(both, seed)
+        net.prepare(_labeled(method, items, known), seed)
 
 
 def _each(items: Sequence[Item]) -> Iterator[Item]:
@@ -51,31 +57,45 @@ def _each(items: Sequence[Item]) -> Iterator[Item]:
     return (items[i] for i in range(len(items)))
 
 
-def _latent_labels(method: WholeImages, items: Sequence[Item]) -> list[Tensor]:
-    """The latent labeling of each image, solved for beside the scores of the next ones."""
-    found: list[Tensor] = []
-    threads = default_num_threads()
-    with evaluating(method.net), torch.no_grad(), ThreadPoolExecutor(threads) as pool:
-        waiting = _each(items)
-        while solving := [_start(pool, method, item) for item in islice(waiting, threads + 1)]:
-            found += [future.result().labels[0].cpu() for future in solving]
-    return found
+def _labeled(method: WholeImages, items: Sequence[Item], known: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """Each image with its known labels and the latent ones, solved for beside the scores of the next images."""
+    threads = cores_of_rank()  # DataLoader workers have nothing to do yet
+    begun: deque[tuple[Item, Future[Any]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in _each(items):
+            begun.append((item, _start(pool, method, item)))
+            if len(begun) > threads:  # no more labelings are in memory, however many images there are
+                yield _with_latent(method, *begun.popleft(), known)
+        while begun:
+            yield _with_latent(method, *begun.popleft(), known)
 
 
 def _start(pool: ThreadPoolExecutor, method: WholeImages, item: Item) -> Future[Any]:
-    batch = whole_batch(item)
-    return pool.submit(method.solve_latent, method.score(batch["image"]).float(), batch)
+    batch = move_data_to_device(whole_batch(item), method.net.mean.device)
+    with evaluating(method.net), torch.no_grad():
+        logits = method.score(batch["image"]).float()
+    return pool.submit(method.solve_latent, logits, batch)
+
+
+def _with_latent(method: WholeImages, item: Item, solved: Future[Any], known: str) -> tuple[Tensor, list[Tensor]]:
+    """An image with its labels; with the known ones alone if the solver failed and the method goes on all the same."""
+    result = solved.result()
+    method.report_unsolved(result.message, [item["id"]])
+    found = [] if result.message[0] else [result.labels[0].cpu()]
+    return item["image"], [item[known], *found]
 
 
 def whole_batch(item: Item, initial: Tensor | None = None) -> Item:
     """A batch of one whole image.
 
     Args:
-        item: as a data set gives it: ``image``, ``seeds``, ``tags``, ``seed_labels``, ``id``.
+        item: as a data set gives it: ``image``, ``seeds``, ``tags``, ``seed_labels``, ``id``, and ``guide`` if any.
         initial: labeling to start the solver from, ``(1, H, W)``.
     """
     seeds = item["seeds"][None].long()
+    guide = {"guide": item["guide"][None]} if "guide" in item else {}
     return {
+        **guide,
         "image": in_unit_range(item["image"][None]),
         "seeds": seeds,
         "valid": torch.ones_like(seeds, dtype=torch.bool),

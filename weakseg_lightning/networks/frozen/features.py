@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,16 +16,13 @@ from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_b
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.base import Network, SegmentationNet
-from weakseg_lightning.networks.encoders import close_names, encoder_normalization
+from weakseg_lightning.networks.encoders import encoder_normalization
 from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
+from weakseg_lightning.networks.frozen.encoder import make_encoder, tell
 from weakseg_lightning.networks.frozen.head import MapHead, join_maps
-from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
 
-_FINEST_STRIDE = 4  # finer maps hold edges and noise, and four times the cells
 _FITTED_PIXELS = 400_000
 _PIXELS_PER_IMAGE = 600
-# How encoders that insist on the image size of their training are told not to, the first that an encoder takes.
-_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
 class FrozenNet(SegmentationNet):
@@ -52,8 +50,7 @@ class FrozenNet(SegmentationNet):
         self.fits = settings.fit_first
         self.latent_rounds = settings.latent_rounds if settings.fit_first else 0
         self._unfitted: dict[str, Tensor] | None = None
-        digest = bytes.fromhex(digest_of(encoder.state_dict()))
-        self.register_buffer("encoder_digest", torch.tensor(list(digest), dtype=torch.uint8))
+        self.register_buffer("encoder_digest", _digest_of_encoder(encoder.state_dict()))
         self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
 
     @override
@@ -79,6 +76,8 @@ class FrozenNet(SegmentationNet):
     @override
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Weights of the head, and those of the encoder where checkpoints are to hold them."""
+        if not self.freeze_encoder:
+            self.encoder_digest.copy_(_digest_of_encoder(self.encoder.state_dict()))
         state = super().state_dict(*args, **kwargs)
         if not self.save_encoder:
             prefix = f"{kwargs.get('prefix', '')}encoder."
@@ -96,42 +95,48 @@ class FrozenNet(SegmentationNet):
         found = [self.cache.get(self._key(x[i]), lambda i=i: self._encode(x[i : i + 1])) for i in range(len(x))]  # type: ignore[misc]
         return [torch.cat(maps).to(x.device) for maps in zip(*found, strict=True)]
 
+    @property
     @override
-    def prepare(self, samples: Iterable[tuple[Tensor, Tensor]], seed: int) -> None:
+    def is_prepared(self) -> bool:
+        """True once the features are standardized: a head that was fitted or trained goes on from its weights."""
+        return bool((self.head.scale != 1).any())
+
+    @override
+    def prepare(self, samples: Iterable[tuple[Tensor, Sequence[Tensor]]], seed: int) -> None:
         start = time.perf_counter()
-        joined, labels = [], []
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            for image, annotated in samples:
-                features, classes = self._pick(image, annotated)
-                joined.append(features.half())
-                labels.append(classes)
-            if not joined:
+        device = self.mean.device
+        with _seeded(seed, device):
+            labelings, features, classes = _collect(found for sample in samples for found in self._pick(*sample))
+            if not labelings:
                 return
-            picked, classes = torch.cat(joined), torch.cat(labels)
-            kept = torch.randperm(len(classes))[:_FITTED_PIXELS]
             encoded = time.perf_counter()
-            # Each fit begins anew: what the last one learned from its own labels would stay.
+            # Each fit begins with the same weights: what the last one learned from its own labels would stay.
             self._unfitted = self._unfitted or copy.deepcopy(self.head.state_dict())
             self.head.load_state_dict(self._unfitted)
-            self.head.standardize(picked[kept])
+            kept = torch.randperm(len(classes))[:_FITTED_PIXELS]
+            self.head.standardize(features[kept].to(device))
             known = kept[classes[kept] != VOID]
             if self.fits and len(known):
-                self.head.fit(picked[known], classes[known])
-        _tell(
-            f"Frozen features for {len(joined)} labelings in {encoded - start:.1f} s, head fitted to "
+                self.head.fit(features[known].to(device), classes[known].to(device))
+        tell(
+            f"Frozen features for {labelings} labelings in {encoded - start:.1f} s, head fitted to "
             f"{len(known) if self.fits else 0} labeled pixels in {time.perf_counter() - encoded:.1f} s"
         )
 
     @torch.no_grad()
-    def _pick(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Joined features and classes of some pixels of an image, labeled ones where there are any."""
+    def _pick(self, image: Tensor, labelings: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Joined features and classes of some pixels of each labeling, labeled ones where there are any."""
         maps, size = self.encode_image(image)
-        rows, columns = ((labels != VOID) if (labels != VOID).any() else (labels == VOID)).nonzero(as_tuple=True)
-        kept = torch.randperm(len(rows))[:_PIXELS_PER_IMAGE]
-        rows, columns = rows[kept], columns[kept]
-        features = self.features_at(maps, size, (rows, columns), labels.shape)
-        return features, labels[rows, columns].long().to(features.device)
+        for labels in labelings:
+            known = labels != VOID
+            rows, columns = (known if known.any() else ~known).nonzero(as_tuple=True)
+            kept = torch.randperm(len(rows))[:_PIXELS_PER_IMAGE]
+            rows, columns = rows[kept], columns[kept]
+            if labels.shape == image.shape[1:]:
+                features = self.features_at(maps, size, (rows, columns), labels.shape)
+            else:  # cells are those of the finest map, the last of which may reach beyond the image
+                features = join_maps([each.float() for each in maps])[0][:, rows, columns].T
+            yield features.half().cpu(), labels[rows, columns].long()
 
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> tuple[list[Tensor], Sequence[int]]:
@@ -179,10 +184,34 @@ class FrozenNet(SegmentationNet):
         return f"{bytes(self.encoder_digest.tolist()).hex()}/{digest_of({'image': image.half()})}"
 
 
-def _tell(text: str) -> None:
-    from lightning.pytorch.utilities import rank_zero_info  # takes seconds, and descriptions need none of it
+def _collect(picked: Iterable[tuple[Tensor, Tensor]]) -> tuple[int, Tensor, Tensor]:
+    """Number of labelings, their features ``(N, C)`` and classes ``(N,)``: at most twice the pixels that are fitted to.
 
-    rank_zero_info(text)
+    Pixels come in random order, so that half of them is a fair sample, too.
+    """
+    features, classes, most, total = [], [], _PIXELS_PER_IMAGE, 0
+    for found, labels in picked:
+        features.append(found[:most].clone())
+        classes.append(labels[:most])
+        total += len(classes[-1])
+        if total > 2 * _FITTED_PIXELS and most > 1:
+            most //= 2
+            features = [part[:most].clone() for part in features]  # a view would keep the whole in memory
+            classes = [part[:most] for part in classes]
+            total = sum(map(len, classes))
+    empty = torch.zeros(0)
+    return len(features), torch.cat(features or [empty]), torch.cat(classes or [empty])
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw by a seed inside, and go on with the random state of before, on the CPU and the device of the network."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):
+        torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            torch.cuda.default_generators[each.index].manual_seed(seed)
+        yield
 
 
 def _is_recorded() -> bool:
@@ -190,13 +219,23 @@ def _is_recorded() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
+def _digest_of_encoder(weights: Mapping[str, Tensor]) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(digest_of(weights))), dtype=torch.uint8)
+
+
 def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
-    """Take the encoder's weights from where it was built where a checkpoint holds a reference alone."""
+    """Take the encoder's weights from where it was built where a checkpoint holds a reference alone.
+
+    Where it holds weights their digest is computed: those of an encoder that learned may come with that of the start.
+    """
     assert isinstance(net, FrozenNet)
     own = net.encoder.state_dict(prefix=f"{prefix}encoder.")
+    digest = f"{prefix}encoder_digest"
+    if own.keys() <= state.keys():
+        state[digest] = _digest_of_encoder({name.removeprefix(f"{prefix}encoder."): state[name] for name in own})
     if own.keys() & state.keys():
         return
-    saved = state.get(f"{prefix}encoder_digest")
+    saved = state.get(digest)
     if saved is not None and not torch.equal(saved.cpu(), net.encoder_digest.cpu()):
         raise UserError(
             "the head was trained on other weights of the encoder: give `encoder_weights` the file of that training"
@@ -269,69 +308,3 @@ class FrozenFeatures(Network):
     def without_weights(self) -> "FrozenFeatures":
         weights = None if self.save_encoder else self.encoder_weights
         return replace(self, encoder_weights=weights, cache=None)
-
-
-def make_encoder(name: str, weights: str | None) -> nn.Module:
-    """Make an encoder of timm that gives its maps of stride 4 and coarser, or the last of those of one stride.
-
-    Args:
-        name: name in timm.
-        weights: as in :class:`FrozenFeatures`.
-
-    Returns:
-        The encoder.
-
-    Raises:
-        ValueError: if timm has no such encoder, or none that gives maps, or the weights do not fit.
-        FileNotFoundError: if the file of the weights is missing.
-        ConnectionError: if the weights could not be downloaded.
-    """
-    import timm
-
-    if not timm.is_model(name.split(".")[0]):
-        raise ValueError(f"`encoder` {name!r} is unknown to timm{close_names(name, timm.list_models())}")
-    state = read_state_dict(weights) if weights is not None and is_file_name(weights) else None
-    if weights not in (None, "imagenet") and state is None:
-        raise ValueError(f'`encoder_weights` must be "imagenet", null or the path of a file, got {weights!r}')
-    kept = _chosen_maps(_create(name).feature_info)
-    try:
-        encoder = _create(name, out_indices=kept, pretrained=weights == "imagenet")
-    except Exception as error:  # without weights it could be made: this is the download
-        raise ConnectionError(
-            f"`encoder_weights`: could not download the weights of {name!r} ({type(error).__name__}); connect to the "
-            "network, or set `encoder_weights` to the path of timm's state dict of this encoder (.safetensors, .pt, "
-            ".pth)"
-        ) from error
-    if state is not None and weights is not None:
-        load_encoder_weights(encoder, state, f"tu-{name}", weights)
-    if weights == "imagenet":
-        licence = getattr(timm.models.get_pretrained_cfg(name), "license", None) or "that its authors state"
-        _tell(f"Encoder {name}: weights under the licence {licence}")
-    return encoder
-
-
-def _create(name: str, **options: Any) -> nn.Module:
-    import timm
-
-    for any_size in _ANY_SIZE:
-        try:
-            encoder: nn.Module = timm.create_model(name, features_only=True, **any_size, **options)
-        except TypeError:
-            if not any_size:
-                raise
-        except (RuntimeError, AttributeError, AssertionError) as error:
-            if options:
-                raise
-            raise ValueError(f"`encoder` {name!r} gives no maps ({error}): choose another") from error
-        else:
-            return encoder
-    raise AssertionError("the last way has no options")
-
-
-def _chosen_maps(info: Any) -> list[int]:
-    strides: Sequence[int] = info.reduction()
-    places = [i for i, stride in enumerate(strides) if stride >= _FINEST_STRIDE]
-    if len(set(strides)) == 1:  # a plain transformer: its last blocks are of one stride
-        places = places[-1:]
-    indices: Mapping[int, int] | Sequence[int] = info.out_indices
-    return [indices[place] for place in places]
