@@ -84,6 +84,11 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "scribbles simulate": Subcommand(
         "weakseg_lightning.cli.commands.scribbles.simulate", "make scribbles from full masks"
     ),
+    "superpixels": Subcommand(
+        "weakseg_lightning.cli.commands.superpixels.superpixels",
+        "divide your own images into regions, for edges from maps",
+        first="data",
+    ),
     "voc-submission": Subcommand(
         "weakseg_lightning.cli.commands.voc_submission.voc_submission", "pack predictions for VOC's evaluation server"
     ),

@@ -152,6 +152,11 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """True if there are validation images; without, the last checkpoint is kept in place of the best one."""
         return True
 
+    @property
+    def has_guides(self) -> bool:
+        """True if the training images bring maps of regions or boundaries, see :class:`weakseg_lightning.GridPotts`."""
+        return False
+
     # ---- Lightning ------------------------------------------------------------------------------------------
 
     @override

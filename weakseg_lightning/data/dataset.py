@@ -47,6 +47,7 @@ class Loaded:
         seeds: its labelled pixels, uint8 ``(h, w)``.
         draw: what :meth:`SegmentationDataModule.replay` takes.
         transform: the augmentation.
+        guide: its map of regions or boundaries, int32 ``(1, h, w)``; None without one.
     """
 
     reference: Any
@@ -54,6 +55,7 @@ class Loaded:
     seeds: Tensor
     draw: int
     transform: v2.Transform | None
+    guide: Tensor | None = None
 
     def move(self, labels: Tensor) -> Tensor:
         """Augment a labeling, uint8 ``(h, w)``, as the image was."""
@@ -131,7 +133,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         item = self._item(sample, draw)
         for reference in references:
             known = reference if found == position else None
-            item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform)
+            item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform, sample.guide)
         return item
 
     def read(self, index: int) -> Sample:
@@ -182,6 +184,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         planes = item.pop("planes").as_subclass(Tensor)
         item["image"] = item["image"].as_subclass(Tensor)
         item["seeds"], item["mask"], item["valid"] = planes[0], planes[1], planes[2] == 0
+        if sample.guide is not None:
+            item["guide"] = torch.where(item["valid"], item["guide"].as_subclass(Tensor), 0)
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
         seed_labels = present_labels(sample.seeds, self.num_classes)
@@ -208,6 +212,8 @@ def _annotated(sample: Sample) -> dict[str, Any]:
     mask = torch.full_like(sample.seeds, VOID) if sample.mask is None else sample.mask
     planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
     item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}
+    if sample.guide is not None:
+        item["guide"] = tv_tensors.Mask(sample.guide)
     if sample.boxes is not None:
         size = sample.image.shape[-2:]
         item["boxes"] = tv_tensors.BoundingBoxes(sample.boxes[:, :4], format="XYXY", canvas_size=tuple(size))
@@ -226,11 +232,11 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of the whole image
         and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
         full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
-        :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; what the
-        batch hook adds.
+        :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; ``guide`` int32
+        ``(B, 1, H, W)``, maps of regions or boundaries, 0 on padding; what the batch hook adds.
     """
     batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
-    for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes"):
+    for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes", "guide"):
         if all(name in item for item in items):
             batch[name] = torch.stack([item[name] for item in items])
     if "boxes" in items[0]:
@@ -252,6 +258,8 @@ def _find_fault(sample: Sample, num_classes: int) -> tuple[Literal["image", "see
     """Find what would corrupt training silently, or stop it with a message that names no image."""
     if sample.image.dtype != torch.uint8 or sample.image.ndim != 3 or sample.image.shape[0] != 3:
         return "image", f"must be uint8 (3, H, W), got {sample.image.dtype} {tuple(sample.image.shape)}"
+    if (guide := sample.guide) is not None and (guide.dtype, guide.shape[1:]) != (torch.int32, sample.image.shape[1:]):
+        return "image", f"has a guide that must be int32 and of its size, got {guide.dtype} {tuple(guide.shape)}"
     # The mask first: seeds may be derived from it.
     for what, labels in (("mask", sample.mask), ("seeds", sample.seeds)):
         if labels is None:

@@ -43,6 +43,8 @@ class Sample:
         full: whether ``seeds`` are a full mask, among images that are weakly labelled.
         shares: fraction of the image that each class covers, float32 ``(K,)``, NaN where it is not known; for images
             without a mask, which says it otherwise.
+        guide: map of regions or boundaries that pairwise terms may look at, int32 ``(1, H, W)``, at least 0 and below
+            2^24; None where the data bring none.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Sample:
     boxes: Tensor | None = None
     full: bool = False
     shares: Tensor | None = None
+    guide: Tensor | None = None
 
 
 class SampleSource(ABC):

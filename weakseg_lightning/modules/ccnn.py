@@ -136,7 +136,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         cells = self.grid.cells_of(batch["valid"]) & weak[:, None, None]
         counts = sum_over_ranks(torch.stack([weak, ~weak], 1).sum(0))
         fractions = counts / counts.sum()
-        terms = {self.link: fractions[0] * _LINKS[self.link](logits, latent.probabilities, cells)}
+        terms: dict[str, Tensor] = {self.link: fractions[0] * _LINKS[self.link](logits, latent.probabilities, cells)}
         if fractions[1] > 0:  # on any rank, as all have to count the same
             labels = torch.where(weak[:, None, None], VOID, batch["seeds"])
             upsampled = self.grid.upsample(logits, *labels.shape[-2:])

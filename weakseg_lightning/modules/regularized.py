@@ -9,6 +9,7 @@ from typing_extensions import override
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.modules.core.batch_hooks import BatchHook, in_unit_range
+from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 
 _BUILT = "built"
@@ -65,8 +66,8 @@ class RegularizedLossModule(WeakSegModule):
         """Cross-entropy on the labels, and the regularizer."""
         terms = {"pce": partial_cross_entropy(logits, batch[self.supervision])}
         if self.regularizer is not None:
-            term = self.regularizer(logits, batch["image"], batch["valid"], batch.get(_BUILT))
-            terms[self.regularizer.term] = term
+            image = guide_of(self.regularizer, batch)
+            terms[self.regularizer.term] = self.regularizer(logits, image, batch["valid"], batch.get(_BUILT))
         return terms
 
 

@@ -12,6 +12,7 @@ from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.adm import allowed_labels
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
 
@@ -84,7 +85,7 @@ class TrustRegionModule(AmortizedLatentModule):
         """Stage A, eq. 16, for one whole image."""
         return self.solver.solve(
             logits,
-            batch["image"],
+            guide_of(self.solver, batch),
             seeds=batch["seeds"],
             label_set=allowed_labels(batch, self.labels),
             initial=batch["initial"],

@@ -13,6 +13,7 @@ from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
 from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.guides import guides_folder, lacking_guides
 from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.energies.potts import VOID
@@ -36,7 +37,7 @@ _SHOWN = 5
 _ALIKE = 10  # problems of one text that are listed one by one
 
 
-def check(data: Path, sheet: Path | None = None) -> int:
+def check(data: Path, sheet: Path | None = None, guides: Path | None = None) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
     Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
@@ -50,15 +51,17 @@ def check(data: Path, sheet: Path | None = None) -> int:
     Args:
         data: the folder, which holds `images`.
         sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
+        guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it.
 
     Returns:
         The exit status: 0 if all is well, 1 if there are problems.
     """
     folder = existing_folder(data)
-    contents = read_folder(folder)
+    contents = read_folder(folder, guides_folder(folder, guides))
     found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
     problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
+    problems += lacking_guides(contents, filter(contents.has_any, contents.images))
     readable = [one for one in found if one.size is not None]
     print("\n".join([*_counts(data, contents, readable), "", *_balance(contents, found), ""]))
     print("\n".join([*_table(problems), *(f"note: {note}" for note in _notes(data, contents, readable))]))
@@ -67,7 +70,8 @@ def check(data: Path, sheet: Path | None = None) -> int:
     if shown:
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
     if problems:
-        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}")
+        option = f" --guides {quote(str(guides))}" if guides is not None else ""
+        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{option}")
         return 1
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}")
     return 0
@@ -102,6 +106,7 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
     yield ""
     yield f"{'kind':<22}{'images':>8}{'annotations':>13}"
     maps = {"scribbles/": contents.scribbles, "accepted/": contents.accepted, "masks/": contents.masks}
+    maps["guides"] = contents.guides or {}
     for what, files in maps.items():
         if files:
             yield f"{what:<22}{len(files):>8}"

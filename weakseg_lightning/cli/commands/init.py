@@ -17,7 +17,7 @@ from weakseg_lightning.cli.commands.init_choice import (
     kinds_of,
 )
 from weakseg_lightning.cli.commands.places import existing_folder, require_new
-from weakseg_lightning.cli.commands.recipe_text import merged
+from weakseg_lightning.cli.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
@@ -98,9 +98,7 @@ def init(
     )
     if not contents.classes_given:
         _write_classes(contents, data)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    _write(output, text)
     what = "a head on a frozen encoder (the whole network: --learns network)" if method.frozen else "the whole network"
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if contents.problems:
@@ -123,7 +121,6 @@ def _write_pair(
     """Write the recipes of the decomposition and of its classifier, which is trained first."""
     classifier = output.with_name(f"{output.stem}_classifier.yaml")
     require_new(classifier, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
     for path, kind in ((classifier, "classifier"), (output, "decompose")):
         recipe = method.recipe if kind == "decompose" else f"{method.recipe}_classifier"
         base, overlay = (
@@ -136,7 +133,7 @@ def _write_pair(
         else:
             checkpoint = f"runs/{classifier.stem}/version_0/checkpoints/last.ckpt"
             lines += ["model:", "  init_args:", f"    classifier_checkpoint: {checkpoint}   # of the first such run"]
-        path.write_text(merged(merged(base, overlay), "\n".join(lines)), encoding="utf-8")
+        _write(path, merged(merged(base, overlay), "\n".join(lines)))
     print(f"Wrote {classifier} and {output}: {method.why}, method of {method.recipe}, for {hardware.name}")
     print("Next, one after the other:")
     print(f"  weakseg fit --config {quote(str(classifier))}\n  weakseg fit --config {quote(str(output))}")
@@ -259,5 +256,11 @@ def _write_classes(contents: FolderContents, data: Path) -> None:
     names = contents.classes.names
     if len(names) < 2:
         raise UserError(f"the annotations in {data} hold no class but background: name the classes in {CLASSES_FILE}")
-    (contents.root / CLASSES_FILE).write_text(classes_text(contents.classes), encoding="utf-8")
+    _write(contents.root / CLASSES_FILE, classes_text(contents.classes))
     print(f"Wrote {data / CLASSES_FILE}: {', '.join(names)}; rename them there if you like")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -95,13 +95,17 @@ class FolderContents(Files):
         return [name for name in self.images if self.can_train(name, supervision)]
 
 
-def read_folder(root: Path) -> FolderContents:
+def read_folder(root: Path, guides: Path | None = None) -> FolderContents:
     """Find images and annotations, and read the files that are no pictures.
+
+    Args:
+        root: the folder.
+        guides: folder of the maps of regions or boundaries, if they are used.
 
     Raises:
         FileNotFoundError: if there are no images at all.
     """
-    files = find_files(root)
+    files = find_files(root, guides)
     contents = FolderContents(**vars(files))
     readings = list(_readings(files))
     _find_classes(contents, [reading for reading in readings if isinstance(reading, Annotation)])

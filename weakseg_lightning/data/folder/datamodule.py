@@ -13,6 +13,7 @@ from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.guides import guides_folder
 from weakseg_lightning.data.folder.source import FolderSource
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.sampling import derive_seed
@@ -95,6 +96,11 @@ class FolderDataModule(SegmentationDataModule):
         train_list: text file with the names of the training images, a name a line; by default all that are not held
             out.
         val_list: the same for validation, in place of ``val_fraction``.
+        guides: folder, seen from ``root``, of a map of regions or boundaries for each training image, for methods whose
+            :class:`weakseg_lightning.GridPotts` has ``edges: regions`` or ``boundaries``: PNGs of the names and sizes
+            of the images, grey of 1 to 16 bits (the value is the number of the region), or in colors (a color is a
+            region); 0 or black is no boundary. `weakseg superpixels FOLDER` makes such maps. They are augmented with
+            their images, by the nearest pixel: draw boundaries two pixels wide where ``scale_range`` halves images.
         base: those of :class:`SegmentationDataModule`.
 
     Raises:
@@ -109,6 +115,7 @@ class FolderDataModule(SegmentationDataModule):
         split_seed: int = 0,
         train_list: str | Path | None = None,
         val_list: str | Path | None = None,
+        guides: str | Path | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -119,6 +126,7 @@ class FolderDataModule(SegmentationDataModule):
         self.split_seed = split_seed
         self.train_list = train_list
         self.val_list = val_list
+        self.guides = guides
 
     @property
     @override
@@ -137,6 +145,11 @@ class FolderDataModule(SegmentationDataModule):
     def has_validation(self) -> bool:
         """True if images with masks are held out."""
         return len(self._source("val")) > 0
+
+    @property
+    @override
+    def has_guides(self) -> bool:
+        return self.guides is not None
 
     @override
     def train_source(self) -> FolderSource:
@@ -204,7 +217,7 @@ class FolderDataModule(SegmentationDataModule):
     @cached_property
     def _contents(self) -> FolderContents:
         _ = self._classes  # raises at what is missing or wrong
-        contents = read_folder(self._folder)
+        contents = read_folder(self._folder, guides_folder(self._folder, self.guides))
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]

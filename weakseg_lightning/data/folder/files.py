@@ -33,6 +33,7 @@ class Files:
         scribbles: files of the scribbles by id.
         accepted: files of the accepted labels by id.
         masks: files of the masks by id.
+        guides: files of the maps of regions or boundaries by id; None where none are used.
         exports: files of annotation tools.
         problems: what cannot be used.
         notes: what is left out, or read in a way that one should know.
@@ -43,6 +44,7 @@ class Files:
     scribbles: dict[str, Path] = field(default_factory=dict)
     accepted: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, Path] = field(default_factory=dict)
+    guides: dict[str, Path] | None = None
     exports: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -53,8 +55,12 @@ class Files:
         self.problems.append(Problem(file, f"{text}{purpose(file)}", image))
 
 
-def find_files(root: Path) -> Files:
+def find_files(root: Path, guides: Path | None = None) -> Files:
     """Find the files of a folder; links are followed.
+
+    Args:
+        root: the folder.
+        guides: folder of the maps of regions or boundaries, if they are used.
 
     Raises:
         FileNotFoundError: if there are no images at all.
@@ -64,8 +70,9 @@ def find_files(root: Path) -> Files:
     files.scribbles = _find_maps(files, SCRIBBLES)
     files.accepted = _find_maps(files, ACCEPTED)
     files.masks = _find_maps(files, MASKS)
+    files.guides = None if guides is None else _find_maps(files, guides)
     files.exports = _exports(root)
-    files.notes += _unread(root, files.exports)
+    files.notes += _unread(root, files.exports, guides)
     return files
 
 
@@ -112,8 +119,8 @@ def _find_images(files: Files) -> None:
         raise MissingFileError(f"no image in {base}: put images there ({', '.join(IMAGE_SUFFIXES)})")
 
 
-def _find_maps(files: Files, folder: str) -> dict[str, Path]:
-    """Label maps in a folder, by the ids of their images."""
+def _find_maps(files: Files, folder: str | Path) -> dict[str, Path]:
+    """Label maps, or others of pixels, in a folder, by the ids of their images."""
     found: dict[str, Path] = {}
     orphans: list[Path] = []
     base = files.root / folder
@@ -161,11 +168,13 @@ def _exports(root: Path) -> list[Path]:
     ]
 
 
-def _unread(root: Path, exports: list[Path]) -> Iterator[str]:
+def _unread(root: Path, exports: list[Path], guides: Path | None) -> Iterator[str]:
     """Say what of the folder is not read."""
     folders = (POSITIVE, NEGATIVE) if two_folders(root) else (IMAGES, SCRIBBLES, ACCEPTED, MASKS, EXPORTS)
     known = dict.fromkeys([*folders, *TABLES, CLASSES_FILE])
     read = {*exports, *(root / name for name in (*known, SHEET))}
+    if guides is not None:
+        read |= {guides, *guides.parents}
     others = [path for path in sorted(root.iterdir()) if path not in read and not path.name.startswith(".")]
     if (root / EXPORTS).is_dir():
         others += [path for path in files_below(root / EXPORTS) if path not in read]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, find_fault, relative
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
+from weakseg_lightning.data.folder.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
 from weakseg_lightning.data.images.reading import image_size, read_image
@@ -90,6 +91,7 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     if (path := contents.masks.get(name)) is not None or (not faults and contents.has_mask(name)):
         found.mask = _counted(contents, found, path or image, partial(read_mask, contents, name, found.size))
     _look_at_seeds(contents, found, found.size)
+    _look_at_guide(contents, found, found.size)
     _compare_with_tags(contents, found)
     _compare_masks(contents, found)
     return found
@@ -107,6 +109,15 @@ def _look_at_seeds(contents: FolderContents, found: Inspection, size: Size) -> N
     if (path := contents.accepted.get(name)) is not None:
         found.accepted = _counted(contents, found, path, partial(accepted_of, contents, name, size))
         _check_labels(contents, found, path, found.accepted)
+
+
+def _look_at_guide(contents: FolderContents, found: Inspection, size: Size) -> None:
+    if (path := (contents.guides or {}).get(found.name)) is None:
+        return
+    try:
+        read_guide(path, size)
+    except BadSampleError as error:
+        found.problems.append(_problem(contents, path, error, found.name))
 
 
 def _compare_masks(contents: FolderContents, found: Inspection) -> None:

@@ -12,7 +12,7 @@ from weakseg_lightning.data.images.reading import read_label_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Size", "map_values", "read_map"]
+__all__ = ["Size", "map_values", "read_map", "require_size"]
 
 _SHOWN = 3
 _AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
@@ -53,11 +53,24 @@ def read_map(path: Path, classes: Classes, scribbles: bool, size: Size | None = 
     if scribbles and isinstance(classes.unlabelled, int):
         labels[labels == classes.unlabelled] = VOID
     _require_known(path, labels, len(classes.names))
-    if size is not None and (found := labels.shape[::-1]) != size:
+    if size is not None:
+        require_size(path, labels.shape, size, "annotate the image at its size")
+    return labels
+
+
+def require_size(path: Path, shape: tuple[int, ...], size: Size, remedy: str) -> None:
+    """Raise :class:`BadSampleError` if a map of pixels is not of the size of its image.
+
+    Args:
+        path: the file.
+        shape: height and width of the map.
+        size: width and height of the image.
+        remedy: what to do.
+    """
+    if (found := shape[::-1]) != size:
         turned = " (upright: its EXIF data turn it)" if found == size[::-1] else ""
         has = f"{path} has {found[0]} x {found[1]} pixels, its image {size[0]} x {size[1]}{turned}"
-        raise BadSampleError(f"{has}: annotate the image at its size")
-    return labels
+        raise BadSampleError(f"{has}: {remedy}")
 
 
 def map_values(path: Path) -> list[int] | None:

@@ -1,7 +1,7 @@
 """Samples of a folder of images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,11 +11,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.data.folder.contents import FolderContents
+from weakseg_lightning.data.folder.guides import lacking_guides, read_guide
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
 from weakseg_lightning.data.images.reading import image_size, read_image
-from weakseg_lightning.data.samples import Sample, SampleSource
+from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID
 
@@ -33,7 +34,7 @@ class FolderSource(SampleSource):
     Args:
         contents: the folder.
         names: ids of the images.
-        supervision: which annotations become seeds; None for no seeds.
+        supervision: which annotations become seeds; None for no seeds, and no guides, as it is not for training.
     """
 
     contents: FolderContents
@@ -49,7 +50,7 @@ class FolderSource(SampleSource):
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         image = read_image(self.contents.images[name])
-        return self._sample(name, image)
+        return replace(self._sample(name, image), guide=self._guide(name, (image.shape[2], image.shape[1])))
 
     @override
     def labels(self, index: int) -> Sample:
@@ -73,8 +74,10 @@ class FolderSource(SampleSource):
         """Read everything: users' own images are few, and a fault is better found now than in the night."""
         looked = list(inspect_all(self.contents, self.names))
         hollow = nothing_labelled(self.contents, looked) if self.supervision in ("full", "box") else []
-        problems = {index: [*one.problems, *hollow] for index, one in enumerate(looked)}
-        return {index: "; ".join(map(str, found)) for index, found in problems.items() if found}
+        trained = self.names if self.supervision is not None else ()
+        lacking = {problem.image: [problem] for problem in lacking_guides(self.contents, trained)}
+        each = ([*one.problems, *hollow, *lacking.get(one.name, ())] for one in looked)
+        return {index: "; ".join(map(str, found)) for index, found in enumerate(each) if found}
 
     def _sample(self, name: str, image: Tensor) -> Sample:
         contents, size = self.contents, (image.shape[2], image.shape[1])
@@ -92,6 +95,13 @@ class FolderSource(SampleSource):
             boxes=boxes,
             shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
         )
+
+    def _guide(self, name: str, size: Size) -> Tensor | None:
+        if self.contents.guides is None or self.supervision is None:
+            return None
+        if name not in self.contents.guides:
+            raise BadSampleError(str(next(lacking_guides(self.contents, [name]))))
+        return torch.from_numpy(read_guide(self.contents.guides[name], size))[None]
 
     def _present(self, name: str, size: Size, mask: Tensor | None, seeds: Labels | None) -> Labels | None:
         """The labels that say which classes there are: accepted ones among them where they are seeds."""

@@ -157,7 +157,8 @@ class LatentStore:
         Returns:
             ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labeling is missing
             it is 255, and ``whole`` has by its position the ``image`` uint8 ``(3, h, w)`` before augmentation, its
-            ``seeds`` ``(h, w)`` and the ``draw`` to augment its solution by.
+            ``seeds`` ``(h, w)``, its ``guide`` ``(1, h, w)`` if the data bring one, and the ``draw`` to augment its
+            solution by.
 
         Raises:
             ValueError: if a labeling is not of its image's size.
@@ -167,7 +168,8 @@ class LatentStore:
         for position, item in enumerate(loaded):
             stored = None if item.reference is None else self.resolve(item.reference)
             if stored is None:
-                whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw}
+                guide = {} if item.guide is None else {"guide": item.guide}
+                whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw, **guide}
                 continue
             _require_size(stored, item.seeds.shape, batch["id"][position])
             latent[position] = item.move(torch.from_numpy(stored.copy()))

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, at_least_and_below, finite_at_least
 from weakseg_lightning.energies.potts import VOID, GridPotts
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
@@ -79,6 +80,8 @@ class GrabCut(Solver):
         at_least("max_rounds", self.max_rounds, 1)
         at_least_and_below("outliers", self.outliers, 0, 1)
         finite_at_least("score_weight", self.score_weight, 0)
+        if getattr(getattr(self.solver, "potts", None), "needs_guide", False):
+            raise UserError("`solver.potts.edges` must be contrast: color models and edges see one image; take it")
 
     @override
     def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:

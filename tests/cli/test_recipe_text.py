@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from weakseg_lightning.cli.commands.recipe_text import merged
+from weakseg_lightning.cli.recipe_text import merged
 from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
 
 RECIPE = """\

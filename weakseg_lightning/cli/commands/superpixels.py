@@ -1,0 +1,87 @@
+"""`weakseg superpixels`: maps of regions for the edges of pairwise terms, without any model."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from weakseg_lightning.checks import above, at_least
+from weakseg_lightning.cli.commands.evaluation import followed
+from weakseg_lightning.cli.commands.places import existing_folder, shown
+from weakseg_lightning.data.folder.files import find_files
+from weakseg_lightning.data.images.reading import read_image
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.errors import FileError
+from weakseg_lightning.files import replacing
+
+__all__ = ["superpixels"]
+
+_MOST = 65536  # numbers that grey of 16 bits holds
+
+
+def superpixels(
+    data: Path,
+    output: Path = Path("superpixels"),
+    side: int = 16,
+    compactness: float = 10.0,
+    overwrite: bool = False,
+) -> int:
+    """Divide your own images into superpixels (SLIC): maps of regions, for pairwise terms with edges from maps.
+
+    Train with --data.guides superpixels, and `edges: regions`, `dilation: 0` of the method's `potts`. A network or a
+    person that knows objects makes better maps: any PNGs of the images' names and sizes will do.
+
+    Args:
+        data: the folder, which holds `images`.
+        output: folder for the maps, seen from the folder of the data.
+        side: side of a superpixel in pixels, about.
+        compactness: how much places count against colors: higher makes squarer superpixels.
+        overwrite: replace maps that are there.
+
+    Returns:
+        The exit status: 1 if images had to be skipped.
+    """
+    at_least("side", side, 2)
+    above("compactness", compactness, 0)
+    folder = existing_folder(data)
+    images = find_files(folder).images
+    paths = {name: folder / output.expanduser() / f"{name}.png" for name in images}
+    if (present := [path for path in paths.values() if path.exists()]) and not overwrite:
+        raise FileError(
+            f"{folder / output} has maps of {len(present)} of the {len(images)} images already, as {present[0].name}: "
+            "choose another `output`, or replace them with --overwrite"
+        )
+    skipped = 0
+    for name in followed(images, "Superpixels", len(images)):
+        try:
+            _write(paths[name], _numbered(images[name], side, compactness))
+        except BadSampleError as error:
+            skipped += 1
+            text = f"weakseg: skipped: {error}"
+            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    print(f"Wrote {len(images) - skipped} maps to {shown(folder / output)}. To train with them: --data.guides {output}")
+    if skipped:
+        print(f"weakseg: {skipped} of {len(images)} images were skipped, see above", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _numbered(path: Path, side: int, compactness: float) -> NDArray[np.uint16]:
+    """The superpixel of each pixel of an image, ``(H, W)``."""
+    from skimage.segmentation import slic
+
+    image = read_image(path).permute(1, 2, 0).numpy()
+    count = max(1, round(image.shape[0] * image.shape[1] / side**2))
+    numbers = slic(image, n_segments=count, compactness=compactness, start_label=0, channel_axis=-1)
+    if numbers.max() >= _MOST:
+        raise BadSampleError(f"{path} has more than {_MOST} superpixels: raise `side`")
+    found: NDArray[np.uint16] = numbers.astype(np.uint16)
+    return found
+
+
+def _write(path: Path, numbers: NDArray[np.uint16]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished:
+        Image.fromarray(numbers).save(unfinished, format="PNG")
