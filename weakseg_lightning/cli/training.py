@@ -11,6 +11,7 @@ import yaml
 from weakseg_lightning.cli import main as weakseg
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data.folder.recipe import is_users_own, remember_as_written, runs_of
+from weakseg_lightning.files import replacing
 
 __all__ = ["main"]
 
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     runs.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(runs / "training.lock", timeout=_WAIT_FOR_LOCK):
-            (runs / "training.pid").write_text(str(os.getpid()))
+            with replacing(runs / "training.pid") as unfinished:  # another process may read it at any moment
+                unfinished.write_text(str(os.getpid()))
             if hasattr(os, "nice"):
                 os.nice(5)  # the page that is being painted on comes first
             return _make_recipe(Path(data), Path(recipe), weights) or _fit(recipe, options)

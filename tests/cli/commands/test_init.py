@@ -1,5 +1,6 @@
 """`weakseg init`: the method for what a folder holds, and a recipe that runs as it stands."""
 
+import errno
 import shlex
 import shutil
 from dataclasses import replace
@@ -14,7 +15,7 @@ from PIL import Image
 from weakseg_lightning import ADMModule, FrozenFeatures, Segmenter
 from weakseg_lightning.cli.commands import init as init_module
 from weakseg_lightning.cli.commands.init import Hardware, choose_method, find_hardware
-from weakseg_lightning.cli.commands.init_choice import METHODS, choose_what_learns
+from weakseg_lightning.cli.commands.init_choice import METHODS, choose_what_learns, kinds_of
 from weakseg_lightning.cli.errors.signatures import imported, options_of
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.scenes.datamodule import Scenes
@@ -153,6 +154,30 @@ def test_images_with_accepted_labels_alone_count_as_having_scribbles(make_folder
     assert len(contents.of("scribble")) == 3
 
 
+@pytest.mark.parametrize(
+    ("kept", "accepted", "supervision"),
+    [
+        (("masks",), 1, "full"),
+        (("masks",), 2, "scribble"),
+        (("boxes.csv",), 1, "box"),
+        (("boxes.csv", "masks"), 1, "box"),
+        (("points.csv", "masks"), 1, "point"),
+        (("tags.csv",), 1, "scribble"),
+        (("scribbles", "masks"), 1, "scribble"),
+    ],
+)
+def test_few_accepted_labels_do_not_outvote_masks_and_boxes_of_more_images(make_folder, kept, accepted, supervision):
+    root = make_folder()  # two images have masks, boxes and points, three tags and scribbles
+    (root / "accepted").mkdir()
+    for name in ("a.png", "b.png")[:accepted]:
+        shutil.copy(root / "scribbles" / name, root / "accepted")
+    keep(root, *kept)
+    contents = read_folder(root)
+    assert choose_method(contents).supervision == supervision
+    assert choose_method(contents, "scribble").supervision == "scribble"
+    assert "scribble" in kinds_of(contents)
+
+
 def test_what_is_not_there_cannot_be_chosen(make_folder):
     root = make_folder()
     keep(root)
@@ -267,6 +292,34 @@ def test_nothing_is_replaced_unless_told(run, make_folder):
     assert "photos.yaml is there already: choose another `output`, or replace it with --overwrite" in err
     assert run("init", "photos", "--overwrite")[0] == 0
     assert (Path("photos") / "classes.yaml").read_text().startswith("classes: [background, {name: cat")
+
+
+@pytest.mark.parametrize("failing", ["pets.yaml", "pets_classifier.yaml", "classes.yaml"])
+def test_a_full_disk_leaves_what_was_there(run, make_folder, tmp_path, monkeypatch, failing):
+    if failing == "classes.yaml":
+        root = make_folder("pets")
+        (root / "classes.yaml").unlink()
+    else:
+        for folder in ("positive", "negative"):
+            (tmp_path / "pets" / folder).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "pets" / folder / "a.png")
+        Path(failing).write_text("before")
+    write = Path.write_text
+
+    def write_half(path, text, **options):
+        if failing not in path.name:
+            return write(path, text, **options)
+        write(path, text[: len(text) // 2], **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    status, _, err = run("init", "pets", "--overwrite", "--encoder_weights", "null")
+    assert status == 2
+    assert f"{failing}: No space left on device" in err
+    if failing == "classes.yaml":
+        assert not (root / "classes.yaml").exists()
+    else:
+        assert Path(failing).read_text() == "before"
 
 
 def test_problems_send_back_to_check(run, make_folder):

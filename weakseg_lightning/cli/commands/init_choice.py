@@ -119,18 +119,27 @@ def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Ha
 
 
 def kinds_of(contents: FolderContents) -> Iterator[Supervision]:
-    """The kinds of annotation that are there, those that say more about pixels first."""
+    """The kinds of annotation that are there, those that say more about pixels first.
+
+    Labels that were accepted while painting come last where more images have masks or boxes and none has strokes.
+    """
     names = list(contents.images)
-    if contents.scribbles or contents.accepted or any(contents.has(name, "stroke") for name in names):
+    masks = [name for name in names if contents.has_mask(name)]
+    boxes = [name for name in names if contents.has(name, "box")]
+    drawn = bool(contents.scribbles) or any(contents.has(name, "stroke") for name in names)
+    fewer = not drawn and len(contents.accepted) < max(len(masks), len(boxes))
+    if drawn or (contents.accepted and not fewer):
         yield "scribble"
     if any(contents.has(name, "click") for name in names):
         yield "point"
-    if any(contents.has(name, "box") for name in names):
+    if boxes:
         yield "box"
     if any(contents.has(name, "tag", "size") for name in names):
         yield "tags"
-    if any(contents.has_mask(name) for name in names):
+    if masks:
         yield "full"
+    if contents.accepted and fewer:
+        yield "scribble"
 
 
 def find_hardware() -> Hardware:
