@@ -42,7 +42,7 @@ class InterruptedValidation:
         if self._max_steps is not None:  # nothing but the validation follows, which may be due for having been the last
             trainer.check_val_every_n_epoch = 1
             trainer.val_check_batch = 1
-            trainer._val_check_time_interval = None
+            trainer._val_check_time_interval = None  # type: ignore[attr-defined]
 
     def close(self, trainer: Trainer) -> None:
         """Let the run end where it is to, once the validation has begun."""

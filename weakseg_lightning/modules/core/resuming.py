@@ -34,7 +34,8 @@ def close_finished_epoch(trainer: Trainer) -> None:
         trainer: a trainer that has loaded its checkpoint and not yet begun to train.
     """
     loop = trainer.fit_loop
-    finished = loop.epoch_progress.total.processed == loop.epoch_progress.total.ready
+    progress: Any = loop.epoch_progress.total
+    finished = progress.processed == progress.ready
     if not (loop.restarting and finished and loop.epoch_loop._num_ready_batches_reached()):
         return
     if loop.restarted_on_epoch_end:
