@@ -1,10 +1,10 @@
 """Fixtures shared by all tests."""
 
+import multiprocessing
 import os
 import random
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import IMPORTED, start, variables_of_ranks, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep to one thread where there is a worker per core: with all cores in each, torch takes four times as long."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    multiprocessing.set_forkserver_preload(IMPORTED)  # there is one server for each worker: before it starts
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's own order: files of many tests first
         config.option.loadscopereorder = False
 
@@ -57,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Seed each test and its fixtures of any scope: networks start from the same random weights, in whatever order."""
     random.seed(0)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries draw from the global one
     torch.manual_seed(0)
 
 
@@ -95,17 +97,19 @@ def _own_seed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run_program() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a file of tests/programs: ``run_program(name, *arguments)``; with ``ranks``, under torchrun."""
+def run_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a file of tests/programs: ``run_program(name, *arguments)``; with ``ranks``, in as many processes."""
 
     def run(
         name: str, *arguments: object, ranks: int = 0, fails: bool = False, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks else []
-        command = [sys.executable, *launcher, str(ROOT / "tests/programs" / name), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-        assert (done.returncode != 0) == fails, done.stderr[-3000:]
-        return done
+        folder = tmp_path_factory.mktemp("printed")
+        out, err = folder / "out", folder / "err"
+        environments = variables_of_ranks(ranks) if ranks else [{}]
+        program = ROOT / "tests/programs" / name
+        codes = wait_for([start(program, *arguments, out=out, err=err, **more) for more in environments], timeout)
+        assert [code != 0 for code in codes] == [fails] * len(codes), err.read_text()[-3000:]
+        return subprocess.CompletedProcess([name, *arguments], codes[0], out.read_text(), err.read_text())
 
     return run
 

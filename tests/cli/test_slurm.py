@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 import torch
+from processes import kill, wait_for, wait_for_text
 from small_fit import start_rank, weights_of
 
 from weakseg_lightning.callbacks.slurm import checkpoint_of_job, job_id, sign
@@ -16,30 +16,20 @@ from weakseg_lightning.callbacks.slurm import checkpoint_of_job, job_id, sign
 SMALL = ["--trainer.max_steps=60", "--name=job"]
 
 
-def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[subprocess.Popen[bytes]]:
+def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[ForkServerProcess]:
     """Start a rank each as `srun` does; 40 steps an epoch."""
     sizes = [f"--trainer.devices={ranks}", f"--data.num_train={80 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
     tasks = {"SLURM_NTASKS": str(ranks), "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_JOB_NAME": "train"}
     tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1"} | job
     names = ("SLURM_PROCID", "SLURM_LOCALID")
     return [
-        start_rank(
-            [sys.executable], [*SMALL, *sizes], folder / f"{log}{rank}", **tasks, **dict.fromkeys(names, str(rank))
-        )
+        start_rank([*SMALL, *sizes], folder / f"{log}{rank}", **tasks, **dict.fromkeys(names, str(rank)))
         for rank in range(ranks)
     ]
 
 
-def wait_for(path: Path, text: str, processes: list[subprocess.Popen[bytes]], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists() or text not in path.read_text():
-        assert time.monotonic() < end, f"{path} did not come"
-        assert all(process.poll() is None for process in processes), f"the run ended before {path} came"
-        time.sleep(0.02)
-
-
-def ended_well(processes: list[subprocess.Popen[bytes]]) -> bool:
-    return [process.wait(timeout=300) for process in processes] == [0] * len(processes)
+def ended_well(processes: list[ForkServerProcess]) -> bool:
+    return not any(wait_for(processes, 300))
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -54,15 +44,13 @@ def test_a_job_that_is_announced_to_end_is_requeued_and_goes_on_within_its_epoch
     job = {"SLURM_JOB_ID": "77", "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     processes = start(folder, "first", ranks, job)
     try:
-        wait_for(folder / "first0", "Latent solver:", processes)  # all is set up, training is about to begin
+        wait_for_text(folder / "first0", "Latent solver:", processes)  # all is set up, training is about to begin
         for process in reversed(processes):  # in other moments, or other steps
-            process.send_signal(signal.SIGUSR1)
+            os.kill(process.pid, signal.SIGUSR1)
             time.sleep(0.1)
-        wait_for(folder / "asked.txt", "requeue 77\n", processes)
+        wait_for_text(folder / "asked.txt", "requeue 77\n", processes)
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        kill(processes)
     first = torch.load(folder / "runs/job/version_0/checkpoints/last.ckpt", weights_only=True)
     assert 0 < first["global_step"] < 40, "within the first epoch, whose end would have saved by itself"
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_fit import start_rank, weights_of
+from processes import variables_of_ranks, wait_for
+from small_fit import arguments, start_rank, weights_of
 
 MACHINES = {"weakseg0": "10.77.31.1", "weakseg1": "10.77.31.2"}
 SMALL = [
-    *("--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp", "--trainer.max_steps=40"),
-    *("--last_checkpoint.every_n_minutes=0", "--data.num_train=20", "--name=two"),
+    *("--trainer.strategy=ddp", "--trainer.max_steps=40", "--last_checkpoint.every_n_minutes=0"),
+    *("--data.num_train=20", "--name=two"),
 ]
 
 
@@ -48,14 +49,17 @@ def machines() -> Iterator[None]:
 def launch(folder: Path, port: int, *more: str) -> list[subprocess.Popen[bytes]]:
     """Start the same training on both machines by torchrun."""
     started = []
+    shape = ("--trainer.devices=1", "--trainer.num_nodes=2")
     for rank, name in enumerate(MACHINES):
         launcher = [
             *("ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"),
             *("--nnodes=2", "--nproc_per_node=1", f"--node_rank={rank}", f"--master_port={port}"),
-            f"--master_addr={MACHINES['weakseg0']}",
+            *(f"--master_addr={MACHINES['weakseg0']}", "-m", "weakseg_lightning"),
         ]
-        log = folder / f"{port}-{rank}.log"
-        started.append(start_rank(launcher, [*SMALL, *more], log, GLOO_SOCKET_IFNAME=name))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": name}
+        command = [*launcher, *arguments([*SMALL, *shape, *more])]
+        with (folder / f"{port}-{rank}.log").open("wb") as file:
+            started.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file))
     return started
 
 
@@ -78,7 +82,12 @@ def finish(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
 
 @pytest.mark.usefixtures("machines")
 def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> None:
-    finish(launch(tmp_path, 29811), tmp_path)
+    """The two end with the weights of two ranks on one machine that nobody disturbed."""
+    undisturbed = [
+        start_rank([*SMALL, "--trainer.devices=2"], tmp_path / f"one-{rank}.log", **variables)
+        for rank, variables in enumerate(variables_of_ranks(2))
+    ]
+    assert wait_for(undisturbed, 400) == [0, 0], (tmp_path / "one-0.log").read_text()[-2000:]
     first, second = launch(tmp_path, 29812)
     last = tmp_path / "runs/two/version_1/checkpoints/last.ckpt"
     started = time.monotonic()
@@ -94,6 +103,6 @@ def test_a_machine_that_is_lost_costs_nothing_but_a_restart(tmp_path: Path) -> N
         switch_off("weakseg0")
     assert torch.load(last, weights_only=True)["global_step"] < 40, "killed within the run"
     finish(launch(tmp_path, 29813, f"--ckpt_path={last}"), tmp_path)
-    undisturbed, resumed = (weights_of(tmp_path / f"runs/two/version_{run}", 40) for run in (0, 2))
-    assert undisturbed.keys() == resumed.keys()
-    assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)
+    expected, resumed = (weights_of(tmp_path / f"runs/two/version_{run}", 40) for run in (0, 2))
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)

@@ -1,4 +1,4 @@
-"""Trains every method on as many ranks as torchrun starts: ``equal_ranks.py FOLDER [own_pixels | sharded]``."""
+"""Trains every method on as many ranks as its environment says: ``equal_ranks.py FOLDER [own_pixels | sharded]``."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Metrics whose updates two ranks share: ``torchrun scores_of_ranks.py FOLDER``, one file of results for each rank."""
+"""Metrics whose updates two ranks share: ``scores_of_ranks.py FOLDER``, one file of results for each rank."""
 
 import sys
 from pathlib import Path

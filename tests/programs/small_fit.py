@@ -1,10 +1,10 @@
 """Ranks of `weakseg fit` on the smallest run of ADM, each a process of its own."""
 
-import os
-import subprocess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import torch
+from processes import start
 from torch import Tensor
 
 from weakseg_lightning.cli.recipes import recipes_folder
@@ -17,13 +17,15 @@ SMALL = [
 ]
 
 
-def start_rank(launcher: list[str], options: list[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a rank in the folder of its log; ``launcher`` ends with the Python that runs it."""
+def arguments(options: list[str]) -> list[str]:
+    """The arguments of the command."""
     recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm_grid", "data/scenes")]
-    command = [*launcher, "-m", "weakseg_lightning", "fit", *recipes, *SMALL, *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    with log.open("wb") as file:
-        return subprocess.Popen(command, cwd=log.parent, env=environment, stdout=file, stderr=file)
+    return ["fit", *recipes, *SMALL, *options]
+
+
+def start_rank(options: list[str], log: Path, **environment: str) -> ForkServerProcess:
+    """Start a rank in the folder of its log."""
+    return start("weakseg_lightning", *arguments(options), out=log, folder=log.parent, **environment)
 
 
 def weights_of(run: Path, steps: int | None = None) -> dict[str, Tensor]:

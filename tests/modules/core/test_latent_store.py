@@ -1,14 +1,11 @@
 import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import kill, start, wait_for_text
 
 from weakseg_lightning.data.images.reading import read_labels
 from weakseg_lightning.modules.core.latent_store import LatentStore, compress, decompress
@@ -88,7 +85,7 @@ def test_a_ticket_is_redeemed_in_another_process(make_store):
     store.put("image", labels(4))
     if store.path is not None and store.path.startswith("memory://"):
         return  # fsspec's file system in memory belongs to one process
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
         assert np.array_equal(pool.apply(LatentStore.resolve, (store.reference("image"),)), labels(4))
 
 
@@ -147,14 +144,15 @@ def test_writers_that_are_killed_leave_whole_entries(tmp_path):
     """Two processes write one entry over and over; they are killed in the midst while it is read."""
     store = LatentStore(str(tmp_path))
     store.generations = ["a"]
-    command = [sys.executable, str(Path(__file__).parents[2] / "programs/store_writer.py"), str(tmp_path)]
+    program = Path(__file__).parents[2] / "programs/store_writer.py"
     rng = np.random.default_rng(0)
     seen = set()
-    for _ in range(3):
-        writers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    for again in range(3):
+        printed = [tmp_path / f"printed-{again}-{number}" for number in range(2)]
+        writers = [start(program, tmp_path, out=path) for path in printed]
         try:
-            for writer in writers:
-                writer.stdout.readline()
+            for path in printed:
+                wait_for_text(path, "ready\n", writers)
             end = time.monotonic() + rng.uniform(0.2, 0.6)
             while time.monotonic() < end or not seen:
                 found = store.get("image")
@@ -163,10 +161,7 @@ def test_writers_that_are_killed_leave_whole_entries(tmp_path):
                     assert (found == found[0, 0]).all()
                     seen.add(int(found[0, 0]))
         finally:
-            for writer in writers:
-                os.kill(writer.pid, signal.SIGKILL)
-                writer.wait()
-                writer.stdout.close()
+            kill(writers)
         found = store.get("image")
         assert (found == found[0, 0]).all()
     assert len(seen) > 5
