@@ -224,12 +224,15 @@ class AmortizedLatentModule(LatentModule):
 
 
 def describe_solver(solver: Solver) -> dict[str, Any]:
-    """Describe a solver as plain values, without the number of its threads: its labelings do not depend on that."""
+    """Describe a solver as plain values, but for those that change no labeling, such as the number of threads."""
 
     def strip(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {name: strip(inner) for name, inner in value.items() if name != "num_threads"}
+        idle = {"num_threads"}
+        if value.get("edges") == "contrast":  # which stores from before there were maps do not say
+            idle |= {"edges", "dilation"}
+        return {name: strip(inner) for name, inner in value.items() if name not in idle}
 
     described: dict[str, Any] = strip(describe(solver))
     return described
