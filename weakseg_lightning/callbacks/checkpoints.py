@@ -137,7 +137,7 @@ def is_last_epoch(trainer: Trainer) -> bool:
 
 
 def require_room(folder: Path, module: LightningModule) -> None:
-    """Find out now, not after hours, whether the checkpoints of a run have room on the disk.
+    """Raise now, not after hours, if the disk has no room for the checkpoints of a run.
 
     Args:
         folder: where they are to go; it may not exist yet.

@@ -9,8 +9,8 @@ from lightning.pytorch.loops.evaluation_loop import RestartStage
 class InterruptedValidation:
     """The validation that the run of a checkpoint was ended in, if it was.
 
-    Lightning (2.6) goes on behind it. Here the training loop is put where a validation is begun, and a run that had done
-    all its steps is kept open until then.
+    Lightning (2.6) goes on behind it. Here the training loop is put where a validation is begun, and a run that has no
+    step left is kept open until then.
 
     Args:
         checkpoint: the checkpoint of a run.

@@ -98,7 +98,7 @@ def choose_method(contents: FolderContents, supervision: Supervision | None = No
 
 
 def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Hardware) -> Method:
-    """Choose whether the whole network learns, or a head on its frozen encoder.
+    """Choose what learns: the whole network, or a head on its frozen encoder.
 
     Args:
         method: the method for the annotations.

@@ -76,13 +76,14 @@ class FrozenNet(SegmentationNet):
     @override
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Weights of the head, and those of the encoder where checkpoints are to hold them."""
-        if not self.freeze_encoder:
-            self.encoder_digest.copy_(_digest_of_encoder(self.encoder.state_dict()))
         state = super().state_dict(*args, **kwargs)
+        prefix = f"{kwargs.get('prefix', '')}encoder."
+        weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if not self.freeze_encoder:
+            self.encoder_digest.copy_(_digest_of_encoder(weights))  # the state holds this very tensor
         if not self.save_encoder:
-            prefix = f"{kwargs.get('prefix', '')}encoder."
-            for key in [key for key in state if key.startswith(prefix)]:
-                del state[key]
+            for name in weights:
+                del state[prefix + name]
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -250,7 +251,8 @@ class FrozenFeatures(Network):
     For few images or little time: before training the head is fitted to the labeled pixels, which takes seconds, and
     with a ``cache`` each image passes through the encoder once, so that an epoch costs the head alone. That holds for
     whole images (``scale_range: [1, 1]``, ``crop_size`` no smaller than they are); crops are different images each
-    time. Weights come with licences of their own, which the log names: DINOv2's is Apache-2.0, DINOv3's restricts use.
+    time. A head that was fitted or trained before goes on from its weights. Weights of encoders come with licences of
+    their own, which the log names: DINOv2's is Apache-2.0, DINOv3's restricts use.
 
     Args:
         encoder: name of an encoder of timm, with the tag of its weights where it has several: tf_efficientnet_lite0,
@@ -260,7 +262,7 @@ class FrozenFeatures(Network):
         hidden: width of the hidden layer; null for a linear head.
         dropout: probability of dropout after the hidden layer.
         input_scale: factor in (0, 1] by which images are resized before the network; logits are brought back.
-        fit_first: fit the head to the labeled pixels of the training images before the first iteration.
+        fit_first: fit a new head to the labeled pixels of the training images before the first iteration.
         latent_rounds: how often, after that, the method's solver labels all training images and the head is fitted to
             these labels, too; for methods whose solver labels whole images by the scores (ADM, trust region).
         save_encoder: whether checkpoints hold the encoder's weights, too, or refer to ``encoder_weights``.
