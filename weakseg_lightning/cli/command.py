@@ -97,6 +97,13 @@ class WeakSegCLI(LightningCLI):
     # ---- parsing --------------------------------------------------------------------------------------------
 
     @override
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # a static one
+        """The subcommand that was given alone, as the parser of each takes long to build; all if it is unknown."""
+        known: dict[str, set[str]] = LightningCLI.subcommands()
+        given = self.arguments.given[0]
+        return {given: known[given]} if given in known else known
+
+    @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_instantiator(_build, object)
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
