@@ -28,7 +28,7 @@ ALLOWED = {
     "visualization": {"energies"},
     "energies": {"_native"},
     "losses": SOLVING,
-    "solvers": SOLVING,
+    "solvers": SOLVING | {"losses"},
     "metrics": SOLVING,
     "modules": MODELING,
     "data": {"energies", "visualization"},

@@ -124,6 +124,9 @@ from .modules import (
     RegularizedLossModule as RegularizedLossModule,
 )
 from .modules import (
+    SoftLabelModule as SoftLabelModule,
+)
+from .modules import (
     TagClassifierModule as TagClassifierModule,
 )
 from .modules import (
@@ -194,6 +197,12 @@ from .solvers import (
 )
 from .solvers import (
     Refinement as Refinement,
+)
+from .solvers import (
+    SoftPotts as SoftPotts,
+)
+from .solvers import (
+    SoftPottsResult as SoftPottsResult,
 )
 from .solvers import (
     Solver as Solver,

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from weakseg_lightning.modules import ADMModule
-from weakseg_lightning.modules.adm import allowed_labels
+from weakseg_lightning.modules.core.batch_latent import allowed_labels
 from weakseg_lightning.networks import CoarseGrid
 from weakseg_lightning.solvers import AlphaExpansion
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-COUNTED_IN_PIXELS = ["pce", "adm", "adm_apart", "adm_accumulated", "trust_region", "trust_region_seeds"]
+COUNTED_IN_PIXELS = ["pce", "adm", "adm_apart", "adm_accumulated", "soft_labels", "trust_region", "trust_region_seeds"]
 UNSHARDED = ["ccnn", "ccnn_collision", "ccnn_semi", "frozen"]
 WITHOUT_SOLVER = ["mil", "grid", "dense", "gated", "activated", "g", "decomposition"]
 

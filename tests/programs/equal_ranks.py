@@ -104,6 +104,7 @@ if sharded:
 else:
     train("pce", plain(RegularizedLossModule))
     train("adm", plain(modules.ADMModule, pce_fraction=0.0))
+    train("soft_labels", plain(modules.SoftLabelModule, pce_fraction=0.0))
     train("adm_apart", plain(Apart, pce_fraction=0.0))
     train("adm_accumulated", plain(modules.ADMModule, pce_fraction=0.0), accumulate=2)
     cycle = {"pce_fraction": 0.0, "epochs_per_cycle": 1}

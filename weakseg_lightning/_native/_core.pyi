@@ -28,6 +28,14 @@ def expand(batch: PottsBatch, max_sweeps: int, from_blocks: bool, num_threads: i
     `max_sweeps` 0 the labels are those to start from.
     """
 
+def soft_potts(batch: PottsBatch, link: int, eta: float, tolerance: float, max_sweeps: int, probabilities: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')], num_threads: int) -> tuple[Annotated[NDArray[numpy.float64], dict(shape=(None, None))], Annotated[NDArray[numpy.int32], dict(shape=(None, None))]]:
+    """
+    Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse).
+
+    Writes to `probabilities` (B, K, H, W) where pixels are valid and images succeed. Returns energies (B, 3): link,
+    pairwise, gap; status (B, 3): sweeps, converged, failure as of `expand`.
+    """
+
 def potts_weights(image: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], valid: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], weight: float, normalize: bool, weights: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')], num_threads: int) -> None:
     """
     Write to `weights` those of all edges of a batch, as `GridPotts.edge_weights` defines them.

@@ -11,6 +11,7 @@ from weakseg_lightning.modules.decompose import AbsencePenalty, DecomposeReconst
 from weakseg_lightning.modules.mil import MILModule
 from weakseg_lightning.modules.proposals import ProposalModule
 from weakseg_lightning.modules.regularized import RegularizedLossModule
+from weakseg_lightning.modules.soft_labels import SoftLabelModule
 from weakseg_lightning.modules.tagged import TaggedModule
 from weakseg_lightning.modules.trust_region import TrustRegionModule
 
@@ -25,6 +26,7 @@ __all__ = [
     "Optimizer",
     "ProposalModule",
     "RegularizedLossModule",
+    "SoftLabelModule",
     "TagClassifierModule",
     "TaggedModule",
     "TrustRegionModule",

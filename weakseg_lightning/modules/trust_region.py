@@ -9,9 +9,9 @@ from typing_extensions import override
 from weakseg_lightning import checks
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import RobustCrossEntropy
-from weakseg_lightning.modules.adm import allowed_labels
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.batch_latent import allowed_labels
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult

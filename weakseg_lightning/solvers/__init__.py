@@ -16,6 +16,7 @@ from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.potts.gco import GCO
 from weakseg_lightning.solvers.potts.grab_cut import GrabCut
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
+from weakseg_lightning.solvers.potts.soft_potts import SoftPotts, SoftPottsResult
 
 __all__ = [
     "GCO",
@@ -29,6 +30,8 @@ __all__ = [
     "Problem",
     "PyDenseCRF",
     "Refinement",
+    "SoftPotts",
+    "SoftPottsResult",
     "Solver",
     "SolverResult",
     "potts_lower_bound",

@@ -13,6 +13,7 @@
 #include "potts/expansion_batch.hpp"
 #include "potts/label_maps.hpp"
 #include "potts/potts_weights.hpp"
+#include "potts/soft_potts_batch.hpp"
 #include "potts/softmax.hpp"
 #include "support/arrays.hpp"
 #include "support/batch_scheduler.hpp"
@@ -106,6 +107,35 @@ ExpansionAnswer expand(const PottsBatch& potts, int max_sweeps, bool from_blocks
           to_numpy<2>(std::move(energies), {batch.images, 3}), to_numpy<2>(std::move(status), {batch.images, 3})};
 }
 
+using SoftPottsAnswer = std::tuple<New<double, 2>, New<std::int32_t, 2>>;
+
+SoftPottsAnswer soft_potts(const PottsBatch& potts, int link, double eta, double tolerance, int max_sweeps,
+                           const Out<float, 4>& probabilities, int num_threads) {
+  require(link >= 0 && link <= 2, "`link` must be 0, 1 or 2");
+  const weakseg::ExpansionBatch batch = potts.view();
+  require(probabilities.shape(0) == batch.images && probabilities.shape(2) == potts.height() &&
+              probabilities.shape(3) == potts.width(),
+          "`probabilities` must have the batch and size of `edges`");
+  for (std::size_t i = 0; i < potts.names.shape(0); ++i) {
+    require(potts.names.data()[i] < probabilities.shape(1), "`probabilities` must have a plane for each class");
+  }
+  weakseg::SoftPottsProblem settings;
+  settings.eta = static_cast<float>(eta);
+  settings.tolerance = tolerance;
+  settings.max_sweeps = max_sweeps;
+  std::vector<double> energies(3 * batch.images, std::numeric_limits<double>::quiet_NaN());
+  std::vector<std::int32_t> status(3 * batch.images, 0);
+  const weakseg::SoftPottsAnswers answers{probabilities.data(), probabilities.shape(1), energies.data(), status.data()};
+  {
+    const nb::gil_scoped_release release;
+    const std::size_t threads = at_least_one(num_threads);
+    const auto kind = static_cast<weakseg::SoftLink>(link);
+    if (potts.edge_planes() == 2) weakseg::solve_soft_potts<4>(kind, batch, settings, answers, threads);
+    else weakseg::solve_soft_potts<8>(kind, batch, settings, answers, threads);
+  }
+  return {to_numpy<2>(std::move(energies), {batch.images, 3}), to_numpy<2>(std::move(status), {batch.images, 3})};
+}
+
 void potts_weights(const In<float, 4>& image, const In<std::uint8_t, 3>& valid, double weight, bool normalize,
                    const Out<float, 4>& weights, int num_threads) {
   const std::size_t height = image.shape(2), width = image.shape(3), planes = weights.shape(1);
@@ -188,6 +218,11 @@ void bind_potts(nb::module_& m) {
         "Returns labels (B, H, W), 255 on padding and in images that failed; energies (B, 3): unary, pairwise, lower\n"
         "bound or nan; status (B, 3): sweeps, converged, failure (0 none, 1 scores, 2 edges not finite). With\n"
         "`max_sweeps` 0 the labels are those to start from.");
+  m.def("soft_potts", &soft_potts, nb::arg("batch"), nb::arg("link"), nb::arg("eta"), nb::arg("tolerance"),
+        nb::arg("max_sweeps"), nb::arg("probabilities").noconvert(), nb::arg("num_threads"),
+        "Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse).\n\n"
+        "Writes to `probabilities` (B, K, H, W) where pixels are valid and images succeed. Returns energies (B, 3): link,\n"
+        "pairwise, gap; status (B, 3): sweeps, converged, failure as of `expand`.");
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),
         "Write to `weights` those of all edges of a batch, as `GridPotts.edge_weights` defines them.");

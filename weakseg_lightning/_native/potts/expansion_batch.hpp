@@ -38,6 +38,28 @@ struct ExpansionBatch {
   std::size_t pixels() const { return static_cast<std::size_t>(height) * static_cast<std::size_t>(width); }
 };
 
+// Replaces each class by its position among the labels of an image, and by kVoid where it is not one of them.
+inline const std::uint8_t* positions_of(const std::uint8_t* classes, std::size_t pixels, const std::uint8_t* names,
+                                        int num_labels, std::vector<std::uint8_t>& out) {
+  std::array<std::uint8_t, 256> position;
+  position.fill(kVoid);
+  for (int k = 0; k < num_labels; ++k) position[names[k]] = static_cast<std::uint8_t>(k);
+  position[kVoid] = kVoid;
+  out.resize(pixels);
+  std::size_t i = 0;
+  for (; i + 8 <= out.size(); i += 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, classes + i, sizeof eight);
+    if (eight == ~std::uint64_t{0}) {  // all void, as most are
+      std::memcpy(out.data() + i, &eight, sizeof eight);
+    } else {
+      for (std::size_t j = i; j < i + 8; ++j) out[j] = position[classes[j]];
+    }
+  }
+  for (; i < out.size(); ++i) out[i] = position[classes[i]];
+  return out.data();
+}
+
 template <int D>
 class ExpansionWorker {
  public:
@@ -58,8 +80,8 @@ class ExpansionWorker {
     problem_.zero = batch_.zero + b * pixels;
     problem_.edges = batch_.edges + b * pixels * static_cast<std::size_t>(D / 2);
     problem_.valid = batch_.valid + b * pixels;
-    problem_.seeds = to_labels(batch_.seeds + b * pixels, names, seeds_);
-    problem_.initial = to_labels(batch_.initial + b * pixels, names, initial_);
+    problem_.seeds = positions_of(batch_.seeds + b * pixels, pixels, names, problem_.num_labels, seeds_);
+    problem_.initial = positions_of(batch_.initial + b * pixels, pixels, names, problem_.num_labels, initial_);
     std::uint8_t* labels = batch_.labels + b * pixels;
     const ExpansionResult result = solver_->run(problem_, labels);
     batch_.status[3 * b + 2] = static_cast<std::int32_t>(result.failure);
@@ -73,28 +95,6 @@ class ExpansionWorker {
   }
 
  private:
-  // Replaces each class by its position among the image's labels, and by kVoid where it is not one of them.
-  const std::uint8_t* to_labels(const std::uint8_t* classes, const std::uint8_t* names,
-                                std::vector<std::uint8_t>& out) const {
-    std::array<std::uint8_t, 256> position;
-    position.fill(kVoid);
-    for (int k = 0; k < problem_.num_labels; ++k) position[names[k]] = static_cast<std::uint8_t>(k);
-    position[kVoid] = kVoid;
-    out.resize(batch_.pixels());
-    std::size_t i = 0;
-    for (; i + 8 <= out.size(); i += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, classes + i, sizeof eight);
-      if (eight == ~std::uint64_t{0}) {  // all void, as most are
-        std::memcpy(out.data() + i, &eight, sizeof eight);
-      } else {
-        for (std::size_t j = i; j < i + 8; ++j) out[j] = position[classes[j]];
-      }
-    }
-    for (; i < out.size(); ++i) out[i] = position[classes[i]];
-    return out.data();
-  }
-
   void to_classes(std::uint8_t* labels, const std::uint8_t* names) const {
     bool renamed = false;
     for (int k = 0; k < problem_.num_labels; ++k) renamed |= names[k] != k;

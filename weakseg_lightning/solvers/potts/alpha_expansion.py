@@ -13,8 +13,9 @@ from typing_extensions import override
 from weakseg_lightning._native import _core
 from weakseg_lightning.checks import at_least, finite_at_least, one_of
 from weakseg_lightning.energies.potts import VOID, GridPotts
-from weakseg_lightning.solvers.arguments import Problem, Start, as_bytes, check_labels, check_problem
+from weakseg_lightning.solvers.arguments import Problem, Start, check_labels, check_problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
+from weakseg_lightning.solvers.potts.host import failure_messages, to_host
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.potts.softmax import precise_potentials, split_softmax
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
@@ -111,7 +112,7 @@ class AlphaExpansion(Solver):
         edges = self.potts.edge_weights(image, problem.valid)
         best, rest = split_softmax(scores, problem.valid, threads)
         began = time.perf_counter()
-        batch = _to_host(scores, best, -self.unary_weight, edges, problem, problem.start(self.start))
+        batch = to_host(scores, best, -self.unary_weight, edges, problem, problem.start(self.start))
         fetched = time.perf_counter()
         from_blocks = self.start == "coarse" and problem.initial is None
         answer = _Answer(*_core.expand(batch, self.max_sweeps, from_blocks, threads))
@@ -197,39 +198,6 @@ def _usable(seeds: Tensor, allowed: Tensor) -> Tensor:
     return allowed[:, :, None, None] & ((seeds == VOID)[:, None] | (seeds[:, None] == names))
 
 
-def _to_host(
-    scores: Tensor, best: Tensor, slope: float, edges: Tensor, problem: Problem, start: Tensor
-) -> _core.PottsBatch:
-    """Bring the energies of a batch to the CPU: label k costs ``slope * (scores_k - best)``."""
-    allowed = problem.allowed.cpu()
-    image, label = allowed.nonzero(as_tuple=True)
-    if scores.device.type == "cpu":  # read in place
-        planes = image * scores.shape[1] + label
-        used = scores.contiguous().flatten(0, 1)
-    else:
-        planes = torch.arange(len(label))
-        used = scores[image.to(scores.device), label.to(scores.device)].cpu()
-    return _core.PottsBatch(
-        scores=used.numpy(),
-        zero=best.cpu().numpy(),
-        slope=slope,
-        planes=planes.to(torch.int32).numpy(),
-        names=label.to(torch.uint8).numpy(),
-        num_labels=allowed.sum(1).to(torch.int32).numpy(),
-        edges=edges.cpu().contiguous().numpy(),
-        seeds=problem.seeds.cpu().contiguous().numpy(),
-        valid=as_bytes(problem.valid),
-        initial=start.cpu().contiguous().numpy(),
-    )
-
-
-_FAILURES = (
-    "",
-    "`logits` hold nan or infinite values",
-    "`image` or the edge weights hold nan or infinite values",
-)
-
-
 def _result(labels: Tensor, answer: _Answer, transfer_seconds: float) -> SolverResult:
     unary, pairwise, bound = torch.from_numpy(answer.energies).unbind(1)
     sweeps, converged, failure = torch.from_numpy(answer.status).unbind(1)
@@ -240,6 +208,6 @@ def _result(labels: Tensor, answer: _Answer, transfer_seconds: float) -> SolverR
         sweeps=sweeps.long(),
         converged=converged.bool(),
         lower_bound=bound,
-        message=tuple(_FAILURES[code] for code in failure.tolist()),
+        message=failure_messages(failure),
         transfer_seconds=transfer_seconds,
     )

@@ -1,0 +1,206 @@
+"""Soft labelings against scipy's optimizer, scikit-image's random walker and their own certificates."""
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from scenes import batch, photograph
+from scipy.optimize import minimize
+from skimage.segmentation import random_walker
+
+from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.losses.potts import DISTANCES, Relaxation, relaxed_potts_energy
+from weakseg_lightning.losses.soft_labels import Link
+from weakseg_lightning.solvers import SoftPotts
+from weakseg_lightning.solvers.arguments import check_problem
+from weakseg_lightning.solvers.potts.soft_descent import descend
+from weakseg_lightning.solvers.potts.soft_problem import SoftProblem
+
+LINKS = get_args(Link)
+RELAXATIONS = [name for name in get_args(Relaxation) if name not in ("quadratic", "absolute")]
+EACH_LINK = pytest.mark.parametrize("link", LINKS)
+
+
+def energy(y, logits, edges, potts, link, relaxation: Any = "quadratic", seeds=None):
+    """The energy as it is defined, float64 ``(B,)``."""
+    sigma = logits.double().softmax(1)
+    cost = {
+        "collision": lambda: -(y * sigma).sum(1).log(),
+        "cross_entropy": lambda: -(y * sigma.log()).sum(1),
+        "reverse": lambda: -(sigma * y.clamp(min=1e-300).log()).sum(1),
+    }[link]()
+    cost = cost if seeds is None else torch.where(seeds == 255, cost, 0)
+    return cost.flatten(1).sum(1) + relaxed_potts_energy(y, edges.double(), potts.connectivity, relaxation)
+
+
+def by_scipy(logits, edges, potts, link):
+    """The minimum over soft labelings of one small image by sequential quadratic programming."""
+    shape, classes = logits.shape, logits.shape[1]
+
+    def value(flat):
+        y = torch.tensor(flat.reshape(shape), requires_grad=True)
+        found = energy(y, logits, edges, potts, link).sum()
+        found.backward()
+        return found.item(), y.grad.numpy().ravel()
+
+    pixels = shape[2] * shape[3]
+    sums = np.tile(np.eye(pixels), (1, classes))
+    simplex = {"type": "eq", "fun": lambda flat: sums @ flat - 1, "jac": lambda flat: sums}
+    start = np.full(classes * pixels, 1 / classes)
+    options = {"maxiter": 1000, "ftol": 1e-13}
+    return minimize(
+        value, start, jac=True, method="SLSQP", bounds=[(1e-12, 1)] * len(start), constraints=simplex, options=options
+    ).fun
+
+
+@EACH_LINK
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize(("classes", "weight"), [(2, 0.3), (3, 3.0), (4, 12.0)])
+def test_small_grids_reach_the_minimum_that_scipy_finds(link, connectivity, classes, weight):
+    generator = torch.Generator().manual_seed(classes)
+    logits = 3 * torch.randn(1, classes, 3, 3, generator=generator)
+    image = torch.rand(1, 3, 3, 3, generator=generator)
+    potts = GridPotts(weight, connectivity)
+    found = SoftPotts(potts, link=link, tolerance=1e-6, max_sweeps=1000).solve(logits, image)
+    edges = potts.edge_weights(image)
+    assert found.energy.item() == pytest.approx(by_scipy(logits, edges, potts, link), rel=1e-5)
+    assert found.energy.item() == pytest.approx(
+        energy(found.probabilities.double(), logits, edges, potts, link).item(), rel=1e-5
+    )
+    torch.testing.assert_close(found.probabilities.sum(1), torch.ones(1, 3, 3))
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@EACH_LINK
+def test_the_gap_bounds_the_distance_to_the_optimum(link, connectivity):
+    logits, image = batch()
+    potts = GridPotts(8.0, connectivity)
+    optimum = SoftPotts(potts, link=link, tolerance=1e-6, max_sweeps=2000).solve(logits, image)
+    assert optimum.converged.all() or (optimum.residual < 1e-5).all()
+    for sweeps in (0, 5, 10):
+        early = SoftPotts(potts, link=link, tolerance=0, max_sweeps=sweeps).solve(logits, image)
+        assert (early.energy - early.gap <= optimum.energy + 1e-5 * optimum.energy).all()
+        assert (early.energy >= optimum.energy * (1 - 1e-5)).all()
+        assert early.evaluations.tolist() == [sweeps] * 3
+    assert early.gap.max() < 0.5 * (early.energy).max(), "ten sweeps say something"
+
+
+def test_uniform_scores_give_the_random_walker_between_the_seeds():
+    seeds = torch.full((1, 12, 15), 255)
+    seeds[0, 2, 3], seeds[0, 9, 11], seeds[0, 10, 1] = 0, 1, 2
+    weight = GridPotts(1e4, connectivity=4)  # against which the link is nothing
+    found = SoftPotts(weight, tolerance=0, max_sweeps=4000).solve(
+        torch.zeros(1, 3, 12, 15), torch.zeros(1, 3, 12, 15), seeds=seeds
+    )
+    marked = torch.where(seeds[0] == 255, 0, seeds[0] + 1).numpy()
+    values = np.random.default_rng(0).random((12, 15))  # of which beta 0 takes no notice
+    walker = random_walker(values, marked, beta=0, mode="bf", return_full_prob=True)
+    np.testing.assert_allclose(found.probabilities[0].numpy(), walker, atol=2e-3)
+
+
+@EACH_LINK
+def test_tensor_operations_and_compiled_code_find_the_same(link):
+    logits, image = batch(size=(17, 22))
+    seeds, valid = torch.full((3, 17, 22), 255), torch.ones(3, 17, 22, dtype=torch.bool)
+    seeds[0, 3, 4], seeds[0, 10, 4], seeds[2, 8, 9] = 1, 2, 3
+    valid[1, :, 15:], valid[2, 12:] = False, False
+    allowed = torch.tensor([[True, False, False, True], [True, True, True, True], [False, True, False, False]])
+    solver = SoftPotts(GridPotts(6.0, 8), link=link, tolerance=1e-4)
+    compiled = solver.solve(logits, image, seeds=seeds, label_set=allowed, valid=valid)
+    problem = check_problem(logits, image, seeds, allowed, valid)
+    soft = SoftProblem.of(logits, solver.potts.edge_weights(image, valid), problem, link, 1.0)
+    found = descend(soft, "quadratic", 1e-4, 200)
+    torch.testing.assert_close(soft.image_of(found.distributions), compiled.probabilities, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.total, compiled.energy, rtol=1e-5, atol=1e-4)
+    assert (compiled.probabilities.sum(1) > 0).equal(valid), "padding has no distribution"
+    assert (compiled.probabilities[0, 1:3].sum(0) > 0).any(), "classes of seeds may be used"
+    assert not compiled.probabilities[2, [0, 2]].any(), "nor others"
+    free = valid & (seeds != 255)
+    assert torch.equal(compiled.labels.long()[free], seeds[free])
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@EACH_LINK
+def test_no_energy_rises_from_the_quadratic_solution(relaxation, link):
+    """3,000 small images over all relaxations and links; in half of them seeds of two classes touch."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(200, 3, 4, 5, generator=generator)
+    image = torch.rand(200, 3, 4, 5, generator=generator)
+    seeds = torch.full((200, 4, 5), 255)
+    seeds[::2, 1, 1], seeds[::2, 1, 2] = 0, 2
+    potts = GridPotts(4.0, 4)
+    start = SoftPotts(potts, link=link).solve(logits, image, seeds=seeds)
+    found = SoftPotts(potts, relaxation, link, max_sweeps=10).solve(logits, image, seeds=seeds)
+    edges = potts.edge_weights(image)
+    before = energy(start.probabilities.double(), logits, edges, potts, link, relaxation, seeds)
+    after = energy(found.probabilities.double(), logits, edges, potts, link, relaxation, seeds)
+    assert found.probabilities.isfinite().all()
+    torch.testing.assert_close(after, found.energy, rtol=1e-4, atol=1e-3)
+    assert (after <= before * (1 + 1e-6) + 1e-6).all()
+    assert (after < before - 1e-3).float().mean() > 0.5, "most are lowered"
+
+
+@EACH_LINK
+def test_more_sweeps_never_rise(link):
+    logits, image = batch(sharpness=8.0)
+    last = torch.full((3,), torch.inf, dtype=torch.float64)
+    for sweeps in range(0, 60, 5):
+        found = SoftPotts(GridPotts(100.0, 8), link=link, tolerance=0, max_sweeps=sweeps).solve(logits, image)
+        assert (found.energy <= last * (1 + 2e-6)).all()
+        last = found.energy
+
+
+def test_an_image_depends_on_neither_batch_nor_threads():
+    logits, image = batch(images=5)
+    seeds = torch.full((5, 20, 24), 255)
+    seeds[:, 4, 4] = 1
+    together = SoftPotts(num_threads=3).solve(logits, image, seeds=seeds)
+    for b in range(5):
+        alone = SoftPotts(num_threads=1).solve(logits[b : b + 1], image[b : b + 1], seeds=seeds[b : b + 1])
+        assert torch.equal(alone.probabilities[0], together.probabilities[b])
+        assert alone.energy[0] == together.energy[b]
+    hard = SoftPotts(relaxation="collision_divergence", max_sweeps=5)
+    both = hard.solve(logits[:2], image[:2], seeds=seeds[:2])
+    first = hard.solve(logits[:1], image[:1], seeds=seeds[:1])
+    torch.testing.assert_close(both.probabilities[:1], first.probabilities, rtol=0, atol=1e-6)
+
+
+def test_images_that_are_not_finite_are_named_and_hold_up_no_other():
+    logits, image = batch(images=3)
+    logits[1, 2, 5, 5] = torch.nan
+    image[2, 0, 3, 3] = torch.inf
+    for relaxation in ("quadratic", "normalized"):
+        found = SoftPotts(relaxation=relaxation, max_sweeps=5).solve(logits, image)
+        assert ["logits" in found.message[1], "image" in found.message[2]] == [True, True], found.message
+        assert found.message[0] == ""
+        assert found.energy.isnan().tolist() == [False, True, True]
+        assert not found.probabilities[1:].any()
+        assert not found.converged[1:].any()
+        assert (found.labels[1:] == 255).all()
+        assert torch.allclose(found.probabilities[0].sum(0), torch.ones(20, 24))
+
+
+def test_a_pixel_without_neighbors_follows_the_scores_alone():
+    logits = torch.tensor([[[[1.0]], [[3.0]], [[0.0]]]])
+    for link, expected in (("collision", [0, 1, 0]), ("cross_entropy", [0, 1, 0]), ("reverse", logits.softmax(1))):
+        found = SoftPotts(link=link).solve(logits, torch.zeros(1, 3, 1, 1))
+        torch.testing.assert_close(found.probabilities.flatten(), torch.as_tensor(expected).float().flatten())
+
+
+def test_empty_batches_and_wrong_arguments():
+    assert SoftPotts().solve(torch.zeros(0, 2, 3, 3), torch.zeros(0, 3, 3, 3)).probabilities.shape == (0, 2, 3, 3)
+    for wrong in ({"relaxation": "absolute"}, {"link": "kl"}, {"unary_weight": 0.0}, {"max_sweeps": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SoftPotts(**wrong)
+    assert set(DISTANCES) == {*RELAXATIONS, "quadratic", "absolute"}
+
+
+@EACH_LINK
+def test_photographs_are_certified(shared, link):
+    logits, image, mask = photograph(shared)
+    found = SoftPotts(GridPotts(20.0, 4), link=link).solve(logits, image)
+    assert found.converged.all()
+    assert (found.gap <= 1e-3 * found.energy).all()
+    scores = [((labels == mask) & (mask != 255)).sum().item() for labels in (found.labels, logits.argmax(1))]
+    assert scores[0] > scores[1], "smoother than the scores, and nearer to the mask"

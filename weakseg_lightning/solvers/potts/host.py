@@ -1,0 +1,60 @@
+"""Potts problems of a batch as the compiled core takes them."""
+
+import torch
+from torch import Tensor
+
+from weakseg_lightning._native import _core
+from weakseg_lightning.solvers.arguments import Problem, as_bytes
+
+_FAILURES = (
+    "",
+    "`logits` hold nan or infinite values",
+    "`image` or the edge weights hold nan or infinite values",
+)
+
+
+def to_host(
+    scores: Tensor, best: Tensor, slope: float, edges: Tensor, problem: Problem, start: Tensor
+) -> _core.PottsBatch:
+    """Bring the energies of a batch to the CPU: label k costs ``slope * (scores_k - best)``.
+
+    Args:
+        scores: float32 ``(B, K, H, W)``; of another device only the planes of allowed labels travel.
+        best: float32 ``(B, H, W)``.
+        slope: factor of the unary terms.
+        edges: float32 ``(B, E, H, W)`` as of `GridPotts.edge_weights`.
+        problem: seeds, labels and padding.
+        start: uint8 ``(B, H, W)``, labeling to start from, 255 where there is none.
+
+    Returns:
+        The batch, which reads CPU tensors in place.
+    """
+    allowed = problem.allowed.cpu()
+    image, label = allowed.nonzero(as_tuple=True)
+    if scores.device.type == "cpu":  # read in place
+        planes = image * scores.shape[1] + label
+        used = scores.contiguous().flatten(0, 1)
+    else:
+        planes = torch.arange(len(label))
+        used = scores[image.to(scores.device), label.to(scores.device)].cpu()
+    return _core.PottsBatch(
+        scores=used.numpy(),
+        zero=best.cpu().numpy(),
+        slope=slope,
+        planes=planes.to(torch.int32).numpy(),
+        names=label.to(torch.uint8).numpy(),
+        num_labels=allowed.sum(1).to(torch.int32).numpy(),
+        edges=edges.cpu().contiguous().numpy(),
+        seeds=problem.seeds.cpu().contiguous().numpy(),
+        valid=as_bytes(problem.valid),
+        initial=start.cpu().contiguous().numpy(),
+    )
+
+
+def failure_messages(failures: Tensor) -> tuple[str, ...]:
+    """Say what is wrong with each image of a batch, empty where nothing is.
+
+    Args:
+        failures: the core's codes, integer ``(B,)``.
+    """
+    return tuple(_FAILURES[code] for code in failures.tolist())
