@@ -23,15 +23,27 @@ ENDS: dict[str, dict[str, Any]] = {
 }
 
 
-class Ending(Callback):
-    """Sends SIGTERM to its own process in the n-th call of a hook at a step."""
+class KilledError(Exception):
+    """Ends a run at once, without anything being saved."""
 
-    def __init__(self, hook: str, step: int, call: int = 1) -> None:
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def die() -> None:
+    raise KilledError
+
+
+class Ending(Callback):
+    """Ends its own process in the n-th call of a hook at a step, by SIGTERM unless told otherwise."""
+
+    def __init__(self, hook: str, step: int, call: int = 1, end: Callable[[], None] = terminate) -> None:
         calls = iter(range(1, 100))
 
         def send(trainer: Trainer, *_: object) -> None:
             if trainer.global_step == step and next(calls) == call:
-                os.kill(os.getpid(), signal.SIGTERM)
+                end()
 
         setattr(self, hook, send)
 
@@ -59,11 +71,14 @@ class Diary(Callback):
 Run = tuple[dict[str, Tensor], list[tuple[Any, ...]]]
 
 
-def run(folder: Path, end: str, ending: Callback | None = None, resumed: Path | None = None) -> Run:
+def run(
+    folder: Path, end: str, ending: Callback | None = None, resumed: Path | None = None, minutes: float = 5.0
+) -> Run:
     """Epochs of four steps, validated after every two, and last; saving takes long, so that few epochs are saved."""
     seed_everything(0, verbose=False)
     data = ScenesDataModule(num_train=8, num_val=3, size=32, crop_size=32, batch_size=2, num_workers=0)
-    module, last, diary = RegularizedLossModule(CoarseNetwork(), data.num_classes), LastCheckpoint(str(folder)), Diary()
+    module, diary = RegularizedLossModule(CoarseNetwork(), data.num_classes), Diary()
+    last = LastCheckpoint(str(folder), minutes)
     last._seconds_to_save = 1e9
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     loops = {"val_check_interval": 2, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
@@ -71,7 +86,7 @@ def run(folder: Path, end: str, ending: Callback | None = None, resumed: Path | 
     trainer = Trainer(accelerator="cpu", callbacks=callbacks, **quiet | loops | ENDS[end])
     try:
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    except SystemExit:
+    except (SystemExit, KilledError):
         assert ending is not None
     return module.state_dict(), diary.entries
 
@@ -106,6 +121,19 @@ def test_the_resumed_run_does_what_the_ended_one_left(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert before + after == entries
     assert (tmp_path / "resumed" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(("end", "step"), [("steps", 2), ("epochs", 6), ("steps", 7)])
+def test_a_run_killed_in_a_validation_does_it_when_it_goes_on(
+    undisturbed: Callable[[str], Run], tmp_path: Path, end: str, step: int
+) -> None:
+    """The state before the validation was saved right at the end of its batch."""
+    whole, entries = undisturbed(end)
+    _, before = run(tmp_path / "killed", end, Ending("on_validation_batch_start", step, 2, die), minutes=0)
+    resumed, after = run(tmp_path / "resumed", end, resumed=tmp_path / "killed" / "last.ckpt")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert after == entries[-len(after) :]
+    assert {entry for entry in entries if entry[0] == "validation"} <= {*before, *after}
 
 
 def test_a_resumed_run_without_validation_ends_where_it_is_to(tmp_path: Path) -> None:

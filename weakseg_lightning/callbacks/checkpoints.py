@@ -111,9 +111,11 @@ class LastCheckpoint(BestCheckpoint):
     def can_save_within(self, trainer: Trainer) -> bool:
         """True where a run can be saved at the end of this batch.
 
-        The end of the epoch saves by itself; a step that is half summed up cannot be saved.
+        The end of the epoch and that of the run, behind its last validation, save by themselves; a step that is half
+        summed up cannot be saved.
         """
-        return not (trainer.is_last_batch or trainer.fit_loop.epoch_loop._should_accumulate())
+        at_an_end = trainer.is_last_batch or _has_done_all_steps(trainer)
+        return not (at_an_end or trainer.fit_loop.epoch_loop._should_accumulate())
 
     def save_now(self, trainer: Trainer) -> None:
         """Save at the end of a batch within an epoch; all ranks have to call it."""
@@ -132,8 +134,12 @@ class LastCheckpoint(BestCheckpoint):
 
 def is_last_epoch(trainer: Trainer) -> bool:
     """True at the end of the epoch that training ends with, by epochs, steps or whatever asks for a stop."""
-    by_steps = 0 <= trainer.max_steps <= trainer.global_step
+    by_steps = _has_done_all_steps(trainer)
     return trainer.should_stop or by_steps or trainer.current_epoch + 1 == trainer.max_epochs
+
+
+def _has_done_all_steps(trainer: Trainer) -> bool:
+    return 0 <= trainer.max_steps <= trainer.global_step
 
 
 def require_room(folder: Path, module: LightningModule) -> None:

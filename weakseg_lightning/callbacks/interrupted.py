@@ -1,4 +1,4 @@
-"""A validation that a run was ended in: the run that goes on begins with it."""
+"""A validation that a run was ended in, or killed in: the run that goes on begins with it."""
 
 from typing import Any
 
@@ -9,16 +9,18 @@ from lightning.pytorch.loops.evaluation_loop import RestartStage
 class InterruptedValidation:
     """The validation that the run of a checkpoint was ended in, if it was.
 
-    Lightning (2.6) goes on behind it. Here the training loop is put where a validation is begun, and a run that has no
-    step left is kept open until then.
+    Lightning (2.6) goes on behind it, as it does behind one that was due right after the checkpoint was written. Here
+    the training loop is put where a validation is begun, and a run that has no step left is kept open until then.
 
     Args:
         checkpoint: the checkpoint of a run.
     """
 
     def __init__(self, checkpoint: dict[str, Any]) -> None:
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-        self._pending = progress["current"]["ready"] > 0 and not progress["is_last_batch"]
+        loops = checkpoint["loops"]["fit_loop"]
+        images, batches = (loops[f"epoch_loop.{name}batch_progress"] for name in ("val_loop.", ""))
+        self._pending = images["current"]["ready"] > 0 and not images["is_last_batch"]
+        self._maybe_due = batches["total"]["completed"] < batches["total"]["processed"] and not batches["is_last_batch"]
         self._step: int = checkpoint["global_step"]
         self._max_steps: int | None = None
 
@@ -30,15 +32,19 @@ class InterruptedValidation:
 
     def take_up(self, trainer: Trainer) -> None:
         """Have the training loop, which has loaded the checkpoint and begins, validate before anything else."""
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        if self._maybe_due and fetcher is not None and loop._should_check_val_fx(fetcher):
+            self._pending = True
+            loop._batches_that_stepped -= 1  # Lightning counts the step both before the validation and behind it
+        self._maybe_due = False
         if not self._pending:
             return
-        loop = trainer.fit_loop.epoch_loop.val_loop
-        loop.setup_data()
-        if loop.skip:
+        loop.val_loop.setup_data()
+        if loop.val_loop.skip:
             self.close(trainer)
             return
-        loop.batch_progress.reset()  # all images again: what was counted is lost
-        loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+        loop.val_loop.batch_progress.reset()  # all images again: what was counted is lost
+        loop.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
         if self._max_steps is not None:  # nothing but the validation follows, which may be due for having been the last
             trainer.check_val_every_n_epoch = 1
             trainer.val_check_batch = 1
