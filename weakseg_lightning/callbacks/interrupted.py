@@ -9,8 +9,8 @@ from lightning.pytorch.loops.evaluation_loop import RestartStage
 class InterruptedValidation:
     """The validation that the run of a checkpoint was ended in, if it was.
 
-    Lightning (2.6) goes on behind it, as it does behind one that was due right after the checkpoint was written. Here
-    the training loop is put where a validation is begun, and a run that has no step left is kept open until then.
+    Lightning (2.6) goes on after it, as it does after one that was due when the checkpoint had been written. Here the
+    training loop is put where a validation is begun, and a run that has no step left is kept open until then.
 
     Args:
         checkpoint: the checkpoint of a run.
@@ -35,7 +35,8 @@ class InterruptedValidation:
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         if self._maybe_due and fetcher is not None and loop._should_check_val_fx(fetcher):
             self._pending = True
-            loop._batches_that_stepped -= 1  # Lightning counts the step both before the validation and behind it
+            if not loop._should_accumulate():
+                loop._batches_that_stepped -= 1  # Lightning counts the step both before the validation and after it
         self._maybe_due = False
         if not self._pending:
             return

@@ -46,12 +46,14 @@ def close_finished_epoch(trainer: Trainer) -> None:
 
 
 def _count_steps_once(trainer: Trainer) -> None:
-    """Log under the numbers of the undisturbed run where the checkpoint was written behind a validation.
+    """Log under the numbers of the undisturbed run where the checkpoint was written after a validation.
 
-    Lightning then counts the step before it on, by which it logs, also where that has been done, as with SIGTERM.
+    Lightning logs by a count of the steps, which it raises once more for the step before that validation. SIGTERM ends
+    a run after the count was raised, and others save before that.
     """
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-    if fetcher is not None and loop.restarted_on_last and loop._should_check_val_fx(fetcher):
+    stepped = loop.restarted_on_last and not loop._should_accumulate()
+    if fetcher is not None and stepped and loop._should_check_val_fx(fetcher):
         loop._batches_that_stepped = min(loop._batches_that_stepped, trainer.global_step - 1)
 
 
