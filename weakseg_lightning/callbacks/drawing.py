@@ -194,7 +194,7 @@ def _write_picture(picture: Image.Image, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unfinished:
-            picture.save(unfinished, format="PNG")
+            picture.save(unfinished, format="PNG", compress_level=3)  # three times as fast as 6, a tenth larger
     except OSError as error:  # hours of training must not end for a picture
         warnings.warn(f"{error}; training goes on without this panel", stacklevel=2)
 

@@ -241,7 +241,7 @@ class WeakSegCLI(LightningCLI):
         if self.command == "fit":
             section["ckpt_path"] = None  # a repetition starts afresh, and `test` must ask for its checkpoint
         # `skip_none=False`: an option set to null against its default has to stay null.
-        text: str = self._parser(self.command).dump(section, skip_none=False)
+        text: str = self._parser(self.command).dump(section, skip_none=False, skip_check=True)  # just parsed
         return text
 
     # ---- running --------------------------------------------------------------------------------------------
