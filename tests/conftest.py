@@ -20,23 +20,24 @@ ROOT = Path(__file__).resolve().parents[1]
 # Files of minutes begin first, so that the last one does not run alone on one core.
 LONG = (
     "painting/test_whole_way.py",
-    "cli/test_slurm.py",
-    "data/test_base_trainer.py",  # before object stores are opened: DataLoader workers then start slowly
     "recipes/test_every_recipe.py",
-    "cli/test_killed.py",
-    "painting/test_killed.py",
+    "cli/test_two_machines.py",
+    "cli/test_class_names.py",
     "painting/learning/test_training.py",
     "painting/test_learning_page.py",
     "painting/learning/test_learning.py",
-    "cli/test_two_machines.py",
-    "cli/test_class_names.py",
-    "modules/test_amortized_distributed.py",
-    "modules/test_distributed.py",
     "painting/test_page.py",
+    "painting/test_killed.py",
+    "cli/test_killed.py",
+    "cli/test_slurm.py",
+    "cli/commands/test_init.py",
+    "modules/test_amortized_distributed.py",
+    "prediction/test_rasters.py",
     "modules/core/test_class_names.py",
+    "modules/core/test_base.py",
     "modules/test_equal_ranks.py",
+    "cli/commands/experiment/test_ccnn_bounds.py",
     "networks/test_smp.py",
-    "modules/core/test_latent_store.py",
 )
 
 

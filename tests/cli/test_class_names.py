@@ -22,7 +22,7 @@ OTHERS = {
 }
 TINY = [
     *("--model.network", "SMPNetwork", "--model.network.architecture", "unet"),
-    *("--model.network.encoder", "timm-mobilenetv3_small_minimal_100", "--model.network.encoder_weights", "null"),
+    *("--model.network.encoder", "tu-test_efficientnet", "--model.network.encoder_weights", "null"),
     *("--data.crop_size", "32", "--data.batch_size", "2", "--data.num_workers", "0", "--trainer.accelerator", "cpu"),
     *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
     *("--trainer.num_sanity_val_steps", "0"),

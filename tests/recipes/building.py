@@ -18,7 +18,7 @@ HERE = (UNTRAINED, *CPU)
 SMALL = [
     *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
     *("--trainer.max_steps=2", "--trainer.max_epochs=-1", "--trainer.log_every_n_steps=1", "--trainer.logger=false"),
-    *("--model.network.encoder=timm-mobilenetv3_small_minimal_100", "--trainer.enable_checkpointing=false"),
+    *("--model.network.encoder=tu-test_efficientnet", "--trainer.enable_checkpointing=false"),
     *("--data.num_train=4", "--data.num_val=1", "--data.size=32", "--data.crop_size=32", "--data.batch_size=2"),
     *("--data.num_workers=0", "--trainer.num_sanity_val_steps=0"),
 ]

@@ -9,9 +9,12 @@ import torch
 from weakseg_lightning import load_module
 
 
-@pytest.fixture
-def checkpoint(trained: Path) -> Path:
-    return trained / "checkpoints/last.ckpt"
+@pytest.fixture(scope="module")
+def checkpoint(train, tiny) -> Path:
+    """A checkpoint of a network with few layers, which is exported sooner."""
+    encoder = "--model.network.encoder=tu-test_efficientnet"
+    folder = train("--config", "recipes/pce.yaml", *tiny, encoder, "--name", "tiny")
+    return folder / "runs/tiny/version_0/checkpoints/last.ckpt"
 
 
 def test_both_files_compute_the_scores_of_the_checkpoint(run, checkpoint):
