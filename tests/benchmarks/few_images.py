@@ -7,10 +7,11 @@ human scribbles)::
     python tests/benchmarks/few_images.py --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
 Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then ADM);
-`pce` the same head without a solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `head`
-does, then trains the encoder with it; `masks` is `pce` on full masks; `forest` a random forest on filters, as
-interactive tools have it (scikit-image's ``multiscale_basic_features``, scikit-learn). Settings were chosen on
-``--tune``: training images kept out, in place of the test images.
+`soft` the same with soft labels in place of graph cuts; `pce` the same head without a solver; `network` is ``weakseg
+init --learns network``; `unfrozen` fits the head as `head` does, then trains the encoder with it; `masks` is `pce` on
+full masks; `forest` a random forest on filters, as interactive tools have it (scikit-image's
+``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training images kept out, in place of
+the test images.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from statistics import mean
 
 import numpy as np
 import torch
+import yaml
 from measuring import Clock, command_line, machine, markdown, newest, resolved, run_python
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,6 +34,7 @@ TASKS = {"pets": Pets, "whole": Whole, "heart": lambda root: Heart(root / "acdc"
 _WITHOUT_SOLVER = ["--model.gamma", "0", "--model.network.latent_rounds", "0"]
 OPTIONS = {
     "head": [],
+    "soft": [],
     "pce": _WITHOUT_SOLVER,
     "masks": [],
     "network": [],
@@ -40,6 +43,12 @@ OPTIONS = {
         *("--model.optimizer.head_lr_factor", "10", "--trainer.max_steps", "240"),
         *("--trainer.val_check_interval", "240"),
     ],
+}
+
+
+SOFT = {  # chosen on images that were kept out
+    "class_path": "SoftPotts",
+    "init_args": {"potts": {"weight": 50.0, "connectivity": 4}},
 }
 
 
@@ -90,6 +99,8 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
     recipe, runs = home / "recipe.yaml", home / "runs" / "recipe"
     chosen = ["--learns", "network" if way == "network" else "head", "--encoder_weights", str(options.weights)]
     weakseg(home, "init", str(home / "learned"), "--output", str(recipe), *chosen, threads=options.threads)
+    if way == "soft":
+        take_soft_labels(recipe)
     quiet = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(home / "runs"), *OPTIONS[way]]
     if way != "network":
         quiet += ["--model.network.cache.folder", str(home / "features")]
@@ -99,6 +110,15 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
     output = ["--predictions.output_dir", str(home / "masks"), "--predictions.overlays", "false"]
     weakseg(home, "predict", *given, *output, threads=options.threads)
     return home / "masks" / "labels"
+
+
+def take_soft_labels(recipe: Path) -> None:
+    """Replace ADM and its solver in a recipe by soft labels."""
+    content = yaml.safe_load(recipe.read_text())
+    given = content["model"]["init_args"]
+    eta = given.pop("gamma")
+    content["model"] = {"class_path": "SoftLabelModule", "init_args": {**given, "solver": SOFT, "eta": eta}}
+    recipe.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def weakseg(home: Path, command: str, *words: str, threads: int) -> None:

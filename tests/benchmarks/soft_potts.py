@@ -1,0 +1,130 @@
+"""Time soft labelings of a batch of photographs against the forward pass that they follow, and against Adam on logits.
+
+From the project's root (see `instances` for where photographs are)::
+
+    python tests/benchmarks/soft_potts.py
+    python tests/benchmarks/soft_potts.py --weights 5 100 --connectivity 8
+
+A batch is 12 photographs of 321 x 321 pixels with seeds. What takes turns, on as many threads as ``--threads`` says:
+
+    - ours: `SoftPotts.solve` whole, from tensors: edge weights, softmax, solving to the default gap, its certificate.
+    - forward: the forward pass of DeepLabV3+ with MobileNetV2 (random weights) in training on the same images.
+    - adam: projected gradient descent as one writes it in PyTorch: 200 steps of Adam on logits of the labels, the best
+      of three rates; edge weights are made before the clock starts.
+
+The gap is Frank and Wolfe's, relative to the energy: the largest of the batch. `excess` is how far the energy of the
+worst image is above that of our solution to a gap of 1e-5.
+"""
+
+import argparse
+from statistics import median
+
+import torch
+from instances import Case, make
+from measuring import Clock, command_line, interleaved, machine, markdown
+from torch import Tensor
+
+from weakseg_lightning import GridPotts, SMPNetwork, SoftPotts
+from weakseg_lightning.losses import relaxed_potts_energy
+
+RATES = (0.03, 0.1, 0.3)
+STEPS = 200
+
+
+def main() -> None:
+    """Solve each setting by all, and print the table."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    rows = [
+        row for weight in options.weights for classes in options.classes for row in measure(weight, classes, options)
+    ]
+    print(f"12 photographs of 321 x 321, {options.threads} threads; {machine()}; medians of {options.repeats}")
+    print(markdown(["weight", "classes", "way", "ms", "over ours", "sweeps or steps", "gap", "excess"], rows))
+
+
+def measure(weight: float, classes: int, options: argparse.Namespace) -> list[list[str]]:
+    """Rows of one setting."""
+    cases = [Case(classes, (321, 321), weight, 6.0, number, seeded=True) for number in range(12)]
+    made = [make(case) for case in cases]
+    logits, image = torch.cat([one.logits for one in made]), torch.cat([one.image for one in made])
+    seeds = torch.cat([one.seeds for one in made if one.seeds is not None])
+    potts = GridPotts(weight, options.connectivity)
+    network = SMPNetwork("deeplabv3plus", "mobilenet_v2", encoder_weights=None).build(21).train()
+    edges = potts.edge_weights(image)
+    solver = SoftPotts(potts, num_threads=options.threads)
+
+    def ours() -> tuple[float, Tensor, Tensor]:
+        with Clock() as clock:
+            found = solver.solve(logits, image, seeds=seeds)
+        return clock.wall, found.probabilities, found.evaluations
+
+    def forward() -> tuple[float, Tensor, Tensor]:
+        with Clock() as clock:
+            network(image)
+        return clock.wall, logits, torch.zeros(0)
+
+    runs = {"ours": ours, "forward": forward}
+    runs |= {f"adam {rate:g}": lambda rate=rate: adam(logits, seeds, edges, potts, rate) for rate in RATES}
+    found = interleaved(runs, options.repeats, warm_up=1)
+    best = SoftPotts(potts, tolerance=1e-5, max_sweeps=5000).solve(logits, image, seeds=seeds).energy
+    base = median(wall for wall, *_ in found["ours"])
+    rows = []
+    for name, results in found.items():
+        wall = median(wall for wall, *_ in results)
+        _, y, count = results[-1]
+        known = ["", "", ""] if name == "forward" else quality(y, logits, seeds, edges, potts, best, count)
+        rows.append([f"{weight:g}", str(classes), name, f"{1000 * wall:.0f}", f"{wall / base:.2f}", *known])
+    return rows
+
+
+def adam(logits: Tensor, seeds: Tensor, edges: Tensor, potts: GridPotts, rate: float) -> tuple[float, Tensor, Tensor]:
+    """The soft labels after 200 steps of Adam on their logits, from those of the network."""
+    with Clock() as clock:
+        free = (seeds == 255)[:, None]
+        sigma = logits.softmax(1)
+        fixed = torch.nn.functional.one_hot(seeds.where(seeds != 255, 0), logits.shape[1]).permute(0, 3, 1, 2).float()
+        inner = logits.clone().requires_grad_()
+        optimizer = torch.optim.Adam([inner], lr=rate)
+        for _ in range(STEPS):
+            y = torch.where(free, inner.softmax(1), fixed)
+            energy(y, sigma, free[:, 0], edges, potts).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found = torch.where(free, inner.detach().softmax(1), fixed)
+    return clock.wall, found, torch.full((len(logits),), STEPS)
+
+
+def energy(y: Tensor, sigma: Tensor, free: Tensor, edges: Tensor, potts: GridPotts) -> Tensor:
+    """Energy of soft labels with the collision link and the quadratic relaxation, ``(B,)``."""
+    link = -(y * sigma).sum(1).clamp(min=1e-38).log()
+    return torch.where(free, link, 0).flatten(1).sum(1) + relaxed_potts_energy(
+        y, edges, potts.connectivity, "quadratic"
+    )
+
+
+def quality(
+    y: Tensor, logits: Tensor, seeds: Tensor, edges: Tensor, potts: GridPotts, best: Tensor, count: Tensor
+) -> list[str]:
+    """Sweeps, relative gap and excess over the optimum of a batch, in double precision."""
+    free = seeds == 255
+    point = y.double().requires_grad_()
+    value = energy(point, logits.double().softmax(1), free, edges.double(), potts)
+    (gradient,) = torch.autograd.grad(value.sum(), point)
+    gap = torch.where(free, (gradient * point).sum(1) - gradient.amin(1), 0).flatten(1).sum(1)
+    relative, excess = (gap / value).max().item(), ((value.detach() - best) / best).max().item()
+    return [f"{count.float().mean():.0f}", f"{relative:.1e}", f"{excess:.1e}"]
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = command_line(__doc__)
+    parser.add_argument("--weights", type=float, nargs="+", default=[20.0], help="lambda / eta")
+    parser.add_argument("--classes", type=int, nargs="+", default=[3, 21])
+    parser.add_argument("--connectivity", type=int, choices=[4, 8], default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
