@@ -44,7 +44,8 @@ LONG = (
 def pytest_configure(config: pytest.Config) -> None:
     """Keep to one thread where there is a worker per core: with all cores in each, torch takes four times as long."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     multiprocessing.set_forkserver_preload(IMPORTED)  # there is one server for each worker: before it starts
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist's own order: files of many tests first
         config.option.loadscopereorder = False
