@@ -101,7 +101,7 @@ class SegmentationNet(nn.Module, ABC):
 
         Args:
             samples: training images, uint8 ``(3, H, W)``, each with one or more labelings, uint8 ``(H, W)`` or of the
-                cells of the coarse map, 255 = none.
+                cells of the coarse map, 255 = none; or soft ones, float ``(K, H, W)``, 0 throughout = none.
             seed: of whatever is drawn.
         """
 

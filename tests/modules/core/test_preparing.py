@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weakseg_lightning.modules import ADMModule
+from weakseg_lightning.modules import ADMModule, SoftLabelModule
 from weakseg_lightning.modules.core.latent import OnUnsolved
 from weakseg_lightning.modules.core.preparing import prepare_net
-from weakseg_lightning.networks import FrozenFeatures
+from weakseg_lightning.networks import FrozenFeatures, FrozenNet
 from weakseg_lightning.solvers import SolverResult
 from weakseg_lightning.solvers.threads import cores_of_rank
 
@@ -81,6 +81,20 @@ def test_an_image_without_a_labeling_counts_with_its_seeds_alone() -> None:
     prepare_net(method.net, items(3), "seeds", method, 0)  # type: ignore[arg-type]
     assert method.net.seen == [[1, 1, 1], [2, 1, 2], [2, 1, 2]]
     assert method.reported == [("im1", FAILURE)] * 2
+
+
+def test_distributions_are_handed_on_as_they_are(small_scenes, make_trainer, monkeypatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def prepare(net: nn.Module, samples: Iterator[tuple[Tensor, Sequence[Tensor]]], seed: int) -> None:
+        seen.extend(tuple(labels.ndim for labels in labelings) for _, labelings in samples)
+
+    monkeypatch.setattr(FrozenNet, "prepare", prepare)
+    network = FrozenFeatures("test_efficientnet", None, latent_rounds=1)
+    module = SoftLabelModule(network, 6, pce_fraction=0.0, latent_grid="map")
+    data = small_scenes(crop_size=40, scale_range=(1.0, 1.0))
+    make_trainer(max_steps=1).fit(module, data)
+    assert seen == [(2,)] * (len(seen) // 2) + [(2, 3)] * (len(seen) // 2) != []
 
 
 def test_what_is_scored_and_solved_is_on_the_device_of_the_network() -> None:

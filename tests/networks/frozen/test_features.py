@@ -146,6 +146,25 @@ def test_preparing_fits_the_head_to_labeled_pixels_and_is_repeatable(weights):
     assert float(nets[2].head.mean.abs().sum()) > 0  # standardized all the same
 
 
+def test_soft_labelings_are_fitted_to_as_labelings_where_they_are_sure(weights):
+    """One-hot distributions, which the collision cross-entropy takes for classes; where there is none, no pixel."""
+    images = list(labeled(smooth(4), 300))
+    soft = [(image, [(labels == torch.arange(4)[:, None, None]).float()]) for image, [labels] in images]
+    unsure = [
+        (image, [labels, torch.full_like(one_hot, 0.25)])
+        for (image, [labels]), (_, [one_hot]) in zip(images, soft, strict=True)
+    ]
+    nets = [build(weights), build(weights), build(weights)]
+    for net, samples in zip(nets, (images, soft, unsure), strict=True):
+        net.prepare(samples, seed=2)
+    ours, theirs, third = (torch.cat([p.flatten() for p in net.head_parameters()]) for net in nets)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    assert (ours - third).abs().max() > 1e-2, "other pixels are drawn"
+    (features, mixed) = features_module._collect(nets[0]._pick(unsure[0][0], unsure[0][1]))[1:]
+    assert mixed.shape == (len(features), 4)
+    assert set(mixed.sum(1).tolist()) == {1.0}
+
+
 def test_preparing_leaves_the_random_state_alone_and_knows_images_without_labels(weights):
     net = build(weights)
     state = torch.random.get_rng_state()

@@ -81,7 +81,8 @@ def _with_latent(method: WholeImages, item: Item, solved: Future[Any], known: st
     """An image with its labels; with the known ones alone if the solver failed and the method goes on all the same."""
     result = solved.result()
     method.report_unsolved(result.message, [item["id"]])
-    found = [] if result.message[0] else [result.labels[0].cpu()]
+    soft = getattr(result, "probabilities", None)
+    found = [] if result.message[0] else [(result.labels if soft is None else soft)[0].cpu()]
     return item["image"], [item[known], *found]
 
 

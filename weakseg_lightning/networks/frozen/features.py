@@ -107,18 +107,18 @@ class FrozenNet(SegmentationNet):
         start = time.perf_counter()
         device = self.mean.device
         with _seeded(seed, device):
-            labelings, features, classes = _collect(found for sample in samples for found in self._pick(*sample))
+            labelings, features, labels = _collect(found for sample in samples for found in self._pick(*sample))
             if not labelings:
                 return
             encoded = time.perf_counter()
             # Each fit begins with the same weights: what the last one learned from its own labels would stay.
             self._unfitted = self._unfitted or copy.deepcopy(self.head.state_dict())
             self.head.load_state_dict(self._unfitted)
-            kept = torch.randperm(len(classes))[:_FITTED_PIXELS]
+            kept = torch.randperm(len(labels))[:_FITTED_PIXELS]
             self.head.standardize(features[kept].to(device))
-            known = kept[classes[kept] != VOID]
+            known = kept[_is_known(labels[kept])]
             if self.fits and len(known):
-                self.head.fit(features[known].to(device), classes[known].to(device))
+                self.head.fit(features[known].to(device), labels[known].to(device))
         tell(
             f"Frozen features for {labelings} labelings in {encoded - start:.1f} s, head fitted to "
             f"{len(known) if self.fits else 0} labeled pixels in {time.perf_counter() - encoded:.1f} s"
@@ -126,18 +126,19 @@ class FrozenNet(SegmentationNet):
 
     @torch.no_grad()
     def _pick(self, image: Tensor, labelings: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Joined features and classes of some pixels of each labeling, labeled ones where there are any."""
+        """Joined features and labels of some pixels of each labeling, labeled ones where there are any."""
         maps, size = self.encode_image(image)
         for labels in labelings:
-            known = labels != VOID
+            known = _is_known(labels.movedim(0, -1) if labels.ndim == 3 else labels)
             rows, columns = (known if known.any() else ~known).nonzero(as_tuple=True)
             kept = torch.randperm(len(rows))[:_PIXELS_PER_IMAGE]
             rows, columns = rows[kept], columns[kept]
-            if labels.shape == image.shape[1:]:
-                features = self.features_at(maps, size, (rows, columns), labels.shape)
+            if labels.shape[-2:] == image.shape[1:]:
+                features = self.features_at(maps, size, (rows, columns), image.shape[1:])
             else:  # cells are those of the finest map, the last of which may reach beyond the image
                 features = join_maps([each.float() for each in maps])[0][:, rows, columns].T
-            yield features.half().cpu(), labels[rows, columns].long()
+            picked = labels[..., rows, columns]
+            yield features.half().cpu(), picked.T.half() if labels.ndim == 3 else picked.long()
 
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> tuple[list[Tensor], Sequence[int]]:
@@ -186,22 +187,37 @@ class FrozenNet(SegmentationNet):
 
 
 def _collect(picked: Iterable[tuple[Tensor, Tensor]]) -> tuple[int, Tensor, Tensor]:
-    """Number of labelings, their features ``(N, C)`` and classes ``(N,)``: at most twice the pixels that are fitted to.
+    """Number of labelings, their features ``(N, C)`` and labels: at most twice the pixels that are fitted to.
 
-    Pixels come in random order, so that half of them is a fair sample, too.
+    Pixels come in random order, so that half of them is a fair sample, too. Labels are classes ``(N,)``, or, if some
+    labelings are soft, distributions ``(N, K)``.
     """
-    features, classes, most, total = [], [], _PIXELS_PER_IMAGE, 0
-    for found, labels in picked:
+    features, labels, most, total = [], [], _PIXELS_PER_IMAGE, 0
+    for found, known in picked:
         features.append(found[:most].clone())
-        classes.append(labels[:most])
-        total += len(classes[-1])
+        labels.append(known[:most])
+        total += len(labels[-1])
         if total > 2 * _FITTED_PIXELS and most > 1:
             most //= 2
             features = [part[:most].clone() for part in features]  # a view would keep the whole in memory
-            classes = [part[:most] for part in classes]
-            total = sum(map(len, classes))
+            labels = [part[:most] for part in labels]
+            total = sum(map(len, labels))
     empty = torch.zeros(0)
-    return len(features), torch.cat(features or [empty]), torch.cat(classes or [empty])
+    return len(features), torch.cat(features or [empty]), torch.cat(_of_one_kind(labels) or [empty])
+
+
+def _of_one_kind(labels: Sequence[Tensor]) -> list[Tensor]:
+    """Classes as they are; beside distributions, as distributions, 0 throughout where there is none."""
+    width = max((part.shape[1] for part in labels if part.ndim == 2), default=0)
+    if width == 0:
+        return list(labels)
+    names = torch.arange(width)
+    return [part if part.ndim == 2 else (part[:, None] == names).half() for part in labels]
+
+
+def _is_known(labels: Tensor) -> Tensor:
+    """Tell which classes, or distributions along the last dimension, say something."""
+    return (labels > 0).any(-1) if labels.is_floating_point() else labels != VOID
 
 
 @contextmanager

@@ -76,7 +76,8 @@ class MapHead(nn.Module):
 
         Args:
             features: joined features, any float ``(N, C)``.
-            labels: classes, int64 ``(N,)``.
+            labels: classes, int64 ``(N,)``, or distributions over them, any float ``(N, K)``, for the collision
+                cross-entropy.
             steps: batches of up to 1,024 pixels to learn from.
         """
         for _ in self.fitting(features, labels, steps):
@@ -102,12 +103,12 @@ class MapHead(nn.Module):
         Args:
             optimizer: of these parameters.
             features: joined features of a batch, any float ``(N, C)``.
-            labels: classes, int64 ``(N,)``.
+            labels: as for :meth:`fit`.
         """
         training = self.training
         self.train()
         optimizer.zero_grad()
-        F.cross_entropy(self.at_pixels(features.float()), labels).backward()  # type: ignore[no-untyped-call]
+        _cross_entropy(self.at_pixels(features.float()), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         self.train(training)
 
@@ -117,6 +118,13 @@ class MapHead(nn.Module):
         features = features.float()
         self.mean.copy_(features.mean(0))
         self.scale.copy_(1 / (features.std(0, correction=0) + 1e-5))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood of classes, or that of drawing equal classes from distributions and the output."""
+    if not labels.is_floating_point():
+        return F.cross_entropy(logits, labels)
+    return -(logits.log_softmax(1) + labels.float().log()).logsumexp(1).mean()
 
 
 def _shuffled(count: int) -> Iterator[Tensor]:
