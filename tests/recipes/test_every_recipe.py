@@ -66,7 +66,9 @@ def test_overlays_for_many_gpus_say_what_the_trainer_takes(build, name, nodes):
     )
 
 
-@pytest.mark.parametrize("name", ["adm_grid", "trust_region_grid_clicks", "grid_gd", "pce", "full", "proposals"])
+@pytest.mark.parametrize(
+    "name", ["adm_grid", "trust_region_grid_clicks", "soft_labels", "grid_gd", "pce", "full", "proposals"]
+)
 def test_recipes_of_seeds_and_masks_train_on_frozen_features(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")
