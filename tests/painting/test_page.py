@@ -123,7 +123,7 @@ def test_two_tabs_lose_nothing(painted, tab):
 
 def test_a_stroke_whose_connection_was_lost_is_sent_again(painted, tab):
     shown = tab("kept")
-    stroke = {"name": "kept", "id": "lost", "points": [[10, 10], [30, 10]], "width": 3, "label": 2}
+    stroke = {"name": "kept", "id": "lost-1", "points": [[10, 10], [30, 10]], "width": 3, "label": 2}
     key = f"weakseg paint {key_of(painted)} kept"
     shown.page.evaluate("([key, text]) => sessionStorage.setItem(key, text)", [key, json.dumps([stroke])])
     shown.page.reload()
@@ -131,6 +131,39 @@ def test_a_stroke_whose_connection_was_lost_is_sent_again(painted, tab):
     assert scribbles(painted, "kept")[10, 20] == 2
     shown.saved()
     assert shown.page.evaluate("key => sessionStorage.getItem(key)", key) is None
+
+
+def kept_by(tab):
+    """Names of what the tab would send again."""
+    return tab.page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('weakseg paint'))")
+
+
+def test_of_an_image_that_was_left_at_once_the_tab_keeps_no_stroke_once_it_is_saved(painted, tab):
+    shown = tab("kept")
+    shown.stroke((20, 70), (40, 70))
+    shown.press("Control+z")
+    shown.page.locator("[data-name='large']").click()
+    shown.wait("location.search === '?image=large'")
+    eventually(lambda: not kept_by(shown))
+    drawn = painted / "scribbles" / "kept.png"
+    assert not drawn.is_file() or scribbles(painted, "kept")[70, 30] == 255
+
+
+def test_what_is_drawn_while_the_connection_is_lost_comes_in_order_when_it_is_back(painted, tab):
+    shown = tab("undo")
+    # The first stroke is lost with the socket; the rest is made before it is back.
+    shown.page.evaluate("window.socket.io.engine.transport.ws.send = () => {}")
+    shown.press("2")
+    shown.stroke((20, 30), (40, 30))
+    shown.page.evaluate("window.socket.io.engine.close()")
+    shown.wait("!window.socket.connected")
+    shown.stroke((20, 50), (40, 50))
+    shown.press("Control+z")
+    shown.page.locator("[data-name='large']").click(no_wait_after=True)
+    shown.wait("window.socket.connected")
+    eventually(lambda: (painted / "scribbles/undo.png").is_file() and scribbles(painted, "undo")[30, 30] == 1)
+    eventually(lambda: not kept_by(shown))
+    assert scribbles(painted, "undo")[50, 30] == 255
 
 
 def test_the_next_image_is_one_that_can_be_read(tab):

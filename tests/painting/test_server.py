@@ -1,11 +1,17 @@
 """What the server answers, and to whom."""
 
+import asyncio
 import contextlib
 import http.client
+import signal
 import socket
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+
+uvicorn = pytest.importorskip("uvicorn", reason="the extra `app` is not installed")
 
 WEBSOCKET = {
     "Connection": "Upgrade",
@@ -111,3 +117,38 @@ def test_a_port_that_is_taken_is_named(port):
 
     with pytest.raises(OSError, match=f"`port`: {port} cannot be used"):
         serve(None, port, print)
+
+
+def test_who_waits_no_longer_for_a_training_presses_ctrl_c_again(capsys):
+    from weakseg_lightning.painting.server import _close, _Server
+
+    class Session:
+        is_training, hurried = True, asyncio.Event()
+
+        @property
+        def training(self):
+            return SimpleNamespace(hurry=self.hurried.set)
+
+        async def close(self):
+            await self.hurried.wait()
+
+    server = _Server(uvicorn.Config(None))
+    told = [server.handle_exit(signal.SIGINT, None) or server.hurried for _ in range(2)]
+    assert (told, server.force_exit) == ([False, True], False)  # the end, which saves, is not left out
+
+    async def ended():
+        closing = asyncio.create_task(_close(Session(), lambda: server.hurried))
+        await asyncio.wait_for(closing, 20)
+
+    asyncio.run(ended())
+    assert "Waiting for the training to write its checkpoint: Ctrl-C again ends it without\n" in capsys.readouterr().out
+
+
+def test_a_memory_that_is_full_is_said():
+    from weakseg_lightning.painting.learning.client import LearningState
+    from weakseg_lightning.painting.learning_panel import _describe_learning
+
+    state = LearningState("ready", cached=20, total=50, learned=3)
+    assert _describe_learning(state) == "features of 20 of 50 images"
+    full = _describe_learning(replace(state, full=True))
+    assert full.startswith("learned from 3 of 50 images, features of 20 of 50 images: no memory for more")

@@ -37,8 +37,8 @@ async def test_drawing_is_labelled_and_saved_by_itself(session, folder):
     image = await session.open("a")
     states = []
     image.watchers.append(lambda: states.append((image.unsaved, image.labeling is not None)))
-    session.change(image, LEFT, "1")
-    session.change(image, RIGHT, "2")
+    session.change(image, LEFT, ("tab", 1))
+    session.change(image, RIGHT, ("tab", 2))
     assert image.unsaved
     await asyncio.sleep(SAVE_AFTER)
     while image.unsaved or image.labeling is None:
@@ -53,7 +53,7 @@ async def test_drawing_is_labelled_and_saved_by_itself(session, folder):
 async def test_a_change_that_comes_twice_is_made_once(session):
     image = await session.open("a")
     for _ in range(2):
-        session.change(image, LEFT, "same")
+        session.change(image, LEFT, ("tab", 1))
     session.change(image, Tag(1, True))
     session.change(image, Tag(1, True))
     assert len(image.document.done) == 3
@@ -125,3 +125,50 @@ async def test_images_that_nobody_looks_at_are_closed_once_saved(session, folder
     session._close_oldest()
     assert "a" not in session.images
     assert (await session.open("a")).document.current.same_as(on_disk(folder))
+
+
+@in_a_loop
+async def test_tabs_are_told_what_need_not_be_sent_again_of_images_that_they_do_not_show(session, monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.painting.session.SAVE_AFTER", 0.05)
+    told = []
+    session.receipts.append(lambda image: told.append((image.name, image.safe)))
+    image = await session.open("a")
+    for number in range(1, 402):
+        session.change(image, LEFT, ("tab", number))
+    session.change(image, "undo", ("tab", 402))
+    assert told == []
+    while image.unsaved:
+        await asyncio.sleep(0.02)
+    session.change(image, LEFT, ("tab", 402))  # it comes again
+    session.change(image, None, ("other", 1))  # nonsense
+    assert told == [("a", {"tab": 402})] * 2 + [("a", {"tab": 402, "other": 1})]
+    assert len(image.document.done) == 400
+
+
+@in_a_loop
+async def test_what_never_ceases_to_change_is_saved_all_the_same(session, monkeypatch):
+    for name, seconds in (("SAVE_AFTER", 0.2), ("SAVE_AT_LATEST", 0.3)):
+        monkeypatch.setattr(f"weakseg_lightning.painting.session.{name}", seconds)
+    image = await session.open("a")
+    async with asyncio.timeout(20):
+        while not image.saved:
+            session.change(image, LEFT)
+            await asyncio.sleep(0.01)
+
+
+@in_a_loop
+async def test_an_undo_is_made_once_and_known_even_after_its_image_was_closed(session, monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.painting.session._KEPT_OPEN", 1)
+    image = await session.open("a")
+    for number, change in enumerate([LEFT, RIGHT, "undo", "undo", "redo"], 1):
+        session.change(image, change, ("tab", number))
+    session.change(image, "undo", ("tab", 3))
+    assert [*image.document.done] == [LEFT]
+    await session.save_all()
+    while image in session._solving:
+        await asyncio.sleep(0.02)
+    await session.open("b")
+    again = await session.open("a")
+    assert again is not image
+    session.change(again, RIGHT, ("tab", 2))
+    assert again.document.done == []

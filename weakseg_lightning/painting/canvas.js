@@ -2,6 +2,11 @@
 // when they end; what was sent is kept until it is on the disk, over lost connections, reloads and a server that dies.
 const ZOOM = { least: 1, most: 40, step: 1.2 };
 
+const has = (numbers, change) => {
+  const [sender, number] = change.id.split("-");
+  return numbers[sender] >= Number(number);
+};
+
 export default {
   template: `<canvas tabindex="0" style="width: 100%; height: 100%; display: block; touch-action: none; outline: none"
     @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release" @pointerleave="leave"
@@ -16,8 +21,7 @@ export default {
     labeling: String,
     uncertainty: String, // empty where it is not shown
     learned: Number, // version of the annotation that the labeling's scores were learned from
-    applied: Array, // ids of the changes that `scribbles` and `clicks` show
-    saved: Array, // ids of those that are on the disk
+    applied: Object, // by sender, the number of the last change that `scribbles` and `clicks` show
     clicks: Array, // [x, y, class]
     colors: Array, // by class
     tool: String, // scribble, click, erase
@@ -28,7 +32,11 @@ export default {
   },
   created() {
     this.pictures = {}; // not reactive: they are drawn, not rendered
-    this.pending = [];
+    this.asked = {};
+    // A sender is one load of the page: it counts its changes, and the server takes each of them once.
+    this.sender = Array.from(crypto.getRandomValues(new Uint32Array(3)), (part) => part.toString(16)).join("");
+    this.number = 0;
+    this.kept = this.recall();
     this.view = { zoom: 1, x: 0, y: 0 };
     this.chosen = { tool: this.tool, label: this.label };
   },
@@ -36,11 +44,14 @@ export default {
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.$el);
     window.addEventListener("keydown", this.press_key);
+    this.$nextTick(this.listen); // the socket is made after the elements
     this.open();
   },
   beforeUnmount() {
     this.observer.disconnect();
     window.removeEventListener("keydown", this.press_key);
+    window.socket.off("connect", this.send_again);
+    window.socket.off("disconnect", this.hold);
   },
   watch: {
     name: "open",
@@ -49,7 +60,7 @@ export default {
     labeling: "loadAll",
     uncertainty: "loadAll",
     clicks: "draw",
-    saved: "drop_saved",
+    applied: "settle_shown",
     opacity: "draw",
     drawn: "draw",
     tool: "follow",
@@ -58,15 +69,12 @@ export default {
   },
   methods: {
     // ---- images ----
-    open() {
+    open(_, before) {
       this.view = { zoom: 1, x: 0, y: 0 };
       this.stroke = null;
-      this.pending = this.recall();
-      for (const change of this.pending) {
-        change.shown = false;
-        this.$emit(change.points ? "stroke" : "spot", change);
-      }
-      this.$el.dataset.pending = this.pending.length;
+      if (before) this.forget_saved(before);
+      for (const change of this.pending()) change.shown = false;
+      this.$el.dataset.pending = this.pending().length;
       this.loadAll();
     },
     loadAll() {
@@ -74,13 +82,10 @@ export default {
     },
     load(layer) {
       const address = this[layer];
-      const shown = this.pictures[layer];
-      if (shown?.address === address) return;
-      if (!address) {
-        delete this.pictures[layer];
-        return this.draw();
-      }
-      if (shown?.name !== this.name) delete this.pictures[layer];
+      if (this.asked[layer] === address) return;
+      this.asked[layer] = address;
+      if (!address || this.pictures[layer]?.name !== this.name) delete this.pictures[layer];
+      if (!address) return this.draw();
       const [applied, learned] = [this.applied, this.learned];
       const [name, picture] = [this.name, new Image()];
       picture.onload = () => {
@@ -89,40 +94,86 @@ export default {
         if (layer === "scribbles") this.settle(applied);
         this.draw();
       };
+      picture.onerror = () => {
+        if (this.asked[layer] === address) delete this.asked[layer];
+      };
       picture.src = address;
     },
+
+    // ---- changes, from being made here to being on the disk ----
+    pending() {
+      return this.kept[this.name] || [];
+    },
+    listen() {
+      window.socket.on("connect", this.send_again);
+      window.socket.on("disconnect", this.hold);
+      if (window.socket.connected) this.send_again();
+    },
+    send_again() {
+      if (!window.did_handshake) return setTimeout(this.send_again, 10);
+      this.connected = true;
+      for (const change of Object.values(this.kept).flat()) this.$emit("drawn", change);
+    },
+    hold() {
+      this.connected = false; // what is drawn now must not arrive before what was lost with the connection
+    },
+    send(made) {
+      const change = { name: this.name, id: `${this.sender}-${++this.number}`, ...made };
+      (this.kept[this.name] ??= []).push(change);
+      if (this.connected) this.$emit("drawn", change);
+      this.keep(this.name);
+    },
+    step(kind) {
+      if (this.name) this.send({ step: kind });
+      this.draw();
+    },
+    settle_shown() {
+      if (this.pictures.scribbles?.address === this.scribbles) this.settle(this.applied);
+    },
     settle(applied) {
-      for (const change of this.pending) change.shown ||= applied.includes(change.id);
-      this.drop_saved();
+      for (const change of this.pending()) change.shown ||= has(applied, change);
+      this.forget_saved(this.name);
     },
-    drop_saved() {
-      this.pending = this.pending.filter((change) => !(change.shown && this.saved.includes(change.id)));
-      this.keep();
+    confirm(name, saved) {
+      for (const change of this.kept[name] || []) change.saved ||= has(saved, change);
+      this.forget_saved(name);
     },
-    send(kind, change) {
-      this.pending.push(change);
-      this.$emit(kind, change);
-      this.keep();
+    forget_saved(name) {
+      // Of the image that is open they are drawn here until the picture with them has come.
+      const needed = (change) => !change.saved || (name === this.name && !change.shown);
+      this.kept[name] = (this.kept[name] || []).filter(needed);
+      this.keep(name);
     },
     recall() {
+      const [kept, start] = [{}, this.key_of_storage("")];
       try {
-        return JSON.parse(sessionStorage.getItem(this.key_of_storage()) || "[]");
+        for (const key of Object.keys(sessionStorage).filter((each) => each.startsWith(start)))
+          kept[key.slice(start.length)] = JSON.parse(sessionStorage[key]).filter((change) => !change.saved);
       } catch {
-        return []; // a browser that keeps nothing
+        // a browser that keeps nothing
       }
+      return kept;
     },
-    keep() {
-      const key = this.key_of_storage();
-      this.$el.dataset.pending = this.pending.length;
+    keep(name) {
+      const [key, changes] = [this.key_of_storage(name), this.kept[name]];
+      if (name === this.name) this.$el.dataset.pending = changes.length;
       try {
-        if (this.pending.length) sessionStorage.setItem(key, JSON.stringify(this.pending));
+        if (changes.length) sessionStorage.setItem(key, JSON.stringify(changes));
         else sessionStorage.removeItem(key);
       } catch {
         // full, or forbidden: they are kept in this page alone
       }
     },
-    key_of_storage() {
-      return `weakseg paint ${this.folder} ${this.name}`;
+    key_of_storage(name) {
+      return `weakseg paint ${this.folder} ${name}`;
+    },
+    waiting() {
+      const drawn = []; // strokes and clicks that the server's picture does not show yet, but for those taken back
+      for (const change of this.pending().filter((each) => !each.shown))
+        if (change.step === "undo") drawn.pop();
+        else if (change.step === "clear") drawn.length = 0;
+        else if (!change.step) drawn.push(change);
+      return drawn;
     },
 
     // ---- coordinates ----
@@ -168,11 +219,10 @@ export default {
       const at = this.position(event);
       if (event.button !== 0 || event.shiftKey) this.panning = [event.clientX, event.clientY];
       else if (this.chosen.tool === "click") {
-        const spot = { name: this.name, id: this.id(), x: at[0], y: at[1], label: this.chosen.label };
-        if (this.inside(at)) this.send("spot", spot);
+        if (this.inside(at)) this.send({ x: at[0], y: at[1], label: this.chosen.label });
       } else {
         const label = this.chosen.tool === "erase" ? 255 : this.chosen.label;
-        this.stroke = { name: this.name, id: this.id(), points: [at], width: this.pen, label };
+        this.stroke = { points: [at], width: this.pen, label };
       }
       this.draw();
     },
@@ -199,7 +249,7 @@ export default {
         const stroke = this.stroke;
         this.stroke = null;
         stroke.points = stroke.points.map((point) => point.map((value) => Math.round(value * 100) / 100));
-        this.send("stroke", stroke);
+        this.send(stroke);
       }
       this.draw();
     },
@@ -221,10 +271,6 @@ export default {
       this.view = { zoom: 1, x: 0, y: 0 };
       this.draw();
     },
-    id() {
-      // `crypto.randomUUID` is missing where the page is reached by another name than localhost.
-      return Array.from(crypto.getRandomValues(new Uint32Array(3)), (part) => part.toString(16)).join("-");
-    },
 
     // ---- keys ----
     press_key(event) {
@@ -243,6 +289,7 @@ export default {
           e: "erase", n: "need", u: "uncertainty", "[": "thinner", "]": "thicker", "-": "thinner", "+": "thicker", " ": "labeling", h: "hide" }[plain];
       if (!name) return;
       event.preventDefault();
+      if (name === "undo" || name === "redo") return this.step(name);
       // At once: who presses a key and draws does not wait for the server.
       const index = Number(digit) - 1;
       if (["scribble", "click", "erase"].includes(name)) this.chosen.tool = name;
@@ -278,7 +325,7 @@ export default {
       this.layer(pen, "uncertainty", 0.6, true);
       if (this.drawn) {
         this.layer(pen, "scribbles", 1, scale < 3);
-        const waiting = this.pending.filter((change) => !change.shown);
+        const waiting = this.waiting();
         for (const stroke of [...waiting, this.stroke]) if (stroke?.points) this.line(pen, stroke);
         const spots = waiting.filter((change) => !change.points).map((change) => [change.x, change.y, change.label]);
         for (const click of [...this.clicks, ...spots]) this.spot(pen, click, scale);

@@ -11,13 +11,13 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.document import AddClick, Change, Click, Stroke
-from weakseg_lightning.painting.open_image import OpenImage
+from weakseg_lightning.painting.document import AddClick, Change, Clear, Click, Step, Stroke
+from weakseg_lightning.painting.open_image import Key, OpenImage
 
-__all__ = ["Canvas", "layer_address", "read_change"]
+__all__ = ["Canvas", "layer_address", "read_change", "read_key"]
 
-_REMEMBERED = 300
-_ON_IMAGE = {"undo", "redo", "tag", "accept"}
+_ON_IMAGE = {"tag", "accept"}
+_STEPS: dict[str, Change | Step] = {"undo": "undo", "redo": "redo", "clear": Clear()}
 _MAX_POINTS = 100_000
 
 
@@ -25,7 +25,7 @@ class Canvas(Element, component="canvas.js"):
     """Shows an image with its annotation and the labeling, draws under the pen, and sends what was drawn.
 
     Args:
-        on_drawn: called with the name of the image, the id of the change, and its description.
+        on_drawn: called with what :func:`read_change` reads, the `name` of the image and the `id` of the change in it.
         on_command: called with the name of a command whose key was pressed.
         colors: CSS colors of the classes.
         root: folder of the images.
@@ -33,20 +33,19 @@ class Canvas(Element, component="canvas.js"):
 
     def __init__(
         self,
-        on_drawn: Callable[[str, str, Mapping[str, Any]], None],
+        on_drawn: Callable[[Mapping[str, Any]], Any],
         on_command: Callable[[str], Any],
         colors: list[str],
         root: Path,
     ) -> None:
         super().__init__()
-        self._props.update(name="", folder=key_of(root), width=1, height=1, clicks=[], applied=[], saved=[])
+        self._props.update(name="", folder=key_of(root), width=1, height=1, clicks=[], applied={})
         self._props.update(colors=colors, opacity=0.6, drawn=True)
 
-        def drawn(event: GenericEventArguments) -> None:
-            on_drawn(str(event.args["name"]), str(event.args["id"]), event.args)
+        def drawn(event: GenericEventArguments) -> Any:
+            return on_drawn(event.args)
 
-        self.on("stroke", drawn)
-        self.on("spot", drawn)
+        self.on("drawn", drawn)
 
         def commanded(event: GenericEventArguments) -> Any:
             command = str(event.args["command"])
@@ -71,11 +70,14 @@ class Canvas(Element, component="canvas.js"):
             labeling=labeling,
             uncertainty=layer_address(image, "uncertainty", image.labelings) if uncertainty and image.scores else "",
             learned=image.scores.version if image.scores else None,
-            applied=list(image.seen)[-_REMEMBERED:],
-            saved=image.safe[-_REMEMBERED:],
+            applied=dict(image.seen),
             clicks=[[click.x, click.y, click.label] for click in current.clicks],
         )
         self.update()
+
+    def confirm(self, image: OpenImage) -> None:
+        """Tell which changes of an image, shown or not, need not be sent again."""
+        self.run_method("confirm", image.name, image.safe)
 
     def use(self, **options: Any) -> None:
         """Set `tool`, `label`, `pen`, `opacity` or `drawn`."""
@@ -93,13 +95,21 @@ def layer_address(image: OpenImage, layer: str, version: int) -> str:
     return f"/layer/{layer}/{quote(image.name, safe='')}?version={version}-{id(image)}"
 
 
-def read_change(sent: Mapping[str, Any], num_classes: int) -> Change:
+def read_key(sent: Mapping[str, Any]) -> Key:
+    """Read who sent a change, and its number."""
+    sender, _, number = str(sent["id"]).rpartition("-")
+    return sender, int(number)
+
+
+def read_change(sent: Mapping[str, Any], num_classes: int) -> Change | Step:
     """Read what the browser sent.
 
     Raises:
         ValueError: if it makes no sense.
     """
     try:
+        if "step" in sent:
+            return _STEPS[sent["step"]]
         label = int(sent["label"])
         if not (0 <= label < num_classes or (label == VOID and "points" in sent)):
             raise ValueError(f"there is no class {label}")

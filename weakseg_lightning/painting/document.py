@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from math import floor, isfinite
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ __all__ = [
     "Click",
     "Document",
     "ImageAnnotation",
+    "Step",
     "Stroke",
     "Tag",
     "Unaccept",
@@ -237,6 +239,7 @@ class Unaccept:
 
 
 Change = Stroke | AddClick | Tag | Clear | Accept | Unaccept
+Step = Literal["undo", "redo"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,11 @@
-"""The files that annotations are kept in: `scribbles/`, `accepted/`, `points.csv`, `tags.csv`, `classes.yaml`."""
+"""Files of the page: annotations, classes, and those that hold its token, which only its user may read."""
 
 import csv
 import io
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,15 @@ from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.files import replacing
 from weakseg_lightning.visualization.panels import save_palette_png, voc_palette
 
-__all__ = ["named_classes", "read_paintable", "write_classes", "write_labels", "write_rows"]
+__all__ = [
+    "is_private",
+    "named_classes",
+    "read_paintable",
+    "write_classes",
+    "write_labels",
+    "write_private",
+    "write_rows",
+]
 
 Labels = NDArray[np.uint8]
 Row = Mapping[str, str]
@@ -116,3 +127,38 @@ def _read_lines(path: Path, table: Table) -> tuple[list[list[str]], str]:
 def _write_text(path: Path, text: str) -> None:
     with replacing(path, durable=True) as unfinished:
         unfinished.write_bytes(text.encode())
+
+
+def is_private(path: Path) -> bool:
+    """Find out if this process's user owns a file and is the only one who can read it; never so on Windows.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    found = path.lstat()
+    own = os.name == "posix" and found.st_uid == os.geteuid()
+    return own and stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077
+
+
+def write_private(path: Path, text: str) -> bool:
+    """Write a file that this user alone can read.
+
+    Args:
+        path: the file; one that is there is replaced.
+        text: what to write.
+
+    Returns:
+        False where that is impossible, as on FAT and some network drives, which let everyone read; the file is then
+        not there. On Windows it is written, with the permissions of its folder.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            if private := os.name != "posix" or is_private(path):
+                file.write(text)
+    except OSError:
+        private = False
+    if not private:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    return private

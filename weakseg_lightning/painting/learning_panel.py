@@ -88,7 +88,7 @@ class LearningPanel:
         state = self.session.learning_state
         self.status.set_text(_describe_learning(state))
         self.progress.set_value(state.cached / max(state.total, 1))
-        self.progress.set_visibility(state.phase != "off" and state.cached < state.total)
+        self.progress.set_visibility(state.phase != "off" and not state.full and state.cached < state.total)
         if state.held_out is not None:
             self.held_out.set_text(f"{state.held_out:.0%} correct on {state.held_out_strokes} held-out strokes")
         self.held_out.set_visibility(state.held_out is not None)
@@ -168,9 +168,11 @@ def _describe_learning(state: LearningState) -> str:
         return state.text or "learning is off"
     if state.phase == "starting":
         return "starting …"
+    learned = f"learned from {state.learned} of {state.total} images"
     if state.cached < state.total:
-        return f"features of {state.cached} of {state.total} images"
-    return f"learned from {state.learned} of {state.total} images"
+        part = f"features of {state.cached} of {state.total} images"
+        return f"{learned}, {part}: no memory for more, the others follow when opened" if state.full else part
+    return learned
 
 
 def _title(text: str) -> None:

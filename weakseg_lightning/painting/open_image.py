@@ -11,9 +11,11 @@ from weakseg_lightning.painting.learning.messages import Scores
 from weakseg_lightning.painting.pictures import MAX_SIDE, labeling_layer, scribble_layer, uncertainty_layer
 from weakseg_lightning.painting.preview import Labeling, Preview
 
-__all__ = ["OpenImage"]
+__all__ = ["Key", "OpenImage"]
 
 Palette = NDArray[np.uint8]
+Key = tuple[str, int]
+"""Sender of a change, and its number among the sender's."""
 
 
 @dataclass(eq=False)
@@ -32,8 +34,8 @@ class OpenImage:
         labeling_version: which version.
         scores: those that the labeling was found with.
         labelings: how many labelings there have been.
-        seen: ids of changes that have arrived.
-        written: those of them that were there when it was last written.
+        seen: by sender, the number of the last change that has arrived; a sender is one load of the page in a browser.
+        written: the same, when it was last written.
         watchers: called after every change of anything above.
     """
 
@@ -49,8 +51,8 @@ class OpenImage:
     labeling_version: int = -1
     scores: Scores | None = None
     labelings: int = 0
-    seen: dict[str, None] = field(default_factory=dict)
-    written: tuple[str, ...] = ()
+    seen: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
     watchers: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -59,9 +61,17 @@ class OpenImage:
         return self.document.version != self.saved
 
     @property
-    def safe(self) -> tuple[str, ...]:
-        """Ids of changes that need not be sent again, whatever becomes of this process."""
-        return self.written if self.unsaved else tuple(self.seen)
+    def safe(self) -> dict[str, int]:
+        """By sender, the number up to which changes need not be sent again, whatever becomes of this process."""
+        return dict(self.written if self.unsaved else self.seen)
+
+    def receive(self, key: Key) -> bool:
+        """Note that a change has arrived; False if it had before. Each sender sends its changes in their order."""
+        sender, number = key
+        if number <= self.seen.get(sender, 0):
+            return False
+        self.seen[sender] = number
+        return True
 
     @property
     def shows_accepted(self) -> bool:

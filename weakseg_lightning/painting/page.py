@@ -1,13 +1,13 @@
 """The page: list of images, drawing surface, tools."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from nicegui import ui
 
-from weakseg_lightning.painting.canvas import Canvas, read_change
-from weakseg_lightning.painting.document import Change, Clear, Tag, Unaccept
+from weakseg_lightning.painting.canvas import Canvas, read_change, read_key
+from weakseg_lightning.painting.document import Change, Tag, Unaccept
 from weakseg_lightning.painting.learning_panel import LearningPanel, describe_labeling
 from weakseg_lightning.painting.open_image import OpenImage
 from weakseg_lightning.painting.session import Session
@@ -30,6 +30,7 @@ class PaintPage:
         self.label = min(1, len(self.classes.names) - 1)  # the background comes second
         self.widest = 12  # pen, in pixels
         self.drawn = True
+        self._late: dict[str, list[Mapping[str, Any]]] = {}  # changes of images that have to be opened for them
 
     def build(self) -> None:
         """Make the elements."""
@@ -45,9 +46,13 @@ class PaintPage:
             colors = list(map(self._color, range(len(self.classes.names))))
             self.canvas = Canvas(self._drawn, self.command, colors, self.session.folder.root)
             self.canvas.classes("w-full h-full")
+        for button, step in ((self.undo, "undo"), (self.redo, "redo"), (self.clear, "clear")):
+            # By way of the canvas, which sends strokes: it comes behind those that were drawn before.
+            button.on("click", js_handler=f"() => getElement({self.canvas.id}).step('{step}')")
         self._use_label(self.label)
         self._use_tool("scribble")
         self.session.watchers.append(self._show_states)
+        self.session.receipts.append(self.canvas.confirm)
         ui.context.client.on_delete(self._close)
 
     def _build_header(self) -> None:
@@ -59,9 +64,9 @@ class PaintPage:
         _button("chevron_right", "next image (D, →)", lambda: self.command("next"))
         ui.space()
         self.mark = SaveMark(lambda: self.command("save"))
-        self.undo = _button("undo", "undo (Ctrl+Z)", lambda: self.command("undo"))
-        self.redo = _button("redo", "redo (Ctrl+Y)", lambda: self.command("redo"))
-        _button("delete_sweep", "remove all scribbles and clicks of this image", lambda: self._change(Clear()))
+        self.undo = _button("undo", "undo (Ctrl+Z)").classes("undo")
+        self.redo = _button("redo", "redo (Ctrl+Y)").classes("redo")
+        self.clear = _button("delete_sweep", "remove all scribbles and clicks of this image").classes("clear")
 
     def _build_tools(self) -> None:
         self.tools = tool_buttons(self._use_tool)
@@ -143,6 +148,7 @@ class PaintPage:
     def _close(self) -> None:
         self._leave()
         self.session.watchers.remove(self._show_states)
+        self.session.receipts.remove(self.canvas.confirm)
 
     def refresh(self) -> None:
         """Show the present state of the image."""
@@ -169,17 +175,35 @@ class PaintPage:
 
     # ---- changes -----------------------------------------------------------------------------------------
 
-    def _drawn(self, name: str, key: str, sent: Mapping[str, Any]) -> None:
-        """Take what was drawn, on whatever image it was drawn."""
-        image = self.session.images.get(name)
-        if image is None:
-            return
+    def _drawn(self, sent: Mapping[str, Any]) -> Coroutine[Any, Any, None] | None:
+        """Take what was drawn, on whatever image: it may have been left, or have been open before the server died."""
+        name = str(sent["name"])
+        if name in self._late:
+            self._late[name].append(sent)
+        elif (image := self.session.images.get(name)) is not None:
+            self._take(image, sent)
+        elif name in self.session.folder.entries:
+            self._late[name] = [sent]
+            return self._take_late(name)
+        return None
+
+    async def _take_late(self, name: str) -> None:
+        image = None
         try:
-            self.session.change(image, read_change(sent, len(self.classes.names)), key)
+            image = await self.session.open(name)
         except ValueError as error:
-            image.seen[key] = None  # it is not sent again
-            image.tell()
+            ui.notify(str(error), type="warning")  # the browser keeps its strokes
+        for sent in self._late.pop(name):
+            if image is not None:
+                self._take(image, sent)
+
+    def _take(self, image: OpenImage, sent: Mapping[str, Any]) -> None:
+        change = None
+        try:
+            change = read_change(sent, len(self.classes.names))
+        except ValueError as error:
             ui.notify(str(error), type="warning")
+        self.session.change(image, change, read_key(sent))
 
     def _change(self, change: Change) -> None:
         if self.image is not None:
@@ -191,8 +215,8 @@ class PaintPage:
 
     # ---- commands ----------------------------------------------------------------------------------------
 
-    async def command(self, command: str) -> None:
-        """Do what a key or a button stands for."""
+    def command(self, command: str) -> Coroutine[Any, Any, None] | None:
+        """Do what a key or a button stands for: at once, or when what is returned is awaited where that takes time."""
         kind, _, digit = command.partition(" ")
         if kind == "class":
             self._use_label(int(digit) - 1)
@@ -212,24 +236,18 @@ class PaintPage:
         elif kind == "hide":
             self.drawn = not self.drawn
             self._use_views()
-        elif self.image is not None:
-            await self._command_on_image(kind, self.image)
-
-    async def _command_on_image(self, kind: str, image: OpenImage) -> None:
-        if kind == "undo":
-            self.session.undo(image)
-        elif kind == "redo":
-            self.session.redo(image)
-        elif kind == "accept":
-            await self._accept(image)
         elif kind == "unaccept":
             self._change(Unaccept())
-        else:
-            await self.session.save(image)
-            if kind in ("next", "previous"):
-                await self._step(1 if kind == "next" else -1, image.name)
-            elif kind == "need":
-                await self._to_need(image)
+        elif self.image is not None:
+            return self._accept(self.image) if kind == "accept" else self._save_and_go(kind, self.image)
+        return None
+
+    async def _save_and_go(self, kind: str, image: OpenImage) -> None:
+        await self.session.save(image)
+        if kind in ("next", "previous"):
+            await self._step(1 if kind == "next" else -1, image.name)
+        elif kind == "need":
+            await self._to_need(image)
 
     async def _to_need(self, image: OpenImage) -> None:
         """Show the image where a stroke helps most; before anything is learned, the next one without annotation."""
@@ -269,5 +287,5 @@ class PaintPage:
         self.canvas.use(drawn=self.drawn, opacity=self.opacity.value if self.labeling.value else 0)
 
 
-def _button(icon: str, hint: str, action: Callable[[], Any]) -> ui.button:
+def _button(icon: str, hint: str, action: Callable[[], Any] | None = None) -> ui.button:
     return ui.button(icon=icon, on_click=action).props("flat dense round color=white").tooltip(hint)

@@ -4,11 +4,11 @@ import asyncio
 import os
 import secrets
 import socket
-import stat
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from nicegui import ui
 
 from weakseg_lightning.painting.guard import Guard
+from weakseg_lightning.painting.layout import is_private, write_private
 from weakseg_lightning.painting.page import PaintPage
 from weakseg_lightning.painting.session import Session
 from weakseg_lightning.visualization.panels import full_palette
@@ -44,26 +45,42 @@ def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[
     unsaved: list[str] = []
     token = _token(session.folder.root)
     address = f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
-    app = make_app(session, lambda: on_ready(address), unsaved)
+    app = make_app(session, lambda: on_ready(address), unsaved, lambda: server.hurried)
     # Tabs keep their connections open: they are not waited for.
     config = uvicorn.Config(Guard(app, token), log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
+    server = _Server(config)
     with closing(listening), suppress(KeyboardInterrupt), warnings.catch_warnings():  # uvicorn passes the interrupt on
         # NiceGUI looks for the server among all objects, deprecated ones of torch included.
         warnings.filterwarnings("ignore", ".*reduce_op", FutureWarning)
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     if not unsaved:  # no tab has anything to bring: the next page has a token of its own
         with suppress(OSError):
             (session.folder.root / _TOKEN).unlink()
     return unsaved
 
 
-def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str]) -> FastAPI:
+class _Server(uvicorn.Server):
+    """A server that is not ended before everything is saved, however often it is interrupted."""
+
+    hurried = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.hurried = True
+        else:
+            super().handle_exit(sig, frame)
+
+
+def make_app(
+    session: Session, on_start: Callable[[], None], unsaved: list[str], is_hurried: Callable[[], bool]
+) -> FastAPI:
     """Make the application.
 
     Args:
         session: its images and annotations.
         on_start: called when it begins to answer.
         unsaved: gets what could not be saved at the end.
+        is_hurried: tells at the end if users wait no longer for a training to write its checkpoint.
     """
     palette = full_palette(session.folder.classes.palette)
 
@@ -76,7 +93,7 @@ def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str])
             unsaved.extend(await session.save_all())
         finally:
             learning.cancel()
-            await session.close()
+            await _close(session, is_hurried)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -103,26 +120,27 @@ def make_app(session: Session, on_start: Callable[[], None], unsaved: list[str])
     return app
 
 
+async def _close(session: Session, is_hurried: Callable[[], bool]) -> None:
+    """End the learner and the training."""
+    closing = asyncio.create_task(session.close())
+    if session.is_training:
+        print("Waiting for the training to write its checkpoint: Ctrl-C again ends it without", flush=True)
+    while not (await asyncio.wait([closing], timeout=0.2))[0]:
+        if is_hurried() and session.training is not None:
+            session.training.hurry()
+    await closing
+
+
 def _token(root: Path) -> str:
     """The token, that of a page before which did not end by itself: its tabs go on, with what they had not saved."""
     path = root / _TOKEN
     with suppress(OSError):
-        if _is_private(path) and (kept := path.read_text().strip()):
+        if is_private(path) and (kept := path.read_text().strip()):
             return kept
     token = secrets.token_urlsafe()
-    with suppress(OSError):  # a folder that cannot be written has one for each start
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            if _is_private(path):  # some file systems let everyone read
-                file.write(token)
+    if os.name == "posix":
+        write_private(path, token)  # where it cannot be kept there is one for each start
     return token
-
-
-def _is_private(path: Path) -> bool:
-    """True for a file that its owner alone, who is this process's, can read."""
-    found = path.lstat()
-    own = os.name == "posix" and found.st_uid == os.geteuid()
-    return own and stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077
 
 
 def _listen(port: int) -> socket.socket:

@@ -1,16 +1,17 @@
 """The images that are being annotated, shared by all tabs that show them."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weakseg_lightning.data.images.reading import image_size
-from weakseg_lightning.painting.document import Accept, Change, Document, ImageAnnotation
+from weakseg_lightning.painting.document import Accept, Change, Document, ImageAnnotation, Step
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.learning.client import Learning, LearningState, Scores
-from weakseg_lightning.painting.open_image import OpenImage
+from weakseg_lightning.painting.open_image import Key, OpenImage
 from weakseg_lightning.painting.pictures import image_layer
 from weakseg_lightning.painting.preview import Preview, accepted_labels
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 SAVE_AFTER = 0.7
-"""Seconds after a change until it is written."""
+"""Seconds after the last change until it is written."""
+SAVE_AT_LATEST = 3.0
+"""Seconds after the first change until it is written, however many follow."""
 
 _KEPT_OPEN = 8
 
@@ -37,6 +40,7 @@ class Session:
 
     Attributes:
         watchers: called when the state of the learner or of the training has changed.
+        receipts: called with each image whose changes, some of them or all, need not be sent again.
     """
 
     def __init__(
@@ -47,6 +51,9 @@ class Session:
         self.training = training
         self.images: dict[str, OpenImage] = {}
         self.watchers: list[Callable[[], None]] = []
+        self.receipts: list[Callable[[OpenImage], None]] = []
+        self._seen: dict[str, dict[str, int]] = {}  # also of images that are closed
+        self._changed_at: dict[OpenImage, float] = {}  # of those that are about to be saved
         self._network: Path | None = None
         self._shown: list[str] = []
         if learning is not None:
@@ -86,30 +93,29 @@ class Session:
         if watcher in image.watchers:
             image.watchers.remove(watcher)
 
-    def change(self, image: OpenImage, change: Change, key: str | None = None) -> None:
+    def change(self, image: OpenImage, change: Change | Step | None, key: Key | None = None) -> None:
         """Make a change, once.
 
         Args:
             image: of which image.
-            change: which.
+            change: which; undo and redo are among them, as they come in one order with strokes; None = one that makes
+                no sense, which only is not to be sent again.
             key: names the change where it may come twice: a browser that lost its connection sends it again.
         """
-        if key is not None:
-            if key in image.seen:
-                return
-            image.seen[key] = None
-        image.document.apply(change)
-        self._changed(image)
-
-    def undo(self, image: OpenImage) -> None:
-        """Take the last change back."""
-        if image.document.undo():
+        made = False
+        if key is None or image.receive(key):
+            if change == "undo":
+                made = image.document.undo()
+            elif change == "redo":
+                made = image.document.redo()
+            elif change is not None:
+                image.document.apply(change)
+                made = True
+        if made:
             self._changed(image)
-
-    def redo(self, image: OpenImage) -> None:
-        """Make the change again that was taken back last."""
-        if image.document.redo():
-            self._changed(image)
+        elif key is not None:
+            image.tell()
+            self._confirm(image)
 
     async def save(self, image: OpenImage) -> None:
         """Write an image's annotation if it has changed; `OpenImage.trouble` says what went wrong."""
@@ -122,13 +128,19 @@ class Session:
                     image.document.rebase(now, image.on_disk)
                     self._tell_drawn(image)
                 version, annotation = image.document.version, image.document.current
-                seen = tuple(image.seen)
+                seen = dict(image.seen)
                 await self._write(image, annotation)
             except (OSError, ValueError) as error:
                 image.trouble = str(error)
             else:
                 image.on_disk, image.saved, image.written, image.trouble = annotation, version, seen, ""
+                self._confirm(image)
         image.tell()
+
+    def _confirm(self, image: OpenImage) -> None:
+        """Tell all tabs, whatever image they show: one may have been left before its strokes were written."""
+        for receipt in tuple(self.receipts):
+            receipt(image)
 
     async def _write(self, image: OpenImage, annotation: ImageAnnotation) -> None:
         try:
@@ -205,6 +217,11 @@ class Session:
             self.learning.use_network(self._network if wanted else None)
 
     @property
+    def is_training(self) -> bool:
+        """True while a network is trained."""
+        return self.training is not None and self.training.state.phase in ("running", "stopping")
+
+    @property
     def has_network(self) -> bool:
         """True if a network has been trained that can give the scores."""
         return self._network is not None and self.learning_state.phase != "off"
@@ -259,7 +276,8 @@ class Session:
         pixels = self.folder.read_image(name)
         size = pixels.shape[1], pixels.shape[2]
         annotation = self.folder.read(name, size)
-        return OpenImage(name, size, image_layer(pixels), Preview(pixels), Document(annotation), annotation)
+        seen = self._seen.setdefault(name, {})
+        return OpenImage(name, size, image_layer(pixels), Preview(pixels), Document(annotation), annotation, seen=seen)
 
     def _read_annotation(self, name: str) -> ImageAnnotation:
         width, height = image_size(self.folder.entries[name].path)
@@ -269,7 +287,9 @@ class Session:
         image.tell()
         self._tell_drawn(image)
         self._start(self._solve(image))
-        self._start(self._save_soon(image))
+        if image not in self._changed_at:
+            self._start(self._save_soon(image))
+        self._changed_at[image] = time.monotonic()
 
     async def _solve(self, image: OpenImage) -> None:
         """Label the image again; changes and scores that come meanwhile are taken together after it."""
@@ -300,11 +320,13 @@ class Session:
         return self.learning.scores(image.name) or image.scores
 
     async def _save_soon(self, image: OpenImage) -> None:
-        """Save once nothing has changed for a moment."""
-        version = image.document.version
-        await asyncio.sleep(SAVE_AFTER)
-        if version == image.document.version:
-            await self.save(image)
+        """Save once nothing has changed for a moment, or a little later where changes do not cease."""
+        pause, latest = SAVE_AFTER, time.monotonic() + SAVE_AT_LATEST
+        while pause > 0:
+            await asyncio.sleep(pause)
+            pause = min(self._changed_at[image] + SAVE_AFTER, latest) - time.monotonic()
+        del self._changed_at[image]
+        await self.save(image)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -64,6 +64,14 @@ def test_the_browser_is_led_to_the_page_by_a_file_that_no_other_user_can_read(fo
     assert not list(Path("DATA").glob(".weakseg-paint.html"))
 
 
+def test_where_no_file_can_be_private_the_browser_stays_closed_and_one_line_says_so(folder, served, monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.painting.layout.is_private", lambda _: False)
+    status, out, _ = folder("paint", "DATA", "--classes", "a", "b")
+    assert (status, served[1]) == (0, [])
+    assert "No browser is opened: DATA cannot hold a file that only you can read; open the address yourself\n" in out
+    assert not list(Path("DATA").glob(".weakseg-paint.html"))
+
+
 @pytest.mark.parametrize("option", ["--no-browser", "--no_browser", "--no_browser=true"])
 def test_the_browser_can_be_left_alone(folder, served, option):
     assert folder("paint", "DATA", "--classes", "a", "b", option, "--port", "0")[0] == 0

@@ -15,6 +15,7 @@ from weakseg_lightning.painting.document import ImageAnnotation, Stroke
 from weakseg_lightning.painting.learning import learner as module
 from weakseg_lightning.painting.learning.features import ImageFeatures
 from weakseg_lightning.painting.learning.messages import reduced_seeds
+from weakseg_lightning.painting.learning.worker import Desk
 
 CAT, DOG = NAMES[0], NAMES[1]
 
@@ -132,6 +133,7 @@ def test_features_stay_within_their_memory(photographs):
     for name in NAMES[:3]:
         learner.features.maps(name)
     assert not learner.features.has_room
+    assert Desk(learner).report().full
     assert learner.features._cache._kept_bytes <= 1.6 * 640_000
     draw(learner, CAT, photographs.annotation(CAT))  # its features are made again
     assert learner.scores(CAT) is not None

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ import torch
 from weakseg_lightning.cli import main as weakseg
 from weakseg_lightning.cli import training as process
 from weakseg_lightning.data.folder.recipe import is_users_own
-from weakseg_lightning.painting.learning.training import TrainingRun, TrainingState, _Files
+from weakseg_lightning.painting.learning import training as module
+from weakseg_lightning.painting.learning.training import TrainingRun, TrainingState, _Files, _losses
 
 filelock = pytest.importorskip("filelock", reason="the extra `app` is not installed")
 
@@ -220,3 +222,28 @@ def test_what_nobody_changed_is_written_again_for_the_annotations_that_there_are
         path.write_bytes(content)
     assert "supervision: scribble" in recipe_by_init(data, monkeypatch)
     assert not is_users_own(data.parent / "photos.yaml")
+
+
+@pytest.mark.parametrize("half", ["3,0.2", "3,x\n4", "\0" * 200_000 + "\n5,0.3\n", ",\n"])
+def test_a_half_written_table_gives_the_rows_that_make_sense(tmp_path: Path, half: str) -> None:
+    path = tmp_path / "metrics.csv"
+    assert _losses(path) == []
+    path.write_text(f"step,train_loss\n0,0.5\n1,nan\n2,0.4\n{half}")
+    assert _losses(path) == [(1, 0.5), (3, 0.4)]
+
+
+def test_a_training_that_was_stopped_on_windows_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TERMINATED", 1)
+    monkeypatch.delattr(os, "killpg")
+    files = _Files.of(tmp_path / "photos.yaml")
+    files.log.write_text("weakseg: error: why\n")
+    assert files.outcome(1, stopped=True)["phase"] == "stopped"
+    assert files.outcome(1, stopped=False)["phase"] == files.outcome(2, stopped=True)["phase"] == "failed"
+    calls: list[str] = []
+    process = SimpleNamespace(terminate=lambda: calls.append("terminate"), kill=lambda: calls.append("kill"))
+    run = training(tmp_path)
+    run._end(process)  # type: ignore[arg-type]
+    run._end(process)  # type: ignore[arg-type]
+    run.hurry()
+    run._end(process)  # type: ignore[arg-type]
+    assert calls == ["terminate", "kill"]

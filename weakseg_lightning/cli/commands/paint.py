@@ -1,6 +1,5 @@
 """`weakseg paint`: annotate images in the browser."""
 
-import os
 import sys
 import webbrowser
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from shlex import quote
 from weakseg_lightning.checks import between
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.layout import write_private
 from weakseg_lightning.painting.learning.client import Learning, LearningSettings
 from weakseg_lightning.painting.learning.training import TrainingRun
 from weakseg_lightning.painting.session import Session
@@ -87,9 +87,13 @@ def _run(session: Session, data: Path, port: int, no_browser: bool) -> int:
 
     def ready(address: str) -> None:
         print(f"Painting in {data}: open {address} (Ctrl-C ends)", flush=True)
-        if not no_browser:
-            _write_door(door, address)
+        if no_browser:
+            return
+        # A file leads to the page: the words that a browser is started with can be read by every user of the machine.
+        if write_private(door, f'<meta http-equiv="refresh" content="0; url={address}">\n'):
             webbrowser.open(door.as_uri())
+        else:
+            print(f"No browser is opened: {data} cannot hold a file that only you can read; open the address yourself")
 
     try:
         unsaved = serve(session, port, ready)
@@ -100,13 +104,3 @@ def _run(session: Session, data: Path, port: int, no_browser: bool) -> int:
     annotated = sum(entry.annotated for entry in folder.entries.values())
     print(f"{annotated} of {len(folder.entries)} images are annotated. Next:\n  weakseg check {quote(str(data))}")
     return 1 if unsaved else 0
-
-
-def _write_door(door: Path, address: str) -> None:
-    """Write a file that leads to the page and that this user alone can read.
-
-    The words that a browser is started with can be read by every user of the machine, and the address holds the token.
-    """
-    door.unlink(missing_ok=True)
-    with os.fdopen(os.open(door, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(f'<meta http-equiv="refresh" content="0; url={address}">\n')

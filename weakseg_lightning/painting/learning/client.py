@@ -37,6 +37,7 @@ class LearningState:
         text: one line: why it is off, or why a network could not be used; empty otherwise.
         cached: images whose features are known.
         total: images.
+        full: whether the memory has no room for the features of the others.
         learned: annotated images that the head has learned from.
         held_out: mean over classes of the fraction of held-out pixels that are labeled correctly, in [0, 1]; None
             where no class has a stroke to hold out.
@@ -49,6 +50,7 @@ class LearningState:
     text: str = ""
     cached: int = 0
     total: int = 0
+    full: bool = False
     learned: int = 0
     held_out: float | None = None
     held_out_strokes: int = 0

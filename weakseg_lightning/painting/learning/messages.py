@@ -107,6 +107,7 @@ class Learned:
 
     Attributes:
         cached: images whose features are known.
+        full: whether the memory has no room for the features of the others.
         learned: annotated images that the head has learned from.
         held_out: mean over classes of the fraction of held-out pixels that are labeled correctly, in [0, 1]; None
             where no class has a stroke to hold out.
@@ -115,6 +116,7 @@ class Learned:
     """
 
     cached: int = 0
+    full: bool = False
     learned: int = 0
     held_out: float | None = None
     held_out_strokes: int = 0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,8 @@ _KILL_AFTER = 60.0  # a step, or fitting the head before the first one, has to e
 _MOST_POINTS = 500
 _END_OF_LOG = 2**16
 _FOLLOWED = ("--trainer.log_every_n_steps", "5", "--trainer.enable_progress_bar", "false")
+
+_TERMINATED = 1 if sys.platform == "win32" else -signal.SIGTERM  # status of a process that was asked to end
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -100,6 +103,10 @@ class TrainingRun:
         """Stop at the end of the page."""
         await self.stop()
 
+    def hurry(self) -> None:
+        """Wait no longer for a training that is being stopped: kill it."""
+        self._kill_at = time.monotonic()
+
     # ---- the way of one process --------------------------------------------------------------------------
 
     async def _train(self) -> None:
@@ -128,6 +135,7 @@ class TrainingRun:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
             )
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
@@ -136,7 +144,10 @@ class TrainingRun:
             self._terminated = True
             process.terminate()
         elif time.monotonic() > self._kill_at:
-            os.killpg(process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:  # Windows
+                process.kill()
 
     def _set(self, state: TrainingState) -> None:
         if state != self.state:
@@ -198,7 +209,7 @@ class _Files:
         checkpoint = self._last_checkpoint()
         if status == 0:
             return {"phase": "done", "text": f"by {self.recipe}", "checkpoint": self._best_checkpoint() or checkpoint}
-        if (stopped and status < 0) or status == 130:
+        if (stopped and (status < 0 or status == _TERMINATED)) or status == 130:
             missing = "" if checkpoint else ", before the first step was done"
             return {"phase": "stopped", "text": f"by {self.recipe}{missing}", "checkpoint": checkpoint}
         why = self._last_error()
@@ -229,20 +240,20 @@ class _Files:
 
 
 def _losses(metrics: Path) -> list[tuple[int, float]]:
-    """Steps done and losses, of the rows that are written whole."""
-    try:
-        text = metrics.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    whole = text[: text.rfind("\n") + 1].splitlines()
-    rows = [(row.get("step"), row.get("train_loss")) for row in csv.DictReader(whole)]
-    found = [(int(step) + 1, float(loss)) for step, loss in rows if step and loss]
+    """Steps done and losses, of the rows that make sense: the file may be half written, or not be there yet."""
+    found = []
+    with suppress(OSError, csv.Error):
+        text = metrics.read_text(encoding="utf-8", errors="replace")
+        for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
+            with suppress(ValueError):
+                found.append((int(row.get("step") or "") + 1, float(row.get("train_loss") or "")))
     return [(step, loss) for step, loss in found if math.isfinite(loss)]
 
 
 def _planned_steps(config: Path) -> int:
     try:
-        planned = re.search(r"^  max_steps: (\d+)$", config.read_text(encoding="utf-8"), re.MULTILINE)
-    except FileNotFoundError:  # not yet
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not yet
         return 0
+    planned = re.search(r"^  max_steps: (\d+)$", text, re.MULTILINE)
     return int(planned[1]) if planned else 0

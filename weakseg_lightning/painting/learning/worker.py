@@ -103,7 +103,14 @@ class Desk:
         learner = self.learner
         annotated = set(learner.annotated)
         order = tuple(name for name in self._order if name not in annotated)
-        return Learned(learner.num_known, learner.num_learned, learner.held_out, learner.held_out_strokes, order)
+        return Learned(
+            cached=learner.num_known,
+            full=not learner.features.has_room,
+            learned=learner.num_learned,
+            held_out=learner.held_out,
+            held_out_strokes=learner.held_out_strokes,
+            order=order,
+        )
 
     def tasks(self) -> Iterator[Answer | None]:
         """Work in small pieces, the most urgent first; each gives what is to be told, or None.
