@@ -5,7 +5,7 @@ import os
 import random
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Seed each test and its fixtures of any scope: networks start from the same random weights, in whatever order."""
+    """Let each test, and its fixtures of any scope, begin with the same seed, in whatever order they run."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries draw from the global one
     torch.manual_seed(0)
+    # What a run leaves in the environment, another would begin with.
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
@@ -86,16 +89,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-
-
-@pytest.fixture(autouse=True)
-def _own_seed() -> Iterator[None]:
-    """Take back the seed that a run leaves in the environment, so that no other test begins with it."""
-    before = os.environ.get("PL_GLOBAL_SEED")
-    yield
-    os.environ.pop("PL_GLOBAL_SEED", None)
-    if before is not None:
-        os.environ["PL_GLOBAL_SEED"] = before
 
 
 @pytest.fixture(scope="session")

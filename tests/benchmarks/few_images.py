@@ -7,17 +7,19 @@ human scribbles)::
     python tests/benchmarks/few_images.py --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
 Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then ADM);
-`soft` the same with soft labels in place of graph cuts; `pce` the same head without a solver; `network` is ``weakseg
-init --learns network``; `unfrozen` fits the head as `head` does, then trains the encoder with it; `masks` is `pce` on
-full masks; `forest` a random forest on filters, as interactive tools have it (scikit-image's
-``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training images kept out, in place of
-the test images.
+`soft`, `trust_region`, `grid_gd` and `grid_gd_quadratic` the same with another method; `pce` the same head without a
+solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `head` does, then trains the encoder
+with it; `masks` is `pce` on full masks; `forest` a random forest on filters, as interactive tools have it
+(scikit-image's ``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training images kept
+out, in place of the test images.
 """
 
 import argparse
+import copy
 import shutil
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +30,13 @@ from PIL import Image
 from skimage.feature import multiscale_basic_features
 from tasks import Heart, Pets, Task, Whole
 
+from weakseg_lightning.data.scribbles.strokes import shorten_labels
 from weakseg_lightning.metrics import SegmentationScores
 
 TASKS = {"pets": Pets, "whole": Whole, "heart": lambda root: Heart(root / "acdc")}
 _WITHOUT_SOLVER = ["--model.gamma", "0", "--model.network.latent_rounds", "0"]
 OPTIONS = {
-    "head": [],
-    "soft": [],
     "pce": _WITHOUT_SOLVER,
-    "masks": [],
-    "network": [],
     "unfrozen": [
         *("--model.network.freeze_encoder", "false", "--model.optimizer.lr", "1e-4"),
         *("--model.optimizer.head_lr_factor", "10", "--trainer.max_steps", "240"),
@@ -46,10 +45,36 @@ OPTIONS = {
 }
 
 
-SOFT = {  # chosen on images that were kept out
-    "class_path": "SoftPotts",
-    "init_args": {"potts": {"weight": 50.0, "connectivity": 4}},
+MODELS: dict[str, dict[str, Any]] = {  # in place of ADM and its own arguments
+    "soft": {
+        "class_path": "SoftLabelModule",
+        "init_args": {
+            "solver": {"class_path": "SoftPotts", "init_args": {"potts": {"weight": 50.0, "connectivity": 4}}}
+        },
+    },
+    "trust_region": {
+        "class_path": "TrustRegionModule",
+        "init_args": {
+            "solver": {
+                "class_path": "AlphaExpansion",
+                "init_args": {"potts": {"weight": 100.0, "normalize_edges": True}, "unary_weight": 0.3},
+            },
+            "eps": 0.9912,
+        },
+    },
 }
+for _name, _relaxation in (("grid_gd", "bilinear"), ("grid_gd_quadratic", "quadratic")):
+    MODELS[_name] = {
+        "class_path": "RegularizedLossModule",
+        "init_args": {
+            "regularizer": {
+                "class_path": "GridPottsLoss",
+                "init_args": {"potts": {"weight": 7.0, "connectivity": 8}, "relaxation": _relaxation},
+            }
+        },
+    }
+OF_ADM = {"solver", "gamma", "labels", "hard_seeds", "latent_pixels", "latent_grid", "on_unsolved", "latent_lag"}
+WAYS = ["head", "masks", "network", "forest", *OPTIONS, *MODELS]
 
 
 def main() -> None:
@@ -74,14 +99,15 @@ def run(
     way: str, seed: int, task: Task, train: list[str], test: list[str], options: argparse.Namespace
 ) -> tuple[float, float]:
     """Go one way; mIoU and seconds from the folder to the label maps."""
-    home: Path = options.out / f"{options.task}-{way}-{len(train)}-{seed}"
-    labels_of, name_of = (task.truth, "masks") if way == "masks" else (task.scribbles, "scribbles")
+    home: Path = options.out / f"{options.task}-{way}-{len(train)}-{options.length:g}-{seed}"
+    name_of = "masks" if way == "masks" else "scribbles"
     shutil.rmtree(home, ignore_errors=True)
     for folder in ("learned/images", f"learned/{name_of}", "new"):
         (home / folder).mkdir(parents=True)
     for name in train:
         shutil.copy(task.image(name), home / "learned" / "images")
-        Image.fromarray(labels_of(name)).save(home / "learned" / name_of / f"{name}.png")
+        drawn = task.truth(name) if way == "masks" else shorten_labels(task.scribbles(name), options.length)
+        Image.fromarray(drawn).save(home / "learned" / name_of / f"{name}.png")
     for name in test:
         shutil.copy(task.image(name), home / "new")
     (home / "learned" / "classes.yaml").write_text(f"classes: [{', '.join(task.classes)}]\n")
@@ -99,11 +125,11 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
     recipe, runs = home / "recipe.yaml", home / "runs" / "recipe"
     chosen = ["--learns", "network" if way == "network" else "head", "--encoder_weights", str(options.weights)]
     weakseg(home, "init", str(home / "learned"), "--output", str(recipe), *chosen, threads=options.threads)
-    if way == "soft":
-        take_soft_labels(recipe)
-    quiet = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(home / "runs"), *OPTIONS[way]]
     if way != "network":
-        quiet += ["--model.network.cache.folder", str(home / "features")]
+        change_method(recipe, way, options.weight)
+    quiet = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(home / "runs"), *OPTIONS.get(way, [])]
+    if way != "network":
+        quiet += ["--model.network.cache.folder", str(options.features or home / "features")]
     weakseg(home, "fit", "--config", str(recipe), *quiet, threads=options.threads)
     config, checkpoint = newest(runs, "config.yaml"), newest(runs, "checkpoints/last.ckpt")
     given = ["--config", str(config), "--ckpt_path", str(checkpoint), str(home / "new")]
@@ -112,12 +138,19 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
     return home / "masks" / "labels"
 
 
-def take_soft_labels(recipe: Path) -> None:
-    """Replace ADM and its solver in a recipe by soft labels."""
+def change_method(recipe: Path, way: str, weight: float | None) -> None:
+    """Put another method into a recipe in place of ADM, or another Potts weight, or both."""
     content = yaml.safe_load(recipe.read_text())
     given = content["model"]["init_args"]
-    eta = given.pop("gamma")
-    content["model"] = {"class_path": "SoftLabelModule", "init_args": {**given, "solver": SOFT, "eta": eta}}
+    if way in MODELS:
+        model = copy.deepcopy(MODELS[way])
+        shared = {name: value for name, value in given.items() if name not in OF_ADM}
+        if way == "soft":
+            model["init_args"] |= {name: given[name] for name in OF_ADM - {"solver", "gamma"}} | {"eta": given["gamma"]}
+        content["model"] = {**model, "init_args": {**shared, **model["init_args"]}}
+    if weight is not None:
+        given = content["model"]["init_args"]
+        (given.get("solver") or given["regularizer"])["init_args"]["potts"]["weight"] = weight
     recipe.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -160,10 +193,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=resolved, required=True, help="the folder that holds VOCdevkit and acdc")
     parser.add_argument("--task", choices=list(TASKS), default="pets")
     parser.add_argument("--weights", type=resolved, required=True, help="the encoder's ImageNet weights")
-    parser.add_argument("--ways", nargs="+", default=["head", "pce", "network", "forest"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["head", "pce", "network", "forest"])
     parser.add_argument("--images", type=int, nargs="+", default=[30])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--length", type=float, default=1.0, help="fraction of each stroke that is kept; 0 = a click")
+    parser.add_argument("--weight", type=float, help="Potts weight in place of the way's own")
+    parser.add_argument("--features", type=resolved, help="folder of features that runs share; else each has its own")
     parser.add_argument("--tune", action="store_true", help="test on training images that are kept out")
     parser.add_argument("--out", type=resolved, default=Path("few_images").resolve())
     return parser.parse_args()

@@ -16,7 +16,7 @@ def test_gco_is_chosen_by_its_name_and_keeps_the_recipes_options(run, capsys):
         run(*ADM, "--config", "gco.yaml", "--print_config")
     solver = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["solver"]
     assert solver["class_path"] == "weakseg_lightning.solvers.GCO"
-    expected = {"weight": 80.0, "connectivity": 8, "normalize_edges": False}
+    expected = {"weight": 80.0, "connectivity": 8, "normalize_edges": False, "edges": "contrast", "dilation": 5}
     assert solver["init_args"] == {"potts": expected, "unary_weight": 1.0, "max_sweeps": 5, "start": "zeros"}
 
 

@@ -76,7 +76,7 @@ class Lattice:
         pixels = height * width
         inside = torch.ones(batch, pixels, dtype=torch.bool) if valid is None else valid.reshape(batch, pixels).cpu()
         vertices = torch.empty(batch, pixels, dimensions + 1, dtype=torch.int32)
-        weights = torch.empty(batch, pixels, dimensions + 1)
+        weights = torch.empty(batch, pixels, dimensions + 1, dtype=torch.float32)
         neighbors, starts = _core.build_lattices(
             features=features.detach().float().cpu().reshape(batch, dimensions, pixels).contiguous().numpy(),
             valid=inside.contiguous().view(torch.uint8).numpy(),

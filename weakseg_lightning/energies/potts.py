@@ -113,7 +113,7 @@ class GridPotts:
     def _native_edge_weights(self, image: Tensor, valid: Tensor) -> Tensor:
         """The same in compiled code: one pass in place of twenty."""
         batch, _, height, width = image.shape
-        weights = torch.empty(batch, self.connectivity // 2, height, width)
+        weights = torch.empty(batch, self.connectivity // 2, height, width, dtype=torch.float32)
         _core.potts_weights(
             image=image.contiguous().numpy(),
             valid=valid.contiguous().view(torch.uint8).numpy(),

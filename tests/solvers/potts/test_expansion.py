@@ -24,7 +24,7 @@ def test_it_writes_itself_down(cls):
     assert described["class_path"] in ("weakseg_lightning.AlphaExpansion", "weakseg_lightning.solvers.GCO")
     threads = {"num_threads": None} if cls is AlphaExpansion else {}
     assert described["init_args"] == {
-        "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False},
+        "potts": {"weight": 3.0, "connectivity": 4, "normalize_edges": False, "edges": "contrast", "dilation": 5},
         "unary_weight": 2.0,
         "max_sweeps": 3,
         "start": "zeros",

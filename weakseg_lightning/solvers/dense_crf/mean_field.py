@@ -128,7 +128,7 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
 
     def _infer(self, scores: Tensor, kernels: list["_Kernel"], initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Probabilities ``(B, K, H, W)`` and, given a start, how many pixels the last iteration changed ``(B,)``."""
-        probabilities = torch.empty(scores.shape)
+        probabilities = torch.empty(scores.shape, dtype=torch.float32)
         changed = torch.zeros(len(scores), dtype=torch.int64)
         start = torch.full_like(scores[:, 0], VOID, dtype=torch.uint8) if initial is None else initial
         _core.mean_field(

@@ -149,8 +149,8 @@ class SoftPotts:
         return replace(found, solve_seconds=time.perf_counter() - began)
 
     def _compiled(self, scores: Tensor, edges: Tensor, problem: Problem) -> SoftPottsResult:
-        probabilities = torch.zeros(scores.shape)
-        batch = to_host(scores, torch.zeros(problem.valid.shape), -1.0, edges, problem, problem.seeds)
+        probabilities = torch.zeros_like(scores, memory_format=torch.contiguous_format)
+        batch = to_host(scores, torch.zeros_like(scores[:, 0]), -1.0, edges, problem, problem.seeds)
         energies, status = _core.soft_potts(
             batch,
             _LINKS.index(self.link),
@@ -197,4 +197,4 @@ def _result(probabilities: Tensor, energies: Tensor, status: Tensor) -> SoftPott
 def _unsolved(scores: Tensor) -> SoftPottsResult:
     """The answer to a batch without images or pixels."""
     done = torch.tensor([[0, 1, 0]]).expand(len(scores), 3)
-    return _result(torch.zeros_like(scores), torch.zeros(len(scores), 3), done)
+    return _result(torch.zeros_like(scores), torch.zeros(len(scores), 3, dtype=torch.float64), done)

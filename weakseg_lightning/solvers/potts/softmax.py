@@ -22,7 +22,8 @@ def split_softmax(scores: Tensor, valid: Tensor, num_threads: int) -> tuple[Tens
     if scores.device.type != "cpu":
         best, rest = _split(scores)
         return best, torch.where(valid, rest, 0).cpu().double().sum((1, 2))
-    best, sums = torch.empty(valid.shape), torch.empty(len(valid), dtype=torch.float64)
+    # Not of the default type, which a thread that steps a network in half precision sets for all threads.
+    best, sums = torch.empty(valid.shape, dtype=torch.float32), torch.empty(len(valid), dtype=torch.float64)
     _core.split_softmax(
         scores=scores.contiguous().numpy(),
         valid=as_bytes(valid),
