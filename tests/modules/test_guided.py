@@ -18,7 +18,8 @@ from weakseg_lightning.modules import (
     TrustRegionModule,
 )
 from weakseg_lightning.modules.core.amortized import describe_solver
-from weakseg_lightning.modules.core.guides import coarse_guide, guide_of
+from weakseg_lightning.modules.core.guides import guide_of
+from weakseg_lightning.networks import CoarseGrid
 from weakseg_lightning.solvers import AlphaExpansion, GrabCut, SoftPotts
 
 POTTS = GridPotts(50.0, 4, edges="regions", dilation=0)
@@ -101,7 +102,7 @@ def test_what_looks_at_contrast_gets_the_image():
 def test_no_boundary_is_lost_on_a_coarse_map():
     boundary = torch.zeros(1, 1, 16, 16, dtype=torch.int32)
     boundary[..., 5] = 1
-    assert coarse_guide(boundary, (2, 2))[0, 0].tolist() == [[1, 0], [1, 0]]
+    assert CoarseGrid(8, 3.5).maxima_of(boundary)[0, 0].tolist() == [[1, 0], [1, 0]]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -123,3 +124,15 @@ def test_labelings_by_contrast_are_those_of_stores_of_before_there_were_maps():
 def test_color_models_take_no_map(tiny_network):
     with pytest.raises(ValueError, match=r"`solver.potts.edges` must be contrast"):
         ProposalModule(tiny_network, 3, GrabCut(AlphaExpansion(POTTS)))
+
+
+def test_maps_that_nothing_looks_at_are_said(guided, tiny_network, make_trainer):
+    with pytest.warns(UserWarning, match="`data.guides` are read but nothing looks at them"):
+        make_trainer(max_steps=1, limit_val_batches=0).fit(ADMModule(tiny_network, 3, pce_fraction=0.0), guided)
+
+
+def test_a_cell_sees_the_boundary_in_its_own_pixels():
+    """33 columns in cells of 8, the last of one pixel: an even division would put column 20 into the next cell."""
+    boundary = torch.zeros(1, 1, 8, 33)
+    boundary[..., 20] = 1
+    assert CoarseGrid(8, 3.5).maxima_of(boundary).flatten().tolist() == [0, 0, 1, 0, 0]

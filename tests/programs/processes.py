@@ -4,6 +4,7 @@ A process is as much one of its own as any: it has its environment, folder, stan
 """
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import socket
@@ -58,14 +59,19 @@ def variables_of_ranks(ranks: int) -> list[dict[str, str]]:
 
 
 def wait_for(processes: Sequence[ForkServerProcess], seconds: float) -> list[int]:
-    """The statuses of processes, all of which end by then.
+    """The statuses of processes, all of which end by then, or soon after one fails; those that do not then are killed.
 
     Raises:
         TimeoutError: if one does not; all are killed.
     """
     end = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, end - time.monotonic()))
+    while any(process.exitcode is None for process in processes) and time.monotonic() < end:
+        multiprocessing.connection.wait([process.sentinel for process in processes if process.exitcode is None], 1.0)
+        if any(process.exitcode for process in processes):  # the others may wait for it for ever
+            end = min(end, time.monotonic() + 20)
+            for process in processes:
+                process.join(max(0.0, end - time.monotonic()))
+            kill([process for process in processes if process.exitcode is None])
     codes = [process.exitcode for process in processes]
     if None in codes:
         kill(processes)

@@ -1,5 +1,6 @@
 """A validation that a run was ended in, or killed in: the run that goes on begins with it."""
 
+import math
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -46,6 +47,7 @@ class InterruptedValidation:
             return
         loop.val_loop.batch_progress.reset()  # all images again: what was counted is lost
         loop.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+        trainer._last_val_time = -math.inf  # type: ignore[attr-defined]  # due by time, too, if validation goes by that
         if self._max_steps is not None:  # nothing but the validation follows, which may be due for having been the last
             trainer.check_val_every_n_epoch = 1
             trainer.val_check_batch = 1

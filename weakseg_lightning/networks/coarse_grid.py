@@ -99,6 +99,26 @@ class CoarseGrid:
         counts = counts.view(len(labels), height, width, num_classes)
         return torch.where(counts.sum(-1) > 0, counts.argmax(-1), VOID)
 
+    def maxima_of(self, maps: Tensor) -> Tensor:
+        """Take maps of pixels to cells, each cell the largest value of the pixels in it: no boundary is lost.
+
+        Args:
+            maps: float ``(..., H, W)``, H and W the size of the images.
+
+        Returns:
+            The same for the cells of the coarse map, ``(..., h, w)``, h and w as :meth:`size` says.
+
+        Example:
+            >>> CoarseGrid(stride=2, offset=0.5).maxima_of(torch.tensor([[0.0, 0.0, 7.0, 0.0, 1.0]]))
+            tensor([[0., 7., 1.]])
+        """
+        height, width = self.size(*maps.shape[-2:])
+        rows, columns = (self._cells(length).to(maps.device) for length in maps.shape[-2:])
+        pixels = maps.flatten(-2)
+        cells = (rows[:, None] * width + columns).flatten().expand_as(pixels)
+        found = pixels.new_zeros(*pixels.shape[:-1], height * width)
+        return found.scatter_reduce(-1, cells, pixels, "amax", include_self=False).unflatten(-1, (height, width))
+
     def _cells(self, length: int) -> Tensor:
         """Cell along an axis that each of ``length`` pixels lies in, int64 ``(length,)``."""
         small = resized(length, self.scale)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
-from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule
+from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule, SoftLabelModule
 from weakseg_lightning.networks import SMPNetwork
 
 
@@ -143,14 +143,19 @@ def test_wrong_arguments_are_named(name, value, tiny_network):
 
 # iterations, of which an epoch has three
 @pytest.mark.parametrize(
-    ("latent_lag", "moment", "workers"), [(0, 1, 0), (0, 3, 0), (0, 4, 0), (0, 4, 1), (1, 1, 0), (1, 3, 0), (1, 4, 0)]
+    ("latent_lag", "moment", "workers", "method"),
+    [
+        *((lag, moment, workers, ADMModule) for lag, moment, workers in ((0, 1, 0), (0, 3, 0), (0, 4, 0), (0, 4, 1))),
+        *((1, moment, 0, ADMModule) for moment in (1, 3, 4)),
+        *((lag, 4, 0, SoftLabelModule) for lag in (0, 1)),
+    ],
 )
 def test_run_resumed_within_an_epoch_ends_with_the_weights_of_the_undisturbed_one(
-    equal_weights, latent_lag, moment, workers, tiny_network, small_scenes, make_trainer, save_at, tmp_path
+    equal_weights, latent_lag, moment, workers, method, tiny_network, small_scenes, make_trainer, save_at, tmp_path
 ):
     def fit(callbacks, path=None):
         data = small_scenes(num_train=12, num_workers=workers)
-        module = ADMModule(tiny_network, data.num_classes, pce_fraction=0.0, latent_lag=latent_lag)
+        module = method(tiny_network, data.num_classes, pce_fraction=0.0, latent_lag=latent_lag)
         trainer = make_trainer(max_epochs=3, callbacks=callbacks)
         trainer.fit(module, data, ckpt_path=path, weights_only=True)
         assert trainer.global_step == 9

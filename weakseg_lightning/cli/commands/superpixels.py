@@ -62,7 +62,10 @@ def superpixels(
             skipped += 1
             text = f"weakseg: skipped: {error}"
             Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
-    print(f"Wrote {len(images) - skipped} maps to {shown(folder / output)}. To train with them: --data.guides {output}")
+    print(
+        f"Wrote {len(images) - skipped} maps to {shown(folder / output)}. To train with them: --data.guides {output} "
+        "--model.solver.potts.edges regions --model.solver.potts.dilation 0 (or of `model.regularizer`)"
+    )
     if skipped:
         print(f"weakseg: {skipped} of {len(images)} images were skipped, see above", file=sys.stderr)
     return 1 if skipped else 0

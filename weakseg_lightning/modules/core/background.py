@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weakseg_lightning.solvers import SolverResult
+from weakseg_lightning.solvers import DistributionResult, SoftPottsResult, SolverResult
 
 Batch = dict[str, Any]
+Solved = SolverResult | DistributionResult
 
 
 class BackgroundSolver:
@@ -17,9 +18,9 @@ class BackgroundSolver:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "solver")
-        self._running: tuple[list[str], Future[SolverResult]] | None = None
+        self._running: tuple[list[str], Future[Solved]] | None = None
 
-    def start(self, solve: Callable[[Tensor, Batch], SolverResult], logits: Tensor, batch: Batch) -> None:
+    def start(self, solve: Callable[[Tensor, Batch], Solved], logits: Tensor, batch: Batch) -> None:
         """Begin to solve for a batch, and return at once.
 
         Args:
@@ -29,7 +30,7 @@ class BackgroundSolver:
         """
         self._running = (list(batch["id"]), self._pool.submit(_solve_aside(logits), solve, logits, batch))
 
-    def take(self, ids: Sequence[str]) -> SolverResult | None:
+    def take(self, ids: Sequence[str]) -> Solved | None:
         """Wait for the solution of the batch of these images; None if it was not begun. Raises what the solver did."""
         running, self._running = self._running, None
         return running[1].result() if running is not None and running[0] == list(ids) else None
@@ -39,14 +40,22 @@ class BackgroundSolver:
         if self._running is None:
             return {}
         ids, future = self._running
-        return {"ids": ids, "labels": future.result().labels.cpu()}
+        result = future.result()
+        if isinstance(result, DistributionResult):
+            return {"ids": ids, "probabilities": result.probabilities.cpu()}
+        return {"ids": ids, "labels": result.labels.cpu()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was called."""
-        if state:
-            solved: Future[SolverResult] = Future()
-            solved.set_result(SolverResult.from_labels(state["labels"]))
-            self._running = state["ids"], solved
+    def load_state_dict(self, state: dict[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on where :meth:`state_dict` was called, with the solution on a device."""
+        if not state:
+            return
+        soft = state.get("probabilities")
+        solved: Future[Solved] = Future()
+        if soft is None:
+            solved.set_result(SolverResult.from_labels(state["labels"].to(device)))
+        else:
+            solved.set_result(SoftPottsResult.from_probabilities(soft.to(device)))
+        self._running = state["ids"], solved
 
     def close(self) -> None:
         """End the thread, once it has solved what it is at."""
@@ -54,7 +63,7 @@ class BackgroundSolver:
         self._pool.shutdown()
 
 
-def _solve_aside(logits: Tensor) -> Callable[..., SolverResult]:
+def _solve_aside(logits: Tensor) -> Callable[..., Solved]:
     """Make the thread's call of the solver: on a GPU it waits for the scores, not for the step after them."""
     if not logits.is_cuda:
         return torch.no_grad()(lambda solve, *given: solve(*given))
@@ -62,12 +71,13 @@ def _solve_aside(logits: Tensor) -> Callable[..., SolverResult]:
     aside = torch.cuda.Stream(logits.device)  # type: ignore[no-untyped-call]
     main = torch.cuda.current_stream(logits.device)
 
-    def run(solve: Callable[[Tensor, Batch], SolverResult], *given: Any) -> SolverResult:
+    def run(solve: Callable[[Tensor, Batch], Solved], *given: Any) -> Solved:
         with torch.no_grad(), torch.cuda.stream(aside):
             aside.wait_event(scored)
             result = solve(*given)
         aside.synchronize()  # this thread waits, so that the step need not
-        result.labels.record_stream(main)
+        kept = result.probabilities if isinstance(result, DistributionResult) else result.labels
+        kept.record_stream(main)
         return result
 
     return run

@@ -22,7 +22,7 @@ from weakseg_lightning.modules.core.batch_hooks import BatchHook, tell_data
 from weakseg_lightning.modules.core.checkpoint_io import require_same_network, weights_of_net
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
-from weakseg_lightning.modules.core.guides import require_guides
+from weakseg_lightning.modules.core.guides import require_guides, warn_of_unused_guides
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.core.preparing import WholeImages, prepare_net
 from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
@@ -122,11 +122,14 @@ class WeakSegModule(EvaluatedModule, ABC):
         self._take_names(stage)
         self.tell_refinement()
         if stage == "fit":
-            for name in ("solver", "regularizer"):
-                require_guides(name, getattr(self, name, None), getattr(self.trainer, "datamodule", None))
+            data = getattr(self.trainer, "datamodule", None)
+            parts = {name: getattr(self, name, None) for name in ("solver", "regularizer")}
+            for name, part in parts.items():
+                require_guides(name, part, data)
+            warn_of_unused_guides(list(parts.values()), data)
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
-        elif stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup:
+        elif stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup and not self.trainer.ckpt_path:
             self._prepare_net()  # the strategy will part the weights between the ranks
         if stage == "fit":
             keep_activations(self.trainer)  # DDP converts batch norm with one rank, too

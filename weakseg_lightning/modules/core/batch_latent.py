@@ -10,7 +10,7 @@ from typing_extensions import override
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.guides import coarse_guide, guide_of
+from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.modules.core.latent import LatentModule, Result
 from weakseg_lightning.modules.core.preparing import WholeImages
 from weakseg_lightning.networks import Network
@@ -76,7 +76,7 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
             return batch
         grid = self.net.coarse_grid()
         size = grid.size(*batch["image"].shape[-2:])
-        guide = {"guide": coarse_guide(batch["guide"], size)} if "guide" in batch else {}
+        guide = {"guide": grid.maxima_of(batch["guide"].float())} if "guide" in batch else {}
         return {
             **batch,
             **guide,

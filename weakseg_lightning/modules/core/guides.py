@@ -1,9 +1,10 @@
 """The guide of a batch: the map of regions or boundaries that pairwise terms look at in place of the image."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from weakseg_lightning.errors import UserError
 
@@ -49,14 +50,19 @@ def require_guides(name: str, part: object, data: object) -> None:
         raise UserError(f"`{name}.potts.edges` needs a guide, which {type(data).__name__} does not bring: {_REMEDY}")
 
 
-def coarse_guide(guide: Tensor, size: tuple[int, int]) -> Tensor:
-    """A guide on a coarser grid: each cell has the largest value in it, so that no boundary is lost.
+def warn_of_unused_guides(parts: Sequence[object], data: object) -> None:
+    """Warn if the data bring guides that neither solver nor regularizer looks at.
 
     Args:
-        guide: ``(B, 1, H, W)``.
-        size: height and width of the grid.
+        parts: the solver and the regularizer, or None.
+        data: the data module of the run.
     """
-    return F.adaptive_max_pool2d(guide.float(), size)
+    if getattr(data, "has_guides", False) and not any(map(_needs_guide, parts)):
+        warnings.warn(
+            "`data.guides` are read but nothing looks at them: set `edges: regions` or `boundaries` of the `potts` of "
+            "the solver or regularizer",
+            stacklevel=2,
+        )
 
 
 def _needs_guide(part: object) -> bool:

@@ -179,7 +179,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         super().on_train_start()
         if self.latent_lag:
             self._ahead = BackgroundSolver()
-            self._ahead.load_state_dict(self._resumed_ahead)
+            self._ahead.load_state_dict(self._resumed_ahead, self.device)
             self._resumed_ahead = {}
 
     @override

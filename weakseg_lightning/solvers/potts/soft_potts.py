@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor
@@ -37,6 +37,28 @@ class SoftPottsResult(DistributionResult):
     link: Tensor
     pairwise: Tensor
     gap: Tensor
+
+    @classmethod
+    def from_probabilities(cls, probabilities: Tensor) -> Self:
+        """Soft labelings of which nothing but the distributions is known: their energies are nan.
+
+        Args:
+            probabilities: float ``(B, K, H, W)``.
+        """
+        size, nothing = len(probabilities), probabilities.new_zeros(len(probabilities), 0)
+        unknown = torch.full((size,), torch.nan, dtype=torch.float64)
+        return cls(
+            probabilities=probabilities,
+            duals=nothing,
+            residual=unknown.to(probabilities),
+            violation=nothing,
+            evaluations=torch.zeros(size, dtype=torch.int64),
+            converged=torch.ones(size, dtype=torch.bool),
+            message=("",) * size,
+            link=unknown,
+            pairwise=unknown,
+            gap=unknown,
+        )
 
     @property
     def energy(self) -> Tensor:
