@@ -172,3 +172,30 @@ async def test_an_undo_is_made_once_and_known_even_after_its_image_was_closed(se
     assert again is not image
     session.change(again, RIGHT, ("tab", 2))
     assert again.document.done == []
+
+
+@in_a_loop
+async def test_strokes_on_an_image_that_cannot_be_opened_for_a_while_are_taken_in_order_later(session, monkeypatch):
+    page = pytest.importorskip("weakseg_lightning.painting.page", reason="the extra `app` is not installed")
+    said, told, read = [], [], session._read
+    troubles = [OSError("the drive is gone"), OSError("it is still gone")]
+
+    def read_later(name):
+        if troubles:
+            raise troubles.pop(0)
+        return read(name)
+
+    monkeypatch.setattr(page.ui, "notify", lambda text, **_: said.append(text))
+    monkeypatch.setattr(session, "_read", read_later)
+    session.receipts.append(lambda image: told.append(image.safe))
+    shown = page.PaintPage(session)
+    for number in (1, 2, 3):
+        stroke = {"name": "a", "id": f"tab-{number}", "points": [[9 * number, 9]], "width": 3, "label": 1}
+        if (taking := shown._drawn(stroke)) is not None:
+            await taking
+        assert told == []
+    assert said == ["the drive is gone", "it is still gone"]
+    image = session.images["a"]
+    assert [change.points[0][0] for change in image.document.done] == [9, 18, 27]
+    await session.save(image)
+    assert told == [{"tab": 3}]

@@ -31,6 +31,7 @@ class PaintPage:
         self.widest = 12  # pen, in pixels
         self.drawn = True
         self._late: dict[str, list[Mapping[str, Any]]] = {}  # changes of images that have to be opened for them
+        self._opening: set[str] = set()  # for their late changes
 
     def build(self) -> None:
         """Make the elements."""
@@ -107,11 +108,13 @@ class PaintPage:
     async def go(self, name: str) -> bool:
         """Show an image; say so if it cannot be read."""
         try:
-            self._show(await self.session.open(name))
+            image = await self.session.open(name)
         except ValueError as error:
             ui.notify(str(error), type="warning", multi_line=True, timeout=8000)
             self.list.refresh(self.session.folder.entries)
             return False
+        self._take_kept(image)
+        self._show(image)
         return True
 
     async def _step(self, step: int, name: str) -> bool:
@@ -178,24 +181,27 @@ class PaintPage:
     def _drawn(self, sent: Mapping[str, Any]) -> Coroutine[Any, Any, None] | None:
         """Take what was drawn, on whatever image: it may have been left, or have been open before the server died."""
         name = str(sent["name"])
-        if name in self._late:
-            self._late[name].append(sent)
-        elif (image := self.session.images.get(name)) is not None:
+        if name not in self._late and (image := self.session.images.get(name)) is not None:
             self._take(image, sent)
         elif name in self.session.folder.entries:
-            self._late[name] = [sent]
-            return self._take_late(name)
+            self._late.setdefault(name, []).append(sent)
+            if name not in self._opening:
+                return self._take_late(name)
         return None
 
     async def _take_late(self, name: str) -> None:
-        image = None
+        self._opening.add(name)
         try:
-            image = await self.session.open(name)
-        except ValueError as error:
-            ui.notify(str(error), type="warning")  # the browser keeps its strokes
-        for sent in self._late.pop(name):
-            if image is not None:
-                self._take(image, sent)
+            self._take_kept(await self.session.open(name))
+        except (ValueError, OSError) as error:
+            # They wait for the next one: taken after it, they would count as arrived, and the browser forget them.
+            ui.notify(str(error), type="warning")
+        finally:
+            self._opening.discard(name)
+
+    def _take_kept(self, image: OpenImage) -> None:
+        for sent in self._late.pop(image.name, ()):
+            self._take(image, sent)
 
     def _take(self, image: OpenImage, sent: Mapping[str, Any]) -> None:
         change = None
