@@ -32,7 +32,7 @@ def soft_potts(batch: PottsBatch, link: int, eta: float, tolerance: float, max_s
     """
     Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse).
 
-    Writes to `probabilities` (B, K, H, W) where pixels are valid and images succeed. Returns energies (B, 3): link,
+    Writes to `probabilities` (B, K, H, W), of the images that succeed. Returns energies (B, 3): link,
     pairwise, gap; status (B, 3): sweeps, converged, failure as of `expand`.
     """
 

@@ -1,4 +1,4 @@
-"""Soft self-labeling: a latent distribution at each pixel, which the network follows as far as it is sure."""
+"""Soft self-labeling: a latent distribution at each pixel in place of a latent label."""
 
 from typing import Any
 

@@ -117,7 +117,7 @@ class CoarseGrid:
         pixels = maps.flatten(-2)
         cells = (rows[:, None] * width + columns).flatten().expand_as(pixels)
         found = pixels.new_zeros(*pixels.shape[:-1], height * width)
-        return found.scatter_reduce(-1, cells, pixels, "amax", include_self=False).unflatten(-1, (height, width))
+        return found.scatter_reduce(-1, cells, pixels, "amax", include_self=False).view(*maps.shape[:-2], height, width)
 
     def _cells(self, length: int) -> Tensor:
         """Cell along an axis that each of ``length`` pixels lies in, int64 ``(length,)``."""

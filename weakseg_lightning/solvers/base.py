@@ -145,7 +145,7 @@ class DistributionResult:
             ``(B, C)`` on the logits' device.
         evaluations: evaluations of the dual and its gradient, int64 ``(B,)`` on the CPU.
         converged: bool ``(B,)`` on the CPU, False where the solver stopped early, or a hard row cannot be met.
-        message: why, for each image that did not converge; empty for the others.
+        message: what went wrong with each image; empty for the others.
         transfer_seconds: wall time of moving data between devices.
         solve_seconds: wall time of the rest of the solve.
     """

@@ -181,6 +181,42 @@ def test_images_that_are_not_finite_are_named_and_hold_up_no_other():
         assert torch.allclose(found.probabilities[0].sum(0), torch.ones(20, 24))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_probability_of_zero_where_the_network_is_sure_has_a_gap(compiled):
+    """Neighbors pull the pixel to where its output is 0; a bound of the logarithm would have no slope there."""
+    logits, image = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3)
+    logits[0, 0, 1, 1] = 300.0
+    seeds = torch.ones(1, 3, 3, dtype=torch.long)
+    seeds[0, 1, 1] = 255
+    solver = SoftPotts(GridPotts(1e4, 4))
+    for sweeps in range(1, 30):
+        if compiled:
+            found = SoftPotts(GridPotts(1e4, 4), max_sweeps=sweeps).solve(logits, image, seeds=seeds)
+            energy_of, gap, done = found.energy, found.gap, found.converged
+        else:
+            soft = SoftProblem.of(
+                logits,
+                solver.potts.edge_weights(image),
+                check_problem(logits, image, seeds, None, None),
+                "collision",
+                1.0,
+            )
+            way = descend(soft, "quadratic", 1e-3, sweeps)
+            energy_of, gap, done = way.total, way.energies[:, 2], way.converged
+        assert not gap.isnan().any()
+        assert not done.any() or energy_of.item() < 6.2
+
+
+def test_logarithms_of_the_cross_entropy_have_no_bound():
+    """Four seeds of class 0 pull with 120, the scores with 200: the pixel stays with them."""
+    logits, image = torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3, 3)
+    logits[0, 1, 1, 1] = 200.0
+    seeds = torch.zeros(1, 3, 3, dtype=torch.long)
+    seeds[0, 1, 1] = 255
+    found = SoftPotts(GridPotts(30.0, 4), link="cross_entropy").solve(logits, image, seeds=seeds)
+    assert found.probabilities[0, 1, 1, 1] == 1
+
+
 def test_a_pixel_without_neighbors_follows_the_scores_alone():
     logits = torch.tensor([[[[1.0]], [[3.0]], [[0.0]]]])
     for link, expected in (("collision", [0, 1, 0]), ("cross_entropy", [0, 1, 0]), ("reverse", logits.softmax(1))):

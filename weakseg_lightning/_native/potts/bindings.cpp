@@ -221,7 +221,7 @@ void bind_potts(nb::module_& m) {
   m.def("soft_potts", &soft_potts, nb::arg("batch"), nb::arg("link"), nb::arg("eta"), nb::arg("tolerance"),
         nb::arg("max_sweeps"), nb::arg("probabilities").noconvert(), nb::arg("num_threads"),
         "Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse).\n\n"
-        "Writes to `probabilities` (B, K, H, W) where pixels are valid and images succeed. Returns energies (B, 3): link,\n"
+        "Writes to `probabilities` (B, K, H, W), of the images that succeed. Returns energies (B, 3): link,\n"
         "pairwise, gap; status (B, 3): sweeps, converged, failure as of `expand`.");
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),
         nb::arg("weights").noconvert(), nb::arg("num_threads"),

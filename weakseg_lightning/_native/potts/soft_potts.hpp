@@ -49,7 +49,7 @@ inline float relaxation_of(double mean_weight, double eta) {
 template <int D, SoftLink Link>
 class SoftPotts {
  public:
-  // Writes the distributions of the pixels to `planes[label]`; on padding they stay as they are.
+  // Writes the distributions of the pixels to `planes[label]`, 0 on padding.
   SoftPottsResult run(const SoftPottsProblem& problem, const std::vector<float*>& planes) {
     problem_ = &problem;
     labels_ = static_cast<std::size_t>(problem.num_labels);
@@ -85,9 +85,8 @@ class SoftPotts {
     for (std::size_t e = 0; e < D / 2; ++e) to_phases(grid_, problem_->edges + e * pixels, &edges_[e * cells], copy);
     for (std::size_t k = 0; k < labels_; ++k) to_phases(grid_, problem_->planes[k], &sigma_[k * cells], copy);
     to_phases(grid_, problem_->valid, free_.data(), [](std::uint8_t valid) { return valid != 0 ? 1.0F : 0.0F; });
+    y_.assign(labels_ * cells, 0.0F);
     if (!take_softmax()) return Failure::kScores;
-    y_ = sigma_;
-    if (Link == SoftLink::kCrossEntropy) take_logarithms();
     take_seeds();
     return std::isfinite(mean_weight()) ? Failure::kNone : Failure::kEdges;
   }
@@ -98,7 +97,8 @@ class SoftPotts {
     return 2 * sum / static_cast<double>(std::max<std::size_t>(problem_->pixels(), 1));
   }
 
-  // Replaces scores by their softmax, 0 on padding. False if one is not finite.
+  // Writes the softmax of the scores, 0 on padding, to y, and replaces the scores by it, or by its logarithm for the
+  // cross-entropy. False if one is not finite.
   WEAKSEG_INLINED bool take_softmax() {
     const std::size_t cells = kPhases * grid_.size;
     Cells wrong{};
@@ -122,19 +122,23 @@ class SoftPotts {
           power[x] = exp_of_negative(scores[k * cells + x] - best[x]);
           sum[x] += power[x];
         });
-        std::copy_n(power.begin(), kCells, scores + k * cells);
+        std::copy_n(power.begin(), kCells, y_.data() + first + k * cells);
       }
+      Cells logarithm;
+      each_cell([&](std::size_t x) WEAKSEG_INLINED { logarithm[x] = best[x] + std::log(sum[x]); });
       for (std::size_t k = 0; k < labels_; ++k) {
-        Cells fraction;
-        each_cell([&](std::size_t x) WEAKSEG_INLINED { fraction[x] = scores[k * cells + x] * valid[x] / sum[x]; });
-        std::copy_n(fraction.begin(), kCells, scores + k * cells);
+        float* y = y_.data() + first + k * cells;
+        Cells fraction, output;
+        each_cell([&](std::size_t x) WEAKSEG_INLINED {
+          fraction[x] = y[x] * valid[x] / sum[x];
+          const bool logarithms = Link == SoftLink::kCrossEntropy;
+          output[x] = logarithms ? valid[x] * (scores[k * cells + x] - logarithm[x]) : fraction[x];
+        });
+        std::copy_n(fraction.begin(), kCells, y);
+        std::copy_n(output.begin(), kCells, scores + k * cells);
       }
     }
     return std::all_of(wrong.begin(), wrong.end(), [](float value) { return value == 0; });
-  }
-
-  void take_logarithms() {
-    for (float& value : sigma_) value = std::log(std::max(value, 1e-38F));
   }
 
   // Fixes the distributions of the seeds.
@@ -170,11 +174,12 @@ class SoftPotts {
       evaluate(result);
       result.sweeps += sweeps;
       if (result.link + result.pairwise <= (1 + kRounding) * (last.link + last.pairwise)) continue;
-      // Steps beyond the minimum of each pixel mostly take half the sweeps, but may rise: those that end there do not.
-      if (relaxation == 1) break;
+      // Steps beyond the minimum of each pixel mostly take half the sweeps, but may rise: those are taken back.
+      const bool exact = relaxation == 1;
       y_ = before_;
       relaxation = 1;
       result.link = last.link, result.pairwise = last.pairwise, result.gap = last.gap;
+      if (exact) break;
     }
   }
 
@@ -314,7 +319,8 @@ class SoftPotts {
       });
     }
     if (Link == SoftLink::kCollision) {
-      for (float& value : agreement) value = std::max(value, 1e-38F);
+      // Not the greater of both: where y is 0 the slope, and with it the gap, would say that nothing is wrong.
+      for (float& value : agreement) value += 1e-30F;
       each_cell([&](std::size_t x) WEAKSEG_INLINED { cost[x] = -std::log(agreement[x]); });
     }
     agreement_ = agreement;

@@ -19,6 +19,7 @@ class BackgroundSolver:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "solver")
         self._running: tuple[list[str], Future[Solved]] | None = None
+        self._stream: torch.cuda.Stream | None = None
 
     def start(self, solve: Callable[[Tensor, Batch], Solved], logits: Tensor, batch: Batch) -> None:
         """Begin to solve for a batch, and return at once.
@@ -28,7 +29,9 @@ class BackgroundSolver:
             logits: scores of the batch, ``(B, K, H, W)``.
             batch: the batch.
         """
-        self._running = (list(batch["id"]), self._pool.submit(_solve_aside(logits), solve, logits, batch))
+        if logits.is_cuda and self._stream is None:  # one for all batches: memory is cached for each stream apart
+            self._stream = torch.cuda.Stream(logits.device)  # type: ignore[no-untyped-call]
+        self._running = (list(batch["id"]), self._pool.submit(_solve_aside(logits, self._stream), solve, logits, batch))
 
     def take(self, ids: Sequence[str]) -> Solved | None:
         """Wait for the solution of the batch of these images; None if it was not begun. Raises what the solver did."""
@@ -63,12 +66,11 @@ class BackgroundSolver:
         self._pool.shutdown()
 
 
-def _solve_aside(logits: Tensor) -> Callable[..., Solved]:
+def _solve_aside(logits: Tensor, aside: torch.cuda.Stream | None) -> Callable[..., Solved]:
     """Make the thread's call of the solver: on a GPU it waits for the scores, not for the step after them."""
-    if not logits.is_cuda:
+    if aside is None:
         return torch.no_grad()(lambda solve, *given: solve(*given))
     scored = torch.cuda.current_stream(logits.device).record_event()
-    aside = torch.cuda.Stream(logits.device)  # type: ignore[no-untyped-call]
     main = torch.cuda.current_stream(logits.device)
 
     def run(solve: Callable[[Tensor, Batch], Solved], *given: Any) -> Solved:

@@ -28,7 +28,7 @@ from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.modules.core.batch_hooks import tell_data
 from weakseg_lightning.networks import Network
-from weakseg_lightning.solvers import SolverResult
+from weakseg_lightning.solvers import DistributionResult, SolverResult
 from weakseg_lightning.solvers.threads import cores_of_rank, default_num_threads, leave_cores
 
 OnUnsolved = Literal["skip", "stop"]
@@ -276,6 +276,8 @@ class LatentModule(WeakSegModule, Generic[Result]):
     def _log_cost(self, forward_seconds: float, result: Result, size: int) -> None:
         seconds = {"forward": forward_seconds, "solve": result.solve_seconds, "transfer": result.transfer_seconds}
         self.log_dict({f"hook_{name}_ms": 1000 * value for name, value in seconds.items()}, batch_size=size)
+        if isinstance(result, DistributionResult):
+            self.log("hook_residual", result.residual.nan_to_num().max(), batch_size=size)
 
     # ---- checkpoints ----------------------------------------------------------------------------------------
 

@@ -280,7 +280,8 @@ class FrozenFeatures(Network):
         input_scale: factor in (0, 1] by which images are resized before the network; logits are brought back.
         fit_first: fit a new head to the labeled pixels of the training images before the first iteration.
         latent_rounds: how often, after that, the method's solver labels all training images and the head is fitted to
-            these labels, too; for methods whose solver labels whole images by the scores (ADM, trust region).
+            these labels, too; for methods whose solver labels whole images by the scores (ADM, trust region, soft
+            labels: these by the collision cross-entropy, whatever the method's link and weight).
         save_encoder: whether checkpoints hold the encoder's weights, too, or refer to ``encoder_weights``.
         freeze_encoder: false lets the encoder learn, too, from where the head was fitted; the statistics of its batch
             norm stay. An iteration then costs what it does with any other network, and no features are kept.

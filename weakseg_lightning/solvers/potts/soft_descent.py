@@ -11,7 +11,7 @@ from weakseg_lightning.solvers.potts.soft_problem import PHASES, Planes, SoftPro
 
 _SWEEPS_BETWEEN_CHECKS = 5
 _ROUNDING = 1e-6
-_PASSES = 40  # two or three are the rule
+_PASSES = 20  # two or three are the rule; a class at 0 may come and go for ever
 _TRIES = 6  # of shorter and shorter steps
 _TINY = 1e-30
 
@@ -68,7 +68,7 @@ def descend(
                 _move(problem, relaxation, planes, phase, moving, beyond[:, None, None, None])
         energies = evaluate(problem, relaxation, planes)
         done += count
-        rose = energies[:, 0] + energies[:, 1] > now.total + _ROUNDING * now.total.abs()
+        rose = ~(energies[:, 0] + energies[:, 1] <= now.total + _ROUNDING * now.total.abs())
         # Steps beyond the minimum of each pixel mostly take half the sweeps, but may rise: they are taken back.
         stuck |= rose & (beyond == 1)
         beyond = torch.where(rose, 1.0, beyond)
@@ -176,12 +176,11 @@ def nearest(link: Link, cells: _Cells, center: Tensor, ratio: Tensor) -> Tensor:
     """
     if link == "reverse":
         return _nearest_reverse(cells, center, ratio)
-    output = cells.sigma if link == "collision" else cells.sigma.clamp(min=1e-38).log()
     active = (cells.y > 0) & cells.open
     value = center
     for _ in range(_PASSES):
-        t, theta = _shift(link, active, output, center, ratio)
-        value = center + t * output - theta
+        t, theta = _shift(link, active, cells.sigma, center, ratio)
+        value = center + t * cells.sigma - theta
         now = (value > 0) & cells.open
         if torch.equal(now, active):
             break
@@ -202,7 +201,11 @@ def _shift(link: Link, active: Tensor, output: Tensor, center: Tensor, ratio: Te
     if link == "collision":
         slope = (s * center).sum(1, keepdim=True) - outputs * (centers - 1) / count
         bend = ((s * output).sum(1, keepdim=True) - outputs * outputs / count).clamp(min=0)
-        t = 2 * ratio / (slope + (slope * slope + 4 * bend * ratio).sqrt()).clamp(min=_TINY)
+        root = (slope * slope + 4 * bend * ratio).sqrt()
+        # for slope < 0 the other form of the root, in which nothing cancels
+        t = torch.where(
+            slope > 0, 2 * ratio / (slope + root).clamp(min=_TINY), (root - slope) / (2 * bend).clamp(min=_TINY)
+        )
     return t, (centers + t * outputs - 1) / count
 
 
@@ -220,7 +223,8 @@ def _nearest_reverse(cells: _Cells, center: Tensor, ratio: Tensor) -> Tensor:
         excess = y.sum(1, keepdim=True) - 1
         if not bool((excess > 1e-5).any()):
             break
-        theta = theta + (excess / (y / root.clamp(min=_TINY)).sum(1, keepdim=True).clamp(min=_TINY)).clamp(min=0)
+        step = excess / (y / root.clamp(min=_TINY)).sum(1, keepdim=True).clamp(min=_TINY)
+        theta = theta + torch.where(excess > 1e-5, step, 0.0)  # a cell that is done does not wait for others
     return y / y.sum(1, keepdim=True).clamp(min=_TINY)
 
 
@@ -259,9 +263,10 @@ def _pairs(relaxation: Relaxation, y: Tensor, around: list[tuple[Tensor, Tensor]
 def link_of(link: Link, y: Tensor, sigma: Tensor) -> Tensor:
     """H of each cell, ``(B, h, w)``."""
     if link == "collision":
-        return -(sigma * y).sum(1).clamp(min=1e-38).log()
+        # Not the greater of both: where y is 0 the gradient, and with it the gap, would say that nothing is wrong.
+        return -((sigma * y).sum(1) + _TINY).log()
     if link == "cross_entropy":
-        return -(y * sigma.clamp(min=1e-38).log()).sum(1)
+        return -(y * sigma).sum(1)
     return -(sigma * y.clamp(min=1e-38).log()).sum(1)
 
 
@@ -274,4 +279,5 @@ def sum_of_products(around: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _sum(values: Tensor) -> Tensor:
-    return values.flatten(1).sum(1, dtype=torch.float64)
+    # MPS has no float64
+    return values.flatten(1).sum(1, dtype=torch.float32 if values.device.type == "mps" else torch.float64)

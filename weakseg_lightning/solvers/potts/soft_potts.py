@@ -75,22 +75,26 @@ class SoftPotts:
         ``E(y) = unary_weight sum_i H(y_i, sigma_i) + sum_{ij in N} w_ij P(y_i, y_j)``,
 
     sigma the softmax of the logits over the allowed labels, N the 4- or 8-grid without padding, ``w_ij`` from
-    `GridPotts`, i without the seeds. H is the ``link``, P the ``relaxation`` of the Potts term.
+    `GridPotts`; the first sum runs over the pixels without a seed. H is the ``link``, P the ``relaxation`` of the Potts
+    term.
 
     What is guaranteed:
         - ``relaxation: quadratic``: E is convex with each of the links. ``converged=True``: its value is at most
           ``tolerance`` above the minimum, relative to the value, by the gap of Frank and Wolfe, which is computed from
           the result itself.
-        - The other relaxations are not convex. They start from the solution of the quadratic one and descend: E never
-          rises. ``converged=True``: to first order nothing within reach is better by more than ``tolerance``.
-        - ``converged=False`` without a message: ``max_sweeps`` was reached. With a message: the image was not solved,
-          its probabilities are 0.
-        - An image's result depends neither on the rest of the batch nor on ``num_threads``.
+        - The other relaxations are not convex. They start from the solution of the quadratic one and descend; the gap
+          says how nearly stationary the result is, not how near to the minimum.
+        - From one check to the next, each five sweeps, E does not rise by more than rounding (1e-6 of it).
+        - ``converged=False`` without a message: ``max_sweeps`` was reached, or no step lowered the energy any more.
+          With a message: the image was not solved, its probabilities are 0.
+        - An image's result depends neither on ``num_threads`` nor, but for rounding by tensor operations, on the rest
+          of the batch.
 
-    How it works: exact minimization over one pixel at a time, in closed form once it is known which of its classes are
-    positive, for all pixels of one of four interleaved grids at once, with steps beyond the minimum while these pay.
-    Quadratic problems of CPU tensors are solved in compiled code, all others by tensor operations on the device of the
-    scores; nothing travels between devices but the energies.
+    How it works: exact minimization over one pixel at a time (in closed form once it is known which of its classes are
+    positive; by Newton's method for the reverse link), for all pixels of one of four interleaved grids at once, with
+    steps beyond the minimum while these pay. Quadratic problems of CPU tensors are solved in compiled code, all others
+    by tensor operations on the device of the scores, outside of ``torch.inference_mode``; of the labelings nothing
+    travels between devices, of each check and step a flag.
 
     Args:
         potts: the pairwise weights. The scale counts: weights are summed, as the unary terms are.
@@ -100,7 +104,8 @@ class SoftPotts:
             ``-sum_k sigma^k ln y^k``; the module's loss takes the same.
         unary_weight: factor of the links, > 0.
         tolerance: relative gap to reach, >= 0.
-        max_sweeps: at most so many passes over the pixels, >= 0; with 0 the labeling is sigma.
+        max_sweeps: at most so many passes over the pixels, >= 0, and as many again for a relaxation other than
+            quadratic; with 0 the labeling is sigma.
         num_threads: threads for the images of a batch, >= 1; None = as for `AlphaExpansion`.
 
     Raises:

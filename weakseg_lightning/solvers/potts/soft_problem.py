@@ -25,7 +25,8 @@ class SoftProblem:
         size: height and width of the images.
         link: H.
         unary_weight: factor of the link.
-        outputs: sigma, float ``(B, K, h + 2, w + 2)`` each; 0 for labels that are not allowed.
+        outputs: sigma, or its logarithm for the cross-entropy, float ``(B, K, h + 2, w + 2)`` each; 0 for labels that
+            are not allowed, and on padding.
         edges: forward edges, float ``(B, E, h + 2, w + 2)`` each.
         free: bool ``(B, 1, h + 2, w + 2)`` each: neither a seed nor padding.
         allowed: bool ``(B, K, 1, 1)``.
@@ -60,16 +61,17 @@ class SoftProblem:
         wrong = ~used.flatten(1).isfinite().all(1)
         failures = torch.where(wrong, 1, torch.where(edges.flatten(1).isfinite().all(1), 0, 2))
         sound = (failures == 0)[:, None, None, None]
-        outputs = torch.where(allowed & sound, used, -torch.inf).softmax(1)
-        outputs = torch.where(valid & sound, outputs, 0.0)
+        logarithms = torch.where(allowed & sound, used, -torch.inf).log_softmax(1)
+        inside = allowed & valid & sound
+        sigma = torch.where(inside, logarithms.exp(), 0.0)
         fixed = valid & (seeds != VOID)
         one_hot = seeds == torch.arange(scores.shape[1], device=scores.device)[:, None, None]
-        start = torch.where(fixed, one_hot.to(outputs), outputs)
+        start = torch.where(fixed, one_hot.to(sigma), sigma)
         return cls(
             size=(scores.shape[2], scores.shape[3]),
             link=link,
             unary_weight=unary_weight,
-            outputs=_phases(outputs),
+            outputs=_phases(torch.where(inside, logarithms, 0.0) if link == "cross_entropy" else sigma),
             edges=_phases(torch.where(sound, edges, 0.0)),
             free=_phases((valid & ~fixed & sound).to(torch.uint8)),
             allowed=allowed,
