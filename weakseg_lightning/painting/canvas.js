@@ -1,6 +1,7 @@
 // The drawing surface: image, labeling, scribbles and clicks, and the pen. Strokes are drawn here at once and sent
 // when they end; what was sent is kept until it is on the disk, over lost connections, reloads and a server that dies.
 const ZOOM = { least: 1, most: 40, step: 1.2 };
+const ABOUT_WHAT_IS_DRAWN = new Set(["accept", "need", "next", "previous", "save"]);
 
 const has = (numbers, change) => {
   const [sender, number] = change.id.split("-");
@@ -23,6 +24,7 @@ export default {
     learned: Number, // version of the annotation that the labeling's scores were learned from
     applied: Object, // by sender, the number of the last change that `scribbles` and `clicks` show
     clicks: Array, // [x, y, class]
+    tags: Array, // classes
     colors: Array, // by class
     tool: String, // scribble, click, erase
     label: Number,
@@ -127,6 +129,18 @@ export default {
       if (this.name) this.send({ step: kind });
       this.draw();
     },
+    toggle_tag(label) {
+      if (!this.name || label >= this.colors.length) return;
+      const last = this.waiting().findLast((change) => "tag" in change && change.label === label);
+      // The wanted state, not the toggling: it may be sent again to a server that has it on its disk.
+      this.send({ label, tag: !(last ? last.tag : this.tags.includes(label)) });
+    },
+    command(name) {
+      // The socket would send it before the strokes, which wait until the page is known to the server again.
+      if (ABOUT_WHAT_IS_DRAWN.has(name) && !this.connected)
+        Quasar.Notify.create({ type: "warning", message: "The connection is lost: try again when it is back" });
+      else this.$emit("command", { command: name, name: this.name });
+    },
     settle_shown() {
       if (this.pictures.scribbles?.address === this.scribbles) this.settle(this.applied);
     },
@@ -168,12 +182,12 @@ export default {
       return `weakseg paint ${this.folder} ${name}`;
     },
     waiting() {
-      const drawn = []; // strokes and clicks that the server's picture does not show yet, but for those taken back
+      const made = []; // what the server's picture does not show yet, but for what was taken back
       for (const change of this.pending().filter((each) => !each.shown))
-        if (change.step === "undo") drawn.pop();
-        else if (change.step === "clear") drawn.length = 0;
-        else if (!change.step) drawn.push(change);
-      return drawn;
+        if (change.step === "undo") made.pop();
+        else if (change.step !== "redo") made.push(change);
+      const cleared = made.findLastIndex((change) => change.step === "clear");
+      return made.filter((change, place) => place > cleared || "tag" in change);
     },
 
     // ---- coordinates ----
@@ -290,6 +304,7 @@ export default {
       if (!name) return;
       event.preventDefault();
       if (name === "undo" || name === "redo") return this.step(name);
+      if (name.startsWith("tag ")) return this.toggle_tag(Number(digit) - 1);
       // At once: who presses a key and draws does not wait for the server.
       const index = Number(digit) - 1;
       if (["scribble", "click", "erase"].includes(name)) this.chosen.tool = name;
@@ -298,7 +313,7 @@ export default {
         if (this.chosen.tool === "erase") this.chosen.tool = "scribble";
       }
       this.draw();
-      this.$emit("command", { command: name, name: this.name });
+      this.command(name);
     },
 
     // ---- drawing ----
@@ -327,7 +342,7 @@ export default {
         this.layer(pen, "scribbles", 1, scale < 3);
         const waiting = this.waiting();
         for (const stroke of [...waiting, this.stroke]) if (stroke?.points) this.line(pen, stroke);
-        const spots = waiting.filter((change) => !change.points).map((change) => [change.x, change.y, change.label]);
+        const spots = waiting.filter((change) => "x" in change).map((change) => [change.x, change.y, change.label]);
         for (const click of [...this.clicks, ...spots]) this.spot(pen, click, scale);
       }
       if (this.pointer && !this.panning && this.chosen.tool !== "click") this.ring(pen, this.pointer, scale);

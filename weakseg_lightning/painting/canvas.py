@@ -11,13 +11,12 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.painting.document import AddClick, Change, Clear, Click, Step, Stroke
+from weakseg_lightning.painting.document import AddClick, Change, Clear, Click, Step, Stroke, Tag, Unaccept
 from weakseg_lightning.painting.open_image import Key, OpenImage
 
 __all__ = ["Canvas", "layer_address", "read_change", "read_key"]
 
-_ON_IMAGE = {"tag", "accept"}
-_STEPS: dict[str, Change | Step] = {"undo": "undo", "redo": "redo", "clear": Clear()}
+_STEPS: dict[str, Change | Step] = {"undo": "undo", "redo": "redo", "clear": Clear(), "unaccept": Unaccept()}
 _MAX_POINTS = 100_000
 
 
@@ -39,7 +38,7 @@ class Canvas(Element, component="canvas.js"):
         root: Path,
     ) -> None:
         super().__init__()
-        self._props.update(name="", folder=key_of(root), width=1, height=1, clicks=[], applied={})
+        self._props.update(name="", folder=key_of(root), width=1, height=1, clicks=[], tags=[], applied={})
         self._props.update(colors=colors, opacity=0.6, drawn=True)
 
         def drawn(event: GenericEventArguments) -> Any:
@@ -51,7 +50,7 @@ class Canvas(Element, component="canvas.js"):
             command = str(event.args["command"])
             # A key that was pressed before the browser showed this image is about the one before.
             late = event.args.get("name") != self._props["name"]
-            return None if late and command.partition(" ")[0] in _ON_IMAGE else on_command(command)
+            return None if late and command == "accept" else on_command(command)
 
         self.on("command", commanded)
 
@@ -72,6 +71,7 @@ class Canvas(Element, component="canvas.js"):
             learned=image.scores.version if image.scores else None,
             applied=dict(image.seen),
             clicks=[[click.x, click.y, click.label] for click in current.clicks],
+            tags=sorted(current.tags or ()),
         )
         self.update()
 
@@ -113,6 +113,8 @@ def read_change(sent: Mapping[str, Any], num_classes: int) -> Change | Step:
         label = int(sent["label"])
         if not (0 <= label < num_classes or (label == VOID and "points" in sent)):
             raise ValueError(f"there is no class {label}")
+        if "tag" in sent:
+            return Tag(label, bool(sent["tag"]))
         if "points" not in sent:
             # One decimal, as it is written: what is read again is then the same.
             x, y = (round(float(sent[name]), 1) for name in ("x", "y"))

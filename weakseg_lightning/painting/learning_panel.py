@@ -33,7 +33,7 @@ class LearningPanel:
 
     Args:
         session: the images, the learner and the training.
-        on_command: called with "need", "views", "accept" or "unaccept" where one is asked for.
+        on_command: called with "views" where what is shown depends on a control that has changed.
     """
 
     def __init__(self, session: Session, on_command: Callable[[str], Any]) -> None:
@@ -54,8 +54,8 @@ class LearningPanel:
         self.source.props("dense no-caps spread size=sm").classes("w-full source")
         self.source.tooltip("what labels the images: the head that learns as you draw, or the network trained last")
         with ui.row().classes("w-full items-center justify-between no-wrap"):
-            need = ui.button("Next", icon="trending_flat", on_click=lambda: on_command("need")).classes("need")
-            need.props("dense no-caps outline size=md").tooltip("to the image where a stroke helps most (N)")
+            self.need = ui.button("Next", icon="trending_flat").classes("need")
+            self.need.props("dense no-caps outline size=md").tooltip("to the image where a stroke helps most (N)")
             self.uncertainty = ui.switch("uncertainty", on_change=lambda: on_command("views")).classes("uncertainty")
             self.uncertainty.props("dense").tooltip("where it does not know (U)")
 
@@ -64,9 +64,9 @@ class LearningPanel:
         with ui.row().classes("w-full items-center no-wrap gap-2"):
             self.threshold = ui.slider(min=0.5, max=0.99, step=0.01, value=0.9, on_change=lambda: on_command("views"))
             self.threshold.classes("threshold").tooltip("least probability of a pixel's label")
-            self.accept = ui.button("Accept", on_click=lambda: on_command("accept")).classes("accept")
+            self.accept = ui.button("Accept").classes("accept")
             self.accept.props("dense no-caps size=md").tooltip("make it the image's labels (Enter)")
-            self.unaccept = ui.button(icon="delete_outline", on_click=lambda: on_command("unaccept"))
+            self.unaccept = ui.button(icon="delete_outline")
             self.unaccept.props("flat dense round size=sm").classes("unaccept").tooltip("remove the accepted labels")
         self.accepted = ui.label().classes("text-sm text-slate-500 accepted")
 

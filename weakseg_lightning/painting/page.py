@@ -1,13 +1,12 @@
 """The page: list of images, drawing surface, tools."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from nicegui import ui
 
 from weakseg_lightning.painting.canvas import Canvas, read_change, read_key
-from weakseg_lightning.painting.document import Change, Tag, Unaccept
 from weakseg_lightning.painting.learning_panel import LearningPanel, describe_labeling
 from weakseg_lightning.painting.open_image import OpenImage
 from weakseg_lightning.painting.session import Session
@@ -47,24 +46,33 @@ class PaintPage:
             colors = list(map(self._color, range(len(self.classes.names))))
             self.canvas = Canvas(self._drawn, self.command, colors, self.session.folder.root)
             self.canvas.classes("w-full h-full")
-        for button, step in ((self.undo, "undo"), (self.redo, "redo"), (self.clear, "clear")):
-            # By way of the canvas, which sends strokes: it comes behind those that were drawn before.
-            button.on("click", js_handler=f"() => getElement({self.canvas.id}).step('{step}')")
+        self._send_by_canvas()
         self._use_label(self.label)
         self._use_tool("scribble")
         self.session.watchers.append(self._show_states)
         self.session.receipts.append(self.canvas.confirm)
         ui.context.client.on_delete(self._close)
 
+    def _send_by_canvas(self) -> None:
+        """Let the canvas, which sends strokes, send what comes behind those that were drawn before."""
+        steps = {"undo": self.undo, "redo": self.redo, "clear": self.clear, "unaccept": self.panel.unaccept}
+        commands = {"previous": self.previous, "next": self.next, "save": self.mark.button}
+        commands |= {"need": self.panel.need, "accept": self.panel.accept}
+        calls = [(button, f"step('{step}')") for step, button in steps.items()]
+        calls += [(button, f"command('{command}')") for command, button in commands.items()]
+        calls += [(row.tag, f"toggle_tag({row.index})") for row in self.rows]
+        for button, call in calls:
+            button.on("click.stop", js_handler=f"() => getElement({self.canvas.id}).{call}")
+
     def _build_header(self) -> None:
         ui.label("weakseg paint").classes("font-bold")
         ui.label(str(self.session.folder.root.name)).classes("opacity-70").tooltip(str(self.session.folder.root))
         ui.space()
-        _button("chevron_left", "previous image (A, ←)", lambda: self.command("previous"))
+        self.previous = _button("chevron_left", "previous image (A, ←)")
         self.title = ui.label().classes("min-w-48 text-center ellipsis title")
-        _button("chevron_right", "next image (D, →)", lambda: self.command("next"))
+        self.next = _button("chevron_right", "next image (D, →)")
         ui.space()
-        self.mark = SaveMark(lambda: self.command("save"))
+        self.mark = SaveMark()
         self.undo = _button("undo", "undo (Ctrl+Z)").classes("undo")
         self.redo = _button("redo", "redo (Ctrl+Y)").classes("redo")
         self.clear = _button("delete_sweep", "remove all scribbles and clicks of this image").classes("clear")
@@ -80,7 +88,7 @@ class PaintPage:
         )
         with classes.style("max-height: 30vh"):
             self.rows = [
-                ClassRow(index, name, self._color(index), self._use_label, self._toggle_tag)
+                ClassRow(index, name, self._color(index), self._use_label)
                 for index, name in enumerate(self.classes.names)
             ]
         ui.label("Graph cut's labeling").classes("text-sm font-medium mt-1")
@@ -211,14 +219,6 @@ class PaintPage:
             ui.notify(str(error), type="warning")
         self.session.change(image, change, read_key(sent))
 
-    def _change(self, change: Change) -> None:
-        if self.image is not None:
-            self.session.change(self.image, change)
-
-    def _toggle_tag(self, label: int) -> None:
-        if self.image is not None and label < len(self.classes.names):
-            self._change(Tag(label, label not in (self.image.document.current.tags or ())))
-
     # ---- commands ----------------------------------------------------------------------------------------
 
     def command(self, command: str) -> Coroutine[Any, Any, None] | None:
@@ -226,8 +226,6 @@ class PaintPage:
         kind, _, digit = command.partition(" ")
         if kind == "class":
             self._use_label(int(digit) - 1)
-        elif kind == "tag":
-            self._toggle_tag(int(digit) - 1)
         elif kind in ("scribble", "click", "erase"):
             self._use_tool(kind)
         elif kind in ("thinner", "thicker"):
@@ -242,8 +240,6 @@ class PaintPage:
         elif kind == "hide":
             self.drawn = not self.drawn
             self._use_views()
-        elif kind == "unaccept":
-            self._change(Unaccept())
         elif self.image is not None:
             return self._accept(self.image) if kind == "accept" else self._save_and_go(kind, self.image)
         return None
@@ -293,5 +289,5 @@ class PaintPage:
         self.canvas.use(drawn=self.drawn, opacity=self.opacity.value if self.labeling.value else 0)
 
 
-def _button(icon: str, hint: str, action: Callable[[], Any] | None = None) -> ui.button:
-    return ui.button(icon=icon, on_click=action).props("flat dense round color=white").tooltip(hint)
+def _button(icon: str, hint: str) -> ui.button:
+    return ui.button(icon=icon).props("flat dense round color=white").tooltip(hint)

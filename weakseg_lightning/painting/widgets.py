@@ -92,9 +92,7 @@ def _row(name: str, entry: Entry) -> dict[str, str | None]:
 class ClassRow:
     """A class: its key, color and name, whether it is drawn with, whether the image has it as a tag."""
 
-    def __init__(
-        self, index: int, name: str, color: str, on_choose: Callable[[int], None], on_tag: Callable[[int], None]
-    ) -> None:
+    def __init__(self, index: int, name: str, color: str, on_choose: Callable[[int], None]) -> None:
         self.index = index
         with ui.row().classes("w-full items-center no-wrap gap-2 px-2 rounded cursor-pointer") as self.row:
             self.row.style("height: 30px").on("click", lambda: on_choose(index)).classes(f"class-{index}")
@@ -104,7 +102,6 @@ class ClassRow:
             )
             ui.label(name).classes("grow ellipsis text-sm")
             self.tag = ui.button(icon="sell").props("flat dense round size=sm").classes(f"tag-{index}")
-            self.tag.on("click.stop", lambda: on_tag(index))
             self.tag.tooltip("tag: the image shows this class" + (f" (Shift+{index + 1})" if index < 9 else ""))
 
     def show_chosen(self, chosen: bool) -> None:
@@ -117,10 +114,10 @@ class ClassRow:
 
 
 class SaveMark:
-    """Says whether everything is on the disk; a click saves."""
+    """Says whether everything is on the disk."""
 
-    def __init__(self, on_click: Callable[[], Any]) -> None:
-        self.button = ui.button("saved", on_click=on_click).props("flat dense no-caps size=md").classes("px-2 saved")
+    def __init__(self) -> None:
+        self.button = ui.button("saved").props("flat dense no-caps size=md").classes("px-2 saved")
         with self.button:
             self.tooltip = ui.tooltip("")
 

@@ -132,3 +132,10 @@ def test_a_guide_that_does_not_fit_its_image_is_named(squares):
             BadSampleError, match=r"image of 'picture_0' has a guide that must be int32 and of its size"
         ):
             SegmentationDataset(source, 3)[0]
+
+
+def test_a_folder_of_maps_that_is_gone_stops_training_alone(make_folder):
+    data = FolderDataModule(make_folder(), guides="gone", num_workers=0, val_fraction=0.5)
+    assert len(data.val_source()) == 1
+    with pytest.raises(FileNotFoundError, match="`guides`: there is no folder"):
+        data.train_source()

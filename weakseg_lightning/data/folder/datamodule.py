@@ -154,6 +154,7 @@ class FolderDataModule(SegmentationDataModule):
     @override
     def train_source(self) -> FolderSource:
         """Find the training images."""
+        guides_folder(self._folder, self.guides)  # raises where there is none: training alone needs it
         names, _ = self._split
         rank_zero_info(f"{self.root}: {len(names)} training images, supervision: {self.supervision}")
         for note in self._contents.notes:
@@ -217,7 +218,8 @@ class FolderDataModule(SegmentationDataModule):
     @cached_property
     def _contents(self) -> FolderContents:
         _ = self._classes  # raises at what is missing or wrong
-        contents = read_folder(self._folder, guides_folder(self._folder, self.guides))
+        guides = None if self.guides is None else self._folder / Path(self.guides).expanduser()
+        contents = read_folder(self._folder, guides if guides is not None and guides.is_dir() else None)
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]

@@ -59,7 +59,8 @@ def _each(items: Sequence[Item]) -> Iterator[Item]:
 
 def _labeled(method: WholeImages, items: Sequence[Item], known: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Each image with its known labels and the latent ones, solved for beside the scores of the next images."""
-    threads = cores_of_rank()  # DataLoader workers have nothing to do yet
+    # DataLoader workers have nothing to do yet. On a GPU the scores of whole images would fill its memory.
+    threads = 1 if method.net.mean.is_cuda else cores_of_rank()
     begun: deque[tuple[Item, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in _each(items):
