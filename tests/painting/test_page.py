@@ -166,6 +166,24 @@ def test_what_is_drawn_while_the_connection_is_lost_comes_in_order_when_it_is_ba
     assert scribbles(painted, "undo")[50, 30] == 255
 
 
+def test_tags_and_commands_do_not_overtake_strokes_that_wait_for_the_connection(painted, tab):
+    shown = tab("early")
+    shown.page.evaluate("window.socket.disconnect()")
+    shown.press("2")
+    shown.stroke((20, 30), (40, 30))
+    shown.press("Shift+Digit2", "Control+z")
+    shown.page.locator(".tag-2").click()
+    shown.page.locator(".tag-0").click(click_count=2)
+    shown.press("d")
+    shown.page.get_by_text("The connection is lost").wait_for()
+    shown.page.evaluate("window.socket.connect()")
+    shown.saved()
+    assert scribbles(painted, "early")[30, 30] == 1
+    tags = (painted / "tags.csv").read_text().splitlines()
+    assert [tag for tag in tags if tag.startswith("early")] == ["early.png,dog"]
+    assert shown.page.evaluate("location.search") == "?image=early"
+
+
 def test_the_next_image_is_one_that_can_be_read(tab):
     shown = tab("kept")
     assert "1 unusable" in shown.page.locator(".summary").inner_text()
