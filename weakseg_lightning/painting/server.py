@@ -45,7 +45,7 @@ def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[
     unsaved: list[str] = []
     token = _token(session.folder.root)
     address = f"http://{HOST}:{listening.getsockname()[1]}/?token={token}"
-    app = make_app(session, lambda: on_ready(address), unsaved, lambda: server.hurried)
+    app = make_app(session, lambda: on_ready(address), unsaved, lambda: server.repeated)
     # Tabs keep their connections open: they are not waited for.
     config = uvicorn.Config(Guard(app, token), log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
     server = _Server(config)
@@ -62,17 +62,17 @@ def serve(session: Session, port: int, on_ready: Callable[[str], None]) -> list[
 class _Server(uvicorn.Server):
     """A server that is not ended before everything is saved, however often it is interrupted."""
 
-    hurried = False
+    repeated = 0  # interrupts after the first
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
-            self.hurried = True
+            self.repeated += 1
         else:
             super().handle_exit(sig, frame)
 
 
 def make_app(
-    session: Session, on_start: Callable[[], None], unsaved: list[str], is_hurried: Callable[[], bool]
+    session: Session, on_start: Callable[[], None], unsaved: list[str], repeated: Callable[[], int]
 ) -> FastAPI:
     """Make the application.
 
@@ -80,7 +80,8 @@ def make_app(
         session: its images and annotations.
         on_start: called when it begins to answer.
         unsaved: gets what could not be saved at the end.
-        is_hurried: tells at the end if users wait no longer for a training to write its checkpoint.
+        repeated: counts the interrupts after the first; once users were told that a training writes its checkpoint,
+            another one ends it without.
     """
     palette = full_palette(session.folder.classes.palette)
 
@@ -93,7 +94,7 @@ def make_app(
             unsaved.extend(await session.save_all())
         finally:
             learning.cancel()
-            await _close(session, is_hurried)
+            await _close(session, repeated)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -120,13 +121,14 @@ def make_app(
     return app
 
 
-async def _close(session: Session, is_hurried: Callable[[], bool]) -> None:
+async def _close(session: Session, repeated: Callable[[], int]) -> None:
     """End the learner and the training."""
     closing = asyncio.create_task(session.close())
     if session.is_training:
         print("Waiting for the training to write its checkpoint: Ctrl-C again ends it without", flush=True)
+    before = repeated()  # pressed twice at once, or passed on by a launcher: nobody had read what it does
     while not (await asyncio.wait([closing], timeout=0.2))[0]:
-        if is_hurried() and session.training is not None:
+        if repeated() > before and session.training is not None:
             session.training.hurry()
     await closing
 
