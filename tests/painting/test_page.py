@@ -133,6 +133,26 @@ def test_a_stroke_whose_connection_was_lost_is_sent_again(painted, tab):
     assert shown.page.evaluate("key => sessionStorage.getItem(key)", key) is None
 
 
+def test_an_undo_that_is_sent_again_takes_back_nothing_but_what_was_sent_again_before_it(painted, tab):
+    shown = tab("erase")
+    shown.press("3")
+    shown.stroke((20, 20), (40, 20))
+    shown.saved()
+    stroke = {"points": [[10, 60], [30, 60]], "width": 3, "label": 2}
+    made = [{"step": "undo"}, {"step": "redo"}, stroke, {"step": "undo"}, {"step": "redo"}, {"step": "redo"}]
+    sent = [{"name": "erase", "id": f"restarted-{number}", **change} for number, change in enumerate(made, 1)]
+    key = f"weakseg paint {key_of(painted)} erase"
+    shown.page.evaluate("([key, text]) => sessionStorage.setItem(key, text)", [key, json.dumps(sent)])
+    shown.page.reload()
+    shown.page.get_by_text("The last undo of erase could not be repeated").wait_for()
+    eventually(lambda: scribbles(painted, "erase")[60, 20] == 2)
+    eventually(lambda: not kept_by(shown))
+    assert scribbles(painted, "erase")[20, 30] == 2
+    shown.press("Control+z")  # the history has one stroke of each
+    eventually(lambda: scribbles(painted, "erase")[60, 20] == 255)
+    assert scribbles(painted, "erase")[20, 30] == 2
+
+
 def kept_by(tab):
     """Names of what the tab would send again."""
     return tab.page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('weakseg paint'))")

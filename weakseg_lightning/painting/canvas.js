@@ -8,6 +8,20 @@ const has = (numbers, change) => {
   return numbers[sender] >= Number(number);
 };
 
+// Of what may be sent to a server without history: undo and redo only where they act on what comes before them.
+const repeatable = (changes) => {
+  let [done, undone] = [0, 0];
+  return changes.filter(({ step }) => {
+    const [back, forth] = [step === "undo", step === "redo"];
+    if ((back && !done) || (forth && !undone)) return false;
+    done += back ? -1 : 1;
+    undone = back ? undone + 1 : forth ? undone - 1 : 0;
+    return true;
+  });
+};
+
+const warn = (message) => Quasar.Notify.create({ type: "warning", message });
+
 export default {
   template: `<canvas tabindex="0" style="width: 100%; height: 100%; display: block; touch-action: none; outline: none"
     @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release" @pointerleave="leave"
@@ -45,6 +59,7 @@ export default {
   mounted() {
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.$el);
+    Object.keys(this.kept).forEach(this.keep); // without what is not repeated
     window.addEventListener("keydown", this.press_key);
     this.$nextTick(this.listen); // the socket is made after the elements
     this.open();
@@ -138,7 +153,7 @@ export default {
     command(name) {
       // The socket would send it before the strokes, which wait until the page is known to the server again.
       if (ABOUT_WHAT_IS_DRAWN.has(name) && !this.connected)
-        Quasar.Notify.create({ type: "warning", message: "The connection is lost: try again when it is back" });
+        warn("The connection is lost: try again when it is back");
       else this.$emit("command", { command: name, name: this.name });
     },
     settle_shown() {
@@ -161,8 +176,13 @@ export default {
     recall() {
       const [kept, start] = [{}, this.key_of_storage("")];
       try {
-        for (const key of Object.keys(sessionStorage).filter((each) => each.startsWith(start)))
-          kept[key.slice(start.length)] = JSON.parse(sessionStorage[key]).filter((change) => !change.saved);
+        for (const key of Object.keys(sessionStorage).filter((each) => each.startsWith(start))) {
+          const [name, changes] = [key.slice(start.length), JSON.parse(sessionStorage[key])];
+          const unsaved = changes.filter((change) => !change.saved);
+          kept[name] = repeatable(unsaved);
+          if (kept[name].length < unsaved.length)
+            warn(`The last undo of ${name} could not be repeated: see whether it was made`);
+        }
       } catch {
         // a browser that keeps nothing
       }
