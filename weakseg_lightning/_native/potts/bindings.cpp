@@ -13,8 +13,8 @@
 #include "potts/expansion_batch.hpp"
 #include "potts/label_maps.hpp"
 #include "potts/potts_weights.hpp"
-#include "potts/soft_potts_batch.hpp"
 #include "potts/softmax.hpp"
+#include "soft_potts/batch.hpp"
 #include "support/arrays.hpp"
 #include "support/batch_scheduler.hpp"
 

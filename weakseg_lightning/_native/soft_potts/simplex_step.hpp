@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "potts/phased_grid.hpp"
+#include "soft_potts/phased_grid.hpp"
 #include "support/intrinsics.hpp"
 
 namespace weakseg {

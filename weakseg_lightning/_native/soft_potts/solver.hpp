@@ -15,9 +15,9 @@
 #include <numeric>
 #include <vector>
 
-#include "potts/phased_grid.hpp"
 #include "potts/potts_problem.hpp"
-#include "potts/simplex_step.hpp"
+#include "soft_potts/phased_grid.hpp"
+#include "soft_potts/simplex_step.hpp"
 #include "support/exponential.hpp"
 #include "support/labels.hpp"
 #include "support/wide_vectors.hpp"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "potts/expansion_batch.hpp"
-#include "potts/soft_potts.hpp"
+#include "soft_potts/solver.hpp"
 #include "support/batch_scheduler.hpp"
 #include "support/object_pool.hpp"
 
