@@ -58,6 +58,11 @@ class SolverResult:
         return cls(labels, unknown, unknown, sweeps, converged, unknown, ("",) * len(labels))
 
     @property
+    def latent(self) -> Tensor:
+        """What the network follows: the labels."""
+        return self.labels
+
+    @property
     def energy(self) -> Tensor:
         """Total energy, float64 ``(B,)``."""
         return self.unary + self.pairwise
@@ -159,6 +164,11 @@ class DistributionResult:
     message: tuple[str, ...]
     transfer_seconds: float = 0.0
     solve_seconds: float = 0.0
+
+    @property
+    def latent(self) -> Tensor:
+        """What the network follows: the probabilities."""
+        return self.probabilities
 
     @property
     def labels(self) -> Tensor:

@@ -16,28 +16,6 @@
 
 namespace weakseg {
 
-// Images of one size, one after the other in each array. Image b has num_labels[b] labels; their score planes and the
-// classes that they stand for start at first[b] of `planes` and `names`. Seeds and initial labels are classes.
-struct ExpansionBatch {
-  std::size_t images = 0;
-  int height = 0, width = 0;
-  double slope = 1;
-  int max_sweeps = 5;
-  bool from_blocks = false;
-  std::vector<std::size_t> first;
-  std::vector<const float*> planes;
-  const std::int32_t* num_labels = nullptr;
-  const std::uint8_t* names = nullptr;
-  const std::uint8_t *seeds = nullptr, *valid = nullptr, *initial = nullptr;
-  const float *zero = nullptr, *edges = nullptr;
-  // Answers. Those of an image without labels, or of one that fails (except for the failure itself), stay as they are.
-  std::uint8_t* labels = nullptr;
-  double* energies = nullptr;      // (images, 3): unary, pairwise, lower bound or NaN
-  std::int32_t* status = nullptr;  // (images, 3): sweeps, converged, failure
-
-  std::size_t pixels() const { return static_cast<std::size_t>(height) * static_cast<std::size_t>(width); }
-};
-
 // Replaces each class by its position among the labels of an image, and by kVoid where it is not one of them.
 inline const std::uint8_t* positions_of(const std::uint8_t* classes, std::size_t pixels, const std::uint8_t* names,
                                         int num_labels, std::vector<std::uint8_t>& out) {
@@ -60,27 +38,56 @@ inline const std::uint8_t* positions_of(const std::uint8_t* classes, std::size_t
   return out.data();
 }
 
+// Images of one size, one after the other in each array. Image b has num_labels[b] labels; their score planes and the
+// classes that they stand for start at first[b] of `planes` and `names`. Seeds and initial labels are classes.
+struct ExpansionBatch {
+  std::size_t images = 0;
+  int height = 0, width = 0;
+  double slope = 1;
+  int max_sweeps = 5;
+  bool from_blocks = false;
+  std::vector<std::size_t> first;
+  std::vector<const float*> planes;
+  const std::int32_t* num_labels = nullptr;
+  const std::uint8_t* names = nullptr;
+  const std::uint8_t *seeds = nullptr, *valid = nullptr, *initial = nullptr;
+  const float *zero = nullptr, *edges = nullptr;
+  // Answers. Those of an image without labels, or of one that fails (except for the failure itself), stay as they are.
+  std::uint8_t* labels = nullptr;
+  double* energies = nullptr;      // (images, 3): unary, pairwise, lower bound or NaN
+  std::int32_t* status = nullptr;  // (images, 3): sweeps, converged, failure
+
+  std::size_t pixels() const { return static_cast<std::size_t>(height) * static_cast<std::size_t>(width); }
+
+  // Describes image b with D neighbors per pixel; its seeds are put into a buffer. Returns the classes of its labels.
+  template <int D>
+  const std::uint8_t* read(std::size_t b, PottsProblem& problem, std::vector<std::uint8_t>& seed_labels) const {
+    const std::uint8_t* classes = names + first[b];
+    problem.height = height;
+    problem.width = width;
+    problem.num_labels = num_labels[b];
+    problem.planes = planes.data() + first[b];
+    problem.edges = edges + b * pixels() * static_cast<std::size_t>(D / 2);
+    problem.valid = valid + b * pixels();
+    problem.seeds = positions_of(seeds + b * pixels(), pixels(), classes, problem.num_labels, seed_labels);
+    return classes;
+  }
+};
+
 template <int D>
 class ExpansionWorker {
  public:
   explicit ExpansionWorker(const ExpansionBatch& batch) : batch_(batch) {
-    problem_.height = batch.height;
-    problem_.width = batch.width;
     problem_.slope = batch.slope;
     problem_.max_sweeps = batch.max_sweeps;
     problem_.from_blocks = batch.from_blocks;
   }
 
   void operator()(std::size_t b) {
-    const std::size_t pixels = batch_.pixels(), first = batch_.first[b];
-    problem_.num_labels = batch_.num_labels[b];
+    const std::size_t pixels = batch_.pixels();
+    const std::uint8_t* names = batch_.read<D>(b, problem_, seeds_);
     if (problem_.num_labels == 0) return;
-    const std::uint8_t* names = batch_.names + first;
-    problem_.planes = batch_.planes.data() + first;
     problem_.zero = batch_.zero + b * pixels;
-    problem_.edges = batch_.edges + b * pixels * static_cast<std::size_t>(D / 2);
-    problem_.valid = batch_.valid + b * pixels;
-    problem_.seeds = positions_of(batch_.seeds + b * pixels, pixels, names, problem_.num_labels, seeds_);
     problem_.initial = positions_of(batch_.initial + b * pixels, pixels, names, problem_.num_labels, initial_);
     std::uint8_t* labels = batch_.labels + b * pixels;
     const ExpansionResult result = solver_->run(problem_, labels);

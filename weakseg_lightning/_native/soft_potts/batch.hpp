@@ -26,20 +26,12 @@ template <int D, SoftLink Link>
 class SoftPottsWorker {
  public:
   SoftPottsWorker(const ExpansionBatch& batch, const SoftPottsProblem& settings, const SoftPottsAnswers& answers)
-      : batch_(batch), problem_(settings), answers_(answers) {
-    problem_.height = batch.height;
-    problem_.width = batch.width;
-  }
+      : batch_(batch), problem_(settings), answers_(answers) {}
 
   void operator()(std::size_t b) {
-    const std::size_t pixels = batch_.pixels(), first = batch_.first[b];
-    problem_.num_labels = batch_.num_labels[b];
+    const std::size_t pixels = batch_.pixels();
+    const std::uint8_t* names = batch_.read<D>(b, problem_, seeds_);
     if (problem_.num_labels == 0) return;
-    const std::uint8_t* names = batch_.names + first;
-    problem_.planes = batch_.planes.data() + first;
-    problem_.edges = batch_.edges + b * pixels * static_cast<std::size_t>(D / 2);
-    problem_.valid = batch_.valid + b * pixels;
-    problem_.seeds = positions_of(batch_.seeds + b * pixels, pixels, names, problem_.num_labels, seeds_);
     std::vector<float*> planes;
     for (int k = 0; k < problem_.num_labels; ++k) {
       planes.push_back(answers_.probabilities + (b * answers_.classes + names[k]) * pixels);

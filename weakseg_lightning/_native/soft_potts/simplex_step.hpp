@@ -41,8 +41,8 @@ class SimplexStep {
     active_.resize(labels);
   }
 
-  // Only cells with a 1 in `counted` have to be solved. `output` is sigma, its logarithm for the cross-entropy. `point` holds a guess whose positive classes are taken for
-  // those of the solution, and then the solution.
+  // Only cells with a 1 in `counted` have to be solved. `output` is sigma, its logarithm for the cross-entropy. `point`
+  // holds a guess whose positive classes are taken for those of the solution, and then the solution.
   std::vector<Cells> center, output, point;
   Cells ratio, counted;
 

@@ -149,7 +149,9 @@ class SoftPotts {
     for (std::size_t cell = 0; cell < cells; ++cell) {
       if (free_[cell] == 0 || seeds_[cell] == static_cast<float>(kVoid)) continue;
       free_[cell] = 0;
-      for (std::size_t k = 0; k < labels_; ++k) y_[k * cells + cell] = seeds_[cell] == static_cast<float>(k) ? 1.0F : 0.0F;
+      for (std::size_t k = 0; k < labels_; ++k) {
+        y_[k * cells + cell] = seeds_[cell] == static_cast<float>(k) ? 1.0F : 0.0F;
+      }
     }
   }
 
@@ -161,6 +163,10 @@ class SoftPotts {
 
   WEAKSEG_INLINED void minimize(SoftPottsResult& result) {
     step_.resize(labels_);
+    around_.sum.resize(labels_);
+    for (std::size_t phase = 0; phase < kPhases; ++phase) {
+      for (std::size_t d = 0; d < D; ++d) neighbors_[phase][d] = neighbor_of(grid_, phase, d);
+    }
     float relaxation = relaxation_of(mean_weight(), problem_->eta);
     evaluate(result);
     while (!(result.converged = result.gap <= problem_->tolerance * (result.link + result.pairwise)) &&
@@ -268,10 +274,6 @@ class SoftPotts {
 
   // The gap is that of Frank and Wolfe: no distribution of any pixel is better, to first order, by more than its part.
   WEAKSEG_INLINED void evaluate(SoftPottsResult& result) {
-    for (std::size_t phase = 0; phase < kPhases; ++phase) {
-      for (std::size_t d = 0; d < D; ++d) neighbors_[phase][d] = neighbor_of(grid_, phase, d);
-    }
-    around_.sum.resize(labels_);
     std::array<double, kCells> link{}, pairwise{}, gap{};
     for (std::size_t phase = 0; phase < kPhases; ++phase) {
       const float* free = free_.data() + phase * grid_.size;

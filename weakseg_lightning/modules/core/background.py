@@ -43,21 +43,16 @@ class BackgroundSolver:
         if self._running is None:
             return {}
         ids, future = self._running
-        result = future.result()
-        if isinstance(result, DistributionResult):
-            return {"ids": ids, "probabilities": result.probabilities.cpu()}
-        return {"ids": ids, "labels": result.labels.cpu()}
+        return {"ids": ids, "labels": future.result().latent.cpu()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device | str = "cpu") -> None:
         """Go on where :meth:`state_dict` was called, with the solution on a device."""
         if not state:
             return
-        soft = state.get("probabilities")
+        latent: Tensor = state["labels"].to(device)
         solved: Future[Solved] = Future()
-        if soft is None:
-            solved.set_result(SolverResult.from_labels(state["labels"].to(device)))
-        else:
-            solved.set_result(SoftPottsResult.from_probabilities(soft.to(device)))
+        soft = latent.is_floating_point()
+        solved.set_result((SoftPottsResult.from_probabilities if soft else SolverResult.from_labels)(latent))
         self._running = state["ids"], solved
 
     def close(self) -> None:
@@ -70,16 +65,15 @@ def _solve_aside(logits: Tensor, aside: torch.cuda.Stream | None) -> Callable[..
     """Make the thread's call of the solver: on a GPU it waits for the scores, not for the step after them."""
     if aside is None:
         return torch.no_grad()(lambda solve, *given: solve(*given))
-    scored = torch.cuda.current_stream(logits.device).record_event()
     main = torch.cuda.current_stream(logits.device)
+    scored = main.record_event()
 
     def run(solve: Callable[[Tensor, Batch], Solved], *given: Any) -> Solved:
         with torch.no_grad(), torch.cuda.stream(aside):
             aside.wait_event(scored)
             result = solve(*given)
         aside.synchronize()  # this thread waits, so that the step need not
-        kept = result.probabilities if isinstance(result, DistributionResult) else result.labels
-        kept.record_stream(main)
+        result.latent.record_stream(main)
         return result
 
     return run

@@ -82,8 +82,7 @@ def _with_latent(method: WholeImages, item: Item, solved: Future[Any], known: st
     """An image with its labels; with the known ones alone if the solver failed and the method goes on all the same."""
     result = solved.result()
     method.report_unsolved(result.message, [item["id"]])
-    soft = getattr(result, "probabilities", None)
-    found = [] if result.message[0] else [(result.labels if soft is None else soft)[0].cpu()]
+    found = [] if result.message[0] else [result.latent[0].cpu()]
     return item["image"], [item[known], *found]
 
 

@@ -51,7 +51,7 @@ def descend(
         start: where to start from; its sweeps count on. None: from the outputs.
 
     Returns:
-        The soft labelings; their energies never rise on the way.
+        The soft labelings; from one check to the next their energies rise by no more than rounding.
     """
     planes = [plane.clone() for plane in (problem.seeded if start is None else start.distributions)]
     energies = evaluate(problem, relaxation, planes)
@@ -111,7 +111,7 @@ def _move(
 ) -> None:
     """Move the free cells of a phase, in place, in the images that are still moving."""
     y, sigma = inside(planes[phase]), inside(problem.outputs[phase])
-    free = (inside(problem.free[phase]) > 0) & moving[:, None, None, None]
+    free = inside(problem.free[phase]) & moving[:, None, None, None]
     around = problem.neighbors(phase, planes)
     step = _quadratic_step if relaxation == "quadratic" else _descent_step
     target = step(problem, relaxation, _Cells(y, sigma, problem.allowed & free, around))
@@ -241,7 +241,7 @@ def evaluate(problem: SoftProblem, relaxation: Relaxation, planes: Planes) -> Te
     rows = []
     for phase in range(len(PHASES)):
         y, sigma = inside(planes[phase]), inside(problem.outputs[phase])
-        free = inside(problem.free[phase])[:, 0] > 0
+        free = inside(problem.free[phase])[:, 0]
         around = problem.neighbors(phase, planes)
         with torch.enable_grad():
             point = y.detach().clone().requires_grad_()

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Self, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -38,27 +38,14 @@ class SoftPottsResult(DistributionResult):
     pairwise: Tensor
     gap: Tensor
 
-    @classmethod
-    def from_probabilities(cls, probabilities: Tensor) -> Self:
+    @staticmethod
+    def from_probabilities(probabilities: Tensor) -> "SoftPottsResult":
         """Soft labelings of which nothing but the distributions is known: their energies are nan.
 
         Args:
             probabilities: float ``(B, K, H, W)``.
         """
-        size, nothing = len(probabilities), probabilities.new_zeros(len(probabilities), 0)
-        unknown = torch.full((size,), torch.nan, dtype=torch.float64)
-        return cls(
-            probabilities=probabilities,
-            duals=nothing,
-            residual=unknown.to(probabilities),
-            violation=nothing,
-            evaluations=torch.zeros(size, dtype=torch.int64),
-            converged=torch.ones(size, dtype=torch.bool),
-            message=("",) * size,
-            link=unknown,
-            pairwise=unknown,
-            gap=unknown,
-        )
+        return _result(probabilities, torch.full((len(probabilities), 3), torch.nan), _solved(len(probabilities)))
 
     @property
     def energy(self) -> Tensor:
@@ -168,7 +155,8 @@ class SoftPotts:
         scores = logits.detach().float()
         edges = self.potts.edge_weights(image.float(), problem.valid)
         if logits.numel() == 0:
-            found = _unsolved(scores)
+            nothing = torch.zeros(len(scores), 3, dtype=torch.float64)
+            found = _result(torch.zeros_like(scores), nothing, _solved(len(scores)))
         elif scores.device.type == "cpu" and self.relaxation == "quadratic":
             found = self._compiled(scores, edges, problem)
         else:
@@ -221,7 +209,6 @@ def _result(probabilities: Tensor, energies: Tensor, status: Tensor) -> SoftPott
     )
 
 
-def _unsolved(scores: Tensor) -> SoftPottsResult:
-    """The answer to a batch without images or pixels."""
-    done = torch.tensor([[0, 1, 0]]).expand(len(scores), 3)
-    return _result(torch.zeros_like(scores), torch.zeros(len(scores), 3, dtype=torch.float64), done)
+def _solved(images: int) -> Tensor:
+    """The status of images that took no sweep."""
+    return torch.tensor([[0, 1, 0]]).expand(images, 3)

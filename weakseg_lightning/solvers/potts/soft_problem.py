@@ -73,7 +73,7 @@ class SoftProblem:
             unary_weight=unary_weight,
             outputs=_phases(torch.where(inside, logarithms, 0.0) if link == "cross_entropy" else sigma),
             edges=_phases(torch.where(sound, edges, 0.0)),
-            free=_phases((valid & ~fixed & sound).to(torch.uint8)),
+            free=_phases(valid & ~fixed & sound),
             allowed=allowed,
             seeded=_phases(torch.where(sound, start, 0.0)),
             failures=failures,
