@@ -20,6 +20,7 @@ from weakseg_lightning.modules import RegularizedLossModule
 ENDS: dict[str, dict[str, Any]] = {
     "epochs": {"max_epochs": 2},
     "steps": {"max_epochs": -1, "max_steps": 7, "check_val_every_n_epoch": None},
+    "summed": {"max_epochs": 2, "accumulate_grad_batches": 3},  # epochs of two steps, the first validated within
 }
 
 
@@ -110,6 +111,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run
         ("epochs", "on_train_batch_start", (3,)),
         ("epochs", "on_validation_batch_start", (6,)),
         ("epochs", "on_validation_batch_start", (8,)),
+        ("summed", "on_train_batch_start", (0,)),
+        ("summed", "on_validation_batch_start", (0,)),  # within a step, of which the last batch is still to come
+        ("summed", "on_train_batch_end", (2, 2)),
+        ("summed", "on_validation_batch_start", (2, 4)),  # the same in the second epoch
     ],
 )
 def test_the_resumed_run_does_what_the_ended_one_left(

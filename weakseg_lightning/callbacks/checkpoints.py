@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
@@ -40,7 +41,8 @@ class LastCheckpoint(BestCheckpoint):
     It saves at the ends of epochs, but for those that come so fast that saving would take more than half a percent of
     the time. A run resumed from either file ends as the undisturbed one. ``ModelCheckpoint(save_last=True)`` writes
     only when the monitored metric improves. A run of one process that gets SIGTERM (``kill PID``) ends after the step
-    that it is in, with that step saved; a validation that it is in is done again by the run that goes on.
+    that it is in, all of whose batches it still takes, with that step saved; a validation that it is in is done again
+    by the run that goes on.
 
     Args:
         dirpath: the folder; that of the run by default.
@@ -64,6 +66,8 @@ class LastCheckpoint(BestCheckpoint):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size == 1:
+            trainer._signal_connector = _EndOfStep(trainer)  # which Lightning has listen to the signals next
         if self._interrupted is not None:
             self._interrupted.keep_open(trainer)
 
@@ -101,9 +105,8 @@ class LastCheckpoint(BestCheckpoint):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        # Lightning raises it between two steps. Ranks get the signal in different ones, and cannot save together.
-        half_a_step = trainer.fit_loop.epoch_loop._should_accumulate()
-        if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and not half_a_step:
+        # Raised between two steps. Ranks get the signal in different ones, and cannot save together.
+        if isinstance(exception, SIGTERMException) and trainer.world_size == 1:
             if trainer.validating:
                 self._last_global_step_saved = 0  # what was saved in this step does not know of the validation
             self.save_now(trainer)
@@ -130,6 +133,20 @@ class LastCheckpoint(BestCheckpoint):
         super()._save_checkpoint(trainer, filepath)
         self._saved_at = time.monotonic()
         self._seconds_to_save = self._saved_at - start
+
+
+class _EndOfStep(_SignalConnector):
+    """Has SIGTERM end a run once its step is whole: gradients that are half summed up cannot be saved."""
+
+    _received = False
+
+    @property
+    def received_sigterm(self) -> bool:
+        return self._received and not self.trainer.fit_loop.epoch_loop._should_accumulate()
+
+    @received_sigterm.setter
+    def received_sigterm(self, received: bool) -> None:
+        self._received = received
 
 
 def is_last_epoch(trainer: Trainer) -> bool:
