@@ -14,7 +14,7 @@ from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.losses import DenseCRFLoss
 from weakseg_lightning.modules import ADMModule, CCNNModule, RegularizedLossModule, TrustRegionModule
-from weakseg_lightning.networks import SMPNetwork
+from weakseg_lightning.networks import FrozenFeatures, SMPNetwork
 
 
 class Checked(CCNNModule):
@@ -38,6 +38,11 @@ class Failing(ADMModule):
         if self.global_rank == 1 and self.trainer.global_step == 1:
             return dataclasses.replace(result, message=("too hard", *result.message[1:]))
         return result
+
+
+class FailingInRounds(ADMModule):  # of preparing, which the first rank does for all
+    def solve_latent(self, logits, batch):
+        return dataclasses.replace(super().solve_latent(logits, batch), message=("too hard",) * len(logits))
 
 
 class Diverging(ADMModule):
@@ -79,6 +84,10 @@ def trained_module(mode):
         data = scenes(48, scale_range=(0.5, 1.0), num_workers=1)
         regularizer = Watched(1e-6, build_in="workers")
         return RegularizedLossModule(network, data.num_classes, regularizer=regularizer), data
+    if mode == "rounds":
+        network = FrozenFeatures("test_efficientnet", None, latent_rounds=1)
+        data = scenes(48, scale_range=(1.0, 1.0))
+        return FailingInRounds(network, data.num_classes, on_unsolved="stop", pce_fraction=0.0), data
     data = scenes(48, num_val=5, crop_size=32)
     cls = {"apart": Apart, "skip": Failing, "stop": Failing, "diverge": Diverging}.get(mode, ADMModule)
     failures = {"on_unsolved": mode} if cls is Failing else {}

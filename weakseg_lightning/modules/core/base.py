@@ -24,7 +24,7 @@ from weakseg_lightning.modules.core.class_names import names_in, require_same_cl
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.guides import require_guides, warn_of_unused_guides
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
-from weakseg_lightning.modules.core.preparing import WholeImages, prepare_net
+from weakseg_lightning.modules.core.preparing import WholeImages, on_first_rank, prepare_net
 from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
 from weakseg_lightning.modules.core.sync_batch_norm import keep_activations
 from weakseg_lightning.networks import Network, SegmentationNet
@@ -215,12 +215,12 @@ class WeakSegModule(EvaluatedModule, ABC):
         show = getattr(getattr(self.trainer, "datamodule", None), "whole_images", None)
         if show is None or type(self.net).prepare is SegmentationNet.prepare:
             return
-        if self.trainer.is_global_zero:
-            seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+        def prepare() -> None:
             prepare_net(self.net, show("train"), self.direct_labels, self.labels_whole_images(), seed)
-        if self.trainer.world_size > 1:
-            state = {name: value.cpu() for name, value in self.net.state_dict().items()}  # of no rank's GPU
-            self.net.load_state_dict(self.trainer.strategy.broadcast(state))
+
+        on_first_rank(prepare, self.net, self.trainer)
 
     def labels_whole_images(self) -> WholeImages | None:
         """The method, if its solver can label whole images by the network's scores alone."""

@@ -1,14 +1,16 @@
 """The network's first acquaintance with the training images, before the first iteration."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from torch import Tensor
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
 
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 from weakseg_lightning.networks import SegmentationNet
 from weakseg_lightning.networks.evaluation import evaluating
@@ -50,6 +52,33 @@ def prepare_net(net: SegmentationNet, items: Sequence[Item], known: str, method:
     for _ in range(net.latent_rounds if method is not None else 0):
         assert method is not None
         net.prepare(_labeled(method, items, known), seed)
+
+
+def on_first_rank(prepare: Callable[[], None], net: nn.Module, trainer: Trainer) -> None:
+    """Prepare a network on the first rank, and give its weights to the others.
+
+    Args:
+        prepare: changes the weights.
+        net: the network.
+        trainer: the trainer, all of whose ranks have to call this.
+
+    Raises:
+        ValueError: on the ranks that wait for the weights, if ``prepare`` raises; the first one raises its own error.
+    """
+    failure: Exception | None = None
+    if trainer.is_global_zero:
+        try:
+            prepare()
+        except Exception as error:
+            failure = error
+    if trainer.world_size > 1:
+        state = {name: value.cpu() for name, value in net.state_dict().items()}  # of no rank's GPU
+        told, state = trainer.strategy.broadcast((failure and (str(failure) or repr(failure)), state))
+        if told and not failure:
+            raise UserError(told)
+        net.load_state_dict(state)
+    if failure is not None:
+        raise failure
 
 
 def _each(items: Sequence[Item]) -> Iterator[Item]:
