@@ -33,14 +33,20 @@ def test_loss_is_equation_24(normalizer, tiny_network):
     assert float(terms["robust"]) == pytest.approx(float(total) / (3 if normalizer == "valid" else 1), rel=1e-6)
 
 
-def test_eps_has_one_meaning_for_any_number_of_classes(tiny_network):
-    """The published 0.944 of 21 classes is 0.9912 of what is possible."""
+def test_units_of_eps(tiny_network):
+    """The published 0.944 of 21 classes is 0.9912 of what is possible, and the weight 0.186."""
     assert TrustRegionModule(tiny_network, 21, eps=0.9912).robust_loss.eps == pytest.approx(0.944)
     assert TrustRegionModule(tiny_network, 5, eps=0.9912).robust_loss.eps == pytest.approx(0.9912 * 0.8)
+    for num_classes in (4, 21):  # a = 1 / (K + rho)
+        weighted = TrustRegionModule(tiny_network, num_classes, eps=0.18644, eps_unit="weight").robust_loss
+        assert weighted.eps / (num_classes - 1) == pytest.approx(1 / (num_classes + 0.18644))
+    assert weighted.eps == pytest.approx(0.944, abs=1e-5)
     with pytest.raises(ValueError, match=r"`eps` must be at least 0 and below \(K-1\)/K = 0\.8 for 5 classes"):
         TrustRegionModule(tiny_network, 5, eps=0.944, eps_unit="probability")
     with pytest.raises(ValueError, match=r"`eps` must be at least 0 and below 1, got 1\.0; .*`eps_unit: limit`"):
         TrustRegionModule(tiny_network, 5, eps=1.0)
+    with pytest.raises(ValueError, match=r"`eps` must be above 0, got 0\.0; .*`eps_unit: weight`"):
+        TrustRegionModule(tiny_network, 5, eps=0.0, eps_unit="weight")
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs_per_cycle", 0), ("pce_fraction", 2.0), ("eps", -0.1)])

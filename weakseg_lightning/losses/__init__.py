@@ -14,6 +14,7 @@ from weakseg_lightning.losses.dense_crf import DenseCRFLoss, dense_crf_energy, d
 from weakseg_lightning.losses.distributed import mean_over, mean_over_images, ranks_together, sum_over_ranks
 from weakseg_lightning.losses.gated_crf import GatedCRFLoss, GaussianKernel, gated_crf_loss
 from weakseg_lightning.losses.mil import mil_loss
+from weakseg_lightning.losses.noise_levels import EpsUnit, convert_eps
 from weakseg_lightning.losses.potts import GridPottsLoss, potts_loss, relaxed_potts_energy
 from weakseg_lightning.losses.regularizer import Regularizer
 from weakseg_lightning.losses.robust import (
@@ -30,6 +31,7 @@ __all__ = [
     "AreaPrior",
     "CollisionCrossEntropy",
     "DenseCRFLoss",
+    "EpsUnit",
     "EqualAreas",
     "FileAreas",
     "GatedCRFLoss",
@@ -40,6 +42,7 @@ __all__ = [
     "RobustCrossEntropy",
     "absence_loss",
     "collision_cross_entropy",
+    "convert_eps",
     "dense_crf_energy",
     "dense_crf_lattice",
     "dense_crf_loss",

@@ -12,6 +12,7 @@ from weakseg_lightning.checks import one_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses.arguments import check_mask, precise
 from weakseg_lightning.losses.distributed import mean_over, sum_over_ranks
+from weakseg_lightning.losses.noise_levels import limit_of, require_probability
 
 Normalizer = Literal["seeds", "valid"]
 
@@ -35,8 +36,8 @@ def robust_cross_entropy(
     Args:
         logits: scores, float ``(B, K, H, W)``, or ``(B, K, ...)`` in general; half precision is computed in single.
         labels: observed classes y, int ``(B, ...)``, ``ignore_index`` where there is none.
-        eps: probability that a label is wrong, 0 <= eps < (K-1)/K; 0 is the cross-entropy. A 0-dim tensor receives a
-            gradient, except at exactly 0, where the derivative is unbounded in 1/q.
+        eps: probability that a label is wrong, 0 <= eps < (K-1)/K, see :func:`convert_eps`; 0 is the cross-entropy. A
+            0-dim tensor receives a gradient, except at exactly 0, where the derivative is unbounded in 1/q.
         exact: bool ``(B, ...)``, the pixels whose label is certain (seeds): eps is 0 there. None: no pixel.
         normalizer: what the sum over the labeled pixels is divided by. ``valid``: their number. ``seeds``: the number
             of exact labeled pixels, then the batch size, as the official code does. At least by 1.
@@ -59,7 +60,7 @@ def robust_cross_entropy(
     if isinstance(eps, Tensor) and eps.ndim:
         raise ValueError(f"`eps` must be one number, got the shape {tuple(eps.shape)}; `exact` marks certain pixels")
     if not (isinstance(eps, Tensor) and torch.compiler.is_compiling()):  # reading a tensor would split the graph
-        _check_eps(eps.item() if isinstance(eps, Tensor) else eps, logits.shape[1])
+        require_probability(eps.item() if isinstance(eps, Tensor) else eps, logits.shape[1])
     return _robust_cross_entropy(logits, labels, eps, exact, normalizer, ignore_index)
 
 
@@ -79,7 +80,7 @@ def _robust_cross_entropy(
 
 def _log_mixed(log_q: Tensor, eps: Tensor, num_classes: int, exact: Tensor | None) -> Tensor:
     """``log(a + b q)``, and ``log q`` on exact pixels; ``eps`` a 0-dim tensor."""
-    limit, tiny = _limit(num_classes), torch.finfo(eps.dtype).tiny
+    limit, tiny = limit_of(num_classes), torch.finfo(eps.dtype).tiny
     noisy = torch.where(eps < tiny, limit / 2, eps)  # any value inside: log 0 would turn the gradient into NaN
     log_a = noisy.log() - math.log(num_classes - 1)
     # Learning or rounding may bring b to 0, where log b has no gradient.
@@ -87,23 +88,6 @@ def _log_mixed(log_q: Tensor, eps: Tensor, num_classes: int, exact: Tensor | Non
     mixed = torch.logaddexp(log_a.to(log_q), log_b.to(log_q) + log_q)
     certain = (eps < tiny).to(log_q.device)
     return torch.where(certain if exact is None else certain | exact, log_q, mixed)
-
-
-def _limit(num_classes: int) -> float:
-    """The noise at which every label is equally likely, whatever the class: (K-1)/K."""
-    return (num_classes - 1) / num_classes
-
-
-def _check_eps(eps: float, num_classes: int) -> None:
-    if num_classes < 2:
-        raise ValueError(f"`logits` must have at least 2 classes in dimension 1, got {num_classes}")
-    limit = _limit(num_classes)
-    if not 0 <= eps < limit:
-        raise ValueError(
-            f"`eps` must be at least 0 and below (K-1)/K = {limit:.6g} for {num_classes} classes, got {eps:.6g}: from "
-            "there on a label says nothing of its class, and the loss does not depend on the prediction (b = 0) or "
-            f"prefers wrong ones. The largest value allowed is {math.nextafter(limit, 0)!r}; take less"
-        )
 
 
 class RobustCrossEntropy(nn.Module):
@@ -141,7 +125,7 @@ class RobustCrossEntropy(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes is not None:
-            _check_eps(eps, num_classes)
+            require_probability(eps, num_classes)
         self.eps = eps
         self.normalizer: Normalizer = normalizer
         self.ignore_index = ignore_index
@@ -155,7 +139,7 @@ class RobustCrossEntropy(nn.Module):
             raise ValueError("`learn_eps=True` needs `num_classes`: the range of `eps` depends on it")
         if self.eps == 0:
             raise ValueError("`eps` must be above 0 to be learned, got 0: start at a small value as 0.01")
-        fraction = self.eps / _limit(self.num_classes)
+        fraction = self.eps / limit_of(self.num_classes)
         return math.log(fraction) - math.log1p(-fraction)
 
     @property
@@ -163,7 +147,7 @@ class RobustCrossEntropy(nn.Module):
         """The noise level in use: ``eps``, or the one learned so far, with its gradient."""
         if self.num_classes is None or not self.learn_eps:
             return self.eps
-        return _limit(self.num_classes) * self.theta.sigmoid()
+        return limit_of(self.num_classes) * self.theta.sigmoid()
 
     @override
     def forward(self, logits: Tensor, labels: Tensor, exact: Tensor | None = None) -> Tensor:
@@ -173,7 +157,7 @@ class RobustCrossEntropy(nn.Module):
             raise ValueError(
                 f"`num_classes` is {self.num_classes}, but `logits` have {logits.shape[1]}: make them equal"
             )
-        _check_eps(self.eps, logits.shape[1])
+        require_probability(self.eps, logits.shape[1])
         return _robust_cross_entropy(logits, labels, self.current_eps, exact, self.normalizer, self.ignore_index)
 
 
@@ -263,7 +247,7 @@ def uniform_noise(num_classes: int, eps: float) -> Tensor:
         >>> uniform_noise(2, 0.25).tolist()
         [[0.75, 0.25], [0.25, 0.75]]
     """
-    _check_eps(eps, num_classes)
+    require_probability(eps, num_classes)
     matrix = torch.full((num_classes, num_classes), eps / (num_classes - 1), dtype=torch.float64)
     return matrix.fill_diagonal_(1 - eps)
 

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning import checks
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.losses import RobustCrossEntropy
+from weakseg_lightning.losses import EpsUnit, RobustCrossEntropy, convert_eps
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.batch_latent import allowed_labels
@@ -29,9 +28,12 @@ class TrustRegionModule(AmortizedLatentModule):
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
         solver: finds the labeling of stage A; its ``unary_weight`` is lambda, its ``start`` that of the first cycle.
-        eps: probability that a label of stage A is wrong. It must be below (K-1)/K, where labels say nothing; with
-            ``eps_unit: limit`` it is a fraction of that, and so has one meaning for any number of classes.
-        eps_unit: what ``eps`` is counted in: ``probability``, or ``limit``, fractions of (K-1)/K.
+        eps: noise level of the labels of stage A, in ``eps_unit``.
+        eps_unit: what a setting found for another number of classes keeps. ``probability``: how often a label is wrong,
+            below (K-1)/K. ``limit``: how often a label says nothing, a fraction s of (K-1)/K, below 1. ``weight``: the
+            loss, which is ``-log(1 + rho S)`` but for a constant, rho = b / a above 0; a label of stage A weighs up to
+            rho / (1 + rho) of a seed. The published 0.944 of 21 classes is s = 0.9912 or rho = 0.186; this s is
+            rho = 0.0355 for 4 classes and 0.0178 for 2. See :func:`weakseg_lightning.losses.convert_eps`.
         learn_eps: learn eps, beginning with the given one, at the learning rate of the network's new layers.
         normalizer: what the sum over the pixels is divided by: ``valid``, their number; ``seeds``, the number of seeds
             in the batch times the batch size, as the official code does; learning rates are tied to it.
@@ -50,7 +52,7 @@ class TrustRegionModule(AmortizedLatentModule):
         num_classes: int,
         solver: Solver | None = None,
         eps: float = 0.9912,
-        eps_unit: Literal["probability", "limit"] = "limit",
+        eps_unit: EpsUnit = "limit",
         learn_eps: bool = False,
         normalizer: Literal["seeds", "valid"] = "valid",
         labels: Literal["seeds", "tags", "all"] = "seeds",
@@ -58,15 +60,13 @@ class TrustRegionModule(AmortizedLatentModule):
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, epochs_per_cycle=epochs_per_cycle, **base)
-        if eps_unit == "limit":
-            checks.at_least_and_below("eps", eps, 0, 1, "with `eps_unit: limit` it is a fraction of (K-1)/K")
         self.solver = solver or AlphaExpansion()
         self.eps = eps
         self.eps_unit = eps_unit
         self.learn_eps = learn_eps
         self.normalizer = normalizer
         self.labels = labels
-        probability = eps * (num_classes - 1) / num_classes if eps_unit == "limit" else eps
+        probability = convert_eps(eps, num_classes, eps_unit)
         self.robust_loss = RobustCrossEntropy(probability, normalizer, learn_eps=learn_eps, num_classes=num_classes)
 
     @property
