@@ -67,6 +67,9 @@ from .losses import (
     DenseCRFLoss as DenseCRFLoss,
 )
 from .losses import (
+    EntropyLoss as EntropyLoss,
+)
+from .losses import (
     EqualAreas as EqualAreas,
 )
 from .losses import (
@@ -79,7 +82,13 @@ from .losses import (
     GridPottsLoss as GridPottsLoss,
 )
 from .losses import (
+    MumfordShahLoss as MumfordShahLoss,
+)
+from .losses import (
     Regularizer as Regularizer,
+)
+from .losses import (
+    TotalVariationLoss as TotalVariationLoss,
 )
 from .metrics import (
     MeanGridEnergy as MeanGridEnergy,
@@ -140,6 +149,9 @@ from .networks import (
     DecompositionNetwork as DecompositionNetwork,
 )
 from .networks import (
+    DualBranchNetwork as DualBranchNetwork,
+)
+from .networks import (
     FCN32s as FCN32s,
 )
 from .networks import (
@@ -161,6 +173,9 @@ from .networks import (
     SMPDecomposition as SMPDecomposition,
 )
 from .networks import (
+    SMPDualBranch as SMPDualBranch,
+)
+from .networks import (
     SMPNetwork as SMPNetwork,
 )
 from .networks import (
@@ -168,6 +183,12 @@ from .networks import (
 )
 from .networks import (
     UNet as UNet,
+)
+from .networks import (
+    UNet2D as UNet2D,
+)
+from .networks import (
+    UNet2DDualBranch as UNet2DDualBranch,
 )
 from .prediction.loading import load_module as load_module
 from .prediction.segmenter import Segmenter as Segmenter

@@ -16,14 +16,17 @@ from weakseg_lightning.losses import (
     Regularizer,
     collision_cross_entropy,
     dense_crf_loss,
+    entropy_loss,
     gated_crf_loss,
     kl_loss,
     link_loss,
     mil_loss,
+    mumford_shah_loss,
     noise_matrix_cross_entropy,
     partial_cross_entropy,
     potts_loss,
     robust_cross_entropy,
+    total_variation_loss,
 )
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -48,6 +51,9 @@ LOSSES: dict[str, Loss] = {
     "mil": lambda f, valid: mil_loss(f, TAGS, valid),
     "dense_crf": lambda f, valid: dense_crf_loss(f, IMAGE, 1.0, valid=valid),
     "gated_crf": lambda f, valid: gated_crf_loss(f, IMAGE, radius=2, downscale=2, valid=valid),
+    "entropy": entropy_loss,
+    "total_variation": total_variation_loss,
+    "mumford_shah": lambda f, valid: mumford_shah_loss(f, IMAGE, valid=valid),
     "potts": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid),
     "divergence": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid, "collision_divergence"),
     "log_quadratic": lambda f, valid: potts_loss(f, IMAGE, GridPotts(), valid, "log_quadratic"),
@@ -72,12 +78,17 @@ def test_half_precision_is_computed_in_single(name: str, dtype: torch.dtype) -> 
     torch.testing.assert_close(loss, LOSSES[name](half.float(), VALID))
 
 
-@pytest.mark.parametrize("name", ["kl", "collision", "soft", "reverse", "mil", "gated_crf", "robust", "matrix"])
+DIFFERENTIABLE = ["kl", "collision", "soft", "reverse", "mil", "gated_crf", "robust", "matrix", "entropy"]
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradient_agrees_with_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda f: LOSSES[name](f, VALID), (LOGITS.clone().requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", ["collision", "soft", "reverse", "mil", "gated_crf", "robust", "level", "matrix"])
+@pytest.mark.parametrize(
+    "name", ["level", "total_variation", "mumford_shah", *(name for name in DIFFERENTIABLE if name != "kl")]
+)
 def test_it_compiles_without_graph_breaks(name: str) -> None:
     compiled = torch.compile(LOSSES[name], backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(LOGITS.float(), VALID), LOSSES[name](LOGITS.float(), VALID))
@@ -146,6 +157,7 @@ def test_regularizers_and_their_functions_check_ranges(kind: type[Regularizer], 
 
 
 MODULES = "area_priors constrained cross_entropy decomposition distributed gated_crf mil potts robust soft_labels"
+MODULES += " variational"
 
 
 @pytest.mark.parametrize("name", MODULES.split())

@@ -7,6 +7,12 @@ from weakseg_lightning.networks.decomposition import (
     DecompositionNetwork,
     SMPDecomposition,
 )
+from weakseg_lightning.networks.dual_branch import (
+    DualBranchNet,
+    DualBranchNetwork,
+    SMPDualBranch,
+    UNet2DDualBranch,
+)
 from weakseg_lightning.networks.fcn import FCN32s, FCN32sNet
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 from weakseg_lightning.networks.frozen.features import FrozenFeatures, FrozenNet
@@ -14,11 +20,14 @@ from weakseg_lightning.networks.large_fov import LargeFOV, LargeFOVNet
 from weakseg_lightning.networks.smp import SMPNet, SMPNetwork
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 from weakseg_lightning.networks.unet import UNet, UNetNet
+from weakseg_lightning.networks.unet2d import UNet2D, UNet2DNet
 
 __all__ = [
     "CoarseGrid",
     "DecompositionNet",
     "DecompositionNetwork",
+    "DualBranchNet",
+    "DualBranchNetwork",
     "FCN32s",
     "FCN32sNet",
     "FeatureCache",
@@ -28,11 +37,15 @@ __all__ = [
     "LargeFOVNet",
     "Network",
     "SMPDecomposition",
+    "SMPDualBranch",
     "SMPNet",
     "SMPNetwork",
     "SegmentationNet",
     "TagNet",
     "TagNetwork",
     "UNet",
+    "UNet2D",
+    "UNet2DDualBranch",
+    "UNet2DNet",
     "UNetNet",
 ]
