@@ -1,23 +1,19 @@
-"""`weakseg init`: the method for what a folder holds, and a recipe that runs as it stands."""
+"""`weakseg init`: a recipe that runs as it stands."""
 
 import errno
 import shlex
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
+from init_folders import TINY_COMPUTER, keep, say_all_sizes
 from PIL import Image
 
 from weakseg_lightning import ADMModule, FrozenFeatures, Segmenter
 from weakseg_lightning.cli.commands import init as init_module
-from weakseg_lightning.cli.commands.init import Hardware, choose_method, find_hardware
-from weakseg_lightning.cli.commands.init_choice import METHODS, choose_what_learns, kinds_of
 from weakseg_lightning.cli.errors.signatures import imported, options_of
-from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.scenes.datamodule import Scenes
 
 QUICK = [
@@ -29,18 +25,6 @@ TINY_ENCODERS = {
     "head": "--model.network.encoder=test_efficientnet",
     "network": "--model.network.encoder=timm-mobilenetv3_small_minimal_100",
 }
-TINY_COMPUTER = Hardware("a tiny computer", "cpu", 4, side=64, crop=32, steps=4, workers=0)
-
-
-def keep(root: Path, *kept: str) -> None:
-    """Remove the annotations that are not named."""
-    for path in (*root.glob("*.csv"), root / "scribbles", root / "masks"):
-        if path.name not in kept:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def say_all_sizes(root: Path) -> None:
-    (root / "sizes.csv").write_text("image,class,size\na,cat,large\nb,dog,small\nc d é,cat,0.3\n", "utf-8")
 
 
 @pytest.fixture
@@ -96,36 +80,6 @@ def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs,
     assert np.array(Image.open(found[0])).shape == (64, 64)
 
 
-# ---- the choice ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("kept", "recipe", "supervision"),
-    [
-        (("scribbles", "points.csv", "boxes.csv", "tags.csv", "masks"), "trust_region_grid", "scribble"),
-        (("points.csv", "tags.csv"), "trust_region_grid", "point"),
-        (("boxes.csv", "tags.csv", "masks"), "ccnn_boxes", "box"),
-        (("tags.csv", "masks"), "ccnn_tags", "tags"),
-        (("tags.csv", "sizes.csv"), "ccnn_tags_size", "tags"),
-        (("masks",), "full", "full"),
-    ],
-)
-def test_annotations_choose_the_method(make_folder, kept, recipe, supervision):
-    root = make_folder()
-    keep(root, *kept)
-    if "sizes.csv" in kept:
-        say_all_sizes(root)
-    method = choose_method(read_folder(root))
-    assert (method.recipe, method.supervision) == (recipe, supervision)
-
-
-def test_two_folders_choose_the_decomposition(tmp_path):
-    for folder in ("positive", "negative"):
-        (tmp_path / folder).mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / folder / "a.png")
-    assert choose_method(read_folder(tmp_path)).recipe == "decompose_dog"
-
-
 def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(run, tmp_path):
     scenes = Scenes("train", 8, size=64)
     for folder, numbers in (("positive", range(4)), ("negative", range(4, 8))):
@@ -144,83 +98,6 @@ def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(ru
         assert printed_command(out)[0] == "predict"
         assert printed_command(out)[-1].endswith("last.ckpt")
     assert run("init", "pets")[0] == 2, "nothing is replaced unless told"
-
-
-def test_images_with_accepted_labels_alone_count_as_having_scribbles(make_folder):
-    root = make_folder()
-    (root / "scribbles").rename(root / "accepted")
-    contents = read_folder(root)
-    assert choose_method(contents) == METHODS["scribble"]
-    assert len(contents.of("scribble")) == 3
-
-
-@pytest.mark.parametrize(
-    ("kept", "accepted", "supervision"),
-    [
-        (("masks",), 1, "full"),
-        (("masks",), 2, "scribble"),
-        (("boxes.csv",), 1, "box"),
-        (("boxes.csv", "masks"), 1, "box"),
-        (("points.csv", "masks"), 1, "point"),
-        (("tags.csv",), 1, "scribble"),
-        (("scribbles", "masks"), 1, "scribble"),
-    ],
-)
-def test_few_accepted_labels_do_not_outvote_masks_and_boxes_of_more_images(make_folder, kept, accepted, supervision):
-    root = make_folder()  # two images have masks, boxes and points, three tags and scribbles
-    (root / "accepted").mkdir()
-    for name in ("a.png", "b.png")[:accepted]:
-        shutil.copy(root / "scribbles" / name, root / "accepted")
-    keep(root, *kept)
-    contents = read_folder(root)
-    assert choose_method(contents).supervision == supervision
-    assert choose_method(contents, "scribble").supervision == "scribble"
-    assert "scribble" in kinds_of(contents)
-
-
-def test_what_is_not_there_cannot_be_chosen(make_folder):
-    root = make_folder()
-    keep(root)
-    with pytest.raises(ValueError, match=r"has no annotation to learn from: add scribbles/, points.csv"):
-        choose_method(read_folder(root))
-    with pytest.raises(ValueError, match=r"`supervision`: no image of .* has boxes"):
-        choose_method(read_folder(root), "box")
-
-
-@pytest.mark.parametrize(
-    ("supervision", "learns", "images", "accelerator", "frozen"),
-    [
-        ("scribble", "auto", 5000, "cpu", True),
-        ("point", "auto", 200, "gpu", True),
-        ("full", "auto", 201, "gpu", False),
-        ("scribble", "head", 5000, "gpu", True),
-        ("scribble", "network", 3, "cpu", False),
-        ("tags", "auto", 3, "cpu", False),
-        ("box", "network", 3, "cpu", False),
-    ],
-)
-def test_what_learns(supervision, learns, images, accelerator, frozen):
-    hardware = replace(TINY_COMPUTER, accelerator=accelerator)
-    method = choose_what_learns(METHODS[supervision], learns, images, hardware)
-    assert method.frozen == frozen
-    assert frozen or method == METHODS[supervision]
-
-
-def test_boxes_and_tags_need_the_whole_network():
-    with pytest.raises(ValueError, match="`learns: head` is for scribbles, clicks and masks; boxes need the whole"):
-        choose_what_learns(METHODS["box"], "head", 3, TINY_COMPUTER)
-
-
-def test_the_computer_is_found(monkeypatch):
-    class Card:
-        name = "Some GPU"
-        total_memory = 8 * 2**30
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert find_hardware().accelerator == "cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
-    assert (find_hardware().accelerator, find_hardware().batch_size) == ("gpu", 8)
 
 
 # ---- the recipe ---------------------------------------------------------------------------------------------------

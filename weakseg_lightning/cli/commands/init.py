@@ -7,14 +7,15 @@ from pathlib import Path
 from shlex import quote
 
 from weakseg_lightning.cli.commands.init_choice import (
-    METHODS,
     Hardware,
     Learns,
     Method,
     choose_method,
     choose_what_learns,
+    counts_of,
     find_hardware,
     kinds_of,
+    words_for,
 )
 from weakseg_lightning.cli.commands.places import existing_folder, require_new
 from weakseg_lightning.cli.recipe_text import merged
@@ -29,7 +30,7 @@ from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.files import replacing
 
-__all__ = ["Hardware", "Method", "choose_method", "find_hardware", "init"]
+__all__ = ["init"]
 
 
 _FROZEN_SIDE = 384
@@ -65,9 +66,10 @@ def init(
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
-    The annotations choose the method: scribbles or clicks ADM with a head on a frozen encoder or the robust trust
-    region (see --learns), boxes or tags the constrained CNN, two folders `positive` and `negative` in place of `images`
-    the decomposition, masks alone full supervision. Network and batch suit the computer that this runs on.
+    The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` ADM with a head on a
+    frozen encoder or the robust trust region (see --learns), boxes or tags the constrained CNN, two folders `positive`
+    and `negative` in place of `images` the decomposition, masks alone full supervision. Network and batch suit the
+    computer that this runs on.
 
     Args:
         data: the folder, which holds `images`.
@@ -99,6 +101,8 @@ def init(
     if not contents.classes_given:
         _write_classes(contents, data)
     _write(output, text)
+    counts = [f"{count} with {kind}" for kind, count in counts_of(contents).items() if count]
+    print(f"Found {len(contents.images)} images, {', '.join(counts)}")
     what = "a head on a frozen encoder (the whole network: --learns network)" if method.frozen else "the whole network"
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if contents.problems:
@@ -188,7 +192,7 @@ def _header(data: Path, contents: FolderContents, method: Method, hardware: Hard
     yield "#"
     yield f"# The method is that of recipes/{method.recipe}.yaml in the package, which cites the paper that is meant;"
     yield '# "authors" marks what the official code of its authors says.'
-    others = [METHODS[kind].why for kind in kinds_of(contents) if kind != method.supervision]
+    others = [words_for(contents, kind) for kind in kinds_of(contents) if kind != method.supervision]
     if others and method.supervision is not None:
         yield f"# There are also {', '.join(others)}: `weakseg init {data} --supervision ...` chooses these."
     yield ""
@@ -222,7 +226,7 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     train, val = split_names(contents, method.supervision, 0.2, 0)
     yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
-    yield f"    supervision: {method.supervision:<15}# {len(train)} images have {method.why}"
+    yield f"    supervision: {method.supervision:<15}# {len(train)} images to learn from"
     yield f"    val_fraction: 0.2              # of the images with masks, held out for validation: {len(val)}"
     yield "    split_seed: 0               # draws them"
     yield "    train_list: null            # or a text file with the names of the training images"

@@ -1,6 +1,7 @@
 """The choices of `weakseg init`: the method for what a folder holds, what of the network learns, the computer."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,7 +95,7 @@ def choose_method(contents: FolderContents, supervision: Supervision | None = No
     tagged = contents.of("tags")
     if wanted == "tags" and all(contents.has(name, "size") or contents.has_mask(name) for name in tagged):
         return _WITH_SIZES if any(contents.has(name, "size") for name in tagged) else METHODS[wanted]
-    return METHODS[wanted]
+    return replace(METHODS[wanted], why=words_for(contents, wanted))
 
 
 def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Hardware) -> Method:
@@ -118,28 +119,50 @@ def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Ha
     return replace(method, recipe=recipe, whole=True, frozen=True)
 
 
+def counts_of(contents: FolderContents) -> Counter[str]:
+    """Count the images that have each kind of annotation, named in words."""
+    has: dict[str, Callable[[str], bool]] = {
+        "scribbles": lambda name: name in contents.scribbles or contents.has(name, "stroke"),
+        "clicks": lambda name: contents.has(name, "click"),
+        "accepted labels": contents.accepted.__contains__,
+        "boxes": lambda name: contents.has(name, "box"),
+        "tags": lambda name: contents.has(name, "tag", "size"),
+        "masks": contents.has_mask,
+    }
+    return Counter({kind: sum(map(test, contents.images)) for kind, test in has.items()})
+
+
 def kinds_of(contents: FolderContents) -> Iterator[Supervision]:
     """The kinds of annotation that are there, those that say more about pixels first.
 
-    Labels that were accepted while painting come last where more images have masks or boxes and none has strokes.
+    Clicks beside labels that were accepted while painting are learned from with these, as scribbles. Accepted labels
+    alone come last where more images have masks or boxes.
     """
-    names = list(contents.images)
-    masks = [name for name in names if contents.has_mask(name)]
-    boxes = [name for name in names if contents.has(name, "box")]
-    drawn = bool(contents.scribbles) or any(contents.has(name, "stroke") for name in names)
-    fewer = not drawn and len(contents.accepted) < max(len(masks), len(boxes))
-    if drawn or (contents.accepted and not fewer):
+    counts = counts_of(contents)
+    accepted = counts["accepted labels"]
+    few = not counts["clicks"] and accepted < max(counts["masks"], counts["boxes"])
+    seeds = counts["scribbles"] > 0 or (accepted > 0 and not few)
+    if seeds:
         yield "scribble"
-    if any(contents.has(name, "click") for name in names):
+    if counts["clicks"]:
         yield "point"
-    if boxes:
+    if counts["boxes"]:
         yield "box"
-    if any(contents.has(name, "tag", "size") for name in names):
+    if counts["tags"]:
         yield "tags"
-    if masks:
+    if counts["masks"]:
         yield "full"
-    if contents.accepted and fewer:
+    if accepted and not seeds:
         yield "scribble"
+
+
+def words_for(contents: FolderContents, supervision: Supervision) -> str:
+    """Name the annotations that a kind of supervision learns from."""
+    if supervision != "scribble":
+        return METHODS[supervision].why
+    counts = counts_of(contents)
+    *others, last = [kind for kind in ("scribbles", "clicks", "accepted labels") if counts[kind]]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def find_hardware() -> Hardware:
