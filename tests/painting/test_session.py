@@ -1,7 +1,10 @@
 """Images shared by tabs, saved as they are drawn on."""
 
 import asyncio
+import errno
 import functools
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +115,66 @@ async def test_an_image_that_cannot_be_opened_is_marked(session, folder, data):
     assert "is not an image" in folder.entries["a"].problem
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (RuntimeError("DataLoader"), "DataLoader"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+@in_a_loop
+async def test_whatever_keeps_an_image_from_being_opened_is_said_until_it_is(session, monkeypatch, error, reason):
+    def fail(name):
+        raise error
+
+    entry = session.folder.entries["a"]
+    with monkeypatch.context() as patched:
+        patched.setattr(session.folder, "read_image", fail)
+        with pytest.raises(ValueError, match=rf"a\.png cannot be opened \({reason}\)$"):
+            await session.open("a")
+        assert entry.problem == f"{entry.path} cannot be opened ({reason})"
+    await session.open("a")
+    assert entry.problem is None
+
+
+@in_a_loop
+async def test_strokes_that_wait_at_the_end_for_an_image_are_saved_or_said_not_to_be(session, folder, data):
+    image = data / "images" / "a.png"
+    image.rename(data / "away.png")
+    for number, stroke in enumerate((LEFT, RIGHT), 1):
+        assert not session.receive("a", stroke, ("tab", number))
+    (told,) = await session.save_all()
+    assert told.startswith(f"a: 2 changes that only the browser has: {image} is missing")
+    (data / "away.png").rename(image)
+    assert await session.save_all() == []
+    assert {0, 1} <= set(on_disk(folder).labels.flat)
+
+
+@in_a_loop
+async def test_images_that_cannot_be_opened_are_passed_with_one_message(data, monkeypatch):
+    page = pytest.importorskip("weakseg_lightning.painting.page", reason="the extra `app` is not installed")
+    a, b, c = (data / "images" / f"{name}.png" for name in "abc")
+    shutil.copy(a, c)
+    said, shown = [], page.PaintPage(Session(PaintFolder(data, ["background", "cat"])))
+    monkeypatch.setattr(page.ui, "notify", lambda text, **_: said.append(text))
+    monkeypatch.setattr(shown, "_show", lambda image: said.append(image.name))
+    shown.list = SimpleNamespace(refresh=lambda entries: None)
+    for path in (a, b):
+        path.rename(path.with_suffix(".away"))
+    assert await shown.go("a", "b", "c")
+    told = said.pop()
+    assert told.startswith(f"{a} is missing")
+    assert told.endswith(" (and 1 more)")
+    assert await shown.go("a", "b", "c")
+    assert said == ["c", "c"], "the list says why"
+    assert not await shown.go("a")
+    assert said[2:] == [told.removesuffix(" (and 1 more)")]
+    b.with_suffix(".away").rename(b)
+    assert await shown.go("a", "b", "c")
+    assert said[3:] == ["b"]
+
+
 @in_a_loop
 async def test_images_that_nobody_looks_at_are_closed_once_saved(session, folder, monkeypatch):
     monkeypatch.setattr("weakseg_lightning.painting.session._KEPT_OPEN", 1)
@@ -177,7 +240,7 @@ async def test_an_undo_is_made_once_and_known_even_after_its_image_was_closed(se
 @in_a_loop
 async def test_strokes_on_an_image_that_cannot_be_opened_for_a_while_are_taken_in_order_later(session, monkeypatch):
     page = pytest.importorskip("weakseg_lightning.painting.page", reason="the extra `app` is not installed")
-    said, told, read = [], [], session._read
+    said, told, read = [], [], session.folder.read_image
     troubles = [OSError("the drive is gone"), OSError("it is still gone")]
 
     def read_later(name):
@@ -186,7 +249,7 @@ async def test_strokes_on_an_image_that_cannot_be_opened_for_a_while_are_taken_i
         return read(name)
 
     monkeypatch.setattr(page.ui, "notify", lambda text, **_: said.append(text))
-    monkeypatch.setattr(session, "_read", read_later)
+    monkeypatch.setattr(session.folder, "read_image", read_later)
     session.receipts.append(lambda image: told.append(image.safe))
     shown = page.PaintPage(session)
     for number in (1, 2, 3):
@@ -194,7 +257,8 @@ async def test_strokes_on_an_image_that_cannot_be_opened_for_a_while_are_taken_i
         if (taking := shown._drawn(stroke)) is not None:
             await taking
         assert told == []
-    assert said == ["the drive is gone", "it is still gone"]
+    path = session.folder.entries["a"].path
+    assert said == [f"{path} cannot be opened ({why})" for why in ("the drive is gone", "it is still gone")]
     image = session.images["a"]
     assert [change.points[0][0] for change in image.document.done] == [9, 18, 27]
     await session.save(image)

@@ -31,6 +31,7 @@ class Entry:
     Attributes:
         path: its file.
         problem: why it cannot be annotated; None if nothing is known against it.
+        is_double: whether another image has its name, so that their annotations would be one.
         annotated: whether anybody has said anything about it: accepted labels do not count.
         accepted: whether labels of a preview were accepted.
     """
@@ -39,6 +40,7 @@ class Entry:
     problem: str | None = None
     annotated: bool = False
     accepted: bool = False
+    is_double: bool = False
 
 
 class PaintFolder:
@@ -88,7 +90,7 @@ class PaintFolder:
         for problem in contents.problems:
             path = self.root / problem.file
             if is_image(path) and path.is_relative_to(folder) and path not in known:
-                entries[path.relative_to(folder).as_posix()] = Entry(path, self._in_full(problem))
+                entries[path.relative_to(folder).as_posix()] = Entry(path, self._in_full(problem), is_double=True)
         return dict(sorted(entries.items()))
 
     def _entry(self, name: str, path: Path, contents: FolderContents) -> Entry:
@@ -112,7 +114,7 @@ class PaintFolder:
             ValueError: if it cannot be used.
         """
         entry = self.entries[name]
-        if entry.problem is not None:
+        if entry.is_double:
             raise BadSampleError(entry.problem)
         return read_image(entry.path)
 

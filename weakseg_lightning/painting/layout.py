@@ -118,7 +118,7 @@ def _read_lines(path: Path, table: Table) -> tuple[list[list[str]], str]:
     try:
         numbered, delimiter = open_rows(path)
         lines = [row for _, row in numbered] or [names]
-        find_columns(lines[0], table)
+        find_columns(lines[0], table.columns)
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} {error}") from error
     return lines, delimiter

@@ -2,16 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.document import Accept, Document, ImageAnnotation
+from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.learning.messages import Scores
-from weakseg_lightning.painting.pictures import MAX_SIDE, labeling_layer, scribble_layer, uncertainty_layer
+from weakseg_lightning.painting.pictures import (
+    MAX_SIDE,
+    image_layer,
+    labeling_layer,
+    scribble_layer,
+    uncertainty_layer,
+)
 from weakseg_lightning.painting.preview import Labeling, Preview
 
-__all__ = ["Key", "OpenImage"]
+__all__ = ["Key", "OpenImage", "read_open_image"]
 
 Palette = NDArray[np.uint8]
 Key = tuple[str, int]
@@ -107,3 +116,33 @@ class OpenImage:
         if kind == "uncertainty" and scores is not None:
             return uncertainty_layer(scores.values)
         return None
+
+
+def read_open_image(folder: PaintFolder, name: str, seen: dict[str, int]) -> OpenImage:
+    """Open an image of a folder, whose list then says whether that is possible.
+
+    Args:
+        folder: the folder.
+        name: of the image, in its list.
+        seen: of :class:`OpenImage`.
+
+    Raises:
+        ValueError: if it cannot be opened, for whatever reason.
+    """
+    entry = folder.entries[name]
+    try:
+        pixels = folder.read_image(name)
+        size = pixels.shape[1], pixels.shape[2]
+        known = folder.read(name, size)
+        opened = OpenImage(name, size, image_layer(pixels), Preview(pixels), Document(known), known, seen=seen)
+    except Exception as error:  # of any library that reads, or too little memory
+        entry.problem = _reason(entry.path, error)
+        raise UserError(entry.problem) from error
+    entry.problem = None
+    return opened
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{path} cannot be opened ({getattr(error, 'strerror', None) or str(error) or type(error).__name__})"

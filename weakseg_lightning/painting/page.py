@@ -29,8 +29,7 @@ class PaintPage:
         self.label = min(1, len(self.classes.names) - 1)  # the background comes second
         self.widest = 12  # pen, in pixels
         self.drawn = True
-        self._late: dict[str, list[Mapping[str, Any]]] = {}  # changes of images that have to be opened for them
-        self._opening: set[str] = set()  # for their late changes
+        self._opening: set[str] = set()  # images that are opened for changes of them
 
     def build(self) -> None:
         """Make the elements."""
@@ -110,31 +109,34 @@ class PaintPage:
         usable = [name for name, entry in entries.items() if entry.problem is None]
         bare = [name for name in usable if not entries[name].annotated]
         first = wanted if wanted in usable else next(iter(bare or usable), None)
-        if first is None or not (await self.go(first) or await self._step(1, first)):
+        if first is None or not await self.go(first, *self._others(1, first)):
             ui.notify("No image of the folder can be read.", type="negative")
 
-    async def go(self, name: str) -> bool:
-        """Show an image; say so if it cannot be read."""
-        try:
-            image = await self.session.open(name)
-        except ValueError as error:
-            ui.notify(str(error), type="warning", multi_line=True, timeout=8000)
-            self.list.refresh(self.session.folder.entries)
-            return False
-        self._take_kept(image)
-        self._show(image)
-        return True
-
-    async def _step(self, step: int, name: str) -> bool:
-        """Show the next image that can be read, forwards (1) or backwards (-1)."""
+    async def go(self, *names: str) -> bool:
+        """Show the first of these images that can be opened; say so, once, if some cannot."""
         entries = self.session.folder.entries
-        names = list(entries)
+        known = {entries[name].problem for name in names} if len(names) > 1 else set()  # by the list
+        troubles = []
+        for name in names:
+            try:
+                image = await self.session.open(name)
+            except ValueError as error:
+                troubles.append(str(error))
+            else:
+                self._show(image)
+                break
+        if new := [trouble for trouble in troubles if trouble not in known]:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            ui.notify(new[0] + more, type="warning", multi_line=True, timeout=8000)
+        if troubles:
+            self.list.refresh(entries)
+        return len(troubles) < len(names)
+
+    def _others(self, step: int, name: str) -> list[str]:
+        """The other images in their order, forwards (1) or backwards (-1), those, too, that could not be opened yet."""
+        names = list(self.session.folder.entries)
         start = names.index(name)
-        others = [names[(start + step * offset) % len(names)] for offset in range(1, len(names))]
-        for other in others:
-            if entries[other].problem is None and await self.go(other):
-                return True
-        return False
+        return [names[(start + step * offset) % len(names)] for offset in range(1, len(names))]
 
     def _show(self, image: OpenImage) -> None:
         self._leave()
@@ -189,35 +191,24 @@ class PaintPage:
     def _drawn(self, sent: Mapping[str, Any]) -> Coroutine[Any, Any, None] | None:
         """Take what was drawn, on whatever image: it may have been left, or have been open before the server died."""
         name = str(sent["name"])
-        if name not in self._late and (image := self.session.images.get(name)) is not None:
-            self._take(image, sent)
-        elif name in self.session.folder.entries:
-            self._late.setdefault(name, []).append(sent)
-            if name not in self._opening:
-                return self._take_late(name)
-        return None
-
-    async def _take_late(self, name: str) -> None:
-        self._opening.add(name)
-        try:
-            self._take_kept(await self.session.open(name))
-        except (ValueError, OSError) as error:
-            # They wait for the next one: taken after it, they would count as arrived, and the browser forget them.
-            ui.notify(str(error), type="warning")
-        finally:
-            self._opening.discard(name)
-
-    def _take_kept(self, image: OpenImage) -> None:
-        for sent in self._late.pop(image.name, ()):
-            self._take(image, sent)
-
-    def _take(self, image: OpenImage, sent: Mapping[str, Any]) -> None:
+        if name not in self.session.folder.entries:
+            return None
         change = None
         try:
             change = read_change(sent, len(self.classes.names))
         except ValueError as error:
             ui.notify(str(error), type="warning")
-        self.session.change(image, change, read_key(sent))
+        made = self.session.receive(name, change, read_key(sent))
+        return None if made or name in self._opening else self._open_for_changes(name)
+
+    async def _open_for_changes(self, name: str) -> None:
+        self._opening.add(name)
+        try:
+            await self.session.open(name)
+        except ValueError as error:  # they wait for the next one: taken after it, the browser would forget them
+            ui.notify(str(error), type="warning")
+        finally:
+            self._opening.discard(name)
 
     # ---- commands ----------------------------------------------------------------------------------------
 
@@ -247,16 +238,14 @@ class PaintPage:
     async def _save_and_go(self, kind: str, image: OpenImage) -> None:
         await self.session.save(image)
         if kind in ("next", "previous"):
-            await self._step(1 if kind == "next" else -1, image.name)
+            await self.go(*self._others(1 if kind == "next" else -1, image.name))
         elif kind == "need":
             await self._to_need(image)
 
     async def _to_need(self, image: OpenImage) -> None:
         """Show the image where a stroke helps most; before anything is learned, the next one without annotation."""
-        for name in self.session.needed():
-            if name != image.name and await self.go(name):
-                return
-        ui.notify("Something is known about every image.", type="positive")
+        if not await self.go(*(name for name in self.session.needed() if name != image.name)):
+            ui.notify("Something is known about every image.", type="positive")
 
     async def _accept(self, image: OpenImage) -> None:
         if image.shows_accepted:  # the labeling is hidden, and may have changed

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weakseg_lightning.data.images.reading import image_size
-from weakseg_lightning.painting.document import Accept, Change, Document, ImageAnnotation, Step
+from weakseg_lightning.painting.document import Accept, Change, ImageAnnotation, Step
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.learning.client import Learning, LearningState, Scores
-from weakseg_lightning.painting.open_image import Key, OpenImage
-from weakseg_lightning.painting.pictures import image_layer
-from weakseg_lightning.painting.preview import Preview, accepted_labels
+from weakseg_lightning.painting.open_image import Key, OpenImage, read_open_image
+from weakseg_lightning.painting.preview import accepted_labels
 
 if TYPE_CHECKING:
     from weakseg_lightning.painting.learning.training import TrainingRun
@@ -53,6 +52,7 @@ class Session:
         self.watchers: list[Callable[[], None]] = []
         self.receipts: list[Callable[[OpenImage], None]] = []
         self._seen: dict[str, dict[str, int]] = {}  # also of images that are closed
+        self._waiting: dict[str, list[tuple[Change | Step | None, Key]]] = {}  # for images that are not open
         self._changed_at: dict[OpenImage, float] = {}  # of those that are about to be saved
         self._network: Path | None = None
         self._shown: list[str] = []
@@ -66,19 +66,18 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, name: str) -> OpenImage:
-        """Open an image; one that is open stays as it is.
+        """Open an image, and make the changes that waited for it; one that is open stays as it is.
 
         Raises:
-            ValueError: if it cannot be used; the folder's list then says why.
+            ValueError: if it cannot be opened, for whatever reason; the folder's list then says why.
         """
         async with self._opening:
             if name not in self.images:
-                try:
-                    self.images[name] = await asyncio.to_thread(self._read, name)
-                except ValueError as error:
-                    self.folder.entries[name].problem = str(error)
-                    raise
-                self._start(self._solve(self.images[name]))
+                seen = self._seen.setdefault(name, {})
+                image = self.images[name] = await asyncio.to_thread(read_open_image, self.folder, name, seen)
+                for change, key in self._waiting.pop(name, ()):
+                    self.change(image, change, key)
+                self._start(self._solve(image))
                 self._close_oldest()
             return self.images[name]
 
@@ -92,6 +91,14 @@ class Session:
         """Show an image in a tab no longer."""
         if watcher in image.watchers:
             image.watchers.remove(watcher)
+
+    def receive(self, name: str, change: Change | Step | None, key: Key) -> bool:
+        """Make a change of an image, open or not, as :meth:`change`; False if it waits for the image to be opened."""
+        if (image := self.images.get(name)) is not None:
+            self.change(image, change, key)
+        else:
+            self._waiting.setdefault(name, []).append((change, key))
+        return image is not None
 
     def change(self, image: OpenImage, change: Change | Step | None, key: Key | None = None) -> None:
         """Make a change, once.
@@ -152,9 +159,15 @@ class Session:
 
     async def save_all(self) -> list[str]:
         """Write everything; return what could not be written and why."""
+        unsaved = []
+        for name, waiting in list(self._waiting.items()):
+            try:
+                await self.open(name)
+            except ValueError as error:
+                unsaved.append(f"{name}: {len(waiting)} changes that only the browser has: {error}")
         for image in list(self.images.values()):
             await self.save(image)
-        return [f"{image.name}: {image.trouble}" for image in self.images.values() if image.unsaved]
+        return unsaved + [f"{image.name}: {image.trouble}" for image in self.images.values() if image.unsaved]
 
     # ---- learning, accepting, training -------------------------------------------------------------------
 
@@ -167,7 +180,7 @@ class Session:
             for name, entry in self.folder.entries.items():
                 if not entry.annotated or entry.problem is not None:
                     continue
-                with suppress(ValueError, OSError):  # is said when the image is opened
+                with suppress(Exception):  # is said when the image is opened
                     found = await asyncio.to_thread(self._read_annotation, name)
                     if (image := self.images.get(name)) is None:
                         self.learning.annotate(name, 0, found)
@@ -271,13 +284,6 @@ class Session:
             self.learning.show(names)
 
     # ---- the work ----------------------------------------------------------------------------------------
-
-    def _read(self, name: str) -> OpenImage:
-        pixels = self.folder.read_image(name)
-        size = pixels.shape[1], pixels.shape[2]
-        annotation = self.folder.read(name, size)
-        seen = self._seen.setdefault(name, {})
-        return OpenImage(name, size, image_layer(pixels), Preview(pixels), Document(annotation), annotation, seen=seen)
 
     def _read_annotation(self, name: str) -> ImageAnnotation:
         width, height = image_size(self.folder.entries[name].path)
