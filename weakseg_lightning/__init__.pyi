@@ -115,6 +115,9 @@ from .modules import (
     CCNNModule as CCNNModule,
 )
 from .modules import (
+    DMPLSModule as DMPLSModule,
+)
+from .modules import (
     DecomposeReconstructModule as DecomposeReconstructModule,
 )
 from .modules import (

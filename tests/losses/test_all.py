@@ -16,6 +16,7 @@ from weakseg_lightning.losses import (
     Regularizer,
     collision_cross_entropy,
     dense_crf_loss,
+    dice_loss,
     entropy_loss,
     gated_crf_loss,
     kl_loss,
@@ -41,6 +42,7 @@ TAGS = torch.tensor([[True, True, False, False], [True, False, True, True]])
 
 LOSSES: dict[str, Loss] = {
     "partial": lambda f, valid: partial_cross_entropy(f, torch.where(valid, LABELS, 255)),
+    "dice": lambda f, valid: dice_loss(f, torch.where(valid, LABELS, 255)),
     "robust": lambda f, valid: robust_cross_entropy(f, torch.where(valid, LABELS, 255), 0.4, LABELS == 1),
     "level": lambda f, valid: robust_cross_entropy(f, torch.where(valid, LABELS, 255), torch.tensor(0.4), LABELS == 1),
     "matrix": lambda f, valid: noise_matrix_cross_entropy(f, torch.where(valid, LABELS, 255), NOISE, LABELS == 1),
@@ -78,7 +80,7 @@ def test_half_precision_is_computed_in_single(name: str, dtype: torch.dtype) -> 
     torch.testing.assert_close(loss, LOSSES[name](half.float(), VALID))
 
 
-DIFFERENTIABLE = ["kl", "collision", "soft", "reverse", "mil", "gated_crf", "robust", "matrix", "entropy"]
+DIFFERENTIABLE = ["kl", "collision", "soft", "reverse", "mil", "gated_crf", "robust", "matrix", "entropy", "dice"]
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

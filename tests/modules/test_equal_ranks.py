@@ -11,6 +11,7 @@ import torch
 COUNTED_IN_PIXELS = ["pce", "adm", "adm_apart", "adm_accumulated", "soft_labels", "trust_region", "trust_region_seeds"]
 UNSHARDED = ["ccnn", "ccnn_collision", "ccnn_semi", "frozen"]
 WITHOUT_SOLVER = ["mil", "grid", "dense", "gated", "activated", "g", "decomposition"]
+WITHOUT_SOLVER += ["entropy", "tv", "mumford_shah", "dmpls"]
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,16 @@ from weakseg_lightning.callbacks import PanelWriter
 from weakseg_lightning.callbacks.checkpoints import LastCheckpoint
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.data import ScenesDataModule
-from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss
+from weakseg_lightning.losses import (
+    DenseCRFLoss,
+    EntropyLoss,
+    GatedCRFLoss,
+    GridPottsLoss,
+    MumfordShahLoss,
+    TotalVariationLoss,
+)
 from weakseg_lightning.modules import Optimizer, RegularizedLossModule
-from weakseg_lightning.networks import FrozenFeatures
+from weakseg_lightning.networks import FrozenFeatures, UNet2DDualBranch
 
 folder, *kind = sys.argv[1:]
 own_pixels, sharded = (kind == [name] for name in ("own_pixels", "sharded"))
@@ -89,6 +96,11 @@ def frozen(classes, optimizer):
     return RegularizedLossModule(network, classes, optimizer=optimizer)
 
 
+def two_decoders(classes, optimizer):
+    network = UNet2DDualBranch(3, widths=(6, 8), dropout=(0.0, 0.0), perturbation=0.0)
+    return modules.DMPLSModule(network, classes, optimizer=optimizer)
+
+
 def classifier(classes, optimizer):
     return modules.TagClassifierModule(TinyTags("tiny", None), classes, optimizer=optimizer)
 
@@ -118,8 +130,11 @@ if not (sharded or own_pixels):
     train("ccnn_semi", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole, full_fraction=0.4)
 if not own_pixels:
     train("mil", plain(modules.MILModule, map_stride=4), **whole)
-    for name, regularizer in (("grid", GridPottsLoss()), ("dense", DenseCRFLoss(1e-6)), ("gated", GatedCRFLoss())):
+    regularizers = {"grid": GridPottsLoss(), "dense": DenseCRFLoss(1e-6), "gated": GatedCRFLoss()}
+    regularizers |= {"entropy": EntropyLoss(), "tv": TotalVariationLoss(3.0), "mumford_shah": MumfordShahLoss(0.3)}
+    for name, regularizer in regularizers.items():
         train(name, plain(RegularizedLossModule, regularizer=regularizer))
     train("activated", activated)
+    train("dmpls", two_decoders, fast=0.1)
     train("g", classifier, **whole)
     train("decomposition", decomposition)

@@ -2,7 +2,7 @@
 
 from weakseg_lightning.losses.area_priors import ActivationAreas, AreaPrior, EqualAreas, FileAreas
 from weakseg_lightning.losses.constrained import kl_loss
-from weakseg_lightning.losses.cross_entropy import latent_cross_entropy, partial_cross_entropy
+from weakseg_lightning.losses.cross_entropy import dice_loss, latent_cross_entropy, partial_cross_entropy
 from weakseg_lightning.losses.decomposition import (
     absence_loss,
     imagelet_loss,
@@ -11,7 +11,13 @@ from weakseg_lightning.losses.decomposition import (
     reconstruction_loss,
 )
 from weakseg_lightning.losses.dense_crf import DenseCRFLoss, dense_crf_energy, dense_crf_lattice, dense_crf_loss
-from weakseg_lightning.losses.distributed import mean_over, mean_over_images, ranks_together, sum_over_ranks
+from weakseg_lightning.losses.distributed import (
+    mean_over,
+    mean_over_images,
+    ranks_together,
+    sum_over_ranks,
+    total_of_ranks,
+)
 from weakseg_lightning.losses.gated_crf import GatedCRFLoss, GaussianKernel, gated_crf_loss
 from weakseg_lightning.losses.mil import mil_loss
 from weakseg_lightning.losses.noise_levels import EpsUnit, convert_eps
@@ -57,6 +63,7 @@ __all__ = [
     "dense_crf_energy",
     "dense_crf_lattice",
     "dense_crf_loss",
+    "dice_loss",
     "entropy_loss",
     "gated_crf_loss",
     "imagelet_loss",
@@ -77,6 +84,7 @@ __all__ = [
     "relaxed_potts_energy",
     "robust_cross_entropy",
     "sum_over_ranks",
+    "total_of_ranks",
     "total_variation_loss",
     "uniform_noise",
 ]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, distributed
 
-__all__ = ["mean_over", "mean_over_images", "ranks_together", "sum_over_ranks"]
+__all__ = ["mean_over", "mean_over_images", "ranks_together", "sum_over_ranks", "total_of_ranks"]
 
 _together = False
 
@@ -41,6 +41,23 @@ def sum_over_ranks(count: Tensor) -> Tensor:
     summed = count.detach().clone()
     distributed.all_reduce(summed)
     return summed
+
+
+def total_of_ranks(total: Tensor) -> Tensor:
+    """Sum something with gradient over the ranks inside :func:`ranks_together`, for losses that are no sums, as Dice.
+
+    The gradients of R ranks are averaged: each rank's own part counts R times in the gradient of the sum.
+
+    Args:
+        total: the part of this rank, of the same shape on all ranks.
+
+    Example:
+        >>> total_of_ranks(torch.tensor(2.0))  # one rank
+        tensor(2.)
+    """
+    if not _together:
+        return total
+    return sum_over_ranks(total) + distributed.get_world_size() * (total - total.detach())
 
 
 def mean_over(total: Tensor, count: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from weakseg_lightning.modules.core.base import WeakSegModule
 from weakseg_lightning.modules.core.latent import LatentModule
 from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.modules.decompose import AbsencePenalty, DecomposeReconstructModule
+from weakseg_lightning.modules.dmpls import DMPLSModule
 from weakseg_lightning.modules.mil import MILModule
 from weakseg_lightning.modules.proposals import ProposalModule
 from weakseg_lightning.modules.regularized import RegularizedLossModule
@@ -20,6 +21,7 @@ __all__ = [
     "AbsencePenalty",
     "AmortizedLatentModule",
     "CCNNModule",
+    "DMPLSModule",
     "DecomposeReconstructModule",
     "LatentModule",
     "MILModule",
