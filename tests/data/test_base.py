@@ -135,7 +135,7 @@ def test_labelings_are_augmented_as_their_images_were(make_data):
     for batch in read(data.train_dataloader()):
         for position, whole in batch["whole"].items():
             mask = data.train[data.train.ids.index(batch["id"][position])].mask
-            assert torch.equal(data.replay(mask, whole["draw"]), batch["mask"][position])
+            assert torch.equal(data.replay(mask, whole["draw"], whole["seeds"]), batch["mask"][position])
 
 
 def test_some_training_images_show_their_masks(make_data):

@@ -118,7 +118,9 @@ def test_whole_image_comes_where_a_labeling_is_missing_and_its_augmentation_can_
         for index, whole in batch["whole"].items():
             assert torch.equal(whole["image"], source[index].image)
             assert torch.equal(whole["seeds"], source[index].seeds)
-            assert torch.equal(replay(transform, source[index].mask, whole["draw"]), batch["mask"][index])
+            assert torch.equal(
+                replay(transform, source[index].mask, whole["draw"], whole["seeds"]), batch["mask"][index]
+            )
     asked = collate([data[0, 0], data[0, 1]], store())
     assert "whole" not in asked
     assert "latent" not in asked
@@ -133,7 +135,7 @@ def test_substitute_of_a_bad_sample_does_not_take_its_labeling(squares):
         batch = collate([data[0, 1, latents.reference("picture_1")]], latents)
     assert batch["id"] != ["picture_1"]
     whole = batch["whole"][0]  # the substitute's labeling has to be solved for
-    assert torch.equal(replay(data.transform, whole["seeds"], whole["draw"]), batch["seeds"][0])
+    assert torch.equal(replay(data.transform, whole["seeds"], whole["draw"], whole["seeds"]), batch["seeds"][0])
 
 
 def test_stored_labeling_of_another_size_is_refused(squares):

@@ -112,3 +112,19 @@ def test_a_resumed_run_prepares_nothing(scenes, make_trainer, save_at, tmp_path,
     fit()
     monkeypatch.setattr(FrozenNet, "prepare", None)
     fit(ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+
+
+def test_kept_features_change_nothing_under_augmentation(small_scenes, make_trainer, tmp_path, equal_weights):
+    """No crop repeats, so that a feature found under a wrong name would be that of another crop, or unturned."""
+
+    def trained(cache: FeatureCache) -> RegularizedLossModule:
+        torch.manual_seed(4)
+        module = RegularizedLossModule(network(cache=cache), 6, optimizer=Optimizer("adamw", lr=1e-2))
+        data = small_scenes(rotation=30.0, noise=0.1, balanced_crops=0.5, color_jitter=0.2)
+        make_trainer(max_epochs=2, limit_val_batches=0).fit(module, data)
+        return module
+
+    forgetful, kept = trained(FeatureCache(memory=0)), FeatureCache(str(tmp_path / "features"))
+    for _ in range(2):  # the second run finds all features of the first
+        assert equal_weights(forgetful, trained(kept))
+    assert len(kept._kept) > 2 * 8  # those of each crop and of the whole images

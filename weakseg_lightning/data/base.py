@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,8 @@ from typing_extensions import override
 from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.data.batches import BatchTransfer, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
-from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource, SampleView
+from weakseg_lightning.data.problems import checked
+from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
 from weakseg_lightning.errors import UserError
@@ -29,7 +29,6 @@ from weakseg_lightning.visualization.panels import Colors, voc_palette
 
 __all__ = ["BadSampleError", "Sample", "SampleSource", "SegmentationDataModule", "SegmentationDataset"]
 
-_NAMED_PROBLEMS = 5
 _SPLITS_OF = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
 
@@ -53,6 +52,13 @@ class SegmentationDataModule(LightningDataModule, ABC):
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
         color_jitter: strength of the change of colors in training, 0 (none) to 1.
+        rotation: training crops are rotated by an angle drawn from -rotation to rotation, in degrees, up to 180. Beyond
+            the image labels are void and colors the mean; boxes become the upright ones around the rotated ones.
+        noise: training images get Gaussian noise of a standard deviation drawn from 0 to this, in 0..1, 1 being the
+            range of a color.
+        balanced_crops: fraction of the training crops, 0..1, that are centered at a labeled pixel of a class drawn
+            among those labeled in the image, each alike, as far as its border allows. The others lie anywhere, as do
+            those of images without labeled pixels. Of masks all pixels are labeled, of boxes the background alone.
         num_workers: processes that load data, at most one for each CPU core (shared between the ranks of a machine);
             0 loads in the training process. Where an object store is in use they are not forked, and start slowly.
         seed: seed of shuffling and augmentation; None takes that of ``seed_everything``, or 0.
@@ -80,6 +86,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         scale_range: tuple[float, float] = (0.5, 2.0),
         flip: bool = True,
         color_jitter: float = 0.0,
+        rotation: float = 0.0,
+        noise: float = 0.0,
+        balanced_crops: float = 0.0,
         num_workers: int = 4,
         seed: int | None = None,
         on_bad_sample: OnBadSample = "error",
@@ -93,12 +102,15 @@ class SegmentationDataModule(LightningDataModule, ABC):
         between("full_fraction", full_fraction, 0, 1)
         if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < bound < 1 for bound in size_thresholds):
             raise UserError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
-        training_transform(crop_size, scale_range, flip, color_jitter)  # checks these four before files are touched
         self.batch_size = batch_size
         self.crop_size = crop_size
         self.scale_range = scale_range
         self.flip = flip
         self.color_jitter = color_jitter
+        self.rotation = rotation
+        self.noise = noise
+        self.balanced_crops = balanced_crops
+        self._training_transform()  # checks these before files are touched
         self.num_workers = num_workers
         self.seed = seed
         self.on_bad_sample = on_bad_sample
@@ -220,14 +232,16 @@ class SegmentationDataModule(LightningDataModule, ABC):
         with ThreadPoolExecutor(_available_cores()) as pool:  # decoding releases the GIL
             yield from pool.map(data.facts, range(len(data)))
 
-    def replay(self, labels: Tensor, draw: int) -> Tensor:
-        """Augment a labeling of a training image, uint8 ``(h, w)``, as the batch's ``draw`` says its image was."""
-        return replay(self._training_transform(), labels, draw)
+    def replay(self, labels: Tensor, draw: int, seeds: Tensor) -> Tensor:
+        """Augment a labeling of a training image, uint8 ``(h, w)``, as its image was: see :func:`replay`."""
+        return replay(self._training_transform(), labels, draw, seeds)
 
     # ---- inside ---------------------------------------------------------------------------------------------
 
     def _training_transform(self) -> v2.Transform:
-        return training_transform(self.crop_size, self.scale_range, self.flip, self.color_jitter)
+        colors = {"color_jitter": self.color_jitter, "noise": self.noise}
+        places = {"rotation": self.rotation, "balanced_crops": self.balanced_crops}
+        return training_transform(self.crop_size, self.scale_range, self.flip, **colors, **places)
 
     def _sampler(self, data: SegmentationDataset, extras: Callable[[int], tuple[Any, ...]] | None) -> EpochSampler:
         """Choose the order of the training images."""
@@ -269,22 +283,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Find and check the samples of a split, once."""
         if split not in self._sources:
             source: SampleSource = getattr(self, f"{split}_source")()
-            source = self._checked(source, split)
+            source = checked(source, split, self.num_classes, self.on_bad_sample)
             partly_full = split == "train" and self.full_fraction > 0
             self._sources[split] = FullyLabelled(source, self.full_fraction, self._seed()) if partly_full else source
         return self._sources[split]
-
-    def _checked(self, source: SampleSource, split: str) -> SampleSource:
-        problems = source.find_problems()
-        if self.on_bad_sample == "skip" and split != "train":
-            problems |= _find_unreadable(source, self.num_classes, problems)
-        if not problems:
-            return source
-        report = _report(problems, source, split)
-        if self.on_bad_sample == "error" or len(problems) == len(source):
-            raise BadSampleError(f"{report} (`on_bad_sample: skip` goes on without bad samples)")
-        warnings.warn(f"skipping {report}", stacklevel=2)
-        return SampleView((source, index) for index in range(len(source)) if index not in problems)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is not None:
@@ -321,22 +323,3 @@ def _available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _find_unreadable(source: SampleSource, num_classes: int, known: dict[int, str]) -> dict[int, str]:
-    data = SegmentationDataset(source, num_classes)
-    found = {}
-    for index in range(len(source)):
-        if index not in known:
-            try:
-                data.read(index)
-            except BadSampleError as error:
-                found[index] = str(error)
-    return found
-
-
-def _report(problems: dict[int, str], source: SampleSource, split: str) -> str:
-    shown = "; ".join(problems[index] for index in sorted(problems)[:_NAMED_PROBLEMS])
-    more = len(problems) - _NAMED_PROBLEMS
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(problems)} of {len(source)} {split} samples: {shown}{rest}"

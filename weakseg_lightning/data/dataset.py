@@ -59,7 +59,7 @@ class Loaded:
 
     def move(self, labels: Tensor) -> Tensor:
         """Augment a labeling, uint8 ``(h, w)``, as the image was."""
-        return labels if self.transform is None else replay(self.transform, labels, self.draw)
+        return labels if self.transform is None else replay(self.transform, labels, self.draw, self.seeds)
 
 
 class BatchHook(Protocol):

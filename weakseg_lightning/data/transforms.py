@@ -5,9 +5,10 @@ torchvision. They draw from torch's global generator: :class:`weakseg_lightning.
 each sample.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +21,19 @@ from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
 
-__all__ = ["PadTo", "RandomScaleCrop", "replay", "seeded", "training_transform"]
+__all__ = ["PadTo", "RandomNoise", "RandomScaleCrop", "replay", "seeded", "training_transform"]
 
 
 def training_transform(
-    crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0), flip: bool = True, color_jitter: float = 0.0
+    crop_size: int,
+    scale_range: tuple[float, float] = (0.5, 2.0),
+    flip: bool = True,
+    color_jitter: float = 0.0,
+    rotation: float = 0.0,
+    noise: float = 0.0,
+    balanced_crops: float = 0.0,
 ) -> v2.Transform:
-    """Compose the usual augmentation: random scale, crop, flip and color, then padding to a square.
+    """Compose the usual augmentation: random scale, rotation, crop, flip, color and noise, then padding to a square.
 
     Args:
         crop_size: side of the result in pixels.
@@ -34,6 +41,9 @@ def training_transform(
         flip: mirror half of the images.
         color_jitter: strength in 0..1: brightness, contrast and saturation change by up to this fraction, hue by up to
             a tenth of it (in turns of the color circle).
+        rotation: largest angle in degrees, 0..180, see :class:`RandomScaleCrop`.
+        noise: largest standard deviation of the noise in 0..1, see :class:`RandomNoise`.
+        balanced_crops: fraction of the crops that are centered at a labeled pixel, see :class:`RandomScaleCrop`.
 
     Returns:
         A transform of ``tv_tensors`` (``Image``, ``Mask`` and ``BoundingBoxes``), in any nesting of dicts and lists.
@@ -42,11 +52,14 @@ def training_transform(
         ValueError: if an argument is out of range.
     """
     between("color_jitter", color_jitter, 0, 1)
-    steps: list[v2.Transform] = [RandomScaleCrop(crop_size, scale_range)]
+    steps: list[v2.Transform] = [RandomScaleCrop(crop_size, scale_range, rotation, balanced_crops)]
     if flip:
         steps.append(v2.RandomHorizontalFlip(0.5))
     if color_jitter > 0:
         steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10))
+    between("noise", noise, 0, 1)
+    if noise > 0:
+        steps.append(RandomNoise(noise))
     # Padding comes last: a change of contrast would lift it off zero.
     return v2.Compose([*steps, PadTo(crop_size)])
 
@@ -59,68 +72,182 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def replay(transform: v2.Transform, labels: Tensor, draw: int) -> Tensor:
+def replay(transform: v2.Transform, labels: Tensor, draw: int, seeds: Tensor) -> Tensor:
     """Transform a labeling as its image was transformed before.
 
     Args:
-        transform: what transformed the image; its random choices must not depend on what it transforms but the size.
+        transform: what transformed the image; its random choices must not depend on what it transforms but the size,
+            and on the seeds, which come as the first plane of its first mask.
         labels: uint8 ``(h, w)``, of the size that the image had.
         draw: the seed that was in force.
+        seeds: labeled pixels of the image, uint8 ``(h, w)``, as they were.
 
     Returns:
         uint8 ``(H, W)``, 255 on padding.
     """
     with seeded(draw):
-        moved: Tensor = transform(tv_tensors.Mask(labels[None]))
-    return moved.as_subclass(Tensor)[0]
+        moved: Tensor = transform(tv_tensors.Mask(torch.stack([seeds, labels])))
+    return moved.as_subclass(Tensor)[1]
+
+
+class _Span(NamedTuple):
+    """A part of a line of pixels that is cut out and resized: first pixel, number of pixels, number after resizing."""
+
+    start: int
+    length: int
+    resized: int
+
+    def widened(self, margin: float, whole: int) -> "_Span":
+        """The same resized at the same rate, with a margin, in resized pixels, as far as the line reaches."""
+        rate = self.resized / self.length
+        start = max(0, math.floor(self.start - margin / rate))
+        length = min(whole, math.ceil(self.start + self.length + margin / rate)) - start
+        return _Span(start, length, max(self.resized, round(length * rate)))
+
+    def offset_in(self, wider: "_Span") -> int:
+        """Its first resized pixel, counted in a wider one's."""
+        offset = round((self.start - wider.start) * self.resized / self.length)
+        return min(offset, wider.resized - self.resized)
 
 
 class RandomScaleCrop(v2.Transform):
-    """Resize by a random factor, then take a random window: done in one step, on the source pixels of the window.
+    """Resize by a random factor, rotate, then take a random window: done in one step, on the pixels that it needs.
 
-    Images are resized bilinearly with antialiasing; labels take the label of the nearest pixel. The result is smaller
-    than ``crop_size`` where the resized image is (see :class:`PadTo`).
+    Images are resized bilinearly with antialiasing and rotated bilinearly; labels take the label of the nearest pixel;
+    boxes become the upright ones around the rotated ones. The window rotates about its center. Where it reaches beyond
+    the image then, labels are 255 and images have the mean color of what was cut out. The result is smaller than
+    ``crop_size`` where the resized image is (see :class:`PadTo`).
 
     Args:
         crop_size: largest side of the result in pixels.
         scale_range: the factor is drawn uniformly from this interval.
+        rotation: the angle is drawn uniformly from -rotation to rotation, in degrees, up to 180.
+        balanced_crops: fraction of the windows, 0..1, that are centered at a labeled pixel, as far as the border of the
+            image allows: first a class is drawn among those labeled in the image, then a pixel of it. Its labels are
+            the first plane of the first mask. Other windows, and those of images without labels, lie anywhere.
     """
 
-    def __init__(self, crop_size: int, scale_range: tuple[float, float] = (0.5, 2.0)) -> None:
+    def __init__(
+        self,
+        crop_size: int,
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        rotation: float = 0.0,
+        balanced_crops: float = 0.0,
+    ) -> None:
         super().__init__()
         at_least("crop_size", crop_size, 2)
         low, high = scale_range
         if not 0 < low <= high:
             raise UserError(f"`scale_range` must be (low, high) with 0 < low <= high, got {tuple(scale_range)}")
+        between("rotation", rotation, 0, 180)
+        between("balanced_crops", balanced_crops, 0, 1)
         self.crop_size = crop_size
         self.scale_range = scale_range
+        self.rotation = rotation
+        self.balanced_crops = balanced_crops
 
     @override
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the factor and the window, in pixels of the source."""
+        """Draw the factor, the window, in pixels of the source, and the angle."""
         low, high = self.scale_range
         scale = low + (high - low) * float(torch.rand(()))
         height, width = _canvas_size(flat_inputs)
-        (top, tall, out_tall), (left, wide, out_wide) = self._window(height, scale), self._window(width, scale)
-        return {"top": top, "left": left, "height": tall, "width": wide, "size": [out_tall, out_wide]}
+        center = self._draw_center(flat_inputs)
+        rows = self._window(height, scale, None if center is None else center // width)
+        columns = self._window(width, scale, None if center is None else center % width)
+        if self.rotation == 0:
+            return {"rows": rows, "columns": columns, "rotate": None}
+        angle = self.rotation * (2 * float(torch.rand(())) - 1)
+        tall, wide = _bounds_of_rotated(rows.resized, columns.resized, angle)
+        # One pixel more than that: the window's place in what is cut out is rounded.
+        wider_rows = rows.widened(max(0.0, tall - rows.resized) / 2 + 1, height)
+        wider_columns = columns.widened(max(0.0, wide - columns.resized) / 2 + 1, width)
+        inner = rows.offset_in(wider_rows), columns.offset_in(wider_columns), rows.resized, columns.resized
+        return {"rows": wider_rows, "columns": wider_columns, "rotate": (angle, inner)}
 
     @override
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Cut out the window and resize it."""
-        if not isinstance(inpt, tv_tensors.Mask):
-            return F.resized_crop(inpt, **params, interpolation=InterpolationMode.BILINEAR, antialias=True)
-        # NEAREST of torch takes the upper left source pixel, half a pixel off the bilinear image: exact does not.
-        # The kernel for masks falls back to NEAREST in older versions, so the mask passes as a plain image.
-        labels = F.resized_crop(inpt.as_subclass(Tensor), **params, interpolation=InterpolationMode.NEAREST_EXACT)
-        return tv_tensors.wrap(labels, like=inpt)
+        """Cut out the window, resize and rotate it."""
+        resized = _cut_out(inpt, params["rows"], params["columns"])
+        return resized if params["rotate"] is None else _rotated(resized, *params["rotate"])
 
-    def _window(self, length: int, scale: float) -> tuple[int, int, int]:
-        """Along one axis: first source pixel, number of source pixels, number of result pixels."""
+    def _draw_center(self, flat_inputs: list[Any]) -> int | None:
+        """Choose a labeled pixel, counted row by row, for the middle of the window; None for a window anywhere."""
+        if self.balanced_crops == 0 or float(torch.rand(())) >= self.balanced_crops:
+            return None
+        seeds = next(candidate for candidate in flat_inputs if isinstance(candidate, tv_tensors.Mask))[0].flatten()
+        classes = torch.bincount(seeds, minlength=VOID)[:VOID].nonzero().flatten()
+        if len(classes) == 0:
+            return None
+        pixels = (seeds == classes[torch.randint(len(classes), ())]).nonzero().flatten()
+        return int(pixels[torch.randint(len(pixels), ())])
+
+    def _window(self, length: int, scale: float, center: int | None) -> _Span:
+        """Along one axis, anywhere or about a pixel."""
         window = min(length, max(1, round(self.crop_size / scale)))
-        start = int(torch.randint(length - window + 1, ()))
+        if center is None:
+            start = int(torch.randint(length - window + 1, ()))
+        else:
+            start = min(max(center - window // 2, 0), length - window)
         # Never down to a single pixel, to which torch (2.15) cannot resize bytes.
         full = self.crop_size if window < length else min(self.crop_size, max(min(2, length), round(length * scale)))
-        return start, window, full
+        return _Span(start, window, full)
+
+
+def _bounds_of_rotated(height: int, width: int, angle: float) -> tuple[float, float]:
+    """Height and width of the upright rectangle around a rotated one."""
+    sine, cosine = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
+    return height * cosine + width * sine, width * cosine + height * sine
+
+
+def _cut_out(inpt: Any, rows: _Span, columns: _Span) -> Any:
+    window = [rows.start, columns.start, rows.length, columns.length]
+    size = [rows.resized, columns.resized]
+    if not isinstance(inpt, tv_tensors.Mask):
+        return F.resized_crop(inpt, *window, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
+    # NEAREST of torch takes the upper left source pixel, half a pixel off the bilinear image: exact does not.
+    # The kernel for masks falls back to NEAREST in older versions, so the mask passes as a plain image.
+    labels = F.resized_crop(inpt.as_subclass(Tensor), *window, size, interpolation=InterpolationMode.NEAREST_EXACT)
+    return tv_tensors.wrap(labels, like=inpt)
+
+
+def _rotated(inpt: Any, angle: float, inner: tuple[int, int, int, int]) -> Any:
+    """Rotate about the center of an inner rectangle (top, left, height, width), and cut this out."""
+    top, left, height, width = inner
+    center = [left + width / 2, top + height / 2]
+    if isinstance(inpt, tv_tensors.Image):
+        # Around zero what lies beyond the border is the mean, and blends with the image without a dark rim.
+        mean = inpt.as_subclass(Tensor).float().mean((1, 2), keepdim=True)
+        turned = F.rotate(inpt.as_subclass(Tensor) - mean, angle, InterpolationMode.BILINEAR, center=center) + mean
+        inpt = tv_tensors.wrap(turned.round().clamp(0, 255).to(torch.uint8), like=inpt)
+    else:
+        inpt = F.rotate(inpt, angle, center=center, fill=VOID)
+    return F.crop(inpt, *inner)
+
+
+class RandomNoise(v2.Transform):
+    """Add Gaussian noise to the colors of images, and to nothing else.
+
+    Args:
+        strength: the standard deviation is drawn uniformly from 0 to this, in 0..1, of the range of a color.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    @override
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the standard deviation."""
+        return {"sigma": self.strength * float(torch.rand(()))}
+
+    @override
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Draw the noise; as the last that is drawn, since there is none for a labeling that is moved alone."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        colors = F.gaussian_noise(inpt.as_subclass(Tensor) / 255, **params)
+        return tv_tensors.wrap((255 * colors).round().to(torch.uint8), like=inpt)
 
 
 class PadTo(v2.Transform):

@@ -91,8 +91,9 @@ def test_labeling_is_that_of_the_whole_image_in_evaluation_mode_at_the_start_of_
         assert np.array_equal(module.store.get(name), expected.labels[0].numpy())
 
 
-def test_training_follows_the_labeling_augmented_with_its_image(make_module, small_scenes, fit):
-    data = small_scenes()
+@pytest.mark.parametrize("options", [{}, {"rotation": 40.0, "noise": 0.1, "balanced_crops": 0.7}])
+def test_training_follows_the_labeling_augmented_with_its_image(options, make_module, small_scenes, fit):
+    data = small_scenes(**options)
     moved = {}
 
     class TrueMask(Recording):

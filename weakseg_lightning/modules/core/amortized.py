@@ -165,7 +165,8 @@ class AmortizedLatentModule(LatentModule):
         if whole := batch.get("whole"):
             start = time.perf_counter()
             for position, labels in self._solve_missing(whole, batch):
-                moved = self.trainer.datamodule.replay(labels, whole[position]["draw"])  # type: ignore[attr-defined]
+                item, data = whole[position], self.trainer.datamodule  # type: ignore[attr-defined]
+                moved = data.replay(labels, item["draw"], item["seeds"].cpu())
                 batch["latent"][position] = moved.to(batch["latent"].device)
             self._solved += len(whole)
             self._solving_seconds += time.perf_counter() - start
