@@ -188,6 +188,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             item["guide"] = torch.where(item["valid"], item["guide"].as_subclass(Tensor), 0)
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
+        if sample.case is not None:
+            item["case"] = sample.case
         seed_labels = present_labels(sample.seeds, self.num_classes)
         return {**item, **self._facts(sample, item), "id": sample.id, "seed_labels": seed_labels}
 
@@ -232,15 +234,17 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of the whole image
         and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
         full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
-        :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; ``guide`` int32
-        ``(B, 1, H, W)``, maps of regions or boundaries, 0 on padding; what the batch hook adds.
+        :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; ``case``, list of
+        B :class:`weakseg_lightning.data.CaseSlice`; ``guide`` int32 ``(B, 1, H, W)``, maps of regions or boundaries, 0
+        on padding; what the batch hook adds.
     """
     batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
     for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes", "guide"):
         if all(name in item for item in items):
             batch[name] = torch.stack([item[name] for item in items])
-    if "boxes" in items[0]:
-        batch["boxes"] = [item["boxes"] for item in items]
+    for name in ("boxes", "case"):
+        if all(name in item for item in items):
+            batch[name] = [item[name] for item in items]
     batch["id"] = [item["id"] for item in items]
     if batch_hook is not None and all("loaded" in item for item in items):
         batch |= batch_hook.attach(batch, [item["loaded"] for item in items])

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from weakseg_lightning.errors import UserError
 
 __all__ = [
     "BadSampleError",
+    "CaseSlice",
     "FullyLabelled",
     "Sample",
     "SampleSource",
@@ -27,6 +28,20 @@ __all__ = [
 
 class BadSampleError(UserError):
     """A sample cannot be used; the message names the file and the remedy."""
+
+
+class CaseSlice(NamedTuple):
+    """Place of an image that is one slice of a case: of a patient's volume, say.
+
+    Attributes:
+        case: name of the case.
+        place: its number in the order of the slices.
+        spacing: distance of neighboring slices, rows and columns, in mm; 1 each where it is not known.
+    """
+
+    case: str
+    place: int
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,7 @@ class Sample:
             without a mask, which says it otherwise.
         guide: map of regions or boundaries that pairwise terms may look at, int32 ``(1, H, W)``, at least 0 and below
             2^24; None where the data bring none.
+        case: the case that it is a slice of; None where the data name no cases.
     """
 
     id: str
@@ -56,6 +72,7 @@ class Sample:
     full: bool = False
     shares: Tensor | None = None
     guide: Tensor | None = None
+    case: CaseSlice | None = None
 
 
 class SampleSource(ABC):

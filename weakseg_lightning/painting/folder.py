@@ -13,7 +13,7 @@ from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.files import ACCEPTED, SCRIBBLES
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
-from weakseg_lightning.data.folder.tables import read_table
+from weakseg_lightning.data.folder.tables.annotations import read_table
 from weakseg_lightning.data.images.reading import image_size, is_image, read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Click, ImageAnnotation

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder.classes import Classes, check_names, classes_text, read_classes
-from weakseg_lightning.data.folder.tables import TABLES, Table, canonical, find_columns, open_rows
+from weakseg_lightning.data.folder.tables.annotations import TABLES, Table
+from weakseg_lightning.data.folder.tables.rows import canonical, find_columns, open_rows
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.files import replacing
 from weakseg_lightning.visualization.panels import save_palette_png, voc_palette
@@ -89,7 +90,7 @@ def write_rows(root: Path, file: str, about: About, rows: Sequence[Row]) -> None
 
     Args:
         root: folder of the file.
-        file: one of :data:`weakseg_lightning.data.folder.tables.TABLES`.
+        file: one of :data:`weakseg_lightning.data.folder.tables.annotations.TABLES`.
         about: tells whether what a row calls its image is the one.
         rows: the new rows, by the names of the columns.
 

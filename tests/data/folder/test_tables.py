@@ -3,7 +3,7 @@
 import pytest
 
 from weakseg_lightning.data.folder.annotations import Annotation
-from weakseg_lightning.data.folder.tables import read_table
+from weakseg_lightning.data.folder.tables.annotations import read_table
 
 PLAIN = "image,x,y,class\na.jpg,1.5,2,cat\n"
 

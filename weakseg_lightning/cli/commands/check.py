@@ -16,6 +16,7 @@ from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.guides import guides_folder, lacking_guides
 from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
+from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["check"]
@@ -37,13 +38,14 @@ _SHOWN = 5
 _ALIKE = 10  # problems of one text that are listed one by one
 
 
-def check(data: Path, sheet: Path | None = None, guides: Path | None = None) -> int:
+def check(data: Path, sheet: Path | None = None, guides: Path | None = None, cases: str | None = None) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
     Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
     255 = none, or in the colors of classes.yaml); accepted/ (the same, labels accepted in `weakseg paint`, counted
     apart); points.csv (columns image,x,y,class); boxes.csv
     (image,x1,y1,x2,y2,class); tags.csv (image,class); sizes.csv (image,class,size: a fraction, or small or large);
+    cases.csv (image,case: the slices of which volume);
     classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
     tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
     What is not read, or read in a way that you should know, is listed as a note.
@@ -52,12 +54,13 @@ def check(data: Path, sheet: Path | None = None, guides: Path | None = None) -> 
         data: the folder, which holds `images`.
         sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
         guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it.
+        cases: regular expression that tells which images are slices of one case, as the recipe's `data.cases`.
 
     Returns:
         The exit status: 0 if all is well, 1 if there are problems.
     """
     folder = existing_folder(data)
-    contents = read_folder(folder, guides_folder(folder, guides))
+    contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases))
     found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
     problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
@@ -70,8 +73,9 @@ def check(data: Path, sheet: Path | None = None, guides: Path | None = None) -> 
     if shown:
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
     if problems:
-        option = f" --guides {quote(str(guides))}" if guides is not None else ""
-        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{option}")
+        given = {"guides": guides, "cases": cases}
+        options = [f" --{name} {quote(str(value))}" for name, value in given.items() if value is not None]
+        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{''.join(options)}")
         return 1
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}")
     return 0
@@ -114,6 +118,8 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
         annotations = [len(contents.about(name, kind)) for name in contents.annotations]
         if any(annotations):
             yield f"{what:<22}{np.count_nonzero(annotations):>8}{sum(annotations):>13}"
+    if contents.cases:
+        yield f"{len(contents.cases)} images are {cases_in_words(contents.cases.values())}"
 
 
 def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[str]:

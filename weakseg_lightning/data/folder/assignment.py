@@ -9,7 +9,7 @@ from weakseg_lightning.data.folder.annotations import Annotation, LabeledAnnotat
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.files import did_you_mean
 from weakseg_lightning.data.folder.names import ImageNames
-from weakseg_lightning.data.folder.tables import SEVERAL
+from weakseg_lightning.data.folder.tables.annotations import SEVERAL
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Assignment"]

@@ -21,12 +21,13 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, guess_c
 from weakseg_lightning.data.folder.files import NEGATIVE, POSITIVE, Files, find_files, two_folders
 from weakseg_lightning.data.folder.label_maps import map_values
 from weakseg_lightning.data.folder.names import ImageNames, ImageRef, row_ref
-from weakseg_lightning.data.folder.tables import TABLES, read_table
+from weakseg_lightning.data.folder.tables.annotations import TABLES, read_table
+from weakseg_lightning.data.folder.tables.cases import CaseRule, find_cases, unassigned
 from weakseg_lightning.data.folder.tools.cvat import read_cvat
 from weakseg_lightning.data.folder.tools.label_studio import is_label_studio, read_label_studio
 from weakseg_lightning.data.folder.tools.labelme import is_labelme, read_labelme
 from weakseg_lightning.data.images.reading import image_size
-from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.samples import BadSampleError, CaseSlice
 from weakseg_lightning.data.text import read_text
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID
@@ -44,11 +45,13 @@ class FolderContents(Files):
         classes: the classes of ``classes.yaml``, or as the annotations let one guess.
         classes_given: whether there is a ``classes.yaml``.
         annotations: what CSV files and exports say about each image.
+        cases: the case that an image is a slice of.
     """
 
     classes: Classes = field(default_factory=lambda: Classes(["background"]))
     classes_given: bool = False
     annotations: dict[str, list[LabeledAnnotation]] = field(default_factory=dict)
+    cases: dict[str, CaseSlice] = field(default_factory=dict)
 
     def about(self, name: str, *kinds: AnnotationKind) -> list[LabeledAnnotation]:
         """List the annotations of an image that are of these kinds; by default all."""
@@ -86,6 +89,10 @@ class FolderContents(Files):
         """Tell if anything is known about an image."""
         return name in self.accepted or self.can_train(name, "tags")
 
+    def unit(self, name: str) -> str:
+        """The case that an image is a slice of, or else the image: what training and validation do not share."""
+        return self.cases[name].case if name in self.cases else name
+
     def find(self, given: str) -> str | None:
         """The id of an image that is named with or without folder and suffix; None if there is none, or several."""
         return ImageNames(self.images).find(row_ref(given)).name
@@ -95,12 +102,13 @@ class FolderContents(Files):
         return [name for name in self.images if self.can_train(name, supervision)]
 
 
-def read_folder(root: Path, guides: Path | None = None) -> FolderContents:
+def read_folder(root: Path, guides: Path | None = None, rule: CaseRule = CaseRule()) -> FolderContents:  # noqa: B008
     """Find images and annotations, and read the files that are no pictures.
 
     Args:
         root: the folder.
         guides: folder of the maps of regions or boundaries, if they are used.
+        rule: how the cases are told.
 
     Raises:
         FileNotFoundError: if there are no images at all.
@@ -115,6 +123,9 @@ def read_folder(root: Path, guides: Path | None = None) -> FolderContents:
     contents.annotations = assignment.annotations
     contents.problems += [*assignment.problems, *assignment.conflicts()]
     contents.notes += [*assignment.notes(), *_fractions(contents)]
+    contents.cases, faults = find_cases(root, contents.images, rule)
+    masked = [name for name in contents.images if contents.has_mask(name)]
+    contents.problems += [*faults, *unassigned(contents.cases, masked, rule)]
     if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
         text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
         contents.notes.append(f"{text} ({len(partly)}), as in {partly[0]}")

@@ -15,6 +15,7 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_cl
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.guides import guides_folder
 from weakseg_lightning.data.folder.source import FolderSource
+from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.data.text import read_text
@@ -62,6 +63,9 @@ class FolderDataModule(SegmentationDataModule):
                         for an image of background alone
     ``sizes.csv``       ``image,class,size``: the fraction of the image that a class covers (``0.15`` or ``15%``), or
                         ``small`` or ``large``: of the first or the last of the ``size_thresholds``' buckets
+    ``cases.csv``       ``image,case``: the images that are slices of one case, such as a patient's volume, in the order
+                        of their names, or of a column ``slice``; columns ``spacing_z``, ``spacing_y``, ``spacing_x``:
+                        distances of slices, rows and columns in mm
     LabelMe             its JSON files next to the images or in ``annotations/``
     CVAT                ``annotations.xml`` ("CVAT for images 1.1"), here or in ``annotations/``
     Label Studio        its JSON export, here or in ``annotations/``
@@ -85,6 +89,9 @@ class FolderDataModule(SegmentationDataModule):
     Images with a mask can be held out for validation: a seeded fraction of them, which depends on their names alone,
     and first those that have no other annotation to train from. Without any mask there is no validation.
 
+    Where cases are known, every image with a mask is in one. They are held out as wholes, and validation and test score
+    them in 3-D, see :class:`weakseg_lightning.metrics.CaseScores`.
+
     Args:
         root: the folder.
         supervision: labels of the training images, which are those that have them: ``scribble``: scribbles, clicks and
@@ -101,6 +108,10 @@ class FolderDataModule(SegmentationDataModule):
             of the images, grey of 1 to 16 bits (the value is the number of the region), or in colors (a color is a
             region); 0 or black is no boundary. `weakseg superpixels FOLDER` makes such maps. They are augmented with
             their images, by the nearest pixel: draw boundaries two pixels wide where ``scale_range`` halves images.
+        cases: how names tell cases, in place of ``cases.csv``: a regular expression that the whole name of an image
+            matches, with the case in its first parentheses: ``(.+)_slice_[0-9]+``, or ``(.+)/.+`` for a folder per
+            case. The slices are in the order of their names, 10 after 9.
+        spacing: distances of neighboring slices, rows and columns in mm, where ``cases.csv`` does not say them.
         base: those of :class:`SegmentationDataModule`.
 
     Raises:
@@ -116,6 +127,8 @@ class FolderDataModule(SegmentationDataModule):
         train_list: str | Path | None = None,
         val_list: str | Path | None = None,
         guides: str | Path | None = None,
+        cases: str | None = None,
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -127,6 +140,9 @@ class FolderDataModule(SegmentationDataModule):
         self.train_list = train_list
         self.val_list = val_list
         self.guides = guides
+        self.cases = cases
+        self.spacing = spacing
+        self._rule = CaseRule(cases, spacing)
 
     @property
     @override
@@ -169,6 +185,8 @@ class FolderDataModule(SegmentationDataModule):
         _, names = self._split
         if not names:
             rank_zero_info(f"{self.root}: no image with a mask is held out, so that there is no validation")
+        if slices := [self._contents.cases[name] for name in names if name in self._contents.cases]:
+            rank_zero_info(f"{self.root}: validation scores {cases_in_words(slices)}")
         return FolderSource(self._contents, names, None)
 
     @override
@@ -219,7 +237,8 @@ class FolderDataModule(SegmentationDataModule):
     def _contents(self) -> FolderContents:
         _ = self._classes  # raises at what is missing or wrong
         guides = None if self.guides is None else self._folder / Path(self.guides).expanduser()
-        contents = read_folder(self._folder, guides if guides is not None and guides.is_dir() else None)
+        used = guides if guides is not None and guides.is_dir() else None
+        contents = read_folder(self._folder, used, self._rule)
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]
@@ -240,7 +259,8 @@ class FolderDataModule(SegmentationDataModule):
         _require_labelled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
         lacking = [name for name in given or () if not contents.can_train(name, self.supervision)]
         _require_labelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
-        if given is not None and val is not None and (both := sorted(set(given) & set(val))):
+        units = [set(map(contents.unit, names or ())) for names in (given, val)]
+        if both := sorted(set.intersection(*units)):
             raise UserError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
         train, held_out = split_names(contents, self.supervision, self.val_fraction, self.split_seed, given, val)
         if not train:
@@ -260,12 +280,12 @@ def split_names(
     train: Sequence[str] | None = None,
     val: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Part the images of a folder into those for training and those for validation.
+    """Part the images of a folder into those for training and those for validation, cases as wholes.
 
     Args:
         contents: the folder.
         supervision: what training needs.
-        val_fraction: fraction of the images with masks that is held out.
+        val_fraction: fraction of the images with masks, or of the cases, that is held out.
         seed: draws them, by their names alone.
         train: ids for training, if they are given.
         val: ids for validation, if they are given.
@@ -274,14 +294,19 @@ def split_names(
         Ids of both, by name.
     """
     fit = set(contents.of(supervision) if train is None else train)
+    trained = set(map(contents.unit, fit))
     if val is None:
-        masked = [name for name in contents.images if contents.has_mask(name) and (train is None or name not in fit)]
+        masked = [name for name in contents.images if contents.has_mask(name)]
+        masked = [name for name in masked if train is None or contents.unit(name) not in trained]
+        units = dict.fromkeys(map(contents.unit, masked))
         # Those that cannot train anyway come first, then it is drawn by lot.
-        ordered = sorted(masked, key=lambda name: (name in fit, derive_seed(seed, *name.encode())))
-        useless = sum(name not in fit for name in masked)
-        count = max(useless, 1, round(val_fraction * len(masked))) if val_fraction > 0 and masked else 0
-        val = ordered[: min(count, useless + max(len(fit) - 1, 0))]
-    return sorted(fit - set(val)), sorted(val)
+        ordered = sorted(units, key=lambda unit: (unit in trained, derive_seed(seed, *unit.encode())))
+        useless = sum(unit not in trained for unit in units)
+        count = max(useless, 1, round(val_fraction * len(units))) if val_fraction > 0 and units else 0
+        drawn = set(ordered[: min(count, useless + max(len(trained) - 1, 0))])
+        val = [name for name in masked if contents.unit(name) in drawn]
+    held_out = set(map(contents.unit, val))
+    return sorted(name for name in fit if contents.unit(name) not in held_out), sorted(val)
 
 
 def read_names(path: Path, contents: FolderContents, argument: str) -> list[str]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.classes import CLASSES_FILE
 from weakseg_lightning.data.folder.names import IMAGES
-from weakseg_lightning.data.folder.tables import TABLES
+from weakseg_lightning.data.folder.tables.annotations import TABLES
+from weakseg_lightning.data.folder.tables.cases import CASES_FILE
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
 from weakseg_lightning.errors import MissingFileError
 
@@ -171,7 +172,7 @@ def _exports(root: Path) -> list[Path]:
 def _unread(root: Path, exports: list[Path], guides: Path | None) -> Iterator[str]:
     """Say what of the folder is not read."""
     folders = (POSITIVE, NEGATIVE) if two_folders(root) else (IMAGES, SCRIBBLES, ACCEPTED, MASKS, EXPORTS)
-    known = dict.fromkeys([*folders, *TABLES, CLASSES_FILE])
+    known = dict.fromkeys([*folders, *TABLES, CASES_FILE, CLASSES_FILE])
     read = {*exports, *(root / name for name in (*known, SHEET))}
     if guides is not None:
         read |= {guides, *guides.parents}

@@ -93,6 +93,7 @@ class FolderSource(SampleSource):
             mask=mask,
             tags=self._tags(name, self._present(name, size, mask, seeds)),
             boxes=boxes,
+            case=contents.cases.get(name),
             shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
         )
 

@@ -1,0 +1,1 @@
+"""CSV files of a folder: annotations, and the cases that images belong to."""
