@@ -16,10 +16,11 @@ ROOMS = sorted({Path(path).parent.as_posix() for path in SOURCES} - {"."})
 # What each room at the top may import of the others.
 SOLVING = {"_native", "energies", "constraints"}
 MODELING = SOLVING | {"losses", "solvers", "metrics", "networks"}
-SUPPORT = {"checks", "errors", "files", "hyperparameters"}  # of every room
+SUPPORT = {"checks", "devices", "errors", "files", "hyperparameters"}  # of every room
 ALLOWED = {
     "_native": set(),
     "checks": set(),
+    "devices": set(),
     "errors": set(),
     "files": set(),
     "hyperparameters": set(),

@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from weakseg_lightning.callbacks.checkpoints import TIME_FRACTION
 from weakseg_lightning.checks import at_least, between
+from weakseg_lightning.devices import random_state_kept
 from weakseg_lightning.files import replacing
 from weakseg_lightning.networks.evaluation import evaluating
 
@@ -171,10 +172,8 @@ def _undisturbed(trainer: Trainer, pl_module: LightningModule, images: Tensor) -
 
     A network whose weights are sharded is whole inside, which all ranks have to enter together.
     """
-    devices = [images.device.index] if images.is_cuda else []
     precision = trainer.precision_plugin.forward_context()
-    aside = torch.random.fork_rng(devices=devices)
-    with aside, _whole_weights(trainer), evaluating(pl_module), torch.no_grad(), precision:
+    with random_state_kept([images.device]), _whole_weights(trainer), evaluating(pl_module), torch.no_grad(), precision:
         yield
 
 

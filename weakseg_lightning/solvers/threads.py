@@ -5,6 +5,7 @@ import os
 import torch
 
 from weakseg_lightning.checks import at_least
+from weakseg_lightning.devices import count_aside
 
 __all__ = ["check_num_threads", "cores_of_rank", "default_num_threads", "leave_cores"]
 
@@ -46,5 +47,5 @@ def _local_ranks() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # Not every launcher says how many ranks share a machine; with GPUs there is one rank for each at most.
         ranks = torch.distributed.get_world_size()
-        return min(ranks, torch.cuda.device_count()) if torch.cuda.is_available() else ranks
+        return min(ranks, count_aside() or ranks)
     return 1

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weakseg_lightning.devices import works_aside
 from weakseg_lightning.solvers import DistributionResult, SoftPottsResult, SolverResult
 
 Batch = dict[str, Any]
@@ -14,12 +15,12 @@ Solved = SolverResult | DistributionResult
 
 
 class BackgroundSolver:
-    """One thread that solves for the batch to come, on a CUDA stream of its own where the scores are on a GPU."""
+    """One thread that solves for the batch to come, on a stream of its own where the scores are on an accelerator."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "solver")
         self._running: tuple[list[str], Future[Solved]] | None = None
-        self._stream: torch.cuda.Stream | None = None
+        self._stream: torch.Stream | None = None
 
     def start(self, solve: Callable[[Tensor, Batch], Solved], logits: Tensor, batch: Batch) -> None:
         """Begin to solve for a batch, and return at once.
@@ -29,8 +30,9 @@ class BackgroundSolver:
             logits: scores of the batch, ``(B, K, H, W)``.
             batch: the batch.
         """
-        if logits.is_cuda and self._stream is None:  # one for all batches: memory is cached for each stream apart
-            self._stream = torch.cuda.Stream(logits.device)  # type: ignore[no-untyped-call]
+        if self._stream is None and works_aside(logits.device):
+            # One for all batches: memory is cached for each stream apart.
+            self._stream = torch.Stream(logits.device)
         self._running = (list(batch["id"]), self._pool.submit(_solve_aside(logits, self._stream), solve, logits, batch))
 
     def take(self, ids: Sequence[str]) -> Solved | None:
@@ -61,16 +63,17 @@ class BackgroundSolver:
         self._pool.shutdown()
 
 
-def _solve_aside(logits: Tensor, aside: torch.cuda.Stream | None) -> Callable[..., Solved]:
-    """Make the thread's call of the solver: on a GPU it waits for the scores, not for the step after them."""
+def _solve_aside(logits: Tensor, aside: torch.Stream | None) -> Callable[..., Solved]:
+    """Make the thread's call of the solver: on an accelerator it waits for the scores, not for the step after them."""
     if aside is None:
         return torch.no_grad()(lambda solve, *given: solve(*given))
-    main = torch.cuda.current_stream(logits.device)
+    main = torch.accelerator.current_stream(logits.device)
     scored = main.record_event()
 
     def run(solve: Callable[[Tensor, Batch], Solved], *given: Any) -> Solved:
-        with torch.no_grad(), torch.cuda.stream(aside):
-            aside.wait_event(scored)
+        torch.accelerator.set_stream(aside)  # of this thread, which does nothing else
+        aside.wait_event(scored)
+        with torch.no_grad():
             result = solve(*given)
         aside.synchronize()  # this thread waits, so that the step need not
         result.latent.record_stream(main)

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import TypeVar, override
 
 from weakseg_lightning import checks
+from weakseg_lightning.devices import random_state_kept, works_aside
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.background import BackgroundSolver
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
@@ -324,8 +325,7 @@ def _leaves_graphs(strategy: Strategy) -> bool:
 def _as_if_never_run(net: nn.Module) -> Iterator[None]:
     """Run a network inside and put back its buffers and the random state after, on every device that it uses."""
     buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    devices = sorted({parameter.device.index for parameter in net.parameters() if parameter.is_cuda})
-    with torch.random.fork_rng(devices=devices):
+    with random_state_kept({parameter.device for parameter in net.parameters()}):
         yield
     with torch.no_grad():
         for buffer, before in buffers:
@@ -333,6 +333,6 @@ def _as_if_never_run(net: nn.Module) -> Iterator[None]:
 
 
 def _seconds_since(start: float, output: Tensor) -> float:
-    if output.is_cuda:
-        torch.cuda.synchronize(output.device)  # the solver reads the logits next, so that this waits for nothing more
+    if works_aside(output.device):  # the solver reads the logits next, so that this waits for nothing more
+        torch.accelerator.current_stream(output.device).synchronize()
     return time.perf_counter() - start

@@ -10,6 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from weakseg_lightning.devices import works_aside
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 from weakseg_lightning.networks import SegmentationNet
@@ -89,7 +90,7 @@ def _each(items: Sequence[Item]) -> Iterator[Item]:
 def _labeled(method: WholeImages, items: Sequence[Item], known: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
     """Each image with its known labels and the latent ones, solved for beside the scores of the next images."""
     # DataLoader workers have nothing to do yet. On a GPU the scores of whole images would fill its memory.
-    threads = 1 if method.net.mean.is_cuda else cores_of_rank()
+    threads = 1 if works_aside(method.net.mean.device) else cores_of_rank()
     begun: deque[tuple[Item, Future[Any]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in _each(items):

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below
+from weakseg_lightning.devices import random_state_kept
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.base import Network, SegmentationNet
@@ -106,7 +106,7 @@ class FrozenNet(SegmentationNet):
     def prepare(self, samples: Iterable[tuple[Tensor, Sequence[Tensor]]], seed: int) -> None:
         start = time.perf_counter()
         device = self.mean.device
-        with _seeded(seed, device):
+        with random_state_kept([device], seed):
             labelings, features, labels = _collect(found for sample in samples for found in self._pick(*sample))
             if not labelings:
                 return
@@ -218,17 +218,6 @@ def _of_one_kind(labels: Sequence[Tensor]) -> list[Tensor]:
 def _is_known(labels: Tensor) -> Tensor:
     """Tell which classes, or distributions along the last dimension, say something."""
     return (labels > 0).any(-1) if labels.is_floating_point() else labels != VOID
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw by a seed inside, and go on with the random state of before, on the CPU and the device of the network."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda):
-        torch.default_generator.manual_seed(seed)
-        for each in cuda:
-            torch.cuda.default_generators[each.index].manual_seed(seed)
-        yield
 
 
 def _is_recorded() -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.checks import at_least, finite_at_least
+from weakseg_lightning.devices import works_aside
 from weakseg_lightning.energies.grid import OFFSETS, Connectivity, existing_edges, neighbor_offsets, shifted_pair
 from weakseg_lightning.solvers.arguments import check_tensor
 
@@ -250,7 +251,7 @@ def _compress(
 def _images_at_once(edge_weights: Tensor, classes: int) -> int:
     """A GPU wants many images, the CPU's caches prefer one."""
     variables = max(1, edge_weights[0].numel() * classes)
-    return max(1, GPU_VARIABLES // variables) if edge_weights.device.type == "cuda" else 1
+    return max(1, GPU_VARIABLES // variables) if works_aside(edge_weights.device) else 1
 
 
 def _ends(plane: Tensor, direction: int) -> tuple[Tensor, Tensor]:
