@@ -190,17 +190,17 @@ def compare_networks(name: str) -> Row:
     """Numbers of parameters, and outputs and gradients by the image in training, with the same weights."""
     build, describe, channels = NETWORKS[name]
     undisturbed: dict[str, Any] = {"perturbation": 0.0} if describe is UNet2DDualBranch else {}
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its settings
-        theirs = build(channels)
-    ours: Any = describe(channels, dropout=(0.0,) * 5, **undisturbed).build(CLASSES)
+    with torch.random.fork_rng(), contextlib.redirect_stdout(io.StringIO()):  # it prints its settings
+        torch.manual_seed(0)
+        # double precision: where two pixels are equal but for rounding, max-pooling may choose either
+        theirs = build(channels).double()
+    ours: Any = describe(channels, dropout=(0.0,) * 5, **undisturbed).build(CLASSES).double()
     # both list the layers in the order of their computation
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
-    image = torch.rand(2, channels, 48, 32, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    wanted = theirs(image)
-    color = image.expand(-1, 3, -1, -1)
-    found, wanted = (
-        (torch.cat(ours.branches(color)), torch.cat(wanted)) if isinstance(wanted, tuple) else (ours(color), wanted)
-    )
+    image = torch.rand(2, channels, 48, 32, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
+    color, wanted = image.expand(-1, 3, -1, -1), theirs(image)
+    found = ours.branches(color) if undisturbed else ours(color)
+    wanted, found = (torch.cat(each) if undisturbed else each for each in (wanted, found))
     gradients = [torch.autograd.grad(output.square().mean(), image)[0] for output in (wanted, found)]
     numbers = [float(sum(p.numel() for p in net.parameters())) for net in (theirs, ours)]
     of_gradients = (gradients[0] - gradients[1]).abs().max().item() / gradients[0].abs().max().item()

@@ -44,7 +44,7 @@ def test_two_ranks_learn_what_one_learns_on_the_same_images(folder, method, rank
 
 
 def test_ranks_that_count_their_own_pixels_would_learn_something_else(folder):
-    for method in COUNTED_IN_PIXELS:
+    for method in [*COUNTED_IN_PIXELS, "dmpls"]:
         (_, weights), (_, weights_of_two) = read(folder, f"{method}-1"), read(folder, f"{method}-2-own_pixels")
         assert (weights - weights_of_two).abs().max() > 1e-4, method
 

@@ -122,6 +122,7 @@ else:
     cycle = {"pce_fraction": 0.0, "epochs_per_cycle": 1}
     train("trust_region", plain(modules.TrustRegionModule, **cycle))
     train("trust_region_seeds", plain(modules.TrustRegionModule, **cycle, normalizer="seeds"), fast=3)
+train("dmpls", two_decoders, fast=0.1)
 if not (sharded or own_pixels):
     train("ccnn", plain(modules.CCNNModule, constraints=preset("tags"), map_stride=4), **whole)
     train("frozen", frozen)
@@ -135,6 +136,5 @@ if not own_pixels:
     for name, regularizer in regularizers.items():
         train(name, plain(RegularizedLossModule, regularizer=regularizer))
     train("activated", activated)
-    train("dmpls", two_decoders, fast=0.1)
     train("g", classifier, **whole)
     train("decomposition", decomposition)
