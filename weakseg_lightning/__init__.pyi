@@ -1,5 +1,8 @@
 # The public names, each where it is from: read by type checkers, and by lazy_loader when a name is first used.
 from .callbacks import (
+    CaseWriter as CaseWriter,
+)
+from .callbacks import (
     GradientPanels as GradientPanels,
 )
 from .callbacks import (
@@ -89,6 +92,9 @@ from .losses import (
 )
 from .losses import (
     TotalVariationLoss as TotalVariationLoss,
+)
+from .metrics import (
+    CaseScores as CaseScores,
 )
 from .metrics import (
     MeanGridEnergy as MeanGridEnergy,

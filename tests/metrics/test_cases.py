@@ -165,7 +165,7 @@ def test_without_monai_a_message_says_how_to_install_it(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "monai.metrics", None)
     metric = CaseScores(CLASSES)
     metric.update(*updates("x", volumes(0))[0])
-    with pytest.raises(ImportError, match=r"scores per case need MONAI: pip install '\.\[cases\]' in the checkout"):
+    with pytest.raises(ValueError, match=r"scores per case need MONAI: pip install '\.\[cases\]' in the checkout"):
         metric.compute()
 
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from weakseg_lightning.reporting.metrics import best_of, class_table, curves_figure, latest, read_metrics, solver_table
+from weakseg_lightning.reporting.metrics import (
+    best_of,
+    case_table,
+    class_table,
+    curves_figure,
+    latest,
+    read_metrics,
+    solver_table,
+)
 
 LOG = """epoch,hook_solve_ms,step,train_loss,val_iou_cat,val_iou_dog,val_miou
 0,2.0,9,1.5,,,
@@ -36,6 +44,18 @@ def test_classes_at_the_best_and_the_last_validation(metrics):
         ["dog", "25.0", "-", "75.0"],
     ]
     assert class_table({}, {}) is None
+
+
+def test_cases_by_class_with_their_spread():
+    dice = {"dice_cat": [0.5, 0.7, 0.9], "dice_dog": [0.25], "dice_mean": [0.5, 0.7, 0.9]}
+    table = case_table(dice | {"hd95_cat": [2.0, 4.0], "hd95_dog": [], "hd95_mean": [2.0, 4.0, 6.0]})
+    assert list(table.head) == ["class", "Dice, %", "HD95"]
+    assert table.title.startswith("mean ± standard deviation over 3 cases")
+    assert [list(row) for row in table.rows] == [
+        ["cat", "70.0 ± 20.0", "3.0 ± 1.4 (2)"],
+        ["dog", "25.0 (1)", "-"],
+        ["mean", "70.0 ± 20.0", "4.0 ± 2.0"],
+    ]
 
 
 def test_costs_of_the_solver(metrics):

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 # Importing them makes the classes known by their short names in recipes.
 from weakseg_lightning import losses, networks, solvers  # noqa: F401
-from weakseg_lightning.callbacks import NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
+from weakseg_lightning.callbacks import CaseWriter, NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from weakseg_lightning.callbacks.slurm import Requeue, checkpoint_of_job, sign
 from weakseg_lightning.cli import runs
@@ -213,6 +213,8 @@ class WeakSegCLI(LightningCLI):
         defaults.append(runs.ConfigWriter(self.folder, self._saved_config()))
         if self.command == "test":
             defaults.append(section["trimap"])
+        if self.command in ("validate", "test"):
+            defaults.append(CaseWriter())
         if self.command == "fit":
             defaults += [section["panels"], runs.FinalValidation()]
         if self.command == "fit" and config["enable_checkpointing"] is not False:

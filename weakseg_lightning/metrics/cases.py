@@ -73,7 +73,7 @@ def volume_scores(
         Dice and HD95 of the classes 1 to K - 1.
 
     Raises:
-        ImportError: if MONAI is not installed.
+        ValueError: if MONAI is not installed.
 
     Example:
         >>> target = torch.zeros(2, 1, 6, dtype=torch.long)
@@ -180,8 +180,7 @@ class CaseScores(Metric):
         """Return the scores of all cases by name; each rank computes those of some, and gets all.
 
         Raises:
-            ValueError: if the slices of a case differ in size.
-            ImportError: if MONAI is not installed.
+            ValueError: if the slices of a case differ in size, or MONAI is not installed.
         """
         cases = sorted(_cases(_of_all_ranks(self._kept)).items())
         if cases:
@@ -254,7 +253,7 @@ def _metrics_of_monai() -> ModuleType:
     try:
         import monai.metrics  # takes seconds, which only scores of cases are worth
     except ImportError as error:
-        raise ImportError("scores per case need MONAI: pip install '.[cases]' in the checkout") from error
+        raise UserError("scores per case need MONAI: pip install '.[cases]' in the checkout") from error
     module: ModuleType = monai.metrics
     return module
 

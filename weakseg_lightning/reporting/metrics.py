@@ -4,7 +4,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
@@ -14,10 +14,11 @@ Curve = list[tuple[int, float]]
 
 _PANELS = (
     ("loss", ("train_loss",)),
-    ("validation, %", ("val_miou", "val_pixel_accuracy")),
+    ("validation, %", ("val_miou", "val_pixel_accuracy", "val_dice_mean")),
     ("grid CRF energy", ("val_grid_energy",)),
 )
-_PERCENT = ("miou", "pixel_accuracy")
+_LABELS = {"val_miou": "mIoU", "val_dice_mean": "Dice per case"}
+_PERCENT = ("miou", "pixel_accuracy", "dice_mean")
 _SOLVER = {
     "hook_forward_ms": "prediction for the solver, ms a batch",
     "hook_solve_ms": "solver, ms a batch",
@@ -70,8 +71,8 @@ def curves_figure(metrics: Mapping[str, Curve]) -> Figure | None:
         for number, name in enumerate(names):
             steps, values = zip(*metrics[name], strict=True)
             shown = [100 * value if name.endswith(_PERCENT) else value for value in values]
-            label = name.split("_", 1)[1].replace("_", " ").replace("miou", "mIoU")
-            axes.plot(steps, shown, ("-", "--")[number], marker="." if len(steps) < 30 else "", label=label)
+            label = _LABELS.get(name, name.split("_", 1)[1].replace("_", " "))
+            axes.plot(steps, shown, ("-", "--", ":")[number], marker="." if len(steps) < 30 else "", label=label)
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -104,6 +105,25 @@ def class_table(validation: Mapping[str, Curve], test: Mapping[str, Curve]) -> T
     return Table("intersection over union, %", ["class", *columns], rows)
 
 
+def case_table(scores: Mapping[str, Sequence[float]]) -> Table:
+    """Mean and standard deviation of each class over the cases, and of the means over the classes.
+
+    Args:
+        scores: an entry per case: ``dice_<class>`` in 0..1 and ``hd95_<class>``, the means over the classes as
+            ``mean``.
+    """
+    classes = [name.removeprefix("dice_") for name in scores if name.startswith("dice_")]
+    cases = max(map(len, scores.values()), default=0)
+    rows = []
+    for name in classes:
+        dice = [100 * value for value in scores[f"dice_{name}"]]
+        rows.append([name, _spread(dice, cases), _spread(scores[f"hd95_{name}"], cases)])
+    title = (
+        f"mean ± standard deviation over {cases} cases, or as many as in parentheses; HD95 in the unit of the spacing"
+    )
+    return Table(title, ["class", "Dice, %", "HD95"], rows)
+
+
 def solver_table(metrics: Mapping[str, Curve]) -> Table | None:
     """Cost of the latent labelings; None for methods without."""
     rows = [
@@ -126,6 +146,14 @@ def _at(metrics: Mapping[str, Curve], stage: str, step: int) -> dict[str, float]
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _spread(values: Sequence[float], cases: int) -> str:
+    """Mean and standard deviation, and how many values there are, where not all cases have one."""
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}{f' ({len(values)})' * (len(values) < cases)}"
 
 
 def _percent(value: float | None) -> str:

@@ -19,12 +19,14 @@ from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.reporting import Page, Picture
 from weakseg_lightning.reporting.metrics import (
     best_of,
+    case_table,
     class_table,
     curves_figure,
     latest,
     read_metrics,
     solver_table,
 )
+from weakseg_lightning.visualization.cases import cases_figure, read_cases
 from weakseg_lightning.visualization.panels import PanelRow, draw_panels
 from weakseg_lightning.visualization.trimap import read_trimap, trimap_figure
 
@@ -92,6 +94,7 @@ def _add_results(page: Page, metrics: dict[str, Any], run: Path) -> None:
     if (classes := class_table(metrics, test)) is not None:
         page.section("Classes")
         page.table(classes)
+    _add_cases(page, metrics, run)
     page.section("Near boundaries")
     if (trimap := latest(run, "test*/trimap.csv")) is not None:
         page.figure(trimap_figure({"": read_trimap(trimap)}), "Scores of the test against the width of the trimap")
@@ -104,13 +107,28 @@ def _add_results(page: Page, metrics: dict[str, Any], run: Path) -> None:
         page.table(solver)
 
 
+def _add_cases(page: Page, metrics: dict[str, Any], run: Path) -> None:
+    found = latest(run, "test*/cases.csv") or latest(run, "validate*/cases.csv")
+    if found is not None:
+        scores = read_cases(found)
+        page.section("Cases")
+        page.table(case_table(scores))
+        page.figure(cases_figure(scores), f"Scores of the cases of {found.parent.name}: median, quartiles, range")
+    elif "val_dice_mean" in metrics:
+        page.section("Cases")
+        page.text("No scores of single cases: run 'weakseg test', and make this page again.")
+
+
 def _facts(metrics: dict[str, Any], test: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if (best := best_of(metrics)) is not None:
         yield "best validation mIoU", f"{100 * best[1]:.1f} %"
         yield "at iteration", str(best[0])
         yield "last validation mIoU", f"{100 * metrics['val_miou'][-1][1]:.1f} %"
-    if "test_miou" in test:
-        yield "test mIoU", f"{100 * test['test_miou'][-1][1]:.1f} %"
+    if (best := best_of(metrics, "val_dice_mean")) is not None:
+        yield "best validation Dice per case", f"{100 * best[1]:.1f} %"
+    for name, title in (("test_miou", "test mIoU"), ("test_dice_mean", "test Dice per case")):
+        if name in test:
+            yield title, f"{100 * test[name][-1][1]:.1f} %"
     if steps := [step for curve in metrics.values() for step, _ in curve]:
         yield "iterations", str(max(steps))
 

@@ -48,6 +48,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         pce_fraction: fraction of the run's iterations that train with partial cross-entropy alone, in 0..1.
         start_from: checkpoint of a run whose weights training begins with; if that run was the first phase, set
             ``pce_fraction`` to 0. A resumed run (``--ckpt_path``) goes on with its own weights.
+        largest_component: where cases are scored, score the largest connected component of each class alone.
     """
 
     allow_other_classes: bool = False
@@ -63,10 +64,11 @@ class WeakSegModule(EvaluatedModule, ABC):
         pce_optimizer: Optimizer | None = None,
         pce_fraction: float = 0.0,
         start_from: str | None = None,
+        largest_component: bool = False,
     ) -> None:
         checks.between("num_classes", num_classes, 2, 255, "the background is one of them")
         checks.between("pce_fraction", pce_fraction, 0, 1)
-        super().__init__(num_classes)
+        super().__init__(num_classes, largest_component)
         self.network = network
         self.optimizer = optimizer
         self.pce_optimizer = pce_optimizer

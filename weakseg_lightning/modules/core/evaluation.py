@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
-from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
+from weakseg_lightning.metrics import CaseScore, CaseScores, MeanGridEnergy, SegmentationScores, mean_over_cases
 from weakseg_lightning.solvers import Refinement
 
 __all__ = ["EvaluatedModule"]
@@ -23,11 +23,15 @@ class EvaluatedModule(LightningModule):
     """A module whose ``forward`` scores every pixel: it is validated and tested, and predicts labels.
 
     The protocol is that of PASCAL VOC: intersection over union from one confusion matrix over the whole data set, on
-    whole images at their original size.
+    whole images at their original size. Where the data name cases, these are scored, too, each in 3-D over its slices.
 
     Args:
         num_classes: classes K, background included.
+        largest_component: score the largest connected component of each class of a case alone.
     """
+
+    case_scores: Sequence[CaseScore] = ()
+    """Scores of the cases of the last validation or test, by name; empty where the data name none."""
 
     refinement: Refinement | None = None
     """Refines every prediction in validation, test and prediction; set it at any time, checkpoints do not hold it."""
@@ -35,10 +39,11 @@ class EvaluatedModule(LightningModule):
     class_names: Sequence[str] | None = None
     """Names of the classes, background first: those of the data, or of the checkpoint; None until they are known."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, largest_component: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.scores = nn.ModuleDict({stage: _Scores(num_classes) for stage in ("val", "test")})
+        self.largest_component = largest_component
+        self.scores = nn.ModuleDict({stage: _Scores(num_classes, largest_component) for stage in ("val", "test")})
 
     @property
     def names_or_numbers(self) -> Sequence[str]:
@@ -62,7 +67,10 @@ class EvaluatedModule(LightningModule):
 
     @override
     def on_validation_epoch_end(self) -> None:
-        """Log ``val_miou``, ``val_pixel_accuracy``, ``val_grid_energy`` and ``val_iou_<class>``."""
+        """Log ``val_miou``, ``val_pixel_accuracy``, ``val_grid_energy`` and ``val_iou_<class>``.
+
+        Of cases, besides, ``val_dice_<class>``, ``val_hd95_<class>``, ``val_dice_mean`` and ``val_hd95_mean``.
+        """
         self._log_scores("val")
 
     @override
@@ -91,6 +99,7 @@ class EvaluatedModule(LightningModule):
         metrics = self._metrics(stage)
         metrics.segmentation.update(labels, batch["mask"])
         metrics.grid_energy.update(labels, batch["image"], batch["valid"])
+        metrics.cases.update(labels, batch["mask"], batch.get("id", ()), batch.get("case"))
         return labels
 
     def _metrics(self, stage: str) -> "_Scores":
@@ -104,13 +113,16 @@ class EvaluatedModule(LightningModule):
         names = self.names_or_numbers
         found = {f"iou_{name}": iou for name, iou in zip(names, scores["iou"], strict=True) if not iou.isnan()}
         energy = metrics.grid_energy.compute()
+        self.case_scores = metrics.cases.compute()
+        of_cases = mean_over_cases(self.case_scores, names[1:])
         logged = {"pixel_accuracy": scores["pixel_accuracy"], "grid_energy": energy, **found}
         # The metrics are already summed over the ranks: the maximum of equal values keeps the last digit.
         self.log(f"{stage}_miou", scores["miou"].float(), prog_bar=True, sync_dist=True, reduce_fx="max")
         renamed = {f"{stage}_{name}": value.float() for name, value in logged.items()}
+        renamed |= {f"{stage}_{name}": value for name, value in of_cases.items()}
         self.log_dict(renamed, sync_dist=True, reduce_fx="max")
-        metrics.segmentation.reset()
-        metrics.grid_energy.reset()
+        for metric in (metrics.segmentation, metrics.grid_energy, metrics.cases):
+            metric.reset()
 
 
 def _in_words(refinement: Refinement) -> str:
@@ -123,7 +135,8 @@ def _in_words(refinement: Refinement) -> str:
 class _Scores(nn.Module):
     """The metrics of one stage of evaluation."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, largest_component: bool) -> None:
         super().__init__()
         self.segmentation = SegmentationScores(num_classes)
         self.grid_energy = MeanGridEnergy()
+        self.cases = CaseScores(num_classes, largest_component)
