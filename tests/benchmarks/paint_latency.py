@@ -11,6 +11,8 @@ page by its own clock. Run it on an idle machine.
 import argparse
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +24,8 @@ from measuring import command_line, machine, resolved
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "painting"))
-from conftest import Painting, start
+sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("painting", "programs")]
+from conftest import Page
 from tab import LAYERS, Tab
 
 # A frame that is asked for after the canvas has asked for its own comes with it, after it has painted.
@@ -47,7 +49,7 @@ CLOCK = """() => {
 class Timed:
     """A tab whose strokes are timed, in milliseconds."""
 
-    def __init__(self, browser: Any, painting: Painting, data: Path, name: str) -> None:
+    def __init__(self, browser: Any, painting: Page, data: Path, name: str) -> None:
         self.data, self.random = data, random.Random(name)
         self.tab = Tab(browser, painting, name)
         self.versions: dict[str, int] = {}
@@ -103,7 +105,7 @@ def says(tab: Tab, text: str) -> bool:
     return text in tab.page.locator(".learning").inner_text()
 
 
-def new_images(browser: Any, painting: Painting, data: Path, names: list[str]) -> list[float]:
+def new_images(browser: Any, painting: Page, data: Path, names: list[str]) -> list[float]:
     """Time strokes on images whose features are not known yet, as long as there are such."""
     first = Timed(browser, painting, data, names[0])
     while not (says(first.tab, "features of") or says(first.tab, "learned from")):
@@ -124,7 +126,7 @@ def new_images(browser: Any, painting: Painting, data: Path, names: list[str]) -
 
 
 def cached_images(
-    browser: Any, painting: Painting, data: Path, names: list[str], strokes: int, learned: bool
+    browser: Any, painting: Page, data: Path, names: list[str], strokes: int, learned: bool
 ) -> tuple[list[float], list[float]]:
     """Time strokes on the images one by one, five on each: until the preview, and the pen."""
     shown = Timed(browser, painting, data, names[1])
@@ -166,22 +168,32 @@ def measure(browser: Any, root: Path, options: argparse.Namespace, learned: bool
     data = root / ("learned" if learned else "alone")
     names = make_folder(data, options.source, options.images)
     encoder = (options.encoder, "--encoder_weights", str(options.weights)) if learned else ("null",)
-    painting = start(data, "--classes", "background", "object", "--encoder", *encoder)
-    try:
-        rows = []
-        if learned:
-            rows.append(row("stroke to learned preview, new image", new_images(browser, painting, data, names)))
-        times, pen = cached_images(browser, painting, data, names, options.strokes, learned)
-        if learned:
-            rows.append(row("stroke to learned preview, features cached", times))
-        rows.append(row(f"pen, {'learning' if learned else '--encoder null'}", pen))
-        processes = {"page": painting.process.pid, "learner": learner_of(painting.process.pid)}
-        for name, pid in processes.items():
-            if pid is not None:
-                rows.append("| memory of the {}: {} MB, at most {} MB | | | |".format(name, *memory(pid)))
-        return rows
-    finally:
-        painting.end()
+    words = ["paint", str(data), "--no-browser", "--port", "0", "--classes", "background", "object"]
+    command = [sys.executable, "-m", "weakseg_lightning", *words, "--encoder", *encoder]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            return measure_page(browser, process, data, names, options.strokes, learned)
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def measure_page(
+    browser: Any, process: subprocess.Popen[str], data: Path, names: list[str], strokes: int, learned: bool
+) -> list[str]:
+    """Draw on a page that starts, and return rows of the table and lines about memory."""
+    assert process.stdout is not None
+    painting = Page.named_in(process.stdout.readline())
+    rows = []
+    if learned:
+        rows.append(row("stroke to learned preview, new image", new_images(browser, painting, data, names)))
+    times, pen = cached_images(browser, painting, data, names, strokes, learned)
+    if learned:
+        rows.append(row("stroke to learned preview, features cached", times))
+    rows.append(row(f"pen, {'learning' if learned else '--encoder null'}", pen))
+    for name, pid in {"page": process.pid, "learner": learner_of(process.pid)}.items():
+        if pid is not None:
+            rows.append("| memory of the {}: {} MB, at most {} MB | | | |".format(name, *memory(pid)))
+    return rows
 
 
 def main() -> None:

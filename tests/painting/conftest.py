@@ -4,17 +4,19 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import start, wait_for, wait_for_text
 
 WIDTH, HEIGHT = 120, 80
 
@@ -42,13 +44,17 @@ def data(tmp_path: Path) -> Path:
 
 
 @dataclass
-class Painting:
-    """A running `weakseg paint`."""
+class Page:
+    """Where a page is, and what lets one in."""
 
-    process: subprocess.Popen[str]
     address: str
     token: str
-    printed: str = ""
+
+    @classmethod
+    def named_in(cls, printed: str) -> "Page":
+        found = re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", printed)
+        assert found is not None
+        return cls(found[1], found[2])
 
     def link(self, path: str = "/", **asked: str) -> str:
         """An address that is let in."""
@@ -58,34 +64,38 @@ class Painting:
     def port(self) -> int:
         return int(self.address.rsplit(":", 1)[1])
 
+
+@dataclass
+class Painting(Page):
+    """A running `weakseg paint`."""
+
+    process: ForkServerProcess
+    printed: Path
+
     def end(self) -> tuple[int, str]:
         """Press Ctrl-C: exit status, and what was printed since the address."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        if not self.process.stdout.closed:
-            self.printed = self.process.communicate(timeout=60)[0]
-        return self.process.returncode, self.printed
+        if self.process.exitcode is None:
+            os.kill(self.process.pid or 0, signal.SIGINT)
+        (status,) = wait_for([self.process], 60)
+        return status, self.printed.read_text().partition(self.token)[2].partition("\n")[2]
 
 
-def start(data: Path, *options: str) -> Painting:
+def start_paint(data: Path, *options: str) -> Painting:
     """Start `weakseg paint` and wait for its address."""
     options = options if "--encoder" in options else (*options, "--encoder", "null")
-    return launch(data.parent, "-m", "weakseg_lightning", "paint", str(data), "--no-browser", "--port", "0", *options)
+    return launch(data.parent, "weakseg_lightning", "paint", str(data), "--no-browser", "--port", "0", *options)
 
 
-def launch(folder: Path, *words: str) -> Painting:
+def launch(folder: Path, program: str, *words: str) -> Painting:
     """Start a program that serves the page and wait for its address."""
     pytest.importorskip("nicegui", reason="the extra `app` is not installed")
-    # NiceGUI behaves differently where it sees pytest.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen([sys.executable, *words], env=environment, cwd=folder, **output)  # type: ignore[call-overload]
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if found := re.search(r"(http://127\.0\.0\.1:\d+)/\?token=(\S+)", line):
-            return Painting(process, found[1], found[2])
-    pytest.fail(f"no address: {printed}{process.communicate()[0]}")
+    printed = folder / f"printed-{time.monotonic_ns()}.txt"
+    with mock.patch.dict(os.environ):
+        os.environ.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI behaves differently where it sees pytest
+        process = start(program, *words, out=printed, folder=folder)
+    wait_for_text(printed, "?token=", [process])
+    page = Page.named_in(printed.read_text())
+    return Painting(page.address, page.token, process, printed)
 
 
 @pytest.fixture
@@ -94,8 +104,8 @@ def run_paint() -> Iterator[Callable[..., Painting]]:
     started: list[Painting] = []
 
     def run(data: Path, *options: str, program: str = "") -> Painting:
-        own = [str(Path(__file__).parent / program), str(data)]
-        started.append(launch(data.parent, *own) if program else start(data, *options))
+        own = str(Path(__file__).parent / program), str(data)
+        started.append(launch(data.parent, *own) if program else start_paint(data, *options))
         return started[-1]
 
     yield run
@@ -110,7 +120,7 @@ def painting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Paintin
     data = make_folder(tmp_path_factory.mktemp("painting") / "data", *names)
     (data / "images" / "kept broken.jpg").write_bytes(b"no image")
     halves().save(data / "images" / "large.tif")
-    started = start(data, "--classes", "background", "cat", "dog")
+    started = start_paint(data, "--classes", "background", "cat", "dog")
     yield started, data
     started.end()
 

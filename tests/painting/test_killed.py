@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from processes import kill
 
 sys.path.append(str(Path(__file__).parent))
 from tab import SAVED, Tab, eventually
@@ -41,8 +42,7 @@ def test_kill_9_loses_nothing_that_was_called_saved(data, run_paint, browser):
     tab.press("2")
     saved = draw_until(tab, time.monotonic() + moment)
     time.sleep(random.uniform(0, 0.9))  # changes are written 0.7 s after the last one
-    started.process.kill()
-    started.process.wait()
+    kill([started.process])
     tab.page.close()
 
     folder = PaintFolder(data)  # reads all tables, and raises if one is not whole
@@ -68,8 +68,7 @@ def test_a_tab_that_is_open_goes_on_with_the_next_page_and_loses_nothing_at_all(
         tab.stroke((20, row), (60, row))
     tab.press("c")
     tab.page.mouse.click(*tab.at(100, 40))
-    started.process.kill()  # well before 0.7 s, when changes are written
-    started.process.wait()
+    kill([started.process])  # well before 0.7 s, when changes are written
     assert not (data / "scribbles" / "a.png").exists()
 
     again = run_paint(data, "--port", str(started.port))

@@ -4,12 +4,12 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from processes import start, wait_for
 
 sys.path.append(str(Path(__file__).parent))
 from tab import LAYERS, Tab
@@ -44,10 +44,10 @@ def printed_command(out: str) -> list[str]:
 
 def weakseg(folder: Path, *words: str) -> str:
     """Run the command as a user would, in a process of its own, and return what it prints."""
-    command = [sys.executable, "-m", "weakseg_lightning", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=3600, check=False)
-    assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
+    out, err = (folder / f"{words[0]}.{stream}" for stream in ("out", "err"))
+    (code,) = wait_for([start("weakseg_lightning", *words, out=out, err=err, folder=folder)], 3600)
+    assert code == 0, f"{words}: {out.read_text()[-2000:]}{err.read_text()[-2000:]}"
+    return out.read_text()
 
 
 def draw(painting, browser, data: Path, root: Path, name: str, kind: int) -> None:
