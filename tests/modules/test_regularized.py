@@ -6,8 +6,11 @@ from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.energies.lattice import Lattice
 from weakseg_lightning.losses import (
     DenseCRFLoss,
+    EntropyLoss,
     GatedCRFLoss,
     GridPottsLoss,
+    MumfordShahLoss,
+    TotalVariationLoss,
     partial_cross_entropy,
     potts_loss,
 )
@@ -37,7 +40,10 @@ def test_terms_are_cross_entropy_and_potts(supervision, tiny_network):
     assert set(RegularizedLossModule(tiny_network, 3).loss_terms(logits, batch)) == {"pce"}
 
 
-@pytest.mark.parametrize("regularizer", [GridPottsLoss(), DenseCRFLoss(), GatedCRFLoss(downscale=2)])
+REGULARIZERS = [GridPottsLoss(), DenseCRFLoss(), GatedCRFLoss(downscale=2), EntropyLoss(), TotalVariationLoss()]
+
+
+@pytest.mark.parametrize("regularizer", [*REGULARIZERS, MumfordShahLoss()])
 def test_any_regularizer_is_a_term_under_its_name(regularizer, tiny_network):
     batch, logits = batch_and_logits()
     terms = RegularizedLossModule(tiny_network, 3, regularizer=regularizer).loss_terms(logits, batch)

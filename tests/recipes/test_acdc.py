@@ -111,7 +111,7 @@ def test_methods_differ_in_the_method_alone(built, name):
     assert differing
     assert {key: data[key] for key in differing} == {key: same[key] for key in differing}
     assert method.datamodule.supervision == ("full" if name == "full" else "scribble")
-    assert method.trainer.max_steps == base.trainer.max_steps == 30_000
+    assert method.trainer.max_steps == base.trainer.max_steps == 20_000
     assert method.model.optimizer == base.model.optimizer
     if name != "dmpls":
         assert method.model.network == base.model.network

@@ -4,6 +4,7 @@ They are those of PyMIC and WSL4MIS, computed over the pixels that are no paddin
 """
 
 import math
+from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -139,8 +140,8 @@ def mumford_shah_loss(
     return mean_over(total.sum() / logits.shape[1], valid.sum())
 
 
-class EntropyLoss(Regularizer):
-    """Entropy minimization as a regularizer, see :func:`entropy_loss`.
+class _OfOutput(Regularizer):
+    """A regularizer of the network's output alone.
 
     Args:
         weight: of the loss, >= 0; PyMIC's by default.
@@ -149,8 +150,6 @@ class EntropyLoss(Regularizer):
         ValueError: if it is out of range.
     """
 
-    term = "entropy"
-
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__()
         finite_at_least("weight", weight, 0)
@@ -158,29 +157,31 @@ class EntropyLoss(Regularizer):
 
     @override
     def forward(self, logits: Tensor, image: Tensor, valid: Tensor | None = None, built: Any = None) -> Tensor:
-        return self.weight * entropy_loss(logits, valid)
+        return self.weight * self.loss(logits, valid)
+
+    @abstractmethod
+    def loss(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        """Compute the term before it is weighted."""
 
 
-class TotalVariationLoss(Regularizer):
-    """The length of contours as a regularizer, see :func:`total_variation_loss`.
+class EntropyLoss(_OfOutput):
+    """Entropy minimization as a regularizer, see :func:`entropy_loss`."""
 
-    Args:
-        weight: of the loss, >= 0; PyMIC's by default, WSL4MIS has 0.01.
+    term = "entropy"
 
-    Raises:
-        ValueError: if it is out of range.
-    """
+    @override
+    def loss(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        return entropy_loss(logits, valid)
+
+
+class TotalVariationLoss(_OfOutput):
+    """The length of contours as a regularizer, see :func:`total_variation_loss`; WSL4MIS has a weight of 0.01."""
 
     term = "total_variation"
 
-    def __init__(self, weight: float = 0.1) -> None:
-        super().__init__()
-        finite_at_least("weight", weight, 0)
-        self.weight = weight
-
     @override
-    def forward(self, logits: Tensor, image: Tensor, valid: Tensor | None = None, built: Any = None) -> Tensor:
-        return self.weight * total_variation_loss(logits, valid)
+    def loss(self, logits: Tensor, valid: Tensor | None) -> Tensor:
+        return total_variation_loss(logits, valid)
 
 
 class MumfordShahLoss(Regularizer):
