@@ -74,6 +74,13 @@ ROWS = {
 
 # The same of what the whole file is replaced by.
 FILES: dict[str, dict[str, tuple[str | bytes, str]]] = {
+    "cases.csv": {
+        "case of no image": (
+            "image,case\na,p\nb,p\nzebra,p\n",
+            "line 4 is about the image 'zebra', which is not there",
+        ),
+        "image of no case": ("image,case\na,p\n", "has no row for 1 of 2 images with masks, as 'b': add them"),
+    },
     "points.csv": {
         "no column": ("image,x,class\na,1,cat\n", "has no column `y` in its first line"),
         "no header": ("a.jpg,3,4,cat\n", "has no column `image`, `x`, `y`, `class`"),

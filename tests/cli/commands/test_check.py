@@ -123,6 +123,20 @@ def test_what_is_no_fault_is_a_note(make_folder, capsys):
     ]
 
 
+def test_cases_are_counted(make_folder, capsys):
+    root = make_folder()
+    (root / "cases.csv").write_text("image,case\na,p1\nb,p2\nc d é,p1\n", "utf-8")
+    assert check(root) == 0
+    assert "3 images are 2 cases of 1 to 2 slices" in lines(capsys.readouterr().out)
+    assert check(root, cases="(.)") == 0
+    assert "2 images are 2 cases of 1 slice" in lines(capsys.readouterr().out)
+    assert check(root, cases="(a)") == 1
+    out = lines(capsys.readouterr().out)
+    text = "images `cases` must match all names, and '(a)' does not match those of 1 of 2 images with masks, as 'b'"
+    assert any(line.startswith(text) for line in out)
+    assert out[-1] == f"weakseg check {root} --cases '(a)'"
+
+
 def test_a_folder_that_is_not_there_or_empty_is_one_line(run, refused):
     assert run("check", "nowhere")[::2] == (
         2,

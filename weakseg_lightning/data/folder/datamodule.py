@@ -90,7 +90,8 @@ class FolderDataModule(SegmentationDataModule):
     and first those that have no other annotation to train from. Without any mask there is no validation.
 
     Where cases are known, every image with a mask is in one. They are held out as wholes, and validation and test score
-    them in 3-D, see :class:`weakseg_lightning.metrics.CaseScores`.
+    them in 3-D, see :class:`weakseg_lightning.metrics.CaseScores`. To hold out patients of several cases each, list
+    their images for validation.
 
     Args:
         root: the folder.

@@ -105,8 +105,9 @@ def cases_in_words(places: Iterable[CaseSlice]) -> str:
     counts: dict[str, int] = {}
     for one in places:
         counts[one.case] = counts.get(one.case, 0) + 1
-    sizes = " to ".join(map(str, sorted({min(counts.values()), max(counts.values())})))
-    return f"{len(counts)} cases of {sizes} slices"
+    sizes = sorted({min(counts.values()), max(counts.values())})
+    cases, slices = (f"{word}{'s' * (number > 1)}" for word, number in (("case", len(counts)), ("slice", sizes[-1])))
+    return f"{len(counts)} {cases} of {' to '.join(map(str, sizes))} {slices}"
 
 
 def _by_names(images: Iterable[str], rule: CaseRule) -> Iterator[_Named]:
