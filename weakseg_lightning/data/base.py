@@ -24,6 +24,7 @@ from weakseg_lightning.data.problems import checked
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
+from weakseg_lightning.devices import count_aside
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.visualization.panels import Colors, voc_palette
 
@@ -302,7 +303,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
             "num_workers": workers,
             "multiprocessing_context": _start_method() if workers else None,
             "persistent_workers": workers > 0,
-            "pin_memory": torch.cuda.is_available(),
+            "pin_memory": count_aside() > 0,
             "collate_fn": collate,
             "generator": torch.Generator(),  # of its own, or starting workers would advance the global one
         }

@@ -107,7 +107,9 @@ class GridPotts:
         if self.normalize_edges:
             factor = factor * valid.flatten(1).sum(1) / edges.clamp(min=1)
         length = [float(dy * dy + dx * dx) ** 0.5 for dy, dx in neighbor_offsets(self.connectivity)]
-        inverse_length = closeness.new_tensor(length).reciprocal()[:, None, None]
+        # Filled on the device, as a tensor of numbers would be copied to it.
+        lengths = torch.stack([closeness.new_full((), each) for each in length])
+        inverse_length = lengths.reciprocal()[:, None, None]
         return torch.where(exists, closeness * inverse_length * factor[:, None, None, None], 0.0)
 
     def _native_edge_weights(self, image: Tensor, valid: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.energies.potts import VOID
 
 
@@ -69,7 +70,7 @@ class CoarseGrid:
             tensor([[[ True,  True, False],
                      [ True,  True, False]]])
         """
-        rows, columns = (self.pixels(length).to(mask.device) for length in mask.shape[-2:])
+        rows, columns = (to_device(self.pixels(length), mask.device) for length in mask.shape[-2:])
         return mask[..., rows[:, None], columns]
 
     def labels_of(self, labels: Tensor, num_classes: int) -> Tensor:
@@ -92,7 +93,7 @@ class CoarseGrid:
         """
         height, width = self.size(*labels.shape[-2:])
         image, row, column = (labels != VOID).nonzero(as_tuple=True)
-        rows, columns = (self._cells(length).to(labels.device) for length in labels.shape[-2:])
+        rows, columns = (to_device(self._cells(length), labels.device) for length in labels.shape[-2:])
         cell = (image * height + rows[row]) * width + columns[column]
         size = len(labels) * height * width
         counts = torch.bincount(cell * num_classes + labels[image, row, column], minlength=size * num_classes)
@@ -113,7 +114,7 @@ class CoarseGrid:
             tensor([[0., 7., 1.]])
         """
         height, width = self.size(*maps.shape[-2:])
-        rows, columns = (self._cells(length).to(maps.device) for length in maps.shape[-2:])
+        rows, columns = (to_device(self._cells(length), maps.device) for length in maps.shape[-2:])
         pixels = maps.flatten(-2)
         cells = (rows[:, None] * width + columns).flatten().expand_as(pixels)
         found = pixels.new_zeros(*pixels.shape[:-1], height * width)
@@ -164,8 +165,8 @@ class CoarseGrid:
             tensor([0., 1., 3., 4.])
         """
         columns, rows = (self._normalized(length) for length in (width, height))
-        where = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(values)
-        where = where.expand(len(values), -1, -1, -1)
+        where = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(values.dtype)
+        where = to_device(where, values.device).expand(len(values), -1, -1, -1)
         return F.grid_sample(values, where, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _normalized(self, length: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.devices import to_host
 from weakseg_lightning.energies.potts import VOID
 
 Start = Literal["coarse", "argmin", "zeros", "initial"]
@@ -25,12 +26,14 @@ class Problem:
         allowed: bool ``(B, K)``: the label set and the labels of the seeds.
         valid: bool ``(B, H, W)``, False on padding.
         initial: uint8 ``(B, H, W)``, 255 where no label is given; None = no labeling to start from.
+        known: ``allowed`` on the CPU.
     """
 
     seeds: Tensor
     allowed: Tensor
     valid: Tensor
     initial: Tensor | None
+    known: Tensor
 
     def start(self, kind: Start = "argmin") -> Tensor:
         """Return the labeling to start from: ``initial``, else that of a kind.
@@ -55,7 +58,7 @@ class Problem:
     def map(self, move: Callable[[Tensor], Tensor]) -> Self:
         """Return the problem with each of its tensors replaced."""
         initial = None if self.initial is None else move(self.initial)
-        return type(self)(move(self.seeds), move(self.allowed), move(self.valid), initial)
+        return type(self)(move(self.seeds), move(self.allowed), move(self.valid), initial, move(self.known))
 
 
 def check_problem(
@@ -81,15 +84,20 @@ def check_problem(
         label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
     check_tensor("valid", valid, "bool", plane, device)
     check_tensor("label_set", label_set, "bool", (batch, classes), device)
-    if initial is not None:
-        initial = check_labels("initial", initial, logits)
+    given = {name: labels for name, labels in (("initial", initial), ("seeds", seeds)) if labels is not None}
+    narrow = {name: _narrowed(name, labels, logits) for name, labels in given.items()}
     if seeds is None:
-        seeds, allowed = torch.full(plane, VOID, dtype=torch.uint8, device=device), label_set
+        known_seeds, allowed = torch.full(plane, VOID, dtype=torch.uint8, device=device), label_set
     else:
-        seeds = check_labels("seeds", seeds, logits)
-        allowed = label_set | _labels_of(seeds, valid, classes)
-    _check_allowed(allowed)
-    return Problem(seeds, allowed, valid, initial)
+        known_seeds = narrow["seeds"][0]
+        allowed = label_set | _labels_of(known_seeds, valid, classes)
+    # All values at once, so that a device is waited for once.
+    known, *wrong = to_host(allowed, *(outside.any() for _, outside in narrow.values()))
+    for name, found in zip(narrow, wrong, strict=True):
+        if found:
+            raise _wrong_labels(name, given[name], classes)
+    _check_allowed(known)
+    return Problem(known_seeds, allowed, valid, narrow["initial"][0] if "initial" in narrow else None, known)
 
 
 def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
@@ -106,17 +114,30 @@ def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:
     Raises:
         ValueError: if it is no integer ``(B, H, W)`` on the logits' device, or holds anything but classes and 255.
     """
+    narrow, wrong = _narrowed(name, labels, logits)
+    if wrong.any():
+        raise _wrong_labels(name, labels, logits.shape[1])
+    return narrow
+
+
+def _narrowed(name: str, labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The map as uint8, and bool, of any shape, true where a value is neither a class nor 255."""
     shape = (logits.shape[0], *logits.shape[2:])
     check_tensor(name, labels, "integer", shape, logits.device)
     if labels.device.type == "cpu" and labels.dtype in (torch.uint8, torch.int32, torch.int64):
         narrow = torch.empty(shape, dtype=torch.uint8)
         if _core.read_labels(labels.contiguous().numpy(), logits.shape[1], narrow.numpy()):
-            return narrow
-    last = logits.shape[1] - 1
-    wrong = (labels != VOID) & ((labels < 0) | (labels > last))
-    if wrong.any():
-        raise ValueError(f"`{name}` must hold classes 0..{last} or {VOID}, got {int(labels[wrong][0])}")
-    return labels.to(torch.uint8)
+            return narrow, torch.tensor(False)
+    return labels.to(torch.uint8), _outside(labels, logits.shape[1])
+
+
+def _outside(labels: Tensor, classes: int) -> Tensor:
+    return (labels != VOID) & ((labels < 0) | (labels >= classes))
+
+
+def _wrong_labels(name: str, labels: Tensor, classes: int) -> ValueError:
+    first = int(labels[_outside(labels, classes)][0])
+    return ValueError(f"`{name}` must hold classes 0..{classes - 1} or {VOID}, got {first}")
 
 
 def check_constraints(logits: Tensor, constraints: LinearConstraints, valid: Tensor | None) -> None:
@@ -231,7 +252,7 @@ def _labels_of(seeds: Tensor, valid: Tensor, classes: int) -> Tensor:
         _core.find_labels(seeds.numpy(), as_bytes(valid), named.view(torch.uint8).numpy())
         return named[:, :classes]
     present = torch.zeros((seeds.shape[0], classes + 1), dtype=torch.bool, device=seeds.device)
-    index = torch.where(valid & (seeds != VOID), seeds.long(), classes)
+    index = torch.where(valid & (seeds != VOID), seeds.long(), classes).clamp(max=classes)  # others are an error soon
     return present.scatter_(1, index.flatten(1), True)[:, :classes]
 
 

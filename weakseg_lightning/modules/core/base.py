@@ -185,7 +185,8 @@ class WeakSegModule(EvaluatedModule, ABC):
         with ranks_together():
             terms = _pce_alone(logits, batch) if self.in_pce_phase else self.loss_terms(logits, batch)
         values = torch.stack(list(terms.values()))
-        of_all_ranks = self.trainer.strategy.reduce(values.detach().clone(), reduce_op="mean")
+        # On the CPU, where they are checked, logged and shown: the only time that the step waits for the device.
+        of_all_ranks = self.trainer.strategy.reduce(values.detach().clone(), reduce_op="mean").cpu()
         loss_of_all = of_all_ranks.sum()
         if not torch.isfinite(loss_of_all):  # on all ranks alike, so that none waits for another
             raise FloatingPointError(self._not_finite(terms, batch))

@@ -204,7 +204,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         start = time.perf_counter()
         taken = cast(Result | None, ahead.take(batch["id"]))
         if taken is not None:
-            self.log("hook_wait_ms", 1000 * (time.perf_counter() - start), batch_size=len(batch["id"]))
+            self.log("hook_wait_ms", torch.tensor(1000 * (time.perf_counter() - start)), batch_size=len(batch["id"]))
         return taken
 
     def report_unsolved(self, messages: Sequence[str], names: Sequence[str]) -> None:
@@ -276,7 +276,8 @@ class LatentModule(WeakSegModule, Generic[Result]):
 
     def _log_cost(self, forward_seconds: float, result: Result, size: int) -> None:
         seconds = {"forward": forward_seconds, "solve": result.solve_seconds, "transfer": result.transfer_seconds}
-        self.log_dict({f"hook_{name}_ms": 1000 * value for name, value in seconds.items()}, batch_size=size)
+        # Tensors of the CPU: plain numbers would be copied to the device, and back to be written.
+        self.log_dict({f"hook_{name}_ms": torch.tensor(1000 * each) for name, each in seconds.items()}, batch_size=size)
         if isinstance(result, DistributionResult):
             self.log("hook_residual", result.residual.nan_to_num().max(), batch_size=size)
 

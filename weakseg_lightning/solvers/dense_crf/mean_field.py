@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.lattice import Lattice
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.solvers.arguments import Problem
@@ -91,8 +92,11 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
     @override
     def _solve(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
         began = time.perf_counter()
-        device, problem = scores.device, problem.map(Tensor.cpu)
-        scores, image = scores.log_softmax(1).cpu(), image.cpu()
+        device, start = scores.device, () if problem.initial is None else (problem.initial,)
+        scores, image, seeds, valid, *initial = to_host(
+            scores.log_softmax(1), image, problem.seeds, problem.valid, *start
+        )
+        problem = Problem(seeds, problem.known, valid, initial[0] if initial else None, problem.known)
         fetched = time.perf_counter()
         message = self._failures(scores, image, problem.valid)
         usable = problem.valid & torch.tensor([not text for text in message])[:, None, None]
@@ -107,7 +111,7 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
         unary = -torch.where(usable, scores.gather(1, labels[:, None])[:, 0], 0.0).double().sum((1, 2))
         failed = torch.tensor([bool(text) for text in message])
         solved = time.perf_counter()
-        moved = torch.where(usable, labels, VOID).to(torch.uint8).to(device)
+        moved = to_device(torch.where(usable, labels, VOID).to(torch.uint8), device)
         return SolverResult(
             labels=moved,
             unary=torch.where(failed, torch.nan, unary),

@@ -12,10 +12,11 @@ from typing_extensions import override
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.checks import at_least, finite_at_least, one_of
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.energies.potts import VOID, GridPotts
 from weakseg_lightning.solvers.arguments import Problem, Start, check_labels, check_problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
-from weakseg_lightning.solvers.potts.host import failure_messages, to_host
+from weakseg_lightning.solvers.potts.host import failure_messages, potts_batch
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.potts.softmax import precise_potentials, split_softmax
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
@@ -112,13 +113,14 @@ class AlphaExpansion(Solver):
         edges = self.potts.edge_weights(image, problem.valid)
         best, rest = split_softmax(scores, problem.valid, threads)
         began = time.perf_counter()
-        batch = to_host(scores, best, -self.unary_weight, edges, problem, problem.start(self.start))
+        start = problem.start(self.start)
+        batch, (rest,) = potts_batch(scores, best, -self.unary_weight, edges, problem, start, rest)
         fetched = time.perf_counter()
         from_blocks = self.start == "coarse" and problem.initial is None
         answer = _Answer(*_core.expand(batch, self.max_sweeps, from_blocks, threads))
-        answer.add_to_unary(rest * self.unary_weight)
+        answer.add_to_unary(rest.double().sum(1) * self.unary_weight)
         solved = time.perf_counter()
-        labels = torch.from_numpy(answer.labels).to(scores.device)
+        labels = to_device(torch.from_numpy(answer.labels), scores.device)
         return _result(labels, answer, fetched - began + time.perf_counter() - solved)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.checks import one_of
+from weakseg_lightning.devices import to_host
 from weakseg_lightning.energies.grid import OFFSETS
 from weakseg_lightning.energies.potts import VOID, GridPotts, potts_energy, unary_energy, unary_potentials
 from weakseg_lightning.solvers.arguments import Problem
@@ -81,7 +82,8 @@ class GCO(Solver):
         unary = unary_potentials(scores, self.unary_weight)
         edges = self.potts.edge_weights(image, problem.valid)
         began = time.perf_counter()
-        unary, edges, *maps = (t.cpu() for t in (unary, edges, problem.seeds, problem.valid, start, problem.allowed))
+        unary, edges, *maps = to_host(unary, edges, problem.seeds, problem.valid, start)
+        maps.append(problem.known)
         fetched = time.perf_counter()
         answers = [self._solve_image(*(t[b].numpy() for t in (unary, edges, *maps))) for b in range(len(scores))]
         solved = time.perf_counter()

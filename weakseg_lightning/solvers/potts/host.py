@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.devices import to_host
 from weakseg_lightning.solvers.arguments import Problem, as_bytes
 
 _FAILURES = (
@@ -13,9 +14,9 @@ _FAILURES = (
 )
 
 
-def to_host(
-    scores: Tensor, best: Tensor, slope: float, edges: Tensor, problem: Problem, start: Tensor
-) -> _core.PottsBatch:
+def potts_batch(
+    scores: Tensor, best: Tensor, slope: float, edges: Tensor, problem: Problem, start: Tensor, *others: Tensor
+) -> tuple[_core.PottsBatch, list[Tensor]]:
     """Bring the energies of a batch to the CPU: label k costs ``slope * (scores_k - best)``.
 
     Args:
@@ -25,30 +26,36 @@ def to_host(
         edges: float32 ``(B, E, H, W)`` as of `GridPotts.edge_weights`.
         problem: seeds, labels and padding.
         start: uint8 ``(B, H, W)``, labeling to start from, 255 where there is none.
+        others: what else is needed there.
 
     Returns:
-        The batch, which reads CPU tensors in place.
+        The batch, which reads CPU tensors in place, and the others on the CPU.
     """
-    allowed = problem.allowed.cpu()
-    image, label = allowed.nonzero(as_tuple=True)
+    image, label = problem.known.nonzero(as_tuple=True)
     if scores.device.type == "cpu":  # read in place
         planes = image * scores.shape[1] + label
         used = scores.contiguous().flatten(0, 1)
     else:
         planes = torch.arange(len(label))
-        used = scores[image.to(scores.device), label.to(scores.device)].cpu()
-    return _core.PottsBatch(
+        # The planes of allowed labels, in order, found without asking the device how many there are.
+        places = problem.allowed.flatten().byte().argsort(descending=True, stable=True)[: len(label)]
+        used = scores.flatten(0, 1).index_select(0, places)
+    used, best, edges, seeds, valid, start, *others = to_host(
+        used, best, edges, problem.seeds, problem.valid, start, *others
+    )
+    batch = _core.PottsBatch(
         scores=used.numpy(),
-        zero=best.cpu().numpy(),
+        zero=best.numpy(),
         slope=slope,
         planes=planes.to(torch.int32).numpy(),
         names=label.to(torch.uint8).numpy(),
-        num_labels=allowed.sum(1).to(torch.int32).numpy(),
-        edges=edges.cpu().contiguous().numpy(),
-        seeds=problem.seeds.cpu().contiguous().numpy(),
-        valid=as_bytes(problem.valid),
-        initial=start.cpu().contiguous().numpy(),
+        num_labels=problem.known.sum(1).to(torch.int32).numpy(),
+        edges=edges.contiguous().numpy(),
+        seeds=seeds.contiguous().numpy(),
+        valid=as_bytes(valid),
+        initial=start.contiguous().numpy(),
     )
+    return batch, others
 
 
 def failure_messages(failures: Tensor) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.checks import at_least, finite_above, finite_at_least, one_of
+from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.potts import GridPotts
 from weakseg_lightning.losses.potts import Relaxation
 from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers.arguments import Problem, check_problem
 from weakseg_lightning.solvers.base import DistributionResult
-from weakseg_lightning.solvers.potts.host import failure_messages, to_host
+from weakseg_lightning.solvers.potts.host import failure_messages, potts_batch
 from weakseg_lightning.solvers.potts.soft_descent import descend
 from weakseg_lightning.solvers.potts.soft_problem import SoftProblem
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
@@ -165,7 +166,7 @@ class SoftPotts:
 
     def _compiled(self, scores: Tensor, edges: Tensor, problem: Problem) -> SoftPottsResult:
         probabilities = torch.zeros_like(scores, memory_format=torch.contiguous_format)
-        batch = to_host(scores, torch.zeros_like(scores[:, 0]), -1.0, edges, problem, problem.seeds)
+        batch, _ = potts_batch(scores, torch.zeros_like(scores[:, 0]), -1.0, edges, problem, problem.seeds)
         energies, status = _core.soft_potts(
             batch,
             _LINKS.index(self.link),
@@ -183,10 +184,9 @@ class SoftPotts:
         if self.relaxation != "quadratic":
             found = descend(soft, self.relaxation, self.tolerance, self.max_sweeps, found)
         probabilities = soft.image_of(found.distributions)
-        energies = found.energies.cpu()
-        failed = soft.failures.cpu()
-        energies[failed > 0] = torch.nan
-        status = torch.stack([found.sweeps.cpu(), found.converged.cpu().long() * (failed == 0), failed], 1)
+        energies, failed, sweeps, converged = to_host(found.energies, soft.failures, found.sweeps, found.converged)
+        energies = torch.where(failed[:, None] > 0, torch.nan, energies)
+        status = torch.stack([sweeps, converged.long() * (failed == 0), failed], 1)
         return _result(probabilities, energies, status)
 
 
@@ -198,7 +198,7 @@ def _result(probabilities: Tensor, energies: Tensor, status: Tensor) -> SoftPott
     return SoftPottsResult(
         probabilities=probabilities,
         duals=nothing,
-        residual=(gap / torch.where(size > 0, size, 1.0)).to(probabilities),
+        residual=to_device((gap / torch.where(size > 0, size, 1.0)).to(probabilities.dtype), probabilities.device),
         violation=nothing,
         evaluations=sweeps.long(),
         converged=converged.bool(),

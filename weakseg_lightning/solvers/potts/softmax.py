@@ -16,12 +16,12 @@ def split_softmax(scores: Tensor, valid: Tensor, num_threads: int) -> tuple[Tens
         num_threads: threads for the images of a batch on the CPU.
 
     Returns:
-        The best score of each pixel, float32 ``(B, H, W)``, and the sum of the rests of each image's valid pixels,
-        float64 ``(B,)`` on the CPU.
+        The best score of each pixel, float32 ``(B, H, W)``, and the rests of each image's valid pixels, which are to
+        be summed: float64 ``(B, 1)`` on the CPU, summed already; elsewhere float32 ``(B, H * W)``.
     """
     if scores.device.type != "cpu":
         best, rest = _split(scores)
-        return best, torch.where(valid, rest, 0).cpu().double().sum((1, 2))
+        return best, torch.where(valid, rest, 0).flatten(1)
     # Not of the default type, which a thread that steps a network in half precision sets for all threads.
     best, sums = torch.empty(valid.shape, dtype=torch.float32), torch.empty(len(valid), dtype=torch.float64)
     _core.split_softmax(
@@ -31,7 +31,7 @@ def split_softmax(scores: Tensor, valid: Tensor, num_threads: int) -> tuple[Tens
         logarithms=sums.numpy(),
         num_threads=num_threads,
     )
-    return best, sums
+    return best, sums[:, None]
 
 
 def precise_potentials(logits: Tensor, unary_weight: float) -> Tensor:
