@@ -151,6 +151,21 @@ def test_settings_follow_the_images(run, make_folder, monkeypatch):
     assert crops["data"]["init_args"]["crop_size"] == 4 * 192
 
 
+@pytest.mark.parametrize(("masks", "interval"), [(0, 120), (10, 120), (30, 240)])
+def test_the_head_is_validated_the_less_often_the_more_images_are_held_out(run, tmp_path, masks, interval):
+    for folder in ("images", "scribbles", "masks"):
+        (tmp_path / "few" / folder).mkdir(parents=True)
+    seeds = Image.fromarray(np.tile(np.array([0, 1, 255, 255], dtype=np.uint8), (4, 1)))
+    for number in range(30):
+        Image.new("RGB", (4, 4)).save(tmp_path / "few" / "images" / f"{number}.png")
+        for folder in ("scribbles", "masks") if number < masks else ("scribbles",):
+            seeds.save(tmp_path / "few" / folder / f"{number}.png")
+    assert run("init", "few", "--learns", "head")[0] == 0
+    text = Path("few.yaml").read_text()
+    assert f"held out for validation: {masks // 5}\n" in text
+    assert yaml.safe_load(text)["trainer"]["val_check_interval"] == interval
+
+
 @pytest.mark.parametrize("side", [30, 384, 500, 513, 640, 777, 1024, 1600, 4000, 6000])
 @pytest.mark.parametrize("seen", [200, 384, 500, 640])
 def test_scales_are_those_that_tiles_can_be_aligned_to(seen, side):
