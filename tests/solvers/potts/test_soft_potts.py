@@ -14,8 +14,8 @@ from weakseg_lightning.losses.potts import DISTANCES, Relaxation, relaxed_potts_
 from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers import SoftPotts
 from weakseg_lightning.solvers.arguments import check_problem
-from weakseg_lightning.solvers.potts.soft_descent import descend
-from weakseg_lightning.solvers.potts.soft_problem import SoftProblem
+from weakseg_lightning.solvers.potts.soft_descent import descend, evaluate
+from weakseg_lightning.solvers.potts.soft_problem import SoftProblem, phases_of
 
 LINKS = get_args(Link)
 RELAXATIONS = [name for name in get_args(Relaxation) if name not in ("quadratic", "absolute")]
@@ -84,6 +84,44 @@ def test_the_gap_bounds_the_distance_to_the_optimum(link, connectivity):
         assert (early.energy >= optimum.energy * (1 - 1e-5)).all()
         assert early.evaluations.tolist() == [sweeps] * 3
     assert early.gap.max() < 0.5 * (early.energy).max(), "ten sweeps say something"
+
+
+@pytest.mark.parametrize(("classes", "weight"), [(2, 4.0), (3, 4.0), (6, 20.0)])
+def test_an_exact_link_gives_a_bound_that_is_nearer(classes, weight):
+    logits, image = batch((6, 7), classes, images=40)
+    potts, problem = GridPotts(weight, 8), check_problem(logits, image, None, None, None)
+    soft = SoftProblem.of(logits, potts.edge_weights(image), problem, "collision", 1.0)
+    best = SoftPotts(potts, tolerance=1e-7, max_sweeps=4000).solve(logits, image).energy
+    for tolerance in (0.1, 0.01):
+        found = SoftPotts(potts, tolerance=tolerance).solve(logits, image)
+        planes = phases_of(found.probabilities)
+        first_order = evaluate(soft, "quadratic", planes)[:, 2]
+        tight = evaluate(soft, "quadratic", planes, tight=True)[:, 2]
+        least = gap_of_exact_links(logits.double(), potts.edge_weights(image), found.probabilities.double())
+        assert (tight < 0.8 * first_order).any()
+        assert (tight >= least - 1e-5 * found.energy).all()
+        assert (tight <= 1.3 * least + 1e-5 * found.energy).float().mean() > 0.9, "two tries are nearly the best"
+        assert (found.energy - found.gap <= best * (1 + 1e-6)).all()
+        either = torch.minimum((found.gap - tight).abs(), (found.gap - first_order).abs())
+        assert (either <= 1e-5 * found.energy).all(), "compiled code"
+
+
+def gap_of_exact_links(logits, edges, y):
+    """Of the greatest lower bound with exact links and linear edges, by golden sections of ln t for each pixel."""
+    point = y.clone().requires_grad_()
+    (force,) = torch.autograd.grad(relaxed_potts_energy(point, edges.double(), 8, "quadratic").sum(), point)
+    sigma, ratio = logits.softmax(1), (5**0.5 - 1) / 2
+
+    def bound(log_t):
+        return 1 + log_t + (force - log_t.exp()[:, None] * sigma).amin(1)
+
+    low = torch.zeros_like(force[:, 0])
+    high = low + 30
+    for _ in range(80):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        rising = bound(left) < bound(right)
+        low, high = torch.where(rising, left, low), torch.where(rising, high, right)
+    return (-(sigma * y).sum(1).log() + (force * y).sum(1) - bound(low)).flatten(1).sum(1)
 
 
 def test_uniform_scores_give_the_random_walker_between_the_seeds():

@@ -11,6 +11,8 @@ from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers.potts.soft_problem import PHASES, Planes, SoftProblem, inside
 
 _SWEEPS_BETWEEN_CHECKS = 5
+_SWEEPS_OF_AN_END = 2
+_NEAR = 50  # times the tolerance: an end is worth trying
 _ROUNDING = 1e-6
 _PASSES = 20  # two or three are the rule; a class at 0 may come and go for ever
 _TRIES = 6  # of shorter and shorter steps
@@ -57,24 +59,36 @@ def descend(
     planes = [plane.clone() for plane in (problem.seeded if start is None else start.distributions)]
     energies = evaluate(problem, relaxation, planes)
     sweeps = torch.zeros_like(problem.failures) if start is None else start.sweeps
-    now = Found(planes, energies, sweeps, _is_done(energies, tolerance))
-    beyond, done = _relaxation_of(problem) if relaxation == "quadratic" else torch.ones_like(energies[:, 0]).float(), 0
+    now, done = Found(planes, energies, sweeps, _is_done(energies, tolerance)), 0
+    convex = relaxation == "quadratic"
+    beyond = _relaxation_of(problem) if convex else torch.ones_like(energies[:, 0]).float()
     stuck = torch.zeros_like(now.converged)
-    while done < max_sweeps and not bool((now.converged | stuck).all()):
-        count = min(_SWEEPS_BETWEEN_CHECKS, max_sweeps - done)
-        moving = ~(now.converged | stuck)
+
+    def sweep(count: int, moving: Tensor, beyond: Tensor, tight: bool) -> Found:
         planes = [plane.clone() for plane in now.distributions]
         for _ in range(count):
             for phase in range(len(PHASES)):
                 _move(problem, relaxation, planes, phase, moving, beyond[:, None, None, None])
-        energies = evaluate(problem, relaxation, planes)
+        energies = evaluate(problem, relaxation, planes, tight)
+        return Found(planes, energies, now.sweeps + count, _is_done(energies, tolerance))
+
+    while done < max_sweeps and not bool((now.converged | stuck).all()):
+        count = min(_SWEEPS_BETWEEN_CHECKS, max_sweeps - done)
+        moving = ~(now.converged | stuck)
+        found = sweep(count, moving, beyond, tight=False)
         done += count
-        rose = ~(energies[:, 0] + energies[:, 1] <= now.total + _ROUNDING * now.total.abs())
+        rose = ~(found.total <= now.total + _ROUNDING * now.total.abs())
         # Steps beyond the minimum of each pixel mostly take half the sweeps, but may rise: they are taken back.
         stuck |= rose & (beyond == 1)
         beyond = torch.where(rose, 1.0, beyond)
-        now = _kept(now, Found(planes, energies, now.sweeps + count, _is_done(energies, tolerance)), moving & ~rose)
+        now = _kept(now, found, moving & ~rose)
         now = replace(now, sweeps=torch.where(moving & rose, now.sweeps + count, now.sweeps))
+        near = moving & ~rose & ~now.converged & _is_done(now.energies, _NEAR * tolerance)
+        # They also leave pixels on both sides of it, which the gap counts twelvefold.
+        if convex and bool(near.any()):
+            count = min(_SWEEPS_OF_AN_END, max_sweeps - done)
+            now = _kept(now, sweep(count, near, torch.ones_like(beyond), tight=True), near)
+            done += count
     return now
 
 
@@ -233,8 +247,14 @@ def _nearest_reverse(cells: _Cells, center: Tensor, ratio: Tensor) -> Tensor:
 # ---- energy and gap --------------------------------------------------------------------------------------------
 
 
-def evaluate(problem: SoftProblem, relaxation: Relaxation, planes: Planes) -> Tensor:
+def evaluate(problem: SoftProblem, relaxation: Relaxation, planes: Planes, tight: bool = False) -> Tensor:
     """Energies and gap of soft labelings.
+
+    Args:
+        problem: the problems of a batch.
+        relaxation: P.
+        planes: distributions.
+        tight: for a gap in which a collision link is taken as it is, only P to first order.
 
     Returns:
         float64 ``(B, 3)``: link, pairwise, and the gap of Frank and Wolfe,
@@ -250,11 +270,45 @@ def evaluate(problem: SoftProblem, relaxation: Relaxation, planes: Planes) -> Te
             pairs, link = _pairs(relaxation, point, around), link_of(problem.link, point, sigma)
             (gradient,) = torch.autograd.grad((pairs + problem.unary_weight * link).sum(), point)
         least = torch.where(problem.allowed, gradient, torch.inf).amin(1)
-        gap = torch.where(free, (gradient * y).sum(1) - least, 0.0)
+        gap = (gradient * y).sum(1) - least
+        if tight and problem.link == "collision":
+            gap = (gap - _gain_of_exact_link(problem, y, sigma, gradient)).clamp(min=0)
+        gap = torch.where(free, gap, 0.0)
         link = torch.where(free, problem.unary_weight * link.detach(), 0.0)
         rows.append(torch.stack([_sum(link), _sum(pairs.detach()) / 2, _sum(gap)], 1))  # each pair is seen twice
     total = torch.stack(rows).sum(0)
     return torch.cat([total[:, :2], total[:, 2:].clamp(min=0)], 1)
+
+
+def _gain_of_exact_link(problem: SoftProblem, y: Tensor, sigma: Tensor, gradient: Tensor) -> Tensor:
+    """How much better than Frank and Wolfe's the bound of each cell becomes, ``(B, h, w)``.
+
+    For every t, ``-ln a >= 1 + ln t - t a``: a distribution costs ``eta (1 + ln t) + min_k (force_k - eta t sigma_k)``
+    at least. At ``t = 1 / (sigma . y)`` this is the bound of Frank and Wolfe; here the best of two other t is taken.
+    The bound is concave in t, the logarithm and the least of lines: the first t is the best for the line that is the
+    least at first, the second for that line and the one that is the least there.
+    """
+    eta = problem.unary_weight
+    start = 1 / ((sigma * y).sum(1, keepdim=True) + _TINY)
+    force = gradient + eta * start * sigma
+
+    def least_at(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        values = torch.where(problem.allowed, force - eta * t * sigma, torch.inf)
+        value, label = values.min(1, keepdim=True)
+        return value, sigma.gather(1, label), force.gather(1, label)
+
+    first = second = least_at(start)
+    gain = torch.zeros_like(start)
+    for _ in range(2):
+        alone = 1 / second[1].clamp(min=_TINY)
+        crossing = (second[2] - first[2]) / (eta * (second[1] - first[1]))
+        upwards = first[1] * start < 1
+        both = torch.where(upwards, torch.maximum(alone, crossing), torch.minimum(alone, crossing))
+        t = torch.where(second[1] == first[1], alone, both)
+        second = least_at(t)
+        better = eta * (t / start).log() + second[0] - first[0]
+        gain = torch.where(better > gain, better, gain)  # not where it is not a number
+    return gain[:, 0]
 
 
 def _pairs(relaxation: Relaxation, y: Tensor, around: list[tuple[Tensor, Tensor]]) -> Tensor:

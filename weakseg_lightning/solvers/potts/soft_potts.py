@@ -68,11 +68,11 @@ class SoftPotts:
 
     What is guaranteed:
         - ``relaxation: quadratic``: E is convex with each of the links. ``converged=True``: its value is at most
-          ``tolerance`` above the minimum, relative to the value, by the gap of Frank and Wolfe, which is computed from
-          the result itself.
+          ``tolerance`` above the minimum, relative to the value, by the gap of Frank and Wolfe or, for the collision
+          link, one that keeps the link exact; it is computed from the result itself.
         - The other relaxations are not convex. They start from the solution of the quadratic one and descend; the gap
           says how nearly stationary the result is, not how near to the minimum.
-        - From one check to the next, each five sweeps, E does not rise by more than rounding (1e-6 of it).
+        - From one check to the next, E does not rise by more than rounding (1e-6 of it).
         - ``converged=False`` without a message: ``max_sweeps`` was reached, or no step lowered the energy any more.
           With a message: the image was not solved, its probabilities are 0.
         - An image's result depends neither on ``num_threads`` nor, but for rounding by tensor operations, on the rest
@@ -80,9 +80,9 @@ class SoftPotts:
 
     How it works: exact minimization over one pixel at a time (in closed form once it is known which of its classes are
     positive; by Newton's method for the reverse link), for all pixels of one of four interleaved grids at once, with
-    steps beyond the minimum while these pay. Quadratic problems of CPU tensors are solved in compiled code, all others
-    by tensor operations on the device of the scores, outside of ``torch.inference_mode``; of the labelings nothing
-    travels between devices, of each check and step a flag.
+    steps beyond the minimum while these pay, and none beyond it for the last two sweeps. Quadratic problems of CPU
+    tensors are solved in compiled code, all others by tensor operations on the device of the scores, outside of
+    ``torch.inference_mode``; of the labelings nothing travels between devices, of each check and step a flag.
 
     Args:
         potts: the pairwise weights. The scale counts: weights are summed, as the unary terms are.

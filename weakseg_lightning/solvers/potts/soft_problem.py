@@ -71,11 +71,11 @@ class SoftProblem:
             size=(scores.shape[2], scores.shape[3]),
             link=link,
             unary_weight=unary_weight,
-            outputs=_phases(torch.where(inside, logarithms, 0.0) if link == "cross_entropy" else sigma),
-            edges=_phases(torch.where(sound, edges, 0.0)),
-            free=_phases(valid & ~fixed & sound),
+            outputs=phases_of(torch.where(inside, logarithms, 0.0) if link == "cross_entropy" else sigma),
+            edges=phases_of(torch.where(sound, edges, 0.0)),
+            free=phases_of(valid & ~fixed & sound),
             allowed=allowed,
-            seeded=_phases(torch.where(sound, start, 0.0)),
+            seeded=phases_of(torch.where(sound, start, 0.0)),
             failures=failures,
         )
 
@@ -98,7 +98,7 @@ class SoftProblem:
         return found
 
 
-def _phases(image: Tensor) -> Planes:
+def phases_of(image: Tensor) -> Planes:
     """Take maps apart by the parity of row and column, with a frame of one cell of zeros around each plane."""
     height, width = image.shape[-2:]
     framed = F.pad(image, (2, 2 + width % 2, 2, 2 + height % 2))
