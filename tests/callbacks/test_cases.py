@@ -17,6 +17,15 @@ from weakseg_lightning.modules import RegularizedLossModule
 from weakseg_lightning.visualization.cases import read_cases
 
 
+class Speckled(RegularizedLossModule):
+    """Predicts the ground truth, and a corner of the last class besides."""
+
+    def _predict(self, batch):
+        labels = batch["mask"].clone()
+        labels[:, :2, :2] = 2
+        return labels
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_slices(tmp_path / "heart", {"p1": 4, "p2": 3, "p3": 2, "p4": 1})
@@ -31,6 +40,16 @@ def test_two_ranks_leave_the_file_and_the_scores_of_one(root: Path, tmp_path: Pa
     assert logged["val_hd95_ring"] == pytest.approx(np.mean(found["hd95_ring"]), abs=1e-5)
     run_program("two_ranks_cases.py", root, tmp_path / "two", ranks=2)
     assert (tmp_path / "two/cases.csv").read_text() == (tmp_path / "one/cases.csv").read_text()
+
+
+@pytest.mark.parametrize(("largest", "dice"), [(True, 1.0), (False, 0.9)])
+def test_a_module_scores_the_largest_components_alone_where_it_is_told_to(root: Path, tmp_path: Path, largest, dice):
+    data = FolderDataModule(root, cases=PATTERN, num_workers=0)
+    module = Speckled(CoarseNetwork(), 3, largest_component=largest)
+    (logged,) = quiet_trainer(str(tmp_path), limit_val_batches=1.0).validate(module, data, verbose=False)
+    assert logged["val_dice_ring"] == 1.0
+    assert dice - 0.1 < logged["val_dice_core"] <= dice
+    assert logged["val_iou_core"] < 1  # of all that is predicted
 
 
 def test_data_without_cases_leave_no_file(root: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -40,6 +39,8 @@ def of_monai(labels: Tensor, target: Tensor, spacing: tuple[float, ...]) -> tupl
     planes = [one_hot(volume, CLASSES).movedim(-1, 0)[None].float() for volume in (labels, target)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from monai.metrics import DiceMetric, HausdorffDistanceMetric
+
         dice = DiceMetric(include_background=False, reduction="none", ignore_empty=False)(*planes)
         hd95 = HausdorffDistanceMetric(percentile=95, reduction="none")(*planes, spacing=list(spacing))
     return dice[0].tolist(), hd95[0].tolist()

@@ -110,12 +110,12 @@ def mean_over_cases(found: Sequence[CaseScore], names: Sequence[str]) -> dict[st
     means: dict[str, float] = {}
     for score in ("dice", "hd95"):
         rows = [getattr(one, score) for one in found]
-        means |= {f"{score}_{name}": known_mean(row[index] for row in rows) for index, name in enumerate(names)}
-        means[f"{score}_mean"] = known_mean(map(known_mean, rows))
+        means |= {f"{score}_{name}": _known_mean(row[index] for row in rows) for index, name in enumerate(names)}
+        means[f"{score}_mean"] = _known_mean(map(_known_mean, rows))
     return {name: value for name, value in means.items() if not isnan(value)}
 
 
-def known_mean(values: Iterable[float]) -> float:
+def _known_mean(values: Iterable[float]) -> float:
     """Mean of the values that are not nan; nan if there are none."""
     known = [value for value in values if not isnan(value)]
     return fmean(known) if known else nan
@@ -251,7 +251,9 @@ def _largest_component(volume: Tensor) -> Tensor:
 def _metrics_of_monai() -> ModuleType:
     """MONAI's metrics: torchmetrics has the largest distance of Hausdorff alone, no percentile of it."""
     try:
-        import monai.metrics  # takes seconds, which only scores of cases are worth
+        with warnings.catch_warnings():  # it imports all of itself, with whatever is deprecated elsewhere in it
+            warnings.simplefilter("ignore")
+            import monai.metrics  # takes seconds, which only scores of cases are worth
     except ImportError as error:
         raise UserError("scores per case need MONAI: pip install '.[cases]' in the checkout") from error
     module: ModuleType = monai.metrics

@@ -102,7 +102,7 @@ class FolderContents(Files):
         return [name for name in self.images if self.can_train(name, supervision)]
 
 
-def read_folder(root: Path, guides: Path | None = None, rule: CaseRule = CaseRule()) -> FolderContents:  # noqa: B008
+def read_folder(root: Path, guides: Path | None = None, rule: CaseRule = CaseRule()) -> FolderContents:  # noqa: B008 - frozen
     """Find images and annotations, and read the files that are no pictures.
 
     Args:
