@@ -16,11 +16,19 @@ from torch.nn import functional
 from weakseg_lightning.constraints import Suppression, preset
 from weakseg_lightning.data import ScenesDataModule
 from weakseg_lightning.energies import GridPotts
-from weakseg_lightning.losses import DenseCRFLoss, GatedCRFLoss, GridPottsLoss
+from weakseg_lightning.losses import (
+    DenseCRFLoss,
+    EntropyLoss,
+    GatedCRFLoss,
+    GridPottsLoss,
+    MumfordShahLoss,
+    TotalVariationLoss,
+)
 from weakseg_lightning.modules import (
     ADMModule,
     CCNNModule,
     DecomposeReconstructModule,
+    DMPLSModule,
     MILModule,
     ProposalModule,
     RegularizedLossModule,
@@ -28,7 +36,7 @@ from weakseg_lightning.modules import (
     TagClassifierModule,
     TrustRegionModule,
 )
-from weakseg_lightning.networks import Network, SegmentationNet
+from weakseg_lightning.networks import Network, SegmentationNet, UNet2DDualBranch
 from weakseg_lightning.solvers import AdaptiveBias, AlphaExpansion, GrabCut, MeanField, SoftPotts
 
 
@@ -95,12 +103,21 @@ def _decomposition(classes: int) -> LightningModule:
     return DecomposeReconstructModule(TinyDecomposition(), classes, TinyTags("tiny", None), checkpoint)
 
 
+def _two_decoders(classes: int) -> LightningModule:
+    torch.manual_seed(0)
+    return DMPLSModule(UNet2DDualBranch(3, widths=(4, 8), dropout=(0.0, 0.0)), classes)
+
+
 METHODS = {
     "pce": Method(_with_grid(RegularizedLossModule)),
     "full": Method(_with_grid(RegularizedLossModule, supervision="mask")),
     "grid_gd": Method(_with_grid(RegularizedLossModule, regularizer=GridPottsLoss(), pce_fraction=0.5), rounds=True),
     "dense_gd": Method(_with_grid(RegularizedLossModule, regularizer=DenseCRFLoss())),
     "gated_crf": Method(_with_grid(RegularizedLossModule, regularizer=GatedCRFLoss(downscale=2))),
+    "entropy": Method(_with_grid(RegularizedLossModule, regularizer=EntropyLoss())),
+    "total_variation": Method(_with_grid(RegularizedLossModule, regularizer=TotalVariationLoss())),
+    "mumford_shah": Method(_with_grid(RegularizedLossModule, regularizer=MumfordShahLoss())),
+    "dmpls": Method(_two_decoders),
     "adm": Method(_with_grid(ADMModule, solver=_GRID, pce_fraction=0.25)),
     "adm_map": Method(_with_grid(ADMModule, solver=_GRID, latent_grid="map", pce_fraction=0.0)),
     "adm_lag": Method(_with_grid(ADMModule, solver=_GRID, latent_lag=1, pce_fraction=0.0)),
