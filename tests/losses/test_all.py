@@ -159,7 +159,7 @@ def test_regularizers_and_their_functions_check_ranges(kind: type[Regularizer], 
 
 
 MODULES = "area_priors constrained cross_entropy decomposition distributed gated_crf mil potts robust soft_labels"
-MODULES += " variational"
+MODULES += " noise_levels variational"
 
 
 @pytest.mark.parametrize("name", MODULES.split())

@@ -54,7 +54,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         flip: mirror half of the training images.
         color_jitter: strength of the change of colors in training, 0 (none) to 1.
         rotation: training crops are rotated by an angle drawn from -rotation to rotation, in degrees, up to 180. Beyond
-            the image labels are void and colors the mean; boxes become the upright ones around the rotated ones.
+            the image labels are void and colors the mean; boxes become the upright ones around the rotated ones, of
+            which the object fills less.
         noise: training images get Gaussian noise of a standard deviation drawn from 0 to this, in 0..1, 1 being the
             range of a color.
         balanced_crops: fraction of the training crops, 0..1, that are centered at a labeled pixel of a class drawn
