@@ -56,8 +56,8 @@ def gated_crf_loss(
     ``weight / |D| sum_{p in D} sum_{q in S, 0 < |p - q|_max <= radius} k(p, q) (1 - sum_k S_p^k S_q^k)`` with
     ``k(p, q) = sum_m w_m exp(-|p - q|^2 / (2 sxy_m^2) - |I_p - I_q|^2 / (2 srgb_m^2))``, on maps that average blocks of
     ``downscale`` pixels; D are the valid cells, S those that exert influence. Each unordered pair counts twice where
-    both are in both sets. It is divided by the number of cells in D in the whole batch. The official code, and PyMIC's,
-    also count pairs with cells outside the map unless they are given the sources: a constant, without gradient.
+    both are in both sets. It is divided by the number of cells in D in the whole batch. PyMIC's copy of the official
+    code also counts pairs with cells outside the map unless it is given the sources: a constant, without gradient.
 
     Args:
         logits: scores, float ``(B, K, H, W)``; half precision is computed in single.
