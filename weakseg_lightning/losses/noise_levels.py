@@ -39,8 +39,8 @@ def convert_eps(eps: float, num_classes: int, unit: EpsUnit, to: EpsUnit = "prob
         ValueError: if the level is out of its unit's range, or there is no such unit.
 
     Example:
-        >>> convert_eps(0.75, 4, "limit"), convert_eps(0.75, 4, "limit", "weight")
-        (0.5625, 1.3333333333333333)
+        >>> convert_eps(0.5, 4, "limit"), convert_eps(0.5, 4, "limit", "weight")
+        (0.375, 4.0)
     """
     one_of("to", to, _FROM_PROBABILITY)
     probability = _to_probability(eps, num_classes, unit)
