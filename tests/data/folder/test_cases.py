@@ -35,6 +35,7 @@ def test_names_tell_cases_and_the_order_of_slices(root):
     assert cases["p1_ed_slice_10"] == CaseSlice("p1_ed", 10, (8.0, 1.5, 1.25))
     assert cases["p1_ed_slice_2"].place == 2
     assert cases["p2_ed_slice_0"] == ("p2_ed", 0, (8.0, 1.5, 1.25))
+    assert read_folder(root, rule=CaseRule("(p1.*)?.*")).cases.keys() == {name for name in cases if name[:2] == "p1"}
     of_patients = read_folder(root, rule=CaseRule("(p[0-9])_.*")).cases
     assert [of_patients[f"p1_e{kind}"].place for kind in ("d_slice_10", "s_slice_0")] == [10, 11]
 

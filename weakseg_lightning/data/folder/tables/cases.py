@@ -113,7 +113,7 @@ def cases_in_words(places: Iterable[CaseSlice]) -> str:
 def _by_names(images: Iterable[str], rule: CaseRule) -> Iterator[_Named]:
     assert rule.pattern is not None
     for name in images:
-        if found := re.fullmatch(rule.pattern, name):
+        if (found := re.fullmatch(rule.pattern, name)) and found[1]:
             yield _Named(name, found[1], (0.0, _natural(name)), rule.spacing)
 
 
