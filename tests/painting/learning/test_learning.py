@@ -3,12 +3,11 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from photographs import NAMES
+from processes import kill, start, wait_for_text
 
 from weakseg_lightning.painting.learning.client import Learning, LearningSettings
 
@@ -107,11 +106,12 @@ def test_a_learner_that_dies_again_and_again_stays_off():
 def test_the_learner_ends_when_its_page_is_killed(tmp_path):
     program = tmp_path / "page.py"
     program.write_text(PROGRAM)
-    page = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
-    phase, learner = page.stdout.readline().split()
+    printed = tmp_path / "printed"
+    page = start(program, out=printed)
+    wait_for_text(printed, "\n", [page])
+    phase, learner = printed.read_text().splitlines()[0].split()
     assert phase == "ready"
-    page.kill()
-    page.communicate()
+    kill([page])
 
     async def gone():
         await until(lambda: not is_alive(int(learner)))

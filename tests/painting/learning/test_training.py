@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import kill, start, wait_for_text
 
 from weakseg_lightning.cli import main as weakseg
 from weakseg_lightning.cli import training as process
@@ -171,12 +171,11 @@ def test_stopped_it_leaves_a_checkpoint_that_predicts(
 
 
 def test_training_goes_on_to_its_end_when_the_page_is_killed(data: Path) -> None:
-    program = Path(__file__).parents[2] / "programs/page_that_trains.py"
-    command = [sys.executable, str(program), str(data), *QUICK, "--trainer.max_steps=40"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
-        assert page.stdout is not None
-        assert 0 < int(page.stdout.readline()) < 40
-        page.kill()
+    program, printed = Path(__file__).parents[2] / "programs/page_that_trains.py", data.parent / "printed"
+    page = start(program, data, *QUICK, "--trainer.max_steps=40", out=printed)
+    wait_for_text(printed, "\n", [page])
+    assert 0 < int(printed.read_text()) < 40
+    kill([page])
     with filelock.FileLock(data.parent / "runs/photos/training.lock", timeout=PATIENCE):
         run = data.parent / "runs/photos/version_0"
     assert "Finished: results in runs/photos/version_0" in (data.parent / "runs/photos/training.log").read_text()
