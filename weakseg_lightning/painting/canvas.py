@@ -20,7 +20,7 @@ _STEPS: dict[str, Change | Step] = {"undo": "undo", "redo": "redo", "clear": Cle
 _MAX_POINTS = 100_000
 
 
-class Canvas(Element, component="canvas.js"):
+class Canvas(Element, component="canvas.js", dependencies=["canvas_changes.js", "canvas_view.js"]):
     """Shows an image with its annotation and the labeling, draws under the pen, and sends what was drawn.
 
     Args:
