@@ -2,7 +2,7 @@
 
 Each way begins with the folder and ends with a label map of each test image. What is learned and tested on is one of
 the tasks of ``tasks.py``: ``pets`` (cats and dogs of PASCAL VOC), ``whole`` (all of it), ``heart`` (slices with
-human scribbles)::
+human scribbles), ``scenes`` (generated)::
 
     python tests/benchmarks/few_images.py --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
@@ -11,12 +11,13 @@ Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted
 solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `head` does, then trains the encoder
 with it; `masks` is `pce` on full masks; `forest` a random forest on filters, as interactive tools have it
 (scikit-image's ``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training images kept
-out, in place of the test images.
+out, in place of the test images. Further words of ``weakseg fit`` follow ``--``.
 """
 
 import argparse
 import copy
 import shutil
+import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,16 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from measuring import Clock, command_line, machine, markdown, newest, resolved, run_python
+from measuring import Clock, command_line, machine, markdown, newest, parse_own, resolved, run_python
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.feature import multiscale_basic_features
-from tasks import Heart, Pets, Task, Whole
+from tasks import Heart, Pets, Task, Tide, Whole
 
 from weakseg_lightning.data.scribbles.strokes import shorten_labels
 from weakseg_lightning.metrics import SegmentationScores
 
-TASKS = {"pets": Pets, "whole": Whole, "heart": lambda root: Heart(root / "acdc")}
+TASKS = {"pets": Pets, "whole": Whole, "heart": lambda root: Heart(root / "acdc"), "scenes": lambda root: Tide()}
 _WITHOUT_SOLVER = ["--model.gamma", "0", "--model.network.latent_rounds", "0"]
 OPTIONS = {
     "pce": _WITHOUT_SOLVER,
@@ -126,11 +127,11 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
     chosen = ["--learns", "network" if way == "network" else "head", "--encoder_weights", str(options.weights)]
     weakseg(home, "init", str(home / "learned"), "--output", str(recipe), *chosen, threads=options.threads)
     if way != "network":
-        change_method(recipe, way, options.weight)
+        change_method(recipe, way)
     quiet = ["--seed_everything", str(seed), "--trainer.default_root_dir", str(home / "runs"), *OPTIONS.get(way, [])]
     if way != "network":
         quiet += ["--model.network.cache.folder", str(options.features or home / "features")]
-    weakseg(home, "fit", "--config", str(recipe), *quiet, threads=options.threads)
+    weakseg(home, "fit", "--config", str(recipe), *quiet, *options.fit, threads=options.threads)
     config, checkpoint = newest(runs, "config.yaml"), newest(runs, "checkpoints/last.ckpt")
     given = ["--config", str(config), "--ckpt_path", str(checkpoint), str(home / "new")]
     output = ["--predictions.output_dir", str(home / "masks"), "--predictions.overlays", "false"]
@@ -138,19 +139,16 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
     return home / "masks" / "labels"
 
 
-def change_method(recipe: Path, way: str, weight: float | None) -> None:
-    """Put another method into a recipe in place of ADM, or another Potts weight, or both."""
+def change_method(recipe: Path, way: str) -> None:
+    """Put another method into a recipe in place of ADM."""
+    if way not in MODELS:
+        return
     content = yaml.safe_load(recipe.read_text())
-    given = content["model"]["init_args"]
-    if way in MODELS:
-        model = copy.deepcopy(MODELS[way])
-        shared = {name: value for name, value in given.items() if name not in OF_ADM}
-        if way == "soft":
-            model["init_args"] |= {name: given[name] for name in OF_ADM - {"solver", "gamma"}} | {"eta": given["gamma"]}
-        content["model"] = {**model, "init_args": {**shared, **model["init_args"]}}
-    if weight is not None:
-        given = content["model"]["init_args"]
-        (given.get("solver") or given["regularizer"])["init_args"]["potts"]["weight"] = weight
+    given, model = content["model"]["init_args"], copy.deepcopy(MODELS[way])
+    shared = {name: value for name, value in given.items() if name not in OF_ADM}
+    if way == "soft":
+        model["init_args"] |= {name: given[name] for name in OF_ADM - {"solver", "gamma"}} | {"eta": given["gamma"]}
+    content["model"] = {**model, "init_args": {**shared, **model["init_args"]}}
     recipe.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -198,11 +196,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--length", type=float, default=1.0, help="fraction of each stroke that is kept; 0 = a click")
-    parser.add_argument("--weight", type=float, help="Potts weight in place of the way's own")
     parser.add_argument("--features", type=resolved, help="folder of features that runs share; else each has its own")
     parser.add_argument("--tune", action="store_true", help="test on training images that are kept out")
     parser.add_argument("--out", type=resolved, default=Path("few_images").resolve())
-    return parser.parse_args()
+    options, fit = parse_own(parser, sys.argv[1:])
+    options.fit = fit
+    return options
 
 
 if __name__ == "__main__":

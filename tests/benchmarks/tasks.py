@@ -1,7 +1,9 @@
 """Images, strokes and masks that ways from few images to masks are compared on."""
 
 import random
+import tempfile
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weakseg_lightning.data import VOC_CLASSES
+from weakseg_lightning.data.samples import Sample
+from weakseg_lightning.data.scenes.datamodule import Scenes
+from weakseg_lightning.data.scenes.drawing import CLASS_NAMES
 
 Labels = NDArray[np.uint8]
 
@@ -136,3 +141,40 @@ class Heart(Task):
 
     def scribbles(self, name: str) -> Labels:
         return np.array(Image.open(self.root / "scribbles" / f"{name}.png"))
+
+
+class Tide(Task):
+    """Generated scenes with their scribbles, 400 to learn from and 100 to test on; they are unlike photographs.
+
+    Args:
+        size: height and width.
+    """
+
+    def __init__(self, size: int = 128) -> None:
+        self.classes, self.counted = list(CLASS_NAMES), list(range(len(CLASS_NAMES)))
+        self.sources = {"train": Scenes("train", 400, size), "val": Scenes("val", 100, size)}
+        self.train, self.test = (list(self.sources[split].ids) for split in ("train", "val"))
+
+    @cached_property
+    def folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory()
+
+    def image(self, name: str) -> Path:
+        path = Path(self.folder.name) / f"{name}.png"
+        if not path.exists():
+            Image.fromarray(self._sample(name).image.permute(1, 2, 0).numpy()).save(path)
+        return path
+
+    def truth(self, name: str) -> Labels:
+        mask = self._sample(name).mask
+        assert mask is not None
+        return mask.numpy()
+
+    def scribbles(self, name: str) -> Labels:
+        seeds = self._sample(name).seeds
+        assert seeds is not None
+        return seeds.numpy()
+
+    def _sample(self, name: str) -> Sample:
+        split, number = name.split("_")
+        return self.sources[split][int(number)]
