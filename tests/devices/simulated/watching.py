@@ -33,6 +33,12 @@ class Counts:
     waits: int = 0
     places: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def of_batch(self) -> int:
+        """Copies to the device that move batches."""
+        start = "to_device, copy in weakseg_lightning/data"
+        return sum(number for place, number in self.places.items() if place.startswith(start))
+
 
 @contextmanager
 def counting() -> Iterator[Counts]:

@@ -120,6 +120,7 @@ TORCH_LIBRARY(sim, m) {
     return std::vector<std::int64_t>{to_device.number, to_host.number, waits.number};
   });
   m.def("tell(bool on) -> ()", [](bool on) { tell = on; });
+  m.def("watch() -> ()", [] { watch(); });
   m.def("take_touched() -> int", [] { return take_touched(); });
   m.def("seed(int seed) -> ()", [](std::int64_t seed) {
     at::Generator(default_generator()).set_current_seed(static_cast<std::uint64_t>(seed));

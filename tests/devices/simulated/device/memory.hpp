@@ -48,22 +48,25 @@ inline Space& space() {
 inline std::atomic<std::int64_t> touched{0};
 inline struct sigaction before_us;
 
-// A read by the CPU is counted and gets poison, so that the test fails by name instead of by a dead process.
-inline void on_fault(int number, siginfo_t* info, void* context) {
-  if (space().holds(info->si_addr)) {
-    char* page = space().device + (static_cast<char*>(info->si_addr) - space().device) / kPage * kPage;
+// A read by the CPU is counted and gets poison, so that the test fails by name instead of by a dead process. Whatever is
+// not ours goes to the handler of before, which the instruction meets as it runs again.
+inline void on_fault(int number, siginfo_t* info, void*) {
+  char* page = space().device + (static_cast<char*>(info->si_addr) - space().device) / kPage * kPage;
+  if (space().holds(info->si_addr) && mprotect(page, kPage, PROT_READ | PROT_WRITE) == 0) {
     ++touched;
-    mprotect(page, kPage, PROT_READ | PROT_WRITE);
     std::memset(page, kPoison, kPage);
   } else {
-    sigaction(number, &before_us, nullptr);  // the instruction runs again, into the handler of before
+    sigaction(number, &before_us, nullptr);
   }
 }
 
+// Again before each test: libraries that handle faults put back what they found, or nothing.
 inline void watch() {
-  struct sigaction action {};
+  struct sigaction action {}, now {};
+  sigaction(SIGSEGV, nullptr, &now);
+  if (now.sa_sigaction == on_fault) return;
   action.sa_sigaction = on_fault;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+  action.sa_flags = SA_SIGINFO;  // on the thread's own stack: there is room, unlike where others handle a full one
   sigaction(SIGSEGV, &action, &before_us);
 }
 
