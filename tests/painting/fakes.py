@@ -15,7 +15,7 @@ class Learner:
 
     def __init__(self, by_itself: bool = False):
         self.by_itself = by_itself
-        self.state = LearningState("ready", cached=3, total=3, learned=1)
+        self.state = LearningState(phase="ready", cached=3, total=3, learned=1)
         self.watchers, self.told, self.shown, self.networks, self.found = [], [], [], [], {}
 
     async def run(self):

@@ -152,7 +152,7 @@ def test_a_memory_that_is_full_is_said():
     from weakseg_lightning.painting.learning.client import LearningState
     from weakseg_lightning.painting.learning_panel import _describe_learning
 
-    state = LearningState("ready", cached=20, total=50, learned=3)
+    state = LearningState(phase="ready", cached=20, total=50, learned=3)
     assert _describe_learning(state) == "features of 20 of 50 images"
     full = _describe_learning(replace(state, full=True))
     assert full.startswith("learned from 3 of 50 images, features of 20 of 50 images: no memory for more")

@@ -25,6 +25,15 @@ def in_a_loop(test):
     return functools.wraps(test)(lambda **fixtures: asyncio.run(test(**fixtures)))
 
 
+async def labeled(session, learner):
+    """The image `a`, shown and labeled by the learner's scores."""
+    image = await session.open("a")
+    session.watch(image, lambda: None)
+    learner.find("a", -1)
+    await until(lambda: image.labeling is not None)
+    return image
+
+
 @pytest.fixture
 def learner():
     return Learner()
@@ -90,10 +99,7 @@ async def test_scores_of_images_that_nobody_looks_at_wait(session, learner):
 
 @in_a_loop
 async def test_without_its_learner_each_image_is_on_its_own(session, learner):
-    image = await session.open("a")
-    session.watch(image, lambda: None)
-    learner.find("a", -1)
-    await until(lambda: image.labeling is not None)
+    image = await labeled(session, learner)
     told = []
     session.watchers.append(lambda: told.append(session.learning_state.text))
     learner.tell(phase="off", text="learning is off: its process ended 3 times")
@@ -174,10 +180,7 @@ async def test_a_network_that_was_trained_gives_the_scores(folder, learner, tmp_
 
 @in_a_loop
 async def test_once_all_strokes_are_gone_nothing_is_left_of_what_was_learned_from_them(session, learner):
-    image = await session.open("a")
-    session.watch(image, lambda: None)
-    learner.find("a", -1)
-    await until(lambda: image.labeling is not None)
+    image = await labeled(session, learner)
     learner.forget()
     await until(lambda: image.labeling is None)
 

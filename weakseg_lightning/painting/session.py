@@ -194,7 +194,7 @@ class Session:
     def learning_state(self) -> LearningState:
         """State of the learner."""
         if self.learning is None:
-            return LearningState("off", "learning is off: --encoder null")
+            return LearningState(phase="off", text="learning is off: --encoder null")
         return self.learning.state
 
     def needed(self) -> list[str]:

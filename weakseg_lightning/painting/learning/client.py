@@ -28,33 +28,20 @@ __all__ = ["Learning", "LearningSettings", "LearningState", "Scores"]
 _MAX_DEATHS = 3
 
 
-@dataclass(frozen=True)
-class LearningState:
+@dataclass(frozen=True, kw_only=True)
+class LearningState(Learned):
     """State of the learner. Replaced, never changed.
 
     Attributes:
         phase: "starting", "ready", or "off".
         text: one line: why it is off, or why a network could not be used; empty otherwise.
-        cached: images whose features are known.
         total: images.
-        full: whether the memory has no room for the features of the others.
-        learned: annotated images that the head has learned from.
-        held_out: mean over classes of the fraction of held-out pixels that are labeled correctly, in [0, 1]; None
-            where no class has a stroke to hold out.
-        held_out_strokes: how many strokes were held out.
-        order: images without annotation, the one where a stroke helps most first.
         source: what gives the scores.
     """
 
     phase: Literal["starting", "ready", "off"] = "starting"
     text: str = ""
-    cached: int = 0
     total: int = 0
-    full: bool = False
-    learned: int = 0
-    held_out: float | None = None
-    held_out_strokes: int = 0
-    order: tuple[str, ...] = ()
     source: Literal["head", "network"] = "head"
 
 
