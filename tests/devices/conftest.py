@@ -18,18 +18,7 @@ from small_runs import quiet_trainer
 from torch import Tensor
 
 NAME = os.environ.get("WEAKSEG_TEST_DEVICE", "cuda")
-HERE = Path(__file__).parent
 collect_ignore = [] if NAME == "sim" else ["test_counts.py", "test_simulated_device.py"]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: runs on an accelerator beside the CPU; skipped where there is none")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE) and "device" in getattr(item, "fixturenames", ()):
-            item.add_marker("gpu")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from weakseg_lightning.losses import (
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TagScores, TrimapScores
 from weakseg_lightning.solvers import AdaptiveBias, AlphaExpansion, ConstrainedLatent, GrabCut, MeanField, SoftPotts
 
+pytestmark = pytest.mark.gpu
 CLASSES = 4
 NOT_NUMBERS = {"message", "solve_seconds", "transfer_seconds"}
 

@@ -15,6 +15,8 @@ from weakseg_lightning.modules.classifier import random_masks
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 from weakseg_lightning.solvers import MeanField
 
+pytestmark = pytest.mark.gpu
+
 
 def save_after(step, path):
     def save(trainer, *_):

@@ -7,6 +7,8 @@ from every_method import METHODS
 from lightning.pytorch.callbacks import LambdaCallback
 from simulated import run_later
 
+pytestmark = pytest.mark.gpu
+
 
 def train(name, trainer_on, where):
     """Train a method for two epochs, and return the losses, the validation scores, and the weights."""
