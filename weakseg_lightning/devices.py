@@ -37,23 +37,26 @@ def random_state_kept(devices: Iterable[torch.device], seed: int | None = None) 
 
 
 def to_host(*tensors: Tensor) -> list[Tensor]:
-    """Copy tensors of one device to the CPU in one piece: the CPU waits for the device once, not for each of them.
+    """Copy tensors of a device to the CPU in one piece: the CPU waits for the device once, not for each of them.
 
     Args:
         tensors: of any types and shapes; those on the CPU are returned as they are.
     """
-    if not works_aside(tensors[0].device):
-        return [tensor.cpu() for tensor in tensors]
+    found = {i: tensor.cpu() for i, tensor in enumerate(tensors) if not works_aside(tensor.device)}
     # The largest types first: each then begins where its type may.
-    order = sorted(range(len(tensors)), key=lambda i: -tensors[i].itemsize)
+    order = sorted(set(range(len(tensors))) - set(found), key=lambda i: -tensors[i].itemsize)
+    if not order:
+        return list(found.values())
     packed = torch.cat([tensors[i].reshape(-1).view(torch.uint8) for i in order])
     copied = packed.to("cpu", non_blocking=True)  # to pinned memory, from which nothing has to be copied again
     torch.accelerator.current_stream(packed.device).synchronize()
     parts = copied.split([tensors[i].nbytes for i in order])
-    found = {i: part.view(tensors[i].dtype).view(tensors[i].shape) for i, part in zip(order, parts, strict=True)}
+    found |= {i: part.view(tensors[i].dtype).view(tensors[i].shape) for i, part in zip(order, parts, strict=True)}
     return [found[i] for i in range(len(tensors))]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to a device, which may still be at work: the CPU does not wait for it."""
-    return tensor.pin_memory().to(device, non_blocking=True) if works_aside(device) else tensor.to(device)
+    """Copy a tensor to a device, which may still be at work: the CPU does not wait for it."""
+    if works_aside(device) and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -15,8 +15,10 @@ KNOWN = {
     "adm": (1, 3, 4),
     "adm_lag": (1, 3, 4),
     "dense_adm": (1, 3, 4),
+    "dense_gd": (4, 2, 2),  # the lattice is built on the CPU, here without workers that do it ahead
     "mil": (2, 1, 1),
     "classifier": (2, 1, 1),
+    "decompose": (2, 2, 2),
 }
 
 

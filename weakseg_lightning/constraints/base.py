@@ -222,7 +222,9 @@ def _joined(parts: Sequence[tuple[Tensor | float, Rows]], facts: ImageFacts, wid
     batch, device = len(facts.ids), facts.tags.device
     expanded = [torch.zeros((batch, 0, *width), device=device)]
     for values, group in parts:
-        tensor = torch.as_tensor(values, dtype=torch.float32, device=device)
+        # A number is filled in there, not copied from here, for which the device would have to be waited for.
+        filled = values if isinstance(values, Tensor) else torch.full((), values, device=device)
+        tensor = torch.as_tensor(filled, dtype=torch.float32, device=device)
         expanded.append(tensor.expand(batch, len(group.names), *width))
     return torch.cat(expanded, 1)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.checks import finite_above, one_of
+from weakseg_lightning.devices import to_device, to_host
 
 Blur = Literal["forward", "adjoint", "mean"]
 
@@ -74,12 +75,13 @@ class Lattice:
         batch, dimensions, height, width = features.shape
         threads = torch.get_num_threads() if num_threads is None else num_threads
         pixels = height * width
-        inside = torch.ones(batch, pixels, dtype=torch.bool) if valid is None else valid.reshape(batch, pixels).cpu()
+        everywhere = torch.ones(batch, height, width, dtype=torch.bool)
+        here, inside = to_host(features.detach().float(), everywhere if valid is None else valid)
         vertices = torch.empty(batch, pixels, dimensions + 1, dtype=torch.int32)
         weights = torch.empty(batch, pixels, dimensions + 1, dtype=torch.float32)
         neighbors, starts = _core.build_lattices(
-            features=features.detach().float().cpu().reshape(batch, dimensions, pixels).contiguous().numpy(),
-            valid=inside.contiguous().view(torch.uint8).numpy(),
+            features=here.reshape(batch, dimensions, pixels).contiguous().numpy(),
+            valid=inside.reshape(batch, pixels).contiguous().view(torch.uint8).numpy(),
             vertices=vertices.numpy(),
             weights=weights.numpy(),
             num_threads=threads,
@@ -116,7 +118,7 @@ class Lattice:
 
     def to(self, device: torch.device | str) -> "Lattice":
         """The same lattices on a device."""
-        return self._mapped(lambda table: table.to(device))
+        return self._mapped(lambda table: to_device(table, torch.device(device)))
 
     def pin_memory(self) -> "Lattice":
         """The same lattices in page-locked memory, from which they travel faster."""
@@ -185,7 +187,7 @@ def bilateral_features(image: Tensor, sigma_rgb: float, sigma_xy: float, valid: 
     """
     finite_above("sigma_rgb", sigma_rgb, 0)
     batch, _, height, width = image.shape
-    positions = spatial_features(batch, height, width, sigma_xy, valid).to(image.device)
+    positions = to_device(spatial_features(batch, height, width, sigma_xy, valid), image.device)
     colors = image.float() if valid is None else torch.where(valid[:, None].to(image.device), image.float(), 0)
     return torch.cat([positions, colors * 255 / sigma_rgb], 1)
 
@@ -209,7 +211,7 @@ def spatial_features(batch: int, height: int, width: int, sigma_xy: float, valid
     positions = torch.stack([columns, rows]).expand(batch, 2, height, width)
     if valid is not None and valid.numel():
         first = [valid.any(axis).byte().argmax(1) for axis in (1, 2)]
-        positions = positions.to(valid.device) - torch.stack(first, 1)[..., None, None]
+        positions = to_device(positions, valid.device) - torch.stack(first, 1)[..., None, None]
     return positions.float() / sigma_xy
 
 

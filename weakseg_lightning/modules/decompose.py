@@ -191,10 +191,10 @@ class DecomposeReconstructModule(TaggedModule):
         tags = batch["tags"]
         shown = tags if self.asked_classes == "present" else torch.ones_like(tags)
         painted = imagelets if self.classifier_input == "imagelets" else batch["image"][:, None].expand_as(imagelets)
-        parts = (masks[:, :, None] * painted)[shown]
-        images = shown.nonzero()[:, 0]
+        images, classes = shown.nonzero(as_tuple=True)  # once: each time a GPU has to be waited for
+        parts = (masks[:, :, None] * painted)[images, classes]
         scores = masks.new_zeros(*tags.shape, self.num_classes - 1)
-        scores = scores.index_put(shown.nonzero(as_tuple=True), self.g(parts, batch["valid"][images]).to(scores))
+        scores = scores.index_put((images, classes), self.g(parts, batch["valid"][images]).to(scores))
         return imagelet_loss(scores, tags, self.variant, shown)
 
     @torch.no_grad()

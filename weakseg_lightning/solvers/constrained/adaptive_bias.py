@@ -149,7 +149,9 @@ def _claim(
     owner = owner.where(~torch.zeros_like(taken).scatter_(1, order, taken), label)
     dearest = price.gather(1, (lacking - 1).clamp(min=0)[:, None])[:, 0] + step
     risen = torch.where(lacking > 0, dearest.maximum(biases[:, label]), biases[:, label])
-    return owner, biases.index_copy(1, torch.tensor([label], device=owner.device), risen[:, None]), lacking > 0
+    biases = biases.clone()
+    biases[:, label] = risen
+    return owner, biases, lacking > 0
 
 
 def _spread(scores: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning._native import _core
+from weakseg_lightning.devices import to_device
 
 Array = NDArray[np.float64]
 STEEP = 25.0  # odds are taken again where the duals have since moved the classes' logits apart by more than this
@@ -126,7 +127,7 @@ class Dual:
         return np.asarray(shift - shift.max(2, keepdims=True))
 
     def _softmax(self, shift: Array) -> Tensor:
-        there = torch.from_numpy(shift).to(self.logits.device, self.logits.dtype).mT
+        there = to_device(torch.from_numpy(shift).to(self.logits.dtype), self.logits.device).mT
         scores = self.logits + there if self.masks is None else torch.baddbmm(self.logits, there, self.masks)
         if self.softness is not None:
             scores *= torch.from_numpy(self.softness).to(scores)[:, None, None]
@@ -140,7 +141,7 @@ class Dual:
         odds, weights = self._weighted_odds(shift[:, 0])
         if odds.device.type == "cpu" and odds.dtype == torch.float32:
             return _label_moments(odds, weights)
-        there = torch.from_numpy(weights).to(odds)[:, :, None]
+        there = to_device(torch.from_numpy(weights).to(odds.dtype), odds.device)[:, :, None]
         members = odds * there
         return _sums(members.div_(members.sum(1, keepdim=True)))
 
@@ -151,7 +152,7 @@ class Dual:
             further -= further.max(1, keepdims=True)
             if further.min() >= -STEEP:
                 return self.odds.table, np.exp(further)
-        scores = self.logits + torch.from_numpy(shift).to(self.logits)[:, :, None]
+        scores = self.logits + to_device(torch.from_numpy(shift).to(self.logits.dtype), self.logits.device)[:, :, None]
         scores -= scores.amax(1, keepdim=True)
         self.odds = Odds(scores.clamp_(min=-FAINT).exp_(), shift)
         return self.odds.table, np.ones_like(shift)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.solvers.constrained.dual import Array, Dual
 
 Index = NDArray[np.int64]
@@ -54,7 +55,7 @@ def reduce_problem(
     """
     present = None if valid is None or bool(valid.all()) else valid.flatten(1)
     usable, used = _usable(constraints, present)
-    exists = constraints.active.cpu().numpy()
+    exists, given, least_of_rows, slack_of_rows = _on_host(constraints)
     classes, rows = _first(used), _first(exists)
     there, active = np.take_along_axis(used, classes, 1), np.take_along_axis(exists, rows, 1)
     scores, sound = _scores(logits, classes, there, usable, present, hardness)
@@ -64,9 +65,9 @@ def reduce_problem(
     area = np.take_along_axis(areas, region, 1)
     fraction = area / pixels
     image = np.arange(len(used))[:, None]
-    coefficients = _host(constraints.coefficients)[image[:, :, None], rows[:, :, None], classes[:, None]]
+    coefficients = given[image[:, :, None], rows[:, :, None], classes[:, None]]
     coefficients[~active] = 0
-    bounds, slack = _host(constraints.bounds)[image, rows], _host(constraints.slack)[image, rows]
+    bounds, slack = least_of_rows[image, rows], slack_of_rows[image, rows]
     least = np.where(there[:, None], coefficients, np.inf).min(2) * fraction
     upper = np.where(np.isinf(slack), max_dual, slack) * hardness
     is_open = sound & (used.sum(1) > 1) & exists.any(1)
@@ -81,6 +82,13 @@ def reduce_problem(
         pixels=pixels[:, 0],
     )
     return Reduced(dual, classes, rows, np.maximum(area, 1), present, sound, is_open)
+
+
+def _on_host(constraints: LinearConstraints) -> tuple[Mask, Array, Array, Array]:
+    """Which rows there are, their coefficients, bounds and slack, which come in one copy."""
+    active, *numbers = to_host(constraints.active, constraints.coefficients, constraints.bounds, constraints.slack)
+    coefficients, bounds, slack = (_host(each) for each in numbers)
+    return active.numpy(), coefficients, bounds, slack
 
 
 def _host(tensor: Tensor) -> Array:
@@ -98,7 +106,7 @@ def _spread(coefficients: Array, region: Index, number: int) -> Array:
 def flat_rows(index: Index, size: int, device: torch.device) -> Tensor:
     """Return the places of the rows ``index[b, j]`` of each image in a table of ``B * size`` rows."""
     places = index + np.arange(0, len(index) * size, size)[:, None]
-    return torch.from_numpy(places.ravel()).to(device)
+    return to_device(torch.from_numpy(places.ravel()), device)
 
 
 def _take(table: Tensor, index: Index) -> Tensor:
@@ -132,7 +140,7 @@ def _scores(
     scores = _take(logits.flatten(2), classes)
     scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
     scores = scores * hardness if hardness != 1 else scores
-    absent = torch.from_numpy(np.flatnonzero(~there)).to(logits.device)
+    absent = to_device(torch.from_numpy(np.flatnonzero(~there)), logits.device)
     closed = None if usable is None else ~_take(usable if present is None else usable | ~present[:, None], classes)
     scores.view(-1, scores.shape[2]).index_fill_(0, absent, 0)
     for hidden in (closed, None if present is None else ~present[:, None]):

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, finite_above, one_of
 from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.solvers.base import DistributionResult, DistributionSolver
 from weakseg_lightning.solvers.constrained.dual import Array, Dual
 from weakseg_lightning.solvers.constrained.first_order import fista, projected_gradient
@@ -124,7 +125,7 @@ class ConstrainedLatent(DistributionSolver):
         return DistributionResult(
             probabilities=probabilities,
             duals=_spread(duals / self.hardness, problem.rows, constraints.bounds),
-            residual=torch.from_numpy(residual).to(probabilities),
+            residual=to_device(torch.from_numpy(residual).to(probabilities.dtype), probabilities.device),
             violation=_spread(short, problem.rows, constraints.bounds),
             evaluations=torch.from_numpy(counts),
             converged=torch.from_numpy(converged),
@@ -147,7 +148,7 @@ def _spread(values: Array, rows: Index, like: Tensor) -> Tensor:
     """Put the values of the rows that exist where the constraints have those rows, 0 elsewhere."""
     out = np.zeros(like.shape)
     np.put_along_axis(out, rows, values, 1)
-    return torch.from_numpy(out).to(like)
+    return to_device(torch.from_numpy(out).to(like.dtype), like.device)
 
 
 def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
