@@ -1,7 +1,7 @@
 """From the bands of an image file, of whatever depth, to the RGB of 8 bits that networks see."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ _STRETCH = (0.1, 99.9)
 _ROWS = 256  # what is converted at once; float64 takes eight times the memory of the result
 
 Pixels = NDArray[np.uint8]
+Sample = TypeVar("Sample", bound=np.generic)
 
 
 class UnsuitableError(ValueError):
@@ -126,7 +127,7 @@ def on_white(colors: Pixels, opacity: Pixels) -> Pixels:
     return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer))[..., :3]
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: NDArray[Sample], orientation: int) -> NDArray[Sample]:
     """Turn an image upright, without copying it, as its EXIF orientation (1 to 8) says."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)

@@ -76,8 +76,8 @@ def read_image(path: Path) -> Tensor:
     Raises:
         BadSampleError: if the file is missing, unreadable or truncated, or no single image of 1 to 4 bands.
     """
-    with _reading(path) as file:
-        bands = _bands(path, file)
+    with reading(path) as file:
+        bands = read_deep(path, file)
         if bands is None:
             with Image.open(file) as image:
                 pixels = _rgb(ImageOps.exif_transpose(image))
@@ -119,7 +119,7 @@ def read_label_map(path: Path) -> StoredLabels:
     Raises:
         BadSampleError: if the file is missing, unreadable, truncated, of other colors, or a JPEG.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         if (head := read_png_head(file)) is None:
             with Image.open(file) as image:  # another format under the name of a PNG
                 head, kind, mode = png_head_of(image), image.format, image.mode
@@ -147,7 +147,7 @@ def read_head(path: Path) -> ImageHead:
     Raises:
         BadSampleError: if the file is missing or no image.
     """
-    with _reading(path) as file:
+    with reading(path) as file:
         if (tiff := read_tiff_head(file)) is not None:
             layout = None if tiff.is_ordinary and not tiff.has_grey_or_rgb else tiff.layout
             return ImageHead(*tiff.size, tiff.orientation, layout, tiff.has_palette)
@@ -218,7 +218,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
+def reading(path: Path) -> Iterator[BinaryIO]:
     """Open a file; whatever is wrong with it, then or while it is read, is a ``BadSampleError``."""
     try:
         with path.open("rb") as file:
@@ -229,7 +229,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         raise _unreadable(path, error) from error
 
 
-def _bands(path: Path, file: BinaryIO) -> Bands | None:
+def read_deep(path: Path, file: BinaryIO) -> Bands | None:
     """Read an image that Pillow would not read at its depth; None for others."""
     if (png := read_png_head(file)) is not None:
         return read_png(file, png) if png.is_deep_or_packed else None

@@ -23,7 +23,7 @@ _OFFSETS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA_SAMPLES, _FORMATS = 322, 323, 324, 325, 338, 339
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}  # types of tags that are whole numbers
 
-_INVERTED_GREY, _GREY, _RGB, _PALETTE = range(4)
+_INVERTED_GREY, _GREY, _RGB, _PALETTE, _, _SEPARATED = range(6)
 _PREMULTIPLIED, _STRAIGHT, _OF_CORELDRAW = 1, 2, 999
 _OPACITY = ([_PREMULTIPLIED], [_STRAIGHT], [_OF_CORELDRAW])  # extra samples that are opacity
 _REDUCED, _MASK = 1, 4  # bits of the type of a page that is no image of its own
@@ -42,15 +42,22 @@ class TiffHead:
         tags: whole numbers of its tags, by the numbers of these.
         order: ``<`` or ``>``, the order of its bytes.
         big: whether it is a BigTIFF.
+        number: of its page, from 0.
     """
 
     tags: Tags
     order: str
     big: bool
+    number: int = 0
 
     def first(self, tag: int, default: int) -> int:
         """The first value of a tag."""
         return (self.tags.get(tag) or [default])[0]
+
+    @property
+    def is_full(self) -> bool:
+        """An image of its own, no reduced copy and no mask of another page."""
+        return not self.first(_SUBFILE, 0) & (_REDUCED | _MASK)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,6 +93,12 @@ class TiffHead:
     def has_grey_or_rgb(self) -> bool:
         """Colors that are grey or red, green and blue."""
         return self.first(_PHOTOMETRIC, _GREY) in (_GREY, _INVERTED_GREY, _RGB)
+
+    @property
+    def has_plain_samples(self) -> bool:
+        """Samples that :func:`read_samples` reads: neither compressed with loss nor of colors such as YCbCr."""
+        plain = self.has_grey_or_rgb or self.first(_PHOTOMETRIC, _GREY) == _SEPARATED
+        return plain and self.first(_COMPRESSION, 1) in _LOSSLESS
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -152,18 +165,21 @@ def read_tiff_head(file: BinaryIO) -> TiffHead | None:
     Raises:
         ValueError: if it has more images than one; reduced copies of it and masks do not count.
     """
-    start = file.read(16)
-    file.seek(0)
-    order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
-    if not order or len(start) < 16 or (version := _number(order, start[2:4])) not in (42, 43):
+    if (pages := _all_pages(file)) is None:
         return None
-    big = version == 43
-    pages = list(_pages(file, order, big, _number(order, start[8:] if big else start[4:8])))
-    file.seek(0)
-    full = [not page.get(_SUBFILE, [0])[0] & (_REDUCED | _MASK) for page in pages]
-    if not full or not full[0] or sum(full) > 1:
+    full = [page for page in pages if page.is_full]
+    if len(full) != 1 or full[0].number:
         raise ValueError(f"it has {len(pages)} pages, expected one image")
-    return TiffHead(pages[0], order, big)
+    return full[0]
+
+
+def read_tiff_pages(file: BinaryIO) -> list[TiffHead] | None:
+    """Read the heads of the images of a TIFF, as :func:`read_tiff_head` does of one; raises if there is none."""
+    pages = _all_pages(file)
+    full = [page for page in pages or () if page.is_full]
+    if pages is not None and not full:
+        raise ValueError(f"it has {len(pages)} pages, expected an image")
+    return full or None
 
 
 def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
@@ -173,10 +189,16 @@ def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
         UnsuitableError: if it is stored in a way that is not read.
         OSError, ValueError: if it is damaged.
     """
+    layout = head.layout  # raises before anything is decompressed
+    return Bands(read_samples(file, head), layout, head.orientation)
+
+
+def read_samples(file: BinaryIO, head: TiffHead) -> NDArray[Any]:
+    """Read the samples of a page, of any number of bands, ``(H, W, bands)``; raises as :func:`read_deep_tiff`."""
     check_size(*head.size)
-    layout, parts = head.layout, _parts(head)
+    parts = _parts(head)
     planes = [_samples(_decompressed(file, head, parts, plane), head, parts) for plane in range(parts.planes)]
-    return Bands(planes[0] if parts.planes == 1 else np.concatenate(planes, axis=-1), layout, head.orientation)
+    return planes[0] if parts.planes == 1 else np.concatenate(planes, axis=-1)
 
 
 # ---- tags -------------------------------------------------------------------------------------------------------
@@ -184,6 +206,19 @@ def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
 
 def _number(order: str, data: bytes) -> int:
     return int.from_bytes(data, "little" if order == "<" else "big")
+
+
+def _all_pages(file: BinaryIO) -> list[TiffHead] | None:
+    start = file.read(16)
+    file.seek(0)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
+    if not order or len(start) < 16 or (version := _number(order, start[2:4])) not in (42, 43):
+        return None
+    big = version == 43
+    tags = _pages(file, order, big, _number(order, start[8:] if big else start[4:8]))
+    pages = [TiffHead(page, order, big, number) for number, page in enumerate(tags)]
+    file.seek(0)
+    return pages
 
 
 def _pages(file: BinaryIO, order: str, big: bool, offset: int) -> Iterator[Tags]:

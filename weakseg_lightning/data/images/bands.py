@@ -1,0 +1,113 @@
+"""All bands of an image file at the depth of the file: of TIFF with bands, planes or pages, NumPy and other files."""
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from weakseg_lightning.data.images.pixels import UnsuitableError, upright
+from weakseg_lightning.data.images.reading import image_size, read_deep, reading
+from weakseg_lightning.data.images.tiff import TiffHead, read_samples, read_tiff_pages
+
+__all__ = ["ARRAY_SUFFIX", "bands_size", "read_bands"]
+
+ARRAY_SUFFIX = ".npy"
+
+_MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_PALETTE = "has a palette, whose values are indices of colors, not measurements: save it as grey or RGB"
+
+Samples = NDArray[Any]
+
+
+def read_bands(path: Path) -> Samples:
+    """Read all bands of an image file, upright as its EXIF data say, without any stretch.
+
+    Args:
+        path: TIFF, whose pages of one size are bands one after the other (reduced copies and masks do not count);
+            ``.npy`` of ``(H, W)``, ``(bands, H, W)`` or ``(H, W, bands)``, the bands being the shorter of the first
+            and the last axis; or another image, whose opacity is a band as others are.
+
+    Returns:
+        ``(H, W, bands)``, integers or floats of the type of the file.
+
+    Raises:
+        BadSampleError: if the file is missing, unreadable, truncated, complex, or has a palette.
+    """
+    with reading(path) as file:
+        if path.suffix.lower() == ARRAY_SUFFIX:
+            return _array(file)
+        if (pages := read_tiff_pages(file)) is not None:
+            return _tiff(file, pages)
+        deep = read_deep(path, file)
+        if deep is not None:
+            return upright(deep.values, deep.orientation)
+        with Image.open(file) as image:
+            return _pillow(ImageOps.exif_transpose(image))
+
+
+def bands_size(path: Path) -> tuple[int, int]:
+    """Read the size of an image that :func:`read_bands` reads, (width, height) in pixels, from the head of its file.
+
+    Raises:
+        BadSampleError: if the file is missing or no image.
+    """
+    with reading(path) as file:
+        if path.suffix.lower() == ARRAY_SUFFIX:
+            height, width = _bands_last(np.load(path, mmap_mode="r", allow_pickle=False)).shape[:2]
+            return width, height
+        if (pages := read_tiff_pages(file)) is not None:
+            width, height = _first_of_alike(pages).size
+            return (height, width) if pages[0].orientation >= 5 else (width, height)
+    return image_size(path)
+
+
+def _array(file: BinaryIO) -> Samples:
+    values = _bands_last(np.load(file, allow_pickle=False))
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _bands_last(values: Samples) -> Samples:
+    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or 0 in values.shape:
+        shape = " x ".join(map(str, values.shape)) or "a single number"
+        raise UnsuitableError(f"holds {values.dtype} of {shape}, expected numbers of 2 or 3 dimensions")
+    if values.ndim == 2:
+        return values[..., None]
+    return np.moveaxis(values, 0, -1) if values.shape[0] <= values.shape[2] else values
+
+
+def _tiff(file: BinaryIO, pages: list[TiffHead]) -> Samples:
+    first = _first_of_alike(pages)
+    read = [_page(file, page) for page in pages]
+    if len({values.dtype for values in read}) > 1:
+        raise UnsuitableError("has pages of different types: convert it to one type")
+    return upright(np.concatenate(read, axis=-1), first.orientation)
+
+
+def _first_of_alike(pages: list[TiffHead]) -> TiffHead:
+    """The first page, if all have its size."""
+    if len(sizes := list(dict.fromkeys(page.size for page in pages))) > 1:
+        shown = " and ".join(f"{width} x {height}" for width, height in sizes[:2])
+        raise UnsuitableError(f"has pages of different sizes ({shown}): save one image, or pages of one size")
+    return pages[0]
+
+
+def _page(file: BinaryIO, page: TiffHead) -> Samples:
+    if page.has_palette:
+        raise UnsuitableError(_PALETTE)
+    if page.has_plain_samples:
+        return read_samples(file, page)
+    with Image.open(file) as image:  # JPEG, and colors that are no measurements, as YCbCr
+        image.seek(page.number)
+        if image.mode not in (*_MODES, "YCbCr") or len(image.getbands()) != page.bands:
+            raise UnsuitableError("has a compression or colors that are not read: save it as RGB or grey, with deflate")
+        return _pillow(image.convert("RGB") if image.mode == "YCbCr" else image)
+
+
+def _pillow(image: Image.Image) -> Samples:
+    if image.mode in ("P", "PA"):
+        raise UnsuitableError(_PALETTE)
+    if image.mode not in _MODES:
+        raise UnsuitableError(f"has pixels of type {image.mode}, which is not read: save it as grey or RGB")
+    return np.atleast_3d(np.array(image))

@@ -1,0 +1,155 @@
+"""Channels of images by name: which band of which file each is."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, read_bands
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.errors import UserError
+
+__all__ = ["ChannelFiles", "GivenChannels", "Planes"]
+
+GivenChannels = Mapping[str, int | str] | Sequence[str]
+"""Channels as a recipe has them: names by band or file, or the names of all bands."""
+Planes = list[NDArray[Any]]
+"""Channels of an image, ``(H, W)`` each, in the types of their files."""
+
+_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
+_PATTERN = re.compile(r"NAME(?P<ending>.*\.\w+?)(:(?P<band>[0-9]+))?")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A channel: the end of its file's name, empty for the image's own file, and the band there, from 0."""
+
+    name: str
+    ending: str
+    band: int | None
+
+
+class ChannelFiles:
+    """The channels of images, and the files that hold them.
+
+    Args:
+        given: the names of all bands of an image's file in their order; or, by name, the band, counted from 1, or the
+            pattern of another file: ``NAME_nir.tif`` for ``a_nir.tif`` beside ``a.tif``, ``NAME_swir.tif:2`` for the
+            second of its bands. Where all channels are in such files, the first pattern tells the names of the images.
+
+    Raises:
+        ValueError: if there is no channel, two of one name, or one that is neither a band nor a file.
+    """
+
+    def __init__(self, given: GivenChannels) -> None:
+        names = list(given)
+        if not names:
+            raise UserError("`channels` must name one channel or more, as `channels: [red, green, blue, nir]`")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"`channels` names {twice[0]!r} twice: give each channel a name of its own")
+        places = given.items() if isinstance(given, Mapping) else zip(names, range(1, len(names) + 1), strict=True)
+        self.sources = [_source(name, place) for name, place in places]
+        self.names = tuple(names)
+        self._all = None if isinstance(given, Mapping) else len(names)
+        endings = list(dict.fromkeys(source.ending for source in self.sources))
+        self._own = "" if "" in endings else endings[0]
+        self._others = tuple(ending for ending in endings if ending != self._own)
+
+    def is_image(self, path: Path) -> bool:
+        """Recognize the file that stands for an image, among those of its channels."""
+        if self._own:
+            return path.name.endswith(self._own)
+        return path.suffix.lower() in _SUFFIXES and not self.is_companion(path)
+
+    def is_companion(self, path: Path) -> bool:
+        """Recognize the files that hold more channels of an image."""
+        return bool(self._others) and path.name.endswith(self._others)
+
+    def stem(self, path: Path) -> str:
+        """The name of an image by its file: without suffix, or what comes before the end of the pattern."""
+        return path.name.removesuffix(self._own) if self._own else path.stem
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Read the size of an image, (width, height) in pixels.
+
+        Raises:
+            BadSampleError: if its file is missing or no image.
+        """
+        return bands_size(path)
+
+    def read(self, path: Path) -> Planes:
+        """Read the channels of an image, in their order.
+
+        Args:
+            path: the file that stands for it.
+
+        Raises:
+            BadSampleError: if a file is missing or cannot be read, lacks a band, has another size than the first, or
+                holds values that are no numbers.
+        """
+        files = {source.ending: self._file(path, source) for source in self.sources}
+        read = {ending: read_bands(file) for ending, file in files.items()}
+        planes = [self._plane(files[source.ending], read[source.ending], source) for source in self.sources]
+        for source, plane in zip(self.sources, planes, strict=True):
+            if plane.shape != planes[0].shape:
+                here, first = (f"{shape[1]} x {shape[0]}" for shape in (plane.shape, planes[0].shape))
+                raise BadSampleError(
+                    f"{files[source.ending]} has {here} pixels, {files[self.sources[0].ending].name} {first}: "
+                    "bring the channels of an image to one size"
+                )
+        return planes
+
+    def _file(self, path: Path, source: _Source) -> Path:
+        if source.ending == self._own:
+            return path
+        file = path.with_name(self.stem(path) + source.ending)
+        if not file.is_file():
+            raise BadSampleError(
+                f"{path} lacks the file of its channel {source.name!r}, {file.name}: add it, or correct `channels`"
+            )
+        return file
+
+    def _plane(self, file: Path, values: NDArray[Any], source: _Source) -> NDArray[Any]:
+        count = values.shape[-1]
+        if self._all not in (None, count):
+            raise BadSampleError(
+                f"{file} has {_bands(count)}, `channels` names {self._all}: name all of them in their order, or choose "
+                f"some by number, as {{{source.name}: 1}}"
+            )
+        if source.band is None and count > 1:
+            raise BadSampleError(f"{file} has {_bands(count)}, expected one: choose one, as NAME{source.ending}:1")
+        band = source.band or 0
+        if band >= count:
+            raise BadSampleError(f"{file} has {_bands(count)}, the channel {source.name!r} is number {band + 1}")
+        plane: NDArray[Any] = values[..., band]
+        if plane.dtype.kind == "f" and (wrong := plane.size - int(np.isfinite(plane).sum())):
+            raise BadSampleError(
+                f"{file} holds {wrong} pixels in the channel {source.name!r} that are no numbers: fill them in"
+            )
+        return plane
+
+
+def _bands(count: int) -> str:
+    return f"{count} bands" if count > 1 else "1 band"
+
+
+def _source(name: str, place: int | str) -> _Source:
+    if isinstance(place, int) and not isinstance(place, bool):
+        if place < 1:
+            raise UserError(f"`channels`: bands are counted from 1, got {place} for {name!r}")
+        return _Source(name, "", place - 1)
+    found = _PATTERN.fullmatch(str(place))
+    if found is None or not found["ending"].lower().removesuffix(":").endswith(_SUFFIXES) or "/" in str(place):
+        raise UserError(
+            f"`channels`: {name!r} must be a band, as 4, or a file beside the image's, as NAME_nir.tif or "
+            f"NAME_nir.tif:1, got {place!r}"
+        )
+    band = found["band"]
+    if band is not None and int(band) < 1:
+        raise UserError(f"`channels`: bands are counted from 1, got {place!r} for {name!r}")
+    return _Source(name, found["ending"], None if band is None else int(band) - 1)
