@@ -50,7 +50,7 @@ def to_host(*tensors: Tensor) -> list[Tensor]:
     packed = torch.cat([tensors[i].reshape(-1).view(torch.uint8) for i in order])
     copied = packed.to("cpu", non_blocking=True)  # to pinned memory, from which nothing has to be copied again
     torch.accelerator.current_stream(packed.device).synchronize()
-    parts = copied.split([tensors[i].nbytes for i in order])
+    parts = torch.split(copied, [tensors[i].nbytes for i in order])
     found |= {i: part.view(tensors[i].dtype).view(tensors[i].shape) for i, part in zip(order, parts, strict=True)}
     return [found[i] for i in range(len(tensors))]
 

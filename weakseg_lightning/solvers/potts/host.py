@@ -40,7 +40,7 @@ def potts_batch(
         # The planes of allowed labels, in order, found without asking the device how many there are.
         places = problem.allowed.flatten().byte().argsort(descending=True, stable=True)[: len(label)]
         used = scores.flatten(0, 1).index_select(0, places)
-    used, best, edges, seeds, valid, start, *others = to_host(
+    used, best, edges, seeds, valid, start, *rest = to_host(
         used, best, edges, problem.seeds, problem.valid, start, *others
     )
     batch = _core.PottsBatch(
@@ -55,7 +55,7 @@ def potts_batch(
         valid=as_bytes(valid),
         initial=start.contiguous().numpy(),
     )
-    return batch, others
+    return batch, rest
 
 
 def failure_messages(failures: Tensor) -> tuple[str, ...]:
