@@ -1,5 +1,6 @@
 """The file of the scores of single cases, and these scores on one and two ranks and of real hearts."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,26 @@ def test_data_without_cases_leave_no_file(root: Path, tmp_path: Path) -> None:
     assert not [name for name in logged if "dice" in name or "hd95" in name]
     assert module.case_scores == []
     assert not (tmp_path / "run/cases.csv").exists()
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_without_monai_nothing_begins(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    monkeypatch.setitem(sys.modules, "monai.metrics", None)
+    for step in ("training_step", "validation_step"):
+        monkeypatch.setattr(Shifted, step, lambda *_: pytest.fail("it has begun"))
+    trainer = quiet_trainer(str(tmp_path), limit_val_batches=1.0, num_sanity_val_steps=0, max_epochs=1)
+    with pytest.raises(ValueError, match="scores per case need MONAI"):
+        getattr(trainer, stage)(Shifted(CoarseNetwork(), 3), FolderDataModule(root, cases=PATTERN, num_workers=0))
+
+
+def test_training_without_validation_needs_no_monai(root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "monai.metrics", None)
+    trainer = quiet_trainer(
+        str(tmp_path), limit_val_batches=0, max_epochs=1, limit_train_batches=1, log_every_n_steps=1
+    )
+    data = FolderDataModule(root, cases=PATTERN, num_workers=0, batch_size=2, crop_size=16)
+    trainer.fit(Shifted(CoarseNetwork(), 3), data)
+    assert trainer.global_step == 1
 
 
 def test_a_file_that_cannot_be_written_is_a_warning(root: Path, tmp_path: Path) -> None:

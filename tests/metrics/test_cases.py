@@ -143,6 +143,17 @@ def test_cases_that_are_void_all_over_have_no_scores() -> None:
     assert [one.case for one in metric.compute()] == ["known"]
 
 
+def test_components_are_connected_through_void_in_a_case_as_in_a_volume() -> None:
+    target = torch.tensor([[[1, 1, 255, 1, 1, 1, 0]]])
+    labels = torch.ones_like(target)
+    labels[..., -1] = 0
+    assert volume_scores(labels, target, 2, largest_component=True)[0] == [1.0]
+    metric = CaseScores(2, largest_component=True)
+    metric.update(*updates("x", (labels, target))[0])
+    (found,) = metric.compute()
+    assert found.dice == [1.0]
+
+
 def test_what_is_kept_is_small() -> None:
     metric = CaseScores(CLASSES)
     large = tuple(volume.repeat_interleave(16, 1).repeat_interleave(16, 2) for volume in volumes(0))

@@ -19,7 +19,7 @@ from typing_extensions import override
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.metrics.checks import check_arguments, check_maps, check_range
 
-__all__ = ["CaseScore", "CaseScores", "mean_over_cases", "volume_scores"]
+__all__ = ["CaseScore", "CaseScores", "mean_over_cases", "metrics_of_monai", "volume_scores"]
 
 T = TypeVar("T")
 Spacing = tuple[float, float, float]
@@ -170,7 +170,9 @@ class CaseScores(Metric):
         known = target != self.ignore_index
         check_range("target", target[known], self.num_classes, f" or `ignore_index` = {self.ignore_index}")
         check_range("labels", labels[known], self.num_classes)
-        pairs = torch.stack([torch.where(known, labels, 0), torch.where(known, target, 255)], 1).to(torch.uint8)
+        # Predictions stay where the truth is unknown: components are connected through there.
+        labels = torch.where((labels >= 0) & (labels < self.num_classes), labels, 0)
+        pairs = torch.stack([labels, torch.where(known, target, 255)], 1).to(torch.uint8)
         for name, place, pair, any_known in zip(names, places, pairs, known.flatten(1).any(1).tolist(), strict=True):
             maps = zlib.compress(pair.numpy().tobytes(), level=1)
             self._kept[name] = _Kept(place, tuple(pair.shape[1:]), maps, any_known)
@@ -184,7 +186,7 @@ class CaseScores(Metric):
         """
         cases = sorted(_cases(_of_all_ranks(self._kept)).items())
         if cases:
-            _metrics_of_monai()  # on all ranks, so that none waits for one that has no case
+            metrics_of_monai()  # on all ranks, so that none waits for one that has no case
         rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if _is_distributed() else (0, 1)
         found = [self._score(case, slices) for case, slices in cases[rank::ranks]]
         return sorted(score for part in _of_all_ranks(found) for score in part)
@@ -231,7 +233,7 @@ def _class_scores(predicted: Tensor, true: Tensor, spacing: Spacing) -> tuple[fl
     (box,) = find_objects((predicted | true).to(torch.uint8).numpy(), 1)
     if box is None:
         return 1.0, nan
-    monai = _metrics_of_monai()
+    monai = metrics_of_monai()
     volumes = [volume[box][None, None].float() for volume in (predicted, true)]
     dice = float(monai.compute_dice(*volumes, include_background=True, ignore_empty=False))
     if not (predicted.any() and true.any()):
@@ -248,8 +250,12 @@ def _largest_component(volume: Tensor) -> Tensor:
     return torch.from_numpy(components == 1 + sizes.argmax()) if sizes.size else volume
 
 
-def _metrics_of_monai() -> ModuleType:
-    """MONAI's metrics: torchmetrics has the largest distance of Hausdorff alone, no percentile of it."""
+def metrics_of_monai() -> ModuleType:
+    """Import MONAI's metrics: torchmetrics has the largest distance of Hausdorff alone, no percentile of it.
+
+    Raises:
+        ValueError: if MONAI is not installed.
+    """
     try:
         with warnings.catch_warnings():  # it imports all of itself, with whatever is deprecated elsewhere in it
             warnings.simplefilter("ignore")

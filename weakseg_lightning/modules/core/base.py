@@ -116,13 +116,14 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     @override
     def setup(self, stage: str) -> None:
-        """Load the weights to start from; raise before training if the module cannot be saved."""
+        """Load the weights to start from; raise before training if the module cannot be saved, or not validated."""
         describe(self)
         if stage == "fit" and self.training and not all(part.training for part in self.modules()):
             self._expecting_eval_mode.enter_context(warnings.catch_warnings())  # of parts that do not learn
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
         self._take_names(stage)
         self.tell_refinement()
+        self.require_case_scores(stage)
         if stage == "fit":
             data = getattr(self.trainer, "datamodule", None)
             parts = {name: getattr(self, name, None) for name in ("solver", "regularizer")}

@@ -12,6 +12,7 @@ from typing_extensions import override
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.metrics import CaseScore, CaseScores, MeanGridEnergy, SegmentationScores, mean_over_cases
+from weakseg_lightning.metrics.cases import metrics_of_monai
 from weakseg_lightning.solvers import Refinement
 
 __all__ = ["EvaluatedModule"]
@@ -49,6 +50,12 @@ class EvaluatedModule(LightningModule):
     def names_or_numbers(self) -> Sequence[str]:
         """Names of the classes; numbers where no names are known."""
         return self.class_names or [str(label) for label in range(self.num_classes)]
+
+    def require_case_scores(self, stage: str) -> None:
+        """Raise now, not at the end of the first validation, if cases cannot be scored."""
+        cases = getattr(getattr(self.trainer, "datamodule", None), "has_cases", False)
+        if cases and (stage in ("validate", "test") or (stage == "fit" and self.trainer.limit_val_batches)):
+            metrics_of_monai()
 
     def tell_refinement(self) -> None:
         """Log how labels are refined, if they are."""
