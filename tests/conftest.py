@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONG = (
     "painting/test_whole_way.py",
     "recipes/test_every_recipe.py",
+    "devices/test_simulated.py",
     "cli/test_two_machines.py",
     "cli/test_class_names.py",
     "painting/learning/test_training.py",
