@@ -2,10 +2,12 @@
 
 import csv
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from slices import CASES, PATTERN, write_slices
 
 OPTIONS = [
@@ -37,7 +39,9 @@ def call(run):
 
 def test_cases_from_the_check_to_the_report(call):
     write_slices(Path("heart"))
-    assert "18 images are 3 cases of 3 to 11 slices" in call("check", "heart", "--cases", PATTERN)
+    out = call("check", "heart", "--cases", PATTERN)
+    assert "18 images are 3 cases of 3 to 11 slices" in out
+    assert "distances within cases (HD95) count voxels, as no spacing is known" in out
     call("fit", *OPTIONS, "--trainer.max_epochs", 2, "--name", "cases")
     validated = [row for row in rows(RUN / "metrics.csv") if row["val_dice_mean"]]
     assert len(validated) == 2
@@ -71,6 +75,23 @@ def test_cases_from_the_check_to_the_report(call):
     assert page.count('<th scope="row">core</th>') == 2
     assert "Scores of the cases of test" in page
     assert "best validation Dice per case" in page
+
+
+def test_the_printed_commands_keep_the_pattern_and_the_recipe_holds_out_cases(call):
+    write_slices(Path("heart"))
+    (line,) = [line for line in call("check", "heart", "--cases", PATTERN).splitlines() if "weakseg init" in line]
+    out = call(*shlex.split(line)[1:])
+    assert "Validation scores 3 cases of 3 to 11 slices in 3-D, too: val_dice_mean, val_hd95_mean" in out
+    settings = yaml.safe_load(Path("heart.yaml").read_text())["data"]["init_args"]
+    assert (settings["cases"], settings["spacing"]) == (PATTERN, [1, 1, 1])
+    assert "# of the cases, held out for validation: 1\n" in Path("heart.yaml").read_text()
+
+
+def test_init_finds_the_table_of_cases(call):
+    names = sorted(path.stem for path in (write_slices(Path("heart")) / "images").iterdir())
+    Path("heart/cases.csv").write_text("image,case\n" + "".join(f"{name},{name[:5]}\n" for name in names))
+    assert "Validation scores 3 cases of 3 to 11 slices in 3-D, too" in call("init", "heart")
+    assert "cases" not in yaml.safe_load(Path("heart.yaml").read_text())["data"]["init_args"]
 
 
 def test_names_that_do_not_match_are_told_in_one_line(refused):

@@ -77,7 +77,10 @@ def test_rules_that_make_no_sense(root, options, message):
 
 
 def test_a_table_names_cases_spacings_and_the_order(root):
-    rows = [f"{case}_slice_{n}.png;{case[:2]};{-n};8,5;1;1,5" for case, count in CASES.items() for n in range(count)]
+    names = [
+        (f"{case}_slice_{n}.png", case.removesuffix("_ed"), -n) for case, count in CASES.items() for n in range(count)
+    ]
+    rows = [f"{name};{case};{number};8,5;1;1,5" for name, case, number in names]
     text = "\n".join(["image;case;slice;spacing_z;spacing_y;spacing_x", *rows])
     contents = table(root, text)
     assert contents.problems == []
@@ -108,6 +111,11 @@ def test_a_table_without_spacing_takes_that_of_the_option_and_a_pattern_comes_fi
             "image,case,spacing_z,spacing_y,spacing_x",
             "p2_ed_slice_0,p,3,1,1\np2_ed_slice_1,p,2,1,1",
             "gives the slices of the case 'p' several spacings: correct it",
+        ),
+        (
+            "image,case,slice",
+            "p2_ed_slice_0,p,3\np2_ed_slice_1,p,3.0",
+            "gives several slices of the case 'p' the number 3 in the column `slice`: correct it",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_lightning.cli.commands.evaluation import followed
-from weakseg_lightning.cli.commands.places import existing_folder
+from weakseg_lightning.cli.commands.places import existing_folder, option
 from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
 from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
@@ -72,12 +72,11 @@ def check(data: Path, sheet: Path | None = None, guides: Path | None = None, cas
     shown = [name for name in good if contents.has_any(name)] or good
     if shown:
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
+    by_names = option("cases", cases)
     if problems:
-        given = {"guides": guides, "cases": cases}
-        options = [f" --{name} {quote(str(value))}" for name, value in given.items() if value is not None]
-        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{''.join(options)}")
+        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{option('guides', guides)}{by_names}")
         return 1
-    print(f"All is well. Next:\n  weakseg init {quote(str(data))}")
+    print(f"All is well. Next:\n  weakseg init {quote(str(data))}{by_names}")
     return 0
 
 
@@ -186,6 +185,9 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
         yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"
     if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
         yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from or tested on them"
+    if {case.spacing for case in contents.cases.values()} == {(1.0, 1.0, 1.0)}:
+        text = "add the columns spacing_z, spacing_y and spacing_x to cases.csv, or set `data.spacing` in the recipe"
+        yield f"distances within cases (HD95) count voxels, as no spacing is known: {text}"
     masked = [name for name in names if contents.has_mask(name)]
     if not masked:
         yield "no image has a mask: training works, but there will be no validation"

@@ -17,13 +17,14 @@ from weakseg_lightning.cli.commands.init_choice import (
     kinds_of,
     words_for,
 )
-from weakseg_lightning.cli.commands.places import existing_folder, require_new
+from weakseg_lightning.cli.commands.places import existing_folder, option, require_new
 from weakseg_lightning.cli.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
 from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.data.folder.recipe import recipe_of
+from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
@@ -65,6 +66,7 @@ def init(
     encoder_weights: str | None = "imagenet",
     learns: Learns = "auto",
     overwrite: bool = False,
+    cases: str | None = None,
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
@@ -81,6 +83,8 @@ def init(
         learns: the whole network, or a head on its frozen encoder alone, which takes a minute for 30 images; auto takes
             the head for scribbles, clicks and masks where there is no GPU, or up to 200 images.
         overwrite: replace a recipe that is there.
+        cases: regular expression that tells by the images' names which are slices of one case, as `weakseg check` takes
+            it; cases.csv is found without. Cases are held out as wholes, and scored in 3-D.
 
     Returns:
         The exit status: 1 if the folder has problems that would stop training.
@@ -88,7 +92,7 @@ def init(
     folder = existing_folder(data)
     output = output or recipe_of(folder)
     require_new(output, overwrite)
-    contents = read_folder(folder)
+    contents = read_folder(folder, rule=CaseRule(cases))
     method = choose_method(contents, supervision)
     hardware = find_hardware()
     if method.supervision is None:
@@ -97,9 +101,8 @@ def init(
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
     fitting = "networks/frozen" if method.frozen else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
-    text = merged(
-        merged(base, overlay), "\n".join(_settings(data, contents, method, hardware, encoder_weights, output))
-    )
+    settings = [*_settings(data, contents, method, hardware, encoder_weights, output), *_by_names(cases)]
+    text = merged(merged(base, overlay), "\n".join(settings))
     if not contents.classes_given:
         _write_classes(contents, data)
     _write(output, text)
@@ -109,8 +112,11 @@ def init(
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if contents.problems:
         print(f"{len(contents.problems)} problems would stop training, as {contents.problems[0]}")
-        print(f"See all, then again:\n  weakseg check {quote(str(data))}")
+        print(f"See all, then again:\n  weakseg check {quote(str(data))}{option('cases', cases)}")
         return 1
+    if contents.cases:
+        print(f"Validation scores {cases_in_words(contents.cases.values())} in 3-D, too: val_dice_mean, val_hd95_mean")
+        print("The best checkpoint has the highest val_miou; after --checkpoint.monitor val_dice_mean, this")
     print(f"Next:\n  weakseg fit --config {quote(str(output))}")
     return 0
 
@@ -229,7 +235,8 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
     yield f"    supervision: {method.supervision:<15}# {len(train)} images to learn from"
-    yield f"    val_fraction: 0.2              # of the images with masks, held out for validation: {len(val)}"
+    units, held_out = "cases" if contents.cases else "images with masks", len(set(map(contents.unit, val)))
+    yield f"    val_fraction: 0.2              # of the {units}, held out for validation: {held_out}"
     yield "    split_seed: 0               # draws them"
     yield "    train_list: null            # or a text file with the names of the training images"
     yield "    val_list: null              # or one with those for validation"
@@ -243,6 +250,13 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     yield "    color_jitter: 0.0"
     yield f"    num_workers: {workers}"
     yield "    on_bad_sample: error        # or skip, to go on without files that cannot be used"
+
+
+def _by_names(cases: str | None) -> Iterator[str]:
+    """The last lines of the data module's, where names tell cases."""
+    if cases is not None:
+        yield f"    cases: {json.dumps(cases)}   # slices of one case have the same text in the parentheses"
+        yield "    spacing: [1.0, 1.0, 1.0]    # mm between slices, rows and columns"
 
 
 def _split(contents: FolderContents, method: Method) -> tuple[list[str], list[str]]:

@@ -1,7 +1,8 @@
-"""Files and folders that users name: those that must be there, and those that must not be replaced."""
+"""Files and folders that users name: those that must be there, those that must not be replaced, and in commands."""
 
 import os
 from pathlib import Path
+from shlex import quote
 
 from weakseg_lightning.errors import FileError, MissingFileError
 
@@ -36,6 +37,11 @@ def require_new(path: Path, overwrite: bool) -> None:
     """Raise :class:`FileError` if a file is there that may not be replaced."""
     if path.exists() and not overwrite:
         raise FileError(f"{path} is there already: choose another `output`, or replace it with --overwrite")
+
+
+def option(name: str, value: str | Path | None) -> str:
+    """An option as one would append it to a command; nothing where it was not given."""
+    return "" if value is None else f" --{name} {quote(str(value))}"
 
 
 def shown(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Cases: which images of a folder are the slices of one volume, by their names or by a table."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,16 @@ class CaseRule:
 
 @dataclass(frozen=True)
 class _Named:
-    """An image, its case, the key by which slices are ordered, and the spacing."""
+    """An image, its case, its number among the slices, if it is given, and the spacing."""
 
     image: str
     case: str
-    key: tuple[float, list[str | int]]
+    number: float | None
     spacing: Spacing
+
+    def key(self) -> tuple[float, list[str | int]]:
+        """The key by which slices are ordered."""
+        return self.number or 0.0, _natural(self.image)
 
 
 def find_cases(root: Path, images: Iterable[str], rule: CaseRule) -> tuple[dict[str, CaseSlice], list[Problem]]:
@@ -76,15 +81,22 @@ def find_cases(root: Path, images: Iterable[str], rule: CaseRule) -> tuple[dict[
         else:
             seen.add(one.image)
             cases.setdefault(one.case, []).append(one)
-    for case, slices in cases.items():
-        if len({tuple(one.spacing) for one in slices}) > 1:
-            problems.append(Problem(CASES_FILE, f"gives the slices of the case {case!r} several spacings: correct it"))
+    problems += [fault for case, slices in cases.items() for fault in _faults(case, slices)]
     places = {
         one.image: CaseSlice(case, place, one.spacing)
         for case, slices in cases.items()
-        for place, one in enumerate(sorted(slices, key=lambda one: one.key))
+        for place, one in enumerate(sorted(slices, key=_Named.key))
     }
     return places, problems
+
+
+def _faults(case: str, slices: list[_Named]) -> Iterator[Problem]:
+    if len({tuple(one.spacing) for one in slices}) > 1:
+        yield Problem(CASES_FILE, f"gives the slices of the case {case!r} several spacings: correct it")
+    numbers = Counter(one.number for one in slices if one.number is not None)
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        text = f"gives several slices of the case {case!r} the number {twice[0]:g} in the column `slice`: correct it"
+        yield Problem(CASES_FILE, text)
 
 
 def unassigned(cases: Mapping[str, CaseSlice], masked: list[str], rule: CaseRule) -> Iterator[Problem]:
@@ -114,7 +126,7 @@ def _by_names(images: Iterable[str], rule: CaseRule) -> Iterator[_Named]:
     assert rule.pattern is not None
     for name in images:
         if (found := re.fullmatch(rule.pattern, name)) and found[1]:
-            yield _Named(name, found[1], (0.0, _natural(name)), rule.spacing)
+            yield _Named(name, found[1], None, rule.spacing)
 
 
 def _by_table(root: Path, images: Iterable[str], spacing: Spacing) -> Iterator[_Named | Problem]:
@@ -133,14 +145,14 @@ def _read_row(row: Row, names: ImageNames, spacing: Spacing) -> _Named | Problem
     if not cells["case"]:
         return Problem(CASES_FILE, f"{row.where} names no case: write its name in the column `case`", found.name)
     try:
-        place = read_number(cells["slice"], "slice", row.delimiter, "number") if "slice" in cells else 0.0
+        number = read_number(cells["slice"], "slice", row.delimiter, "number") if "slice" in cells else None
         lengths = [_length(cells[name], name, row.delimiter) for name in _SPACING if name in cells]
         if len(lengths) not in (0, 3):
             raise UserError(f"has a spacing in some directions alone: give {', '.join(_SPACING)} or none of them")
     except ValueError as error:
         return Problem(CASES_FILE, f"{row.where} {error}", found.name)
     given = (lengths[0], lengths[1], lengths[2]) if lengths else spacing
-    return _Named(found.name, cells["case"], (place, _natural(found.name)), given)
+    return _Named(found.name, cells["case"], number, given)
 
 
 def _length(text: str, column: str, delimiter: str) -> float:
