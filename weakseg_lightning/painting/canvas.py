@@ -18,9 +18,10 @@ __all__ = ["Canvas", "layer_address", "read_change", "read_key"]
 
 _STEPS: dict[str, Change | Step] = {"undo": "undo", "redo": "redo", "clear": Clear(), "unaccept": Unaccept()}
 _MAX_POINTS = 100_000
+_MODULES: list[str | Path] = ["browser/canvas_changes.js", "browser/canvas_view.js"]  # imported by canvas.js
 
 
-class Canvas(Element, component="canvas.js", dependencies=["canvas_changes.js", "canvas_view.js"]):
+class Canvas(Element, component="browser/canvas.js", dependencies=_MODULES):
     """Shows an image with its annotation and the labeling, draws under the pen, and sends what was drawn.
 
     Args:

@@ -28,7 +28,7 @@ _KEYS = [
 ]
 
 
-class ImageList(Element, component="image_list.js"):
+class ImageList(Element, component="browser/image_list.js"):
     """The images, with what has become of them. After the first time only what has changed is sent.
 
     Args:
