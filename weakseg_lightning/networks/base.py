@@ -32,7 +32,7 @@ class SegmentationNet(nn.Module, ABC):
         map_stride: Stride of the map of `compute_map`, in pixels of the image that the network computes on.
         map_offset: The pixel that cell 0 of that map is centered at; by default cell i stands for the pixels from
             `map_stride` i on, `map_stride` of them.
-        input_scale: Factor in (0, 1] by which images are resized (bilinear, antialiased) before all else; logits are
+        input_scale: Factor in (0, 8] by which images are resized (bilinear, antialiased) before all else; logits are
             brought back (bilinear).
     """
 
@@ -54,7 +54,7 @@ class SegmentationNet(nn.Module, ABC):
         input_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        above_and_at_most("input_scale", input_scale, 0, 1)
+        check_input_scale(input_scale)
         self.stride = stride
         self.remainder = remainder
         self.min_size = min_size
@@ -266,6 +266,11 @@ class Network(ABC):
         Neither a download nor the file of the weights is needed then. Normalization stays the same.
         """
         return self
+
+
+def check_input_scale(scale: float) -> None:
+    """Raise if a network cannot resize its images by this factor."""
+    above_and_at_most("input_scale", scale, 0, 8)
 
 
 def check_channels(name: str, values: Sequence[float] | None, positive: bool = False) -> None:

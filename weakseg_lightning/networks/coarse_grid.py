@@ -22,7 +22,7 @@ class CoarseGrid:
     Args:
         stride: distance of neighboring cells, in pixels of the resized image.
         offset: the pixel that cell 0 is centered at, (stride - 1) / 2 where cell i stands for the pixels from stride i.
-        scale: factor by which images are resized, in (0, 1].
+        scale: factor by which images are resized, in (0, 8].
 
     Example:
         >>> grid = CoarseGrid(stride=8, offset=3.5)

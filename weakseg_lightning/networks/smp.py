@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below, one_of
-from weakseg_lightning.networks.base import Network, SegmentationNet, check_channels
+from weakseg_lightning.checks import at_least, at_least_and_below, one_of
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_channels, check_input_scale
 from weakseg_lightning.networks.encoders import check_encoder, check_weights, close_names, encoder_normalization
 from weakseg_lightning.networks.evaluation import evaluating
 from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
@@ -150,8 +150,9 @@ class SMPNetwork(Network):
         decoder_channels: Width of the decoder, where one number says it; null for the architecture's default.
         mean: Mean of red, green, blue in 0..1; null for what the encoder was trained with.
         std: Standard deviation of red, green, blue; null for what the encoder was trained with.
-        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
-            logits are brought back. Below 1 it saves time and memory, and loses detail.
+        input_scale: Factor in (0, 8] by which images are resized before the network, in training and testing alike;
+            logits are brought back. Below 1 it saves time and memory, and loses detail; above 1 it helps encoders that
+            learned from larger images.
 
     Example:
         >>> network = SMPNetwork("deeplabv3plus", "resnet18", encoder_weights=None, output_stride=16)
@@ -178,7 +179,7 @@ class SMPNetwork(Network):
             at_least("decoder_channels", self.decoder_channels, 1)
         check_channels("mean", self.mean)
         check_channels("std", self.std, positive=True)
-        above_and_at_most("input_scale", self.input_scale, 0, 1)
+        check_input_scale(self.input_scale)
 
     @override
     def build(self, num_classes: int) -> SMPNet:

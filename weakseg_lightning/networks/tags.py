@@ -106,7 +106,7 @@ class TagNetwork(Network):
         dropout: Probability of dropping a channel before the last layer.
         mean: Mean of red, green, blue in 0..1; null for what the encoder was trained with.
         std: Standard deviation of red, green, blue; null for what the encoder was trained with.
-        input_scale: Factor in (0, 1] by which images are resized before the network.
+        input_scale: Factor in (0, 8] by which images are resized before the network.
 
     Example:
         >>> net = TagNetwork("resnet18", encoder_weights=None).build(num_classes=3)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.checks import above_and_at_most, at_least, one_of
+from weakseg_lightning.checks import at_least, one_of
+from weakseg_lightning.networks.base import check_input_scale
 from weakseg_lightning.networks.decomposition import DecompositionNet, DecompositionNetwork
 
 __all__ = ["UNet", "UNetNet"]
@@ -135,7 +136,7 @@ class UNet(DecompositionNetwork):
 
     Args:
         reading: ``report`` or ``released``.
-        input_scale: Factor in (0, 1] by which images are resized before the network; logits are brought back.
+        input_scale: Factor in (0, 8] by which images are resized before the network; logits are brought back.
 
     References:
         Zeng: Weak Segmentation by Reconstruction from Structured Decomposition, project report, 2024, appendix A.
@@ -147,7 +148,7 @@ class UNet(DecompositionNetwork):
     def __post_init__(self) -> None:
         """Check the arguments."""
         one_of("reading", self.reading, get_args(Reading))
-        above_and_at_most("input_scale", self.input_scale, 0, 1)
+        check_input_scale(self.input_scale)
 
     @override
     def build(self, num_classes: int) -> UNetNet:

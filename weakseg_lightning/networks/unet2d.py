@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below, one_of
+from weakseg_lightning.checks import at_least, at_least_and_below, one_of
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.networks.base import Network, SegmentationNet
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_input_scale
 
 __all__ = ["Decoder", "UNet2D", "UNet2DNet"]
 
@@ -128,7 +128,7 @@ class UNet2D(Network):
         widths: channels of each level, the finest first. Images are padded to a multiple of 2 per level below it.
         dropout: probability of dropout in the block of each level, the finest first.
         decoder_dropout: whether that holds for the decoder's blocks as well as for the encoder's.
-        input_scale: factor in (0, 1] by which images are resized before the network; logits are brought back.
+        input_scale: factor in (0, 8] by which images are resized before the network; logits are brought back.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -159,7 +159,7 @@ class UNet2D(Network):
             raise UserError(f"`dropout` must have {len(self.widths)} values, as `widths` has, got {len(self.dropout)}")
         for value in self.dropout:
             at_least_and_below("dropout", value, 0, 1)
-        above_and_at_most("input_scale", self.input_scale, 0, 1)
+        check_input_scale(self.input_scale)
 
     @property
     def dropout_of_decoder(self) -> tuple[float, ...]:

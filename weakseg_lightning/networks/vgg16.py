@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below
-from weakseg_lightning.networks.base import Network, SegmentationNet
+from weakseg_lightning.checks import at_least, at_least_and_below
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_input_scale
 from weakseg_lightning.networks.weights import is_file_name, raise_misfit, read_state_dict
 
 
@@ -116,8 +116,9 @@ class VGG16Network(Network):
         encoder_weights: "imagenet" to download torchvision's VGG16, null for random weights, or the path of a state
             dict of torchvision's `vgg16` (.safetensors, .pt, .pth).
         dropout: Probability of dropout after fc6 and after fc7.
-        input_scale: Factor in (0, 1] by which images are resized before the network, in training and testing alike;
-            logits are brought back. Below 1 it saves time and memory, and loses detail.
+        input_scale: Factor in (0, 8] by which images are resized before the network, in training and testing alike;
+            logits are brought back. Below 1 it saves time and memory, and loses detail; above 1 it helps encoders that
+            learned from larger images.
     """
 
     encoder_weights: str | None = "imagenet"
@@ -127,7 +128,7 @@ class VGG16Network(Network):
     def __post_init__(self) -> None:
         """Check the arguments."""
         at_least_and_below("dropout", self.dropout, 0, 1)
-        above_and_at_most("input_scale", self.input_scale, 0, 1)
+        check_input_scale(self.input_scale)
         _check_vgg16_weights(self.encoder_weights)
 
     @abstractmethod

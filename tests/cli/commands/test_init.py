@@ -125,7 +125,7 @@ def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept
         assert given <= set(options_of(imported(f"weakseg_lightning.{recipe[part]['class_path']}")))
     assert set(options_of(imported(f"weakseg_lightning.{recipe['model']['class_path']}"))) - set(
         recipe["model"]["init_args"]
-    ) == {"num_classes"}
+    ) == {"num_classes", "largest_component"}, "the latter is for cases alone"
     assert "VOC" not in text
     status, _, err = run("fit", "--config", "photos.yaml", *QUICK, TINY_ENCODERS[learns])
     assert status == 0, err
@@ -168,10 +168,11 @@ def test_the_head_is_validated_the_less_often_the_more_images_are_held_out(run, 
 
 @pytest.mark.parametrize("side", [30, 384, 500, 513, 640, 777, 1024, 1600, 4000, 6000])
 @pytest.mark.parametrize("seen", [200, 384, 500, 640])
-def test_scales_are_those_that_tiles_can_be_aligned_to(seen, side):
-    scale = init_module._scale(seen, side)
-    assert 1 / 16 <= scale <= 1
-    assert abs(scale - seen / side) <= 1 / 32 or scale == 1 < seen / side or scale == 1 / 16
+@pytest.mark.parametrize("most", [1.0, 4.0])
+def test_scales_are_those_that_tiles_can_be_aligned_to(seen, side, most):
+    scale = init_module._scale(seen, side, most)
+    assert 1 / 16 <= scale <= most
+    assert abs(scale - seen / side) <= 1 / 32 or scale == most < seen / side or scale == 1 / 16
     net = FrozenFeatures("test_efficientnet", None, input_scale=scale)
     Segmenter(ADMModule(net, 2), "cpu", tile=1024, overlap=256)
 

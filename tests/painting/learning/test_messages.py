@@ -4,15 +4,22 @@ import numpy as np
 import pytest
 
 from weakseg_lightning.painting.document import Click, ImageAnnotation
+from weakseg_lightning.painting.learning.features import size_for_encoder
 from weakseg_lightning.painting.learning.messages import reduced_seeds, reduced_size
 
 
 @pytest.mark.parametrize(
-    ("size", "multiple", "expected"),
-    [((375, 500), 1, (288, 384)), ((375, 500), 4, (288, 384)), ((80, 120), 1, (80, 120)), ((4000, 10), 4, (384, 4))],
+    ("size", "reduced", "seen"),
+    [
+        ((375, 500), (288, 384), (288, 384)),
+        ((80, 120), (80, 120), (256, 384)),
+        ((4000, 10), (384, 1), (384, 4)),
+        ((40, 50), (40, 50), (160, 200)),
+    ],
 )
-def test_images_are_reduced_to_whole_cells(size, multiple, expected):
-    assert reduced_size(*size, multiple) == expected
+def test_images_are_reduced_and_seen_by_the_encoder_in_whole_cells_small_ones_enlarged(size, reduced, seen):
+    assert reduced_size(*size) == reduced
+    assert size_for_encoder(*size, 4) == seen
 
 
 def test_the_thinnest_stroke_of_a_large_image_and_a_click_at_its_border_arrive():

@@ -35,6 +35,7 @@ __all__ = ["init"]
 
 
 _FROZEN_SIDE = 384
+_FROZEN_ENLARGED = 4.0  # at most: an encoder knows small images only as they look enlarged
 _FROZEN_STEPS = 120
 # Validating an image takes the time of a third of a step of the head: so all of them take one percent.
 _FROZEN_STEPS_PER_VALIDATED = 40
@@ -172,10 +173,11 @@ def _settings(
     yield from _header(data, contents, method, hardware, output)
     longest, usual = _sides(contents)
     if method.frozen:
-        batch = max(1, min(4, _FROZEN_PIXELS // longest**2))
+        scale = _scale(_FROZEN_SIDE, usual, _FROZEN_ENLARGED)
+        batch = max(1, min(4, int(_FROZEN_PIXELS / (longest * max(scale, 1)) ** 2)))
         _, validated = _split(contents, method)
         yield from _training(hardware, _FROZEN_STEPS, max(_FROZEN_STEPS, _FROZEN_STEPS_PER_VALIDATED * len(validated)))
-        yield from _model(method, weights, _scale(_FROZEN_SIDE, usual))
+        yield from _model(method, weights, scale)
         yield from _data(data, contents, method, longest, batch, hardware.workers)
         return
     seen = longest if method.whole else usual
@@ -188,9 +190,9 @@ def _settings(
     yield from _data(data, contents, method, crop, batch, hardware.workers)
 
 
-def _scale(side: int, whole: int) -> float:
+def _scale(side: int, whole: int, most: float = 1.0) -> float:
     """Factor from ``whole`` pixels to about ``side``, in sixteenths: `weakseg predict` aligns its tiles to these."""
-    return min(1.0, max(1, round(16 * side / whole)) / 16)
+    return min(most, max(1, round(16 * side / whole)) / 16)
 
 
 def _header(data: Path, contents: FolderContents, method: Method, hardware: Hardware, output: Path) -> Iterator[str]:

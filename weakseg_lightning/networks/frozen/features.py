@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.checks import above_and_at_most, at_least, at_least_and_below
+from weakseg_lightning.checks import at_least, at_least_and_below
 from weakseg_lightning.devices import random_state_kept
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.networks.base import Network, SegmentationNet
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_input_scale
 from weakseg_lightning.networks.encoders import encoder_normalization
 from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
 from weakseg_lightning.networks.frozen.encoder import make_encoder, tell
@@ -266,7 +266,7 @@ class FrozenFeatures(Network):
             state dict of the encoder (.safetensors, .pt, .pth).
         hidden: width of the hidden layer; null for a linear head.
         dropout: probability of dropout after the hidden layer.
-        input_scale: factor in (0, 1] by which images are resized before the network; logits are brought back.
+        input_scale: factor in (0, 8] by which images are resized before the network; logits are brought back.
         fit_first: fit a new head to the labeled pixels of the training images before the first iteration.
         latent_rounds: how often, after that, the method's solver labels all training images and the head is fitted to
             these labels, too; for methods whose solver labels whole images by the scores (ADM, trust region, soft
@@ -295,7 +295,7 @@ class FrozenFeatures(Network):
         if self.hidden is not None:
             at_least("hidden", self.hidden, 1)
         at_least_and_below("dropout", self.dropout, 0, 1)
-        above_and_at_most("input_scale", self.input_scale, 0, 1)
+        check_input_scale(self.input_scale)
         at_least("latent_rounds", self.latent_rounds, 0)
         if not (self.freeze_encoder or self.save_encoder):
             raise ValueError("`save_encoder` must be true where the encoder learns (`freeze_encoder: false`)")

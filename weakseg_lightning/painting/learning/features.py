@@ -12,16 +12,16 @@ from torch.nn import functional as F
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 from weakseg_lightning.networks.frozen.features import FrozenNet
-from weakseg_lightning.painting.learning.messages import reduced_size
+from weakseg_lightning.painting.learning.messages import LONGEST_SIDE
 from weakseg_lightning.painting.learning.ordering import descriptor_of
 
-__all__ = ["ImageFeatures"]
+__all__ = ["ImageFeatures", "size_for_encoder"]
 
 _GIGABYTE = 2**30
 
 
 class ImageFeatures:
-    """Maps of images reduced to a longest side of 384 pixels, in memory alone.
+    """Maps of images resized to a longest side of 384 pixels, in memory alone.
 
     Args:
         net: holds the encoder.
@@ -69,8 +69,7 @@ class ImageFeatures:
         except ValueError:
             self.broken.add(name)
             raise
-        # In whole cells of the finest map: that of the scores then covers the image, and nothing beyond.
-        size = reduced_size(image.shape[1], image.shape[2], self.net.map_stride)
+        size = size_for_encoder(image.shape[1], image.shape[2], self.net.map_stride)
         with torch.inference_mode():
             small = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)
             maps, _ = self.net.encode_image(small[0].round().byte())
@@ -79,3 +78,12 @@ class ImageFeatures:
             self.descriptors[name] = descriptor_of(maps[-1], size, [self.net.padded_size(length) for length in size])
             self._bytes += sum(features.nbytes for features in maps)
         return maps
+
+
+def size_for_encoder(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Size of an image with a longest side of 384 pixels; four times its own at most, as in the recipes of `init`.
+
+    In whole cells of the finest map: that of the scores then covers the image, and nothing beyond.
+    """
+    factor = min(LONGEST_SIDE / max(height, width), 4) / stride
+    return max(round(height * factor), 1) * stride, max(round(width * factor), 1) * stride

@@ -139,10 +139,10 @@ class Failed:
 Answer = Scores | Learned | Failed
 
 
-def reduced_size(height: int, width: int, multiple: int = 1) -> tuple[int, int]:
-    """Size of an image whose longest side is reduced to :data:`LONGEST_SIDE`, in multiples of a number of pixels."""
-    factor = min(LONGEST_SIDE / max(height, width), 1) / multiple
-    return max(round(height * factor), 1) * multiple, max(round(width * factor), 1) * multiple
+def reduced_size(height: int, width: int) -> tuple[int, int]:
+    """Size of an image whose longest side is reduced to :data:`LONGEST_SIDE`."""
+    factor = min(LONGEST_SIDE / max(height, width), 1)
+    return max(round(height * factor), 1), max(round(width * factor), 1)
 
 
 def reduced_seeds(name: str, version: int, annotation: ImageAnnotation) -> Annotated:
