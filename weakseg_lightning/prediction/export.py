@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 from typing_extensions import override
 
+from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.networks import SegmentationNet
 
@@ -54,7 +55,7 @@ class _Scores(nn.Module):
 
     @override
     def forward(self, image: Tensor) -> Tensor:
-        """RGB in 0..1 ``(1, 3, H, W)`` to logits ``(1, K, H, W)``."""
+        """RGB in 0..1 ``(1, 3, H, W)``, or channels, to logits ``(1, K, H, W)``."""
         return self.net.compute_logits((image - self.net.mean) / self.net.std)
 
 
@@ -127,7 +128,8 @@ def _every_size(net: SegmentationNet) -> dict[int, Any]:
 
 
 def _traced(network: nn.Module, size: Sequence[int], dims: dict[int, Any] | None) -> ExportedProgram:
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    channels = (network.net if isinstance(network, WeakSegModule | _Scores) else network).in_channels
+    image = torch.rand(1, int(channels), *size, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch's own tracing
@@ -154,7 +156,13 @@ class _Alone(nn.Module):
 # ---- files ----------------------------------------------------------------------------------------------------
 
 
-def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str] | None) -> None:
+def save(
+    exported: Exported,
+    path: Path,
+    form: Format,
+    class_names: Sequence[str] | None,
+    channels: Channels | None = None,
+) -> None:
     """Write an exported network.
 
     Args:
@@ -163,11 +171,15 @@ def save(exported: Exported, path: Path, form: Format, class_names: Sequence[str
         form: the format.
         class_names: names of the classes, which the file holds as JSON: ONNX as the property ``class_names`` of its
             metadata, torch.export as the extra file of that name. None where they are not known: the file has none.
+        channels: channels of the images, which the file holds in the same way as ``channels``: ``image`` is
+            ``(values - low) / (high - low)``. None for RGB.
 
     Raises:
         ImportError: if the packages for ONNX are not installed.
     """
     named = {} if class_names is None else {"class_names": json.dumps(list(class_names))}
+    if channels is not None:
+        named["channels"] = json.dumps(channels.plain())
     if form == "torch":
         torch.export.save(exported.program, path, extra_files=named)
         return
@@ -208,7 +220,7 @@ def largest_difference(
     """
     generator, worst = torch.Generator().manual_seed(1), 0.0
     for size in sizes:
-        image = torch.rand(1, 3, *size, generator=generator)
+        image = torch.rand(1, module.net.in_channels, *size, generator=generator)
         expected = module(image)
         difference = (run(image) - expected).abs().max() / expected.abs().max().clamp_min(1)
         worst = max(worst, float(difference))

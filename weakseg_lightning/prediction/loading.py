@@ -8,6 +8,7 @@ from lightning.pytorch.cli import instantiate_module
 
 from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.core.channels import adopt_channels, channels_in
 from weakseg_lightning.modules.core.class_names import names_in
 from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.networks import Network
@@ -42,6 +43,7 @@ def load_module(path: str | Path) -> WeakSegModule:
     module: WeakSegModule = _rebuilt(WeakSegModule, {**saved, "network": describe(network.without_weights())})
     module.load_state_dict(checkpoint["state_dict"])
     module.adopt_names(names_in(checkpoint), str(path))
+    adopt_channels(module, channels_in(checkpoint))
     return module.eval()
 
 

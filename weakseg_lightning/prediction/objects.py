@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.prediction.maps import Place
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -20,6 +21,10 @@ Floats = npt.NDArray[np.float64]
 COLUMNS = ("image", "class", "area", "x1", "y1", "x2", "y2", "center_x", "center_y", "red", "green", "blue")
 """Of the table: area in pixels; box and center in pixels, (0, 0) the upper left corner of the image; mean color."""
 
+MAP_COLUMNS = ("map_x", "map_y", "map_area", "crs")
+"""Of the table where images lie on a map: center and area in the units of its coordinate system, and that system."""
+
+_DIGITS = 10  # of coordinates: millimeters of those in meters, and of degrees
 _NO_BOX = (np.inf, np.inf, -np.inf, -np.inf)
 
 
@@ -116,12 +121,24 @@ class ObjectTable:
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = list(class_names)
         self.rows: list[list[str | float]] = []
+        self.on_map = False
 
-    def add(self, name: str, objects: ImageObjects) -> None:
-        """Add the objects of an image."""
-        self.rows += [[name, *row] for row in objects.table(self.class_names)]
+    def add(self, name: str, objects: ImageObjects, place: Place | None = None) -> None:
+        """Add the objects of an image, which may have a place on a map."""
+        rows = [[name, *row] for row in objects.table(self.class_names)]
+        self.on_map |= place is not None
+        self.rows += rows if place is None else [row + _on_map(row, place) for row in rows]
 
     def write(self, path: Path) -> None:
-        """Write the table."""
+        """Write the table; with :data:`MAP_COLUMNS` if an image lies on a map, which are empty for others."""
+        columns = (*COLUMNS, *MAP_COLUMNS) if self.on_map else COLUMNS
         with path.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([COLUMNS, *self.rows])
+            csv.writer(stream).writerows([columns, *(row + [""] * (len(columns) - len(row)) for row in self.rows)])
+
+
+def _on_map(row: list[str | float], place: Place) -> list[str | float]:
+    """Values of :data:`MAP_COLUMNS` for a row of the table."""
+    found = dict(zip(COLUMNS, row, strict=True))
+    center = place.locate(np.array(found["center_x"]), np.array(found["center_y"]))
+    values = (*map(float, center), float(found["area"]) * place.pixel_area)
+    return [*(float(f"{value:.{_DIGITS}g}") for value in values), "" if place.crs is None else place.crs.to_string()]

@@ -2,19 +2,67 @@
 
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from weakseg_lightning.prediction.tiling import Block, Rows, Span
 
 Bytes = npt.NDArray[np.uint8]
 
 
-class PalettePng:
+class LabelFile(ABC):
+    """A file of labels that is written incrementally; leaving its ``with`` block finishes it.
+
+    Args:
+        height: of the image, in pixels.
+    """
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self._written = 0
+
+    def write(self, labels: Bytes) -> None:
+        """Write the next rows, ``(h, W)``."""
+        self._write(labels)
+        self._written += len(labels)
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            ValueError: if rows are missing.
+        """
+        whole = self._written == self.height
+        self._end(whole)
+        if not whole:
+            raise ValueError(f"{self._written} of {self.height} rows were written")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._end(whole=False)
+
+    @abstractmethod
+    def _write(self, labels: Bytes) -> None: ...
+
+    @abstractmethod
+    def _end(self, whole: bool) -> None:
+        """Close the file, after what stands at the end of a whole one."""
+
+
+class PalettePng(LabelFile):
     """Writes an indexed PNG of 8 bits incrementally (Pillow would want the whole image).
 
     Args:
@@ -28,44 +76,24 @@ class PalettePng:
     """
 
     def __init__(self, path: Path, width: int, height: int, palette: Bytes) -> None:
-        self.width = width
-        self.height = height
-        self._written = 0
+        super().__init__(height)
         self._pack = zlib.compressobj(6)
         self._file = path.open("wb")
         self._file.write(b"\x89PNG\r\n\x1a\n")
         self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0))  # 8 bits, palette
         self._chunk(b"PLTE", palette.astype(np.uint8).tobytes())
 
-    def write(self, labels: Bytes) -> None:
-        """Write the next rows, ``(h, W)``."""
+    @override
+    def _write(self, labels: Bytes) -> None:
         unfiltered = np.zeros((len(labels), 1), dtype=np.uint8)  # each row begins with the number of its filter
         self._data(self._pack.compress(np.hstack([unfiltered, labels]).tobytes()))
-        self._written += len(labels)
 
-    def close(self) -> None:
-        """Finish the file.
-
-        Raises:
-            ValueError: if rows are missing.
-        """
-        try:
-            if self._written != self.height:
-                raise ValueError(f"{self._written} of {self.height} rows were written")
-            self._data(self._pack.flush())
-            self._chunk(b"IEND", b"")
-        finally:
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        self._file.close()
+    @override
+    def _end(self, whole: bool) -> None:
+        with self._file:
+            if whole:
+                self._data(self._pack.flush())
+                self._chunk(b"IEND", b"")
 
     def _data(self, packed: bytes) -> None:
         if packed:

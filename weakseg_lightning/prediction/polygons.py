@@ -1,15 +1,17 @@
 """Label maps as polygons in the JSON format of COCO."""
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from weakseg_lightning.energies.potts import VOID
+import numpy as np
 
-Ring = list[tuple[float, float]]
+from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.prediction.maps import Floats, Place, open_raster
+
+Ring = list[list[float]]
 
 
 class CocoPolygons:
@@ -27,7 +29,7 @@ class CocoPolygons:
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        _rasterio()
+        require_rasterio()
         self.categories = [{"id": k, "name": name} for k, name in enumerate(class_names) if k > 0]
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
@@ -37,19 +39,13 @@ class CocoPolygons:
 
         Args:
             name: the file that was labelled.
-            labels: its label map, a PNG; it is read by rows.
+            labels: its label map, a PNG or GeoTIFF; it is read by rows.
         """
-        rasterio = _rasterio()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            source = rasterio.open(labels)
-        with source:
+        with open_raster(labels) as source:
             number = len(self.images) + 1
             self.images.append({"id": number, "file_name": name, "width": source.width, "height": source.height})
-            shapes = rasterio.features.shapes(rasterio.band(source, 1), connectivity=4)
-            regions = ((rings["coordinates"], int(k)) for rings, k in shapes if 0 < k < VOID)
-            for rings, k in regions:
-                found = _annotation([[(x, y) for x, y in ring] for ring in rings])
+            for k, rings in trace_regions(source):
+                found = _annotation([ring.tolist() for ring in rings])
                 numbers = {"id": len(self.annotations) + 1, "image_id": number, "category_id": k}
                 self.annotations.append({**numbers, **found, "iscrowd": 0})
 
@@ -57,6 +53,19 @@ class CocoPolygons:
         """Write all that was added."""
         content = {"images": self.images, "annotations": self.annotations, "categories": self.categories}
         path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def trace_regions(source: Any) -> Iterator[tuple[int, list[Floats]]]:
+    """Trace the regions of a label map that rasterio has opened; background and void (255) are none.
+
+    Yields:
+        Class, and closed rings ``(n, 2)`` of (column, row) in pixels, the outer one first.
+    """
+    rasterio = require_rasterio()
+    pixels = Place(None, ~source.transform)  # GDAL gives coordinates of the map, if the labels lie on one
+    for shape, k in rasterio.features.shapes(rasterio.band(source, 1), connectivity=4):
+        if 0 < k < VOID:
+            yield int(k), [np.rint(pixels.locate(*np.array(ring).T)).T for ring in shape["coordinates"]]
 
 
 def _annotation(rings: list[Ring]) -> dict[str, Any]:
@@ -83,7 +92,8 @@ def _area(ring: Ring) -> float:
     return sum((x0 - x1) * (y0 + y1) for (x0, y0), (x1, y1) in pairwise(ring)) / 2
 
 
-def _rasterio() -> Any:
+def require_rasterio() -> Any:
+    """Import rasterio with what traces polygons; raise an ``ImportError`` that says how it is installed."""
     try:
         import rasterio
         import rasterio.features

@@ -1,15 +1,15 @@
 """Image files as rows: small ones from memory, those that are too large for it from the file, incrementally."""
 
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from typing_extensions import override
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.pixels import (
@@ -23,6 +23,8 @@ from weakseg_lightning.data.images.pixels import (
     upright,
 )
 from weakseg_lightning.data.images.reading import ImageHead, read_head, read_image
+from weakseg_lightning.prediction.maps import Place, is_map, open_raster
+from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.tiling import MemoryRows, Span
 
 IN_MEMORY = 2**26
@@ -30,38 +32,52 @@ IN_MEMORY = 2**26
 
 _PREVIEW = 1024  # sides of the reduced image that deep images take black and white from
 _STRIP = 256  # rows that are decoded at once
-_CACHE = 64  # of GDAL in megabytes; it would take a fraction of the memory that there is
+_WHITE = (255, 255, 255)
+_WHOLE = Region()
 
 
 @contextmanager
-def open_rows(path: Path, in_memory: int = IN_MEMORY) -> Iterator["MemoryRows | FileRows"]:
+def open_rows(
+    path: Path,
+    in_memory: int = IN_MEMORY,
+    region: Region = _WHOLE,
+    invalid_color: tuple[int, int, int] = _WHITE,
+) -> Iterator["MemoryRows | FileRows"]:
     """Open an image file of any size.
 
     As `read_image` reads it: RGB, grey, palette and transparent images (on white), of any depth, upright. Black and
-    white of deep images that are read incrementally are those of a reduced copy.
+    white of deep images that are read incrementally are those of a reduced copy of the whole image.
 
     Args:
         path: image file.
-        in_memory: images of more pixels are read incrementally, which needs the package rasterio.
+        in_memory: images of more pixels are read incrementally, which needs the package rasterio. So are all that
+            lie on a map.
+        region: the part that is read.
+        invalid_color: what is seen of an image that lies on a map where it has no data.
 
     Yields:
-        Its rows. Those of a large image can only be asked for from the top downwards.
+        Its rows. Those of a large image can only be asked for from the top downwards; :class:`MapRows` if it lies on a
+        map.
 
     Raises:
         BadSampleError: if the file cannot be read, now or later.
     """
+    if is_map(path):
+        with _raster(path) as source:
+            yield MapRows(path, source, region, invalid_color)
+        return
     head = _head(path)
     if head.width * head.height <= in_memory:
         pixels = read_image(path).permute(1, 2, 0).numpy()
-        yield MemoryRows(pixels)
+        yield _part(path, pixels, region)
         return
     with _raster(path) as source:
-        rows = FileRows(path, source, head)
         if head.orientation == 1:
-            yield rows
+            yield FileRows(path, source, head, region)
             return
         with tempfile.TemporaryFile() as file:
-            yield MemoryRows(upright(_spooled(rows, file), head.orientation))
+            pixels = upright(_spooled(FileRows(path, source, head), file), head.orientation)
+            yield _part(path, pixels, region)
 
 
 class FileRows:
@@ -70,28 +86,38 @@ class FileRows:
     Args:
         path: the file, for messages.
         source: the same, opened by rasterio.
-        head: what its head says.
+        head: what its head says; None if rasterio alone knows its format.
+        region: the part that is read.
+        place: its place on a map, if it has one.
     """
 
-    def __init__(self, path: Path, source: Any, head: ImageHead) -> None:
+    _bands = 3  # of what is decoded
+
+    def __init__(
+        self, path: Path, source: Any, head: ImageHead | None, region: Region = _WHOLE, place: Place | None = None
+    ) -> None:
         self.path = path
         self.source = source
-        self.height, self.width = int(source.height), int(source.width)
+        self.rows, self.columns = region.find(path, int(source.width), int(source.height), place)
+        self.height, self.width = self.rows.size, self.columns.size
         self._read = Span(0, 0)
-        self._kept = np.empty((0, self.width, 3), dtype=np.uint8)
+        self._kept = np.empty((0, self.width, self._bands), dtype=np.uint8)
         with _bad_sample(path):
             check_bands(self.source.count)
             self._palette = self._find_palette(head)
-            self._layout = head.layout or self._find_layout()
-            shape = (source.count, min(self.height, _PREVIEW), min(self.width, _PREVIEW))
-            self._range = find_range(_last(source.read(out_shape=shape)), self._layout) if self._layout.deep else None
+            self._layout = (head.layout if head is not None else None) or self._find_layout(head is not None)
+            self._range = self._find_range() if self._layout.deep else None
 
     def read(self, rows: Span) -> Pixels:
         """Read rows, uint8 ``(h, W, 3)``; what an earlier call has read of them is not read again."""
+        return self._keep(rows)[..., :3]
+
+    def _keep(self, rows: Span) -> Pixels:
+        """Rows with all that is decoded, which are kept until the next ones are read."""
         if rows.start < self._read.start:
             raise ValueError(f"rows {rows} were asked for after {self._read}: a file is read from the top downwards")
         known = self._kept[rows.start - self._read.start : rows.stop - self._read.start]
-        pixels = np.empty((rows.size, self.width, 3), dtype=np.uint8)
+        pixels = np.empty((rows.size, self.width, self._bands), dtype=np.uint8)
         pixels[: len(known)] = known
         for start in range(len(known), rows.size, _STRIP):
             stop = min(start + _STRIP, rows.size)
@@ -101,28 +127,112 @@ class FileRows:
 
     def _decode(self, rows: Span) -> Pixels:
         with _bad_sample(self.path):
-            values = _last(self.source.read(window=((rows.start, rows.stop), (0, self.width))))
-            if self._palette is not None:
-                painted: Pixels = self._palette[values[..., 0]]
-                return painted
-            return to_rgb(values, self._layout, self._range)
+            return self._in_rgb(_last(self.source.read(window=self._window(rows))))
 
-    def _find_palette(self, head: ImageHead) -> Pixels | None:
+    def _window(self, rows: Span) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows of the part in the whole image."""
+        first = self.rows.start
+        return (first + rows.start, first + rows.stop), (self.columns.start, self.columns.stop)
+
+    def _in_rgb(self, values: npt.NDArray[Any]) -> Pixels:
+        if self._palette is not None:
+            painted: Pixels = self._palette[values[..., 0]]
+            return painted
+        return to_rgb(values, self._layout, self._range)
+
+    def _find_range(self) -> tuple[float, float] | None:
+        return find_range(_last(self.source.read(out_shape=(self.source.count, *self._preview()))), self._layout)
+
+    def _preview(self) -> tuple[int, int]:
+        return min(self.source.height, _PREVIEW), min(self.source.width, _PREVIEW)
+
+    def _find_palette(self, head: ImageHead | None) -> Pixels | None:
         """Its colors on white, ``(256, 3)``; rasterio also gives grey files whose low values are bright a palette."""
-        if self.source.colorinterp[0].name != "palette" or (head.layout is not None and not head.has_palette):
+        known_as_grey = head is not None and head.layout is not None and not head.has_palette
+        if self.source.colorinterp[0].name != "palette" or known_as_grey:
             return None
         found = self.source.colormap(1)
         colors = np.array([[found.get(index, (0, 0, 0, 255)) for index in range(256)]], dtype=np.uint8)
         palette: Pixels = on_white(colors[..., :3], colors[..., 3])[0]
         return palette
 
-    def _find_layout(self) -> Layout:
+    def _find_layout(self, as_pillow: bool) -> Layout:
         """Meaning of the bands, of files whose heads say it to rasterio alone."""
         colors = 3 if self.source.count >= 3 else 1
         dtype = np.dtype(self.source.dtypes[0])
         # In 8 bits Pillow takes any band after the colors for opacity.
-        alpha = self.source.count > colors and (dtype == np.uint8 or self.source.colorinterp[colors].name == "alpha")
+        unsaid = as_pillow and dtype == np.uint8
+        alpha = self.source.count > colors and (unsaid or self.source.colorinterp[colors].name == "alpha")
         return Layout(colors, alpha, bits=8 * dtype.itemsize, deep=dtype != np.uint8)
+
+
+class MapRows(FileRows):
+    """The rows of an image that lies on a map: upright as the map has it, whatever EXIF data say.
+
+    What the file marks as having no data is invalid, and so are pixels that are no numbers. They have no influence on
+    the range of deep images, and what is stored there none on anything.
+
+    Args:
+        path: the file.
+        source: the same, opened by rasterio.
+        region: the part that is read.
+        invalid_color: what is seen of invalid pixels.
+
+    Attributes:
+        place: of the part that is read.
+    """
+
+    _bands = 4  # the last tells which pixels are valid
+
+    def __init__(self, path: Path, source: Any, region: Region, invalid_color: tuple[int, int, int]) -> None:
+        self.invalid_color = invalid_color
+        whole = Place(source.crs, source.transform)
+        super().__init__(path, source, _head_of_map(path), region, whole)
+        self.place = Place.of(source, self.rows, self.columns)
+
+    def invalid(self, rows: Span) -> npt.NDArray[np.bool_]:
+        """Tell which pixels have no data, ``(h, W)``, of rows that were read last."""
+        kept: Pixels = self._kept[rows.start - self._read.start : rows.stop - self._read.start]
+        return kept[..., 3] == 0
+
+    @override
+    def _decode(self, rows: Span) -> Pixels:
+        with _bad_sample(self.path):
+            window = self._window(rows)
+            values = _last(self.source.read(window=window))
+            valid = _finite(values) & (self.source.dataset_mask(window=window) > 0)
+            values[~valid] = 0
+            pixels = self._in_rgb(values)
+            return np.dstack([np.where(valid[..., None], pixels, np.array(self.invalid_color, np.uint8)), valid])
+
+    @override
+    def _find_range(self) -> tuple[float, float] | None:
+        shape = self._preview()
+        values = _last(self.source.read(out_shape=(self.source.count, *shape)))
+        valid = _finite(values) & (self.source.dataset_mask(out_shape=shape) > 0)
+        return find_range(values[valid][None], self._layout) if valid.any() else (0.0, 1.0)
+
+
+def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Pixels ``(H, W)`` that are numbers in all bands."""
+    finite: npt.NDArray[np.bool_] = np.isfinite(values).all(-1)
+    return finite
+
+
+def _part(path: Path, pixels: Pixels, region: Region) -> MemoryRows:
+    height, width = pixels.shape[:2]
+    rows, columns = region.find(path, width, height, None)
+    return MemoryRows(pixels[rows.start : rows.stop, columns.start : columns.stop])
+
+
+def _head_of_map(path: Path) -> ImageHead | None:
+    """Its head; None for formats that GDAL alone knows, mosaics of several files among them."""
+    try:
+        return _head(path)
+    except BadSampleError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            return None
+        raise
 
 
 def _last(bands: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -142,19 +252,16 @@ def _head(path: Path) -> ImageHead:
 @contextmanager
 def _raster(path: Path) -> Iterator[Any]:
     try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning
+        import rasterio  # noqa: F401 - its absence is said here
     except ImportError as error:
         size = f"more than {IN_MEMORY} pixels"
         raise BadSampleError(
             f"{path} has {size}, which is read incrementally with rasterio: pip install '.[raster]' in the checkout"
         ) from error
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-        with warnings.catch_warnings(), _bad_sample(path):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            source = rasterio.open(path)
-        with source:
-            yield source
+    with ExitStack() as stack:
+        with _bad_sample(path):
+            source = stack.enter_context(open_raster(path))
+        yield source
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Scorer:
         """Score every pixel of an image.
 
         Args:
-            pixels: RGB, uint8 ``(3, h, w)``.
+            pixels: RGB, uint8 ``(3, h, w)``, or the channels that the network was trained on, float ``(C, h, w)``.
 
         Returns:
             Probabilities, float32 ``(K, h, w)``, on the CPU.
@@ -63,12 +63,17 @@ class Scorer:
         Raises:
             ValueError: if the network's scores are not finite.
         """
-        image = pixels[None].to(self.module.device, torch.float32).div_(255)
+        image = pixels[None].to(self.module.device, torch.float32)
+        if pixels.dtype == torch.uint8:
+            image.div_(255)
         logits = self._logits(image)
         if not logits.isfinite().all():
             raise ValueError("the network's scores are not finite: use another checkpoint")
-        refined = logits.softmax(1) if self.refinement is None else self.refinement.refine(logits, image)
-        return refined[0].float().cpu()
+        if self.refinement is None:
+            return logits.softmax(1)[0].float().cpu()
+        channels = self.module.channels
+        colors = image if channels is None else image[:, list(channels.colors)].clamp(0, 1)
+        return self.refinement.refine(logits, colors)[0].float().cpu()
 
     def _logits(self, image: Tensor) -> Tensor:
         """Logits, or logarithms of mean probabilities."""

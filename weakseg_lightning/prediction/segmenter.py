@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.prediction.scoring import Scorer
 from weakseg_lightning.prediction.tiling import Blend, MemoryRows, Rows, Span, spans
 from weakseg_lightning.solvers import Refinement
 
-Image = npt.NDArray[np.uint8] | Tensor
+Image = npt.NDArray[Any] | Tensor
 
 
 class Segmenter:
@@ -73,24 +74,31 @@ class Segmenter:
         """Names of the classes that the network was trained on, background first; numbers in old checkpoints."""
         return list(self.scorer.module.names_or_numbers)
 
+    @property
+    def neutral_color(self) -> tuple[int, int, int]:
+        """RGB that the network's normalization maps to (nearly) 0, as what lies beyond the borders of an image."""
+        red, green, blue = (round(255 * float(value)) for value in self.scorer.module.net.mean.flatten())
+        return red, green, blue
+
     def __call__(self, image: Image) -> npt.NDArray[np.uint8]:
         """Label every pixel.
 
         Args:
-            image: RGB, uint8 ``(H, W, 3)``.
+            image: RGB, uint8 ``(H, W, 3)``; or the channels that the network was trained on, in the values of their
+                files, ``(H, W, C)``.
 
         Returns:
             Classes, uint8 ``(H, W)``.
         """
         labels = np.empty(image.shape[:2], dtype=np.uint8)
-        for block in self.blocks(_rows_of(image)):
+        for block in self.blocks(_rows_of(image, self.scorer.module.channels)):
             labels[block.place] = block.scores.argmax(0).numpy()
         return labels
 
     def probabilities(self, image: Image) -> npt.NDArray[np.float32]:
-        """Score every pixel: RGB uint8 ``(H, W, 3)`` to probabilities, float32 ``(K, H, W)``."""
+        """Score every pixel of an image as above: probabilities, float32 ``(K, H, W)``."""
         found = np.empty((self.num_classes, *image.shape[:2]), dtype=np.float32)
-        for block in self.blocks(_rows_of(image)):
+        for block in self.blocks(_rows_of(image, self.scorer.module.channels)):
             found[:, *block.place] = block.scores.numpy()
         return found
 
@@ -128,8 +136,13 @@ class _TileScores:
         return self.scorer(torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1))
 
 
-def _rows_of(image: Image) -> MemoryRows:
+def _rows_of(image: Image, channels: Channels | None) -> MemoryRows:
     pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if channels is not None:
+        if pixels.ndim != 3 or pixels.shape[2] != len(channels.names) or not pixels.size:
+            wanted = f"(H, W, {len(channels.names)}) of the channels {', '.join(channels.names)}"
+            raise ValueError(f"`image` must be {wanted}, got {pixels.shape}")
+        return MemoryRows(channels.scaled([*np.moveaxis(pixels, -1, 0)]).permute(1, 2, 0).numpy())
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"`image` must be RGB, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
     return MemoryRows(pixels)

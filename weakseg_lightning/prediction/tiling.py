@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,15 +52,15 @@ class MemoryRows:
     """The rows of an array, which may be a file that is mapped into memory.
 
     Args:
-        pixels: uint8 ``(H, W, 3)``.
+        pixels: uint8 ``(H, W, 3)``, or channels, float32 ``(H, W, C)``.
     """
 
-    def __init__(self, pixels: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, pixels: npt.NDArray[Any]) -> None:
         self.pixels = pixels
         self.height, self.width = pixels.shape[:2]
 
-    def read(self, rows: Span) -> npt.NDArray[np.uint8]:
-        """Read rows, uint8 ``(h, W, 3)``."""
+    def read(self, rows: Span) -> npt.NDArray[Any]:
+        """Read rows, ``(h, W, channels)``."""
         return self.pixels[rows.start : rows.stop]
 
 

@@ -18,15 +18,19 @@ from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_files, is_image
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import MissingFileError, UserError, raise_as_users
 from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.geojson import require_crs, write_geojson
+from weakseg_lightning.prediction.maps import GeoTiff, Place
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
-from weakseg_lightning.prediction.outputs import LabelRows, PalettePng, Reduced, WatchedRows
-from weakseg_lightning.prediction.polygons import CocoPolygons
-from weakseg_lightning.prediction.rasters import open_rows
+from weakseg_lightning.prediction.outputs import LabelFile, LabelRows, PalettePng, Reduced, WatchedRows
+from weakseg_lightning.prediction.polygons import CocoPolygons, require_rasterio
+from weakseg_lightning.prediction.rasters import MapRows, open_rows
+from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.segmenter import Segmenter
-from weakseg_lightning.prediction.tiling import Block
+from weakseg_lightning.prediction.tiling import Block, Span
 from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
 
@@ -42,7 +46,9 @@ _SHOWN = 3
 class ImageOptions:
     """Settings of `weakseg predict` for the IMAGES that stand on the command line.
 
-    An image larger than a tile is predicted in tiles that overlap; probabilities are blended there.
+    An image larger than a tile is predicted in tiles that overlap; probabilities are blended there. Labels of images
+    that lie on a map, as GeoTIFFs do, are GeoTIFFs at the same place, which need the package rasterio; where the image
+    has no data, they have none.
 
     Args:
         tile: side of the tiles in pixels; images up to this size are predicted whole.
@@ -52,7 +58,12 @@ class ImageOptions:
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
         objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
-            mean color.
+            mean color; of images that lie on a map, also center and area in its units.
+        geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
+            images with a coordinate system alone. They are not cut at the antimeridian.
+        window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins
+            there.
+        bounds: the same in the coordinates of images that lie on a map, [left, bottom, right, top].
     """
 
     tile: int = 1024
@@ -62,6 +73,9 @@ class ImageOptions:
     probabilities: bool = False
     polygons: bool = False
     objects: bool = False
+    geojson: bool = False
+    window: tuple[int, int, int, int] | None = None
+    bounds: tuple[float, float, float, float] | None = None
 
 
 def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -168,9 +182,7 @@ def predict_images(
             f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
             "give the config.yaml of its run"
         )
-    polygons = CocoPolygons(names) if options.polygons else None
-    objects = ObjectTable(names) if options.objects else None
-    writer = _Writer(segmenter, folder, options, palette, overlays, polygons, objects)
+    writer = _Writer(segmenter, folder, options, (names, palette), overlays)
     bad = writer.run(images)
     done = len(images) - len(bad)
     print(f"Labelled {done} of {len(images)} images: predictions are in {shown(folder)}")
@@ -192,17 +204,19 @@ class _Writer:
         segmenter: Segmenter,
         folder: Path,
         options: ImageOptions,
-        palette: Colors,
+        classes: tuple[Sequence[str], Colors],
         overlays: bool,
-        polygons: CocoPolygons | None,
-        objects: ObjectTable | None,
     ) -> None:
         self.segmenter = segmenter
         self.folder = folder
-        self.palette = palette
-        self.polygons = polygons
-        self.objects = objects
-        self.kinds = ["labels", *["overlays"] * overlays, *["probabilities"] * options.probabilities]
+        self.names, self.palette = classes
+        self.polygons = CocoPolygons(self.names) if options.polygons else None
+        self.objects = ObjectTable(self.names) if options.objects else None
+        self.region = Region(options.window, options.bounds)
+        if options.geojson:
+            require_rasterio()
+        wanted = {"overlays": overlays, "probabilities": options.probabilities, "geojson": options.geojson}
+        self.kinds = ["labels", *(kind for kind, is_wanted in wanted.items() if is_wanted)]
         self.difference = 0.0
         for kind in self.kinds:
             check_writable(folder / kind)
@@ -229,15 +243,18 @@ class _Writer:
 
     def _predict(self, name: str, path: Path, progress: Progress) -> None:
         stem = file_stem(name)
-        labels = self.folder / "labels" / f"{stem}.png"
-        with open_rows(path) as image, ExitStack() as stack:
+        color = self.segmenter.neutral_color
+        with open_rows(path, region=self.region, invalid_color=color) as image, ExitStack() as stack:
+            on_map = image if isinstance(image, MapRows) else None
+            place = None if on_map is None else on_map.place
+            if "geojson" in self.kinds:
+                require_crs(path, place)
             size = image.height, image.width
+            labels, file = self._label_file(stack, stem, size, place)
             small = Reduced(*size, _OVERLAY), Reduced(*size, _OVERLAY, channels=3)
             objects = None if self.objects is None else ImageObjects(image.width)
             watched = WatchedRows(image, small[1], keep=objects is not None)
             blend = self.segmenter.blocks(watched)
-            png = PalettePng(stack.enter_context(replacing(labels)), image.width, image.height, self._full_palette())
-            stack.enter_context(png)
             chances = self._probabilities(stack, stem, size)
             rows = LabelRows(image.width)
             tiles = progress.add_task(name[-30:].replace("[", "("), total=len(blend))
@@ -245,7 +262,9 @@ class _Writer:
                 if chances is not None:
                     _put(chances, block)
                 if (complete := rows.add(block)) is not None:
-                    png.write(complete)
+                    if on_map is not None:
+                        _leave_out(on_map.invalid(block.rows), complete, chances, block.rows)
+                    file.write(complete)
                     small[0].add(block.rows.start, complete)
                     if objects is not None:
                         objects.add(complete, watched.take(block.rows))
@@ -256,11 +275,27 @@ class _Writer:
             with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
                 picture = overlay(small[1].pixels, small[0].pixels, self.palette)
                 picture.save(target, format="JPEG", quality=92, subsampling=0)
-        file = path.name if "/" not in name else f"{name}{path.suffix}"
+        if "geojson" in self.kinds:
+            with replacing(self.folder / "geojson" / f"{stem}.geojson") as target:
+                write_geojson(target, labels, self.names)
+        shown_name = path.name if "/" not in name else f"{name}{path.suffix}"
         if self.polygons is not None:
-            self.polygons.add(file, labels)
+            self.polygons.add(shown_name, labels)
         if self.objects is not None and objects is not None:
-            self.objects.add(file, objects)
+            self.objects.add(shown_name, objects, place)
+
+    def _label_file(
+        self, stack: ExitStack, stem: str, size: tuple[int, int], place: Place | None
+    ) -> tuple[Path, LabelFile]:
+        """Open the file of an image's labels, which is finished with the stack."""
+        height, width = size
+        palette = voc_palette()
+        palette[: len(self.palette)] = self.palette
+        path = self.folder / "labels" / f"{stem}.{'png' if place is None else 'tif'}"
+        target = stack.enter_context(replacing(path))
+        if place is None:
+            return path, stack.enter_context(PalettePng(target, width, height, palette))
+        return path, stack.enter_context(GeoTiff(target, width, height, palette, place, self.names))
 
     def _probabilities(self, stack: ExitStack, stem: str, size: tuple[int, int]) -> Any:
         if "probabilities" not in self.kinds:
@@ -269,15 +304,17 @@ class _Writer:
         shape = (self.segmenter.num_classes, *size)
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
-    def _full_palette(self) -> Colors:
-        full = voc_palette()
-        full[: len(self.palette)] = self.palette
-        return full
-
 
 def _put(chances: Any, block: Block) -> None:
     rows, columns = block.rows, block.columns
     chances[:, rows.start : rows.stop, columns.start : columns.stop] = block.scores.numpy()
+
+
+def _leave_out(invalid: Any, labels: Any, chances: Any, rows: Span) -> None:
+    """Labels and probabilities of some rows where the image has no data."""
+    labels[invalid] = VOID
+    if chances is not None:
+        chances[:, rows.start : rows.stop][:, invalid] = np.nan
 
 
 def _progress() -> Progress:
