@@ -28,6 +28,8 @@ def device() -> torch.device:
         load()
     elif not torch.cuda.is_available():
         pytest.skip("no GPU here; test_simulated.py runs this on the simulated device")
+    else:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # to compare with the CPU
     return torch.device(NAME, 0)
 
 

@@ -27,13 +27,12 @@ def save_after(step, path):
 
 
 @pytest.mark.parametrize("name", ["adm", "adm_lag", "trust_region", "learnt_eps"])
-def test_a_run_that_was_stopped_within_an_epoch_ends_as_if_it_was_not(name, device, trainer_on, tmp_path):
+def test_a_run_that_was_stopped_within_an_epoch_ends_as_if_it_was_not(name, device, trainer_on, same, tmp_path):
     method, path = METHODS[name], tmp_path / "middle.ckpt"
     undisturbed, resumed = method.module(), method.module()
     trainer_on(device, max_steps=7, callbacks=[save_after(3, path)]).fit(undisturbed, method.scenes())
     trainer_on(device, max_steps=7).fit(resumed, method.scenes(), ckpt_path=path, weights_only=False)
-    for key, value in undisturbed.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[key]), key
+    same(undisturbed.state_dict(), resumed.state_dict())
 
 
 def test_a_checkpoint_of_a_device_goes_on_elsewhere(device, trainer_on, same, tmp_path):
