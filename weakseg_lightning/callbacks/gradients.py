@@ -15,6 +15,7 @@ from typing_extensions import override
 from weakseg_lightning.callbacks.drawing import PanelCallback, boxes, classes_of, on_cpu, rendered, title_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer, latent_cross_entropy
+from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.solvers import AlphaExpansion, Solver
 from weakseg_lightning.visualization.panels import Palette, overlay, voc_palette
 
@@ -152,7 +153,7 @@ def draw_gradients(
     figure = Figure(figsize=(2.4 * len(columns), 2.5 * count + 0.8), layout="constrained")
     grid = figure.subplots(count, len(columns), squeeze=False)
     for i, box in enumerate(boxes(batch, count)):
-        image = on_cpu(batch["image"][i])[:, *box]
+        image = on_cpu(colors_of(batch)[i])[:, *box]
         pictures = [overlay(image, torch.zeros(image.shape[1:], dtype=torch.uint8), palette, alpha=0)]
         pictures.append(overlay(image, labels[i][box], palette))
         painted = (descent_colors(gradient[i][:, *box], palette) for gradient in gradients.values())

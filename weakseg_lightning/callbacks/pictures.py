@@ -19,6 +19,7 @@ from weakseg_lightning.callbacks.drawing import PanelCallback, boxes, classes_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import FileError
 from weakseg_lightning.files import replacing
+from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.visualization.panels import PanelRow, draw_panels, overlay, save_palette_png
 
 _UNSAFE = re.compile(r'[\x00-\x1f%/\\:*?"<>|]|^\.|[. ]$')
@@ -95,7 +96,7 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Write the files of one batch: ``prediction`` is ``{"id": list of B, "labels": (B, H, W)}``."""
         _, palette = classes_of(trainer)
-        images, labels = on_cpu(batch["image"]), on_cpu(prediction["labels"])
+        images, labels = on_cpu(colors_of(batch)), on_cpu(prediction["labels"])
         for name, image, classes, box in zip(prediction["id"], images, labels, boxes(batch), strict=True):
             self._warn_if_written(name)
             stem, image, classes = file_stem(name), image[:, *box], classes[box]
@@ -125,12 +126,12 @@ def _panel_rows(batch: dict[str, Any], latent: Tensor | None, prediction: Tensor
     count = len(prediction)
     maps = {"seeds": batch.get("seeds"), "latent": latent, "prediction": prediction, "truth": batch.get("mask")}
     present = {name: on_cpu(values[:count]) for name, values in maps.items() if values is not None}
-    rows = []
+    rows, images = [], on_cpu(colors_of(batch))
     for i, box in enumerate(boxes(batch, count)):
         cut = {name: values[i][box] for name, values in present.items()}
         if "truth" in cut and not (cut["truth"] != VOID).any():
             del cut["truth"]
-        rows.append(PanelRow(on_cpu(batch["image"][i])[:, *box], **cut))
+        rows.append(PanelRow(images[i][:, *box], **cut))
     return rows
 
 

@@ -36,9 +36,12 @@ from weakseg_lightning.data import (  # noqa: F401 - as above
     SegmentationDataModule,
     VOCDataModule,
 )
+from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.core.channels import channels_in
 from weakseg_lightning.modules.core.class_names import OPTION
+from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.solvers import Refinement
 
 _CHECKPOINT_DEFAULTS = {
@@ -76,6 +79,7 @@ class WeakSegCLI(LightningCLI):
         self.started = started
         self.folder: Path | None = None
         self.status = 0
+        self._channels: Channels | None = None
         # Lightning still calls jsonargparse by names that are about to change: not the user's concern.
         os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
@@ -105,7 +109,7 @@ class WeakSegCLI(LightningCLI):
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_instantiator(_build, object)
+        parser.add_instantiator(self._build, object)
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run's folder below runs/.")
         refine = "Refines the labels of every evaluation and prediction, as --refine MeanField."
         parser.add_argument("--refine", type=Refinement | None, default=None, help=refine)
@@ -145,8 +149,10 @@ class WeakSegCLI(LightningCLI):
         if getattr(rank_zero_only, "rank", 0) == 0:
             # Before weights are downloaded and a network is built for nothing. Lightning repeats both, at no cost.
             with raise_as_users():
+                self._set_channels(data)
                 data.prepare_data()
                 data.setup(self.command)
+        self._channels = data.channels
         given = self._section(self.config)["model"]["init_args"].get("num_classes")
         if given not in (None, data.num_classes):
             raise UserError(
@@ -154,6 +160,19 @@ class WeakSegCLI(LightningCLI):
                 "the number is taken from the data"
             )
         return data.num_classes
+
+    def _set_channels(self, data: SegmentationDataModule) -> None:
+        """Give data of several channels the statistics of the checkpoint, in place of those of their own images."""
+        path = self._section(self.config)["ckpt_path"]
+        if data.has_channels and path is not None and (saved := channels_in(read_checkpoint(path))) is not None:
+            data.channels = saved  # type: ignore[misc]  # where there are channels, they can be set
+
+    def _build(self, cls: type, *args: Any, **kwargs: Any) -> Any:
+        """Build an object of the configuration, a network for the channels of the data; an error names its class."""
+        with raise_as_users(cls.__name__):
+            if self._channels is not None and issubclass(cls, WeakSegModule):
+                kwargs["network"] = kwargs["network"].for_channels(*self._channels.normalization)
+            return cls(*args, **kwargs)
 
     # ---- building -------------------------------------------------------------------------------------------
 
@@ -311,12 +330,6 @@ class WeakSegCLI(LightningCLI):
             config = _shown(self.folder / "config.yaml")
             _say("To continue from the last checkpoint:")
             _say(f"  weakseg fit --config {config} --ckpt_path {_shown(last)}")
-
-
-def _build(cls: type, *args: Any, **kwargs: Any) -> Any:
-    """Build an object of the configuration; an error names its class."""
-    with raise_as_users(cls.__name__):
-        return cls(*args, **kwargs)
 
 
 def _shown(path: str | Path) -> str:

@@ -20,6 +20,7 @@ from typing_extensions import override
 from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.data.batches import BatchTransfer, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
+from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.data.problems import checked
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
@@ -52,7 +53,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         crop_size: side of the training crops in pixels.
         scale_range: training images are resized by a factor drawn from this interval.
         flip: mirror half of the training images.
-        color_jitter: strength of the change of colors in training, 0 (none) to 1.
+        color_jitter: strength of the change of colors in training, 0 (none) to 1; of channels, red, green and blue.
         rotation: training crops are rotated by an angle drawn from -rotation to rotation, in degrees, up to 180. Beyond
             the image labels are void and colors the mean; boxes become the upright ones around the rotated ones, of
             which the object fills less.
@@ -80,6 +81,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     lookahead: bool = False
     """True to have each training batch hold the next of the epoch, as ``next_batch``; set it before training."""
+
+    _rgb: tuple[int, int, int] | None = None  # numbers of red, green and blue among other channels
 
     def __init__(
         self,
@@ -176,6 +179,16 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """True if the training images bring maps of regions or boundaries, see :class:`weakseg_lightning.GridPotts`."""
         return False
 
+    @property
+    def has_channels(self) -> bool:
+        """True if images are of named channels, and not RGB of 8 bits."""
+        return False
+
+    @property
+    def channels(self) -> Channels | None:
+        """The channels of the images with their statistics over the training images; None for RGB of 8 bits."""
+        return None
+
     # ---- Lightning ------------------------------------------------------------------------------------------
 
     @override
@@ -248,7 +261,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def _training_transform(self) -> v2.Transform:
         colors = {"color_jitter": self.color_jitter, "noise": self.noise}
         places = {"rotation": self.rotation, "balanced_crops": self.balanced_crops}
-        return training_transform(self.crop_size, self.scale_range, self.flip, **colors, **places)
+        return training_transform(self.crop_size, self.scale_range, self.flip, **colors, **places, rgb=self._rgb)
 
     def _sampler(self, data: SegmentationDataset, extras: Callable[[int], tuple[Any, ...]] | None) -> EpochSampler:
         """Choose the order of the training images."""

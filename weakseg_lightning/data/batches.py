@@ -20,7 +20,8 @@ def decode_batch(batch: Batch) -> Batch:
         batch: what :func:`weakseg_lightning.data.collate` made; one that is expanded already comes back as it is.
 
     Returns:
-        A new dict: ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1; ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 =
+        A new dict: ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1, or C channels as they came;
+        ``seeds`` and ``mask`` int64 ``(B, H, W)``, 255 =
         none; ``next_batch``, where there is one, the same; all else as it was.
 
     Example:

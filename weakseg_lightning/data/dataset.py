@@ -43,11 +43,12 @@ class Loaded:
 
     Attributes:
         reference: what :meth:`BatchHook.reference` made for it; None where another image stands in for a bad one.
-        image: RGB, uint8 ``(3, h, w)``, before augmentation.
+        image: RGB, uint8 ``(3, h, w)``, before augmentation; or C channels, float32 ``(C, h, w)``.
         seeds: its labelled pixels, uint8 ``(h, w)``.
         draw: what :meth:`SegmentationDataModule.replay` takes.
         transform: the augmentation.
         guide: its map of regions or boundaries, int32 ``(1, h, w)``; None without one.
+        colors: the channels that pairwise terms see, int64 ``(3,)``; None for RGB.
     """
 
     reference: Any
@@ -56,6 +57,7 @@ class Loaded:
     draw: int
     transform: v2.Transform | None
     guide: Tensor | None = None
+    colors: Tensor | None = None
 
     def move(self, labels: Tensor) -> Tensor:
         """Augment a labeling, uint8 ``(h, w)``, as the image was."""
@@ -133,7 +135,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         item = self._item(sample, draw)
         for reference in references:
             known = reference if found == position else None
-            item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform, sample.guide)
+            item["loaded"] = Loaded(
+                known, sample.image, sample.seeds, draw, self.transform, sample.guide, sample.colors
+            )
         return item
 
     def read(self, index: int) -> Sample:
@@ -188,6 +192,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
             item["guide"] = torch.where(item["valid"], item["guide"].as_subclass(Tensor), 0)
         if sample.boxes is not None:
             item["boxes"] = _join_boxes(item["boxes"], sample.boxes[:, 4])
+        if sample.colors is not None:
+            item["colors"] = sample.colors
         if sample.case is not None:
             item["case"] = sample.case
         seed_labels = present_labels(sample.seeds, self.num_classes)
@@ -230,7 +236,9 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         batch_hook: adds to the batches of items that were asked for by a reference.
 
     Returns:
-        ``image`` uint8 ``(B, 3, H, W)``, RGB; ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool
+        ``image`` uint8 ``(B, 3, H, W)``, RGB, or float32 ``(B, C, H, W)``, then with ``colors``, the numbers of the
+        channels that pairwise terms and pictures see, int64 ``(B, 3)``;
+        ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool
         ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of the whole image
         and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
         full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
@@ -239,7 +247,7 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         on padding; what the batch hook adds.
     """
     batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
-    for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes", "guide"):
+    for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes", "guide", "colors"):
         if all(name in item for item in items):
             batch[name] = torch.stack([item[name] for item in items])
     for name in ("boxes", "case"):
@@ -260,8 +268,9 @@ def _join_boxes(boxes: tv_tensors.BoundingBoxes, classes: Tensor) -> Tensor:
 
 def _find_fault(sample: Sample, num_classes: int) -> tuple[Literal["image", "seeds", "mask"], str] | None:
     """Find what would corrupt training silently, or stop it with a message that names no image."""
-    if sample.image.dtype != torch.uint8 or sample.image.ndim != 3 or sample.image.shape[0] != 3:
-        return "image", f"must be uint8 (3, H, W), got {sample.image.dtype} {tuple(sample.image.shape)}"
+    if not _is_image(sample):
+        expected = "uint8 (3, H, W)" if sample.colors is None else "float32 (C, H, W)"
+        return "image", f"must be {expected}, got {sample.image.dtype} {tuple(sample.image.shape)}"
     if (guide := sample.guide) is not None and (guide.dtype, guide.shape[1:]) != (torch.int32, sample.image.shape[1:]):
         return "image", f"has a guide that must be int32 and of its size, got {guide.dtype} {tuple(guide.shape)}"
     # The mask first: seeds may be derived from it.
@@ -280,6 +289,13 @@ def _find_fault(sample: Sample, num_classes: int) -> tuple[Literal["image", "see
             continue
         return what, fault  # type: ignore[return-value]
     return None
+
+
+def _is_image(sample: Sample) -> bool:
+    image = sample.image
+    if sample.colors is None:
+        return image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3
+    return image.dtype == torch.float32 and image.ndim == 3
 
 
 def _unknown_labels(labels: Tensor, num_classes: int) -> Tensor:

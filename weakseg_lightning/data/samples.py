@@ -50,7 +50,7 @@ class Sample:
 
     Attributes:
         id: name of the image, unique in its data set.
-        image: RGB, uint8 ``(3, H, W)``.
+        image: RGB, uint8 ``(3, H, W)``; or C channels, float32 ``(C, H, W)``, each of them about 0 to 1.
         seeds: class of the labelled pixels, 255 elsewhere, uint8 ``(H, W)``.
         mask: true class of every pixel, 255 = void, uint8 ``(H, W)``; None where it is not known.
         tags: classes of the whole image, bool ``(K,)``.
@@ -61,6 +61,8 @@ class Sample:
         guide: map of regions or boundaries that pairwise terms may look at, int32 ``(1, H, W)``, at least 0 and below
             2^24; None where the data bring none.
         case: the case that it is a slice of; None where the data name no cases.
+        colors: numbers of the channels that pairwise terms and pictures see as red, green and blue, int64 ``(3,)``;
+            None for RGB.
     """
 
     id: str
@@ -73,6 +75,7 @@ class Sample:
     shares: Tensor | None = None
     guide: Tensor | None = None
     case: CaseSlice | None = None
+    colors: Tensor | None = None
 
 
 class SampleSource(ABC):

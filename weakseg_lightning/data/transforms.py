@@ -32,6 +32,7 @@ def training_transform(
     rotation: float = 0.0,
     noise: float = 0.0,
     balanced_crops: float = 0.0,
+    rgb: tuple[int, int, int] | None = None,
 ) -> v2.Transform:
     """Compose the usual augmentation: random scale, rotation, crop, flip, color and noise, then padding to a square.
 
@@ -44,6 +45,8 @@ def training_transform(
         rotation: largest angle in degrees, 0..180, see :class:`RandomScaleCrop`.
         noise: largest standard deviation of the noise in 0..1, see :class:`RandomNoise`.
         balanced_crops: fraction of the crops that are centered at a labeled pixel, see :class:`RandomScaleCrop`.
+        rgb: numbers of the channels that are red, green and blue, in images of other channels, which
+            ``color_jitter`` leaves alone; None for RGB images.
 
     Returns:
         A transform of ``tv_tensors`` (``Image``, ``Mask`` and ``BoundingBoxes``), in any nesting of dicts and lists.
@@ -56,7 +59,8 @@ def training_transform(
     if flip:
         steps.append(v2.RandomHorizontalFlip(0.5))
     if color_jitter > 0:
-        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10))
+        jitter = v2.ColorJitter(color_jitter, color_jitter, color_jitter, color_jitter / 10)
+        steps.append(jitter if rgb is None else _OfChannels(jitter, rgb))
     between("noise", noise, 0, 1)
     if noise > 0:
         steps.append(RandomNoise(noise))
@@ -219,10 +223,35 @@ def _rotated(inpt: Any, angle: float, inner: tuple[int, int, int, int]) -> Any:
         # Around zero what lies beyond the border is the mean, and blends with the image without a dark rim.
         mean = inpt.as_subclass(Tensor).float().mean((1, 2), keepdim=True)
         turned = F.rotate(inpt.as_subclass(Tensor) - mean, angle, InterpolationMode.BILINEAR, center=center) + mean
-        inpt = tv_tensors.wrap(turned.round().clamp(0, 255).to(torch.uint8), like=inpt)
+        bytes_ = inpt.dtype == torch.uint8
+        inpt = tv_tensors.wrap(turned.round().clamp(0, 255).to(torch.uint8) if bytes_ else turned, like=inpt)
     else:
         inpt = F.rotate(inpt, angle, center=center, fill=VOID)
     return F.crop(inpt, *inner)
+
+
+class _OfChannels(v2.Transform):
+    """A transform of colors in 0..1 for three of the channels of a float image; what lies beyond that range stays so.
+
+    Args:
+        transform: changes images alone.
+        rgb: numbers of the channels that are red, green and blue.
+    """
+
+    def __init__(self, transform: v2.Transform, rgb: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.of_colors = transform
+        self.rgb = list(rgb)
+
+    @override
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Change the colors of an image; a labeling stays as it is."""
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        image = inpt.as_subclass(Tensor).clone()
+        inside = image[self.rgb].clamp(0, 1)
+        image[self.rgb] += self.of_colors(tv_tensors.Image(inside)).as_subclass(Tensor) - inside
+        return tv_tensors.wrap(image, like=inpt)
 
 
 class RandomNoise(v2.Transform):
@@ -246,6 +275,8 @@ class RandomNoise(v2.Transform):
         """Draw the noise; as the last that is drawn, since there is none for a labeling that is moved alone."""
         if not isinstance(inpt, tv_tensors.Image):
             return inpt
+        if inpt.is_floating_point():
+            return tv_tensors.wrap(F.gaussian_noise(inpt.as_subclass(Tensor), clip=False, **params), like=inpt)
         colors = F.gaussian_noise(inpt.as_subclass(Tensor) / 255, **params)
         return tv_tensors.wrap((255 * colors).round().to(torch.uint8), like=inpt)
 

@@ -8,8 +8,8 @@ from typing_extensions import override
 
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
-from weakseg_lightning.modules.core.batch_hooks import BatchHook, in_unit_range
-from weakseg_lightning.modules.core.guides import guide_of
+from weakseg_lightning.modules.core.batch_hooks import BatchHook
+from weakseg_lightning.modules.core.guides import colors_of, guide_of
 from weakseg_lightning.networks import Network
 
 _BUILT = "built"
@@ -83,4 +83,4 @@ class _Builder:
 
     def attach(self, batch: Batch, loaded: Sequence[Any]) -> Batch:
         """Build from the batch, augmented and padded."""
-        return {_BUILT: self.regularizer.build(in_unit_range(batch["image"]), batch["valid"])}
+        return {_BUILT: self.regularizer.build(colors_of(batch), batch["valid"])}

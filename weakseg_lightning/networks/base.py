@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.checks import above_and_at_most
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.coarse_grid import CoarseGrid, resized
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -24,8 +25,8 @@ class SegmentationNet(nn.Module, ABC):
     implements `compute_logits` and `head_parameters`, and `compute_map` where it upsamples a coarser map.
 
     Args:
-        mean: Mean of the three channels, in 0..1.
-        std: Standard deviation of the three channels.
+        mean: Mean of the channels, of which there are as many; of RGB in 0..1.
+        std: Standard deviation of the channels.
         stride: Heights and widths are padded to the next number n with n % `stride` == `remainder`.
         remainder: See `stride`.
         min_size: Smallest height and width that the network can take.
@@ -62,8 +63,8 @@ class SegmentationNet(nn.Module, ABC):
         self.map_offset = (map_stride - 1) / 2 if map_offset is None else map_offset
         self.input_scale = input_scale
         # not persistent: they belong to the description of the network, and old checkpoints stay loadable
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     @abstractmethod
     def compute_logits(self, x: Tensor) -> Tensor:
@@ -104,6 +105,11 @@ class SegmentationNet(nn.Module, ABC):
                 cells of the coarse map, 255 = none; or soft ones, float ``(K, H, W)``, 0 throughout = none.
             seed: of whatever is drawn.
         """
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels of the images: 3 of RGB."""
+        return self.mean.shape[1]
 
     def padded_size(self, size: int) -> int:
         """Height or width to which `size` pixels are padded."""
@@ -193,8 +199,8 @@ class SegmentationNet(nn.Module, ABC):
 
     def _resize(self, images: Tensor) -> Tensor:
         """The images that the network computes on."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"`images` must have the shape (B, 3, H, W), got {tuple(images.shape)}")
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(f"`images` must have the shape (B, {self.in_channels}, H, W), got {tuple(images.shape)}")
         if not images.is_floating_point():  # bytes would pass, and mean colors 255 times too bright
             raise ValueError(
                 f"`images` must be float, RGB in 0..1, got {images.dtype}: divide bytes by 255; batches of a data "
@@ -260,6 +266,20 @@ class Network(ABC):
             The network, in training mode, on the CPU.
         """
 
+    def for_channels(self, mean: Sequence[float], std: Sequence[float]) -> "Network":
+        """The same network described for images of other channels than RGB, as :attr:`Channels.normalization` has them.
+
+        Args:
+            mean: Mean of each channel.
+            std: Standard deviation of each channel.
+
+        Raises:
+            ValueError: The network takes RGB alone.
+        """
+        raise UserError(
+            f"{type(self).__name__} takes RGB images alone: with `channels`, take SMPNetwork, whose first layer adapts"
+        )
+
     def without_weights(self) -> "Network":
         """The same network described without pretrained weights, for whoever loads a checkpoint into it.
 
@@ -273,8 +293,9 @@ def check_input_scale(scale: float) -> None:
     above_and_at_most("input_scale", scale, 0, 8)
 
 
-def check_channels(name: str, values: Sequence[float] | None, positive: bool = False) -> None:
-    """Raise if a normalization constant is not three (positive) numbers."""
-    if values is not None and (len(values) != 3 or (positive and min(values) <= 0)):
+def check_channels(name: str, values: Sequence[float] | None, positive: bool = False, count: int = 3) -> None:
+    """Raise if a normalization constant is not a (positive) number for each channel."""
+    if values is not None and (len(values) != count or (positive and min(values) <= 0)):
         kind = "positive numbers" if positive else "numbers"
-        raise ValueError(f"`{name}` must be three {kind} for red, green, blue in 0..1, got {tuple(values)}")
+        wanted = f"three {kind} for red, green, blue in 0..1" if count == 3 else f"{count} {kind}, one per channel"
+        raise ValueError(f"`{name}` must be {wanted}, got {tuple(values)}")

@@ -41,7 +41,7 @@ def outputs_in_evaluation(
 ) -> Sequence[Tensor]:
     """Compute a small black image with gradient; neither statistics nor the random state change."""
     with evaluating(net), torch.enable_grad():
-        return compute(torch.zeros(1, 3, *_PROBE, device=device))
+        return compute(torch.zeros(1, getattr(net, "in_channels", 3), *_PROBE, device=device))
 
 
 def _parameters_behind(outputs: Sequence[Tensor]) -> set[Tensor]:

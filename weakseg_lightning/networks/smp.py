@@ -45,8 +45,8 @@ class SMPNet(SegmentationNet):
 
     Args:
         model: The network.
-        mean: Mean of the three channels.
-        std: Standard deviation of the three channels.
+        mean: Mean of the channels.
+        std: Standard deviation of the channels.
         min_map: Smallest height and width of the encoder's last map.
         dropout: Probability of dropping a channel of the decoder's output.
         input_scale: Factor by which images are resized.
@@ -79,7 +79,7 @@ class SMPNet(SegmentationNet):
         for factor in (1, 2, 4, 7, 8):
             self.stride = factor * stride
             size = self.padded_size(1)
-            image = self.mean.new_zeros(1, 3, size, size + self.stride)
+            image = self.mean.new_zeros(1, self.in_channels, size, size + self.stride)
             try:
                 if self.compute_logits(image).shape[-2:] == image.shape[-2:]:
                     self._find_map_stride(image)
@@ -153,6 +153,8 @@ class SMPNetwork(Network):
         input_scale: Factor in (0, 8] by which images are resized before the network, in training and testing alike;
             logits are brought back. Below 1 it saves time and memory, and loses detail; above 1 it helps encoders that
             learned from larger images.
+        in_channels: Number of channels of the images, taken from the data: weights of the first layer are repeated for
+            others than red, green and blue. Other numbers than 3 need `mean` and `std`.
 
     Example:
         >>> network = SMPNetwork("deeplabv3plus", "resnet18", encoder_weights=None, output_stride=16)
@@ -165,9 +167,10 @@ class SMPNetwork(Network):
     output_stride: Literal[8, 16] | None = None
     dropout: float | None = None
     decoder_channels: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     input_scale: float = 1.0
+    in_channels: int = 3
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -177,8 +180,11 @@ class SMPNetwork(Network):
             at_least_and_below("dropout", self.dropout, 0, 1)
         if self.decoder_channels is not None:
             at_least("decoder_channels", self.decoder_channels, 1)
-        check_channels("mean", self.mean)
-        check_channels("std", self.std, positive=True)
+        at_least("in_channels", self.in_channels, 1)
+        check_channels("mean", self.mean, count=self.in_channels)
+        check_channels("std", self.std, positive=True, count=self.in_channels)
+        if self.in_channels != 3 and (self.mean is None or self.std is None):
+            raise ValueError(f"`in_channels: {self.in_channels}` needs `mean` and `std`: data set all three")
         check_input_scale(self.input_scale)
 
     @override
@@ -193,11 +199,15 @@ class SMPNetwork(Network):
         return SMPNet(self._model(num_classes), **self._net_options())
 
     @override
+    def for_channels(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+        return replace(self, in_channels=len(mean), mean=tuple(mean), std=tuple(std))
+
+    @override
     def without_weights(self) -> Self:
         mean, std = self.normalization()
         return replace(self, encoder_weights=None, mean=mean, std=std)
 
-    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the input: the arguments, or what the encoder was trained with.
 
         Needs no network, and is the same for downloaded, local and random weights of an encoder.
@@ -214,7 +224,7 @@ class SMPNetwork(Network):
         options = self._options()
         model = self._create(None, num_classes, options)
         if state is not None and weights is not None:
-            load_encoder_weights(model.encoder, state, self.encoder, weights)
+            load_encoder_weights(model.encoder, state, self.encoder, weights, self.in_channels)
         elif weights is not None:
             model = self._download(weights, num_classes, options)
         return model
@@ -245,7 +255,7 @@ class SMPNetwork(Network):
         import segmentation_models_pytorch as smp
 
         name = self.architecture.lower()
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {} if self.in_channels == 3 else {"in_channels": self.in_channels}
         parameters = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[name].__init__).parameters
         dilated = "encoder_output_stride" in parameters
         if self.output_stride is not None and not dilated:

@@ -118,8 +118,8 @@ class TagNetwork(Network):
     encoder_weights: str | None = "imagenet"
     output_stride: Literal[8, 16] | None = None
     dropout: float = 0.0
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     input_scale: float = 1.0
 
     def __post_init__(self) -> None:

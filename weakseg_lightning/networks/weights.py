@@ -82,7 +82,9 @@ def _read(path: Path, argument: str) -> object:
         raise ValueError(f"`{argument}`: {str(path)!r} cannot be read as weights ({error})") from error
 
 
-def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], name: str, path: str | Path) -> None:
+def load_encoder_weights(
+    encoder: nn.Module, state: Mapping[str, Tensor], name: str, path: str | Path, in_channels: int = 3
+) -> None:
     """Put a state dict into an encoder, all or nothing.
 
     A classifier in the file is dropped. Every other key must fit, one to one, with its shape.
@@ -92,12 +94,16 @@ def load_encoder_weights(encoder: nn.Module, state: Mapping[str, Tensor], name: 
         state: What the file holds, under smp's, timm's or torchvision's names.
         name: The encoder's name.
         path: The file, for messages.
+        in_channels: Number of channels of the images. Where it is not 3, weights of red, green and blue are repeated
+            in this order and scaled by 3 / `in_channels`, as timm does; a single channel takes their sum.
 
     Raises:
         ValueError: Keys are missing or left over, or shapes differ.
     """
     own = encoder.state_dict()
     renamed = _rename(state, own)
+    if in_channels != 3:
+        renamed = {key: _adapted(value, own.get(key), in_channels) for key, value in renamed.items()}
     extra = [key for key in renamed if key not in own and not _is_classifier(key)]
     extra = _not_in_full_model(extra, state, name) if extra else extra
     raise_misfit(own, renamed, extra, state, name, path)
@@ -117,6 +123,17 @@ def _rename(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
     )
     candidates = [{scheme(key): value for key, value in state.items()} for scheme in schemes]
     return max(candidates, key=lambda candidate: len(candidate.keys() & own.keys()))
+
+
+def _adapted(value: Tensor, own: Tensor | None, in_channels: int) -> Tensor:
+    """Weights of the first layer, made for RGB, for other channels; others as they are."""
+    from timm.models import adapt_input_conv
+
+    takes_rgb = value.ndim == 4 and value.shape[1] == 3
+    if own is None or not takes_rgb or own.shape != (value.shape[0], in_channels, *value.shape[2:]):
+        return value
+    adapted: Tensor = adapt_input_conv(in_channels, value)
+    return adapted
 
 
 def _is_classifier(key: str) -> bool:

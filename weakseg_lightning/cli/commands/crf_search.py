@@ -34,6 +34,7 @@ from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.solvers import Refinement
 
 __all__ = ["crf_search"]
@@ -131,7 +132,7 @@ def _predict(
         if not logits.isfinite().all():
             raise UserError(f"the scores of the network for {batch['id'][0]} are not finite: use another checkpoint")
         paths.append(folder / f"{len(paths)}.npz")
-        parts = {name: batch[name].numpy() for name in ("image", "mask", "valid")}
+        parts = {"image": colors_of(batch).numpy(), **{name: batch[name].numpy() for name in ("mask", "valid")}}
         np.savez(paths[-1], logits=logits.numpy(), **parts)
     return paths
 

@@ -55,7 +55,7 @@ def export(
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in get_args(Format) if format == "both" else (format,):
         path = stem.with_name(stem.name + SUFFIXES[form])
-        save(exported, path, form, module.class_names)
+        save(exported, path, form, module.class_names, module.channels)
         difference = largest_difference(module, runner(path, form), _sizes(module, exported))
         fine = fine and difference <= tolerance
         verdict = "" if difference <= tolerance else f", more than {tolerance:g}: do not use it"

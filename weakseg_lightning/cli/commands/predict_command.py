@@ -13,6 +13,7 @@ from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.cli.commands.predict import ImageOptions, find_images, predict_images
 from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.solvers import Refinement
@@ -62,6 +63,11 @@ class ImageCommand:
         data: SegmentationDataModule = self.parts.data
         try:
             module = load_module(self.checkpoint)
+            if module.channels is not None:
+                raise UserError(
+                    "IMAGES of several channels are not predicted one by one yet: leave them out, and give the folder "
+                    "that holds them in images/ as --data.root"
+                )
             require_same_classes(module.class_names, data.class_names, self.checkpoint, self.allow_other_classes)
             if self.parts.speed.channels_last:
                 module.to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import MissingFileError
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.reporting import Page, Picture
 from weakseg_lightning.reporting.metrics import (
     best_of,
@@ -193,7 +194,7 @@ def _extremes(order: list[int], panels: int) -> Iterator[tuple[str, int]]:
 
 def _picture(data: SegmentationDataModule, batch: Batch, labels: Tensor, what: str) -> Picture:
     truth = batch["mask"][0]
-    row = PanelRow(batch["image"][0], prediction=labels, truth=truth)
+    row = PanelRow(colors_of(batch)[0], prediction=labels, truth=truth)
     present = [data.class_names[k] for k in sorted(set(truth.unique().tolist()) - {VOID})]
     text = f"Image, prediction and ground truth side by side; in the ground truth are {', '.join(present)}."
     name = batch["id"][0]

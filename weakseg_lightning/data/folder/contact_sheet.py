@@ -10,6 +10,7 @@ from scipy.ndimage import grey_dilation
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.labels import accepted_of, read_drawn, read_mask
 from weakseg_lightning.data.images.reading import read_image
+from weakseg_lightning.data.images.statistics import picture, places_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.visualization.panels import INK, PAPER, draw_legend, voc_palette
 
@@ -51,7 +52,7 @@ def contact_sheet(contents: FolderContents, names: Sequence[str]) -> Image.Image
 
 def _tile(contents: FolderContents, name: str, used: set[int]) -> Image.Image:
     """One image with its annotations; notes the classes that are drawn."""
-    image = Image.fromarray(read_image(contents.images[name]).permute(1, 2, 0).numpy())
+    image = Image.fromarray(_pixels(contents, name))
     size = image.size
     scale = _TILE / max(size)
     tile = image.resize((max(1, round(scale * size[0])), max(1, round(scale * size[1]))))
@@ -102,3 +103,11 @@ def _short(name: str) -> str:
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(12)
+
+
+def _pixels(contents: FolderContents, name: str) -> NDArray[np.uint8]:
+    path, channels = contents.images[name], contents.channels
+    if channels is None:
+        pixels: NDArray[np.uint8] = read_image(path).permute(1, 2, 0).numpy()
+        return pixels
+    return picture(channels.read(path), places_of(channels.names, None))

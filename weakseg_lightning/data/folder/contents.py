@@ -26,7 +26,7 @@ from weakseg_lightning.data.folder.tables.cases import CaseRule, find_cases, una
 from weakseg_lightning.data.folder.tools.cvat import read_cvat
 from weakseg_lightning.data.folder.tools.label_studio import is_label_studio, read_label_studio
 from weakseg_lightning.data.folder.tools.labelme import is_labelme, read_labelme
-from weakseg_lightning.data.images.reading import image_size
+from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.samples import BadSampleError, CaseSlice
 from weakseg_lightning.data.text import read_text
 from weakseg_lightning.data.weak_labels import Supervision
@@ -102,18 +102,24 @@ class FolderContents(Files):
         return [name for name in self.images if self.can_train(name, supervision)]
 
 
-def read_folder(root: Path, guides: Path | None = None, rule: CaseRule = CaseRule()) -> FolderContents:  # noqa: B008 - frozen
+def read_folder(
+    root: Path,
+    guides: Path | None = None,
+    rule: CaseRule = CaseRule(),  # noqa: B008 - frozen
+    channels: ChannelFiles | None = None,
+) -> FolderContents:
     """Find images and annotations, and read the files that are no pictures.
 
     Args:
         root: the folder.
         guides: folder of the maps of regions or boundaries, if they are used.
         rule: how the cases are told.
+        channels: the channels of the images; None for grey and RGB.
 
     Raises:
         FileNotFoundError: if there are no images at all.
     """
-    files = find_files(root, guides)
+    files = find_files(root, guides, channels)
     contents = FolderContents(**vars(files))
     readings = list(_readings(files))
     _find_classes(contents, [reading for reading in readings if isinstance(reading, Annotation)])
@@ -166,7 +172,7 @@ def _size_of(files: Files, names: ImageNames, image: ImageRef) -> tuple[int, int
     """Width and height of an image; None if it is not there, or broken."""
     name = names.find(image).name
     try:
-        return None if name is None else image_size(files.images[name])
+        return None if name is None else files.size_of(name)
     except BadSampleError:
         return None  # reported when the image is
 

@@ -1,7 +1,6 @@
 """A folder of images with whatever annotations there are."""
 
 import warnings
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_cl
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.guides import guides_folder
 from weakseg_lightning.data.folder.source import FolderSource
+from weakseg_lightning.data.folder.split import read_names, require_labeled, split_names
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.statistics import Channels, measure, places_of, rgb_of
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
-from weakseg_lightning.data.sampling import derive_seed
-from weakseg_lightning.data.text import read_text
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.visualization.panels import Colors
@@ -113,6 +113,13 @@ class FolderDataModule(SegmentationDataModule):
             matches, with the case in its first parentheses: ``(.+)_slice_[0-9]+``, or ``(.+)/.+`` for a folder per
             case. The slices are in the order of their names, 10 after 9.
         spacing: distances of neighboring slices, rows and columns in mm, where ``cases.csv`` does not say them.
+        channels: names the channels of images that are more than grey or RGB of 8 bits: a list of the names of all
+            bands of their files, or, by name, the number of a band, from 1, or the pattern of another file beside the
+            image's, as ``{red: 1, nir: NAME_nir.tif}``. Bands, planes and pages of TIFF and ``.npy`` are read at their
+            depth, and brought to 0..1 between the percentiles 1 and 99 of the training images, without cutting off
+            what lies beyond; networks take off their mean.
+        guide: the channels that Potts weights, lattices, GrabCut and pictures see in place of red, green and blue:
+            three, or one; by default these or else the first three. What exceeds 0..1 is cut off for them.
         base: those of :class:`SegmentationDataModule`.
 
     Raises:
@@ -130,6 +137,8 @@ class FolderDataModule(SegmentationDataModule):
         guides: str | Path | None = None,
         cases: str | None = None,
         spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        channels: dict[str, int | str] | list[str] | None = None,
+        guide: list[str] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -143,7 +152,16 @@ class FolderDataModule(SegmentationDataModule):
         self.guides = guides
         self.cases = cases
         self.spacing = spacing
+        self.guide = guide
         self._rule = CaseRule(cases, spacing)
+        self._channel_files = None if channels is None else ChannelFiles(channels)
+        self._given_channels = channels
+        self._statistics: Channels | None = None
+        if self._channel_files is not None:
+            self._colors = places_of(self._channel_files.names, guide)
+            self._rgb = rgb_of(self._channel_files.names, self.color_jitter)
+        elif guide is not None:
+            raise UserError("`guide` chooses among `channels`, which are not given: name them, or leave it out")
 
     @property
     @override
@@ -173,6 +191,34 @@ class FolderDataModule(SegmentationDataModule):
     def has_guides(self) -> bool:
         return self.guides is not None
 
+    @property
+    @override
+    def has_channels(self) -> bool:
+        return self._channel_files is not None
+
+    @property
+    @override
+    def channels(self) -> Channels | None:
+        """The channels and their statistics: those of a checkpoint that were set, or else of the training images."""
+        files, given = self._channel_files, self._given_channels
+        if self._statistics is None and files is not None and given is not None:
+            images = self._contents.images
+            names = self._split[0]
+            self._statistics = measure(lambda name: files.read(images[name]), names, files.names, given, self._colors)
+        return self._statistics
+
+    @channels.setter
+    def channels(self, channels: Channels) -> None:
+        if self._channel_files is None or self._channel_files.names != channels.names:
+            here = "RGB" if self._channel_files is None else ", ".join(self._channel_files.names)
+            raise UserError(
+                f"the weights were trained on the channels {', '.join(channels.names)}, the data here have {here}: set "
+                "`channels` of the data to these"
+            )
+        if channels != self._statistics:
+            self._statistics = channels
+            self._sources.clear()
+
     @override
     def train_source(self) -> FolderSource:
         """Find the training images."""
@@ -183,7 +229,7 @@ class FolderDataModule(SegmentationDataModule):
             rank_zero_info(f"{self.root}: {note}")
         if self.tags_from == "crop" and (bare := [name for name in names if not self._contents.has_mask(name)]):
             raise UserError(f"`tags_from: crop` needs a mask of every training image, {bare[0]!r} has none")
-        return FolderSource(self._contents, names, self.supervision)
+        return FolderSource(self._contents, names, self.supervision, self.channels)
 
     @override
     def val_source(self) -> FolderSource:
@@ -193,7 +239,7 @@ class FolderDataModule(SegmentationDataModule):
             rank_zero_info(f"{self.root}: no image with a mask is held out, so that there is no validation")
         if slices := [self._contents.cases[name] for name in names if name in self._contents.cases]:
             rank_zero_info(f"{self.root}: validation scores {cases_in_words(slices)}")
-        return FolderSource(self._contents, names, None)
+        return FolderSource(self._contents, names, None, self.channels)
 
     @override
     def test_source(self) -> SampleSource:
@@ -209,7 +255,7 @@ class FolderDataModule(SegmentationDataModule):
     @override
     def predict_source(self) -> SampleSource:
         """Find all images, with or without annotations."""
-        return FolderSource(self._contents, list(self._contents.images), None)
+        return FolderSource(self._contents, list(self._contents.images), None, self.channels)
 
     @override
     def setup(self, stage: str) -> None:
@@ -244,7 +290,7 @@ class FolderDataModule(SegmentationDataModule):
         _ = self._classes  # raises at what is missing or wrong
         guides = None if self.guides is None else self._folder / Path(self.guides).expanduser()
         used = guides if guides is not None and guides.is_dir() else None
-        contents = read_folder(self._folder, used, self._rule)
+        contents = read_folder(self._folder, used, self._rule, self._channel_files)
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]
@@ -262,9 +308,9 @@ class FolderDataModule(SegmentationDataModule):
         contents = self._contents
         val = None if self.val_list is None else read_names(Path(self.val_list), contents, "val_list")
         given = None if self.train_list is None else read_names(Path(self.train_list), contents, "train_list")
-        _require_labelled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
+        require_labeled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
         lacking = [name for name in given or () if not contents.can_train(name, self.supervision)]
-        _require_labelled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
+        require_labeled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
         units = [set(map(contents.unit, names or ())) for names in (given, val)]
         if both := sorted(set.intersection(*units)):
             raise UserError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
@@ -276,69 +322,3 @@ class FolderDataModule(SegmentationDataModule):
                 f"{self.supervision}` needs; `weakseg init {self.root}` chooses what is there"
             )
         return train, held_out
-
-
-def split_names(
-    contents: FolderContents,
-    supervision: Supervision,
-    val_fraction: float,
-    seed: int,
-    train: Sequence[str] | None = None,
-    val: Sequence[str] | None = None,
-) -> tuple[list[str], list[str]]:
-    """Part the images of a folder into those for training and those for validation, cases as wholes.
-
-    Args:
-        contents: the folder.
-        supervision: what training needs.
-        val_fraction: fraction of the images with masks, or of the cases, that is held out.
-        seed: draws them, by their names alone.
-        train: ids for training, if they are given.
-        val: ids for validation, if they are given.
-
-    Returns:
-        Ids of both, by name.
-    """
-    fit = set(contents.of(supervision) if train is None else train)
-    trained = set(map(contents.unit, fit))
-    if val is None:
-        masked = [name for name in contents.images if contents.has_mask(name)]
-        masked = [name for name in masked if train is None or contents.unit(name) not in trained]
-        units = dict.fromkeys(map(contents.unit, masked))
-        # Those that cannot train anyway come first, then it is drawn by lot.
-        ordered = sorted(units, key=lambda unit: (unit in trained, derive_seed(seed, *unit.encode())))
-        useless = sum(unit not in trained for unit in units)
-        count = max(useless, 1, round(val_fraction * len(units))) if val_fraction > 0 and units else 0
-        drawn = set(ordered[: min(count, useless + max(len(trained) - 1, 0))])
-        val = [name for name in masked if contents.unit(name) in drawn]
-    held_out = set(map(contents.unit, val))
-    return sorted(name for name in fit if contents.unit(name) not in held_out), sorted(val)
-
-
-def read_names(path: Path, contents: FolderContents, argument: str) -> list[str]:
-    """Read a list of images, a name a line, with or without folder and suffix.
-
-    Args:
-        path: text file.
-        contents: the folder.
-        argument: name of the argument, for messages.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not UTF-8 text, or names an image that is not there.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"`{argument}`: there is no file {path} (working directory: {Path.cwd()})")
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    if not lines:
-        raise UserError(f"`{argument}`: {path} names no image: write a name a line")
-    found = {line: contents.find(line) for line in lines}
-    if absent := [line for line, name in found.items() if name is None]:
-        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise UserError(f"`{argument}`: {path} names {absent[0]!r}{more}, which is not in {contents.root}/images")
-    return list(dict.fromkeys(name for name in found.values() if name is not None))
-
-
-def _require_labelled(names: Sequence[str] | None, lacking: Sequence[str], argument: str, wanted: str) -> None:
-    if names and lacking:
-        raise UserError(f"`{argument}`: {len(lacking)} of {len(names)} images have no {wanted}, as {lacking[0]!r}")

@@ -11,7 +11,8 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.annotations import TABLES
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE
-from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_size, is_image, read_image
 from weakseg_lightning.errors import MissingFileError
 
 __all__ = ["Files", "did_you_mean", "find_files", "purpose", "two_folders"]
@@ -38,6 +39,7 @@ class Files:
         exports: files of annotation tools.
         problems: what cannot be used.
         notes: what is left out, or read in a way that one should know.
+        channels: the channels of the images and their files; None for grey and RGB.
     """
 
     root: Path
@@ -49,6 +51,16 @@ class Files:
     exports: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    channels: ChannelFiles | None = None
+
+    def size_of(self, name: str) -> tuple[int, int]:
+        """Read the width and the height of an image; raises ``BadSampleError`` if its file is missing or no image."""
+        path = self.images[name]
+        return image_size(path) if self.channels is None else self.channels.size(path)
+
+    def require_readable(self, name: str) -> None:
+        """Raise ``BadSampleError`` if an image cannot be read."""
+        _ = read_image(self.images[name]) if self.channels is None else self.channels.read(self.images[name])
 
     def report(self, path: Path, text: str, image: str | None = None) -> None:
         """Note what is wrong with a file."""
@@ -56,17 +68,18 @@ class Files:
         self.problems.append(Problem(file, f"{text}{purpose(file)}", image))
 
 
-def find_files(root: Path, guides: Path | None = None) -> Files:
+def find_files(root: Path, guides: Path | None = None, channels: ChannelFiles | None = None) -> Files:
     """Find the files of a folder; links are followed.
 
     Args:
         root: the folder.
         guides: folder of the maps of regions or boundaries, if they are used.
+        channels: the channels of the images; None for grey and RGB.
 
     Raises:
         FileNotFoundError: if there are no images at all.
     """
-    files = Files(root)
+    files = Files(root, channels=channels)
     _find_images(files)
     files.scribbles = _find_maps(files, SCRIBBLES)
     files.accepted = _find_maps(files, ACCEPTED)
@@ -101,21 +114,28 @@ def _find_images(files: Files) -> None:
             f"no folder `images` in {root} (working directory: {Path.cwd()}): put the images into {base}"
         )
     by_name: dict[str, Path] = {}
+    channels, companions = files.channels, list[Path]()
     for path in (path for folder in folders for path in files_below(folder)):
         if path.suffix.lower() == ".json" and base != root:
             continue  # LabelMe puts its files next to the images
         if not path.exists():
             files.report(path, "is a link to nothing: restore what it links to, or remove it")
             continue
-        if not is_image(path):
+        if channels is not None and channels.is_companion(path):
+            companions.append(path)
+            continue
+        if not (is_image(path) if channels is None else channels.is_image(path)):
             files.report(path, f"is no image that is read ({', '.join(IMAGE_SUFFIXES)}): convert or remove it")
             continue
-        name = _id(path, base)
+        name = _id(path, base, channels)
         if (other := by_name.get(name.casefold())) is not None:
             same = f"has the name of {relative(other, root)}: annotations could mean either; rename or remove one"
-            files.report(path, same, _id(other, base))
+            files.report(path, same, _id(other, base, channels))
             continue
         by_name[name.casefold()] = files.images[name] = path
+    for path in companions:
+        if not any(channels and channels.belongs(path, image) for image in files.images.values()):
+            files.report(path, "is a channel of an image that is not there: add the image, or remove it")
     if not files.images:
         raise MissingFileError(f"no image in {base}: put images there ({', '.join(IMAGE_SUFFIXES)})")
 
@@ -153,9 +173,10 @@ def _report_orphans(files: Files, base: Path, orphans: list[Path]) -> None:
         files.report(path, f"belongs to no image: there is no images/{name}.*{hint}; rename or remove it")
 
 
-def _id(path: Path, base: Path) -> str:
+def _id(path: Path, base: Path, channels: ChannelFiles | None = None) -> str:
     """Path from the folder of images without suffix; accents joined to their letters, as not all systems do."""
-    return unicodedata.normalize("NFC", path.relative_to(base).with_suffix("").as_posix())
+    stem = path.stem if channels is None else channels.stem(path)
+    return unicodedata.normalize("NFC", path.relative_to(base).with_name(stem).as_posix())
 
 
 def _exports(root: Path) -> list[Path]:

@@ -15,7 +15,6 @@ from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
 from weakseg_lightning.data.folder.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
-from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
@@ -80,8 +79,8 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     found.problems += [problem for problem in contents.problems if problem.image == name]
     image = contents.images[name]
     try:
-        found.size = image_size(image)
-        read_image(image)
+        found.size = contents.size_of(name)
+        contents.require_readable(name)
     except BadSampleError as error:
         found.problems.append(_problem(contents, image, error, name))
     if found.size is None:

@@ -15,7 +15,8 @@ from weakseg_lightning.data.folder.guides import lacking_guides, read_guide
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
-from weakseg_lightning.data.images.reading import image_size, read_image
+from weakseg_lightning.data.images.reading import read_image
+from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID
@@ -35,11 +36,13 @@ class FolderSource(SampleSource):
         contents: the folder.
         names: ids of the images.
         supervision: which annotations become seeds; None for no seeds, and no guides, as it is not for training.
+        channels: the channels of the images, with their statistics; None for grey and RGB.
     """
 
     contents: FolderContents
     names: Sequence[str]
     supervision: Supervision | None
+    channels: Channels | None = None
 
     @property
     @override
@@ -49,13 +52,13 @@ class FolderSource(SampleSource):
     @override
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        image = read_image(self.contents.images[name])
+        image = self._image(name)
         return replace(self._sample(name, image), guide=self._guide(name, (image.shape[2], image.shape[1])))
 
     @override
     def labels(self, index: int) -> Sample:
         name = self.names[index]
-        width, height = image_size(self.contents.images[name])
+        width, height = self.contents.size_of(name)
         return self._sample(name, torch.empty(3, height, width, dtype=torch.uint8, device="meta"))
 
     @override
@@ -79,6 +82,10 @@ class FolderSource(SampleSource):
         each = ([*one.problems, *hollow, *lacking.get(one.name, ())] for one in looked)
         return {index: "; ".join(map(str, found)) for index, found in enumerate(each) if found}
 
+    def _image(self, name: str) -> Tensor:
+        path, files = self.contents.images[name], self.contents.channels
+        return read_image(path) if self.channels is None or files is None else self.channels.scaled(files.read(path))
+
     def _sample(self, name: str, image: Tensor) -> Sample:
         contents, size = self.contents, (image.shape[2], image.shape[1])
         labels = read_mask(contents, name, size)
@@ -94,6 +101,7 @@ class FolderSource(SampleSource):
             tags=self._tags(name, self._present(name, size, mask, seeds)),
             boxes=boxes,
             case=contents.cases.get(name),
+            colors=None if self.channels is None else torch.tensor(self.channels.colors),
             shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
         )
 

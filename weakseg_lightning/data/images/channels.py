@@ -70,6 +70,11 @@ class ChannelFiles:
         """Recognize the files that hold more channels of an image."""
         return bool(self._others) and path.name.endswith(self._others)
 
+    def belongs(self, companion: Path, image: Path) -> bool:
+        """Tell if a file holds channels of an image."""
+        names = (self.stem(image) + ending for ending in self._others)
+        return companion.parent == image.parent and companion.name in names
+
     def stem(self, path: Path) -> str:
         """The name of an image by its file: without suffix, or what comes before the end of the pattern."""
         return path.name.removesuffix(self._own) if self._own else path.stem

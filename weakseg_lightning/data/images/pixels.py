@@ -60,7 +60,10 @@ class Bands:
 def check_bands(count: int) -> None:
     """Raise ``UnsuitableError`` for more bands than grey or RGB with transparency have."""
     if count > 4:
-        raise UnsuitableError(f"has {count} bands, expected grey or RGB, with or without transparency: convert it")
+        raise UnsuitableError(
+            f"has {count} bands, expected grey or RGB, with or without transparency: name them as `channels` of the "
+            "data, or convert it"
+        )
 
 
 def check_size(width: int, height: int) -> None:

@@ -13,6 +13,7 @@ from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.metrics import CaseScore, CaseScores, MeanGridEnergy, SegmentationScores, mean_over_cases
 from weakseg_lightning.metrics.cases import metrics_of_monai
+from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.solvers import Refinement
 
 __all__ = ["EvaluatedModule"]
@@ -99,13 +100,13 @@ class EvaluatedModule(LightningModule):
         if broken := [name for name, good in zip(batch["id"], finite, strict=True) if not good]:
             problem = f"the scores of the network for {', '.join(broken[:4])} are not finite and cannot be refined"
             raise UserError(f"{problem}: use another checkpoint, or check these images")
-        return self.refinement.refine(logits, batch["image"], batch.get("valid")).argmax(1)
+        return self.refinement.refine(logits, colors_of(batch), batch.get("valid")).argmax(1)
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
         labels = self._predict(batch)
         metrics = self._metrics(stage)
         metrics.segmentation.update(labels, batch["mask"])
-        metrics.grid_energy.update(labels, batch["image"], batch["valid"])
+        metrics.grid_energy.update(labels, colors_of(batch), batch["valid"])
         metrics.cases.update(labels, batch["mask"], batch.get("id", ()), batch.get("case"))
         return labels
 

@@ -1,12 +1,13 @@
 """The guide of a batch: the map of regions or boundaries that pairwise terms look at in place of the image."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from weakseg_lightning.errors import UserError
+from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 
 Batch = dict[str, Any]
 
@@ -21,18 +22,27 @@ def guide_of(part: object, batch: Batch) -> Tensor:
         batch: the batch: ``image`` ``(B, 3, H, W)`` and, if the data bring one, ``guide`` ``(B, 1, H, W)``.
 
     Returns:
-        The image, or the guide as float32.
+        The colors of the image, or the guide as float32.
 
     Raises:
         ValueError: if the part needs a guide and the batch has none.
     """
     if not _needs_guide(part):
-        image: Tensor = batch["image"]
-        return image
+        return colors_of(batch)
     if "guide" not in batch:
         raise UserError(f"the batch has no `guide`, which the `potts` of {type(part).__name__} needs: {_REMEDY}")
     guide: Tensor = batch["guide"]
     return guide.float()
+
+
+def colors_of(batch: Mapping[str, Any]) -> Tensor:
+    """The images as pairwise terms and pictures see them, float ``(B, 3, H, W)`` in 0..1.
+
+    Args:
+        batch: the batch: ``image`` and, of other channels than RGB, ``colors``, the three that are chosen.
+    """
+    image = in_unit_range(batch["image"])
+    return image[:, batch["colors"][0]].clamp(0, 1) if "colors" in batch else image
 
 
 def require_guides(name: str, part: object, data: object) -> None:

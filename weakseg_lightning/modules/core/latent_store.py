@@ -168,8 +168,9 @@ class LatentStore:
         for position, item in enumerate(loaded):
             stored = None if item.reference is None else self.resolve(item.reference)
             if stored is None:
-                guide = {} if item.guide is None else {"guide": item.guide}
-                whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw, **guide}
+                given = {"guide": item.guide, "colors": item.colors}
+                given = {name: value for name, value in given.items() if value is not None}
+                whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw, **given}
                 continue
             _require_size(stored, item.seeds.shape, batch["id"][position])
             latent[position] = item.move(torch.from_numpy(stored.copy()))

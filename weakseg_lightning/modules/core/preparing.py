@@ -124,9 +124,9 @@ def whole_batch(item: Item, initial: Tensor | None = None) -> Item:
         initial: labeling to start the solver from, ``(1, H, W)``.
     """
     seeds = item["seeds"][None].long()
-    guide = {"guide": item["guide"][None]} if "guide" in item else {}
+    given: Item = {name: item[name][None] for name in ("guide", "colors") if name in item}
     return {
-        **guide,
+        **given,
         "image": in_unit_range(item["image"][None]),
         "seeds": seeds,
         "valid": torch.ones_like(seeds, dtype=torch.bool),

@@ -1,0 +1,180 @@
+"""Statistics of channels over the training images, which bring channels of every range to one scale."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weakseg_lightning.data.images.channels import Planes
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.errors import UserError
+
+__all__ = ["Channels", "measure", "picture", "places_of", "rgb_of"]
+
+_RANGE = (1, 99)
+"""Percentiles that become 0 and 1."""
+_SAMPLED = 2**14  # pixels of an image that percentiles are taken of
+_READERS = 4
+_RGB = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels of images: what they are, and their statistics over the training images.
+
+    Images of channels are float32, 0 at the 1st percentile of a channel and 1 at the 99th; nothing is cut off.
+
+    Attributes:
+        names: of the C channels.
+        given: ``channels`` of the data, see :class:`ChannelFiles`.
+        low: 1st percentile of each, in the values of the files.
+        high: 99th percentile of each.
+        mean: of each, in the values of the files.
+        std: standard deviation of each.
+        colors: numbers of the three channels that pictures and pairwise terms show as red, green and blue.
+    """
+
+    names: tuple[str, ...]
+    given: dict[str, int | str] | list[str]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colors: tuple[int, int, int]
+
+    def scaled(self, planes: Planes) -> Tensor:
+        """Bring the channels of an image to one scale: float32 ``(C, H, W)``."""
+        image = torch.empty(len(planes), *planes[0].shape)
+        for number, (plane, low, high) in enumerate(zip(planes, self.low, self.high, strict=True)):
+            image[number] = torch.from_numpy((plane.astype(np.float64) - low) / (high - low))
+        return image
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the channels of scaled images, as :meth:`Network.for_channels` takes them."""
+        ranges = [high - low for low, high in zip(self.low, self.high, strict=True)]
+        mean = tuple((mean - low) / size for mean, low, size in zip(self.mean, self.low, ranges, strict=True))
+        return mean, tuple(std / size for std, size in zip(self.std, ranges, strict=True))
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for checkpoints."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_plain(cls, values: dict[str, Any]) -> Self:
+        """The channels that :meth:`plain` has written."""
+        stored: dict[str, Any] = {name: value if name == "given" else tuple(value) for name, value in values.items()}
+        return cls(**stored)
+
+
+class _Moments(NamedTuple):
+    """Number of pixels of an image, and by channel their mean, sum of squares about it, and some of them."""
+
+    pixels: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    sampled: NDArray[np.float64]
+
+
+def measure(
+    read: Callable[[str], Planes],
+    images: Sequence[str],
+    names: Sequence[str],
+    given: dict[str, int | str] | list[str],
+    colors: tuple[int, int, int],
+) -> Channels:
+    """Measure the channels of images; those that cannot be read are left out.
+
+    Args:
+        read: reads the channels of an image by its id.
+        images: ids of the training images.
+        names: of the channels.
+        given: see :class:`Channels`.
+        colors: see :class:`Channels`.
+
+    Raises:
+        BadSampleError: if no image can be read.
+        ValueError: if a channel has one value throughout.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:  # decoding releases the GIL
+        found = list(pool.map(lambda image: _moments(read, image), images))
+    measured = [one for one in found if isinstance(one, _Moments)]
+    if not measured:
+        raise next(one for one in found if isinstance(one, BadSampleError))
+    mean, std = _joined(measured)
+    low, high = np.percentile(np.concatenate([one.sampled for one in measured], axis=1), _RANGE, axis=1)
+    for number, name in enumerate(names):
+        if std[number] == 0:
+            raise UserError(f"the channel {name!r} is {mean[number]:g} in all training images: leave it out")
+    narrow = high <= low  # nearly all pixels alike
+    low, high = np.where(narrow, mean - std, low), np.where(narrow, mean + std, high)
+    numbers: list[tuple[float, ...]] = [tuple(each.tolist()) for each in (low, high, mean, std)]
+    return Channels(tuple(names), given, numbers[0], numbers[1], numbers[2], numbers[3], colors)
+
+
+def places_of(names: Sequence[str], guide: Sequence[str] | None) -> tuple[int, int, int]:
+    """Choose the three channels that pictures and pairwise terms see.
+
+    Args:
+        names: of all channels.
+        guide: three names, or one for all three; by default red, green and blue, where there are such channels, or
+            else the first three, or the first alone where there are fewer.
+
+    Raises:
+        ValueError: if a name is unknown, or there are neither three nor one.
+    """
+    if guide is None:
+        guide = _RGB if set(_RGB) <= set(names) else names[:3] if len(names) >= 3 else names[:1]
+    if unknown := [name for name in guide if name not in names]:
+        raise UserError(f"`guide`: no channel is called {unknown[0]!r}: take some of {', '.join(names)}")
+    if len(guide) not in (1, 3):
+        raise UserError(f"`guide` must name three channels or one, got {len(guide)}")
+    red, green, blue = [names.index(name) for name in (guide if len(guide) == 3 else [guide[0]] * 3)]
+    return red, green, blue
+
+
+def rgb_of(names: Sequence[str], color_jitter: float) -> tuple[int, int, int] | None:
+    """Find the channels that augmentation may change the colors of, red, green and blue; None if there are none.
+
+    Raises:
+        ValueError: if there are none, and their colors are to be changed.
+    """
+    if set(_RGB) <= set(names):
+        return places_of(names, _RGB)
+    if color_jitter > 0:
+        raise UserError(
+            "`color_jitter` changes red, green and blue, and `channels` has none of these names: set it to 0"
+        )
+    return None
+
+
+def picture(planes: Planes, colors: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Show three channels of an image as red, green and blue, each between its own percentiles: ``(H, W, 3)``."""
+    shown = np.stack([planes[number] for number in colors], axis=-1).astype(np.float64)
+    low, high = np.percentile(shown, _RANGE, axis=(0, 1))
+    fractions = (shown - low) / np.where(high > low, high - low, 1)
+    return np.asarray((255 * fractions.clip(0, 1)).round(), dtype=np.uint8)
+
+
+def _moments(read: Callable[[str], Planes], image: str) -> "_Moments | BadSampleError":
+    try:
+        values = np.stack([plane.ravel().astype(np.float64) for plane in read(image)])
+    except BadSampleError as error:
+        return error
+    mean, count = values.mean(1), values.shape[1]
+    step = -(-count // _SAMPLED)
+    return _Moments(count, mean, ((values - mean[:, None]) ** 2).sum(1), values[:, ::step].copy())
+
+
+def _joined(measured: Sequence[_Moments]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of all pixels of all images."""
+    counts = np.array([one.pixels for one in measured], dtype=np.float64)[:, None]
+    means = np.stack([one.mean for one in measured])
+    mean = (counts * means).sum(0) / counts.sum()
+    squares = sum(one.squares for one in measured) + (counts * (means - mean) ** 2).sum(0)
+    return mean, np.sqrt(squares / counts.sum())
