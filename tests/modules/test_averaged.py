@@ -196,6 +196,13 @@ def test_a_run_ended_within_a_validation_saves_the_current_weights(make, fit, tm
         assert equal(whole[name], resumed[name])
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_a_resumed_run_without_the_average_says_what_it_goes_on_from(make, fit, tmp_path):
+    fit(make("pce"), AveragedWeights(0.9), max_epochs=1)["trainer"].save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.warns(UserWarning, match=r"a\.ckpt holds averaged weights, and training goes on from these"):
+        fit(make("pce"), resumed=tmp_path / "a.ckpt", max_epochs=2)
+
+
 def test_wrong_settings_are_named(make, make_trainer):
     with pytest.raises(ValueError, match="`decay` must be at least 0 and below 1, got 1"):
         AveragedWeights(1.0)

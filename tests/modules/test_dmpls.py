@@ -9,7 +9,7 @@ from weakseg_lightning import load_module
 from weakseg_lightning.losses import dice_loss, partial_cross_entropy
 from weakseg_lightning.modules import DMPLSModule, Optimizer
 from weakseg_lightning.modules.dmpls import mixed_labels
-from weakseg_lightning.networks import UNet2DDualBranch
+from weakseg_lightning.networks import UNet2D, UNet2DDualBranch
 
 NETWORK = UNet2DDualBranch(3, widths=(8, 16), dropout=(0.0, 0.3))
 LOSSES = {"dice": dice_loss, "cross_entropy": partial_cross_entropy}
@@ -113,9 +113,11 @@ def test_labels_of_a_mixture_are_those_of_the_surer_branch_unless_it_weighs_litt
 
 
 def test_arguments_are_checked(batch) -> None:
-    with pytest.raises(ValueError, match="`pseudo_weight` must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="`pseudo_weight` must be finite and at least 0, got -1"):
         make(pseudo_weight=-1)
     with pytest.raises(ValueError, match="`pseudo_loss` must be one of 'dice', 'cross_entropy', got 'ce'"):
         make(pseudo_loss="ce")
+    with pytest.raises(ValueError, match="`network` must have two decoders, got UNet2D: use UNet2DDualBranch or SMP"):
+        DMPLSModule(UNet2D(), 3)
     with pytest.raises(RuntimeError, match="`training_logits` has to run before"):
         make().loss_terms(torch.zeros(2, 3, 6, 6), batch)

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from weakseg_lightning import checks
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses import dice_loss, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.networks.dual_branch import DualBranchNet, DualBranchNetwork
@@ -37,6 +38,9 @@ class DMPLSModule(WeakSegModule):
         pseudo_loss: the loss L towards the pseudo-labels, ``dice`` or ``cross_entropy``.
         base: those of :class:`WeakSegModule`, but for those of a first phase.
 
+    Raises:
+        ValueError: if an argument is out of range, or the network has no second decoder.
+
     References:
         Luo, Hu, Liao, Zhai, Song, Wang, Zhang: Scribble-Supervised Medical Image Segmentation via Dual-Branch Network
         and Dynamically Mixed Pseudo Labels Supervision, MICCAI 2022, arXiv 2203.02106.
@@ -54,7 +58,11 @@ class DMPLSModule(WeakSegModule):
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, pce_optimizer=None, pce_fraction=0.0, **base)
-        checks.at_least("pseudo_weight", pseudo_weight, 0)
+        if not isinstance(network, DualBranchNetwork):
+            raise UserError(
+                f"`network` must have two decoders, got {type(network).__name__}: use UNet2DDualBranch or SMPDualBranch"
+            )
+        checks.finite_at_least("pseudo_weight", pseudo_weight, 0)
         checks.one_of("pseudo_loss", pseudo_loss, _LOSSES)
         self.pseudo_weight = pseudo_weight
         self.pseudo_loss: PseudoLoss = pseudo_loss

@@ -27,7 +27,7 @@ from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.guides import require_guides, warn_of_unused_guides
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.core.preparing import WholeImages, on_first_rank, prepare_net
-from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress
+from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress, warn_of_lost_average
 from weakseg_lightning.modules.core.sync_batch_norm import keep_activations
 from weakseg_lightning.networks import Network, SegmentationNet
 from weakseg_lightning.networks.ddp_unused import freeze_unused, outputs_in_evaluation
@@ -291,6 +291,8 @@ class WeakSegModule(EvaluatedModule, ABC):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise if the checkpoint is of another network, or of other classes."""
+        if self._trainer is not None:
+            warn_of_lost_average(self._trainer, checkpoint)
         source = "the checkpoint" if self._trainer is None else f"the checkpoint {self._trainer.ckpt_path}"
         self._require_same_classes(names_in(checkpoint), self.class_names, source)
         self.adopt_names(self.class_names or names_in(checkpoint), source)

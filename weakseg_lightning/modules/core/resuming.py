@@ -1,11 +1,13 @@
 """Beginning with a checkpoint: its file, and the loops where it was written."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loops.loop import _Loop
 
 from weakseg_lightning.errors import MissingFileError, UserError
@@ -55,6 +57,16 @@ def _count_steps_once(trainer: Trainer) -> None:
     stepped = loop.restarted_on_last and not loop._should_accumulate()
     if fetcher is not None and stepped and loop._should_check_val_fx(fetcher):
         loop._batches_that_stepped = min(loop._batches_that_stepped, trainer.global_step - 1)
+
+
+def warn_of_lost_average(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Warn where training goes on from averaged weights, as if they were those that it had reached."""
+    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+    if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not averages:
+        text = "add the callback AveragedWeights to go on as before, or begin a new run with `model.start_from`"
+        warnings.warn(
+            f"{trainer.ckpt_path} holds averaged weights, and training goes on from these: {text}", stacklevel=2
+        )
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
