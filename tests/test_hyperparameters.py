@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from weakseg_lightning import hyperparameters
 from weakseg_lightning.hyperparameters import describe, import_path, with_current_names
 
 
@@ -159,3 +160,14 @@ def test_every_class_of_an_old_checkpoint_is_found(path: str) -> None:
     name = path.rpartition(".")[2]
     assert found == f"weakseg_lightning.{name}"
     assert getattr(weakseg_lightning, name).__name__ == name
+
+
+def test_a_class_whose_source_changes_during_a_run_is_described_as_it_was(monkeypatch):
+    class Deep(Wide):
+        def __init__(self, depth: int, **base: Any) -> None:
+            super().__init__(depth, **base)
+
+    before = describe(Deep(2, size=5))["init_args"]
+    assert before == {"depth": 2, "size": 5}
+    monkeypatch.setattr(hyperparameters, "get_signature_parameters", lambda *_, **__: [])
+    assert describe(Deep(2, size=5))["init_args"] == before

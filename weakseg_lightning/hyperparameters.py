@@ -7,6 +7,7 @@ Every class that can stand in a recipe keeps each constructor argument, unchange
 import dataclasses
 import inspect
 import sys
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,6 +111,7 @@ def init_args(configured: object) -> dict[str, Any]:
     return {name: _plain(_kept(configured, name)) for name in _argument_names(type(configured))}
 
 
+@cache  # jsonargparse reads the source, which may be another one by the time a long run writes its checkpoints
 def _argument_names(cls: type) -> list[str]:
     parameters = inspect.signature(cls).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):  # handed to a base: as recipes see them, so do checkpoints
