@@ -25,6 +25,7 @@ MAP_COLUMNS = ("map_x", "map_y", "map_area", "crs")
 """Of the table where images lie on a map: center and area in the units of its coordinate system, and that system."""
 
 _DIGITS = 10  # of coordinates: millimeters of those in meters, and of degrees
+_ROWS = 64  # what is measured at once; coordinates and sums take fifty times the memory of its labels
 _NO_BOX = (np.inf, np.inf, -np.inf, -np.inf)
 
 
@@ -60,6 +61,10 @@ class ImageObjects:
             labels: ``(h, W)``, 255 = void.
             pixels: ``(h, W, 3)``.
         """
+        for start in range(0, len(labels), _ROWS):
+            self._measure(labels[start : start + _ROWS], pixels[start : start + _ROWS])
+
+    def _measure(self, labels: Bytes, pixels: Bytes) -> None:
         shown = np.where(labels == VOID, 0, labels)
         numbers, found = label(shown, background=0, connectivity=1, return_num=True)
         self._join(shown, numbers)

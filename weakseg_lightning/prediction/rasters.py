@@ -193,7 +193,8 @@ class MapRows(FileRows):
     def invalid(self, rows: Span) -> npt.NDArray[np.bool_]:
         """Tell which pixels have no data, ``(h, W)``, of rows that were read last."""
         kept: Pixels = self._kept[rows.start - self._read.start : rows.stop - self._read.start]
-        return kept[..., 3] == 0
+        invalid: npt.NDArray[np.bool_] = kept[..., 3] == 0
+        return invalid
 
     @override
     def _decode(self, rows: Span) -> Pixels:
