@@ -223,7 +223,7 @@ def _spelt_out(words: Sequence[str], types: Mapping[str, Any]) -> list[str]:
         following = list(takewhile(lambda other: not other.startswith("--"), remaining))
         if expected is bool and not following:
             spelt.append(f"{word}=true")
-        elif (element := _element_type(expected)) and following and not following[0].startswith("["):
+        elif (element := _element_type(expected)) and following and not following[0].startswith(("[", "{")):
             values = following if element in (int, float) else map(json.dumps, following)
             spelt.append(f"{word}=[{', '.join(values)}]")
             del remaining[: len(following)]

@@ -9,6 +9,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.data import BadSampleError, FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.images.channels import ChannelFiles
@@ -176,3 +177,15 @@ def test_files_of_channels_are_no_images_of_their_own(tmp_path):
     assert [problem.file for problem in files.problems if "channel of an image" in problem.text] == ["images/c_nir.tif"]
     alone = read_folder(tmp_path, channels=ChannelFiles({"nir": "NAME_nir.tif"}))
     assert list(alone.images) == ["a", "b", "c"]
+
+
+def test_check_reads_channels_and_names_what_is_wrong(folder, tmp_path, capsys):
+    assert check(folder, sheet=tmp_path / "sheet.png", channels=FIVE) == 0
+    colors = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(colors, axis=0)) > 500
+    assert "`weakseg init` knows no channels yet" in capsys.readouterr().out
+    assert check(folder, sheet=tmp_path / "sheet.png", channels=FIVE[:4]) == 1
+    told = capsys.readouterr().out
+    assert "has 5 bands, `channels` names 4: name all of them in their order" in told
+    assert check(folder, sheet=tmp_path / "sheet.png") == 1
+    assert "it has 5 pages, expected one image" in capsys.readouterr().out

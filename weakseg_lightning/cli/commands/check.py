@@ -17,6 +17,7 @@ from weakseg_lightning.data.folder.guides import guides_folder, lacking_guides
 from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
+from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["check"]
@@ -38,7 +39,13 @@ _SHOWN = 5
 _ALIKE = 10  # problems of one text that are listed one by one
 
 
-def check(data: Path, sheet: Path | None = None, guides: Path | None = None, cases: str | None = None) -> int:
+def check(
+    data: Path,
+    sheet: Path | None = None,
+    guides: Path | None = None,
+    cases: str | None = None,
+    channels: dict[str, int | str] | list[str] | None = None,
+) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
     Besides images/ the folder may hold: scribbles/ and masks/ (PNGs of the images' names and sizes, value = class,
@@ -55,12 +62,14 @@ def check(data: Path, sheet: Path | None = None, guides: Path | None = None, cas
         sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
         guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it.
         cases: regular expression that tells which images are slices of one case, as the recipe's `data.cases`.
+        channels: names of the channels of images that are not RGB of 8 bits, as the recipe's `data.channels`.
 
     Returns:
         The exit status: 0 if all is well, 1 if there are problems.
     """
     folder = existing_folder(data)
-    contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases))
+    named = None if channels is None else ChannelFiles(channels)
+    contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases), named)
     found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
     problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
@@ -72,10 +81,14 @@ def check(data: Path, sheet: Path | None = None, guides: Path | None = None, cas
     shown = [name for name in good if contents.has_any(name)] or good
     if shown:
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
-    by_names = option("cases", cases)
+    by_names, of_channels = option("cases", cases), option("channels", None if channels is None else str(channels))
     if problems:
-        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{option('guides', guides)}{by_names}")
+        options = f"{option('guides', guides)}{by_names}{of_channels}"
+        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{options}")
         return 1
+    if channels is not None:
+        print("All is well. `weakseg init` knows no channels yet: give `data.channels` to a recipe of recipes/")
+        return 0
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}{by_names}")
     return 0
 
