@@ -1,5 +1,8 @@
 # The public names, each where it is from: read by type checkers, and by lazy_loader when a name is first used.
 from .callbacks import (
+    AveragedWeights as AveragedWeights,
+)
+from .callbacks import (
     CaseWriter as CaseWriter,
 )
 from .callbacks import (
@@ -121,10 +124,10 @@ from .modules import (
     CCNNModule as CCNNModule,
 )
 from .modules import (
-    DMPLSModule as DMPLSModule,
+    DecomposeReconstructModule as DecomposeReconstructModule,
 )
 from .modules import (
-    DecomposeReconstructModule as DecomposeReconstructModule,
+    DMPLSModule as DMPLSModule,
 )
 from .modules import (
     LatentModule as LatentModule,

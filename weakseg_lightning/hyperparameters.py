@@ -108,7 +108,8 @@ def init_args(configured: object) -> dict[str, Any]:
         AttributeError: if a constructor argument was not kept.
         TypeError: if an argument cannot be written as plain values.
     """
-    return {name: _plain(_kept(configured, name)) for name in _argument_names(type(configured))}
+    names = _argument_names(type(configured))  # type: ignore[arg-type]  # for mypy, classes cannot be hashed
+    return {name: _plain(_kept(configured, name)) for name in names}
 
 
 @cache  # jsonargparse reads the source, which may be another one by the time a long run writes its checkpoints

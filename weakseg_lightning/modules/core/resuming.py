@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loops.loop import _Loop
 
@@ -61,7 +61,8 @@ def _count_steps_once(trainer: Trainer) -> None:
 
 def warn_of_lost_average(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Warn where training goes on from averaged weights, as if they were those that it had reached."""
-    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
     if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not averages:
         text = "add the callback AveragedWeights to go on as before, or begin a new run with `model.start_from`"
         warnings.warn(
