@@ -16,9 +16,10 @@ ROOMS = sorted({Path(path).parent.as_posix() for path in SOURCES} - {"."})
 # What each room at the top may import of the others.
 SOLVING = {"_native", "energies", "constraints"}
 MODELING = SOLVING | {"losses", "solvers", "metrics", "networks"}
-SUPPORT = {"checks", "devices", "errors", "files", "hyperparameters"}  # of every room
+SUPPORT = {"channels", "checks", "devices", "errors", "files", "hyperparameters"}  # of every room
 ALLOWED = {
     "_native": set(),
+    "channels": set(),
     "checks": set(),
     "devices": set(),
     "errors": set(),

@@ -22,6 +22,7 @@ from weakseg_lightning import losses, networks, solvers  # noqa: F401
 from weakseg_lightning.callbacks import CaseWriter, NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from weakseg_lightning.callbacks.slurm import Requeue, checkpoint_of_job, sign
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.checkpoints import find_checkpoint
 from weakseg_lightning.cli.commands.predict import ImageOptions
@@ -36,10 +37,9 @@ from weakseg_lightning.data import (  # noqa: F401 - as above
     SegmentationDataModule,
     VOCDataModule,
 )
-from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.modules import WeakSegModule
-from weakseg_lightning.modules.core.channels import channels_in
+from weakseg_lightning.modules.core.checkpoint_io import channels_in
 from weakseg_lightning.modules.core.class_names import OPTION
 from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.solvers import Refinement

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from typing_extensions import override
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least, between
 from weakseg_lightning.data.batches import BatchTransfer, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
-from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.data.problems import checked
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler

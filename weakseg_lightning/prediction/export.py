@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.data.images.statistics import Channels
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.networks import SegmentationNet
 

@@ -8,7 +8,7 @@ from lightning.pytorch.cli import instantiate_module
 
 from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.modules import WeakSegModule
-from weakseg_lightning.modules.core.channels import adopt_channels, channels_in
+from weakseg_lightning.modules.core.checkpoint_io import adopt_channels, channels_in
 from weakseg_lightning.modules.core.class_names import names_in
 from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.networks import Network

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from weakseg_lightning.data.images.statistics import Channels
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.prediction.scoring import Scorer

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.images.statistics import Channels, measure, picture, places_of, rgb_of
+from weakseg_lightning.data.images.statistics import measure, picture, places_of, rgb_of
 from weakseg_lightning.errors import UserError
 
 NAMES = ("red", "nir")

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
@@ -17,7 +18,7 @@ from weakseg_lightning.data.folder.source import FolderSource
 from weakseg_lightning.data.folder.split import read_names, require_labeled, split_names
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
-from weakseg_lightning.data.images.statistics import Channels, measure, places_of, rgb_of
+from weakseg_lightning.data.images.statistics import measure, places_of, rgb_of
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import MissingFileError, UserError

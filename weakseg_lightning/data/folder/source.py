@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.guides import lacking_guides, read_guide
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
 from weakseg_lightning.data.images.reading import read_image
-from weakseg_lightning.data.images.statistics import Channels
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID

@@ -2,74 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.images.channels import Planes
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import UserError
 
-__all__ = ["Channels", "measure", "picture", "places_of", "rgb_of"]
+__all__ = ["measure", "picture", "places_of", "rgb_of"]
 
 _RANGE = (1, 99)
 """Percentiles that become 0 and 1."""
 _SAMPLED = 2**14  # pixels of an image that percentiles are taken of
 _READERS = 4
 _RGB = ("red", "green", "blue")
-
-
-@dataclass(frozen=True)
-class Channels:
-    """The channels of images: what they are, and their statistics over the training images.
-
-    Images of channels are float32, 0 at the 1st percentile of a channel and 1 at the 99th; nothing is cut off.
-
-    Attributes:
-        names: of the C channels.
-        given: ``channels`` of the data, see :class:`ChannelFiles`.
-        low: 1st percentile of each, in the values of the files.
-        high: 99th percentile of each.
-        mean: of each, in the values of the files.
-        std: standard deviation of each.
-        colors: numbers of the three channels that pictures and pairwise terms show as red, green and blue.
-    """
-
-    names: tuple[str, ...]
-    given: dict[str, int | str] | list[str]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    colors: tuple[int, int, int]
-
-    def scaled(self, planes: Planes) -> Tensor:
-        """Bring the channels of an image to one scale: float32 ``(C, H, W)``."""
-        image = torch.empty(len(planes), *planes[0].shape)
-        for number, (plane, low, high) in enumerate(zip(planes, self.low, self.high, strict=True)):
-            image[number] = torch.from_numpy((plane.astype(np.float64) - low) / (high - low))
-        return image
-
-    @property
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the channels of scaled images, as :meth:`Network.for_channels` takes them."""
-        ranges = [high - low for low, high in zip(self.low, self.high, strict=True)]
-        mean = tuple((mean - low) / size for mean, low, size in zip(self.mean, self.low, ranges, strict=True))
-        return mean, tuple(std / size for std, size in zip(self.std, ranges, strict=True))
-
-    def plain(self) -> dict[str, Any]:
-        """Plain values, for checkpoints."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-
-    @classmethod
-    def of_plain(cls, values: dict[str, Any]) -> Self:
-        """The channels that :meth:`plain` has written."""
-        stored: dict[str, Any] = {name: value if name == "given" else tuple(value) for name, value in values.items()}
-        return cls(**stored)
 
 
 class _Moments(NamedTuple):

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning import checks
-from weakseg_lightning.data.images.statistics import Channels
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.losses import partial_cross_entropy, ranks_together
+from weakseg_lightning.modules.core import checkpoint_io
 from weakseg_lightning.modules.core.batch_hooks import BatchHook, tell_data
-from weakseg_lightning.modules.core.channels import adopt_channels, channels_in, take_channels, write_channels
 from weakseg_lightning.modules.core.checkpoint_io import require_same_network, weights_of_net
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
@@ -127,7 +127,7 @@ class WeakSegModule(EvaluatedModule, ABC):
             self._expecting_eval_mode.enter_context(warnings.catch_warnings())  # of parts that do not learn
             warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode at the start of training")
         self._take_names(stage)
-        take_channels(self)
+        checkpoint_io.take_channels(self)
         self.tell_refinement()
         self.require_case_scores(stage)
         if stage == "fit":
@@ -278,7 +278,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         """Keep what rebuilds this module, as plain values (loads with ``weights_only=True``)."""
         described = describe(self)
         write_names(checkpoint, self.class_names)
-        write_channels(checkpoint, self.channels)
+        checkpoint_io.write_channels(checkpoint, self.channels)
         checkpoint["hyper_parameters"] = {
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
             "_class_path": described["class_path"],
@@ -296,7 +296,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         source = "the checkpoint" if self._trainer is None else f"the checkpoint {self._trainer.ckpt_path}"
         self._require_same_classes(names_in(checkpoint), self.class_names, source)
         self.adopt_names(self.class_names or names_in(checkpoint), source)
-        adopt_channels(self, channels_in(checkpoint))
+        checkpoint_io.adopt_channels(self, checkpoint_io.channels_in(checkpoint))
         if "state_dict" in checkpoint:  # FSDP has taken it out, and loaded it
             self._require_same_network(self.state_dict(), checkpoint["state_dict"], checkpoint)
 

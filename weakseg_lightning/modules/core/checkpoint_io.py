@@ -1,17 +1,21 @@
-"""The network in a checkpoint, compared with the one that is built."""
+"""The network in a checkpoint, and the channels that it is for, compared with what is built and with the data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.networks import Network
 
-__all__ = ["require_same_network", "weights_of_net"]
+__all__ = ["adopt_channels", "channels_in", "require_same_network", "take_channels", "weights_of_net", "write_channels"]
 
 State = dict[str, Tensor]
+
+_KEY = "channels"
 
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
 
@@ -61,3 +65,74 @@ def _first_difference(ours: dict[str, torch.Size], theirs: dict[str, torch.Size]
             return f"`{name}` has shape {tuple(theirs[name])}, expected {tuple(ours[name])}"
     missing, unknown = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
     return f"{len(missing)} weights are missing (first {missing[:1]}), {len(unknown)} are unknown (first {unknown[:1]})"
+
+
+# ---- channels -------------------------------------------------------------------------------------------------
+
+
+def write_channels(checkpoint: dict[str, Any], channels: Channels | None) -> None:
+    """Keep channels and their statistics in a checkpoint; nothing for RGB."""
+    if channels is not None:
+        checkpoint[_KEY] = channels.plain()
+
+
+def channels_in(checkpoint: Mapping[str, Any]) -> Channels | None:
+    """The channels in a checkpoint; None for RGB."""
+    return None if checkpoint.get(_KEY) is None else Channels.of_plain(checkpoint[_KEY])
+
+
+def take_channels(module: Any) -> None:
+    """Give the data of a run the channels of the weights or, where these are new, the module those of the data.
+
+    Raises:
+        ValueError: if the data have others, or the network is not made for them.
+    """
+    data = getattr(module.trainer, "datamodule", None)
+    theirs: Channels | None = getattr(data, "channels", None)
+    if module.channels is None and theirs is not None:
+        module.channels = theirs
+        _require_made_for(module.net, theirs)
+    elif module.channels is not None and data is not None:
+        _give(data, theirs, module.channels)
+
+
+def adopt_channels(module: Any, saved: Channels | None) -> None:
+    """Take the channels of a checkpoint, and give them to the data of the run, if there is one.
+
+    Args:
+        module: what the checkpoint is loaded into.
+        saved: those of the checkpoint; None for RGB.
+
+    Raises:
+        ValueError: if the data have others.
+    """
+    data = None if module._trainer is None else getattr(module._trainer, "datamodule", None)
+    theirs: Channels | None = getattr(data, "channels", None)
+    if saved is None:
+        if theirs is not None:
+            raise UserError("the weights were trained on RGB images, the data here have `channels`: leave these out")
+        return
+    if data is not None:
+        _give(data, theirs, saved)
+    module.channels = saved
+    if module.net.in_channels == len(saved.names):  # or else the check of the weights tells
+        for name, values in zip(("mean", "std"), saved.normalization, strict=True):
+            getattr(module.net, name).copy_(torch.tensor(values).view(1, -1, 1, 1))
+
+
+def _give(data: Any, theirs: Channels | None, channels: Channels) -> None:
+    if theirs is None:
+        raise UserError(
+            f"the weights were trained on the channels {', '.join(channels.names)}, the data here are RGB: set "
+            "`channels` of the data to these"
+        )
+    data.channels = channels
+
+
+def _require_made_for(net: Any, channels: Channels) -> None:
+    mean = torch.tensor(channels.normalization[0])
+    if net.mean.shape[1] != len(mean) or not torch.allclose(net.mean.flatten().cpu(), mean):
+        raise UserError(
+            f"the data have the channels {', '.join(channels.names)}, for which the network is not made: describe it "
+            "by network.for_channels(*data.channels.normalization)"
+        )

@@ -1,0 +1,61 @@
+"""Channels of images with their statistics: what data, modules and prediction tell each other about them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Channels"]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels of images: what they are, and their statistics over the training images.
+
+    Images of channels are float32, 0 at the 1st percentile of a channel and 1 at the 99th; nothing is cut off.
+
+    Attributes:
+        names: of the C channels.
+        given: ``channels`` of the data, see :class:`ChannelFiles`.
+        low: 1st percentile of each, in the values of the files.
+        high: 99th percentile of each.
+        mean: of each, in the values of the files.
+        std: standard deviation of each.
+        colors: numbers of the three channels that pictures and pairwise terms show as red, green and blue.
+    """
+
+    names: tuple[str, ...]
+    given: dict[str, int | str] | list[str]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    colors: tuple[int, int, int]
+
+    def scaled(self, planes: Sequence[NDArray[Any]]) -> Tensor:
+        """Bring the channels of an image to one scale: float32 ``(C, H, W)``."""
+        image = torch.empty(len(planes), *planes[0].shape)
+        for number, (plane, low, high) in enumerate(zip(planes, self.low, self.high, strict=True)):
+            image[number] = torch.from_numpy((plane.astype(np.float64) - low) / (high - low))
+        return image
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the channels of scaled images, as :meth:`Network.for_channels` takes them."""
+        ranges = [high - low for low, high in zip(self.low, self.high, strict=True)]
+        mean = tuple((mean - low) / size for mean, low, size in zip(self.mean, self.low, ranges, strict=True))
+        return mean, tuple(std / size for std, size in zip(self.std, ranges, strict=True))
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for checkpoints."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_plain(cls, values: dict[str, Any]) -> Self:
+        """The channels that :meth:`plain` has written."""
+        stored: dict[str, Any] = {name: value if name == "given" else tuple(value) for name, value in values.items()}
+        return cls(**stored)
