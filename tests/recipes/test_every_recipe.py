@@ -22,7 +22,7 @@ def test_the_recipes_of_the_methods_are_there():
 def test_a_recipe_says_everything_about_its_method(name):
     model = written(name)["model"]
     cls = imported(f"weakseg_lightning.{model['class_path']}")
-    assert set(options_of(cls)) - set(model["init_args"]) == {"num_classes"}
+    assert set(options_of(cls)) - set(model["init_args"]) == {"num_classes", "largest_component"}
 
 
 @pytest.mark.parametrize("name", [*RECIPES, *OVERLAYS])
