@@ -109,6 +109,7 @@ def test_a_description_keeps_its_arguments_and_makes_nothing() -> None:
         "mean": (0.1, 0.2, 0.3),
         "std": (1.0, 1.0, 1.0),
         "input_scale": 0.5,
+        "in_channels": 3,
     }
 
 
