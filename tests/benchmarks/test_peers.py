@@ -3,7 +3,7 @@
 import pytest
 from peers import LOGITS, LOSSES, NETWORKS, compare_losses, compare_networks, main
 
-pymic = pytest.importorskip("pymic", reason="PyMIC is not installed (pip install --no-deps PYMIC)")
+pymic = pytest.importorskip("pymic.loss", reason="PyMIC is not installed (pip install --no-deps PYMIC)")
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -160,10 +160,11 @@ def test_a_recipe_that_is_wrong_as_a_whole_is_told_in_one_line(run, command, tex
 
 
 def test_options_of_a_helper_that_are_wrong_as_a_whole_are_told_in_one_line(run):
+    parts = ", ".join(f"`{name}:`" for name in ("data", "sheet", "guides", "cases", "channels"))
     for text, expected in [
         ("data: a\ndata: b\n", ": the key `data` stands in lines 1 and 2: keep one of them"),
-        ("- data\n", ": expected `data:`, `sheet:`, `guides:` at the outermost level, found a list (line 1)"),
-        ("", ": expected `data:`, `sheet:`, `guides:` at the outermost level, found nothing"),
+        ("- data\n", f": expected {parts} at the outermost level, found a list (line 1)"),
+        ("", f": expected {parts} at the outermost level, found nothing"),
     ]:
         Path("mine.yaml").write_text(text)
         assert run("check", "--config", "mine.yaml") == (2, "", f"weakseg: error: mine.yaml{expected}\n")

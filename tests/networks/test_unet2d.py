@@ -81,7 +81,7 @@ def test_it_can_be_written_down():
         ({"widths": (8, 0), "dropout": (0, 0)}, r"`min\(widths\)` must be at least 1, got 0"),
         ({"widths": (8, 9, 10)}, "`dropout` must have 3 values, as `widths` has, got 5"),
         ({"widths": (8, 9), "dropout": (0, 1)}, "`dropout` must be at least 0 and below 1, got 1"),
-        ({"input_scale": 2}, "`input_scale` must be above 0 and at most 1, got 2"),
+        ({"input_scale": 9}, "`input_scale` must be above 0 and at most 8, got 9"),
     ],
 )
 def test_arguments_are_checked(options, message):

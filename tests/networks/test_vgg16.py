@@ -82,7 +82,7 @@ def test_the_description_is_plain_and_cheap(kind: type[VGG16Network]) -> None:
         ({"encoder_weights": "imagnet"}, ValueError, '`encoder_weights` must be "imagenet", null, or the path'),
         ({"encoder_weights": "no/such.pth"}, FileNotFoundError, "`encoder_weights`: no file"),
         ({"encoder_weights": None, "dropout": 1.0}, ValueError, "`dropout` must be at least 0 and below 1"),
-        ({"encoder_weights": None, "input_scale": 2.0}, ValueError, "`input_scale` must be above 0 and at most 1"),
+        ({"encoder_weights": None, "input_scale": 9.0}, ValueError, "`input_scale` must be above 0 and at most 8"),
     ],
 )
 def test_wrong_arguments_are_explained(

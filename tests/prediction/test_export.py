@@ -1,6 +1,7 @@
 """What an exported network takes, and how it is compared."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,10 +31,23 @@ def test_sizes_that_fit_are_those_that_need_no_padding():
     assert [fitting(net, length) for length in (1, 32, 33, 64)] == [32, 32, 64, 64]
 
 
+class Constant(torch.nn.Module):
+    """One score everywhere."""
+
+    net = SimpleNamespace(in_channels=3)
+
+    def __init__(self, score: float) -> None:
+        super().__init__()
+        self.score = score
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * 0 + self.score
+
+
 @pytest.mark.parametrize(("score", "exported"), [(0.0, 0.5), (1000.0, 1500.0)])
 def test_the_difference_is_relative_to_large_scores(score, exported):
     """Of scores below 1 the difference itself counts, of larger ones its fraction of the largest."""
-    found = largest_difference(lambda image: image * 0 + score, lambda image: image * 0 + exported, [(4, 4), (8, 4)])
+    found = largest_difference(Constant(score), Constant(exported), [(4, 4), (8, 4)])
     assert found == pytest.approx(0.5)
 
 

@@ -97,14 +97,14 @@ def test_one_class_alone_is_nothing_to_learn_from(learner, photographs):
 
 
 def test_scores_cover_the_image_and_not_the_padding(photographs, tmp_path):
-    picture = Image.open(photographs.images[CAT]).resize((201, 101))
+    picture = Image.open(photographs.images[CAT]).resize((201, 90))
     picture.save(tmp_path / "a.png")
     learner = module.Learner(photographs.settings, {"a": tmp_path / "a.png"}, 3)
     stroke, other = Stroke(((10.0, 20.0), (60.0, 20.0)), 5, 0), Stroke(((150.0, 60.0), (190.0, 60.0)), 5, 1)
-    draw(learner, "a", other.applied_to(stroke.applied_to(ImageAnnotation.empty(101, 201))))
+    draw(learner, "a", other.applied_to(stroke.applied_to(ImageAnnotation.empty(90, 201))))
     maps = learner.features.maps("a")
-    assert maps[0].shape[2:] == (32, 56)  # of 128 x 224 pixels
-    assert learner.scores("a").values.shape == (3, 25, 50)
+    assert maps[0].shape[2:] == (48, 96)  # of 192 x 384 pixels
+    assert learner.scores("a").values.shape == (3, 43, 96)
 
 
 def test_of_many_strokes_the_small_ones_are_learned_from_as_well(learner, photographs):
