@@ -11,7 +11,8 @@ from typing import Self, TypeVar
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 Name, Found = TypeVar("Name"), TypeVar("Found")
 
@@ -65,6 +66,12 @@ def run_once(words: Callable[[], Sequence[str]], folder: Path, threads: int = 1)
             run_python(words(), folder / "log.txt", threads)
         done.write_text(f"{clock.wall:.1f}")
     return float(done.read_text())
+
+
+def import_path() -> str:
+    """``PYTHONPATH`` of programs that import parts of these scripts, such as callbacks."""
+    own = [str(folder) for folder in (HERE, *HERE.iterdir()) if folder.is_dir() and folder.name[0] != "_"]
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def newest(folder: Path, name: str) -> Path:

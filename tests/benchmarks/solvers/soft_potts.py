@@ -2,8 +2,8 @@
 
 From the project's root (see `instances` for where photographs are)::
 
-    python tests/benchmarks/soft_potts.py
-    python tests/benchmarks/soft_potts.py --weights 5 100 --connectivity 8
+    python tests/benchmarks soft_potts
+    python tests/benchmarks soft_potts --weights 5 100 --connectivity 8
 
 A batch is 12 photographs of 321 x 321 pixels with seeds. What takes turns, on as many threads as ``--threads`` says:
 

@@ -3,7 +3,7 @@
 Run from the project's root, with nothing else running; whatever follows ``--`` goes to every ``weakseg fit`` as it
 stands. Without a data set and without a download::
 
-    python tests/benchmarks/throughput.py --recipes pce adm_grid --ranks 1 2 -- --config recipes/data/scenes.yaml
+    python tests/benchmarks throughput --recipes pce adm_grid --ranks 1 2 -- --config recipes/data/scenes.yaml
 
 Every run trains in its second phase alone (``pce_fraction: 0``), by the command itself: its loader, logging, solver.
 After ``--warmup`` steps, ``--steps`` steps are timed, from the end of one to the end of the next; ``--repeats`` goes
@@ -26,7 +26,6 @@ over all runs so many times, one after the other, and medians over the repeats a
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +34,7 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 import yaml
-from measuring import ROOT, command_line, cores, machine, markdown, parse_own, resolved, run_python
+from measuring import ROOT, command_line, cores, import_path, machine, markdown, parse_own, resolved, run_python
 from step_clock import LOADER, is_hook
 
 
@@ -211,11 +210,10 @@ def measure(run: Run, options: argparse.Namespace, extra: list[str]) -> dict[str
     path, log = (options.out / f"{run.recipe}-{run.lag}-{run.ranks}.{kind}" for kind in ("json", "txt"))
     path.unlink(missing_ok=True)
     shutil.rmtree(options.out / "last", ignore_errors=True)  # the folder of the run before
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     blocking = {"CUDA_LAUNCH_BLOCKING": "1"} if options.profile else {}
     words, threads = command(run, options, extra, path), threads_of(run.ranks, options)
     try:
-        run_python(words, log, threads, PYTHONPATH=paths, **blocking)
+        run_python(words, log, threads, PYTHONPATH=import_path(), **blocking)
         return json.loads(path.read_text())
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         raise RuntimeError(f"{run} failed (all of it: {log}):\n{log.read_text()[-2000:]}") from error

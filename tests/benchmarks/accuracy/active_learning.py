@@ -5,7 +5,7 @@ those of that script. Five images at a time are annotated with the dataset's scr
 ``weakseg paint`` learns from all so far. Suggested: the first five of the order that the page then shows, taken in one
 go; at the beginning nothing is known but the features. Masks are the head's scores, without a graph cut::
 
-    python tests/benchmarks/active_learning.py --data DATASETS --weights tf_efficientnet_lite0.safetensors
+    python tests/benchmarks active_learning --data DATASETS --weights tf_efficientnet_lite0.safetensors
 
 The way of ordering was chosen with ``--tune`` and other seeds: training images kept out, in place of the test images.
 """

@@ -5,7 +5,7 @@ with the same budget, as in the paper (Marin and Boykov, Robust Trust Region, IC
 supervision has masks in both phases. Run from the project's root; whatever follows ``--`` goes to every
 ``weakseg fit`` as it stands::
 
-    python tests/benchmarks/lengths.py --seeds 0 1 --jobs 2 -- --config recipes/hardware/cpu.yaml --data.root DATASETS
+    python tests/benchmarks lengths --seeds 0 1 --jobs 2 -- --config recipes/hardware/cpu.yaml --data.root DATASETS
 
 Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again.
 """

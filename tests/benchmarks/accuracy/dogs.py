@@ -3,7 +3,7 @@
 Run from the project's root; DATA holds ``imagenet`` (a folder for each wnid), ``dogs_vs_cats`` (``dog``, ``cat``) and
 ``VOCdevkit/VOC2012``, WEIGHTS the encoder's weights for ImageNet (timm's tf_efficientnet_lite0)::
 
-    python tests/benchmarks/dogs.py --data DATA --weights tf_efficientnet_lite0.safetensors --seeds 0 1
+    python tests/benchmarks dogs --data DATA --weights tf_efficientnet_lite0.safetensors --seeds 0 1
 
 For each seed the classifier is trained first; then the decomposition, the same with a penalty against masks of absent
 classes in which cats count more, each for as many iterations and from its encoder; and CCNN from tags, from ImageNet

@@ -2,7 +2,7 @@
 
 Run from the project's root; whatever follows ``--`` goes to every ``weakseg fit`` as it stands::
 
-    python tests/benchmarks/methods.py --recipes pce adm_grid --seeds 0 1 2 -- --config recipes/data/scenes.yaml
+    python tests/benchmarks methods --recipes pce adm_grid --seeds 0 1 2 -- --config recipes/data/scenes.yaml
 
 Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again. With
 ``--trimap 16 8`` the table has the pixel accuracy within so many pixels of class boundaries, too, as table 3 of the ADM

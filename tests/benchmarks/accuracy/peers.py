@@ -3,7 +3,7 @@
 PyMIC (Apache-2.0) asks for much that these parts of it do not need. From the project's root::
 
     pip install --no-deps PYMIC==0.6.2
-    python tests/benchmarks/peers.py
+    python tests/benchmarks peers
 """
 
 import contextlib

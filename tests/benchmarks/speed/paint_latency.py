@@ -1,7 +1,7 @@
 """Latency of `weakseg paint` in headless Chromium on real photographs: from a stroke to the learned preview, the pen.
 
-    python tests/benchmarks/paint_latency.py --source JPEGImages --weights tf_efficientnet_lite0.safetensors
-    python tests/benchmarks/paint_latency.py --source JPEGImages --weights FILE --images 500
+    python tests/benchmarks paint_latency --source JPEGImages --weights tf_efficientnet_lite0.safetensors
+    python tests/benchmarks paint_latency --source JPEGImages --weights FILE --images 500
 
 It prints a table of the 50th and 95th percentile and the memory of both processes. Strokes are drawn by playwright's
 mouse; the time from the end of a stroke, or from a movement of the pointer, to the frame that shows it is taken in the
@@ -24,7 +24,7 @@ from measuring import command_line, machine, resolved
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("painting", "programs")]
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("painting", "programs")]
 from conftest import Page
 from tab import LAYERS, Tab
 

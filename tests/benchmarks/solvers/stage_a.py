@@ -3,7 +3,7 @@
 Both train the same network on the same photographs, in turn (A B A B ...); the ratio is that of the medians. Run from
 the project's root::
 
-    python tests/benchmarks/stage_a.py --root DATASETS --weights tf_efficientnet_lite0.safetensors
+    python tests/benchmarks stage_a --root DATASETS --weights tf_efficientnet_lite0.safetensors
 """
 
 import argparse

@@ -4,7 +4,7 @@ The scores are those of a network at stride 16: the mask, averaged over blocks, 
 same refinement, the building of the lattices included; processor time on one thread, the least of interleaved repeats.
 All photographs are brought to 375 x 500. Run from the project's root::
 
-    python tests/benchmarks/mean_field.py --root DATASETS --images 20 --repeats 3
+    python tests/benchmarks mean_field --root DATASETS --images 20 --repeats 3
 """
 
 import argparse

@@ -6,7 +6,7 @@ ascent, first step 1e5 / n, times 1.1 where the dual rose, else taken back and h
 ``--iterations``; with all 21 columns, suppression being rows as theirs, and with the present classes alone. One thread;
 processor time, medians of interleaved repeats. Run from the project's root::
 
-    python tests/benchmarks/constrained.py --sizes 41 65
+    python tests/benchmarks constrained --sizes 41 65
 """
 
 import argparse

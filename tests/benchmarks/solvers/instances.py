@@ -93,7 +93,7 @@ def make(case: Case) -> Instance:
 @cache
 def folder() -> Path:
     """The VOC tree of the photographs."""
-    shared = Path(os.environ.get("WEAKSEG_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    shared = Path(os.environ.get("WEAKSEG_SHARED", Path(__file__).resolve().parents[4] / "shared"))
     voc = shared / "data" / "VOCdevkit" / "VOC2012"
     if not voc.is_dir():
         raise SystemExit(f"no photographs in {voc}: set WEAKSEG_SHARED to the folder above `data`")

@@ -2,7 +2,7 @@
 
 Run from the project's root; no data are needed::
 
-    python tests/benchmarks/soak.py --recipes adm_grid trust_region_grid --epochs 1500 --ranks 2
+    python tests/benchmarks soak --recipes adm_grid trust_region_grid --epochs 1500 --ranks 2
 
 Whatever leaks once an epoch (workers, checkpoints, labelings that are kept, exchanges between ranks) shows sooner in
 short epochs than in long ones. Every process, the loaders' workers included, is looked at after each epoch; the first
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from measuring import ROOT, command_line, markdown, resolved, run_python
+from measuring import ROOT, command_line, import_path, markdown, resolved, run_python
 
 SMALL = [
     *("--config", "recipes/data/scenes.yaml", "--data.num_train", "16", "--data.num_val", "2", "--data.size", "64"),
@@ -103,7 +103,7 @@ def soak(recipe: str, options: argparse.Namespace) -> dict[str, tuple[float, int
     command += ["--trainer.default_root_dir", str(folder)]
     if options.ranks > 1:
         command += ["--trainer.devices", str(options.ranks), "--trainer.strategy", "ddp"]
-    run_python(command, folder / "log.txt", PYTHONPATH=str(Path(__file__).parent))
+    run_python(command, folder / "log.txt", PYTHONPATH=import_path())
     return growth(row for file in sorted(folder.glob("rank*.csv")) for row in read(file))
 
 

@@ -4,7 +4,7 @@ Each way begins with the folder and ends with a label map of each test image. Wh
 the tasks of ``tasks.py``: ``pets`` (cats and dogs of PASCAL VOC), ``whole`` (all of it), ``heart`` (slices with
 human scribbles), ``scenes`` (generated)::
 
-    python tests/benchmarks/few_images.py --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
+    python tests/benchmarks few_images --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
 Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then ADM);
 `soft`, `trust_region`, `grid_gd` and `grid_gd_quadratic` the same with another method; `pce` the same head without a

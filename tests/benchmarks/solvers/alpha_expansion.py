@@ -2,11 +2,11 @@
 
 From the project's root, in an environment with the extra ``bench`` (see `instances` for where photographs are)::
 
-    python tests/benchmarks/alpha_expansion.py --quick                             # 8 cells, some minutes
-    python tests/benchmarks/alpha_expansion.py --csv runs/expansion.csv            # 72 cells, an hour or two
-    python tests/benchmarks/alpha_expansion.py --classes 21 --sizes 321x321 --weights 80 --repeats 1
-    python tests/benchmarks/alpha_expansion.py --classes 2 --against gco_cut pymaxflow
-    python tests/benchmarks/alpha_expansion.py --threads                           # 12 images on 2 threads and on 1
+    python tests/benchmarks alpha_expansion --quick                             # 8 cells, some minutes
+    python tests/benchmarks alpha_expansion --csv runs/expansion.csv            # 72 cells, an hour or two
+    python tests/benchmarks alpha_expansion --classes 21 --sizes 321x321 --weights 80 --repeats 1
+    python tests/benchmarks alpha_expansion --classes 2 --against gco_cut pymaxflow
+    python tests/benchmarks alpha_expansion --threads                           # 12 images on 2 threads and on 1
 
 What is timed, on one thread:
     - ours: `AlphaExpansion.solve` whole, from tensors: edge weights, softmax, expansion, start coarse.

@@ -3,7 +3,7 @@
 All contestants compute cross-entropy on 3 % of the pixels and the dense CRF at half resolution, forward and backward,
 for one batch of crops of photographs; they run in turn, and medians are compared. Run from the project's root::
 
-    python tests/benchmarks/dense_gd.py --root DATASETS/VOCdevkit/VOC2012/JPEGImages --threads 2
+    python tests/benchmarks dense_gd --root DATASETS/VOCdevkit/VOC2012/JPEGImages --threads 2
 
 - ``step``: as ``build_in: step``, lattices of all images and one filtering of all classes.
 - ``workers``: as ``build_in: workers``, the lattices are there; what a worker needs to build them is told apart.
