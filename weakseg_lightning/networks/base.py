@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.checks import above_and_at_most
+from weakseg_lightning.checks import above_and_at_most, at_least
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.coarse_grid import CoarseGrid, resized
 
@@ -277,7 +277,7 @@ class Network(ABC):
             ValueError: The network takes RGB alone.
         """
         raise UserError(
-            f"{type(self).__name__} takes RGB images alone: with `channels`, take SMPNetwork, whose first layer adapts"
+            f"{type(self).__name__} takes RGB images alone: with `channels`, take SMPNetwork or FrozenFeatures"
         )
 
     def without_weights(self) -> "Network":
@@ -293,9 +293,18 @@ def check_input_scale(scale: float) -> None:
     above_and_at_most("input_scale", scale, 0, 8)
 
 
-def check_channels(name: str, values: Sequence[float] | None, positive: bool = False, count: int = 3) -> None:
+def _check_channels(name: str, values: Sequence[float] | None, positive: bool = False, count: int = 3) -> None:
     """Raise if a normalization constant is not a (positive) number for each channel."""
     if values is not None and (len(values) != count or (positive and min(values) <= 0)):
         kind = "positive numbers" if positive else "numbers"
         wanted = f"three {kind} for red, green, blue in 0..1" if count == 3 else f"{count} {kind}, one per channel"
         raise ValueError(f"`{name}` must be {wanted}, got {tuple(values)}")
+
+
+def check_input(in_channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raise if the number of channels and their normalization do not fit together; of RGB an encoder has its own."""
+    at_least("in_channels", in_channels, 1)
+    _check_channels("mean", mean, count=in_channels)
+    _check_channels("std", std, positive=True, count=in_channels)
+    if in_channels != 3 and (mean is None or std is None):
+        raise ValueError(f"`in_channels: {in_channels}` needs `mean` and `std`: data set all three")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, at_least_and_below, one_of
-from weakseg_lightning.networks.base import Network, SegmentationNet, check_channels, check_input_scale
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_input, check_input_scale
 from weakseg_lightning.networks.encoders import check_encoder, check_weights, close_names, encoder_normalization
 from weakseg_lightning.networks.evaluation import evaluating
 from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
@@ -180,11 +180,7 @@ class SMPNetwork(Network):
             at_least_and_below("dropout", self.dropout, 0, 1)
         if self.decoder_channels is not None:
             at_least("decoder_channels", self.decoder_channels, 1)
-        at_least("in_channels", self.in_channels, 1)
-        check_channels("mean", self.mean, count=self.in_channels)
-        check_channels("std", self.std, positive=True, count=self.in_channels)
-        if self.in_channels != 3 and (self.mean is None or self.std is None):
-            raise ValueError(f"`in_channels: {self.in_channels}` needs `mean` and `std`: data set all three")
+        check_input(self.in_channels, self.mean, self.std)
         check_input_scale(self.input_scale)
 
     @override

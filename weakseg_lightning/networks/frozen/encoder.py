@@ -13,12 +13,13 @@ _FINEST_STRIDE = 4  # finer maps hold edges and noise, and four times the cells
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
-def make_encoder(name: str, weights: str | None) -> nn.Module:
+def make_encoder(name: str, weights: str | None, in_channels: int = 3) -> nn.Module:
     """Make an encoder of timm that gives its maps of stride 4 and coarser, or the last of those of one stride.
 
     Args:
         name: name in timm.
         weights: as in :class:`FrozenFeatures`.
+        in_channels: of the images; the weights of the first layer are repeated for other numbers than three.
 
     Returns:
         The encoder.
@@ -35,9 +36,9 @@ def make_encoder(name: str, weights: str | None) -> nn.Module:
     state = read_state_dict(weights) if weights is not None and is_file_name(weights) else None
     if weights not in (None, "imagenet") and state is None:
         raise ValueError(f'`encoder_weights` must be "imagenet", null or the path of a file, got {weights!r}')
-    kept = _chosen_maps(_create(name).feature_info)
+    kept = _chosen_maps(_create(name, in_channels).feature_info)
     try:
-        encoder = _create(name, out_indices=kept, pretrained=weights == "imagenet")
+        encoder = _create(name, in_channels, out_indices=kept, pretrained=weights == "imagenet")
     except Exception as error:  # without weights it could be made: this is the download
         raise ConnectionError(
             f"`encoder_weights`: could not download the weights of {name!r} ({type(error).__name__}); connect to the "
@@ -45,19 +46,20 @@ def make_encoder(name: str, weights: str | None) -> nn.Module:
             ".pth)"
         ) from error
     if state is not None and weights is not None:
-        load_encoder_weights(encoder, state, f"tu-{name}", weights)
+        load_encoder_weights(encoder, state, f"tu-{name}", weights, in_channels)
     if weights == "imagenet":
         licence = getattr(timm.models.get_pretrained_cfg(name), "license", None) or "that its authors state"
         tell(f"Encoder {name}: weights under the licence {licence}")
     return encoder
 
 
-def _create(name: str, **options: Any) -> nn.Module:
+def _create(name: str, in_channels: int, **options: Any) -> nn.Module:
     import timm
 
+    given = options if in_channels == 3 else {**options, "in_chans": in_channels}
     for any_size in _ANY_SIZE:
         try:
-            encoder: nn.Module = timm.create_model(name, features_only=True, **any_size, **options)
+            encoder: nn.Module = timm.create_model(name, features_only=True, **any_size, **given)
         except TypeError:
             if not any_size:
                 raise

@@ -15,7 +15,7 @@ from weakseg_lightning.checks import at_least, at_least_and_below
 from weakseg_lightning.devices import random_state_kept
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.networks.base import Network, SegmentationNet, check_input_scale
+from weakseg_lightning.networks.base import Network, SegmentationNet, check_input, check_input_scale
 from weakseg_lightning.networks.encoders import encoder_normalization
 from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
 from weakseg_lightning.networks.frozen.encoder import make_encoder, tell
@@ -39,7 +39,7 @@ class FrozenNet(SegmentationNet):
     def __init__(self, encoder: nn.Module, settings: "FrozenFeatures", num_classes: int) -> None:
         info: Any = encoder.feature_info
         channels, strides = info.channels(), info.reduction()
-        mean, std = encoder_normalization(f"tu-{settings.encoder}")
+        mean, std = settings.normalization()
         super().__init__(mean, std, max(strides), map_stride=min(strides), input_scale=settings.input_scale)
         self.encoder = encoder.requires_grad_(not settings.freeze_encoder).eval()
         self.freeze_encoder = settings.freeze_encoder
@@ -87,7 +87,7 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, 3, H', W')``, the finest first; half precision if frozen."""
+        """Maps of normalized, padded images ``(B, C, H', W')``, the finest first; half precision if frozen."""
         if not self.freeze_encoder:
             return self._layout(self.encoder(x))
         if self.cache is None or _is_recorded():
@@ -145,13 +145,14 @@ class FrozenNet(SegmentationNet):
         """Maps of one image.
 
         Args:
-            image: RGB, uint8 ``(3, H, W)``.
+            image: RGB, uint8 ``(3, H, W)``; or channels, float32 ``(C, H, W)``.
 
         Returns:
             The maps of the padded image, ``(1, c, h', w')`` each, the finest first; and height and width of the image
             before it was padded.
         """
-        small = self._resize(image[None].to(self.mean.device).float() / 255)
+        given = image[None].to(self.mean.device)
+        small = self._resize(given.float() / 255 if given.dtype == torch.uint8 else given)
         return self.features(self._pad(small)), small.shape[-2:]
 
     def features_at(
@@ -183,7 +184,9 @@ class FrozenNet(SegmentationNet):
         return [features.movedim(-1, 1) if self._channels_last else features for features in maps]
 
     def _key(self, image: Tensor) -> str:
-        return f"{bytes(self.encoder_digest.tolist()).hex()}/{digest_of({'image': image.half()})}"
+        # The shape, too: images of one color have equal bytes whichever way they lie.
+        content = digest_of({f"image {tuple(image.shape)}": image.half()})
+        return f"{bytes(self.encoder_digest.tolist()).hex()}/{content}"
 
 
 def _collect(picked: Iterable[tuple[Tensor, Tensor]]) -> tuple[int, Tensor, Tensor]:
@@ -275,6 +278,10 @@ class FrozenFeatures(Network):
         freeze_encoder: false lets the encoder learn, too, from where the head was fitted; the statistics of its batch
             norm stay. An iteration then costs what it does with any other network, and no features are kept.
         cache: keeps the features; null = they are computed each time.
+        mean: mean of the channels; null for what the encoder was trained with.
+        std: standard deviation of the channels; null for what the encoder was trained with.
+        in_channels: number of channels of the images, taken from the data: weights of the first layer are repeated for
+            others than red, green and blue. Other numbers than 3 need ``mean`` and ``std``.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -290,8 +297,12 @@ class FrozenFeatures(Network):
     save_encoder: bool = True
     freeze_encoder: bool = True
     cache: FeatureCache | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    in_channels: int = 3
 
     def __post_init__(self) -> None:
+        check_input(self.in_channels, self.mean, self.std)
         if self.hidden is not None:
             at_least("hidden", self.hidden, 1)
         at_least_and_below("dropout", self.dropout, 0, 1)
@@ -310,7 +321,16 @@ class FrozenFeatures(Network):
             ConnectionError: The weights could not be downloaded.
         """
         at_least("num_classes", num_classes, 1)
-        return FrozenNet(make_encoder(self.encoder, self.encoder_weights), self, num_classes)
+        return FrozenNet(make_encoder(self.encoder, self.encoder_weights, self.in_channels), self, num_classes)
+
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the input: the arguments, or what the encoder was trained with."""
+        mean, std = encoder_normalization(f"tu-{self.encoder}")
+        return self.mean or mean, self.std or std
+
+    @override
+    def for_channels(self, mean: Sequence[float], std: Sequence[float]) -> "FrozenFeatures":
+        return replace(self, in_channels=len(mean), mean=tuple(mean), std=tuple(std))
 
     @override
     def without_weights(self) -> "FrozenFeatures":
