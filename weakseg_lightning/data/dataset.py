@@ -49,6 +49,7 @@ class Loaded:
         transform: the augmentation.
         guide: its map of regions or boundaries, int32 ``(1, h, w)``; None without one.
         colors: the channels that pairwise terms see, int64 ``(3,)``; None for RGB.
+        valid: its pixels that have data, bool ``(h, w)``; None where all have.
     """
 
     reference: Any
@@ -58,6 +59,7 @@ class Loaded:
     transform: v2.Transform | None
     guide: Tensor | None = None
     colors: Tensor | None = None
+    valid: Tensor | None = None
 
     def move(self, labels: Tensor) -> Tensor:
         """Augment a labeling, uint8 ``(h, w)``, as the image was."""
@@ -135,9 +137,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         item = self._item(sample, draw)
         for reference in references:
             known = reference if found == position else None
-            item["loaded"] = Loaded(
-                known, sample.image, sample.seeds, draw, self.transform, sample.guide, sample.colors
-            )
+            apart = sample.guide, sample.colors, sample.valid
+            item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform, *apart)
         return item
 
     def read(self, index: int) -> Sample:
@@ -216,9 +217,12 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
 
 def _annotated(sample: Sample) -> dict[str, Any]:
-    """Wrap what moves with the image; all labelings are planes of one mask, the third marks padding."""
+    """Wrap what moves with the image; all labelings are planes of one mask, the third marks padding and no data."""
     mask = torch.full_like(sample.seeds, VOID) if sample.mask is None else sample.mask
-    planes = [sample.seeds, mask, torch.zeros_like(sample.seeds)]
+    invalid = torch.zeros_like(sample.seeds)
+    if sample.valid is not None:
+        invalid[~sample.valid] = VOID
+    planes = [sample.seeds, mask, invalid]
     item = {"image": tv_tensors.Image(sample.image), "planes": tv_tensors.Mask(torch.stack(planes))}
     if sample.guide is not None:
         item["guide"] = tv_tensors.Mask(sample.guide)
@@ -238,10 +242,10 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
     Returns:
         ``image`` uint8 ``(B, 3, H, W)``, RGB, or float32 ``(B, C, H, W)``, then with ``colors``, the numbers of the
         channels that pairwise terms and pictures see, int64 ``(B, 3)``;
-        ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool
-        ``(B, H, W)``, False on padding; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of the whole image
-        and those of its seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a
-        full mask among weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
+        ``seeds`` and ``mask`` uint8 ``(B, H, W)``, 255 = none; ``valid`` bool ``(B, H, W)``, False on padding and where
+        there are no data; ``tags`` and ``seed_labels`` bool ``(B, K)``, the classes of the whole image and those of its
+        seeds before cropping, background always True; ``full`` bool ``(B,)``, whether the seeds are a full mask among
+        weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
         :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; ``case``, list of
         B :class:`weakseg_lightning.data.CaseSlice`; ``guide`` int32 ``(B, 1, H, W)``, maps of regions or boundaries, 0
         on padding; what the batch hook adds.

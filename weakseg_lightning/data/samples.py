@@ -63,6 +63,8 @@ class Sample:
         case: the case that it is a slice of; None where the data name no cases.
         colors: numbers of the channels that pairwise terms and pictures see as red, green and blue, int64 ``(3,)``;
             None for RGB.
+        valid: pixels that have data, bool ``(H, W)``: the others are in no loss, energy or score, as padding; None
+            where all have.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Sample:
     guide: Tensor | None = None
     case: CaseSlice | None = None
     colors: Tensor | None = None
+    valid: Tensor | None = None
 
 
 class SampleSource(ABC):

@@ -69,7 +69,8 @@ class ProposalModule(AmortizedLatentModule):
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
         """Label one whole image."""
         allowed = batch["seed_labels"] if self.labels == "seeds" else batch["tags"]
-        return self.solver.solve(logits, guide_of(self.solver, batch), seeds=batch["seeds"], label_set=allowed)
+        image, valid = guide_of(self.solver, batch), batch.get("valid")
+        return self.solver.solve(logits, image, seeds=batch["seeds"], label_set=allowed, valid=valid)
 
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:

@@ -88,6 +88,7 @@ class TrustRegionModule(AmortizedLatentModule):
             guide_of(self.solver, batch),
             seeds=batch["seeds"],
             label_set=allowed_labels(batch, self.labels),
+            valid=batch["valid"],
             initial=batch["initial"],
         )
 

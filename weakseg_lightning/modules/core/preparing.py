@@ -120,7 +120,8 @@ def whole_batch(item: Item, initial: Tensor | None = None) -> Item:
     """A batch of one whole image.
 
     Args:
-        item: as a data set gives it: ``image``, ``seeds``, ``tags``, ``seed_labels``, ``id``, and ``guide`` if any.
+        item: as a data set gives it: ``image``, ``seeds``, ``tags``, ``seed_labels``, ``id``, and ``guide`` and
+            ``valid`` if any.
         initial: labeling to start the solver from, ``(1, H, W)``.
     """
     seeds = item["seeds"][None].long()
@@ -129,7 +130,7 @@ def whole_batch(item: Item, initial: Tensor | None = None) -> Item:
         **given,
         "image": in_unit_range(item["image"][None]),
         "seeds": seeds,
-        "valid": torch.ones_like(seeds, dtype=torch.bool),
+        "valid": torch.ones_like(seeds, dtype=torch.bool) if "valid" not in item else item["valid"][None],
         "tags": item["tags"][None],
         "seed_labels": item["seed_labels"][None],
         "initial": initial,
