@@ -7,11 +7,11 @@ human scribbles), ``scenes`` (generated)::
     python tests/benchmarks few_images --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
 Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then ADM);
-`soft`, `trust_region`, `grid_gd` and `grid_gd_quadratic` the same with another method; `pce` the same head without a
-solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `head` does, then trains the encoder
-with it; `masks` is `pce` on full masks; `forest` a random forest on filters, as interactive tools have it
-(scikit-image's ``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training images kept
-out, in place of the test images. Further words of ``weakseg fit`` follow ``--``.
+`soft`, `trust_region`, `grid_gd`, `grid_gd_quadratic`, `dense_gd` and `gated_crf` the same with another method; `pce`
+the same head without a solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `head` does,
+then trains the encoder with it; `masks` is `pce` on full masks; `forest` a random forest on filters, as interactive
+tools have it (scikit-image's ``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training
+images kept out, in place of the test images. Further words of ``weakseg fit`` follow ``--``.
 """
 
 import argparse
@@ -64,16 +64,15 @@ MODELS: dict[str, dict[str, Any]] = {  # in place of ADM and its own arguments
         },
     },
 }
-for _name, _relaxation in (("grid_gd", "bilinear"), ("grid_gd_quadratic", "quadratic")):
-    MODELS[_name] = {
-        "class_path": "RegularizedLossModule",
-        "init_args": {
-            "regularizer": {
-                "class_path": "GridPottsLoss",
-                "init_args": {"potts": {"weight": 7.0, "connectivity": 8}, "relaxation": _relaxation},
-            }
-        },
-    }
+_REGULARIZERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "grid_gd": ("GridPottsLoss", {"potts": {"weight": 7.0, "connectivity": 8}, "relaxation": "bilinear"}),
+    "grid_gd_quadratic": ("GridPottsLoss", {"potts": {"weight": 7.0, "connectivity": 8}, "relaxation": "quadratic"}),
+    "dense_gd": ("DenseCRFLoss", {"weight": 2.2e-7, "sigma_rgb": 15.0, "sigma_xy": 100.0, "scale": 0.5}),
+    "gated_crf": ("GatedCRFLoss", {"weight": 0.1}),
+}
+for _name, (_loss, _settings) in _REGULARIZERS.items():
+    _regularizer = {"class_path": _loss, "init_args": _settings}
+    MODELS[_name] = {"class_path": "RegularizedLossModule", "init_args": {"regularizer": _regularizer}}
 OF_ADM = {"solver", "gamma", "labels", "hard_seeds", "latent_pixels", "latent_grid", "on_unsolved", "latent_lag"}
 WAYS = ["head", "masks", "network", "forest", *OPTIONS, *MODELS]
 
