@@ -10,7 +10,7 @@ from PIL import Image
 
 from weakseg_lightning import MeanField, ScenesDataModule, Segmenter
 from weakseg_lightning.callbacks.pictures import file_stem
-from weakseg_lightning.cli.commands.predict import find_images, split_images
+from weakseg_lightning.cli.commands.predict_files import find_images, split_images
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
 
 
