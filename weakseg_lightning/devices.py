@@ -58,5 +58,5 @@ def to_host(*tensors: Tensor) -> list[Tensor]:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device, which may still be at work: the CPU does not wait for it."""
     if works_aside(device) and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -6,7 +6,9 @@ from counts import FIRST, LAST, count_steps
 STEPS = LAST - FIRST
 # Copies to the device beside the batch's, to the host, and waits. A step reads its losses, once. ADM's solver reads
 # which labels there may be, then their scores with all else, and gives labels back; it waits once more to tell the
-# time of the forward pass, or, beside the step, for itself.
+# time of the forward pass, or, beside the step, for itself. So it is for each of the two images that trust region
+# labels, whose labelings are read together. Soft labels are checked while they descend; the dual of a constrained
+# distribution is maximized on the host, which reads its Hessian at each evaluation: here three, and the gradient.
 KNOWN = {
     "pce": (0, 1, 1),
     "full": (0, 1, 1),
@@ -15,6 +17,12 @@ KNOWN = {
     "adm": (1, 3, 4),
     "adm_lag": (1, 3, 4),
     "dense_adm": (1, 3, 4),
+    "soft_labels": (1, 4, 5),
+    "trust_region": (7, 6, 6),
+    "learnt_eps": (4, 6, 6),
+    "proposals": (7, 6, 6),
+    "ccnn": (17, 10, 11),
+    "em_adapt": (4, 6.25, 7.25),
     "dense_gd": (4, 2, 2),  # the lattice is built on the CPU, here without workers that do it ahead
     "mil": (2, 1, 1),
     "classifier": (2, 1, 1),
@@ -26,10 +34,12 @@ KNOWN = {
 def test_a_step_copies_and_waits_no_more_than_it_needs(name, device):
     counts = count_steps(name)
     found = tuple(each / STEPS for each in (counts.to_device - counts.of_batch, counts.to_host, counts.waits))
-    # A solver beside the step may have begun before the first of them, and end after the last one.
-    expected = pytest.approx(KNOWN[name], abs=0.5 if name == "adm_lag" else 0)
+    # A solver beside the step may have begun before the first of them, and end after the last one; others iterate
+    # until they are there, which rounding decides.
+    rough = name in ("adm_lag", "soft_labels", "ccnn", "em_adapt")
+    expected = pytest.approx(KNOWN[name], abs=0.5 if rough else 0)
     assert found == expected, "\n".join(f"{number} {place}" for place, number in sorted(counts.places.items()))
-    assert counts.of_batch == 8 * STEPS
+    assert counts.of_batch == (13 if name in ("trust_region", "learnt_eps", "proposals") else 8) * STEPS
 
 
 def test_batches_come_from_pinned_memory(device):

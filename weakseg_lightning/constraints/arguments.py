@@ -11,6 +11,7 @@ from torch import Tensor
 from weakseg_lightning.checks import between, finite_above, finite_at_least
 from weakseg_lightning.constraints.base import Rows
 from weakseg_lightning.constraints.linear import ImageFacts
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.errors import UserError
 
 Classes = list[str | int] | int | str
@@ -126,9 +127,11 @@ def areas(classes: Classes, facts: ImageFacts, argument: str = "classes") -> Are
         together[..., 0] = 0
         return Areas(together, tags[:, 1:].any(1, keepdim=True), ("foreground",))
     indices = class_indices(classes, names, argument)
-    together = torch.zeros((1, 1, len(names)), device=tags.device)
-    together[..., indices] = 1
-    return Areas(together, tags[:, indices].any(1, keepdim=True), (" + ".join(names[i] for i in indices),))
+    named = torch.zeros(len(names))
+    named[indices] = 1
+    together = to_device(named, tags.device)[None, None]
+    present = (tags & (together[0] > 0)).any(1, keepdim=True)
+    return Areas(together, present, (" + ".join(names[i] for i in indices),))
 
 
 def class_indices(classes: Classes, names: Sequence[str], argument: str) -> list[int]:

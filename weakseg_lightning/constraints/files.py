@@ -14,6 +14,7 @@ from weakseg_lightning.checks import between, one_of
 from weakseg_lightning.constraints.arguments import check_slack, class_index, rows_per_image
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule
 from weakseg_lightning.constraints.linear import ImageFacts
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.errors import UserError
 
 Missing = Literal["allow", "error"]
@@ -61,7 +62,7 @@ class AreaTable(ConstraintRule):
         if self.missing == "error":
             self._check_missing(table, facts.ids)
         places = [table.places.get(name, -1) for name in facts.ids]
-        bounds = table.bounds[torch.tensor(places, dtype=torch.int64)].to(facts.tags.device)
+        bounds = to_device(table.bounds[torch.tensor(places, dtype=torch.int64)], facts.tags.device)
         return CompiledRule(rows_per_image(bounds, facts, self.slack))
 
     @override

@@ -1,9 +1,12 @@
 """Linear constraints on label distributions, as tensors for a whole batch, and the facts they are made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
+
+from weakseg_lightning.devices import to_host
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,23 @@ class LinearConstraints:
     allowed_at: Tensor | None
     names: tuple[str, ...]
     class_names: tuple[str, ...] = ()
+
+    @cached_property
+    def on_host(self) -> "LinearConstraints":
+        """The same with all that is not of single pixels on the CPU, copied once."""
+        region_of = [] if self.region_of is None else [self.region_of]
+        coefficients, bounds, slack, active, allowed, *region_of = to_host(
+            self.coefficients, self.bounds, self.slack, self.active, self.allowed, *region_of
+        )
+        return replace(
+            self,
+            coefficients=coefficients,
+            bounds=bounds,
+            slack=slack,
+            active=active,
+            allowed=allowed,
+            region_of=region_of[0] if region_of else None,
+        )
 
     def name(self, image: int, row: int) -> str:
         """Put a row about an image as people say it: ``dog in box 2 >= 0.75``.

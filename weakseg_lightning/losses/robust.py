@@ -9,6 +9,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from weakseg_lightning.checks import one_of
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses.arguments import check_mask, precise
 from weakseg_lightning.losses.distributed import mean_over, sum_over_ranks
@@ -85,9 +86,15 @@ def _log_mixed(log_q: Tensor, eps: Tensor, num_classes: int, exact: Tensor | Non
     log_a = noisy.log() - math.log(num_classes - 1)
     # Learning or rounding may bring b to 0, where log b has no gradient.
     log_b = ((limit - noisy) / limit).clamp(min=tiny).log()
-    mixed = torch.logaddexp(log_a.to(log_q), log_b.to(log_q) + log_q)
-    certain = (eps < tiny).to(log_q.device)
+    numbers = (log_a.to(log_q.dtype), log_b.to(log_q.dtype), eps < tiny)
+    log_a, log_b, certain = (_moved(number, log_q.device) for number in numbers)
+    mixed = torch.logaddexp(log_a, log_b + log_q)
     return torch.where(certain if exact is None else certain | exact, log_q, mixed)
+
+
+def _moved(number: Tensor, device: torch.device) -> Tensor:
+    """A number on a device; one without gradient travels so that the CPU does not wait for it."""
+    return number.to(device) if number.requires_grad else to_device(number, device)
 
 
 class RobustCrossEntropy(nn.Module):

@@ -266,7 +266,8 @@ def _check_allowed(allowed: Tensor) -> None:
 
 
 def _check_values(constraints: LinearConstraints) -> None:
-    """Check all values of the active rows at once, so that a device is waited for once."""
+    """Check all values of the active rows."""
+    constraints = constraints.on_host
     finite = constraints.coefficients.isfinite().all(2) & constraints.bounds.isfinite() & (constraints.slack >= 0)
     if constraints.regions is not None and constraints.region_of is not None:
         finite &= (constraints.region_of >= -1) & (constraints.region_of < constraints.regions.shape[1])

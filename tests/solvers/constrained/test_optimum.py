@@ -1,5 +1,6 @@
 """Constrained label distributions against solutions by SciPy, and against each other."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -120,7 +121,8 @@ def test_batch_equals_single_images():
     together = solver.solve(logits, constraints, valid=valid)
     assert torch.equal(together.probabilities, solver.solve(logits, constraints, valid=valid).probabilities)
     for b in range(len(problems)):
-        fields = {name: getattr(constraints, name)[b : b + 1] for name in vars(constraints) if name != "names"}
+        names = {field.name for field in dataclasses.fields(constraints)} - {"names"}
+        fields = {name: getattr(constraints, name)[b : b + 1] for name in names}
         alone = solver.solve(
             logits[b : b + 1], LinearConstraints(**fields, names=constraints.names), valid=valid[b : b + 1]
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning import checks
+from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.class_names import comparable
@@ -164,30 +165,33 @@ class AmortizedLatentModule(LatentModule):
             )
         if whole := batch.get("whole"):
             start = time.perf_counter()
-            for position, labels in self._solve_missing(whole, batch):
-                item, data = whole[position], self.trainer.datamodule  # type: ignore[attr-defined]
-                moved = data.replay(labels, item["draw"], item["seeds"].cpu())
-                batch["latent"][position] = moved.to(batch["latent"].device)
+            for position, labels, seeds in self._solve_missing(whole, batch):
+                moved = self.trainer.datamodule.replay(labels, whole[position]["draw"], seeds)  # type: ignore[attr-defined]
+                batch["latent"][position] = to_device(moved, batch["latent"].device)
             self._solved += len(whole)
             self._solving_seconds += time.perf_counter() - start
         return SolverResult.from_labels(batch["latent"])
 
-    def _solve_missing(self, whole: dict[int, Batch], batch: Batch) -> Iterator[tuple[int, Tensor]]:
-        """Predict one image after the other and solve, beside that, for those predicted; store the solutions."""
+    def _solve_missing(self, whole: dict[int, Batch], batch: Batch) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Predict one image after the other and solve, beside that, for those predicted; store the solutions.
+
+        Yields positions, solutions and seeds, both on the CPU.
+        """
         futures: dict[int, Future[SolverResult]] = {}
         with ThreadPoolExecutor(default_num_threads()) as pool:
             for position, item in whole.items():
                 single = self._single(item, batch, position)
                 logits = self._predict_whole(single["image"])
                 futures[position] = pool.submit(self.solve_latent, logits, single)
-            for position, future in futures.items():
-                result, name = future.result(), batch["id"][position]
-                self.report_unsolved(result.message, [name])
-                if result.message[0]:
-                    continue
-                labels = result.labels[0].cpu()
-                self.store.put(name, labels.numpy())
-                yield position, labels
+        results = {position: future.result() for position, future in futures.items()}
+        self.report_unsolved([result.message[0] for result in results.values()], [batch["id"][i] for i in results])
+        solved = [position for position, result in results.items() if not result.message[0]]
+        seeds = [whole[position]["seeds"] for position in solved]
+        # All at once, so that a device is waited for once.
+        copied = to_host(*(results[position].labels[0] for position in solved), *seeds)
+        for position, labels, of_seeds in zip(solved, copied[: len(solved)], copied[len(solved) :], strict=True):
+            self.store.put(batch["id"][position], labels.numpy())
+            yield position, labels, of_seeds
 
     def _single(self, item: Batch, batch: Batch, position: int) -> Batch:
         """A batch of the whole image alone."""

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import above, at_least, between
 from weakseg_lightning.constraints import LinearConstraints
+from weakseg_lightning.devices import to_host, works_aside
 from weakseg_lightning.solvers.base import DistributionResult, DistributionSolver
 
 
@@ -66,7 +67,7 @@ class AdaptiveBias(DistributionSolver):
         Raises:
             ValueError: if an image has active rows.
         """
-        _check_rows(constraints)
+        _check_rows(constraints.on_host)
         shape = scores.shape
         if valid is None:
             valid = scores.new_ones(shape[0], *shape[2:], dtype=torch.bool)
@@ -76,7 +77,7 @@ class AdaptiveBias(DistributionSolver):
         one_hot = torch.zeros_like(scores).scatter_(1, labels[:, None], 1.0) * valid.flatten(1)[:, None]
         taken = one_hot.sum(2)
         missing = (wanted - taken).clamp(min=0) / valid.sum((1, 2)).clamp(min=1)[:, None]
-        missing_here, rounds = missing.cpu(), rounds.cpu()
+        missing_here, rounds = to_host(missing, rounds)
         return DistributionResult(
             probabilities=one_hot.view(shape).float(),
             duals=biases.float(),
@@ -102,14 +103,17 @@ class AdaptiveBias(DistributionSolver):
         owner, biases = scores.argmax(1), torch.zeros_like(wanted)
         rounds = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
         step = self.tolerance * _spread(scores)
-        classes = wanted.any(0).nonzero().flatten().tolist()
-        for _ in range(self.rounds):
+        (here,) = to_host(wanted)
+        classes = here.any(0).nonzero().flatten().tolist()
+        # Rounds after the end change nothing, but the CPU has to wait for a device that works aside to know.
+        rounds_between_checks = 4 if works_aside(scores.device) else 1
+        for number in range(1, self.rounds + 1):
             bidding = torch.zeros_like(rounds, dtype=torch.bool)
             for label in classes:
                 owner, biases, bid = _claim(label, owner, biases, scores, wanted[:, label], step)
                 bidding |= bid
             rounds += bidding
-            if not bidding.any():
+            if number % rounds_between_checks == 0 and not bidding.any():
                 break
         return owner, biases, rounds
 

@@ -72,11 +72,11 @@ class Dual:
         """The logits of these images, copied only if needed: mostly `odds` stand in for them."""
         if self.images is None:
             return self.all_logits
-        return self.all_logits.index_select(0, torch.from_numpy(self.images).to(self.all_logits.device))
+        return self.all_logits.index_select(0, to_device(torch.from_numpy(self.images), self.all_logits.device))
 
     def select(self, images: NDArray[np.int64]) -> "Dual":
         """Return the problems of some images."""
-        there = torch.from_numpy(images).to(self.all_logits.device)
+        there = to_device(torch.from_numpy(images), self.all_logits.device)
         odds = self.odds
         return Dual(
             all_logits=self.all_logits,
@@ -130,7 +130,7 @@ class Dual:
         there = to_device(torch.from_numpy(shift).to(self.logits.dtype), self.logits.device).mT
         scores = self.logits + there if self.masks is None else torch.baddbmm(self.logits, there, self.masks)
         if self.softness is not None:
-            scores *= torch.from_numpy(self.softness).to(scores)[:, None, None]
+            scores *= to_device(torch.from_numpy(self.softness).to(scores.dtype), scores.device)[:, None, None]
         return scores.softmax(1)
 
     def _moments(self, shift: Array) -> Array:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning.constraints import LinearConstraints
-from weakseg_lightning.devices import to_device, to_host
+from weakseg_lightning.devices import to_device
 from weakseg_lightning.solvers.constrained.dual import Array, Dual
 
 Index = NDArray[np.int64]
@@ -55,7 +55,9 @@ def reduce_problem(
     """
     present = None if valid is None or bool(valid.all()) else valid.flatten(1)
     usable, used = _usable(constraints, present)
-    exists, given, least_of_rows, slack_of_rows = _on_host(constraints)
+    here = constraints.on_host
+    exists = here.active.numpy()
+    given, least_of_rows, slack_of_rows = map(_host, (here.coefficients, here.bounds, here.slack))
     classes, rows = _first(used), _first(exists)
     there, active = np.take_along_axis(used, classes, 1), np.take_along_axis(exists, rows, 1)
     scores, sound = _scores(logits, classes, there, usable, present, hardness)
@@ -82,13 +84,6 @@ def reduce_problem(
         pixels=pixels[:, 0],
     )
     return Reduced(dual, classes, rows, np.maximum(area, 1), present, sound, is_open)
-
-
-def _on_host(constraints: LinearConstraints) -> tuple[Mask, Array, Array, Array]:
-    """Which rows there are, their coefficients, bounds and slack, which come in one copy."""
-    active, *numbers = to_host(constraints.active, constraints.coefficients, constraints.bounds, constraints.slack)
-    coefficients, bounds, slack = (_host(each) for each in numbers)
-    return active.numpy(), coefficients, bounds, slack
 
 
 def _host(tensor: Tensor) -> Array:
@@ -123,7 +118,7 @@ def _first(table: Mask) -> Index:
 def _usable(constraints: LinearConstraints, present: Tensor | None) -> tuple[Tensor | None, Mask]:
     """The classes that each pixel may take ``(B, K, N)``, None = those of its image; and those that each image uses."""
     if constraints.allowed_at is None:
-        usable, some = None, constraints.allowed
+        usable, some = None, constraints.on_host.allowed
     else:
         usable = constraints.allowed[:, :, None] & constraints.allowed_at.flatten(2)
         usable[:, 0] |= ~usable.any(1)
@@ -145,19 +140,19 @@ def _scores(
     scores.view(-1, scores.shape[2]).index_fill_(0, absent, 0)
     for hidden in (closed, None if present is None else ~present[:, None]):
         scores = scores if hidden is None else scores.masked_fill_(hidden, 0)
-    sound = scores.sum((1, 2)).isfinite()
-    if not bool(sound.all()):
-        sound = scores.isfinite().flatten(1).all(1)  # a sum may overflow
-        scores = torch.where(sound[:, None, None], scores, 0)
+    sound = scores.sum((1, 2)).isfinite().cpu()
+    if not sound.all():
+        sound = scores.isfinite().flatten(1).all(1).cpu()  # a sum may overflow
+        scores = torch.where(to_device(sound, scores.device)[:, None, None], scores, 0)
     scores.view(-1, scores.shape[2]).index_fill_(0, absent, -torch.inf)
-    return scores if closed is None else scores.masked_fill_(closed, -torch.inf), sound.cpu().numpy()
+    return scores if closed is None else scores.masked_fill_(closed, -torch.inf), sound.numpy()
 
 
 def _regions(constraints: LinearConstraints, rows: Index, present: Tensor | None) -> tuple[Tensor | None, Index]:
     """The masks ``(B, R, N)``, the whole image first, None if there is no other; and the region of each row."""
-    if constraints.regions is None or constraints.region_of is None:
+    if constraints.regions is None or constraints.on_host.region_of is None:
         return (None if present is None else present[:, None]), np.zeros_like(rows)
     regions = constraints.regions.flatten(2)
     whole = torch.ones_like(regions[:, :1]) if present is None else present[:, None]
     masks = torch.cat([whole, regions & whole], dim=1)
-    return masks, np.take_along_axis(constraints.region_of.cpu().numpy(), rows, 1) + 1
+    return masks, np.take_along_axis(constraints.on_host.region_of.numpy(), rows, 1) + 1

@@ -115,12 +115,12 @@ class ConstrainedLatent(DistributionSolver):
         gradient = dual.gradient(some)
         residual = np.where(problem.sound, dual.residual(duals, gradient), np.nan)
         short = np.maximum(gradient, 0) * (dual.pixels[:, None] / problem.areas)
-        hard = np.take_along_axis(constraints.slack.isinf().cpu().numpy(), problem.rows, 1)
+        hard = np.take_along_axis(constraints.on_host.slack.isinf().numpy(), problem.rows, 1)
         missed = hard & (duals >= dual.upper) & (gradient > self.tolerance) & problem.open[:, None]
         counts = np.where(problem.open, counts, 0)
         converged = (residual <= self.tolerance) & ~missed.any(1)
         failed = _Failed(problem, residual, counts, missed, short)
-        messages = ["" if converged[b] else _why(failed, constraints, b) for b in range(len(converged))]
+        messages = ["" if converged[b] else _why(failed, constraints.on_host, b) for b in range(len(converged))]
         probabilities = _probabilities(problem, some, logits)
         return DistributionResult(
             probabilities=probabilities,

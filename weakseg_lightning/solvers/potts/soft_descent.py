@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from weakseg_lightning.devices import works_aside
+from weakseg_lightning.devices import to_host, works_aside
 from weakseg_lightning.losses.potts import DISTANCES, Relaxation
 from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers.potts.soft_problem import PHASES, Planes, SoftProblem, inside
@@ -14,7 +14,10 @@ _SWEEPS_BETWEEN_CHECKS = 5
 _SWEEPS_OF_AN_END = 2
 _NEAR = 50  # times the tolerance: an end is worth trying
 _ROUNDING = 1e-6
-_PASSES = 20  # two or three are the rule; a class at 0 may come and go for ever
+_PASSES = 20  # two to five are the rule; a class at 0 may come and go for ever
+# On a device that works beside the CPU, which would have to wait for it to see whether a pass more changes anything:
+_PASSES_ASIDE = 5
+_NEWTON_STEPS_ASIDE = 8  # five to seven are the rule
 _TRIES = 6  # of shorter and shorter steps
 _TINY = 1e-30
 
@@ -62,7 +65,7 @@ def descend(
     now, done = Found(planes, energies, sweeps, _is_done(energies, tolerance)), 0
     convex = relaxation == "quadratic"
     beyond = _relaxation_of(problem) if convex else torch.ones_like(energies[:, 0]).float()
-    stuck = torch.zeros_like(now.converged)
+    stuck, ended = torch.zeros_like(now.converged), False
 
     def sweep(count: int, moving: Tensor, beyond: Tensor, tight: bool) -> Found:
         planes = [plane.clone() for plane in now.distributions]
@@ -72,7 +75,7 @@ def descend(
         energies = evaluate(problem, relaxation, planes, tight)
         return Found(planes, energies, now.sweeps + count, _is_done(energies, tolerance))
 
-    while done < max_sweeps and not bool((now.converged | stuck).all()):
+    while done < max_sweeps and not ended:
         count = min(_SWEEPS_BETWEEN_CHECKS, max_sweeps - done)
         moving = ~(now.converged | stuck)
         found = sweep(count, moving, beyond, tight=False)
@@ -84,11 +87,13 @@ def descend(
         now = _kept(now, found, moving & ~rose)
         now = replace(now, sweeps=torch.where(moving & rose, now.sweeps + count, now.sweeps))
         near = moving & ~rose & ~now.converged & _is_done(now.energies, _NEAR * tolerance)
+        some_near, ended = map(bool, to_host(near.any(), (now.converged | stuck).all()))
         # They also leave pixels on both sides of it, which the gap counts twelvefold.
-        if convex and bool(near.any()):
+        if convex and some_near:
             count = min(_SWEEPS_OF_AN_END, max_sweeps - done)
             now = _kept(now, sweep(count, near, torch.ones_like(beyond), tight=True), near)
             done += count
+            ended = done >= max_sweeps or bool((now.converged | stuck).all())
     return now
 
 
@@ -192,13 +197,12 @@ def nearest(link: Link, cells: _Cells, center: Tensor, ratio: Tensor) -> Tensor:
     if link == "reverse":
         return _nearest_reverse(cells, center, ratio)
     active = (cells.y > 0) & cells.open
-    value = center
-    for number in range(_PASSES):
+    value, is_seen = center, not works_aside(center.device)
+    for _ in range(_PASSES if is_seen else _PASSES_ASIDE):
         t, theta = _shift(link, active, cells.sigma, center, ratio)
         value = center + t * cells.sigma - theta
         now = (value > 0) & cells.open
-        # A pass more changes nothing, but a device that works aside has to be waited for to know.
-        if (number % 3 == 2 or not works_aside(center.device)) and torch.equal(now, active):
+        if is_seen and torch.equal(now, active):
             break
         active = now
     value = torch.where(active, value, 0.0)
@@ -229,15 +233,15 @@ def _nearest_reverse(cells: _Cells, center: Tensor, ratio: Tensor) -> Tensor:
     """``y_k = (b + sqrt(b^2 + 4 ratio sigma_k)) / 2``, ``b = center_k - theta``; theta by Newton's method."""
     area = 4 * ratio * cells.sigma
     theta = torch.where(cells.open, center + area / 4 - 1, -1e30).amax(1, keepdim=True)
-    y = cells.sigma
-    for _ in range(_PASSES):
+    y, is_seen = cells.sigma, not works_aside(center.device)
+    for _ in range(_PASSES if is_seen else _NEWTON_STEPS_ASIDE):
         b = center - theta
         root = (b * b + area).sqrt()
         # for b < 0 the other form of the root, in which nothing cancels
         y = torch.where(b > 0, (b + root) / 2, area / (2 * (root - b)).clamp(min=_TINY))
         y = torch.where(cells.open, y, 0.0)
         excess = y.sum(1, keepdim=True) - 1
-        if not bool((excess > 1e-5).any()):
+        if is_seen and not bool((excess > 1e-5).any()):
             break
         step = excess / (y / root.clamp(min=_TINY)).sum(1, keepdim=True).clamp(min=_TINY)
         theta = theta + torch.where(excess > 1e-5, step, 0.0)  # a cell that is done does not wait for others

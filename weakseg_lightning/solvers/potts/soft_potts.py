@@ -82,7 +82,7 @@ class SoftPotts:
     positive; by Newton's method for the reverse link), for all pixels of one of four interleaved grids at once, with
     steps beyond the minimum while these pay, and none beyond it for the last two sweeps. Quadratic problems of CPU
     tensors are solved in compiled code, all others by tensor operations on the device of the scores, outside of
-    ``torch.inference_mode``; of the labelings nothing travels between devices, of each check and step a flag.
+    ``torch.inference_mode``; of the labelings nothing travels between devices, of each check two flags.
 
     Args:
         potts: the pairwise weights. The scale counts: weights are summed, as the unary terms are.
