@@ -54,6 +54,9 @@ from .data import (
     ImageNetDogDataModule as ImageNetDogDataModule,
 )
 from .data import (
+    MapDataModule as MapDataModule,
+)
+from .data import (
     ScenesDataModule as ScenesDataModule,
 )
 from .data import (

@@ -33,6 +33,7 @@ from weakseg_lightning.cli.recipes import given_configs
 from weakseg_lightning.data import (  # noqa: F401 - as above
     FolderDataModule,
     ImageNetDogDataModule,
+    MapDataModule,
     ScenesDataModule,
     SegmentationDataModule,
     VOCDataModule,

@@ -3,6 +3,7 @@ from .batches import decode_batch
 from .dataset import SegmentationDataset, collate
 from .folder.datamodule import FolderDataModule
 from .imagenet.datamodule import ImageNetDogDataModule
+from .maps.datamodule import MapDataModule
 from .samples import BadSampleError, CaseSlice, Sample, SampleSource
 from .scenes.datamodule import ScenesDataModule
 from .voc.datamodule import VOC_CLASSES, VOCDataModule
@@ -13,6 +14,7 @@ __all__ = [
     "CaseSlice",
     "FolderDataModule",
     "ImageNetDogDataModule",
+    "MapDataModule",
     "Sample",
     "SampleSource",
     "ScenesDataModule",

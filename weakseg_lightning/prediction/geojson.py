@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.prediction.maps import Floats, Place, open_raster
+from weakseg_lightning.data.maps.places import Floats, Place, open_raster
 from weakseg_lightning.prediction.polygons import trace_regions
 from weakseg_lightning.prediction.tiling import Span
 

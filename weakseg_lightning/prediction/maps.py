@@ -1,78 +1,21 @@
 """Images that lie on a map: their place, and label maps that keep it."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.tiff import read_tiff_head
+from weakseg_lightning.data.maps.places import Place, open_raster
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.prediction.outputs import Bytes, LabelFile
-from weakseg_lightning.prediction.tiling import Span
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["GeoTiff", "Place", "is_map", "open_raster"]
 
 _GEO_KEYS = 34735  # the tag of a TIFF that names its coordinate system
 _BLOCK = 256  # side of the tiles of a label map
-_CACHE = 64  # of GDAL in megabytes; it would take a fraction of the memory that there is
-
-
-@dataclass(frozen=True)
-class Place:
-    """The place of an image on a map.
-
-    Attributes:
-        crs: coordinate system, as rasterio has it; None where only the transform is known.
-        transform: affine transform, as rasterio has it, from (column, row) in pixels, (0, 0) being the corner where the
-            image begins, to (x, y) in the units of the coordinate system.
-    """
-
-    crs: Any
-    transform: Any
-
-    @classmethod
-    def of(cls, source: Any, rows: Span, columns: Span) -> "Place":
-        """The place of some rows and columns of a raster that rasterio has opened."""
-        import rasterio
-
-        t = source.transform
-        x, y = cls(None, t).locate(np.array(columns.start), np.array(rows.start))
-        return cls(source.crs, rasterio.Affine(t.a, t.b, float(x), t.d, t.e, float(y)))
-
-    def locate(self, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """Coordinates x and y of points in pixels, as many as there are."""
-        t = self.transform
-        return t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
-
-    @property
-    def pixel_area(self) -> float:
-        """Area of a pixel in units of the map, squared."""
-        return abs(float(self.transform.determinant))
-
-
-@contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
-    """Open a file with rasterio, with a bounded cache and without the warning that it lies on no map.
-
-    Raises:
-        ImportError: if rasterio is not installed.
-    """
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            source = rasterio.open(path)
-        with source:
-            yield source
 
 
 def is_map(path: Path) -> bool:

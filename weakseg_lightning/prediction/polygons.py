@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from weakseg_lightning.data.maps.places import Floats, Place, open_raster
+from weakseg_lightning.data.maps.places import require_rasterio as import_rasterio
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.prediction.maps import Floats, Place, open_raster
 
 Ring = list[list[float]]
 
@@ -94,9 +95,4 @@ def _area(ring: Ring) -> float:
 
 def require_rasterio() -> Any:
     """Import rasterio with what traces polygons; raise an ``ImportError`` that says how it is installed."""
-    try:
-        import rasterio
-        import rasterio.features
-    except ImportError as error:
-        raise ImportError("polygons are traced by rasterio: pip install '.[raster]' in the checkout") from error
-    return rasterio
+    return import_rasterio("polygons are traced")

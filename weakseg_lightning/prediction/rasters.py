@@ -23,7 +23,8 @@ from weakseg_lightning.data.images.pixels import (
     upright,
 )
 from weakseg_lightning.data.images.reading import ImageHead, read_head, read_image
-from weakseg_lightning.prediction.maps import Place, is_map, open_raster
+from weakseg_lightning.data.maps.places import Place, open_raster
+from weakseg_lightning.prediction.maps import is_map
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.tiling import MemoryRows, Span
 

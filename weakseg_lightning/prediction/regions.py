@@ -8,8 +8,8 @@ import numpy as np
 
 from weakseg_lightning.checks import at_least
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.maps.places import Place
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.prediction.maps import Place
 from weakseg_lightning.prediction.tiling import Span
 
 _TOUCHED = 1e-3  # bounds that reach less of a pixel into it, by rounding, leave it out
@@ -77,7 +77,7 @@ class Region:
             raise BadSampleError(f"{path} lies on no map, so that it has no `bounds`: name a `window` in pixels")
         left, bottom, right, top = self.bounds
         corners = np.array([[left, bottom], [left, top], [right, bottom], [right, top]])
-        columns, rows = Place(None, ~place.transform).locate(*corners.T)
+        columns, rows = place.find(*corners.T)
         return _around(rows), _around(columns)
 
 

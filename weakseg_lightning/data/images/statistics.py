@@ -12,7 +12,7 @@ from weakseg_lightning.data.images.channels import Planes
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import UserError
 
-__all__ = ["measure", "picture", "places_of", "rgb_of"]
+__all__ = ["Moments", "channels_of", "measure", "moments_of", "picture", "places_of", "rgb_of"]
 
 _RANGE = (1, 99)
 """Percentiles that become 0 and 1."""
@@ -21,8 +21,8 @@ _READERS = 4
 _RGB = ("red", "green", "blue")
 
 
-class _Moments(NamedTuple):
-    """Number of pixels of an image, and by channel their mean, sum of squares about it, and some of them."""
+class Moments(NamedTuple):
+    """Number of pixels, and by channel their mean, sum of squares about it, and some of them."""
 
     pixels: int
     mean: NDArray[np.float64]
@@ -52,9 +52,30 @@ def measure(
     """
     with ThreadPoolExecutor(_READERS) as pool:  # decoding releases the GIL
         found = list(pool.map(lambda image: _moments(read, image), images))
-    measured = [one for one in found if isinstance(one, _Moments)]
+    measured = [one for one in found if isinstance(one, Moments)]
     if not measured:
         raise next(one for one in found if isinstance(one, BadSampleError))
+    return channels_of(measured, names, given, colors)
+
+
+def moments_of(values: NDArray[np.float64], step: int) -> Moments:
+    """Measure some pixels.
+
+    Args:
+        values: of the channels, ``(C, n)``, n at least 1.
+        step: every which of them is kept for percentiles.
+    """
+    mean = values.mean(1)
+    return Moments(values.shape[1], mean, ((values - mean[:, None]) ** 2).sum(1), values[:, ::step].copy())
+
+
+def channels_of(
+    measured: Sequence[Moments],
+    names: Sequence[str],
+    given: dict[str, int | str] | list[str],
+    colors: tuple[int, int, int],
+) -> Channels:
+    """Join what was measured of images; the arguments and errors are those of :func:`measure`."""
     mean, std = _joined(measured)
     low, high = np.percentile(np.concatenate([one.sampled for one in measured], axis=1), _RANGE, axis=1)
     for number, name in enumerate(names):
@@ -110,17 +131,15 @@ def picture(planes: Planes, colors: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.asarray((255 * fractions.clip(0, 1)).round(), dtype=np.uint8)
 
 
-def _moments(read: Callable[[str], Planes], image: str) -> "_Moments | BadSampleError":
+def _moments(read: Callable[[str], Planes], image: str) -> "Moments | BadSampleError":
     try:
         values = np.stack([plane.ravel().astype(np.float64) for plane in read(image)])
     except BadSampleError as error:
         return error
-    mean, count = values.mean(1), values.shape[1]
-    step = -(-count // _SAMPLED)
-    return _Moments(count, mean, ((values - mean[:, None]) ** 2).sum(1), values[:, ::step].copy())
+    return moments_of(values, -(-values.shape[1] // _SAMPLED))
 
 
-def _joined(measured: Sequence[_Moments]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _joined(measured: Sequence[Moments]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of all pixels of all images."""
     counts = np.array([one.pixels for one in measured], dtype=np.float64)[:, None]
     means = np.stack([one.mean for one in measured])

@@ -1,0 +1,181 @@
+"""Contents of a folder of maps: rasters with their scribbles and masks, and what is wrong with them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from weakseg_lightning.data.folder.annotations import Problem, relative
+from weakseg_lightning.data.folder.classes import Classes
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.reading import files_below
+from weakseg_lightning.data.maps.brushes import Brush
+from weakseg_lightning.data.maps.layers import DrawnLayer, Layer, StoredLayer
+from weakseg_lightning.data.maps.places import Place, Window, open_raster
+from weakseg_lightning.data.maps.placing import read_shapes
+from weakseg_lightning.data.maps.rasters import open_map
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import MissingFileError
+
+__all__ = ["Map", "MapFolder", "holds_maps", "read_map_folder"]
+
+DRAWN, STORED = (".geojson", ".json"), (".tif", ".tiff")
+RASTERS = (*STORED, ".vrt", ".jp2")
+IMAGES, SCRIBBLES, MASKS = "images", "scribbles", "masks"
+
+
+@dataclass(frozen=True)
+class Map:
+    """A raster with what is known about it.
+
+    Attributes:
+        name: its path below ``images/`` without suffix.
+        path: its file.
+        width: in pixels.
+        height: in pixels.
+        place: on the map.
+        scribbles: labels of some pixels; None if there are none.
+        mask: labels of all pixels but the void ones; None if it is not known.
+    """
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    place: Place
+    scribbles: Layer | None = None
+    mask: Layer | None = None
+
+    @property
+    def whole(self) -> Window:
+        """All of it."""
+        return Window(0, 0, self.width, self.height)
+
+
+@dataclass
+class MapFolder:
+    """The rasters of a folder.
+
+    Attributes:
+        root: the folder.
+        classes: of ``classes.yaml``.
+        channels: of the rasters; None for grey and RGB of 8 bits.
+        maps: the sound rasters by name.
+        problems: what cannot be used.
+        notes: what is left out.
+    """
+
+    root: Path
+    classes: Classes
+    channels: ChannelFiles | None
+    maps: dict[str, Map] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def holds_maps(root: Path) -> bool:
+    """Recognize a folder whose labels are drawn or stored on a map, as no other data set here has them."""
+    folders = [root / SCRIBBLES, root / MASKS]
+    suffixes = {path.suffix.lower() for folder in folders if folder.is_dir() for path in files_below(folder)}
+    return bool(suffixes & {DRAWN[0], *STORED})
+
+
+def read_map_folder(root: Path, classes: Classes, channels: ChannelFiles | None, brush: Brush) -> MapFolder:
+    """Find rasters and their labels, and read those that are drawn.
+
+    Args:
+        root: absolute path of the folder.
+        classes: of the data.
+        channels: of the rasters; None for grey and RGB of 8 bits.
+        brush: of points and lines that say no width of their own.
+
+    Raises:
+        MissingFileError: if there is no raster.
+    """
+    found = MapFolder(root, classes, channels)
+    files = _rasters(found)
+    layers = {kind: _layers(found, kind, files) for kind in (SCRIBBLES, MASKS)}
+    for name, path in files.items():
+        one = _reported(found, name, path, lambda name=name, path=path: _open(name, path, channels))  # type: ignore[misc]
+        if one is None:
+            continue
+        scribbles, mask = (_layer(found, one, layers[kind].get(name), kind, brush) for kind in (SCRIBBLES, MASKS))
+        found.maps[name] = Map(name, path, one.width, one.height, one.place, scribbles, mask)
+    return found
+
+
+def _rasters(found: MapFolder) -> dict[str, Path]:
+    folder, channels = found.root / IMAGES, found.channels
+    paths = files_below(folder) if folder.is_dir() else []
+    files: dict[str, Path] = {}
+    for path in paths:
+        usual = path.suffix.lower() in RASTERS and (channels is None or channels.is_image(path))
+        if usual and (name := _name(path, folder, channels)) not in files:
+            files[name] = path
+        elif usual:
+            _report(found, path, f"has the name of {files[name].name}: rename or remove one")
+    if not files:
+        raise MissingFileError(f"no raster in {folder}: put rasters there ({', '.join(RASTERS)})")
+    return files
+
+
+def _name(path: Path, folder: Path, channels: ChannelFiles | None) -> str:
+    stem = path.stem if channels is None else channels.stem(path)
+    return path.relative_to(folder).with_name(stem).as_posix()
+
+
+def _layers(found: MapFolder, kind: str, files: dict[str, Path]) -> dict[str, Path]:
+    """The files of one kind of labels by the names of their rasters."""
+    folder, layers = found.root / kind, dict[str, Path]()
+    for path in files_below(folder) if folder.is_dir() else []:
+        if path.suffix.lower() not in (*DRAWN, *STORED):
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name not in files:
+            _report(found, path, f"belongs to no raster: there is no {IMAGES}/{name}.tif, rename it or remove it")
+        elif name in layers:
+            _report(found, path, f"is there beside {layers[name].name}: remove one of them")
+        else:
+            layers[name] = path
+    return layers
+
+
+def _open(name: str, path: Path, channels: ChannelFiles | None) -> Map:
+    with open_map(path, channels) as raster:
+        return Map(name, path, raster.width, raster.height, raster.place)
+
+
+def _layer(found: MapFolder, one: Map, path: Path | None, kind: str, brush: Brush) -> Layer | None:
+    if path is None:
+        return None
+    read = _drawn if path.suffix.lower() in DRAWN else _stored
+    layer: Layer | None = _reported(found, one.name, path, lambda: read(found, one, path, kind, brush))
+    return layer
+
+
+def _drawn(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> Layer:
+    shapes, notes = read_shapes(path, found.classes, one.place, (one.width, one.height), brush)
+    found.notes += notes
+    return DrawnLayer(path, shapes, VOID if kind == SCRIBBLES else 0)
+
+
+def _stored(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> Layer:
+    value = found.classes.unlabelled
+    layer = StoredLayer(path, len(found.classes.names), value if kind == SCRIBBLES and isinstance(value, int) else VOID)
+    with open_raster(one.path) as source:
+        layer.require_grid_of(source)
+    return layer
+
+
+def _reported(found: MapFolder, name: str, path: Path, read: Callable[[], Any]) -> Any:
+    """What is read; None, and a problem, if it cannot be used."""
+    try:
+        return read()
+    except BadSampleError as error:
+        _report(found, path, str(error).removeprefix(str(path)).lstrip(": "), name)
+        return None
+
+
+def _report(found: MapFolder, path: Path, text: str, name: str | None = None) -> None:
+    found.problems.append(Problem(relative(path, found.root), text, name))
