@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import SimpleProfiler
 
 from weakseg_lightning.data import ScenesDataModule
+from weakseg_lightning.devices import works_aside
 
 LOADER, HOOK = "].train_dataloader_next", ".on_train_batch_start"
 """How Lightning's profiler names the loader and the module's hook."""
@@ -102,9 +103,9 @@ def waited_for_solver(metrics: dict[str, Any]) -> Any:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Wait for a device that works beside the CPU."""
+    if works_aside(device):
+        torch.get_device_module(device).synchronize()
 
 
 def device_name(device: torch.device) -> str:
