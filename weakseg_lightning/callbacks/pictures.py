@@ -48,7 +48,8 @@ class PredictionWriter(BasePredictionWriter):
     """Writes each prediction as a palette PNG (pixel value = class) and laid over its image.
 
     Files are ``labels/<id>.png`` and ``overlays/<id>.jpg``, complete or absent, also when a run is stopped. Characters
-    of an id that a file name cannot hold are written as ``%`` and their code: ``cats/1`` becomes ``cats%2F1.png``.
+    of an id that a file name cannot hold are written as ``%`` and their code: ``cats/1`` becomes ``cats%2F1.png``. In
+    the end, the label maps of a volume's slices become ``labels/<volume>.nii.gz``.
 
     Args:
         output_dir: folder to write to; ``<run folder>/predictions`` by default.
@@ -108,7 +109,11 @@ class PredictionWriter(BasePredictionWriter):
 
     @override
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where the files are."""
+        """Join the label maps of slices into volumes, and say where the files are."""
+        trainer.strategy.barrier()  # on other ranks some may not be written yet
+        join = getattr(getattr(trainer, "datamodule", None), "join_predictions", None)
+        if trainer.is_global_zero and join is not None:
+            join(self._folder / "labels", file_stem)
         rank_zero_info(f"Predictions are in {self._folder}")
 
     def _warn_if_written(self, name: str) -> None:

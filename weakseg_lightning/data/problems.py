@@ -51,7 +51,8 @@ def _find_unreadable(source: SampleSource, num_classes: int, known: dict[int, st
 
 
 def _report(problems: dict[int, str], source: SampleSource, split: str) -> str:
-    shown = "; ".join(problems[index] for index in sorted(problems)[:_NAMED_PROBLEMS])
-    more = len(problems) - _NAMED_PROBLEMS
+    texts = list(dict.fromkeys(problems[index] for index in sorted(problems)))  # slices of a volume share one
+    shown = "; ".join(texts[:_NAMED_PROBLEMS])
+    more = len(texts) - _NAMED_PROBLEMS
     rest = f"; and {more} more" if more > 0 else ""
     return f"{len(problems)} of {len(source)} {split} samples: {shown}{rest}"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from weakseg_lightning.data import BadSampleError, FolderDataModule, SegmentationDataset
 from weakseg_lightning.data.folder.contents import read_folder
-from weakseg_lightning.data.folder.guides import read_guide
+from weakseg_lightning.data.folder.images.guides import read_guide
 
 SIZE = (48, 40)
 NAMES = ("a", "b", "c d é")

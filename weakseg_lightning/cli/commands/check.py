@@ -13,7 +13,7 @@ from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
 from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
-from weakseg_lightning.data.folder.guides import guides_folder, lacking_guides
+from weakseg_lightning.data.folder.images.guides import guides_folder, lacking_guides
 from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words

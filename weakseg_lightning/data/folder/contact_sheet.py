@@ -9,7 +9,6 @@ from scipy.ndimage import grey_dilation
 
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.labels import accepted_of, read_drawn, read_mask
-from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.images.statistics import picture, places_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.visualization.panels import INK, PAPER, draw_legend, voc_palette
@@ -106,8 +105,8 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _pixels(contents: FolderContents, name: str) -> NDArray[np.uint8]:
-    path, channels = contents.images[name], contents.channels
+    channels = contents.channels
     if channels is None:
-        pixels: NDArray[np.uint8] = read_image(path).permute(1, 2, 0).numpy()
+        pixels: NDArray[np.uint8] = contents.read_image(name).permute(1, 2, 0).numpy()
         return pixels
-    return picture(channels.read(path), places_of(channels.names, None))
+    return picture(contents.read_planes(name, neighbors=0), places_of(channels.names, None))

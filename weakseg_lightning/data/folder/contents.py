@@ -19,7 +19,8 @@ from weakseg_lightning.data.folder.annotations import (
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, guess_classes, read_classes
 from weakseg_lightning.data.folder.files import NEGATIVE, POSITIVE, Files, find_files, two_folders
-from weakseg_lightning.data.folder.label_maps import map_values
+from weakseg_lightning.data.folder.images.volumes import cases_of_volumes, named_volume, orientations, with_labels
+from weakseg_lightning.data.folder.label_maps import values_of
 from weakseg_lightning.data.folder.names import ImageNames, ImageRef, row_ref
 from weakseg_lightning.data.folder.tables.annotations import TABLES, read_table
 from weakseg_lightning.data.folder.tables.cases import CaseRule, find_cases, unassigned
@@ -27,6 +28,7 @@ from weakseg_lightning.data.folder.tools.cvat import read_cvat
 from weakseg_lightning.data.folder.tools.label_studio import is_label_studio, read_label_studio
 from weakseg_lightning.data.folder.tools.labelme import is_labelme, read_labelme
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.samples import BadSampleError, CaseSlice
 from weakseg_lightning.data.text import read_text
 from weakseg_lightning.data.weak_labels import Supervision
@@ -97,6 +99,11 @@ class FolderContents(Files):
         """The id of an image that is named with or without folder and suffix; None if there is none, or several."""
         return ImageNames(self.images).find(row_ref(given)).name
 
+    def find_all(self, given: str) -> list[str]:
+        """Ids of the images that a name in a list means: an image, or the slices of a volume; none if there is none."""
+        name = self.find(given)
+        return named_volume(self, given) if name is None else [name]
+
     def of(self, supervision: Supervision) -> list[str]:
         """Ids of the images that have the labels for a kind of supervision."""
         return [name for name in self.images if self.can_train(name, supervision)]
@@ -107,6 +114,7 @@ def read_folder(
     guides: Path | None = None,
     rule: CaseRule = CaseRule(),  # noqa: B008 - frozen
     channels: ChannelFiles | None = None,
+    volumes: VolumeReader | None = None,
 ) -> FolderContents:
     """Find images and annotations, and read the files that are no pictures.
 
@@ -115,27 +123,40 @@ def read_folder(
         guides: folder of the maps of regions or boundaries, if they are used.
         rule: how the cases are told.
         channels: the channels of the images; None for grey and RGB.
+        volumes: reads volumes, if there are any; None for slices along the axis of the largest spacing.
 
     Raises:
         FileNotFoundError: if there are no images at all.
     """
-    files = find_files(root, guides, channels)
+    files = find_files(root, guides, channels, volumes)
     contents = FolderContents(**vars(files))
     readings = list(_readings(files))
     _find_classes(contents, [reading for reading in readings if isinstance(reading, Annotation)])
+    if contents.volumes is not None:
+        contents.scribbles = with_labels(contents, contents.classes, contents.scribbles)
+        contents.accepted = with_labels(contents, contents.classes, contents.accepted)
+        contents.notes += orientations(contents)
     assignment = Assignment(contents.images, contents.classes)
     for reading in readings:
         assignment.add(reading)
     contents.annotations = assignment.annotations
     contents.problems += [*assignment.problems, *assignment.conflicts()]
     contents.notes += [*assignment.notes(), *_fractions(contents)]
-    contents.cases, faults = find_cases(root, contents.images, rule)
-    masked = [name for name in contents.images if contents.has_mask(name)]
-    contents.problems += [*faults, *unassigned(contents.cases, masked, rule)]
+    contents.problems += _find_cases(contents, rule)
     if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
         text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
         contents.notes.append(f"{text} ({len(partly)}), as in {partly[0]}")
     return contents
+
+
+def _find_cases(contents: FolderContents, rule: CaseRule) -> list[Problem]:
+    """Find the cases, and what is wrong with them."""
+    if contents.volumes is not None:
+        contents.cases, faults = cases_of_volumes(contents, rule)
+        return faults
+    contents.cases, faults = find_cases(contents.root, contents.images, rule)
+    masked = [name for name in contents.images if contents.has_mask(name)]
+    return [*faults, *unassigned(contents.cases, masked, rule)]
 
 
 def _fractions(contents: FolderContents) -> Iterator[str]:
@@ -239,8 +260,9 @@ def _numbered(classes: Classes, values: Sequence[int], annotations: Sequence[Ann
 
 
 def _values(contents: FolderContents) -> Iterator[int]:
-    for path in (*contents.scribbles.values(), *contents.accepted.values(), *contents.masks.values()):
+    maps = (contents.scribbles, contents.accepted, contents.masks)
+    for name, path in (pair for files in maps for pair in files.items()):
         try:
-            yield from (value for value in map_values(path) or () if 0 <= value < 255)
+            yield from (value for value in values_of(contents.read_stored(name, path)) or () if 0 <= value < 255)
         except BadSampleError:
             continue  # reported when its image is

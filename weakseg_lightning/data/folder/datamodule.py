@@ -1,6 +1,7 @@
 """A folder of images with whatever annotations there are."""
 
 import warnings
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,21 @@ from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
-from weakseg_lightning.data.folder.guides import guides_folder
+from weakseg_lightning.data.folder.images.channels import FolderChannels
+from weakseg_lightning.data.folder.images.guides import guides_folder
+from weakseg_lightning.data.folder.images.volumes import join_slices
 from weakseg_lightning.data.folder.source import FolderSource
-from weakseg_lightning.data.folder.split import read_names, require_labeled, split_names
+from weakseg_lightning.data.folder.split import choose_split, split_names
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
-from weakseg_lightning.data.images.channels import ChannelFiles
-from weakseg_lightning.data.images.statistics import measure, places_of, rgb_of
+from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.visualization.panels import Colors
 
-__all__ = ["FolderDataModule", "read_names", "split_names"]
+__all__ = ["FolderDataModule", "split_names"]
 
 _NAMED_PROBLEMS = 5
-_ANNOTATIONS: dict[Supervision, str] = {
-    "full": "masks (`masks/`, or polygons and brushes of an annotation tool)",
-    "scribble": "scribbles or clicks (`scribbles/`, `points.csv`, or lines and points of an annotation tool), or "
-    "accepted labels (`accepted/`)",
-    "point": "clicks (`points.csv`, or points of an annotation tool)",
-    "box": "boxes (`boxes.csv`, or rectangles of an annotation tool) or masks",
-    "tags": "tags (`tags.csv`, or those of an annotation tool) or other annotations",
-}
 
 
 class FolderDataModule(SegmentationDataModule):
@@ -90,6 +84,16 @@ class FolderDataModule(SegmentationDataModule):
     Images with a mask can be held out for validation: a seeded fraction of them, which depends on their names alone,
     and first those that have no other annotation to train from. Without any mask there is no validation.
 
+    Images may be volumes, ``images/NAME.nii.gz`` or ``.nii`` (NIfTI, `pip install ".[volumes]"`), in a folder that has
+    no others; so are their ``scribbles/`` and ``masks/``, of the same names, shapes and affines, with class indices.
+    Slices are the images, ``NAME_slice_0`` and so on, with the rows and columns of the array (columns run along the
+    first of the other two axes), and train as images do: those that have annotations, which may also be PNGs and tables
+    by these names. A volume is a case, with the spacing of its head. Volumes of other types than uint8 are stretched to
+    8 bits between their percentiles 0.1 and 99.9; ``channels: [ct]`` keeps their values, on one scale for all, and
+    ``{t1: NAME_t1.nii.gz, t2: NAME_t2.nii.gz}`` reads several of one patient. Each volume is decoded once, into the
+    folder of temporary files (``TMPDIR``), from which slices are read. Lists of images may name volumes. `weakseg
+    predict` writes labels as volumes in the space of the images.
+
     Where cases are known, every image with a mask is in one. They are held out as wholes, and validation and test score
     them in 3-D, see :class:`weakseg_lightning.metrics.CaseScores`. To hold out patients of several cases each, list
     their images for validation.
@@ -121,6 +125,10 @@ class FolderDataModule(SegmentationDataModule):
             what lies beyond; networks take off their mean.
         guide: the channels that Potts weights, lattices, GrabCut and pictures see in place of red, green and blue:
             three, or one; by default these or else the first three. What exceeds 0..1 is cut off for them.
+        slice_axis: the axis of the volumes' arrays along which slices are counted, 0, 1 or 2; by default in each volume
+            that of the largest spacing, where it is a fifth larger than the others, or else the last.
+        neighbors: slices of a volume before and after each one that are channels of its image, too, in the order of the
+            volume; at its ends the last one stands for those beyond. Pairwise terms see the slice itself alone.
         base: those of :class:`SegmentationDataModule`.
 
     Raises:
@@ -140,6 +148,8 @@ class FolderDataModule(SegmentationDataModule):
         spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
         channels: dict[str, int | str] | list[str] | None = None,
         guide: list[str] | None = None,
+        slice_axis: int | None = None,
+        neighbors: int = 0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -154,15 +164,14 @@ class FolderDataModule(SegmentationDataModule):
         self.cases = cases
         self.spacing = spacing
         self.guide = guide
+        self.slice_axis = slice_axis
+        self.neighbors = neighbors
         self._rule = CaseRule(cases, spacing)
-        self._channel_files = None if channels is None else ChannelFiles(channels)
-        self._given_channels = channels
+        self._named = FolderChannels.of(channels, neighbors, guide)
+        self._volumes = VolumeReader(slice_axis, neighbors, None if self._named is None else self._named.files)
         self._statistics: Channels | None = None
-        if self._channel_files is not None:
-            self._colors = places_of(self._channel_files.names, guide)
-            self._rgb = rgb_of(self._channel_files.names, self.color_jitter)
-        elif guide is not None:
-            raise UserError("`guide` chooses among `channels`, which are not given: name them, or leave it out")
+        if self._named is not None:
+            self._rgb = self._named.rgb(self.color_jitter)
 
     @property
     @override
@@ -195,23 +204,20 @@ class FolderDataModule(SegmentationDataModule):
     @property
     @override
     def has_channels(self) -> bool:
-        return self._channel_files is not None
+        return self._named is not None
 
     @property
     @override
     def channels(self) -> Channels | None:
         """The channels and their statistics: those of a checkpoint that were set, or else of the training images."""
-        files, given = self._channel_files, self._given_channels
-        if self._statistics is None and files is not None and given is not None:
-            images = self._contents.images
-            names = self._split[0]
-            self._statistics = measure(lambda name: files.read(images[name]), names, files.names, given, self._colors)
+        if self._statistics is None and self._named is not None:
+            self._statistics = self._named.measure(self._contents, self._split[0])
         return self._statistics
 
     @channels.setter
     def channels(self, channels: Channels) -> None:
-        if self._channel_files is None or self._channel_files.names != channels.names:
-            here = "RGB" if self._channel_files is None else ", ".join(self._channel_files.names)
+        if self._named is None or self._named.names != channels.names:
+            here = "RGB" if self._named is None else ", ".join(self._named.names)
             raise UserError(
                 f"the weights were trained on the channels {', '.join(channels.names)}, the data here have {here}: set "
                 "`channels` of the data to these"
@@ -258,6 +264,10 @@ class FolderDataModule(SegmentationDataModule):
         """Find all images, with or without annotations."""
         return FolderSource(self._contents, list(self._contents.images), None, self.channels)
 
+    def join_predictions(self, folder: Path, stem: Callable[[str], str]) -> None:
+        """Join label maps of the slices of volumes, which `weakseg predict` has written, see :func:`join_slices`."""
+        join_slices(self._contents, folder, stem)
+
     @override
     def setup(self, stage: str) -> None:
         """Find the files of a stage and read them."""
@@ -291,7 +301,11 @@ class FolderDataModule(SegmentationDataModule):
         _ = self._classes  # raises at what is missing or wrong
         guides = None if self.guides is None else self._folder / Path(self.guides).expanduser()
         used = guides if guides is not None and guides.is_dir() else None
-        contents = read_folder(self._folder, used, self._rule, self._channel_files)
+        contents = read_folder(self._folder, used, self._rule, self._volumes.channels, self._volumes)
+        if contents.volumes is None and (self.neighbors or self.slice_axis is not None):
+            raise UserError(
+                f"`neighbors` and `slice_axis` are for volumes, {self.root}/images has none: leave them out"
+            )
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]
@@ -306,20 +320,5 @@ class FolderDataModule(SegmentationDataModule):
     @cached_property
     def _split(self) -> tuple[list[str], list[str]]:
         """Ids of the training and of the validation images."""
-        contents = self._contents
-        val = None if self.val_list is None else read_names(Path(self.val_list), contents, "val_list")
-        given = None if self.train_list is None else read_names(Path(self.train_list), contents, "train_list")
-        require_labeled(val, [name for name in val or () if not contents.has_mask(name)], "val_list", "masks")
-        lacking = [name for name in given or () if not contents.can_train(name, self.supervision)]
-        require_labeled(given, lacking, "train_list", _ANNOTATIONS[self.supervision])
-        units = [set(map(contents.unit, names or ())) for names in (given, val)]
-        if both := sorted(set.intersection(*units)):
-            raise UserError(f"`train_list` and `val_list` both name {both[0]!r}: leave it in one of them")
-        train, held_out = split_names(contents, self.supervision, self.val_fraction, self.split_seed, given, val)
-        if not train:
-            wanted = _ANNOTATIONS[self.supervision]
-            raise MissingFileError(
-                f"no training image in {self.root} has {wanted}, as `supervision: "
-                f"{self.supervision}` needs; `weakseg init {self.root}` chooses what is there"
-            )
-        return train, held_out
+        lists = self.train_list, self.val_list
+        return choose_split(self._contents, self.root, self.supervision, self.val_fraction, self.split_seed, *lists)

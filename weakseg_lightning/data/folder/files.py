@@ -5,17 +5,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
 
 from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.classes import CLASSES_FILE
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.annotations import TABLES
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE
-from weakseg_lightning.data.images.channels import ChannelFiles
-from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_size, is_image, read_image
+from weakseg_lightning.data.images.channels import ChannelFiles, Planes
+from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, VolumeHead, is_volume, require_same_space, volume_name
+from weakseg_lightning.data.images.png import StoredLabels
+from weakseg_lightning.data.images.reading import (
+    IMAGE_SUFFIXES,
+    files_below,
+    image_size,
+    is_image,
+    read_image,
+    read_label_map,
+)
+from weakseg_lightning.data.images.volumes import VolumeReader, as_image, as_stored
+from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import MissingFileError
 
-__all__ = ["Files", "did_you_mean", "find_files", "purpose", "two_folders"]
+__all__ = ["Files", "Slice", "did_you_mean", "find_files", "purpose", "two_folders"]
 
 SCRIBBLES, ACCEPTED, MASKS, EXPORTS = "scribbles", "accepted", "masks", "annotations"
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -25,13 +39,26 @@ _EXPORT_SUFFIXES = (".json", ".xml")
 _SHOWN = 3
 
 
+class Slice(NamedTuple):
+    """An image that is a slice of a volume.
+
+    Attributes:
+        volume: the name of the volume: its path below ``images/`` without suffix.
+        index: number of the slice, from 0.
+    """
+
+    volume: str
+    index: int
+
+
 @dataclass
 class Files:
     """The files of a folder.
 
     Attributes:
         root: the folder.
-        images: files of the images by id: their path below ``images/`` without suffix.
+        images: files of the images by id: their path below ``images/`` without suffix, of a slice of a volume with
+            ``_slice_`` and its number.
         scribbles: files of the scribbles by id.
         accepted: files of the accepted labels by id.
         masks: files of the masks by id.
@@ -40,6 +67,9 @@ class Files:
         problems: what cannot be used.
         notes: what is left out, or read in a way that one should know.
         channels: the channels of the images and their files; None for grey and RGB.
+        volumes: reads the slices of volumes; None where the images are no volumes.
+        slices: the images that are slices of volumes.
+        volume_slices: ids of the slices of each volume by its name; none where its head cannot be read.
     """
 
     root: Path
@@ -52,15 +82,44 @@ class Files:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     channels: ChannelFiles | None = None
+    volumes: VolumeReader | None = None
+    slices: dict[str, Slice] = field(default_factory=dict)
+    volume_slices: dict[str, list[str]] = field(default_factory=dict)
 
     def size_of(self, name: str) -> tuple[int, int]:
         """Read the width and the height of an image; raises ``BadSampleError`` if its file is missing or no image."""
         path = self.images[name]
+        if self.volumes is not None:
+            return self.volumes.head(path).size
         return image_size(path) if self.channels is None else self.channels.size(path)
+
+    def read_image(self, name: str) -> Tensor:
+        """Read an image as RGB of 8 bits, uint8 ``(3, H, W)``; raises ``BadSampleError`` if it cannot be used."""
+        path = self.images[name]
+        return read_image(path) if self.volumes is None else as_image(self.volumes.grey(path, self.slices[name].index))
+
+    def read_planes(self, name: str, neighbors: int | None = None) -> Planes:
+        """Read the channels of an image, in their order; raises ``BadSampleError`` if one cannot be used.
+
+        Args:
+            name: its id.
+            neighbors: of volumes, the slices on each side that are channels as well; by default as many as are set.
+        """
+        if self.volumes is not None:
+            return self.volumes.planes(self.images[name], self.slices[name].index, neighbors)
+        assert self.channels is not None
+        return self.channels.read(self.images[name])
+
+    def read_stored(self, name: str, path: Path) -> StoredLabels:
+        """Read a label map of an image as it is stored; raises ``BadSampleError`` if it cannot be read."""
+        if self.volumes is None or not is_volume(path):
+            return read_label_map(path)
+        return as_stored(self.volumes.labels(path, self.slices[name].index, self.images[name]))
 
     def require_readable(self, name: str) -> None:
         """Raise ``BadSampleError`` if an image cannot be read."""
-        _ = read_image(self.images[name]) if self.channels is None else self.channels.read(self.images[name])
+        in_channels = self.channels is not None if self.volumes is None else self.volumes.has_channels
+        _ = self.read_planes(name, 0) if in_channels else self.read_image(name)
 
     def report(self, path: Path, text: str, image: str | None = None) -> None:
         """Note what is wrong with a file."""
@@ -68,23 +127,29 @@ class Files:
         self.problems.append(Problem(file, f"{text}{purpose(file)}", image))
 
 
-def find_files(root: Path, guides: Path | None = None, channels: ChannelFiles | None = None) -> Files:
+def find_files(
+    root: Path,
+    guides: Path | None = None,
+    channels: ChannelFiles | None = None,
+    volumes: VolumeReader | None = None,
+) -> Files:
     """Find the files of a folder; links are followed.
 
     Args:
         root: the folder.
         guides: folder of the maps of regions or boundaries, if they are used.
         channels: the channels of the images; None for grey and RGB.
+        volumes: reads volumes, if there are any; None for slices along the axis of the largest spacing.
 
     Raises:
         FileNotFoundError: if there are no images at all.
     """
-    files = Files(root, channels=channels)
+    files = Files(root, channels=channels, volumes=volumes or VolumeReader(channels=channels))
     _find_images(files)
     files.scribbles = _find_maps(files, SCRIBBLES)
     files.accepted = _find_maps(files, ACCEPTED)
     files.masks = _find_maps(files, MASKS)
-    files.guides = None if guides is None else _find_maps(files, guides)
+    files.guides = None if guides is None else _find_maps(files, guides, volumes=False)
     files.exports = _exports(root)
     files.notes += _unread(root, files.exports, guides)
     return files
@@ -115,7 +180,10 @@ def _find_images(files: Files) -> None:
         )
     by_name: dict[str, Path] = {}
     channels, companions = files.channels, list[Path]()
-    for path in (path for folder in folders for path in files_below(folder)):
+    found = [path for folder in folders for path in files_below(folder)]
+    if base == root or not any(map(is_volume, found)):
+        files.volumes = None
+    for path in found:
         if path.suffix.lower() == ".json" and base != root:
             continue  # LabelMe puts its files next to the images
         if not path.exists():
@@ -124,40 +192,83 @@ def _find_images(files: Files) -> None:
         if channels is not None and channels.is_companion(path):
             companions.append(path)
             continue
-        if not (is_image(path) if channels is None else channels.is_image(path)):
-            files.report(path, f"is no image that is read ({', '.join(IMAGE_SUFFIXES)}): convert or remove it")
+        if (fault := _unsuitable(path, files)) is not None:
+            files.report(path, fault)
             continue
         name = _id(path, base, channels)
         if (other := by_name.get(name.casefold())) is not None:
             same = f"has the name of {relative(other, root)}: annotations could mean either; rename or remove one"
             files.report(path, same, _id(other, base, channels))
             continue
-        by_name[name.casefold()] = files.images[name] = path
+        by_name[name.casefold()] = path
+        _add_image(files, name, path)
     for path in companions:
-        if not any(channels and channels.belongs(path, image) for image in files.images.values()):
+        if not any(channels and channels.belongs(path, image) for image in by_name.values()):
             files.report(path, "is a channel of an image that is not there: add the image, or remove it")
-    if not files.images:
-        raise MissingFileError(f"no image in {base}: put images there ({', '.join(IMAGE_SUFFIXES)})")
+    if not by_name:
+        kinds = ", ".join((*IMAGE_SUFFIXES, *VOLUME_SUFFIXES))
+        raise MissingFileError(f"no image in {base}: put images there ({kinds})")
 
 
-def _find_maps(files: Files, folder: str | Path) -> dict[str, Path]:
-    """Label maps, or others of pixels, in a folder, by the ids of their images."""
+def _unsuitable(path: Path, files: Files) -> str | None:
+    """The fault of a file that is no image."""
+    if files.volumes is not None:
+        suffixes = ", ".join(VOLUME_SUFFIXES)
+        wrong = not is_volume(path) or not (files.channels is None or files.channels.is_image(path))
+        return f"is no volume that is read ({suffixes}), as others here are: convert or remove it" if wrong else None
+    if is_image(path) if files.channels is None else files.channels.is_image(path):
+        return None
+    return f"is no image that is read ({', '.join(IMAGE_SUFFIXES)}): convert or remove it"
+
+
+def _add_image(files: Files, name: str, path: Path) -> None:
+    """Add an image, or the slices of a volume if its head can be read."""
+    if files.volumes is None:
+        files.images[name] = path
+        return
+    slices = files.volume_slices[name] = list[str]()
+    try:
+        depth = files.volumes.head(path).depth
+    except BadSampleError as error:
+        files.report(path, str(error).removeprefix(str(path)).lstrip())
+        return
+    for index in range(depth):
+        slices.append(one := f"{name}_slice_{index}")
+        files.images[one], files.slices[one] = path, Slice(name, index)
+
+
+def _find_maps(files: Files, folder: str | Path, volumes: bool = True) -> dict[str, Path]:
+    """Label maps, or others of pixels, in a folder, by the ids of their images; also as volumes."""
     found: dict[str, Path] = {}
     orphans: list[Path] = []
     base = files.root / folder
     for path in files_below(base) if base.is_dir() else ():
-        name = _id(path, base)
+        name, of_slices = _id(path, base), files.volumes is not None and volumes and is_volume(path)
         image = name if name in files.images else None
-        if path.suffix.lower() != ".png":
+        about = files.volume_slices.get(name) if of_slices else image and [image]
+        if not of_slices and path.suffix.lower() != ".png":
             files.report(path, "is no PNG: save it as PNG, which keeps the values of pixels", image)
-        elif image is None:
+        elif about is None:
             orphans.append(path)
-        elif name in found:
-            files.report(path, f"has the name of {relative(found[name], files.root)}: remove one", name)
-        else:
-            found[name] = path
+        elif twice := [one for one in about if one in found]:
+            files.report(path, f"has the name of {relative(found[twice[0]], files.root)}: remove one", twice[0])
+        elif not of_slices or _fits(files, path, about):
+            found |= dict.fromkeys(about, path)
     _report_orphans(files, base, orphans)
     return found
+
+
+def _fits(files: Files, path: Path, slices: list[str]) -> bool:
+    """Compare the head of labels with that of their volume, and report what differs."""
+    assert files.volumes is not None
+    try:
+        for image in {files.images[name] for name in slices}:
+            head = files.volumes.head(image)
+            require_same_space(VolumeHead.read(path, head.axis), head)
+    except BadSampleError as error:
+        files.report(path, str(error).removeprefix(str(path)).lstrip())
+        return False
+    return True
 
 
 def _report_orphans(files: Files, base: Path, orphans: list[Path]) -> None:
@@ -169,13 +280,14 @@ def _report_orphans(files: Files, base: Path, orphans: list[Path]) -> None:
         return
     for path in orphans:
         name = _id(path, base)
-        hint = did_you_mean(name, files.images)
+        hint = did_you_mean(name, files.volume_slices or files.images)
         files.report(path, f"belongs to no image: there is no images/{name}.*{hint}; rename or remove it")
 
 
 def _id(path: Path, base: Path, channels: ChannelFiles | None = None) -> str:
     """Path from the folder of images without suffix; accents joined to their letters, as not all systems do."""
-    stem = path.stem if channels is None else channels.stem(path)
+    plain = volume_name(path) if is_volume(path) else path.stem
+    stem = plain if channels is None else channels.stem(path)
     return unicodedata.normalize("NFC", path.relative_to(base).with_name(stem).as_posix())
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, find_fault, relative
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
-from weakseg_lightning.data.folder.guides import read_guide
+from weakseg_lightning.data.folder.images.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
 from weakseg_lightning.data.samples import BadSampleError

@@ -12,7 +12,7 @@ from weakseg_lightning.data.images.reading import read_label_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Size", "map_values", "read_map", "require_size"]
+__all__ = ["Size", "map_values", "read_map", "require_size", "to_labels", "values_of"]
 
 _SHOWN = 3
 _AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
@@ -43,7 +43,11 @@ def read_map(path: Path, classes: Classes, scribbles: bool, size: Size | None = 
     Raises:
         BadSampleError: if it cannot be read, has another size, or holds values or colors that are no class.
     """
-    stored = read_label_map(path)
+    return to_labels(path, read_label_map(path), classes, scribbles, size)
+
+
+def to_labels(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool, size: Size | None = None) -> Labels:
+    """Turn a label map that was read into class indices, see :func:`read_map`."""
     if stored.palette is not None:
         labels = _from_palette(path, stored, classes)
     elif stored.values.shape[-1] == 1:
@@ -79,7 +83,11 @@ def map_values(path: Path) -> list[int] | None:
     Raises:
         BadSampleError: if it cannot be read.
     """
-    stored = read_label_map(path)
+    return values_of(read_label_map(path))
+
+
+def values_of(stored: StoredLabels) -> list[int] | None:
+    """List the values of a label map that was read, see :func:`map_values`."""
     values = stored.visible
     if values.shape[-1] == 3 and (eight := _as_eight_bits(values, stored.depth)) is not None:
         values = eight

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation
 from weakseg_lightning.data.folder.contents import FolderContents
-from weakseg_lightning.data.folder.label_maps import Size, read_map
+from weakseg_lightning.data.folder.label_maps import Size, to_labels
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
 from weakseg_lightning.energies.potts import VOID
@@ -29,7 +29,8 @@ def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
         BadSampleError: if it cannot be used.
     """
     if (path := contents.masks.get(name)) is not None:
-        return _without_void(read_map(path, contents.classes, scribbles=False, size=size), contents, name)
+        stored = contents.read_stored(name, path)
+        return _without_void(to_labels(path, stored, contents.classes, scribbles=False, size=size), contents, name)
     if not contents.has_mask(name):
         return None
     mask = np.zeros(size[::-1], dtype=np.uint8)
@@ -86,7 +87,7 @@ def scribbles_of(contents: FolderContents, name: str, size: Size) -> Labels | No
     Raises:
         BadSampleError: if it cannot be used.
     """
-    return _partial_map(contents.scribbles.get(name), contents, size)
+    return _partial_map(contents.scribbles.get(name), contents, name, size)
 
 
 def accepted_of(contents: FolderContents, name: str, size: Size) -> Labels | None:
@@ -95,11 +96,13 @@ def accepted_of(contents: FolderContents, name: str, size: Size) -> Labels | Non
     Raises:
         BadSampleError: if it cannot be used.
     """
-    return _partial_map(contents.accepted.get(name), contents, size)
+    return _partial_map(contents.accepted.get(name), contents, name, size)
 
 
-def _partial_map(path: Path | None, contents: FolderContents, size: Size) -> Labels | None:
-    return None if path is None else read_map(path, contents.classes, scribbles=True, size=size)
+def _partial_map(path: Path | None, contents: FolderContents, name: str, size: Size) -> Labels | None:
+    if path is None:
+        return None
+    return to_labels(path, contents.read_stored(name, path), contents.classes, scribbles=True, size=size)
 
 
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:

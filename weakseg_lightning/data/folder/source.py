@@ -12,11 +12,10 @@ from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.folder.contents import FolderContents
-from weakseg_lightning.data.folder.guides import lacking_guides, read_guide
+from weakseg_lightning.data.folder.images.guides import lacking_guides, read_guide
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
-from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID
@@ -83,8 +82,8 @@ class FolderSource(SampleSource):
         return {index: "; ".join(map(str, found)) for index, found in enumerate(each) if found}
 
     def _image(self, name: str) -> Tensor:
-        path, files = self.contents.images[name], self.contents.channels
-        return read_image(path) if self.channels is None or files is None else self.channels.scaled(files.read(path))
+        contents = self.contents
+        return contents.read_image(name) if self.channels is None else self.channels.scaled(contents.read_planes(name))
 
     def _sample(self, name: str, image: Tensor) -> Sample:
         contents, size = self.contents, (image.shape[2], image.shape[1])

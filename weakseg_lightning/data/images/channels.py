@@ -1,7 +1,7 @@
 """Channels of images by name: which band of which file each is."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, read_bands
+from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import UserError
@@ -21,7 +22,7 @@ GivenChannels = Mapping[str, int | str] | Sequence[str]
 Planes = list[NDArray[Any]]
 """Channels of an image, ``(H, W)`` each, in the types of their files."""
 
-_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
+_SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX, *VOLUME_SUFFIXES)
 _PATTERN = re.compile(r"NAME(?P<ending>.*\.\w+?)(:(?P<band>[0-9]+))?")
 
 
@@ -64,7 +65,7 @@ class ChannelFiles:
         """Recognize the file that stands for an image, among those of its channels."""
         if self._own:
             return path.name.endswith(self._own)
-        return path.suffix.lower() in _SUFFIXES and not self.is_companion(path)
+        return path.name.lower().endswith(_SUFFIXES) and not self.is_companion(path)
 
     def is_companion(self, path: Path) -> bool:
         """Recognize the files that hold more channels of an image."""
@@ -77,7 +78,9 @@ class ChannelFiles:
 
     def stem(self, path: Path) -> str:
         """The name of an image by its file: without suffix, or what comes before the end of the pattern."""
-        return path.name.removesuffix(self._own) if self._own else path.stem
+        if self._own:
+            return path.name.removesuffix(self._own)
+        return volume_name(path) if is_volume(path) else path.stem
 
     def size(self, path: Path) -> tuple[int, int]:
         """Read the size of an image, (width, height) in pixels.
@@ -87,19 +90,20 @@ class ChannelFiles:
         """
         return bands_size(path)
 
-    def read(self, path: Path) -> Planes:
+    def read(self, path: Path, read: Callable[[Path], NDArray[Any]] = read_bands) -> Planes:
         """Read the channels of an image, in their order.
 
         Args:
             path: the file that stands for it.
+            read: reads the bands of a file, ``(H, W, bands)``.
 
         Raises:
             BadSampleError: if a file is missing or cannot be read, lacks a band, has another size than the first, or
                 holds values that are no numbers.
         """
         files = {source.ending: self._file(path, source) for source in self.sources}
-        read = {ending: read_bands(file) for ending, file in files.items()}
-        planes = [self._plane(files[source.ending], read[source.ending], source) for source in self.sources]
+        bands = {ending: read(file) for ending, file in files.items()}
+        planes = [self._plane(files[source.ending], bands[source.ending], source) for source in self.sources]
         for source, plane in zip(self.sources, planes, strict=True):
             if plane.shape != planes[0].shape:
                 here, first = (f"{shape[1]} x {shape[0]}" for shape in (plane.shape, planes[0].shape))

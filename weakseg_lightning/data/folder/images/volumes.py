@@ -1,0 +1,102 @@
+"""Folders of volumes: their slices as cases, labels of some slices alone, predictions joined into volumes."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from weakseg_lightning.data.folder.annotations import Problem
+from weakseg_lightning.data.folder.classes import Classes
+from weakseg_lightning.data.folder.files import Files
+from weakseg_lightning.data.folder.label_maps import to_labels
+from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
+from weakseg_lightning.data.folder.tables.cases import CASES_FILE, CaseRule
+from weakseg_lightning.data.images.nifti import VolumeHead, is_volume, volume_name
+from weakseg_lightning.data.images.reading import read_labels
+from weakseg_lightning.data.samples import BadSampleError, CaseSlice
+from weakseg_lightning.energies.potts import VOID
+
+__all__ = ["cases_of_volumes", "join_slices", "named_volume", "orientations", "with_labels"]
+
+_SHOWN = 4
+
+
+def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice], list[Problem]]:
+    """Take each volume for a case, with the spacing of its head.
+
+    Args:
+        files: a folder of volumes.
+        rule: how cases are told, where images are no volumes.
+
+    Returns:
+        The place of each slice, and what is wrong.
+    """
+    heads = {volume: _head(files, slices[0]) for volume, slices in files.volume_slices.items() if slices}
+    places = {name: CaseSlice(one.volume, one.index, heads[one.volume].distances) for name, one in files.slices.items()}
+    problems = []
+    text = "is for images: each volume is a case, with the spacing of its head; remove it"
+    if rule.pattern is not None or tuple(rule.spacing) != CaseRule().spacing:
+        problems.append(Problem(IMAGES, f"holds volumes, and `cases` or `spacing` {text.replace('it', 'them')}"))
+    if (files.root / CASES_FILE).is_file():
+        problems.append(Problem(CASES_FILE, text))
+    return places, problems
+
+
+def orientations(files: Files) -> Iterator[str]:
+    """Tell of volumes that are stored in several orientations: the network sees them as they are stored."""
+    stored = [_head(files, slices[0]).orientation for slices in files.volume_slices.values() if slices]
+    if len(counts := Counter(stored)) > 1:
+        shown = ", ".join(f"{codes} ({count})" for codes, count in counts.most_common(_SHOWN))
+        more = ", ..." if len(counts) > _SHOWN else ""
+        yield f"volumes are stored in several orientations, {shown}{more}, and learned from so: bring them to one"
+
+
+def with_labels(files: Files, classes: Classes, maps: dict[str, Path]) -> dict[str, Path]:
+    """Leave out the slices of partial label maps in which nothing is labelled, as images without a file.
+
+    Args:
+        files: the folder; a volume without any label is reported there.
+        classes: its classes.
+        maps: files of label maps by the ids of their images.
+    """
+    kept = {name: path for name, path in maps.items() if not is_volume(path) or _has_label(files, classes, name, path)}
+    for path in dict.fromkeys(maps.values()):
+        if path not in kept.values():
+            files.report(path, "has no labelled voxel: draw a stroke, or remove the file")
+    return kept
+
+
+def named_volume(files: Files, given: str) -> list[str]:
+    """List the slices of the volume that a list of images names, with or without suffix; none if there is none."""
+    path = Path(given)
+    found = ImageNames(files.volume_slices).find(row_ref(path.with_name(volume_name(path)).as_posix()))
+    return [] if found.name is None else files.volume_slices[found.name]
+
+
+def join_slices(files: Files, folder: Path, stem: Callable[[str], str]) -> None:
+    """Join label maps of slices, PNGs, into volumes in the space of their images; those that lack a slice stay.
+
+    Args:
+        files: the folder.
+        folder: holds the label maps, and gets the volumes.
+        stem: names the file of a slice or a volume by its id, without suffix.
+    """
+    for volume, slices in files.volume_slices.items():
+        maps = [folder / f"{stem(name)}.png" for name in slices]
+        if maps and all(path.is_file() for path in maps):
+            labels = [read_labels(path).numpy() for path in maps]
+            _head(files, slices[0]).write_labels(folder / f"{stem(volume)}.nii.gz", labels)
+            for path in maps:
+                path.unlink()
+
+
+def _head(files: Files, name: str) -> VolumeHead:
+    assert files.volumes is not None
+    return files.volumes.head(files.images[name])
+
+
+def _has_label(files: Files, classes: Classes, name: str, path: Path) -> bool:
+    try:
+        labels = to_labels(path, files.read_stored(name, path), classes, scribbles=True)
+    except BadSampleError:
+        return True  # reported when its image is
+    return bool((labels != VOID).any())
