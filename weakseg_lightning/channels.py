@@ -43,6 +43,15 @@ class Channels:
             image[number] = torch.from_numpy((plane.astype(np.float64) - low) / (high - low))
         return image
 
+    def unscaled(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Values of scaled channels, ``(..., C)``, in those of the files."""
+        low, high = np.array(self.low), np.array(self.high)
+        return np.asarray(low + values * (high - low))
+
+    def picture(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """Show the chosen three of scaled channels ``(h, W, C)`` as RGB ``(h, W, 3)``, 0 as black and 1 as white."""
+        return np.asarray((255 * image[..., list(self.colors)].clip(0, 1)).round(), dtype=np.uint8)
+
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the channels of scaled images, as :meth:`Network.for_channels` takes them."""

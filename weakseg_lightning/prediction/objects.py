@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.prediction.maps import Place
 
@@ -24,6 +26,8 @@ COLUMNS = ("image", "class", "area", "x1", "y1", "x2", "y2", "center_x", "center
 MAP_COLUMNS = ("map_x", "map_y", "map_area", "crs")
 """Of the table where images lie on a map: center and area in the units of its coordinate system, and that system."""
 
+_NUM_FIXED = COLUMNS.index("red")
+_CHANNEL_DIGITS = 6
 _DIGITS = 10  # of coordinates: millimeters of those in meters, and of degrees
 _ROWS = 64  # what is measured at once; coordinates and sums take fifty times the memory of its labels
 _NO_BOX = (np.inf, np.inf, -np.inf, -np.inf)
@@ -31,7 +35,7 @@ _NO_BOX = (np.inf, np.inf, -np.inf, -np.inf)
 
 @dataclass
 class _Parts:
-    """Parts of objects: class, sums of (1, x, y, red, green, blue) and box of each."""
+    """Parts of objects: class, sums of (1, x, y, colors or channels) and box of each."""
 
     classes: npt.NDArray[np.int64]
     sums: Floats
@@ -54,23 +58,23 @@ class ImageObjects:
         self._same: list[npt.NDArray[np.int64]] = []
         self._count = self._row = 0
 
-    def add(self, labels: Bytes, pixels: Bytes) -> None:
+    def add(self, labels: Bytes, pixels: npt.NDArray[Any]) -> None:
         """Measure the next rows.
 
         Args:
             labels: ``(h, W)``, 255 = void.
-            pixels: ``(h, W, 3)``.
+            pixels: RGB ``(h, W, 3)``, or scaled channels ``(h, W, C)``.
         """
         for start in range(0, len(labels), _ROWS):
             self._measure(labels[start : start + _ROWS], pixels[start : start + _ROWS])
 
-    def _measure(self, labels: Bytes, pixels: Bytes) -> None:
+    def _measure(self, labels: Bytes, pixels: npt.NDArray[Any]) -> None:
         shown = np.where(labels == VOID, 0, labels)
         numbers, found = label(shown, background=0, connectivity=1, return_num=True)
         self._join(shown, numbers)
         flat = numbers.ravel()
         rows, columns = (axis.ravel() + 0.5 for axis in np.indices(labels.shape))
-        weights = [None, columns, rows + self._row, *pixels.reshape(-1, 3).T]
+        weights = [None, columns, rows + self._row, *pixels.reshape(-1, pixels.shape[-1]).T]
         sums = np.stack([np.bincount(flat, weight, minlength=found + 1)[1:] for weight in weights], 1)
         classes = np.zeros(found + 1, dtype=np.int64)
         classes[flat] = shown.ravel()
@@ -87,22 +91,38 @@ class ImageObjects:
         self._above = np.where(numbers[-1] > 0, numbers[-1] + self._count, 0)
         self._last = shown[-1]
 
-    def table(self, class_names: Sequence[str]) -> list[list[str | float]]:
-        """Rows of the table without the image's name, in the order of the objects' first pixels."""
+    def table(self, class_names: Sequence[str], channels: Channels | None = None) -> list[list[str | float]]:
+        """Rows of the table without the image's name, in the order of the objects' first pixels.
+
+        Args:
+            class_names: names of the classes, background first.
+            channels: of the image, whose means are in the values of its files then; None for RGB.
+        """
         if not self._count:
             return []
         roots = _roots(self._count, self._same)
         kept, place = np.unique(roots, return_inverse=True)
-        sums, boxes = np.zeros((len(kept), 6)), np.tile(_NO_BOX, (len(kept), 1))
-        np.add.at(sums, place, np.concatenate([part.sums for part in self._parts]))
+        each = np.concatenate([part.sums for part in self._parts])
+        sums, boxes = np.zeros((len(kept), each.shape[1])), np.tile(_NO_BOX, (len(kept), 1))
+        np.add.at(sums, place, each)
         every = np.concatenate([part.boxes for part in self._parts])
         np.minimum.at(boxes[:, :2], place, every[:, :2])
         np.maximum.at(boxes[:, 2:], place, every[:, 2:])
         classes = np.concatenate([part.classes for part in self._parts])[kept]
+        means = sums[:, 1:] / sums[:, :1]
         return [
-            [class_names[k], int(area), *map(int, box), *(round(float(value), 2) for value in rest / area)]
-            for k, (area, *rest), box in zip(classes, map(np.array, sums), boxes, strict=True)
+            [class_names[k], int(area), *map(int, box), *(round(float(value), 2) for value in mean[:2]), *colors]
+            for k, area, box, mean, colors in zip(
+                classes, sums[:, 0], boxes, means, _colors(means[:, 2:], channels), strict=True
+            )
         ]
+
+
+def _colors(means: Floats, channels: Channels | None) -> list[list[float]]:
+    """Mean colors as the table has them: of channels in the values of the files, which may be far below 1."""
+    if channels is None:
+        return [[round(float(value), 2) for value in row] for row in means]
+    return [[float(f"{value:.{_CHANNEL_DIGITS}g}") for value in row] for row in channels.unscaled(means)]
 
 
 def _roots(count: int, same: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
@@ -121,29 +141,32 @@ class ObjectTable:
 
     Args:
         class_names: names of the classes, background first.
+        channels: channels of the images, which have columns of their names in place of the mean color; None for RGB.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    def __init__(self, class_names: Sequence[str], channels: Channels | None = None) -> None:
         self.class_names = list(class_names)
+        self.channels = channels
         self.rows: list[list[str | float]] = []
         self.on_map = False
 
     def add(self, name: str, objects: ImageObjects, place: Place | None = None) -> None:
         """Add the objects of an image, which may have a place on a map."""
-        rows = [[name, *row] for row in objects.table(self.class_names)]
+        rows = [[name, *row] for row in objects.table(self.class_names, self.channels)]
         self.on_map |= place is not None
         self.rows += rows if place is None else [row + _on_map(row, place) for row in rows]
 
     def write(self, path: Path) -> None:
         """Write the table; with :data:`MAP_COLUMNS` if an image lies on a map, which are empty for others."""
-        columns = (*COLUMNS, *MAP_COLUMNS) if self.on_map else COLUMNS
+        own = COLUMNS if self.channels is None else (*COLUMNS[:_NUM_FIXED], *self.channels.names)
+        columns = (*own, *MAP_COLUMNS) if self.on_map else own
         with path.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([columns, *(row + [""] * (len(columns) - len(row)) for row in self.rows)])
 
 
 def _on_map(row: list[str | float], place: Place) -> list[str | float]:
     """Values of :data:`MAP_COLUMNS` for a row of the table."""
-    found = dict(zip(COLUMNS, row, strict=True))
+    found = dict(zip(COLUMNS[:_NUM_FIXED], row, strict=False))  # what follows may be as many channels as there are
     center = place.locate(np.array(found["center_x"]), np.array(found["center_y"]))
     values = (*map(float, center), float(found["area"]) * place.pixel_area)
     return [*(float(f"{value:.{_DIGITS}g}") for value in values), "" if place.crs is None else place.crs.to_string()]

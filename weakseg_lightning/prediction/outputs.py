@@ -3,9 +3,10 @@
 import struct
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -139,20 +140,26 @@ class Reduced:
         width: of the image.
         limit: longest side of the picture.
         channels: 3 for colors, 1 for labels.
+        show: makes pixels of the picture from those that pass by, where these are others than its own.
 
     Attributes:
         pixels: uint8 ``(h, w)`` or ``(h, w, 3)``.
     """
 
-    def __init__(self, height: int, width: int, limit: int, channels: int = 1) -> None:
+    def __init__(
+        self, height: int, width: int, limit: int, channels: int = 1, show: Callable[[Any], Bytes] | None = None
+    ) -> None:
+        self._show = show
         self.step = -(-max(height, width) // limit)
         size = (-(-height // self.step), -(-width // self.step))
         self.pixels = np.zeros(size if channels == 1 else (*size, channels), dtype=np.uint8)
 
-    def add(self, first: int, rows: Bytes) -> None:
+    def add(self, first: int, rows: npt.NDArray[Any]) -> None:
         """Add rows of which the first is ``first``."""
         begin = -first % self.step
         taken = rows[begin :: self.step, :: self.step]
+        if self._show is not None:
+            taken = self._show(taken)
         at = (first + begin) // self.step
         self.pixels[at : at + len(taken)] = taken
 
@@ -171,19 +178,20 @@ class WatchedRows:
         self.picture = picture
         self.keep = keep
         self.height, self.width = image.height, image.width
-        self._first, self._kept = 0, np.empty((0, image.width, 3), dtype=np.uint8)
+        self._first = 0
+        self._kept: npt.NDArray[Any] = np.empty((0, image.width, 3), dtype=np.uint8)
 
-    def read(self, rows: Span) -> Bytes:
-        """Read rows, uint8 ``(h, W, 3)``."""
+    def read(self, rows: Span) -> npt.NDArray[Any]:
+        """Read rows, uint8 ``(h, W, 3)``, or channels, float32 ``(h, W, C)``."""
         pixels = self.image.read(rows)
         self.picture.add(rows.start, pixels)
         if self.keep:
             known = self._first + len(self._kept) - rows.start
-            self._kept = np.concatenate([self._kept, pixels[known:]])
+            self._kept = np.concatenate([self._kept, pixels[known:]]) if len(self._kept) else pixels[known:]
         return pixels
 
-    def take(self, rows: Span) -> Bytes:
-        """Take rows that were read, ``(h, W, 3)``; those before them are kept no longer."""
+    def take(self, rows: Span) -> npt.NDArray[Any]:
+        """Take rows that were read, ``(h, W, channels)``; those before them are kept no longer."""
         taken = self._kept[rows.start - self._first : rows.stop - self._first]
         self._first, self._kept = rows.stop, self._kept[rows.stop - self._first :]
         return taken

@@ -123,7 +123,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
         "has the name of images/c d",
     ),
     "pixels that are no numbers": (no_numbers, "images/b.tif", "it holds pixels that are no numbers"),
-    "tiff of pages": (two_pages, "images/b.tif", "it has 2 pages, expected one image"),
+    "tiff of pages": (two_pages, "images/b.tif", "has 2 pages, expected one image: name their bands as `channels`"),
     "turned by exif": (turn_by_exif, "scribbles/a.png", "has 48 x 40 pixels, its image 40 x 48 (upright: its EXIF"),
     # ---- scribbles
     "scribble of another size": (picture("scribbles/a.png", 20, 24), "scribbles/a.png", "has 24 x 20 pixels, its im"),

@@ -164,6 +164,10 @@ def test_faults_are_found_before_training(folder, tmp_path):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"masks/{name}.png")
     with pytest.raises(BadSampleError, match=r"b\.tif: has 4 bands, `channels` names 5"):
         data_of(tmp_path, FIVE).setup("fit")
+    with pytest.raises(
+        BadSampleError, match=r"a\.tif: has 5 pages, expected one image: name their bands as `channels`"
+    ):
+        data_of(tmp_path, None).setup("fit")
     with pytest.raises(UserError, match="`guide` chooses among `channels`, which are not given"):
         data_of(tmp_path, None, guide=["red"])
 
@@ -183,9 +187,13 @@ def test_check_reads_channels_and_names_what_is_wrong(folder, tmp_path, capsys):
     assert check(folder, sheet=tmp_path / "sheet.png", channels=FIVE) == 0
     colors = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3)
     assert len(np.unique(colors, axis=0)) > 500
-    assert "`weakseg init` knows no channels yet" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"Channels: {', '.join(FIVE)} (as given); pictures and graph cuts see red, green, blue" in told
+    assert f"weakseg init {folder} --channels '{FIVE}'".replace("'", "") in told.replace("'", "").replace('"', "")
     assert check(folder, sheet=tmp_path / "sheet.png", channels=FIVE[:4]) == 1
     told = capsys.readouterr().out
     assert "has 5 bands, `channels` names 4: name all of them in their order" in told
-    assert check(folder, sheet=tmp_path / "sheet.png") == 1
-    assert "it has 5 pages, expected one image" in capsys.readouterr().out
+    assert check(folder, sheet=tmp_path / "sheet.png") == 0
+    told = capsys.readouterr().out
+    assert "Channels: band_1, band_2, band_3, band_4, band_5 (the 5 bands of the files, which do not name them" in told
+    assert told.endswith(f"weakseg init {folder}\n"), "which finds them as well"

@@ -7,6 +7,7 @@ from shlex import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from weakseg_lightning.cli.commands.channels import channels_in_words, find_channels
 from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.cli.commands.places import existing_folder, option
 from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
@@ -62,13 +63,16 @@ def check(
         sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
         guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it.
         cases: regular expression that tells which images are slices of one case, as the recipe's `data.cases`.
-        channels: names of the channels of images that are not RGB of 8 bits, as the recipe's `data.channels`.
+        channels: names of the channels of images that are not grey or RGB, as the recipe's `data.channels`: names of
+            all bands, or by name the number of a band or another file, {red: 1, nir: NAME_nir.tif}. TIFFs of other
+            bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
 
     Returns:
         The exit status: 0 if all is well, 1 if there are problems.
     """
     folder = existing_folder(data)
-    named = None if channels is None else ChannelFiles(channels)
+    of_bands = find_channels(folder, channels)
+    named = None if of_bands is None else ChannelFiles(of_bands.given)
     contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases), named)
     found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
@@ -76,6 +80,8 @@ def check(
     problems += lacking_guides(contents, filter(contents.has_any, contents.images))
     readable = [one for one in found if one.size is not None]
     print("\n".join([*_counts(data, contents, readable), "", *_balance(contents, found), ""]))
+    if of_bands is not None:
+        print(channels_in_words(of_bands))
     print("\n".join([*_table(problems), *(f"note: {note}" for note in _notes(data, contents, readable))]))
     good = [one.name for one in found if not one.problems]
     shown = [name for name in good if contents.has_any(name)] or good
@@ -86,10 +92,7 @@ def check(
         options = f"{option('guides', guides)}{by_names}{of_channels}"
         print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{options}")
         return 1
-    if channels is not None:
-        print("All is well. `weakseg init` knows no channels yet: give `data.channels` to a recipe of recipes/")
-        return 0
-    print(f"All is well. Next:\n  weakseg init {quote(str(data))}{by_names}")
+    print(f"All is well. Next:\n  weakseg init {quote(str(data))}{by_names}{of_channels}")
     return 0
 
 

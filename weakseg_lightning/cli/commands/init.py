@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 
+from weakseg_lightning.cli.commands.channels import channel_lines, channels_in_words, find_channels, other_bands
 from weakseg_lightning.cli.commands.init_choice import (
     Hardware,
     Learns,
@@ -25,7 +26,7 @@ from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderCon
 from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.data.folder.recipe import recipe_of
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
-from weakseg_lightning.data.images.reading import image_size
+from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import UserError
@@ -68,6 +69,8 @@ def init(
     learns: Learns = "auto",
     overwrite: bool = False,
     cases: str | None = None,
+    channels: dict[str, int | str] | list[str] | None = None,
+    guide: list[str] | None = None,
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
@@ -86,6 +89,10 @@ def init(
         overwrite: replace a recipe that is there.
         cases: regular expression that tells by the images' names which are slices of one case, as `weakseg check` takes
             it; cases.csv is found without. Cases are held out as wholes, and scored in 3-D.
+        channels: names of the channels of images that are not grey or RGB, as `weakseg check` takes them; TIFFs of
+            other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
+        guide: three of the channels, or one, that pictures and graph cuts see; by default red, green and blue, or the
+            first three.
 
     Returns:
         The exit status: 1 if the folder has problems that would stop training.
@@ -93,16 +100,20 @@ def init(
     folder = existing_folder(data)
     output = output or recipe_of(folder)
     require_new(output, overwrite)
-    contents = read_folder(folder, rule=CaseRule(cases))
+    found = find_channels(folder, channels, guide)
+    contents = read_folder(folder, rule=CaseRule(cases), channels=None if found is None else ChannelFiles(found.given))
     method = choose_method(contents, supervision)
     hardware = find_hardware()
     if method.supervision is None:
+        if found is not None:
+            raise UserError(f"two folders, {POSITIVE}/ and {NEGATIVE}/, are learned from as RGB alone: convert them")
         return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
     method = choose_what_learns(method, learns, len(contents.of(method.supervision)), hardware)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
     fitting = "networks/frozen" if method.frozen else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
     settings = [*_settings(data, contents, method, hardware, encoder_weights, output), *_by_names(cases)]
+    settings += channel_lines(found, guide)
     text = merged(merged(base, overlay), "\n".join(settings))
     if not contents.classes_given:
         _write_classes(contents, data)
@@ -111,9 +122,13 @@ def init(
     print(f"Found {len(contents.images)} images, {', '.join(counts)}")
     what = "a head on a frozen encoder (the whole network: --learns network)" if method.frozen else "the whole network"
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
+    if found is not None:
+        print(channels_in_words(found, guide))
+        contents.problems += other_bands(found, folder)
     if contents.problems:
         print(f"{len(contents.problems)} problems would stop training, as {contents.problems[0]}")
-        print(f"See all, then again:\n  weakseg check {quote(str(data))}{option('cases', cases)}")
+        given = option("channels", None if channels is None else str(channels))
+        print(f"See all, then again:\n  weakseg check {quote(str(data))}{option('cases', cases)}{given}")
         return 1
     if contents.cases:
         print(f"Validation scores {cases_in_words(contents.cases.values())} in 3-D, too: val_dice_mean, val_hd95_mean")
@@ -270,9 +285,9 @@ def _split(contents: FolderContents, method: Method) -> tuple[list[str], list[st
 def _sides(contents: FolderContents) -> tuple[int, int]:
     """The longest side of any image, and the usual longer side."""
     sides = []
-    for path in contents.images.values():
+    for name in contents.images:
         try:
-            sides.append(max(image_size(path)))
+            sides.append(max(contents.size_of(name)))
         except BadSampleError:
             continue  # `weakseg check` names it
     if not sides:

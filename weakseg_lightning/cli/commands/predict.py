@@ -1,11 +1,9 @@
 """`weakseg predict ... IMAGES`: any images, also larger than memory, from files to files."""
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, image_files, is_image
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.errors import MissingFileError, UserError, raise_as_users
+from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.prediction.channel_rows import ChannelMapRows, open_channels
 from weakseg_lightning.prediction.geojson import require_crs, write_geojson
 from weakseg_lightning.prediction.maps import GeoTiff, Place
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
@@ -34,12 +32,10 @@ from weakseg_lightning.prediction.tiling import Block, Span
 from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
 
-__all__ = ["ImageOptions", "find_images", "predict_images", "split_images"]
+__all__ = ["ImageOptions", "predict_images"]
 
-_WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
 _OVERLAY = 4096  # longest side of an overlay, in pixels
 _NOTICEABLE = 0.1
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class ImageOptions:
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
         objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
-            mean color; of images that lie on a map, also center and area in its units.
+            mean color or means of the channels; of images that lie on a map, also center and area in its units.
         geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
             images with a coordinate system alone. They are not cut at the antimeridian.
         window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins
@@ -76,72 +72,6 @@ class ImageOptions:
     geojson: bool = False
     window: tuple[int, int, int, int] | None = None
     bounds: tuple[float, float, float, float] | None = None
-
-
-def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the arguments of `weakseg predict` into options and IMAGES.
-
-    Every option has one value, except those that only print something.
-
-    Example:
-        >>> split_images(["predict", "--config", "a.yaml", "photos", "--images.tile=512", "b.jpg"])
-        (['predict', '--config', 'a.yaml', '--images.tile=512'], ['photos', 'b.jpg'])
-    """
-    options, images = list(args[:1]), list[str]()
-    for before, word in pairwise(args):
-        is_value = before.startswith("-") and "=" not in before and before not in _WITHOUT_VALUE
-        (options if is_value or word.startswith("-") else images).append(word)
-    return options, images
-
-
-def find_images(words: Sequence[str]) -> dict[str, Path]:
-    """Find image files, and say which files of the folders are none.
-
-    Args:
-        words: files, and folders, which are searched with all that is below them; links are followed.
-
-    Returns:
-        Files by names that are all different, in order: the path below the given folder, without the suffix where it
-        tells nothing.
-
-    Raises:
-        MissingFileError: if a file is not there or a folder has no images.
-    """
-    found: dict[Path, tuple[str, str]] = {}  # by the absolute path: below the given folder, and as given
-    others: dict[Path, Path] = {}
-    for word in words:
-        given = Path(word)
-        images, rest = _files_of(given)
-        others |= {path.absolute(): path for path in rest}
-        for path in images:
-            inside = path.relative_to(given) if given.is_dir() else Path(path.name)
-            found.setdefault(path.absolute(), (inside.as_posix(), path.as_posix()))
-    if left_out := [path for whole, path in others.items() if whole not in found]:
-        more = ", ..." if len(left_out) > _SHOWN else ""
-        print(f"Not read, as they are no images ({len(left_out)}): {', '.join(map(str, left_out[:_SHOWN]))}{more}")
-    return dict(zip(_told_apart([*found.values()]), found, strict=True))
-
-
-def _files_of(given: Path) -> tuple[list[Path], list[Path]]:
-    """The images in a folder, or a given file whatever its name, and the files that are no images."""
-    if given.is_file():
-        return [given], []
-    if not given.is_dir():
-        raise MissingFileError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
-    if not (found := image_files(given)):
-        raise MissingFileError(f"`{given}` holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return found, [path for path in files_below(given) if not is_image(path)]
-
-
-def _told_apart(files: Sequence[tuple[str, str]]) -> list[str]:
-    """Shorten names as far as they stay different: without suffix, with it, the whole path."""
-    names = Counter(name for name, _ in files)
-    stems = Counter(str(Path(name).with_suffix("")) for name, _ in files)
-    chosen = []
-    for name, path in files:
-        stem = str(Path(name).with_suffix(""))
-        chosen.append(stem if stems[stem] == 1 else name if names[name] == 1 else path)
-    return chosen
 
 
 def predict_images(
@@ -211,8 +141,9 @@ class _Writer:
         self.folder = folder
         self.names, self.palette = classes
         self.polygons = CocoPolygons(self.names) if options.polygons else None
-        self.objects = ObjectTable(self.names) if options.objects else None
+        self.objects = ObjectTable(self.names, segmenter.channels) if options.objects else None
         self.region = Region(options.window, options.bounds)
+        self._show = None if segmenter.channels is None else segmenter.channels.picture
         if options.geojson:
             require_rasterio()
         wanted = {"overlays": overlays, "probabilities": options.probabilities, "geojson": options.geojson}
@@ -243,15 +174,14 @@ class _Writer:
 
     def _predict(self, name: str, path: Path, progress: Progress) -> None:
         stem = file_stem(name)
-        color = self.segmenter.neutral_color
-        with open_rows(path, region=self.region, invalid_color=color) as image, ExitStack() as stack:
-            on_map = image if isinstance(image, MapRows) else None
+        with self._opened(path) as image, ExitStack() as stack:
+            on_map = image if isinstance(image, MapRows | ChannelMapRows) else None
             place = None if on_map is None else on_map.place
             if "geojson" in self.kinds:
                 require_crs(path, place)
             size = image.height, image.width
             labels, file = self._label_file(stack, stem, size, place)
-            small = Reduced(*size, _OVERLAY), Reduced(*size, _OVERLAY, channels=3)
+            small = Reduced(*size, _OVERLAY), Reduced(*size, _OVERLAY, channels=3, show=self._show)
             objects = None if self.objects is None else ImageObjects(image.width)
             watched = WatchedRows(image, small[1], keep=objects is not None)
             blend = self.segmenter.blocks(watched)
@@ -283,6 +213,11 @@ class _Writer:
             self.polygons.add(shown_name, labels)
         if self.objects is not None and objects is not None:
             self.objects.add(shown_name, objects, place)
+
+    def _opened(self, path: Path) -> AbstractContextManager[Any]:
+        if self.segmenter.channels is not None:
+            return open_channels(path, self.segmenter.channels, self.region)
+        return open_rows(path, region=self.region, invalid_color=self.segmenter.neutral_color)
 
     def _label_file(
         self, stack: ExitStack, stem: str, size: tuple[int, int], place: Place | None

@@ -11,9 +11,10 @@ from jsonargparse import ArgumentParser
 from weakseg_lightning.callbacks import NetworkSpeed, PredictionWriter
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.commands.places import shown
-from weakseg_lightning.cli.commands.predict import ImageOptions, find_images, predict_images
+from weakseg_lightning.cli.commands.predict import ImageOptions, predict_images
+from weakseg_lightning.cli.commands.predict_files import find_images
 from weakseg_lightning.data import SegmentationDataModule
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.solvers import Refinement
@@ -27,13 +28,10 @@ class ImageCommand:
     Args:
         section: the parsed configuration of `weakseg predict`; its trainer tells the accelerator alone.
         words: files and folders.
-
-    Raises:
-        MissingFileError: if there are no such files.
     """
 
     def __init__(self, section: Any, words: Sequence[str]) -> None:
-        self.images = find_images(words)
+        self.words = words
         self.checkpoint = str(section["ckpt_path"])
         self.trainer = section["trainer"]
         self.allow_other_classes: bool = section[OPTION]
@@ -55,24 +53,23 @@ class ImageCommand:
 
         Returns:
             The exit status.
+
+        Raises:
+            MissingFileError: if there are no such files.
         """
+        module = load_module(self.checkpoint)
+        images = find_images(self.words, None if module.channels is None else ChannelFiles(module.channels.given))
         writer: PredictionWriter = self.parts.predictions
         made = runs.RunFolder.make("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
         folder = made.path
         output = Path(writer.output_dir).expanduser() if writer.output_dir is not None else folder / "predictions"
         data: SegmentationDataModule = self.parts.data
         try:
-            module = load_module(self.checkpoint)
-            if module.channels is not None:
-                raise UserError(
-                    "IMAGES of several channels are not predicted one by one yet: leave them out, and give the folder "
-                    "that holds them in images/ as --data.root"
-                )
             require_same_classes(module.class_names, data.class_names, self.checkpoint, self.allow_other_classes)
             if self.parts.speed.channels_last:
                 module.to(memory_format=torch.channels_last)
             status = predict_images(
-                self.images,
+                images,
                 module,
                 output,
                 self.parts.images,

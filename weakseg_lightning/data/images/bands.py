@@ -11,7 +11,7 @@ from weakseg_lightning.data.images.pixels import UnsuitableError, upright
 from weakseg_lightning.data.images.reading import image_size, read_deep, reading
 from weakseg_lightning.data.images.tiff import TiffHead, read_samples, read_tiff_pages
 
-__all__ = ["ARRAY_SUFFIX", "bands_size", "read_bands"]
+__all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "read_bands"]
 
 ARRAY_SUFFIX = ".npy"
 
@@ -55,12 +55,17 @@ def bands_size(path: Path) -> tuple[int, int]:
     """
     with reading(path) as file:
         if path.suffix.lower() == ARRAY_SUFFIX:
-            height, width = _bands_last(np.load(path, mmap_mode="r", allow_pickle=False)).shape[:2]
+            height, width = array_bands(path).shape[:2]
             return width, height
         if (pages := read_tiff_pages(file)) is not None:
             width, height = _first_of_alike(pages).size
             return (height, width) if pages[0].orientation >= 5 else (width, height)
     return image_size(path)
+
+
+def array_bands(path: Path) -> Samples:
+    """The bands of a ``.npy`` file ``(H, W, bands)``, of which none is read before it is looked at."""
+    return _bands_last(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _array(file: BinaryIO) -> Samples:

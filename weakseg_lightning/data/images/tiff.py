@@ -163,14 +163,14 @@ def read_tiff_head(file: BinaryIO) -> TiffHead | None:
     """Read the head of a TIFF; None if the file is none. The file is put back to its start.
 
     Raises:
-        ValueError: if it has more images than one; reduced copies of it and masks do not count.
+        UnsuitableError: if it has more images than one; reduced copies of it and masks do not count.
     """
-    if (pages := _all_pages(file)) is None:
+    if (pages := read_tiff_pages(file)) is None:
         return None
-    full = [page for page in pages if page.is_full]
-    if len(full) != 1 or full[0].number:
-        raise ValueError(f"it has {len(pages)} pages, expected one image")
-    return full[0]
+    if len(pages) != 1 or pages[0].number:
+        way = "name their bands as `channels` of the data, or save one of them"
+        raise UnsuitableError(f"has {len(pages)} pages, expected one image: {way}")
+    return pages[0]
 
 
 def read_tiff_pages(file: BinaryIO) -> list[TiffHead] | None:

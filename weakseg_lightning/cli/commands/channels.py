@@ -1,0 +1,74 @@
+"""Channels of a folder's images as `check` and `init` find them, name them, and write them into a recipe."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from weakseg_lightning.data.folder.annotations import Problem, relative
+from weakseg_lightning.data.folder.detection import FoundChannels, detect_channels, guide_of_names
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.statistics import places_of
+from weakseg_lightning.errors import UserError
+
+__all__ = ["channel_lines", "channels_in_words", "find_channels", "other_bands"]
+
+_WORDS_OF_YAML = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+
+
+def find_channels(
+    root: Path, given: dict[str, int | str] | list[str] | None, guide: list[str] | None = None
+) -> FoundChannels | None:
+    """The channels that were given, or those that the files seem to have; None for grey and RGB.
+
+    Args:
+        root: the folder.
+        given: `channels` of the command.
+        guide: `guide` of the command.
+
+    Raises:
+        ValueError: if what was given makes no sense.
+    """
+    found = detect_channels(root) if given is None else FoundChannels(given, "as given")
+    if found is not None:
+        places_of(ChannelFiles(found.given).names, guide)  # raises
+    elif guide is not None:
+        raise UserError("`guide` chooses among `channels`, and the images are grey or RGB: name them, or leave it out")
+    return found
+
+
+def channels_in_words(found: FoundChannels, guide: list[str] | None = None) -> str:
+    """A line that tells of the channels."""
+    names = list(found.given)
+    shown = guide or guide_of_names(names)
+    return f"Channels: {', '.join(names)} ({found.how}); pictures and graph cuts see {', '.join(shown)}"
+
+
+def channel_lines(found: FoundChannels | None, guide: list[str] | None) -> Iterator[str]:
+    """Lines of the data module's arguments in a recipe; none for grey and RGB."""
+    if found is None:
+        return
+    yield f"    channels: {_flow(found.given)}   # the network's first layer is made for these {len(found.given)}"
+    shown = _flow(guide or guide_of_names(list(found.given)))
+    yield f"    guide: {shown}   # three, or one, that pictures and graph cuts see"
+
+
+def other_bands(found: FoundChannels, root: Path) -> list[Problem]:
+    """The problem of files that have other bands."""
+    if not found.others:
+        return []
+    text = f"has other bands than most ({', '.join(found.given)}): convert or remove it"
+    return [Problem(relative(path, root), text) for path in found.others]
+
+
+def _flow(value: object) -> str:
+    """YAML in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    text = str(value)
+    is_plain = isinstance(value, int) or (
+        re.fullmatch(r"[A-Za-z_][\w.-]*", text) and text.lower() not in _WORDS_OF_YAML
+    )
+    return text if is_plain else json.dumps(text, ensure_ascii=False)

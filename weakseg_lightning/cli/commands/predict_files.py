@@ -1,0 +1,92 @@
+"""The IMAGES of `weakseg predict`: which words of the command line they are, and which files."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
+from weakseg_lightning.errors import MissingFileError
+
+__all__ = ["find_images", "split_images"]
+
+_WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
+_SHOWN = 3
+
+
+def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the arguments of `weakseg predict` into options and IMAGES.
+
+    Every option has one value, except those that only print something.
+
+    Example:
+        >>> split_images(["predict", "--config", "a.yaml", "photos", "--images.tile=512", "b.jpg"])
+        (['predict', '--config', 'a.yaml', '--images.tile=512'], ['photos', 'b.jpg'])
+    """
+    options, images = list(args[:1]), list[str]()
+    for before, word in pairwise(args):
+        is_value = before.startswith("-") and "=" not in before and before not in _WITHOUT_VALUE
+        (options if is_value or word.startswith("-") else images).append(word)
+    return options, images
+
+
+def find_images(words: Sequence[str], channels: ChannelFiles | None = None) -> dict[str, Path]:
+    """Find image files, and say which files of the folders are none.
+
+    Args:
+        words: files, and folders, which are searched with all that is below them; links are followed.
+        channels: the channels of the images and their files; None for RGB.
+
+    Returns:
+        Files by names that are all different, in order: the path below the given folder, without the suffix where it
+        tells nothing.
+
+    Raises:
+        MissingFileError: if a file is not there or a folder has no images.
+    """
+    found: dict[Path, tuple[str, str, str]] = {}  # by the absolute path: see `_told_apart`
+    others: dict[Path, Path] = {}
+    for word in words:
+        given = Path(word)
+        images, rest = _files_of(given, channels)
+        others |= {path.absolute(): path for path in rest}
+        for path in images:
+            inside = path.relative_to(given) if given.is_dir() else Path(path.name)
+            stem = inside.stem if channels is None else channels.stem(path)
+            found.setdefault(path.absolute(), (inside.with_name(stem).as_posix(), inside.as_posix(), path.as_posix()))
+    known = found.keys() | {file for image in found for file in _companions(image, channels)}
+    left_out = [path for whole, path in others.items() if whole not in known]
+    if not found:
+        names = ", ".join(map(str, left_out[:_SHOWN]))
+        raise MissingFileError(f"`{names}` holds channels of images that are not there: name the files of the images")
+    if left_out:
+        more = ", ..." if len(left_out) > _SHOWN else ""
+        print(f"Not read, as they are no images ({len(left_out)}): {', '.join(map(str, left_out[:_SHOWN]))}{more}")
+    return dict(zip(_told_apart([*found.values()]), found, strict=True))
+
+
+def _files_of(given: Path, channels: ChannelFiles | None) -> tuple[list[Path], list[Path]]:
+    """The images in a folder, or a given file whatever its name, and the files that are no images."""
+    if given.is_file():
+        return ([], [given]) if channels is not None and channels.is_companion(given) else ([given], [])
+    if not given.is_dir():
+        raise MissingFileError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
+    recognized = is_image if channels is None else channels.is_image
+    files = files_below(given)
+    if not (found := [path for path in files if recognized(path)]):
+        wanted = ", ".join(IMAGE_SUFFIXES) if channels is None else f"of the channels {', '.join(channels.names)}"
+        raise MissingFileError(f"`{given}` holds no images ({wanted})")
+    return found, [path for path in files if not recognized(path)]
+
+
+def _companions(image: Path, channels: ChannelFiles | None) -> list[Path]:
+    """Files that hold channels of an image, its own among them."""
+    sources = [] if channels is None else channels.sources
+    return [image.with_name(channels.stem(image) + source.ending) for source in sources if channels and source.ending]
+
+
+def _told_apart(files: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Shorten names as far as they stay different: without suffix, with it, the whole path."""
+    stems, names = Counter(stem for stem, _, _ in files), Counter(name for _, name, _ in files)
+    return [stem if stems[stem] == 1 else name if names[name] == 1 else path for stem, name, path in files]

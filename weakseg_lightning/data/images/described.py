@@ -1,0 +1,99 @@
+"""The bands of an image file by what its head says: how many, their names, and whether they are grey or RGB alone."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, array_bands
+from weakseg_lightning.data.images.reading import reading
+from weakseg_lightning.data.images.tiff import TiffHead, read_tiff_pages
+
+__all__ = ["DescribedBands", "describe_bands"]
+
+_GDAL_METADATA, _PHOTOMETRIC, _PAGE_NAME = 42112, 262, 285  # tags of a TIFF
+_RGB = 2
+_COLORS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class DescribedBands:
+    """The bands of a file.
+
+    Attributes:
+        count: number of them, those of all pages.
+        names: their names; empty where the file does not say them.
+        is_picture: whether they are grey or RGB, with or without transparency, and nothing else.
+    """
+
+    count: int
+    names: tuple[str, ...] = ()
+    is_picture: bool = False
+
+    @property
+    def names_or_numbers(self) -> tuple[str, ...]:
+        """Their names: ``band_1`` and so on where they have none."""
+        return self.names or tuple(f"band_{number}" for number in range(1, self.count + 1))
+
+
+def describe_bands(path: Path) -> DescribedBands:
+    """Read what the head of a file says about its bands.
+
+    Raises:
+        BadSampleError: if the file is missing or no image.
+    """
+    with reading(path) as file:
+        if path.suffix.lower() == ARRAY_SUFFIX:
+            return DescribedBands(array_bands(path).shape[-1])
+        if (pages := read_tiff_pages(file)) is None:
+            with Image.open(file) as image:
+                return DescribedBands(len(image.getbands()), is_picture=True)
+    count = sum(page.bands for page in pages)
+    if _is_picture(pages):
+        return DescribedBands(count, is_picture=True)
+    return DescribedBands(count, _names(path, count) or _colors_first(pages, count))
+
+
+def _is_picture(pages: Sequence[TiffHead]) -> bool:
+    head = pages[0]
+    if len(pages) > 1 or head.bands > 4:
+        return False
+    return head.has_palette or not head.has_grey_or_rgb or head.bands in (1, 3) or head.layout.alpha
+
+
+def _colors_first(pages: Sequence[TiffHead], count: int) -> tuple[str, ...]:
+    """Names where the first three bands are said to be red, green and blue."""
+    if len(pages) > 1 or pages[0].first(_PHOTOMETRIC, 0) != _RGB:
+        return ()
+    return (*_COLORS, *(f"band_{number}" for number in range(4, count + 1)))
+
+
+def _names(path: Path, count: int) -> tuple[str, ...]:
+    """Names that the file gives its bands, if these are all different."""
+    import tifffile
+
+    with suppress(Exception), tifffile.TiffFile(path) as file:  # descriptions are damaged in all ways: then it has none
+        for found in _descriptions(file):
+            names = tuple(" ".join(str(name).split()) for name in found)
+            if len(names) == count == len(set(names)) and all(names):
+                return names
+    return ()
+
+
+def _descriptions(file: Any) -> Iterator[list[str]]:
+    """What GDAL, OME, ImageJ, or the pages say."""
+    from defusedxml.ElementTree import fromstring
+
+    first = file.pages[0]
+    if (tag := first.tags.get(_GDAL_METADATA)) is not None:
+        items = fromstring(str(tag.value)).iter("Item")
+        named = [(int(item.get("sample", 0)), item.text or "") for item in items if item.get("role") == "description"]
+        yield [name for _, name in sorted(named)]
+    if file.ome_metadata:
+        parts = fromstring(str(file.ome_metadata)).iter()
+        yield [part.get("Name", "") for part in parts if str(part.tag).rpartition("}")[2] == "Channel"]
+    yield [*((file.imagej_metadata or {}).get("Labels") or ())]
+    yield [page.tags[_PAGE_NAME].value for page in file.pages if _PAGE_NAME in page.tags]
