@@ -15,6 +15,7 @@ from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
 from weakseg_lightning.data.folder.images.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
+from weakseg_lightning.data.images.nifti import is_volume
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
@@ -190,9 +191,14 @@ def _check_labels(contents: FolderContents, found: Inspection, path: Path, count
             "whole masks belong into masks/"
         )
     if text is not None:
-        found.problems.append(Problem(relative(path, contents.root), text, found.name))
+        found.problems.append(Problem(relative(path, contents.root), text, _image(path, found.name)))
+
+
+def _image(path: Path, name: str) -> str | None:
+    """The image that a fault of a file is about; none of the slices in a volume, whose fault is told once."""
+    return None if is_volume(path) else name
 
 
 def _problem(contents: FolderContents, path: Path, error: BadSampleError, name: str) -> Problem:
     file = relative(path, contents.root)
-    return Problem(file, str(error).removeprefix(str(path)).lstrip(": ") + purpose(file), name)
+    return Problem(file, str(error).removeprefix(str(path)).lstrip(": ") + purpose(file), _image(path, name))

@@ -173,7 +173,13 @@ def _nibabel() -> ModuleType:
 def _load(path: Path) -> Any:
     """Open a volume; its voxels are not read."""
     nibabel = _nibabel()
-    image = nibabel.load(path)
+    try:
+        image = nibabel.load(path)
+    except nibabel.filebasedimages.ImageFileError as error:
+        if _is_packed(path):
+            with gzip.open(path) as file:
+                file.read(_CHUNK)  # says what is wrong with the compression, if that is it
+        raise UnsuitableError("is empty or no NIfTI: export it again") from error
     if not isinstance(image, nibabel.Nifti1Image | nibabel.Nifti2Image):
         raise UnsuitableError(f"is {type(image).__name__} of nibabel, expected NIfTI: convert it")
     return image
