@@ -44,6 +44,8 @@ class MapRaster:
         source = self._source(path)
         self.width, self.height = int(source.width), int(source.height)
         self.place = Place(source.crs, source.transform)
+        if source.colorinterp[0].name == "palette":
+            raise BadSampleError(f"{path} has a palette: expand it to RGB, as by gdal_translate -expand rgb")
         if files is None:
             _require_rgb(path, source)
         else:
@@ -142,8 +144,6 @@ def same_grid(source: Any, other: Any) -> str | None:
 
 def _require_rgb(path: Path, source: Any) -> None:
     bands, kinds = source.count, sorted(set(source.dtypes))
-    if source.colorinterp[0].name == "palette":
-        raise BadSampleError(f"{path} has a palette: expand it to RGB, as by gdal_translate -expand rgb")
     alpha = bands > 1 and source.colorinterp[-1].name == "alpha"
     if kinds != ["uint8"] or bands - alpha not in (1, 3):
         shown = f"{bands} band{'s' * (bands > 1)} of {', '.join(kinds)}"

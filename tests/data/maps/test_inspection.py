@@ -1,0 +1,53 @@
+"""`weakseg check` counts the labels of maps and names what is wrong; commands for images say what to do with maps."""
+
+import json
+
+import pytest
+from map_folders import rasterio
+
+from weakseg_lightning.data.maps.contents import holds_maps
+from weakseg_lightning.data.maps.inspection import describe_maps, require_no_maps
+from weakseg_lightning.errors import MissingFileError, UserError
+
+
+def test_labels_are_counted(make_maps):
+    root = make_maps(("a", "b"), ("a",))
+    lines, problems = describe_maps(root, None)
+    assert not problems
+    assert lines[1] == "  a: 160 x 160 pixels, EPSG:32633; scribbles/a.geojson, masks/a.tif"
+    assert lines[-1].endswith(f"--config recipes/data/maps.yaml --model.labels tags --data.root {root}")
+    counts = {line.split()[1]: line.split()[2:] for line in lines if line[:3].strip().isdigit()}
+    with rasterio.open(root / "masks/a.tif") as source:
+        mask = source.read(1)
+    assert {name: int(of_masks) for name, (_, of_masks) in counts.items()} == {
+        name: (mask == label).sum() for label, name in enumerate(("land", "wet", "dry"))
+    }
+    assert int(counts["land"][0]) == 2 * 25 * 3 * 17
+
+
+def test_what_is_wrong_is_named_all_at_once(make_maps):
+    root = make_maps(("a", "b"), ("a", "b"))
+    content = json.loads((root / "scribbles/a.geojson").read_text())
+    content["features"][4]["properties"]["class"] = "sea"
+    (root / "scribbles/a.geojson").write_text(json.dumps(content))
+    (root / "images/b.tif").unlink()
+    with rasterio.open(root / "masks/a.tif", "r+") as file:
+        file.write(file.read(1) + 1, 1)
+    _, problems = describe_maps(root, None)
+    assert [problem.file for problem in problems] == [
+        "scribbles/b.geojson", "masks/b.tif", "scribbles/a.geojson", "masks/a.tif",
+    ]  # fmt: skip
+    assert "feature 5 has the class 'sea', which is none of land, wet, dry" in problems[2].text
+    assert "holds the value 3, expected 0 to 2" in problems[3].text
+    (root / "classes.yaml").unlink()
+    with pytest.raises(MissingFileError, match=r"no classes\.yaml in"):
+        describe_maps(root, None)
+
+
+def test_commands_for_images_say_what_to_do_with_maps(make_maps, make_folder):
+    root = make_maps()
+    assert holds_maps(root)
+    assert not holds_maps(make_folder())
+    with pytest.raises(UserError, match=r"labels on a map, which `weakseg paint` does not take: draw in a GIS .* fit"):
+        require_no_maps(root, "weakseg paint")
+    require_no_maps(make_folder("others"), "weakseg paint")
