@@ -17,21 +17,24 @@ __all__ = ["main"]
 
 # Workers that load data hold the lock of a process that was killed until they notice, which takes them five seconds.
 _WAIT_FOR_LOCK = 10.0
+_OF_INIT = ("--channels=", "--guide=")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train in the working directory, unless another such process does.
 
     Args:
-        arguments: the folder with the images, the recipe, the encoder's weights for `weakseg init`, and options for
-            `weakseg fit`.
+        arguments: the folder with the images, the recipe, the encoder's weights for `weakseg init`, its `--channels=`
+            and `--guide=` if the images have any, and options for `weakseg fit`.
 
     Returns:
         The exit status of the command that failed, or 0.
     """
     from filelock import FileLock, Timeout
 
-    data, recipe, weights, *options = arguments
+    data, recipe, weights, *given = arguments
+    of_init = [word for word in given if word.startswith(_OF_INIT)]
+    options = given[len(of_init) :]
     if "LOCAL_RANK" in os.environ:  # by this very command Lightning starts the ranks of further devices
         return _fit(recipe, options)
     runs = runs_of(Path(recipe))
@@ -42,19 +45,21 @@ def main(arguments: Sequence[str]) -> int:
                 unfinished.write_text(str(os.getpid()))
             if hasattr(os, "nice"):
                 os.nice(5)  # the page that is being painted on comes first
-            return _make_recipe(Path(data), Path(recipe), weights) or _fit(recipe, options)
+            return _make_recipe(Path(data), Path(recipe), weights, of_init) or _fit(recipe, options)
     except Timeout:
         other = (runs / "training.pid").read_text()
         return _fail(f"{recipe} is being trained already: wait for its end, or end it with `kill {other}`")
 
 
-def _make_recipe(data: Path, recipe: Path, weights: str) -> int:
+def _make_recipe(data: Path, recipe: Path, weights: str, options: Sequence[str]) -> int:
     """Write the recipe, again where nobody has changed it: annotations may be of other kinds since, images larger."""
     if recipe.is_file() and (root := _root_in(recipe)) is not None and root.resolve() != data.resolve():
         return _fail(f"{recipe} is the recipe of another folder ({root}): rename it, or work in another directory")
     if is_users_own(recipe):
         return 0
-    status = weakseg(["init", shown(data), "--output", str(recipe), "--encoder_weights", weights, "--overwrite"])
+    status = weakseg(
+        ["init", shown(data), "--output", str(recipe), "--encoder_weights", weights, "--overwrite", *options]
+    )
     if status in (0, 1):
         remember_as_written(recipe)
     if status == 1:

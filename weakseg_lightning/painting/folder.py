@@ -14,9 +14,10 @@ from weakseg_lightning.data.folder.files import ACCEPTED, SCRIBBLES
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
 from weakseg_lightning.data.folder.tables.annotations import read_table
-from weakseg_lightning.data.images.reading import image_size, is_image, read_image
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.document import Click, ImageAnnotation
+from weakseg_lightning.painting.image_reader import ImageReader
 from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_labels, write_rows
 
 __all__ = ["Entry", "PaintFolder"]
@@ -49,19 +50,31 @@ class PaintFolder:
     Args:
         data: the folder.
         class_names: names of the classes, background first; by default those of its `classes.yaml`.
+        reader: reads its images.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no image in it.
         ValueError: if the classes are not known, or a file of the page's is of another format.
     """
 
-    def __init__(self, data: Path, class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        class_names: Sequence[str] | None = None,
+        reader: ImageReader = ImageReader(),  # noqa: B008 - frozen
+    ) -> None:
         if not data.is_dir():
             raise FileNotFoundError(f"`data`: there is no folder {data} (working directory: {Path.cwd()})")
         self.root = data.resolve()
-        contents = read_folder(self.root)  # without images there is nothing to name the classes of
+        self.reader = reader
+        channels = reader.files
+        contents = read_folder(self.root, channels=channels)  # without images there is nothing to name the classes of
         self.classes = self._classes(class_names)
-        contents = contents if contents.classes_given else read_folder(self.root)
+        contents = contents if contents.classes_given else read_folder(self.root, channels=channels)
+        if contents.volumes is not None:
+            raise UserError(
+                f"`data`: {data / IMAGES} holds volumes, which the page does not show: save their slices as images"
+            )
         self.names = ImageNames(contents.images)
         self.entries = self._entries(contents)
         known = contents.annotations.items()
@@ -89,13 +102,13 @@ class PaintFolder:
         folder, known = self.root / IMAGES, set(contents.images.values())
         for problem in contents.problems:
             path = self.root / problem.file
-            if is_image(path) and path.is_relative_to(folder) and path not in known:
+            if self.reader.recognizes(path) and path.is_relative_to(folder) and path not in known:
                 entries[path.relative_to(folder).as_posix()] = Entry(path, self._in_full(problem), is_double=True)
         return dict(sorted(entries.items()))
 
     def _entry(self, name: str, path: Path, contents: FolderContents) -> Entry:
         try:
-            image_size(path)
+            self.reader.size(path)
         except BadSampleError as error:
             return Entry(path, str(error))
         return Entry(path, annotated=contents.can_train(name, "tags"), accepted=name in contents.accepted)
@@ -108,7 +121,7 @@ class PaintFolder:
         return self.root / folder / f"{name}.png"
 
     def read_image(self, name: str) -> Tensor:
-        """Read an image, uint8 ``(3, H, W)``.
+        """Read what is shown of an image, uint8 ``(3, H, W)``.
 
         Raises:
             ValueError: if it cannot be used.
@@ -116,7 +129,12 @@ class PaintFolder:
         entry = self.entries[name]
         if entry.is_double:
             raise BadSampleError(entry.problem)
-        return read_image(entry.path)
+        return self.reader.picture(entry.path)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Read height and width of an image; raises ``BadSampleError`` if its file is missing or no image."""
+        width, height = self.reader.size(self.entries[name].path)
+        return height, width
 
     def read(self, name: str, size: tuple[int, int]) -> ImageAnnotation:
         """Read what is known about an image of this height and width.

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.painting.document import Accept, Change, ImageAnnotation, Step
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.learning.client import Learning, LearningState, Scores
@@ -286,8 +285,7 @@ class Session:
     # ---- the work ----------------------------------------------------------------------------------------
 
     def _read_annotation(self, name: str) -> ImageAnnotation:
-        width, height = image_size(self.folder.entries[name].path)
-        return self.folder.read(name, (height, width))
+        return self.folder.read(name, self.folder.size(name))
 
     def _changed(self, image: OpenImage) -> None:
         image.tell()

@@ -197,3 +197,13 @@ def test_check_reads_channels_and_names_what_is_wrong(folder, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "Channels: band_1, band_2, band_3, band_4, band_5 (the 5 bands of the files, which do not name them" in told
     assert told.endswith(f"weakseg init {folder}\n"), "which finds them as well"
+
+
+def test_two_ranks_learn_what_one_learns(folder, tmp_path, run_program):
+    run_program("two_ranks_channels.py", folder, tmp_path)
+    run_program("two_ranks_channels.py", folder, tmp_path, ranks=2)
+    one, two = (torch.load(tmp_path / f"{ranks}.ckpt", weights_only=True) for ranks in (1, 2))
+    assert one["channels"] == two["channels"]
+    assert one["global_step"] == two["global_step"] == 6
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=1e-5)

@@ -7,8 +7,12 @@ from pathlib import Path
 from shlex import quote
 
 from weakseg_lightning.checks import between
+from weakseg_lightning.cli.commands.channels import channels_in_words, find_channels
+from weakseg_lightning.cli.commands.places import existing_folder
+from weakseg_lightning.data.maps.inspection import require_no_maps
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.image_reader import ImageReader
 from weakseg_lightning.painting.layout import write_private
 from weakseg_lightning.painting.learning.client import Learning, LearningSettings
 from weakseg_lightning.painting.learning.training import TrainingRun
@@ -28,6 +32,8 @@ def paint(
     no_browser: bool = False,
     encoder: str | None = "tf_efficientnet_lite0",
     encoder_weights: str | None = "imagenet",
+    channels: dict[str, int | str] | list[str] | None = None,
+    guide: list[str] | None = None,
 ) -> int:
     """Draw scribbles, clicks and tags on your own images, in a page that only you on this machine can open.
 
@@ -44,6 +50,9 @@ def paint(
         no_browser: print the page's address alone, open no browser.
         encoder: what the page learns on, an encoder of timm by name; null = each image is labeled by its own strokes.
         encoder_weights: "imagenet" to download them, or their file.
+        channels: names of the channels of images that are not grey or RGB, as `weakseg init` takes them; found without
+            where it finds them. All are learned from.
+        guide: three of them, or one, which are shown, each between the percentiles of its image.
 
     Returns:
         The exit status: 1 if something could not be saved.
@@ -54,7 +63,11 @@ def paint(
     between("port", port, 0, 65535)
     from filelock import FileLock, Timeout
 
-    folder = PaintFolder(data, classes)
+    require_no_maps(existing_folder(data), "weakseg paint")
+    found = find_channels(existing_folder(data), channels, guide)
+    if found is not None:
+        print(channels_in_words(found, guide))
+    folder = PaintFolder(data, classes, ImageReader(None if found is None else found.given, guide))
     try:
         with FileLock(folder.root / _LOCK, timeout=0):
             return _run(_make_session(folder, data, encoder, encoder_weights), data, port, no_browser)
@@ -66,10 +79,10 @@ def _make_session(folder: PaintFolder, data: Path, encoder: str | None, weights:
     learning = None
     if encoder is not None:
         usable = {name: entry.path for name, entry in folder.entries.items() if entry.problem is None}
-        learning = Learning(LearningSettings(encoder, weights), usable, len(folder.classes.names))
+        learning = Learning(LearningSettings(encoder, weights, reader=folder.reader), usable, len(folder.classes.names))
     # `weakseg init` takes its own encoder, which a file for another one does not fit.
     of_init = weights if encoder in (None, LearningSettings.encoder) else "imagenet"
-    return Session(folder, learning, TrainingRun(data, Path.cwd(), of_init))
+    return Session(folder, learning, TrainingRun(data, Path.cwd(), of_init, reader=folder.reader))
 
 
 def _run(session: Session, data: Path, port: int, no_browser: bool) -> int:

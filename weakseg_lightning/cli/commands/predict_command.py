@@ -9,12 +9,15 @@ import torch
 from jsonargparse import ArgumentParser
 
 from weakseg_lightning.callbacks import NetworkSpeed, PredictionWriter
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.cli.commands.predict import ImageOptions, predict_images
 from weakseg_lightning.cli.commands.predict_files import find_images
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.volumes import VolumeReader
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.solvers import Refinement
@@ -58,7 +61,8 @@ class ImageCommand:
             MissingFileError: if there are no such files.
         """
         module = load_module(self.checkpoint)
-        images = find_images(self.words, None if module.channels is None else ChannelFiles(module.channels.given))
+        volumes = getattr(self.parts.data, "volumes", None) or VolumeReader()
+        images = find_images(self.words, _files_of(module.channels, volumes))
         writer: PredictionWriter = self.parts.predictions
         made = runs.RunFolder.make("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
         folder = made.path
@@ -77,6 +81,7 @@ class ImageCommand:
                 str(self.trainer["accelerator"]),
                 self.parts.refine,
                 (data.class_names, data.palette),
+                volumes,
             )
         except BaseException:
             if not any(folder.rglob("*.*")):
@@ -90,3 +95,16 @@ class ImageCommand:
         run = Path(self.checkpoint).absolute().parent.parent
         if (run / "metrics.csv").is_file():
             print(f"To see the run as a page:\n  weakseg report {quote(shown(run))}")
+
+
+def _files_of(channels: Channels | None, volumes: VolumeReader) -> ChannelFiles | None:
+    """The files of channels; raises if they are those of slices with neighbors, and the data have none."""
+    if channels is None or volumes.neighbors:
+        return volumes.channels
+    files = ChannelFiles(channels.given)
+    if files.names != channels.names:
+        raise UserError(
+            f"the weights were trained on slices with their neighbors ({', '.join(channels.names)}): give the "
+            "config.yaml of their run, which says how many"
+        )
+    return files

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
 from weakseg_lightning.errors import MissingFileError
 
@@ -53,7 +54,8 @@ def find_images(words: Sequence[str], channels: ChannelFiles | None = None) -> d
         others |= {path.absolute(): path for path in rest}
         for path in images:
             inside = path.relative_to(given) if given.is_dir() else Path(path.name)
-            stem = inside.stem if channels is None else channels.stem(path)
+            plain = volume_name(path) if is_volume(path) else inside.stem
+            stem = plain if channels is None else channels.stem(path)
             found.setdefault(path.absolute(), (inside.with_name(stem).as_posix(), inside.as_posix(), path.as_posix()))
     known = found.keys() | {file for image in found for file in _companions(image, channels)}
     left_out = [path for whole, path in others.items() if whole not in known]
@@ -72,12 +74,17 @@ def _files_of(given: Path, channels: ChannelFiles | None) -> tuple[list[Path], l
         return ([], [given]) if channels is not None and channels.is_companion(given) else ([given], [])
     if not given.is_dir():
         raise MissingFileError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
-    recognized = is_image if channels is None else channels.is_image
+    recognized = _is_read if channels is None else channels.is_image
     files = files_below(given)
     if not (found := [path for path in files if recognized(path)]):
-        wanted = ", ".join(IMAGE_SUFFIXES) if channels is None else f"of the channels {', '.join(channels.names)}"
+        suffixes = ", ".join((*IMAGE_SUFFIXES, *VOLUME_SUFFIXES))
+        wanted = suffixes if channels is None else f"of the channels {', '.join(channels.names)}"
         raise MissingFileError(f"`{given}` holds no images ({wanted})")
     return found, [path for path in files if not recognized(path)]
+
+
+def _is_read(path: Path) -> bool:
+    return is_image(path) or is_volume(path)
 
 
 def _companions(image: Path, channels: ChannelFiles | None) -> list[Path]:

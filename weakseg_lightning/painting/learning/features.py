@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from weakseg_lightning.data.images.reading import read_image
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 from weakseg_lightning.networks.frozen.features import FrozenNet
+from weakseg_lightning.painting.image_reader import read_scaled
 from weakseg_lightning.painting.learning.messages import LONGEST_SIDE
 from weakseg_lightning.painting.learning.ordering import descriptor_of
 
@@ -27,6 +28,7 @@ class ImageFeatures:
         net: holds the encoder.
         images: files of all images, by name.
         memory: gigabytes to keep; the maps used longest ago go first.
+        channels: of the images, with their statistics; None for grey and RGB.
 
     Attributes:
         sizes: height and width of the images that were encoded, as the encoder saw them.
@@ -34,8 +36,11 @@ class ImageFeatures:
         broken: images whose files cannot be read.
     """
 
-    def __init__(self, net: FrozenNet, images: Mapping[str, Path], memory: float) -> None:
+    def __init__(
+        self, net: FrozenNet, images: Mapping[str, Path], memory: float, channels: Channels | None = None
+    ) -> None:
         self.net = net
+        self.channels = channels
         self.images = images
         self.sizes: dict[str, tuple[int, int]] = {}
         self.descriptors: dict[str, NDArray[np.float32]] = {}
@@ -65,14 +70,14 @@ class ImageFeatures:
 
     def _encode(self, name: str) -> list[Tensor]:
         try:
-            image = read_image(self.images[name])
+            image = read_scaled(self.images[name], self.channels)
         except ValueError:
             self.broken.add(name)
             raise
         size = size_for_encoder(image.shape[1], image.shape[2], self.net.map_stride)
         with torch.inference_mode():
             small = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)
-            maps, _ = self.net.encode_image(small[0].round().byte())
+            maps, _ = self.net.encode_image(small[0].round().byte() if self.channels is None else small[0])
         if name not in self.sizes:
             self.sizes[name] = size
             self.descriptors[name] = descriptor_of(maps[-1], size, [self.net.padded_size(length) for length in size])

@@ -56,9 +56,11 @@ class Learner:
     def __init__(self, settings: LearningSettings, images: Mapping[str, Path], num_classes: int, seed: int = 0) -> None:
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
+        network, channels = FrozenFeatures(settings.encoder, settings.encoder_weights), settings.reader.measure(images)
         with self._drawing():
-            net = FrozenFeatures(settings.encoder, settings.encoder_weights).build(num_classes).eval()
-        self.features = ImageFeatures(net, images, settings.memory)
+            described = network if channels is None else network.for_channels(*channels.normalization)
+            net = described.build(num_classes).eval()
+        self.features = ImageFeatures(net, images, settings.memory, channels)
         self.learned: dict[str, int] = {}
         self.head_version = 0
         self.held_out: float | None = None

@@ -1,6 +1,6 @@
 """Messages between the page and its learner: small, whole, never changed after they were sent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.painting.document import ImageAnnotation
+from weakseg_lightning.painting.image_reader import ImageReader
 
 __all__ = [
     "Annotated",
@@ -36,11 +37,13 @@ class LearningSettings:
         encoder: name of an encoder of timm, see :class:`~weakseg_lightning.networks.FrozenFeatures`.
         encoder_weights: "imagenet" to download them, the path of a file, or null for random ones.
         memory: gigabytes of features to keep.
+        reader: reads the images.
     """
 
     encoder: str = "tf_efficientnet_lite0"
     encoder_weights: str | None = "imagenet"
     memory: float = 1.0
+    reader: ImageReader = field(default_factory=ImageReader)
 
 
 # ---- to the learner -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from weakseg_lightning.data.images.reading import read_image
+from weakseg_lightning.painting.image_reader import read_scaled
 from weakseg_lightning.painting.learning.messages import reduced_size
 
 __all__ = ["TrainedNetwork"]
@@ -48,11 +48,12 @@ class TrainedNetwork:
         Raises:
             BadSampleError: if the image cannot be read.
         """
-        image = read_image(path)
+        channels = self._score.module.channels
+        image = read_scaled(path, channels)
         height, width = image.shape[1:]
         scale = min(self._scale, _LONGEST_SIDE / max(height, width))
         size = max(round(height * scale), 1), max(round(width * scale), 1)
         small = F.interpolate(image[None].float(), size=size, mode="bilinear", antialias=True)
-        probabilities = self._score(small[0].round().byte())[None]
+        probabilities = self._score(small[0].round().byte() if channels is None else small[0])[None]
         grid = F.interpolate(probabilities, size=reduced_size(*size), mode="bilinear", antialias=True)[0]
         return grid.clamp_min(_TINY).log().half().numpy()

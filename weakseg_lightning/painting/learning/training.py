@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import json
 import math
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weakseg_lightning.data.folder.recipe import is_users_own, recipe_of, runs_of
+from weakseg_lightning.painting.image_reader import ImageReader
 
 __all__ = ["TrainingRun", "TrainingState"]
 
@@ -64,18 +66,28 @@ class TrainingRun:
         folder: working directory: NAME.yaml, as `weakseg init` names the recipe, and runs/ are there.
         encoder_weights: of `weakseg init`; None to train from scratch.
         options: more of `weakseg fit`.
+        reader: reads the images.
 
     Attributes:
         state: its state.
         watchers: called on the loop after every change of it.
     """
 
-    def __init__(self, data: Path, folder: Path, encoder_weights: str | None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        data: Path,
+        folder: Path,
+        encoder_weights: str | None,
+        options: Sequence[str] = (),
+        reader: ImageReader = ImageReader(),  # noqa: B008 - frozen
+    ) -> None:
         self.state = TrainingState()
         self.watchers: list[Callable[[], None]] = []
         self._folder = folder.absolute()
         self._recipe = self._folder / recipe_of(data.absolute())
-        given = [str(data.absolute()), self._recipe.name, encoder_weights or "null", *_FOLLOWED, *options]
+        named = {"channels": reader.channels, "guide": reader.guide}
+        of_init = [f"--{name}={json.dumps(value)}" for name, value in named.items() if value is not None]
+        given = [str(data.absolute()), self._recipe.name, encoder_weights or "null", *of_init, *_FOLLOWED, *options]
         # -P: a file of the users' that is called as a module of Python's is not taken for it.
         self._command = [sys.executable, "-P", "-u", "-m", _PROCESS, *given]
         self._task: asyncio.Task[None] | None = None
