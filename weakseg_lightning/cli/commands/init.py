@@ -27,6 +27,7 @@ from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.data.folder.recipe import recipe_of
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.maps.inspection import require_no_maps
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import UserError
@@ -98,6 +99,7 @@ def init(
         The exit status: 1 if the folder has problems that would stop training.
     """
     folder = existing_folder(data)
+    require_no_maps(folder, "weakseg init")
     output = output or recipe_of(folder)
     require_new(output, overwrite)
     found = find_channels(folder, channels, guide)
@@ -113,7 +115,7 @@ def init(
     fitting = "networks/frozen" if method.frozen else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
     settings = [*_settings(data, contents, method, hardware, encoder_weights, output), *_by_names(cases)]
-    settings += channel_lines(found, guide)
+    settings += [*channel_lines(found, guide), *_of_volumes(contents)]
     text = merged(merged(base, overlay), "\n".join(settings))
     if not contents.classes_given:
         _write_classes(contents, data)
@@ -274,6 +276,13 @@ def _by_names(cases: str | None) -> Iterator[str]:
     if cases is not None:
         yield f"    cases: {json.dumps(cases)}   # slices of one case have the same text in the parentheses"
         yield "    spacing: [1.0, 1.0, 1.0]    # mm between slices, rows and columns"
+
+
+def _of_volumes(contents: FolderContents) -> Iterator[str]:
+    """The last lines of the data module's, where images are slices of volumes."""
+    if contents.volumes is not None:
+        yield "    neighbors: 0                # slices before and after each one that are channels of its image, too"
+        yield "    slice_axis: null            # 0, 1 or 2; null: the axis of the largest spacing, or else the last"
 
 
 def _split(contents: FolderContents, method: Method) -> tuple[list[str], list[str]]:

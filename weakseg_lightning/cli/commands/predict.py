@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.images.nifti import is_volume
+from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.files import replacing
@@ -29,6 +31,7 @@ from weakseg_lightning.prediction.rasters import MapRows, open_rows
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.segmenter import Segmenter
 from weakseg_lightning.prediction.tiling import Block, Span
+from weakseg_lightning.prediction.volumes import predict_volume
 from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
 
@@ -44,14 +47,14 @@ class ImageOptions:
 
     An image larger than a tile is predicted in tiles that overlap; probabilities are blended there. Labels of images
     that lie on a map, as GeoTIFFs do, are GeoTIFFs at the same place, which need the package rasterio; where the image
-    has no data, they have none.
+    has no data, they have none. Volumes (NIfTI) are labeled by slices; their labels are volumes in their space.
 
     Args:
         tile: side of the tiles in pixels; images up to this size are predicted whole.
         overlap: what neighboring tiles share, in pixels, up to half of `tile`.
         flip: average with the prediction for the mirror image.
         scales: average over the image resized by these factors, as [0.75, 1, 1.25].
-        probabilities: write probabilities, too, as NumPy files of float16 (K, H, W).
+        probabilities: write probabilities, too, as NumPy files of float16 (K, H, W); of volumes (K, slices, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
         objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
             mean color or means of the channels; of images that lie on a map, also center and area in its units.
@@ -83,6 +86,7 @@ def predict_images(
     accelerator: str = "auto",
     refinement: Refinement | None = None,
     classes: tuple[Sequence[str], Colors] | None = None,
+    volumes: VolumeReader | None = None,
 ) -> int:
     """Label images and write the results; files that cannot be read are named and left out.
 
@@ -95,6 +99,7 @@ def predict_images(
         accelerator: as Lightning's trainer has it.
         refinement: refines the prediction of each tile.
         classes: names and colors; by default the names that the network was trained on, and PASCAL VOC's colors.
+        volumes: reads volumes as the network was trained on them; by default slices along the thickest axis.
 
     Returns:
         The exit status: 0, or 1 if a file was left out.
@@ -112,7 +117,7 @@ def predict_images(
             f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
             "give the config.yaml of its run"
         )
-    writer = _Writer(segmenter, folder, options, (names, palette), overlays)
+    writer = _Writer(segmenter, folder, options, (names, palette), overlays, volumes or VolumeReader())
     bad = writer.run(images)
     done = len(images) - len(bad)
     print(f"Labelled {done} of {len(images)} images: predictions are in {shown(folder)}")
@@ -136,8 +141,12 @@ class _Writer:
         options: ImageOptions,
         classes: tuple[Sequence[str], Colors],
         overlays: bool,
+        volumes: VolumeReader,
     ) -> None:
         self.segmenter = segmenter
+        self.volumes = volumes
+        others = ("polygons", "objects", "geojson", "window", "bounds")
+        self.not_of_volumes = [name for name in others if getattr(options, name)]
         self.folder = folder
         self.names, self.palette = classes
         self.polygons = CocoPolygons(self.names) if options.polygons else None
@@ -172,7 +181,28 @@ class _Writer:
                 self.objects.write(path)
         return bad
 
+    def _predict_volume(self, name: str, path: Path, progress: Progress) -> None:
+        if self.not_of_volumes:
+            options = ", ".join(f"--images.{option}" for option in self.not_of_volumes)
+            raise BadSampleError(f"{path} is a volume, which {options} cannot be used for: leave it out")
+        stem = file_stem(name)
+        target = self.folder / "labels" / f"{stem}.nii.gz"
+        chances = self.folder / "probabilities" / f"{stem}.npy" if "probabilities" in self.kinds else None
+        slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
+        for one in predict_volume(self.segmenter, self.volumes, path, target, chances):
+            if "overlays" in self.kinds:
+                self._write_overlay(f"{stem}_slice_{one.index}", one.picture, one.labels)
+            progress.advance(slices)
+        progress.remove_task(slices)
+
+    def _write_overlay(self, stem: str, pixels: Any, labels: Any) -> None:
+        with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
+            overlay(pixels, labels, self.palette).save(target, format="JPEG", quality=92, subsampling=0)
+
     def _predict(self, name: str, path: Path, progress: Progress) -> None:
+        if is_volume(path):
+            self._predict_volume(name, path, progress)
+            return
         stem = file_stem(name)
         with self._opened(path) as image, ExitStack() as stack:
             on_map = image if isinstance(image, MapRows | ChannelMapRows) else None
@@ -202,9 +232,7 @@ class _Writer:
             progress.remove_task(tiles)
         self.difference = max(self.difference, blend.difference)
         if "overlays" in self.kinds:
-            with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
-                picture = overlay(small[1].pixels, small[0].pixels, self.palette)
-                picture.save(target, format="JPEG", quality=92, subsampling=0)
+            self._write_overlay(stem, small[1].pixels, small[0].pixels)
         if "geojson" in self.kinds:
             with replacing(self.folder / "geojson" / f"{stem}.geojson") as target:
                 write_geojson(target, labels, self.names)

@@ -168,7 +168,7 @@ class FolderDataModule(SegmentationDataModule):
         self.neighbors = neighbors
         self._rule = CaseRule(cases, spacing)
         self._named = FolderChannels.of(channels, neighbors, guide)
-        self._volumes = VolumeReader(slice_axis, neighbors, None if self._named is None else self._named.files)
+        self.volumes = VolumeReader(slice_axis, neighbors, None if self._named is None else self._named.files)
         self._statistics: Channels | None = None
         if self._named is not None:
             self._rgb = self._named.rgb(self.color_jitter)
@@ -301,7 +301,7 @@ class FolderDataModule(SegmentationDataModule):
         _ = self._classes  # raises at what is missing or wrong
         guides = None if self.guides is None else self._folder / Path(self.guides).expanduser()
         used = guides if guides is not None and guides.is_dir() else None
-        contents = read_folder(self._folder, used, self._rule, self._volumes.channels, self._volumes)
+        contents = read_folder(self._folder, used, self._rule, self.volumes.channels, self.volumes)
         if contents.volumes is None and (self.neighbors or self.slice_axis is not None):
             raise UserError(
                 f"`neighbors` and `slice_axis` are for volumes, {self.root}/images has none: leave them out"

@@ -1,0 +1,87 @@
+"""Volumes as a trained network labels them: slice by slice, into the space of the image."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from weakseg_lightning.channels import Channels
+from weakseg_lightning.data.images.volumes import VolumeReader
+from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.files import replacing
+from weakseg_lightning.prediction.segmenter import Segmenter
+
+__all__ = ["LabeledSlice", "predict_volume"]
+
+
+class LabeledSlice(NamedTuple):
+    """A slice that is labeled.
+
+    Attributes:
+        index: its number.
+        picture: the slice as RGB, uint8 ``(H, W, 3)``.
+        labels: classes, uint8 ``(H, W)``.
+    """
+
+    index: int
+    picture: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+def predict_volume(
+    segmenter: Segmenter, reader: VolumeReader, path: Path, target: Path, probabilities: Path | None = None
+) -> Iterator[LabeledSlice]:
+    """Label a volume and write its labels, uint8 in the shape, space and order of voxels of the image.
+
+    Args:
+        segmenter: the trained network.
+        reader: reads the slices, along the axis and with the neighbors and channels that the network was trained with.
+        path: the volume.
+        target: ``.nii.gz``, written when the last slice is taken.
+        probabilities: ``.npy`` for the probabilities, float16 ``(K, slices, H, W)``; None for none.
+
+    Yields:
+        Each slice in its order.
+
+    Raises:
+        BadSampleError: if the volume cannot be read, or has other channels than the network was trained on.
+        OSError: if the results cannot be written.
+    """
+    head, found = reader.head(path), list[NDArray[np.uint8]]()
+    shape = (segmenter.num_classes, head.depth, *head.size[::-1])
+    with ExitStack() as stack:
+        chances = None
+        if probabilities is not None:
+            unfinished = stack.enter_context(replacing(probabilities))
+            chances = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+        for index in range(head.depth):
+            image, picture = _slice(reader, path, index, segmenter.channels)
+            if chances is None:
+                found.append(segmenter(image))
+            else:
+                scores = segmenter.probabilities(image)
+                chances[:, index] = scores
+                found.append(torch.from_numpy(scores).max(0).indices.numpy().astype(np.uint8))
+            yield LabeledSlice(index, picture, found[-1])
+        head.write_labels(target, found)
+
+
+def _slice(
+    reader: VolumeReader, path: Path, index: int, channels: Channels | None
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """A slice as the network takes it, and as a picture."""
+    if channels is None and not reader.has_channels:
+        grey = np.repeat(reader.grey(path, index)[..., None], 3, axis=-1)
+        return grey, grey
+    planes = reader.planes(path, index)
+    if channels is None or len(channels.names) != len(planes):
+        trained = "RGB" if channels is None else ", ".join(channels.names)
+        raise BadSampleError(
+            f"{path} is read in {len(planes)} channels, the network was trained on {trained}: give the config.yaml of "
+            "its run"
+        )
+    return np.stack(planes, axis=-1), channels.picture(channels.scaled(planes).permute(1, 2, 0).numpy())
