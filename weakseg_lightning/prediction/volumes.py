@@ -22,12 +22,12 @@ class LabeledSlice(NamedTuple):
     """A slice that is labeled.
 
     Attributes:
-        index: its number.
+        number: its place in their order, from 0.
         picture: the slice as RGB, uint8 ``(H, W, 3)``.
         labels: classes, uint8 ``(H, W)``.
     """
 
-    index: int
+    number: int
     picture: NDArray[np.uint8]
     labels: NDArray[np.uint8]
 

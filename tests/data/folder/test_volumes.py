@@ -10,6 +10,7 @@ import torch
 from hearts import AFFINE, KINDS, PATTERN, SPACING, small_volume, write_hearts, write_small, write_volume
 from PIL import Image
 
+from weakseg_lightning.cli.commands.superpixels import superpixels
 from weakseg_lightning.data import CaseSlice, FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.images import volumes
@@ -104,6 +105,14 @@ def test_strokes_may_be_pngs_and_clicks_of_slices(root):
     contents = read_folder(root)
     assert contents.problems == []
     assert [name for name in contents.of("scribble") if name[0] == "a"] == ["a_slice_0", "a_slice_2"]
+
+
+def test_superpixels_of_slices_are_guides(root):
+    assert superpixels(root, side=4) == 0
+    data = data_of(root, guides="superpixels", crop_size=12)
+    data.setup("fit")
+    assert next(iter(data.train_dataloader()))["guide"].max() > 3
+    assert read_folder(root, root / "superpixels").problems == []
 
 
 def test_lists_name_volumes_or_slices(root, tmp_path):

@@ -201,7 +201,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
         yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"
     if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
         yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from or tested on them"
-    if {case.spacing for case in contents.cases.values()} == {(1.0, 1.0, 1.0)}:
+    if contents.volumes is None and {case.spacing for case in contents.cases.values()} == {(1.0, 1.0, 1.0)}:
         text = "add the columns spacing_z, spacing_y and spacing_x to cases.csv, or set `data.spacing` in the recipe"
         yield f"distances within cases (HD95) count voxels, as no spacing is known: {text}"
     masked = [name for name in names if contents.has_mask(name)]

@@ -191,7 +191,7 @@ class _Writer:
         slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
         for one in predict_volume(self.segmenter, self.volumes, path, target, chances):
             if "overlays" in self.kinds:
-                self._write_overlay(f"{stem}_slice_{one.index}", one.picture, one.labels)
+                self._write_overlay(f"{stem}_slice_{one.number}", one.picture, one.labels)
             progress.advance(slices)
         progress.remove_task(slices)
 

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
 from weakseg_lightning.checks import above, at_least
 from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.cli.commands.places import existing_folder, shown
 from weakseg_lightning.data.folder.files import find_files
-from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import FileError
 from weakseg_lightning.files import replacing
@@ -47,7 +47,8 @@ def superpixels(
     at_least("side", side, 2)
     above("compactness", compactness, 0)
     folder = existing_folder(data)
-    images = find_files(folder).images
+    files = find_files(folder)
+    images = files.images
     paths = {name: folder / output.expanduser() / f"{name}.png" for name in images}
     if (present := [path for path in paths.values() if path.exists()]) and not overwrite:
         raise FileError(
@@ -57,7 +58,7 @@ def superpixels(
     skipped = 0
     for name in followed(images, "Superpixels", len(images)):
         try:
-            _write(paths[name], _numbered(images[name], side, compactness))
+            _write(paths[name], _numbered(images[name], files.read_image(name), side, compactness))
         except BadSampleError as error:
             skipped += 1
             text = f"weakseg: skipped: {error}"
@@ -71,11 +72,11 @@ def superpixels(
     return 1 if skipped else 0
 
 
-def _numbered(path: Path, side: int, compactness: float) -> NDArray[np.uint16]:
+def _numbered(path: Path, pixels: Tensor, side: int, compactness: float) -> NDArray[np.uint16]:
     """The superpixel of each pixel of an image, ``(H, W)``."""
     from skimage.segmentation import slic
 
-    image = read_image(path).permute(1, 2, 0).numpy()
+    image = pixels.permute(1, 2, 0).numpy()
     count = max(1, round(image.shape[0] * image.shape[1] / side**2))
     numbers = slic(image, n_segments=count, compactness=compactness, start_label=0, channel_axis=-1)
     if numbers.max() >= _MOST:

@@ -101,8 +101,10 @@ class FolderContents(Files):
 
     def find_all(self, given: str) -> list[str]:
         """Ids of the images that a name in a list means: an image, or the slices of a volume; none if there is none."""
+        if slices := named_volume(self, given):
+            return slices
         name = self.find(given)
-        return named_volume(self, given) if name is None else [name]
+        return [] if name is None else [name]
 
     def of(self, supervision: Supervision) -> list[str]:
         """Ids of the images that have the labels for a kind of supervision."""

@@ -44,11 +44,11 @@ class Slice(NamedTuple):
 
     Attributes:
         volume: the name of the volume: its path below ``images/`` without suffix.
-        index: number of the slice, from 0.
+        number: of the slice, from 0.
     """
 
     volume: str
-    index: int
+    number: int
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Files:
     def read_image(self, name: str) -> Tensor:
         """Read an image as RGB of 8 bits, uint8 ``(3, H, W)``; raises ``BadSampleError`` if it cannot be used."""
         path = self.images[name]
-        return read_image(path) if self.volumes is None else as_image(self.volumes.grey(path, self.slices[name].index))
+        return read_image(path) if self.volumes is None else as_image(self.volumes.grey(path, self.slices[name].number))
 
     def read_planes(self, name: str, neighbors: int | None = None) -> Planes:
         """Read the channels of an image, in their order; raises ``BadSampleError`` if one cannot be used.
@@ -106,7 +106,7 @@ class Files:
             neighbors: of volumes, the slices on each side that are channels as well; by default as many as are set.
         """
         if self.volumes is not None:
-            return self.volumes.planes(self.images[name], self.slices[name].index, neighbors)
+            return self.volumes.planes(self.images[name], self.slices[name].number, neighbors)
         assert self.channels is not None
         return self.channels.read(self.images[name])
 
@@ -114,7 +114,7 @@ class Files:
         """Read a label map of an image as it is stored; raises ``BadSampleError`` if it cannot be read."""
         if self.volumes is None or not is_volume(path):
             return read_label_map(path)
-        return as_stored(self.volumes.labels(path, self.slices[name].index, self.images[name]))
+        return as_stored(self.volumes.labels(path, self.slices[name].number, self.images[name]))
 
     def require_readable(self, name: str) -> None:
         """Raise ``BadSampleError`` if an image cannot be read."""
@@ -245,7 +245,7 @@ def _find_maps(files: Files, folder: str | Path, volumes: bool = True) -> dict[s
     for path in files_below(base) if base.is_dir() else ():
         name, of_slices = _id(path, base), files.volumes is not None and volumes and is_volume(path)
         image = name if name in files.images else None
-        about = files.volume_slices.get(name) if of_slices else image and [image]
+        about = files.volume_slices.get(name) if of_slices else None if image is None else [image]
         if not of_slices and path.suffix.lower() != ".png":
             files.report(path, "is no PNG: save it as PNG, which keeps the values of pixels", image)
         elif about is None:

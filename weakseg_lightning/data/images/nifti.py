@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,17 +148,17 @@ def read_voxels(head: VolumeHead) -> Voxels:
     return values
 
 
-def require_same_space(labels: VolumeHead, image: VolumeHead) -> None:
-    """Raise ``BadSampleError`` if labels are not of the shape of their image, or elsewhere in space."""
-    if labels.shape != image.shape:
-        here, there = (" x ".join(map(str, head.shape)) for head in (labels, image))
-        raise BadSampleError(f"{labels.path} has {here} voxels, its image {there}: annotate the image at its size")
+def require_same_space(head: VolumeHead, image: VolumeHead) -> None:
+    """Raise ``BadSampleError`` if labels or a channel are not of the shape of their image, or elsewhere in space."""
+    if head.shape != image.shape:
+        here, there = (" x ".join(map(str, one.shape)) for one in (head, image))
+        raise BadSampleError(f"{head.path} has {here} voxels, its image {there}: bring it to the voxels of the image")
     corners = np.array(np.meshgrid(*[(0, length - 1) for length in image.shape], [1])).reshape(4, -1)
-    moved = np.linalg.norm(((labels.affine - image.affine) @ corners)[:3], axis=0).max()
+    moved = np.linalg.norm(((head.affine - image.affine) @ corners)[:3], axis=0).max()
     if moved > _SAME * min(image.spacing):
         raise BadSampleError(
-            f"{labels.path} lies elsewhere in space than its image, by up to {moved:.3g} mm (affine): draw it on the "
-            "image, or save it with the head of the image"
+            f"{head.path} lies elsewhere in space than its image, by up to {moved:.3g} mm (affine): bring it to the "
+            "voxels of the image, or save it with the head of the image"
         )
 
 
@@ -167,7 +167,8 @@ def _nibabel() -> ModuleType:
         import nibabel
     except ImportError as error:
         raise UnsuitableError("is a volume, which nibabel reads: pip install '.[volumes]' in the checkout") from error
-    return cast(ModuleType, nibabel)
+    module: ModuleType = nibabel
+    return module
 
 
 def _load(path: Path) -> Any:

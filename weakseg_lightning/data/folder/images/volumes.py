@@ -31,7 +31,9 @@ def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice]
         The place of each slice, and what is wrong.
     """
     heads = {volume: _head(files, slices[0]) for volume, slices in files.volume_slices.items() if slices}
-    places = {name: CaseSlice(one.volume, one.index, heads[one.volume].distances) for name, one in files.slices.items()}
+    places = {
+        name: CaseSlice(one.volume, one.number, heads[one.volume].distances) for name, one in files.slices.items()
+    }
     problems = []
     text = "is for images: each volume is a case, with the spacing of its head; remove it"
     if rule.pattern is not None or tuple(rule.spacing) != CaseRule().spacing:
@@ -59,9 +61,9 @@ def with_labels(files: Files, classes: Classes, maps: dict[str, Path]) -> dict[s
         maps: files of label maps by the ids of their images.
     """
     kept = {name: path for name, path in maps.items() if not is_volume(path) or _has_label(files, classes, name, path)}
-    for path in dict.fromkeys(maps.values()):
-        if path not in kept.values():
-            files.report(path, "has no labelled voxel: draw a stroke, or remove the file")
+    labelled = set(kept.values())
+    for path in dict.fromkeys(path for path in maps.values() if path not in labelled):
+        files.report(path, "has no labelled voxel: draw a stroke, or remove the file")
     return kept
 
 
