@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from weakseg_lightning.data.images.pixels import UnsuitableError, upright
 from weakseg_lightning.data.images.reading import image_size, read_deep, reading
@@ -16,6 +16,7 @@ __all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "read_bands"]
 ARRAY_SUFFIX = ".npy"
 
 _MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_UNREAD = "has a compression or colors that are not read: save it as RGB or grey, with deflate"
 _PALETTE = "has a palette, whose values are indices of colors, not measurements: save it as grey or RGB"
 
 Samples = NDArray[Any]
@@ -103,10 +104,14 @@ def _page(file: BinaryIO, page: TiffHead) -> Samples:
         raise UnsuitableError(_PALETTE)
     if page.has_plain_samples:
         return read_samples(file, page)
-    with Image.open(file) as image:  # JPEG, and colors that are no measurements, as YCbCr
+    try:
+        opened = Image.open(file)
+    except UnidentifiedImageError as error:
+        raise UnsuitableError(_UNREAD) from error
+    with opened as image:  # JPEG, and colors that are no measurements, as YCbCr
         image.seek(page.number)
         if image.mode not in (*_MODES, "YCbCr") or len(image.getbands()) != page.bands:
-            raise UnsuitableError("has a compression or colors that are not read: save it as RGB or grey, with deflate")
+            raise UnsuitableError(_UNREAD)
         return _pillow(image.convert("RGB") if image.mode == "YCbCr" else image)
 
 
