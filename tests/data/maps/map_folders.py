@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import Tiny
+from torch import nn
 
 from weakseg_lightning.data import MapDataModule
 
@@ -116,3 +118,10 @@ def raster(path) -> np.ndarray:
 def corner(item) -> tuple[int, int]:
     left, top = item["id"].split("_")[-2:]
     return int(left[1:]), int(top[1:])
+
+
+class Plain(Tiny):
+    """A network that sees 3 x 3 pixels, at full resolution."""
+
+    def make_body(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())

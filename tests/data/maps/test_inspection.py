@@ -5,9 +5,13 @@ import json
 import pytest
 from map_folders import rasterio
 
+from weakseg_lightning.cli.commands.check import check
+from weakseg_lightning.cli.commands.init import init
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps, require_no_maps
 from weakseg_lightning.errors import MissingFileError, UserError
+
+_OVERLAY = "--config recipes/data/maps.yaml --model.labels tags --data.root"
 
 
 def test_labels_are_counted(make_maps):
@@ -51,3 +55,17 @@ def test_commands_for_images_say_what_to_do_with_maps(make_maps, make_folder):
     with pytest.raises(UserError, match=r"labels on a map, which `weakseg paint` does not take: draw in a GIS .* fit"):
         require_no_maps(root, "weakseg paint")
     require_no_maps(make_folder("others"), "weakseg paint")
+
+
+def test_commands_know_maps(make_maps, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = make_maps(("a", "b"))
+    assert check(root) == 0
+    assert f"All is well. Next:\n  weakseg fit --config recipes/adm_grid.yaml {_OVERLAY}" in capsys.readouterr().out
+    (root / "images/b.tif").unlink()
+    assert check(root) == 1
+    told = capsys.readouterr().out
+    assert "1 problem:\n  scribbles/b.geojson  belongs to no raster: there is no images/b.tif" in told
+    assert f"Mend these, then again:\n  weakseg check {root}" in told
+    with pytest.raises(UserError, match=r"which `weakseg init` does not take: .*`weakseg fit"):
+        init(root)

@@ -19,6 +19,8 @@ from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, no
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.maps.contents import holds_maps
+from weakseg_lightning.data.maps.inspection import describe_maps
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["check"]
@@ -56,7 +58,8 @@ def check(
     cases.csv (image,case: the slices of which volume);
     classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
     tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
-    What is not read, or read in a way that you should know, is listed as a note.
+    What is not read, or read in a way that you should know, is listed as a note. Where scribbles/ or masks/ hold
+    GeoJSON or TIFFs, the folder is one of maps, see MapDataModule.
 
     Args:
         data: the folder, which holds `images`.
@@ -71,6 +74,8 @@ def check(
         The exit status: 0 if all is well, 1 if there are problems.
     """
     folder = existing_folder(data)
+    if holds_maps(folder):
+        return _check_maps(folder, channels)
     of_bands = find_channels(folder, channels)
     named = None if of_bands is None else ChannelFiles(of_bands.given)
     contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases), named)
@@ -94,6 +99,16 @@ def check(
         return 1
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}{by_names}{of_channels}")
     return 0
+
+
+def _check_maps(folder: Path, channels: dict[str, int | str] | list[str] | None) -> int:
+    """The same for a folder of maps; there is no contact sheet."""
+    lines, problems = describe_maps(folder, channels)
+    print("\n".join([*lines, "", *_table(problems)]))
+    if problems:
+        given = option("channels", None if channels is None else str(channels))
+        print(f"Mend these, then again:\n  weakseg check {quote(str(folder))}{given}")
+    return 1 if problems else 0
 
 
 def _nothing_annotated(contents: FolderContents) -> list[Problem]:
