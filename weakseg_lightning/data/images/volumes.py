@@ -181,10 +181,10 @@ class SliceStore:
             slices = decode()
         except BadSampleError as error:
             return error
-        if self._owner != os.getpid():
-            self._file, self._owner = _temporary_file(), os.getpid()
-            weakref.finalize(self, os.close, self._file)
         try:
+            if self._owner != os.getpid():
+                self._file, self._owner = _temporary_file(), os.getpid()
+                weakref.finalize(self, os.close, self._file)
             with os.fdopen(self._file, "r+b", closefd=False) as file:
                 start = file.seek(0, os.SEEK_END)
                 file.writelines(np.ascontiguousarray(one).data for one in slices)
