@@ -1,5 +1,6 @@
 """Soft labelings against scipy's optimizer, scikit-image's random walker and their own certificates."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -278,3 +279,32 @@ def test_photographs_are_certified(shared, link):
     assert (found.gap <= 1e-3 * found.energy).all()
     scores = [((labels == mask) & (mask != 255)).sum().item() for labels in (found.labels, logits.argmax(1))]
     assert scores[0] > scores[1], "smoother than the scores, and nearer to the mask"
+
+
+def test_label_sets_are_solved_among_their_own_labels_and_end_where_the_energy_stands_still():
+    logits, image = batch(images=3)
+    classes = logits.shape[1]
+    sets = torch.zeros(3, classes, dtype=torch.bool)
+    sets[0, [0, 2]] = sets[1, [0, 1]] = sets[2, [0, 2]] = True
+    seeds = torch.full((3, 20, 24), 255)
+    seeds[:, 4, 4], seeds[1, 15, 15] = 0, 1
+    potts = GridPotts(20.0, 4)
+    solver = SoftPotts(potts, "collision_divergence")
+    found = solver.solve(logits, image, seeds=seeds, label_set=sets)
+    assert found.converged.all()
+    assert (found.evaluations < 200).all()
+    assert not found.probabilities[~sets].any()
+    for i in range(3):
+        own = sets[i].nonzero()[:, 0]
+        place = torch.full((256,), 255)
+        place[own] = torch.arange(len(own))
+        alone = solver.solve(logits[i : i + 1, own], image[i : i + 1], seeds=place[seeds[i : i + 1]])
+        torch.testing.assert_close(found.probabilities[i, own], alone.probabilities[0], rtol=0, atol=1e-6)
+    edges = potts.edge_weights(image)
+    masked = logits.masked_fill(~sets[:, :, None, None], -1e4)
+    longer = replace(solver, tolerance=0.0).solve(masked, image, seeds=seeds, label_set=sets)
+    energies = [
+        energy(each.probabilities.double(), masked, edges, potts, "collision", "collision_divergence", seeds)
+        for each in (found, longer)
+    ]
+    assert (energies[0] <= 1.005 * energies[1]).all(), "a longer descent gains next to nothing"

@@ -84,6 +84,9 @@ def descend(
         # Steps beyond the minimum of each pixel mostly take half the sweeps, but may rise: they are taken back.
         stuck |= rose & (beyond == 1)
         beyond = torch.where(rose, 1.0, beyond)
+        if not convex:  # the gap bounds nothing: what ends is what hardly falls any more
+            falls = now.total - found.total > tolerance * found.total.abs()
+            found = replace(found, converged=found.converged | ~falls)
         now = _kept(now, found, moving & ~rose)
         now = replace(now, sweeps=torch.where(moving & rose, now.sweeps + count, now.sweeps))
         near = moving & ~rose & ~now.converged & _is_done(now.energies, _NEAR * tolerance)

@@ -16,8 +16,8 @@ from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers.arguments import Problem, check_problem
 from weakseg_lightning.solvers.base import DistributionResult
 from weakseg_lightning.solvers.potts.host import failure_messages, potts_batch
-from weakseg_lightning.solvers.potts.soft_descent import descend
-from weakseg_lightning.solvers.potts.soft_problem import SoftProblem
+from weakseg_lightning.solvers.potts.soft_descent import Found, descend
+from weakseg_lightning.solvers.potts.soft_problem import SoftProblem, among, images_by_labels, phases_of
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
 _LINKS: tuple[Link, ...] = ("collision", "cross_entropy", "reverse")  # in the order of the compiled core
@@ -70,7 +70,8 @@ class SoftPotts:
         - ``relaxation: quadratic``: E is convex with each of the links. ``converged=True``: its value is at most
           ``tolerance`` above the minimum, relative to the value, by the gap of Frank and Wolfe or, for the collision
           link, one that keeps the link exact; it is computed from the result itself.
-        - The other relaxations are not convex. They start from the solution of the quadratic one and descend; the gap
+        - The other relaxations are not convex. They start from the solution of the quadratic one and descend until five
+          sweeps lower E by no more than ``tolerance`` of it, which is what ``converged=True`` then means; the gap
           says how nearly stationary the result is, not how near to the minimum.
         - From one check to the next, E does not rise by more than rounding (1e-6 of it).
         - ``converged=False`` without a message: ``max_sweeps`` was reached, or no step lowered the energy any more.
@@ -81,8 +82,9 @@ class SoftPotts:
     How it works: exact minimization over one pixel at a time (in closed form once it is known which of its classes are
     positive; by Newton's method for the reverse link), for all pixels of one of four interleaved grids at once, with
     steps beyond the minimum while these pay, and none beyond it for the last two sweeps. Quadratic problems of CPU
-    tensors are solved in compiled code, all others by tensor operations on the device of the scores, outside of
-    ``torch.inference_mode``; of the labelings nothing travels between devices, of each check two flags.
+    tensors are solved in compiled code, all others, which take far longer, by tensor operations on the
+    device of the scores, outside of ``torch.inference_mode``; of the labelings nothing travels between devices, of
+    each check two flags.
 
     Args:
         potts: the pairwise weights. The scale counts: weights are summed, as the unary terms are.
@@ -91,7 +93,7 @@ class SoftPotts:
         link: H: ``collision`` ``-ln sum_k sigma^k y^k``, ``cross_entropy`` ``-sum_k y^k ln sigma^k`` or ``reverse``
             ``-sum_k sigma^k ln y^k``; the module's loss takes the same.
         unary_weight: factor of the links, > 0.
-        tolerance: relative gap to reach, >= 0.
+        tolerance: relative gap to reach, >= 0; of other relaxations, the relative fall within five sweeps.
         max_sweeps: at most so many passes over the pixels, >= 0, and as many again for a relaxation other than
             quadratic; with 0 the labeling is sigma.
         num_threads: threads for the images of a batch, >= 1; None = as for `AlphaExpansion`.
@@ -158,10 +160,12 @@ class SoftPotts:
         if logits.numel() == 0:
             nothing = torch.zeros(len(scores), 3, dtype=torch.float64)
             found = _result(torch.zeros_like(scores), nothing, _solved(len(scores)))
-        elif scores.device.type == "cpu" and self.relaxation == "quadratic":
+        elif scores.device.type == "cpu":
             found = self._compiled(scores, edges, problem)
+            if self.relaxation != "quadratic":
+                found = self._onwards(scores, edges, problem, found)
         else:
-            found = self._descended(scores, edges, problem)
+            found = self._descended(SoftProblem.of(scores, edges, problem, self.link, self.unary_weight))
         return replace(found, solve_seconds=time.perf_counter() - began)
 
     def _compiled(self, scores: Tensor, edges: Tensor, problem: Problem) -> SoftPottsResult:
@@ -178,16 +182,39 @@ class SoftPotts:
         )
         return _result(probabilities, torch.from_numpy(energies), torch.from_numpy(status))
 
-    def _descended(self, scores: Tensor, edges: Tensor, problem: Problem) -> SoftPottsResult:
-        soft = SoftProblem.of(scores, edges, problem, self.link, self.unary_weight)
+    def _onwards(self, scores: Tensor, edges: Tensor, problem: Problem, convex: SoftPottsResult) -> SoftPottsResult:
+        """Go on from the solutions of the quadratic relaxation, images of the same labels together among these."""
+        probabilities = torch.zeros_like(scores, memory_format=torch.contiguous_format)
+        energies = torch.zeros(len(scores), 3, dtype=torch.float64)
+        status = torch.zeros(len(scores), 3, dtype=torch.int64)
+        for images, labels in images_by_labels(problem):
+            of_these = images[:, None], labels
+            soft = SoftProblem.of(
+                scores[of_these], edges[images], among(problem, images, labels), self.link, self.unary_weight
+            )
+            start = Found(
+                phases_of(convex.probabilities[of_these]),
+                energies[images],
+                convex.evaluations[images],
+                torch.zeros(len(images), dtype=torch.bool),
+            )
+            found = descend(soft, self.relaxation, self.tolerance, self.max_sweeps, start)
+            probabilities[of_these] = soft.image_of(found.distributions)
+            energies[images], status[images] = _energies_and_status(found, soft.failures)
+        return _result(probabilities, energies, status)
+
+    def _descended(self, soft: SoftProblem) -> SoftPottsResult:
         found = descend(soft, "quadratic", self.tolerance, self.max_sweeps)
         if self.relaxation != "quadratic":
             found = descend(soft, self.relaxation, self.tolerance, self.max_sweeps, found)
-        probabilities = soft.image_of(found.distributions)
-        energies, failed, sweeps, converged = to_host(found.energies, soft.failures, found.sweeps, found.converged)
-        energies = torch.where(failed[:, None] > 0, torch.nan, energies)
-        status = torch.stack([sweeps, converged.long() * (failed == 0), failed], 1)
-        return _result(probabilities, energies, status)
+        return _result(soft.image_of(found.distributions), *_energies_and_status(found, soft.failures))
+
+
+def _energies_and_status(found: Found, failures: Tensor) -> tuple[Tensor, Tensor]:
+    """As the compiled core returns them: link, pairwise, gap; sweeps, whether it converged, code of the failure."""
+    energies, failed, sweeps, converged = to_host(found.energies, failures, found.sweeps, found.converged)
+    energies = torch.where(failed[:, None] > 0, torch.nan, energies)
+    return energies, torch.stack([sweeps, converged.long() * (failed == 0), failed], 1)
 
 
 def _result(probabilities: Tensor, energies: Tensor, status: Tensor) -> SoftPottsResult:
