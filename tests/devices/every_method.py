@@ -72,8 +72,13 @@ class Method:
     data: dict[str, Any] = field(default_factory=dict)
     rounds: bool = False  # the CPU has kernels of its own for it, which add in another order
 
-    def module(self) -> LightningModule:
-        return self.make(self.scenes().num_classes)
+    def module(self, drops: bool = True) -> LightningModule:
+        """The module; without dropout where that would draw other numbers."""
+        module = self.make(self.scenes().num_classes)
+        for part in module.modules():
+            if isinstance(part, nn.Dropout2d) and not drops:
+                part.p = 0.0
+        return module
 
     def scenes(self, **options: Any) -> ScenesDataModule:
         small = {"num_train": 8, "num_val": 2, "size": 40, "crop_size": 32, "batch_size": 2, "num_workers": 0}

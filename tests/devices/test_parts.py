@@ -10,6 +10,7 @@ from weakseg_lightning.constraints.base import compile_constraints
 from weakseg_lightning.constraints.linear import ImageFacts
 from weakseg_lightning.devices import to_host
 from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.losses import (
     DenseCRFLoss,
     EntropyLoss,
@@ -144,6 +145,15 @@ def test_a_refinement_gives_the_same_probabilities(device, same):
     ]
     assert refined[1].device == device
     same(*refined, rounds=True)
+
+
+@pytest.mark.parametrize("blur", ["forward", "adjoint", "mean"])
+def test_a_lattice_filters_as_on_the_cpu(blur, device, same):
+    image, values = torch.rand(2, 3, 33, 47), torch.randn(2, 21, 33, 47)
+    lattice = Lattice.build(bilateral_features(image, sigma_rgb=15.0, sigma_xy=20.0))
+    found = lattice.to(device).filter(values.to(device), blur)
+    assert found.device == device
+    same(lattice.filter(values, blur), found, rounds=True)
 
 
 # ---- losses ------------------------------------------------------------------------------------------------------

@@ -1,16 +1,19 @@
 """Whole runs on an accelerator: resumed, evaluated, drawn, predicted, in half precision, on frozen features."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from every_method import METHODS
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins import MixedPrecision
+from simulated import run_later
 
 from weakseg_lightning import FrozenFeatures, Segmenter
 from weakseg_lightning.callbacks import GradientPanels, NetworkSpeed, PanelWriter, PredictionWriter, TrimapCurve
 from weakseg_lightning.devices import random_state_kept
-from weakseg_lightning.modules import ADMModule
+from weakseg_lightning.modules import ADMModule, Optimizer
 from weakseg_lightning.modules.classifier import random_masks
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 from weakseg_lightning.solvers import MeanField
@@ -76,15 +79,45 @@ def test_predictions_are_written_and_tiles_are_labeled_as_on_the_cpu(device, tra
     assert (labels[0] == labels[1]).mean() > 0.999
 
 
-@pytest.mark.parametrize("name", ["adm", "dense_gd", "trust_region", "soft_labels"])
-def test_half_precision_stays_near(name, device, trainer_on):
+@pytest.mark.parametrize(
+    ("precision", "name"),
+    [("bf16-mixed", name) for name in ("adm", "dense_gd", "trust_region", "soft_labels")]
+    + [("16-mixed", name) for name in ("adm", "adm_lag", "trust_region")],
+)
+def test_half_precision_stays_near(precision, name, device, trainer_on):
     method, losses = METHODS[name], []
     note = LambdaCallback(on_train_batch_end=lambda *given: losses.append(given[2]["loss"].item()))
-    for half in (False, True):
-        plugins = [MixedPrecision("bf16-mixed", device.type)] if half else []
-        trainer_on(device, callbacks=[note], plugins=plugins).fit(method.module(), method.scenes())
+    trainer_on(device, callbacks=[note]).fit(method.module(), method.scenes())
+    scaler = torch.amp.GradScaler(device.type, init_scale=2.0**10) if precision == "16-mixed" else None
+    half = MixedPrecision(precision, device.type, scaler)
+    trainer_on(device, callbacks=[note], plugins=[half]).fit(method.module(), method.scenes())
     assert losses[4:] == pytest.approx(losses[:4], rel=0.1)
     assert losses[4:] != losses[:4]
+    assert scaler is None or scaler.get_scale() == 2.0**10, "gradients were not finite"
+
+
+@pytest.mark.parametrize("rate", [1e-30, 1e-2])
+def test_a_lag_changes_nothing_but_that_scores_are_of_the_step_before(rate, device, trainer_on):
+    losses = []
+    for name in ("adm", "adm_lag"):
+        module = METHODS[name].module(drops=False)
+        module.optimizer, module.pce_fraction = Optimizer(lr=rate), 0.0
+        note = LambdaCallback(on_train_batch_end=lambda *given: losses.append(given[2]["loss"].detach()))
+        with run_later() if device.type == "sim" else nullcontext():
+            trainer_on(device, callbacks=[note]).fit(module, METHODS[name].scenes())
+    same_losses = torch.equal(*torch.stack(losses).view(2, 4))
+    assert same_losses == (rate < 1e-20)
+
+
+@pytest.mark.parametrize("name", ["pce", "adm"])
+def test_a_compiled_network_learns_the_same(name, device, trainer_on, same):
+    if device.type == "sim":
+        pytest.skip("torch.compile writes no code for the simulated device")
+    modules = [METHODS[name].module(drops=False) for _ in range(2)]
+    for module, mode in zip(modules, (None, "default"), strict=True):
+        trainer_on(device, callbacks=[NetworkSpeed(compile=mode)]).fit(module, METHODS[name].scenes())
+    assert modules[1].net.is_compiled
+    same(*(module.state_dict() for module in modules), rounds=True)
 
 
 def test_channels_last_changes_nothing(device, trainer_on, same):

@@ -6,7 +6,6 @@ import pytest
 from every_method import METHODS
 from lightning.pytorch.callbacks import LambdaCallback
 from simulated import run_later
-from torch import nn
 
 pytestmark = pytest.mark.gpu
 
@@ -15,10 +14,7 @@ def train(name, trainer_on, where, drops=True):
     """Train a method for two epochs, and return the losses, the validation scores, and the weights."""
     method, losses = METHODS[name], []
     note = LambdaCallback(on_train_batch_end=lambda *given: losses.append(given[2]["loss"].detach()))
-    module = method.module()
-    for part in module.modules():
-        if isinstance(part, nn.Dropout2d) and not drops:
-            part.p = 0.0
+    module = method.module(drops)
     trainer = trainer_on(where, callbacks=[note], max_steps=8, limit_val_batches=1.0)
     trainer.fit(module, method.scenes())
     scores = {key: value for key, value in trainer.callback_metrics.items() if not key.endswith(("_ms", "_second"))}
