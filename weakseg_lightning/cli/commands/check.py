@@ -58,6 +58,7 @@ def check(
     cases.csv (image,case: the slices of which volume);
     classes.yaml (classes: [background, cat, dog]; ignore: labels that mean no class; tags: which flags and choices of a
     tool are tags); exports of LabelMe, CVAT (images 1.1) and Label Studio, also in annotations/. Links are followed.
+    Images may be volumes, images/NAME.nii.gz, with scribbles/ and masks/ of the same names; then slices are the images.
     What is not read, or read in a way that you should know, is listed as a note. Where scribbles/ or masks/ hold
     GeoJSON or TIFFs, the folder is one of maps, see MapDataModule.
 
