@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.channels import ChannelFiles
-from weakseg_lightning.prediction.maps import Place, is_map, open_raster
+from weakseg_lightning.data.maps.places import Place, Window
+from weakseg_lightning.data.maps.rasters import MapRaster
+from weakseg_lightning.prediction.maps import is_map
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.tiling import MemoryRows, Span
 
@@ -65,58 +65,24 @@ class ChannelMapRows:
     """
 
     def __init__(self, path: Path, files: ChannelFiles, channels: Channels, region: Region, stack: ExitStack) -> None:
-        self.path, self.files, self.channels = path, files, channels
-        self._stack = stack
-        self._sources: dict[Path, Any] = {}
-        source = self._source(path)
-        whole = Place(source.crs, source.transform)
-        self.rows, self.columns = region.find(path, int(source.width), int(source.height), whole)
+        self.channels = channels
+        self._raster = MapRaster(path, files, stack)
+        whole = self._raster.place
+        self.rows, self.columns = region.find(path, self._raster.width, self._raster.height, whole)
         self.height, self.width = self.rows.size, self.columns.size
-        self.place = Place.of(source, self.rows, self.columns)
+        self.place = Place.of(whole, self.rows, self.columns)
         self._fill = np.array(channels.normalization[0], dtype=np.float32)
         self._read, self._invalid = Span(0, 0), np.empty((0, self.width), dtype=np.bool_)
-        self.read(Span(0, 1))  # whatever is wrong is found before anything is written
 
     def read(self, rows: Span) -> Floats:
         """Read rows, ``(h, W, C)``."""
-        first = self.rows.start
-        window = (first + rows.start, first + rows.stop), (self.columns.start, self.columns.stop)
-        masks: dict[Path, npt.NDArray[Any]] = {}
-
-        def read(file: Path) -> npt.NDArray[Any]:
-            source = self._source(file)
-            try:
-                values, masks[file] = (_last(each(window=window)) for each in (source.read, source.read_masks))
-            except Exception as error:  # GDAL's, of a block that is damaged
-                raise _unreadable(file, error) from error
-            if values.dtype.kind == "f":
-                masks[file] = np.where(np.isfinite(values), masks[file], 0)
-                values[masks[file] == 0] = 0
-            return values
-
-        scaled = self.channels.scaled(self.files.read(self.path, read)).permute(1, 2, 0).numpy()
-        invalid = np.stack(self.files.read(self.path, masks.__getitem__)).min(0) == 0
-        scaled[invalid] = self._fill
-        self._read, self._invalid = rows, invalid
+        window = Window(self.columns.start, self.rows.start + rows.start, self.width, rows.size)
+        planes, valid = self._raster.read(window)
+        scaled = self.channels.scaled(planes).permute(1, 2, 0).numpy()
+        scaled[~valid] = self._fill
+        self._read, self._invalid = rows, ~valid
         return scaled
 
     def invalid(self, rows: Span) -> npt.NDArray[np.bool_]:
         """Tell which pixels have no data, ``(h, W)``, of rows that were read last."""
         return self._invalid[rows.start - self._read.start : rows.stop - self._read.start]
-
-    def _source(self, file: Path) -> Any:
-        if file not in self._sources:
-            try:
-                self._sources[file] = self._stack.enter_context(open_raster(file))
-            except Exception as error:
-                raise _unreadable(file, error) from error
-        return self._sources[file]
-
-
-def _last(bands: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.moveaxis(bands, 0, -1)
-
-
-def _unreadable(file: Path, error: Exception) -> BadSampleError:
-    reason = " ".join(str(error.__cause__ or error).split())
-    return BadSampleError(f"{file} cannot be read ({reason}): restore the file")

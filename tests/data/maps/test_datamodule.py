@@ -64,7 +64,11 @@ def test_folders_without_what_is_needed_are_named(tmp_path, make_maps):
     (root / "scribbles/a.geojson").unlink()
     with pytest.raises(MissingFileError, match=r"no training raster in .* has scribbles: add scribbles/NAME\.geojson"):
         data_of(root)
-    with pytest.raises(UserError, match="`val_maps`: no raster is called 'x': take some of a"):
+    data = MapDataModule(make_maps(("b",), ("b",)), **TINY)
+    (root / "scribbles/b.geojson").unlink()
+    data.setup("test")  # other maps are evaluated without scribbles
+    assert len(data.test_dataloader()) == 9
+    with pytest.raises(UserError, match="`val_maps`: no raster is called 'x': take some of a, b"):
         data_of(root, val_maps=["x"])
     (root / "classes.yaml").unlink()
     with pytest.raises(MissingFileError, match=r"no classes\.yaml in .*: write `classes: \[background, field, road\]`"):

@@ -29,6 +29,7 @@ from weakseg_lightning.data.maps.tiles import (
     blocks_of,
     count_labels,
     hold_out,
+    left_to_train,
     training_tiles,
 )
 from weakseg_lightning.data.samples import BadSampleError
@@ -176,7 +177,7 @@ class MapDataModule(SegmentationDataModule):
         tiles = [
             Tile(name, window)
             for name, cells in self._trained.items()
-            for window in training_tiles(self._folder.maps[name], cells, self._held, 2 * self._cell)
+            for window in training_tiles(self._folder.maps[name], cells, 2 * self._cell)
         ]
         rank_zero_info(f"{self.root}: {len(tiles)} training tiles of {len(self._trained)} rasters")
         self._tell_notes()
@@ -268,9 +269,6 @@ class MapDataModule(SegmentationDataModule):
                 f"{kept[lacking[0]].path} labels no pixel where {self._folder.maps[lacking[0]].path} has data: see to "
                 "its nodata value and mask, or remove the labels"
             )
-        if not counts:
-            where = "masks" if self.supervision == "full" else "scribbles"
-            raise MissingFileError(f"no training raster in {self.root} has {where}: add {where}/NAME.geojson or .tif")
         return counts
 
     @cached_property
@@ -293,11 +291,10 @@ class MapDataModule(SegmentationDataModule):
     @cached_property
     def _trained(self) -> dict[str, dict[Block, Counts]]:
         """The squares to train on, of each raster that has some."""
-        away = {(block.name, block.row, block.column) for block in self._held}
-        kept = {
-            name: {cell: each for cell, each in cells.items() if (name, cell.row // 2, cell.column // 2) not in away}
-            for name, cells in self._seeded.items()
-        }
+        kept = {name: left_to_train(cells, self._held) for name, cells in self._seeded.items()}
+        if not any(kept.values()):
+            where = "masks" if self.supervision == "full" else "scribbles"
+            raise MissingFileError(f"no training raster in {self.root} has {where}: add {where}/NAME.geojson or .tif")
         return {name: cells for name, cells in kept.items() if cells}
 
     def _require_maps(self, names: Sequence[str]) -> Sequence[str]:

@@ -14,7 +14,7 @@ from weakseg_lightning.data.maps.rasters import open_map
 from weakseg_lightning.data.sampling import derive_seed
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Block", "Counts", "blocks_of", "count_labels", "hold_out", "training_tiles"]
+__all__ = ["Block", "Counts", "blocks_of", "count_labels", "hold_out", "left_to_train", "training_tiles"]
 
 Counts = npt.NDArray[np.int64]
 """Pixels of each label, ``(256,)``."""
@@ -103,17 +103,21 @@ def hold_out(
     return held
 
 
-def training_tiles(one: Map, seeded: Iterable[Block], held: Iterable[Block], side: int) -> list[Window]:
-    """Windows around the squares of a raster that have labels and are not held out.
+def left_to_train(seeded: Mapping[Block, Counts], held: Iterable[Block]) -> dict[Block, Counts]:
+    """The squares of a raster that lie in none of those, twice as wide, that are held out."""
+    away = set(map(_place, held))
+    return {cell: counts for cell, counts in seeded.items() if _around_of(cell) not in away}
+
+
+def training_tiles(one: Map, seeded: Iterable[Block], side: int) -> list[Window]:
+    """Windows around the squares of a raster that are trained on.
 
     Args:
         one: the raster.
         seeded: squares with labels, half as wide as the tiles.
-        held: squares that are held out.
         side: of the tiles, which reach beyond their squares by a quarter on each side, as far as the raster does.
     """
-    away = set(map(_place, held))
-    return [_around(cell.window, side, one) for cell in seeded if _around_of(cell) not in away]
+    return [_around(cell.window, side, one) for cell in seeded]
 
 
 def _place(block: Block) -> _Place:
