@@ -34,11 +34,13 @@ class Exported:
         program: what runs it.
         size: height and width that it takes; None for every size that :func:`fitting` gives.
         why: what stood against every size, empty where nothing did.
+        least: smallest height and width that it takes, where it takes every size.
     """
 
     program: ExportedProgram
     size: tuple[int, int] | None
     why: str = ""
+    least: int = 1
 
 
 class _Scores(nn.Module):
@@ -116,7 +118,8 @@ def export_network(module: WeakSegModule, size: tuple[int, int] | None = None) -
         why = f"the network resizes images by {net.input_scale}"
         return Exported(_traced(module, example, None), example, why)
     try:
-        return Exported(_traced(_Scores(net).eval(), example, _every_size(net)), None)
+        program = _traced(_Scores(net).eval(), example, _every_size(net))
+        return Exported(program, None, least=_least(program, net))
     except ValueError as error:
         return Exported(_traced(module, example, None), example, str(error))
 
@@ -125,6 +128,19 @@ def _every_size(net: SegmentationNet) -> dict[int, Any]:
     """Heights and widths ``stride * n + remainder``."""
     dims = {axis: net.stride * Dim(name, min=1, max=_LARGEST // net.stride) for axis, name in ((2, "h"), (3, "w"))}
     return {axis: dim + net.remainder if net.remainder else dim for axis, dim in dims.items()}
+
+
+def _least(program: ExportedProgram, net: SegmentationNet) -> int:
+    """Smallest height and width: tracers take it for granted that a map has more than one cell."""
+    run = program.module()
+    for steps in range(1, min(_STEPS)):
+        least = fitting(net, steps * net.stride)
+        try:
+            run(torch.zeros(1, net.in_channels, least, least))
+        except (AssertionError, RuntimeError):
+            continue
+        return least
+    return fitting(net, min(_STEPS) * net.stride)
 
 
 def _traced(network: nn.Module, size: Sequence[int], dims: dict[int, Any] | None) -> ExportedProgram:

@@ -23,7 +23,7 @@ def test_both_files_compute_the_scores_of_the_checkpoint(run, checkpoint):
     status, out, _ = run("export", str(checkpoint))
     assert status == 0, out
     lines = out.splitlines()
-    assert lines[0] == "Images of every height and width 16 n"
+    assert lines[0] == "Images of every height and width 16 n, 32 or more"
     assert [line.split(":")[0] for line in lines[1:]] == [
         f"Wrote {checkpoint.with_suffix(s)}" for s in (".onnx", ".pt2")
     ]

@@ -30,12 +30,13 @@ def export(
 ) -> int:
     """Write a trained network as ONNX or torch.export file, and compare what the file computes with the checkpoint.
 
-    The file maps `image`, RGB in 0..1, float32 (1, 3, H, W), to `scores`, (1, K, H, W), whose largest is the label;
-    normalization is part of it. Where the network can be traced so, H and W are any multiples of its stride (the
-    command says which); pad other images at the right and at the bottom with the network's mean color, and cut the
-    scores. The names of the classes are in the file, as JSON: ONNX has them in its metadata, torch.export in the extra
-    file `class_names`. The largest difference is that of scores of random images of several sizes, relative to the
-    largest score where that exceeds 1; above the tolerance the exit status is 1.
+    The file maps `image`, RGB in 0..1, float32 (1, 3, H, W), or (values - low) / (high - low) of the channels that the
+    file names, to `scores`, (1, K, H, W), whose largest is the label; normalization is part of it. Where the network
+    can be traced so, H and W are any multiples of its stride (the command says which); pad other images at the right
+    and at the bottom with the network's mean color, and cut the scores. The names of the classes are in the file, as
+    JSON, and so are the channels: ONNX has them in its metadata, torch.export in the extra files `class_names` and
+    `channels`. The largest difference is that of scores of random images of several sizes, relative to the largest
+    score where that exceeds 1; above the tolerance the exit status is 1.
 
     Args:
         ckpt_path: the checkpoint.
@@ -70,12 +71,14 @@ def _takes(module: WeakSegModule, exported: Exported) -> str:
         return f"Images of {exported.size[0]} x {exported.size[1]} pixels (height x width){why}"
     net = module.net
     more = f" + {net.remainder}" if net.remainder else ""
-    return f"Images of every height and width {net.stride} n{more}"
+    begin = f", {exported.least} or more" if exported.least > fitting(net, 1) else ""
+    return f"Images of every height and width {net.stride} n{more}{begin}"
 
 
 def _sizes(module: WeakSegModule, exported: Exported) -> list[tuple[int, int]]:
     """Heights and widths to compare at."""
     if exported.size is not None:
         return [exported.size]
-    net = module.net
-    return [(fitting(net, height), fitting(net, width)) for height, width in ((65, 129), (200, 97), (256, 256))]
+    net, least = module.net, exported.least
+    sizes = ((65, 129), (200, 97), (256, 256))
+    return [(fitting(net, max(height, least)), fitting(net, max(width, least))) for height, width in sizes]
