@@ -1,6 +1,6 @@
 """Step times of the methods on a GPU: images per second, memory, the solver's part, what ``latent_lag`` gains, a trace.
 
-On generated scenes with random weights, nothing to download; five minutes on one GPU, for 2 networks and 7 methods::
+On generated scenes with random weights, nothing to download; some minutes on one GPU, for 2 networks and 7 methods::
 
     python tests/benchmarks gpu --out runs/gpu
     python tests/benchmarks gpu --out runs/gpu --accelerator sim --quick    # tiny, on the simulated device; or cpu
@@ -224,7 +224,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--networks", nargs="+", help="encoders of smp")
     parser.add_argument("--workers", type=int, help="processes that load data; a quarter of the cores by default")
-    parser.add_argument("--seconds", type=float, default=300, help="what has not begun by then is left out")
+    parser.add_argument("--seconds", type=float, default=240, help="what has not begun by then is left out")
     parser.add_argument("--quick", action="store_true", help="tiny images, to try the script")
     parser.add_argument("--out", type=resolved, required=True)
     options = parser.parse_args(arguments)
