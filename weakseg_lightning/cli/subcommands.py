@@ -44,7 +44,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         first="data",
     ),
     "crf-search": Subcommand(
-        "weakseg_lightning.cli.commands.crf_search.crf_search",
+        "weakseg_lightning.cli.commands.crf.search.crf_search",
         "find a dense CRF's parameters on some validation images",
     ),
     "experiment ccnn-bounds": Subcommand(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from weakseg_lightning.cli.commands.crf_trials import NAMES, PUBLISHED, Trials, by_coordinates
+from weakseg_lightning.cli.commands.crf.trials import NAMES, PUBLISHED, Trials, by_coordinates
 from weakseg_lightning.cli.recipes import recipes_folder
 from weakseg_lightning.solvers.dense_crf import pydensecrf
 

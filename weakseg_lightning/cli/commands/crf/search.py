@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from weakseg_lightning.checks import at_least
-from weakseg_lightning.cli.commands.crf_trials import (
+from weakseg_lightning.cli.commands.crf.trials import (
     NAMES,
     Parameters,
     Trials,

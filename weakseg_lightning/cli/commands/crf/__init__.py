@@ -1,0 +1,1 @@
+"""`weakseg crf-search`: parameters of a dense CRF that refines predictions."""
