@@ -100,7 +100,7 @@ class SoftProblem:
 
 def images_by_labels(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
     """Images that may use the same labels, int64 ``(N,)``, with these labels, int64 ``(M,)``."""
-    sets, which = problem.allowed.unique(dim=0, return_inverse=True)
+    sets, which = problem.allowed.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     for index, allowed in enumerate(sets):
         yield (which == index).nonzero()[:, 0], allowed.nonzero()[:, 0]
 
