@@ -122,7 +122,7 @@ STUB = """#!/bin/sh
 printf '%s\\0' "${0##*/}" "$@" >> "$COMMANDS"
 printf '\\n' >> "$COMMANDS"
 """
-PROGRAMS = ("weakseg", "python", "python3", "pip", "torchrun", "srun", "awk", "grep", "mv", "git", "ssh")
+PROGRAMS = ("weakseg", "bash", "python", "python3", "pip", "torchrun", "srun", "awk", "grep", "mv", "git", "ssh")
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_scripts_have_the_options_that_documents_give_them(commands):
 
 @pytest.mark.parametrize("name", ["README.md", "recipes/README.md", "tests/benchmarks/README.md"])
 def test_recipes_and_scripts_in_commands_exist(name) -> None:
-    named = re.findall(r"(?:recipes|tests)/[\w/]+\.(?:yaml|py)", TEXTS[name])
+    named = re.findall(r"(?:recipes|tests)/[\w/]+\.(?:yaml|py|sh)", TEXTS[name])
     assert named
     assert [path for path in named if not (ROOT / path).is_file() and "/NAME." not in path] == []
 
