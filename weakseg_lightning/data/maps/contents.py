@@ -8,7 +8,7 @@ from typing import Any
 from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.images.channels import ChannelFiles
-from weakseg_lightning.data.images.reading import files_below
+from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
 from weakseg_lightning.data.maps.brushes import Brush
 from weakseg_lightning.data.maps.layers import DrawnLayer, Layer, StoredLayer
 from weakseg_lightning.data.maps.places import Place, Window, open_raster
@@ -75,10 +75,14 @@ class MapFolder:
 
 
 def holds_maps(root: Path) -> bool:
-    """Recognize a folder whose labels are drawn or stored on a map, as no other data set here has them."""
-    folders = [root / SCRIBBLES, root / MASKS]
-    suffixes = {path.suffix.lower() for folder in folders if folder.is_dir() for path in files_below(folder)}
-    return bool(suffixes & {DRAWN[0], *STORED})
+    """Recognize a folder whose labels are drawn on a map, or stored as rasters beside nothing but rasters."""
+    labels = _suffixes(root / SCRIBBLES) | _suffixes(root / MASKS)
+    images = _suffixes(root / IMAGES) & {*IMAGE_SUFFIXES, *RASTERS}
+    return DRAWN[0] in labels or bool(labels & set(STORED) and images and images <= set(RASTERS))
+
+
+def _suffixes(folder: Path) -> set[str]:
+    return {path.suffix.lower() for path in files_below(folder)} if folder.is_dir() else set()
 
 
 def read_map_folder(root: Path, classes: Classes, channels: ChannelFiles | None, brush: Brush) -> MapFolder:

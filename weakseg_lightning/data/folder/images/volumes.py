@@ -35,11 +35,11 @@ def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice]
         name: CaseSlice(one.volume, one.number, heads[one.volume].distances) for name, one in files.slices.items()
     }
     problems = []
-    text = "is for images: each volume is a case, with the spacing of its head; remove it"
+    text = "for images: each volume is a case, with the spacing of its head; remove"
     if rule.pattern is not None or tuple(rule.spacing) != CaseRule().spacing:
-        problems.append(Problem(IMAGES, f"holds volumes, and `cases` or `spacing` {text.replace('it', 'them')}"))
+        problems.append(Problem(IMAGES, f"holds volumes, and `cases` and `spacing` are {text} them"))
     if (files.root / CASES_FILE).is_file():
-        problems.append(Problem(CASES_FILE, text))
+        problems.append(Problem(CASES_FILE, f"is {text} it"))
     return places, problems
 
 
