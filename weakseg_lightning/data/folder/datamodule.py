@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least_and_below
-from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.channels import FolderChannels
@@ -20,6 +19,7 @@ from weakseg_lightning.data.folder.images.volumes import join_slices
 from weakseg_lightning.data.folder.source import FolderSource
 from weakseg_lightning.data.folder.split import choose_split, split_names
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
+from weakseg_lightning.data.held_out import HeldOutDataModule
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
@@ -31,7 +31,7 @@ __all__ = ["FolderDataModule", "split_names"]
 _NAMED_PROBLEMS = 5
 
 
-class FolderDataModule(SegmentationDataModule):
+class FolderDataModule(HeldOutDataModule):
     """Your own images: a folder with ``images/`` and any of the annotations below, of some or all images.
 
     `weakseg check FOLDER` reads everything and names what is wrong, `weakseg init FOLDER` writes ``classes.yaml`` and a
@@ -135,6 +135,8 @@ class FolderDataModule(SegmentationDataModule):
         ValueError: if an argument is out of range.
     """
 
+    _held_out_unit = "image"
+
     def __init__(
         self,
         root: str | Path,
@@ -184,12 +186,6 @@ class FolderDataModule(SegmentationDataModule):
     def palette(self) -> Colors:
         """Colors of ``classes.yaml``, or those of PASCAL VOC."""
         return self._classes.palette
-
-    @property
-    @override
-    def has_validation(self) -> bool:
-        """True if images with masks are held out."""
-        return len(self._source("val")) > 0
 
     @property
     @override
@@ -249,17 +245,6 @@ class FolderDataModule(SegmentationDataModule):
         return FolderSource(self._contents, names, None, self.channels)
 
     @override
-    def test_source(self) -> SampleSource:
-        """Find the images that are held out.
-
-        Raises:
-            ValueError: if there are none.
-        """
-        if not self.has_validation:
-            raise UserError(f"no image of {self.root} with a mask is held out: there is nothing to evaluate on")
-        return self._source("val")
-
-    @override
     def predict_source(self) -> SampleSource:
         """Find all images, with or without annotations."""
         return FolderSource(self._contents, list(self._contents.images), None, self.channels)
@@ -267,18 +252,6 @@ class FolderDataModule(SegmentationDataModule):
     def join_predictions(self, folder: Path, stem: Callable[[str], str]) -> None:
         """Join label maps of the slices of volumes, which `weakseg predict` has written, see :func:`join_slices`."""
         join_slices(self._contents, folder, stem)
-
-    @override
-    def setup(self, stage: str) -> None:
-        """Find the files of a stage and read them."""
-        super().setup(stage)
-        if stage == "validate":
-            self.test_source()  # raises if there is nothing
-
-    @override
-    def val_dataloader(self) -> Any:
-        """Load whole images, one by one; nothing at all if none is held out."""
-        return super().val_dataloader() if self.has_validation else []
 
     # ---- inside ---------------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least, at_least_and_below
-from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
+from weakseg_lightning.data.held_out import HeldOutDataModule
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.statistics import places_of, rgb_of
 from weakseg_lightning.data.maps.brushes import read_brush
@@ -41,7 +41,7 @@ __all__ = ["MapDataModule"]
 _NAMED_PROBLEMS = 5
 
 
-class MapDataModule(SegmentationDataModule):
+class MapDataModule(HeldOutDataModule):
     """Large rasters on a map: a folder with ``images/``, and labels of some places in them.
 
     Rasters are read by windows, and never as a whole; this needs the package rasterio, the extra ``raster``. Training
@@ -85,6 +85,8 @@ class MapDataModule(SegmentationDataModule):
     Raises:
         ValueError: if an argument is out of range.
     """
+
+    _held_out_unit = "place"
 
     def __init__(
         self,
@@ -134,12 +136,6 @@ class MapDataModule(SegmentationDataModule):
     def palette(self) -> Colors:
         """Colors of ``classes.yaml``, or those of PASCAL VOC."""
         return self._classes.palette
-
-    @property
-    @override
-    def has_validation(self) -> bool:
-        """True if squares with masks are held out."""
-        return len(self._held) > 0
 
     @property
     @override
@@ -197,17 +193,6 @@ class MapDataModule(SegmentationDataModule):
         return MapTiles(self._folder, tiles, None, channels=self.channels)
 
     @override
-    def test_source(self) -> Any:
-        """Find the squares that are held out.
-
-        Raises:
-            ValueError: if there are none.
-        """
-        if not self.has_validation:
-            raise UserError(f"no place of {self.root} with a mask is held out: there is nothing to evaluate on")
-        return self._source("val")
-
-    @override
     def predict_source(self) -> Any:
         """Raise: rasters are predicted as wholes.
 
@@ -215,18 +200,6 @@ class MapDataModule(SegmentationDataModule):
             ValueError: says how.
         """
         raise UserError(f"maps are predicted as wholes: name them, as `weakseg predict ... {self.root}/images`")
-
-    @override
-    def setup(self, stage: str) -> None:
-        """Find the files of a stage and read the labels."""
-        super().setup(stage)
-        if stage == "validate":
-            self.test_source()  # raises if there is nothing
-
-    @override
-    def val_dataloader(self) -> Any:
-        """Load the squares, one by one; nothing at all if none is held out."""
-        return super().val_dataloader() if self.has_validation else []
 
     # ---- inside ---------------------------------------------------------------------------------------------
 
