@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.images.nifti import is_volume
+from weakseg_lightning.data.images.nifti import is_volume, volume_name
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError, raise_as_users
@@ -24,7 +24,7 @@ from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.channel_rows import ChannelMapRows, open_channels
 from weakseg_lightning.prediction.geojson import require_crs, write_geojson
 from weakseg_lightning.prediction.maps import GeoTiff, Place
-from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
+from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable, VolumeObjects
 from weakseg_lightning.prediction.outputs import LabelFile, LabelRows, PalettePng, Reduced, WatchedRows
 from weakseg_lightning.prediction.polygons import CocoPolygons, require_rasterio
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
@@ -57,7 +57,8 @@ class ImageOptions:
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W); of volumes (K, slices, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
         objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
-            mean color or means of the channels; of images that lie on a map, also center and area in its units.
+            mean color or means of the channels; of images that lie on a map, also center and area in its units. Those
+            of volumes are connected in 3-D: also slices, volume in mm3, center in space, means of the files' values.
         geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
             images with a coordinate system alone. They are not cut at the antimeridian.
         window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins
@@ -145,7 +146,7 @@ class _Writer:
     ) -> None:
         self.segmenter = segmenter
         self.volumes = volumes
-        others = ("polygons", "objects", "geojson", "window", "bounds")
+        others = ("polygons", "geojson", "window", "bounds")
         self.not_of_volumes = [name for name in others if getattr(options, name)]
         self.folder = folder
         self.names, self.palette = classes
@@ -188,12 +189,17 @@ class _Writer:
         stem = file_stem(name)
         target = self.folder / "labels" / f"{stem}.nii.gz"
         chances = self.folder / "probabilities" / f"{stem}.npy" if "probabilities" in self.kinds else None
+        objects = VolumeObjects(self.volumes.head(path))
         slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
         for one in predict_volume(self.segmenter, self.volumes, path, target, chances):
             if "overlays" in self.kinds:
                 self._write_overlay(f"{stem}_slice_{one.number}", one.picture, one.labels)
+            if self.objects is not None:
+                objects.add(one.labels, np.stack(self.volumes.values(path, one.number), axis=-1))
             progress.advance(slices)
         progress.remove_task(slices)
+        if self.objects is not None:
+            self.objects.add_volume(_shown_name(name, path), objects, self.volumes.value_names)
 
     def _write_overlay(self, stem: str, pixels: Any, labels: Any) -> None:
         with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
@@ -236,7 +242,7 @@ class _Writer:
         if "geojson" in self.kinds:
             with replacing(self.folder / "geojson" / f"{stem}.geojson") as target:
                 write_geojson(target, labels, self.names)
-        shown_name = path.name if "/" not in name else f"{name}{path.suffix}"
+        shown_name = _shown_name(name, path)
         if self.polygons is not None:
             self.polygons.add(shown_name, labels)
         if self.objects is not None and objects is not None:
@@ -266,6 +272,13 @@ class _Writer:
         path = stack.enter_context(replacing(self.folder / "probabilities" / f"{stem}.npy"))
         shape = (self.segmenter.num_classes, *size)
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+
+def _shown_name(name: str, path: Path) -> str:
+    """An image's name in tables: with its suffix, and below the given folder."""
+    if "/" not in name:
+        return path.name
+    return name + (path.name.removeprefix(volume_name(path)) if is_volume(path) else path.suffix)
 
 
 def _put(chances: Any, block: Block) -> None:

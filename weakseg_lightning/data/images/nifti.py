@@ -65,7 +65,8 @@ class VolumeHead:
         with reading(path) as file:
             image = _load(path)
             shape, spacing = _shape(image), _spacing(image)
-            affine = np.asarray(image.affine, dtype=np.float64)
+            affine = np.array(image.affine, dtype=np.float64)
+            affine[:3] *= _unit(image)
             if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
                 raise UnsuitableError("has a head without a usable place in space (affine): write its head again")
             _require_long_enough(file, path, image, shape)
@@ -94,6 +95,20 @@ class VolumeHead:
         """Distance of neighboring slices, rows and columns, in mm."""
         slices, rows, columns = (self.spacing[axis] for axis in self.order)
         return slices, rows, columns
+
+    def locate(self, point: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Find the place in space of a point within the slices.
+
+        Args:
+            point: column, row and slice; the first voxel spans 0 to 1.
+
+        Returns:
+            ``(3,)`` in mm, by the affine.
+        """
+        slices, rows, columns = self.order
+        index = np.ones(4)
+        index[[columns, rows, slices]] = np.asarray(point) - 0.5
+        return np.asarray((self.affine @ index)[:3])
 
     def write_labels(self, path: Path, labels: Sequence[NDArray[np.uint8]]) -> None:
         """Write labels of its slices as a volume of uint8, in its shape, space and order of voxels.
@@ -203,11 +218,15 @@ def _shape(image: Any) -> tuple[int, int, int]:
 
 
 def _spacing(image: Any) -> tuple[float, float, float]:
-    unit = _MM.get(image.header.get_xyzt_units()[0], 1.0)
-    x, y, z = (unit * float(side) for side in (*image.header.get_zooms(), 1.0, 1.0)[:3])
+    x, y, z = (_unit(image) * float(side) for side in (*image.header.get_zooms(), 1.0, 1.0)[:3])
     if not all(0 < side < float("inf") for side in (x, y, z)):
         raise UnsuitableError(f"has the spacing {x:g} x {y:g} x {z:g}, expected lengths above 0: write its head again")
     return x, y, z
+
+
+def _unit(image: Any) -> float:
+    """Millimeters of the unit that the head counts in."""
+    return _MM.get(image.header.get_xyzt_units()[0], 1.0)
 
 
 def _slice_axis(spacing: tuple[float, float, float]) -> int:

@@ -25,10 +25,13 @@ from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import FileError
 
-__all__ = ["SLICE", "SliceStore", "VolumeReader", "as_image", "as_stored"]
+__all__ = ["INTENSITY", "SLICE", "SliceStore", "VolumeReader", "as_image", "as_stored"]
 
 SLICE = "slice"
 """Name of the channel of volumes without `channels`."""
+
+INTENSITY = "intensity"
+"""Name of the values of volumes without `channels`."""
 
 _SAMPLED = 2**24  # voxels of a volume that black and white are taken from
 _LARGE_DISK = Path("/var/tmp")  # /tmp may be in memory
@@ -99,6 +102,21 @@ class VolumeReader:
         reach, last = self.neighbors if neighbors is None else neighbors, self.head(path).depth - 1
         places = (min(max(place, 0), last) for place in range(index - reach, index + reach + 1))
         return [plane for place in places for plane in self._channels(path, place)]
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of the channels of :meth:`values`."""
+        return (INTENSITY,) if self.channels is None else self.channels.names
+
+    def values(self, path: Path, index: int) -> Planes:
+        """Read the channels of a slice without its neighbors, in the values of the files, also without `channels`.
+
+        Raises:
+            BadSampleError: if the volume cannot be read.
+        """
+        if self.channels is None:
+            return [self._read(path, index, "values", path)]
+        return self._channels(path, index)
 
     def labels(self, path: Path, index: int, image: Path) -> NDArray[np.uint8]:
         """Read a slice of the labels of an image ``(H, W)``.
