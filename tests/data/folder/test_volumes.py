@@ -226,3 +226,21 @@ def test_decoded_slices_leave_memory_and_travel_to_no_other_process(root):
     assert (copied.grey(path, 2) == found).all()
     found[:] = 0  # a copy
     assert reader.grey(path, 2).any()
+
+
+# ---- predictions ------------------------------------------------------------------------------------------------
+
+
+def test_two_ranks_predict_slices_of_the_same_volumes(root, tmp_path, run_program):
+    run_program("two_ranks_volumes.py", root, tmp_path, ranks=2)
+    first, second = (sorted((tmp_path / f"{rank}.txt").read_text().split()) for rank in (0, 1))
+    assert {name[0] for name in first} == {name[0] for name in second} == set("abc")
+    assert sorted(first + second) == sorted(f"{name}_slice_{number}" for name in "abc" for number in range(4))
+    assert sorted(path.name for path in (tmp_path / "out/labels").iterdir()) == [f"{name}.nii.gz" for name in "abc"]
+    assert len(list((tmp_path / "out/overlays").iterdir())) == 12
+    reader = VolumeReader()
+    for name in "abc":
+        labels = np.asarray(nibabel.load(tmp_path / f"out/labels/{name}.nii.gz").dataobj).transpose(2, 1, 0)
+        grey = np.stack([reader.grey(root / f"images/{name}.nii.gz", number) for number in range(4)])
+        assert (labels == (grey > 127)).all()
+        assert 0 < labels.mean() < 1
