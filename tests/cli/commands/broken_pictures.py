@@ -129,7 +129,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
     "scribble of another size": (picture("scribbles/a.png", 20, 24), "scribbles/a.png", "has 24 x 20 pixels, its im"),
     "empty scribble": (picture("scribbles/a.png", 40, 48), "scribbles/a.png", "has no labelled pixel: draw a stroke"),
     "transparent scribble": (picture("scribbles/a.png", 40, 48, 4, value=0), "scribbles/a.png", "has no labelled pix"),
-    "scribble everywhere": (picture("scribbles/a.png", 40, 48, value=0), "scribbles/a.png", "labels every pixel: if"),
+    "scribble everywhere": (picture("scribbles/a.png", 40, 48, value=0), "scribbles/a.png", "labels every pixel: if 0"),
     "scribble of no class": (
         edited("scribbles/a.png", lambda pixels: np.put(pixels, [0, 1], [7, 9])),
         "scribbles/a.png",

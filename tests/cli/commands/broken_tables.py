@@ -109,6 +109,14 @@ FILES: dict[str, dict[str, tuple[str | bytes, str]]] = {
             'classes: [bg, {name: cat, color: "#00ff00"}, {name: dog, color: [0, 255, 0]}]\n',
             "gives 'cat' and 'dog' the color #00ff00",
         ),
+        "background without unlabelled": (
+            "classes: [background, cat, dog]\nbackground: 3\n",
+            "`background` is for scribbles in which 0 means no label: write `unlabelled: 0`, too",
+        ),
+        "background of a class": (
+            "classes: [background, cat, dog]\nunlabelled: 0\nbackground: 2\n",
+            "`background` must be a value of no other class, 3 to 254, got 2",
+        ),
         "unlabelled too large": (
             "classes: [background, cat, dog]\nunlabelled: 300\n",
             "`unlabelled` must be 0 to 255, or a color, got 300",

@@ -7,8 +7,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from hearts import AFFINE, PATTERN, stacked, write_hearts
+import yaml
+from hearts import AFFINE, PATTERN, stacked, write_hearts, write_small
 from PIL import Image
+from scipy import ndimage
 
 QUICK = [
     *("--trainer.max_steps=3", "--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1"),
@@ -90,7 +92,8 @@ def _compare_single_files(run, folder):
     nibabel.save(nibabel.Nifti2Image(values, oblique), "in/oblique.nii")
     nibabel.save(nibabel.Nifti1Image(values.transpose(2, 0, 1)[..., None], AFFINE[:, [2, 0, 1, 3]]), "in/turned.nii.gz")
     Path("in/broken.nii.gz").write_bytes((folder / f"images/{HEARTS[0]}.nii.gz").read_bytes()[:-900])
-    status, said = predict(run, "volumes", "single", *ON_CPU, "in", "--images.probabilities", "true")
+    options = ["--images.probabilities", "true", "--images.objects", "true"]
+    status, said = predict(run, "volumes", "single", *ON_CPU, "in", *options)
     assert status == 1
     assert "left out: " in said
     assert "broken.nii.gz cannot be read (Compressed file ended" in said
@@ -104,11 +107,28 @@ def _compare_single_files(run, folder):
     assert_alike(np.asarray(turned.dataobj)[..., 0].transpose(1, 2, 0), expected)
     chances = np.load("single/probabilities/oblique.npy")
     assert chances.shape == (4, *expected.shape[::-1])
+    _compare_objects("single", "oblique.nii", values)
     with Image.open("single/overlays/oblique_slice_5.jpg") as overlay:
         assert overlay.size == values.shape[:2]
-    status, said = predict(run, "volumes", "more", *ON_CPU, "in/oblique.nii", "--images.polygons", "true")
+    options = ["--images.polygons", "true", "--images.window", "[0,0,9,9]"]
+    status, said = predict(run, "volumes", "more", *ON_CPU, "in/oblique.nii", *options)
     assert status == 1
-    assert "oblique.nii is a volume, which --images.polygons cannot be used for: leave it out" in said
+    assert "oblique.nii is a volume, which --images.polygons, --images.window cannot be used for: leave it out" in said
+
+
+def _compare_objects(folder, name, values):
+    """Those of a file's labels: as many voxels and regions of each class as scipy finds in the array."""
+    with Path(folder, "objects.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["image"] == name]
+    labels = np.asarray(nibabel.load(f"{folder}/labels/{Path(name).stem}.nii.gz").dataobj)
+    for k, label in enumerate(("RV", "Myo", "LV"), 1):
+        found = [row for row in rows if row["class"] == label]
+        assert len(found) == ndimage.label(labels == k)[1]
+        areas = np.array([float(row["area"]) for row in found])
+        assert areas.sum() == (labels == k).sum()
+        total = sum(float(row["intensity"]) * area for row, area in zip(found, areas, strict=True))
+        np.testing.assert_allclose(total, values[labels == k].sum(dtype=float), rtol=1e-4)
+        assert np.array([float(row["volume_mm3"]) for row in found]) == pytest.approx(areas * 10 * 1.5 * 1.25)
 
 
 def test_neighbors_train_and_predict(run, hearts):
@@ -127,3 +147,30 @@ def test_neighbors_train_and_predict(run, hearts):
     status, said = predict(run, "near", "other", *ON_CPU, "--data.neighbors", "0", "volumes/heart/images")
     assert status != 0
     assert "trained on slices with their neighbors (slice-1, slice, slice+1)" in said
+
+
+def test_slices_along_another_axis_by_the_printed_commands(run, tmp_path):
+    """From check by init to fit: 12 slices of 14 x 4 voxels, where the spacing says 4 slices of 12 x 14."""
+    write_small(tmp_path / "small")
+    status, out, err = run("check", "small", "--slice_axis", "0")
+    assert (status, err) == (0, "")
+    assert "36 images, 14 x 4 pixels" in out
+    assert out.endswith("weakseg init small --slice_axis 0\n")
+    more = ("--neighbors", "1", "--encoder_weights", "null", "--learns", "network")
+    assert run("init", "small", "--slice_axis", "0", *more)[0] == 0
+    written = yaml.safe_load(Path("small.yaml").read_text())["data"]["init_args"]
+    assert (written["slice_axis"], written["neighbors"]) == (0, 1)
+    status, _, err = run("fit", "--config", "small.yaml", *QUICK)
+    assert status == 0, err
+    saved = Path("runs/small/version_0/checkpoints/last.ckpt")
+    assert torch.load(saved, weights_only=True)["channels"]["names"] == ["slice-1", "slice", "slice+1"]
+
+
+def test_axes_and_neighbors_are_of_volumes_alone(refused, make_folder, tmp_path):
+    make_folder("photos")
+    write_small(tmp_path / "small")
+    assert "`slice_axis` are for volumes" in refused("check", "photos", "--slice_axis", "0")
+    assert "`neighbors` and `slice_axis` are for volumes" in refused("init", "photos", "--neighbors", "1")
+    assert "`slice_axis` must be one of None, 0, 1, 2, got 3" in refused("check", "small", "--slice_axis", "3")
+    assert "`neighbors` must be at least 0, got -1" in refused("init", "small", "--neighbors", "-1")
+    assert not Path("small.yaml").exists()

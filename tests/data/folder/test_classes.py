@@ -14,14 +14,15 @@ def test_as_many_classes_as_a_byte_holds(tmp_path, number):
     assert len({tuple(color) for color in classes.palette.tolist()}) == number
 
 
-@pytest.mark.parametrize("unlabelled", [255, 0, (250, 1, 2)])
-def test_what_is_written_is_read_again(tmp_path, unlabelled):
+@pytest.mark.parametrize(("unlabelled", "background"), [(255, 0), (0, 7), ((250, 1, 2), 0)])
+def test_what_is_written_is_read_again(tmp_path, unlabelled, background):
     names = ["background", "big cat", "yes", "3", 'a "quoted" one', "früh: x", "#none"]
-    classes = Classes(names, {1: (255, 136, 0), 5: (1, 2, 3)}, unlabelled)
+    classes = Classes(names, {1: (255, 136, 0), 5: (1, 2, 3)}, unlabelled, background)
     path = tmp_path / "classes.yaml"
     path.write_text(classes_text(classes), encoding="utf-8")
     again = read_classes(path)
     assert (list(again.names), again.given_colors, again.unlabelled) == (names, classes.given_colors, unlabelled)
+    assert again.background == background
 
 
 def test_classes_are_found_by_name_in_any_case_or_index():

@@ -122,6 +122,14 @@ def test_another_value_can_mean_no_label_in_scribbles_alone(make_data):
     assert not (sample.seeds == 0).any()
     assert int((sample.seeds == 1).sum()) == 36
     assert (sample.mask == 0).any()
+    drawn = np.zeros((40, 48), np.uint8)
+    drawn[3], drawn[9] = 3, 1
+    Image.fromarray(drawn).save(root / "scribbles" / "a.png")
+    (root / "classes.yaml").write_text(f"{text}unlabelled: 0\nbackground: 3\n")
+    seeds = make_data(root=root, val_fraction=0).train_source()[0].seeds
+    assert (seeds[3] == 0).all()
+    assert (seeds[9] == 1).all()
+    assert int((seeds != 255).sum()) == 2 * 48
 
 
 def test_a_color_can_mean_no_label(make_data):

@@ -97,7 +97,7 @@ MAPS = {
 }
 SCRIBBLES = {
     "nothing": (labels(np.full_like(LABELS, 255)), "has no labelled voxel: draw a stroke, or remove the file"),
-    "all": (labels(LABELS), "labels every pixel: if another value than 255 means no label"),
+    "all": (labels(LABELS), "labels every voxel: if 0, the value of most, means no label, write `unlabelled: 0`"),
 }
 CASES = [
     *((f"images/b.nii.gz: {name}", "images/b.nii.gz", *case) for name, case in IMAGES.items()),
@@ -135,6 +135,38 @@ def test_several_orientations_are_a_note(root):
     for kind, values in (("images", LABELS.astype(np.int16)), ("masks", LABELS), ("scribbles", LABELS)):
         write_volume(root / kind / "b.nii.gz", values, AFFINE @ np.diag([-1, 1, 1, 1]))
     assert any("in several orientations, LPS (2), RPS (1)" in note for note in read_folder(root).notes)
+
+
+def test_a_slice_may_be_labelled_whole_but_no_volume(root):
+    strokes = np.full_like(LABELS, 255)
+    strokes[2] = LABELS[2]
+    write_volume(root / "scribbles/a.nii.gz", strokes)
+    write_volume(root / "scribbles/b.nii.gz", LABELS)
+    data = FolderDataModule(root, crop_size=12, num_workers=0, val_fraction=0, on_bad_sample="skip")
+    with pytest.warns(UserWarning, match=r"skipping in .*scribbles/b.nii.gz: labels every voxel"):
+        source = data.train_source()
+    assert list(source.ids) == ["a_slice_2", "c_slice_1", "c_slice_2", "c_slice_3"]
+    assert (source[0].seeds.numpy() == LABELS[2]).all()
+
+
+def test_zero_may_mean_that_nothing_is_drawn(root):
+    """As ITK-SNAP writes it: background needs a value of its own then."""
+    drawn = np.zeros_like(LABELS)
+    drawn[1:, 7], drawn[1:, 2] = LABELS[1:, 7], 2
+    for name in "abc":
+        write_volume(root / f"scribbles/{name}.nii.gz", drawn)
+    classes = (root / "classes.yaml").read_text() + "unlabelled: 0\n"
+    (root / "classes.yaml").write_text(classes)
+    contents = read_folder(root)
+    told = "scribbles have no value for background, as `unlabelled` is 0: draw it as 2, and write `background: 2`"
+    assert any(told in note for note in contents.notes)
+    (root / "classes.yaml").write_text(classes + "background: 2\n")
+    assert not read_folder(root).notes
+    source = FolderDataModule(root, crop_size=12, num_workers=0, val_fraction=0).train_source()
+    assert list(source.ids)[:3] == ["a_slice_1", "a_slice_2", "a_slice_3"]
+    assert (source[0].seeds.numpy() == np.select([drawn[1] == 2, drawn[1] == 1], [0, 1], 255)).all()
+    assert (source[0].mask.numpy() == LABELS[1]).all()
+    assert check(root) == 0
 
 
 def test_what_is_skipped_leaves_the_others(root):

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.cli.commands.channels import channels_in_words, find_channels
 from weakseg_lightning.cli.commands.evaluation import followed
-from weakseg_lightning.cli.commands.places import existing_folder, option
+from weakseg_lightning.cli.commands.places import existing_folder, options
 from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
 from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.guides import guides_folder, lacking_guides
+from weakseg_lightning.data.folder.images.volumes import require_volumes
 from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps
 from weakseg_lightning.energies.potts import VOID
@@ -48,6 +50,7 @@ def check(
     guides: Path | None = None,
     cases: str | None = None,
     channels: dict[str, int | str] | list[str] | None = None,
+    slice_axis: int | None = None,
 ) -> int:
     """Read a folder of your own images: counts, class balance, what is wrong with which file, and a contact sheet.
 
@@ -70,6 +73,8 @@ def check(
         channels: names of the channels of images that are not grey or RGB, as the recipe's `data.channels`: names of
             all bands, or by name the number of a band or another file, {red: 1, nir: NAME_nir.tif}. TIFFs of other
             bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
+        slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2, as the recipe's
+            `data.slice_axis`; by default that of the largest spacing, or else the last.
 
     Returns:
         The exit status: 0 if all is well, 1 if there are problems.
@@ -79,7 +84,9 @@ def check(
         return _check_maps(folder, channels)
     of_bands = find_channels(folder, channels)
     named = None if of_bands is None else ChannelFiles(of_bands.given)
-    contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases), named)
+    reader = VolumeReader(slice_axis, channels=named)
+    contents = read_folder(folder, guides_folder(folder, guides), CaseRule(cases), named, reader)
+    require_volumes(contents, 0, slice_axis)
     found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
     problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
@@ -93,12 +100,11 @@ def check(
     shown = [name for name in good if contents.has_any(name)] or good
     if shown:
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
-    by_names, of_channels = option("cases", cases), option("channels", None if channels is None else str(channels))
+    given = options(cases=cases, channels=channels, slice_axis=slice_axis)
     if problems:
-        options = f"{option('guides', guides)}{by_names}{of_channels}"
-        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{options}")
+        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{options(guides=guides)}{given}")
         return 1
-    print(f"All is well. Next:\n  weakseg init {quote(str(data))}{by_names}{of_channels}")
+    print(f"All is well. Next:\n  weakseg init {quote(str(data))}{given}")
     return 0
 
 
@@ -107,8 +113,7 @@ def _check_maps(folder: Path, channels: dict[str, int | str] | list[str] | None)
     lines, problems = describe_maps(folder, channels)
     print("\n".join([*lines, "", *_table(problems)]))
     if problems:
-        given = option("channels", None if channels is None else str(channels))
-        print(f"Mend these, then again:\n  weakseg check {quote(str(folder))}{given}")
+        print(f"Mend these, then again:\n  weakseg check {quote(str(folder))}{options(channels=channels)}")
     return 1 if problems else 0
 
 

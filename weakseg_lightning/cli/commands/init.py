@@ -18,15 +18,17 @@ from weakseg_lightning.cli.commands.init_choice import (
     kinds_of,
     words_for,
 )
-from weakseg_lightning.cli.commands.places import existing_folder, option, require_new
+from weakseg_lightning.cli.commands.places import existing_folder, options, require_new
 from weakseg_lightning.cli.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
 from weakseg_lightning.data.folder.datamodule import split_names
+from weakseg_lightning.data.folder.images.volumes import require_volumes
 from weakseg_lightning.data.folder.recipe import recipe_of
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.maps.inspection import require_no_maps
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.weak_labels import Supervision
@@ -72,6 +74,8 @@ def init(
     cases: str | None = None,
     channels: dict[str, int | str] | list[str] | None = None,
     guide: list[str] | None = None,
+    slice_axis: int | None = None,
+    neighbors: int = 0,
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
@@ -94,6 +98,9 @@ def init(
             other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         guide: three of the channels, or one, that pictures and graph cuts see; by default red, green and blue, or the
             first three.
+        slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2; by default that of the
+            largest spacing, or else the last.
+        neighbors: slices of a volume before and after each one that are channels of its image, too.
 
     Returns:
         The exit status: 1 if the folder has problems that would stop training.
@@ -103,7 +110,9 @@ def init(
     output = output or recipe_of(folder)
     require_new(output, overwrite)
     found = find_channels(folder, channels, guide)
-    contents = read_folder(folder, rule=CaseRule(cases), channels=None if found is None else ChannelFiles(found.given))
+    named = None if found is None else ChannelFiles(found.given)
+    contents = read_folder(folder, None, CaseRule(cases), named, VolumeReader(slice_axis, neighbors, named))
+    require_volumes(contents, neighbors, slice_axis)
     method = choose_method(contents, supervision)
     hardware = find_hardware()
     if method.supervision is None:
@@ -129,8 +138,8 @@ def init(
         contents.problems += other_bands(found, folder)
     if contents.problems:
         print(f"{len(contents.problems)} problems would stop training, as {contents.problems[0]}")
-        given = option("channels", None if channels is None else str(channels))
-        print(f"See all, then again:\n  weakseg check {quote(str(data))}{option('cases', cases)}{given}")
+        given = options(cases=cases, channels=channels, slice_axis=slice_axis)
+        print(f"See all, then again:\n  weakseg check {quote(str(data))}{given}")
         return 1
     if contents.cases:
         print(f"Validation scores {cases_in_words(contents.cases.values())} in 3-D, too: val_dice_mean, val_hd95_mean")
@@ -280,9 +289,10 @@ def _by_names(cases: str | None) -> Iterator[str]:
 
 def _of_volumes(contents: FolderContents) -> Iterator[str]:
     """The last lines of the data module's, where images are slices of volumes."""
-    if contents.volumes is not None:
-        yield "    neighbors: 0                # slices before and after each one that are channels of its image, too"
-        yield "    slice_axis: null            # 0, 1 or 2; null: the axis of the largest spacing, or else the last"
+    if (reader := contents.volumes) is not None:
+        axis = "null" if reader.axis is None else reader.axis
+        yield f"    neighbors: {reader.neighbors:<17}# slices on each side that are channels of the image, too"
+        yield f"    slice_axis: {axis:<16}# 0, 1 or 2; null: the axis of the largest spacing, or else the last"
 
 
 def _split(contents: FolderContents, method: Method) -> tuple[list[str], list[str]]:

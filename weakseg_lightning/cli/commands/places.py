@@ -39,9 +39,9 @@ def require_new(path: Path, overwrite: bool) -> None:
         raise FileError(f"{path} is there already: choose another `output`, or replace it with --overwrite")
 
 
-def option(name: str, value: str | Path | None) -> str:
-    """An option as one would append it to a command; nothing where it was not given."""
-    return "" if value is None else f" --{name} {quote(str(value))}"
+def options(**values: object) -> str:
+    """Options as one would append them to a command, without those that were not given."""
+    return "".join(f" --{name} {quote(str(value))}" for name, value in values.items() if value is not None)
 
 
 def shown(path: Path) -> str:

@@ -25,7 +25,7 @@ BACKGROUND = "background"
 BACKGROUND_OF_LABELME = "_background_"
 _FEWEST, _MOST = 2, 255
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})$")
-_KEYS = ("classes", "unlabelled", "ignore", "tags")
+_KEYS = ("classes", "unlabelled", "background", "ignore", "tags")
 _VOID_OF_LABELME = "__ignore__"
 _MEANT = (BACKGROUND, BACKGROUND_OF_LABELME, _VOID_OF_LABELME)
 _NULLS = ("nan", "none", "null", "n/a")
@@ -47,6 +47,7 @@ class Classes:
         names: names in the order of their indices, background first.
         given_colors: colors by index, where they are chosen; the others have those of PASCAL VOC.
         unlabelled: value, or color, of pixels without a label in scribbles, besides 255.
+        background: value of background in scribbles, where ``unlabelled`` takes its own, 0.
         ignore: labels of annotation tools and tables that mean no class: what they cover is void.
         tags: labels of annotation tools that are tags of the image, among its flags, tags and choices; by default those
             that name a class.
@@ -55,6 +56,7 @@ class Classes:
     names: Sequence[str]
     given_colors: dict[int, Color] = field(default_factory=dict)
     unlabelled: int | Color = VOID
+    background: int = 0
     ignore: Sequence[str] = ()
     tags: Sequence[str] | None = None
 
@@ -132,7 +134,8 @@ def read_classes(path: Path) -> Classes:
     colors = {index: color for index, (_, color) in enumerate(entries) if color is not None}
     unlabelled = _unlabelled(path, content.get("unlabelled", VOID))
     tags = None if content.get("tags") is None else _labels(path, content, "tags")
-    classes = Classes(names, colors, unlabelled, _labels(path, content, "ignore"), tags)
+    background = _background(path, content, unlabelled, len(names))
+    classes = Classes(names, colors, unlabelled, background, _labels(path, content, "ignore"), tags)
     _check_colors(path, classes)
     _check_labels(path, classes)
     return classes
@@ -160,6 +163,7 @@ def classes_text(classes: Classes) -> str:
             "classes:",
             *lines,
             f"unlabelled: {unlabelled}   # value (or color) of scribble pixels without a label; 255 is always without",
+            *([f"background: {classes.background}   # value of background in scribbles"] if classes.background else []),
             *written,
             "",
         ]
@@ -218,6 +222,17 @@ def _unlabelled(path: Path, value: Any) -> int | Color:
     if isinstance(value, int):
         raise UserError(f"{path}: `unlabelled` must be 0 to 255, or a color, got {value}")
     return _read_color(path, value)
+
+
+def _background(path: Path, content: dict[str, Any], unlabelled: int | Color, num_classes: int) -> int:
+    if (value := content.get("background", 0)) == 0:
+        return 0
+    if unlabelled != 0:
+        raise UserError(f"{path}: `background` is for scribbles in which 0 means no label: write `unlabelled: 0`, too")
+    if type(value) is not int or not num_classes <= value < VOID:
+        expected = f"a value of no other class, {num_classes} to {VOID - 1}"
+        raise UserError(f"{path}: `background` must be {expected}, got {value!r}")
+    return value
 
 
 def check_names(file: Path | str, names: Sequence[str]) -> None:

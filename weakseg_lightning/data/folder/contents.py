@@ -19,7 +19,7 @@ from weakseg_lightning.data.folder.annotations import (
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, guess_classes, read_classes
 from weakseg_lightning.data.folder.files import NEGATIVE, POSITIVE, Files, find_files, two_folders
-from weakseg_lightning.data.folder.images.volumes import cases_of_volumes, named_volume, orientations, with_labels
+from weakseg_lightning.data.folder.images.volumes import cases_of_volumes, named_volume, orientations, partial_maps
 from weakseg_lightning.data.folder.label_maps import values_of
 from weakseg_lightning.data.folder.names import ImageNames, ImageRef, row_ref
 from weakseg_lightning.data.folder.tables.annotations import TABLES, read_table
@@ -135,15 +135,15 @@ def read_folder(
     readings = list(_readings(files))
     _find_classes(contents, [reading for reading in readings if isinstance(reading, Annotation)])
     if contents.volumes is not None:
-        contents.scribbles = with_labels(contents, contents.classes, contents.scribbles)
-        contents.accepted = with_labels(contents, contents.classes, contents.accepted)
+        contents.scribbles = partial_maps(contents, contents.classes, contents.scribbles, drawn=True)
+        contents.accepted = partial_maps(contents, contents.classes, contents.accepted, drawn=False)
         contents.notes += orientations(contents)
     assignment = Assignment(contents.images, contents.classes)
     for reading in readings:
         assignment.add(reading)
     contents.annotations = assignment.annotations
     contents.problems += [*assignment.problems, *assignment.conflicts()]
-    contents.notes += [*assignment.notes(), *_fractions(contents)]
+    contents.notes += [*assignment.notes(), *_fractions(contents), *_no_background(contents)]
     contents.problems += _find_cases(contents, rule)
     if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
         text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
@@ -172,6 +172,17 @@ def _fractions(contents: FolderContents) -> Iterator[str]:
         if (values <= 1).all() and (values % 1).any():
             example = ", ".join(f"{value:g}" for value in points[0])
             yield f"all coordinates in {file} are 1 at most, as {example}: they are read as pixels, not as fractions"
+
+
+def _no_background(contents: FolderContents) -> Iterator[str]:
+    """Tell of scribbles that have no value for background."""
+    classes = contents.classes
+    if contents.scribbles and classes.unlabelled == 0 and not classes.background:
+        free = len(classes.names)
+        yield (
+            f"scribbles have no value for background, as `unlabelled` is 0: draw it as {free}, and write "
+            f"`background: {free}` into {CLASSES_FILE}"
+        )
 
 
 # ---- annotations --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_cl
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.channels import FolderChannels
 from weakseg_lightning.data.folder.images.guides import guides_folder
-from weakseg_lightning.data.folder.images.volumes import join_slices
+from weakseg_lightning.data.folder.images.volumes import join_slices, require_volumes
 from weakseg_lightning.data.folder.source import FolderSource
 from weakseg_lightning.data.folder.split import choose_split, split_names
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
@@ -45,9 +45,11 @@ class FolderDataModule(HeldOutDataModule):
     ==================  =========================================================================================
     ``classes.yaml``    ``classes``: a list of names, background first, or of ``{name: cat, color: "#ff8800"}`` (also
                         ``[255, 136, 0]``), 2 to 255 classes; ``unlabelled``: the value, or the color, of pixels
-                        without a label in ``scribbles/`` (255, which is without a label in any case); ``ignore``:
-                        labels of tools and tables that mean no class, ``[unsure]``; ``tags``: which of the flags, tags
-                        and choices of tools are tags of the image (by default those that name a class; ``[]``: none)
+                        without a label in ``scribbles/`` (255, which is without a label in any case); write 0 where
+                        programs do where nothing is drawn, as ITK-SNAP, and ``background: 4``, if 4 is the value that
+                        background is drawn as; ``ignore``: labels of tools and tables that mean no class,
+                        ``[unsure]``; ``tags``: which of the flags, tags and choices of tools are tags of the image (by
+                        default those that name a class; ``[]``: none)
     ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey of 1 to 16 bits, stored value =
                         class; or in the colors of ``classes.yaml``; transparent = no label
     ``accepted/``       the same: labels of `weakseg paint` that were accepted there
@@ -275,10 +277,7 @@ class FolderDataModule(HeldOutDataModule):
         guides = None if self.guides is None else self._folder / Path(self.guides).expanduser()
         used = guides if guides is not None and guides.is_dir() else None
         contents = read_folder(self._folder, used, self._rule, self.volumes.channels, self.volumes)
-        if contents.volumes is None and (self.neighbors or self.slice_axis is not None):
-            raise UserError(
-                f"`neighbors` and `slice_axis` are for volumes, {self.root}/images has none: leave them out"
-            )
+        require_volumes(contents, self.neighbors, self.slice_axis)
         # When bad files are skipped, problems of images are told, and left out, with their images.
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]

@@ -13,7 +13,7 @@ from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
 from weakseg_lightning.data.folder.images.guides import read_guide
-from weakseg_lightning.data.folder.label_maps import Size
+from weakseg_lightning.data.folder.label_maps import Size, labels_all
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
 from weakseg_lightning.data.images.nifti import is_volume
 from weakseg_lightning.data.samples import BadSampleError
@@ -185,11 +185,8 @@ def _check_labels(contents: FolderContents, found: Inspection, path: Path, count
     accepted = counts is found.accepted
     if not labelled.any():
         text = f"has no labelled pixel: {'accept labels again' if accepted else 'draw a stroke'}, or remove the file"
-    elif not counts[VOID] and labelled.sum() > 1 and not accepted:
-        text = (
-            "labels every pixel: if another value than 255 means no label, write it into classes.yaml as `unlabelled`; "
-            "whole masks belong into masks/"
-        )
+    elif not counts[VOID] and labelled.sum() > 1 and not accepted and not is_volume(path):
+        text = labels_all(counts, "pixel")  # of volumes, a slice may be whole: see `partial_maps`
     if text is not None:
         found.problems.append(Problem(relative(path, contents.root), text, _image(path, found.name)))
 

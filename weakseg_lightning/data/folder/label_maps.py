@@ -1,18 +1,18 @@
 """Label maps that people draw: indexed, grey or colored PNGs, turned into class indices."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.folder.classes import Classes, Color
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, Color
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.images.reading import read_label_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Size", "map_values", "read_map", "require_size", "to_labels", "values_of"]
+__all__ = ["Size", "labels_all", "map_values", "read_map", "require_size", "to_labels", "values_of"]
 
 _SHOWN = 3
 _AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
@@ -56,10 +56,26 @@ def to_labels(path: Path, stored: StoredLabels, classes: Classes, scribbles: boo
         labels = _from_colors(path, stored, classes)
     if scribbles and isinstance(classes.unlabelled, int):
         labels[labels == classes.unlabelled] = VOID
+        if classes.background:
+            labels[labels == classes.background] = 0
     _require_known(path, labels, len(classes.names))
     if size is not None:
         require_size(path, labels.shape, size, "annotate the image at its size")
     return labels
+
+
+def labels_all(counts: NDArray[np.int64], unit: Literal["pixel", "voxel"]) -> str:
+    """Say what may be wrong with scribbles that leave nothing without a label.
+
+    Args:
+        counts: how many pixels each value has, ``(256,)``.
+        unit: what they are called.
+    """
+    most = int(counts.argmax())
+    return (
+        f"labels every {unit}: if {most}, the value of most, means no label, write `unlabelled: {most}` into "
+        f"{CLASSES_FILE}; whole masks belong into masks/"
+    )
 
 
 def require_size(path: Path, shape: tuple[int, ...], size: Size, remedy: str) -> None:

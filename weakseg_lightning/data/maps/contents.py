@@ -1,7 +1,7 @@
 """Contents of a folder of maps: rasters with their scribbles and masks, and what is wrong with them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +165,9 @@ def _drawn(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> L
 
 
 def _stored(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> Layer:
-    value = found.classes.unlabelled
-    layer = StoredLayer(path, len(found.classes.names), value if kind == SCRIBBLES and isinstance(value, int) else VOID)
+    classes, layer = found.classes, StoredLayer(path, len(found.classes.names))
+    if kind == SCRIBBLES and isinstance(classes.unlabelled, int):
+        layer = replace(layer, unlabelled=classes.unlabelled, background=classes.background)
     with open_raster(one.path) as source:
         layer.require_grid_of(source)
     return layer

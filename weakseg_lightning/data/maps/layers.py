@@ -64,11 +64,13 @@ class StoredLayer:
         path: the file: one band of integers, on the grid of the image; 255 and what has no data is without label.
         num_classes: classes K.
         unlabelled: another value of pixels without a label.
+        background: another value of background.
     """
 
     path: Path
     num_classes: int
     unlabelled: int = VOID
+    background: int = 0
 
     def require_grid_of(self, image: Any) -> None:
         """Raise ``BadSampleError`` if the file does not suit the grid of an image that rasterio has opened."""
@@ -85,6 +87,8 @@ class StoredLayer:
             values = source.read(1, window=window.ranges)
             known = source.read_masks(1, window=window.ranges) > 0
         known &= (values != VOID) & (values != self.unlabelled)
+        if self.background:
+            values = np.where(values == self.background, 0, values)
         if (wrong := known & ((values < 0) | (values >= self.num_classes))).any():
             raise BadSampleError(
                 f"{self.path} holds the value {values[wrong][0]}, expected 0 to {self.num_classes - 1}, or {VOID} for "

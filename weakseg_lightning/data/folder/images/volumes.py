@@ -4,20 +4,31 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from weakseg_lightning.data.folder.annotations import Problem
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.files import Files
-from weakseg_lightning.data.folder.label_maps import to_labels
+from weakseg_lightning.data.folder.label_maps import labels_all, to_labels
 from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE, CaseRule
 from weakseg_lightning.data.images.nifti import VolumeHead, is_volume, volume_name
 from weakseg_lightning.data.images.reading import read_labels
 from weakseg_lightning.data.samples import BadSampleError, CaseSlice
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 
-__all__ = ["cases_of_volumes", "join_slices", "named_volume", "orientations", "with_labels"]
+__all__ = ["cases_of_volumes", "join_slices", "named_volume", "orientations", "partial_maps", "require_volumes"]
 
 _SHOWN = 4
+
+
+def require_volumes(files: Files, neighbors: int, slice_axis: int | None) -> None:
+    """Raise ``UserError`` if options of volumes are given for a folder of images."""
+    if files.volumes is None and (neighbors or slice_axis is not None):
+        where = f"{files.root}/{IMAGES}"
+        raise UserError(f"`neighbors` and `slice_axis` are for volumes, {where} has none: leave them out")
 
 
 def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice], list[Problem]]:
@@ -52,19 +63,34 @@ def orientations(files: Files) -> Iterator[str]:
         yield f"volumes are stored in several orientations, {shown}{more}, and learned from so: bring them to one"
 
 
-def with_labels(files: Files, classes: Classes, maps: dict[str, Path]) -> dict[str, Path]:
+def partial_maps(files: Files, classes: Classes, maps: dict[str, Path], drawn: bool) -> dict[str, Path]:
     """Leave out the slices of partial label maps in which nothing is labelled, as images without a file.
 
+    Volumes without any label are reported and left out; so are drawn ones in which all is labelled: programs that write
+    0 where nothing is drawn would make it background.
+
     Args:
-        files: the folder; a volume without any label is reported there.
+        files: the folder.
         classes: its classes.
         maps: files of label maps by the ids of their images.
+        drawn: whether they are scribbles, of which some voxels are without a label.
     """
-    kept = {name: path for name, path in maps.items() if not is_volume(path) or _has_label(files, classes, name, path)}
-    labelled = set(kept.values())
-    for path in dict.fromkeys(path for path in maps.values() if path not in labelled):
-        files.report(path, "has no labelled voxel: draw a stroke, or remove the file")
-    return kept
+    of_volumes = dict[Path, list[str]]()
+    for name, path in maps.items():
+        if is_volume(path):
+            of_volumes.setdefault(path, []).append(name)
+    left_out = set[str]()
+    for path, names in of_volumes.items():
+        counts = {name: _counted(files, classes, name, path) for name in names}
+        bare = {name for name in names if not counts[name][:VOID].any()}
+        total = np.sum([*counts.values()], axis=0)
+        if len(bare) == len(names):
+            files.report(path, "has no labelled voxel: draw a stroke, or remove the file")
+        elif drawn and not total[VOID]:
+            files.report(path, labels_all(total, "voxel"))
+            bare = set(names)
+        left_out |= bare
+    return {name: path for name, path in maps.items() if name not in left_out}
 
 
 def named_volume(files: Files, given: str) -> list[str]:
@@ -96,9 +122,9 @@ def _head(files: Files, name: str) -> VolumeHead:
     return files.volumes.head(files.images[name])
 
 
-def _has_label(files: Files, classes: Classes, name: str, path: Path) -> bool:
+def _counted(files: Files, classes: Classes, name: str, path: Path) -> NDArray[np.int64]:
     try:
         labels = to_labels(path, files.read_stored(name, path), classes, scribbles=True)
     except BadSampleError:
-        return True  # reported when its image is
-    return bool((labels != VOID).any())
+        return np.ones(256, dtype=np.int64)  # reported when its image is
+    return np.bincount(labels.ravel(), minlength=256)
