@@ -129,3 +129,24 @@ def test_the_network_is_not_copied(tiny_network, make_data, make_trainer):
     module = make_module(tiny_network, make_data().num_classes)
     make_trainer(max_epochs=1, limit_val_batches=0).fit(module, make_data())
     assert not [part for part in vars(module._cycle).values() if isinstance(part, nn.Module)]
+
+
+def test_of_boxes_a_pixel_has_the_background_or_the_class_of_a_box_around_it(tiny_network):
+    """Two boxes of equal colors in an image: only their places tell the classes apart."""
+    image = torch.full((1, 3, 8, 16), 0.1)
+    image[:, :, 2:6, 3:6] = image[:, :, 2:6, 10:13] = 0.9
+    boxes = [torch.tensor([[2.0, 1.0, 7.0, 7.0, 1.0], [9.0, 1.0, 14.0, 7.0, 2.0]])]
+    seeds = torch.zeros(1, 8, 16, dtype=torch.long)
+    seeds[:, 1:7, 2:7] = seeds[:, 1:7, 9:14] = 255
+    batch = {"image": image, "seeds": seeds, "tags": torch.ones(1, 3, dtype=torch.bool), "boxes": boxes}
+    module = make_module(tiny_network, 3, labels="boxes")
+    found = ProposalModule.solve_latent(module, torch.zeros(1, 3, 8, 16), batch).labels
+    expected = torch.zeros(1, 8, 16, dtype=torch.uint8)
+    expected[:, 2:6, 3:6], expected[:, 2:6, 10:13] = 1, 2
+    assert torch.equal(found, expected)
+
+
+def test_labels_of_boxes_need_boxes(tiny_network):
+    module = ProposalModule(tiny_network, 2, GrabCut(), labels="boxes")
+    with pytest.raises(ValueError, match=r"`labels: boxes` needs bounding boxes.*: choose `supervision: box`"):
+        module.solve_latent(torch.zeros(1, 2, 4, 4), {"seeds": torch.zeros(1, 4, 4), "image": torch.zeros(1, 3, 4, 4)})

@@ -1,5 +1,6 @@
 """The rule about bounding boxes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,11 +52,38 @@ class BoundingBoxes(ConstraintRule):
         boxes = _padded(facts)
         masks = box_masks(boxes[..., :4], *facts.valid.shape[1:]) & facts.valid[:, None]
         kinds = one_hot(boxes[..., 4].nan_to_num(0).long(), classes).float()
-        covered = torch.einsum("brk,brhw->bkhw", kinds, masks.float()) > 0
-        covered[:, 0] = True
+        covered = _covered(kinds, masks)
         names = [f"{{class}} in box {number + 1} >= {self.lower:g}" for number in range(boxes.shape[1])]
         rows = Rows(kinds, self.lower, masks.flatten(2).any(2), names, self.slack, masks)
         return CompiledRule([rows], covered.flatten(2).any(2), covered, "{class} = 0 outside its boxes")
+
+
+def labels_in_boxes(boxes: Sequence[Tensor], num_classes: int, height: int, width: int) -> Tensor:
+    """The classes that each pixel may have: the background, and those of the boxes that it lies in.
+
+    Args:
+        boxes: of each image, ``x1, y1, x2, y2, class`` in pixels, float ``(n, 5)``.
+        num_classes: K.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
+
+    Returns:
+        bool ``(B, K, H, W)``.
+
+    Example:
+        >>> labels_in_boxes([torch.tensor([[1.0, 0.0, 3.0, 1.0, 1.0]])], 2, 1, 4)[0, 1]
+        tensor([[False,  True,  True, False]])
+    """
+    padded = pad_sequence([found.float() for found in boxes], True, float("nan"))
+    kinds = one_hot(padded[..., 4].nan_to_num(0).long(), num_classes).float()
+    return _covered(kinds, box_masks(padded[..., :4], height, width))
+
+
+def _covered(kinds: Tensor, masks: Tensor) -> Tensor:
+    """Pixels in boxes of each class, and all of them for the background, bool ``(B, K, H, W)``."""
+    covered = torch.einsum("brk,brhw->bkhw", kinds, masks.float()) > 0
+    covered[:, 0] = True
+    return covered
 
 
 def _padded(facts: ImageFacts) -> Tensor:

@@ -1,6 +1,6 @@
 """Training on proposals: whole images labelled from their seeds once, then taken for truth."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
+from weakseg_lightning.modules.core.batch_latent import LabelSource, labels_of_image
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
@@ -27,7 +28,8 @@ class ProposalModule(AmortizedLatentModule):
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
         solver: labels an image from its seeds; its scores are zero everywhere. :class:`GrabCut` by default.
-        labels: the labels that an image may use: those of its ``seeds``, or its ``tags``; the background always.
+        labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``; or, pixel by pixel,
+            those of the ``boxes`` around it; the background always.
         eps: probability that a label of the solver is wrong, 0 <= eps < (K-1)/K; seeds are certain. The loss is then
             the collision cross-entropy towards labels softened by it, which is the robust loss of trust region; with
             0 there is no difference between collision and cross-entropy, as the labels are hard.
@@ -46,7 +48,7 @@ class ProposalModule(AmortizedLatentModule):
         network: Network,
         num_classes: int,
         solver: Solver | None = None,
-        labels: Literal["seeds", "tags"] = "seeds",
+        labels: LabelSource = "seeds",
         eps: float = 0.0,
         pce_fraction: float = 0.0,
         **base: Any,
@@ -68,7 +70,7 @@ class ProposalModule(AmortizedLatentModule):
     @override
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
         """Label one whole image."""
-        allowed = batch["seed_labels"] if self.labels == "seeds" else batch["tags"]
+        allowed = labels_of_image(batch, self.labels)
         image, valid = guide_of(self.solver, batch), batch.get("valid")
         return self.solver.solve(logits, image, seeds=batch["seeds"], label_set=allowed, valid=valid)
 

@@ -14,6 +14,7 @@ from weakseg_lightning.constraints import LinearConstraints
 from weakseg_lightning.devices import to_host
 from weakseg_lightning.energies.potts import VOID
 
+IMPOSSIBLE = -1e4  # a score, in place of minus infinity, of which differences can be taken
 Start = Literal["coarse", "argmin", "zeros", "initial"]
 
 
@@ -27,6 +28,7 @@ class Problem:
         valid: bool ``(B, H, W)``, False on padding.
         initial: uint8 ``(B, H, W)``, 255 where no label is given; None = no labeling to start from.
         known: ``allowed`` on the CPU.
+        allowed_at: bool ``(B, K, H, W)``, the labels of each pixel; None = all that are allowed.
     """
 
     seeds: Tensor
@@ -34,6 +36,7 @@ class Problem:
     valid: Tensor
     initial: Tensor | None
     known: Tensor
+    allowed_at: Tensor | None = None
 
     def start(self, kind: Start = "argmin") -> Tensor:
         """Return the labeling to start from: ``initial``, else that of a kind.
@@ -55,10 +58,15 @@ class Problem:
             )
         return torch.full_like(self.seeds, 0 if kind == "zeros" else VOID)
 
+    def restricted(self, scores: Tensor) -> Tensor:
+        """Return scores ``(B, K, H, W)`` in which labels that a pixel may not have are as good as impossible."""
+        return scores if self.allowed_at is None else scores.masked_fill(~self.allowed_at, IMPOSSIBLE)
+
     def map(self, move: Callable[[Tensor], Tensor]) -> Self:
         """Return the problem with each of its tensors replaced."""
-        initial = None if self.initial is None else move(self.initial)
-        return type(self)(move(self.seeds), move(self.allowed), move(self.valid), initial, move(self.known))
+        initial, allowed_at = (None if each is None else move(each) for each in (self.initial, self.allowed_at))
+        required = (move(self.seeds), move(self.allowed), move(self.valid))
+        return type(self)(*required, initial, move(self.known), allowed_at)
 
 
 def check_problem(
@@ -83,7 +91,11 @@ def check_problem(
     if label_set is None:
         label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
     check_tensor("valid", valid, "bool", plane, device)
-    check_tensor("label_set", label_set, "bool", (batch, classes), device)
+    per_pixel = label_set.ndim == 4
+    check_tensor("label_set", label_set, "bool", (batch, classes, *size) if per_pixel else (batch, classes), device)
+    allowed_at = label_set if per_pixel else None
+    if allowed_at is not None:
+        label_set = (allowed_at & valid[:, None]).flatten(2).any(2)
     given = {name: labels for name, labels in (("initial", initial), ("seeds", seeds)) if labels is not None}
     narrow = {name: _narrowed(name, labels, logits) for name, labels in given.items()}
     if seeds is None:
@@ -97,7 +109,8 @@ def check_problem(
         if found:
             raise _wrong_labels(name, given[name], classes)
     _check_allowed(known)
-    return Problem(known_seeds, allowed, valid, narrow["initial"][0] if "initial" in narrow else None, known)
+    start = narrow["initial"][0] if "initial" in narrow else None
+    return Problem(known_seeds, allowed, valid, start, known, allowed_at)
 
 
 def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ class Solver(ABC):
             logits: scores, float ``(B, K, H, W)``, any device and precision.
             image: RGB in 0..1, float ``(B, 3, H, W)`` on the same device.
             seeds: hard constraints, int64 ``(B, H, W)``: a class, or 255 where the pixel is free. None = no seeds.
-            label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds. None = all.
+            label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds; or, for each pixel,
+                ``(B, K, H, W)``, among which the scores are turned into probabilities then. None = all.
             valid: bool ``(B, H, W)``, False on padding. None = no padding.
             initial: integer ``(B, H, W)``, a labeling to start from, 255 where there is none; it goes before whatever
                 start the solver is set to.
@@ -120,7 +121,7 @@ class Solver(ABC):
             found = SolverResult.from_labels(torch.full_like(problem.seeds, VOID))
             return replace(found, unary=zero, pairwise=zero, lower_bound=zero)
         began = time.perf_counter()
-        result = self._solve(logits.detach().float(), image.float(), problem)
+        result = self._solve(problem.restricted(logits.detach().float()), image.float(), problem)
         return replace(result, solve_seconds=time.perf_counter() - began - result.transfer_seconds)
 
     @abstractmethod
@@ -128,7 +129,7 @@ class Solver(ABC):
         """Solve a batch of at least one image and pixel, whose arguments are checked.
 
         Args:
-            scores: float32 ``(B, K, H, W)``.
+            scores: float32 ``(B, K, H, W)``, with -10,000 for labels that a pixel may not have.
             image: RGB in 0..1, float32 ``(B, 3, H, W)``.
             problem: the other arguments of `solve`, on the same device.
 

@@ -32,6 +32,7 @@ from skimage.feature import multiscale_basic_features
 from tasks import Heart, Pets, Task, Tide, Whole
 
 from weakseg_lightning.data.scribbles.strokes import shorten_labels
+from weakseg_lightning.data.weak_labels import boxes_from_mask
 from weakseg_lightning.metrics import SegmentationScores
 
 TASKS = {"pets": Pets, "whole": Whole, "heart": lambda root: Heart(root / "acdc"), "scenes": lambda root: Tide()}
@@ -99,18 +100,14 @@ def run(
     way: str, seed: int, task: Task, train: list[str], test: list[str], options: argparse.Namespace
 ) -> tuple[float, float]:
     """Go one way; mIoU and seconds from the folder to the label maps."""
-    home: Path = options.out / f"{options.task}-{way}-{len(train)}-{options.length:g}-{seed}"
-    name_of = "masks" if way == "masks" else "scribbles"
+    annotation = "masks" if way == "masks" else options.annotation
+    home: Path = options.out / f"{options.task}-{annotation}-{way}-{len(train)}-{options.length:g}-{seed}"
     shutil.rmtree(home, ignore_errors=True)
-    for folder in ("learned/images", f"learned/{name_of}", "new"):
+    for folder, names in (("learned/images", train), ("new", test)):
         (home / folder).mkdir(parents=True)
-    for name in train:
-        shutil.copy(task.image(name), home / "learned" / "images")
-        drawn = task.truth(name) if way == "masks" else shorten_labels(task.scribbles(name), options.length)
-        Image.fromarray(drawn).save(home / "learned" / name_of / f"{name}.png")
-    for name in test:
-        shutil.copy(task.image(name), home / "new")
-    (home / "learned" / "classes.yaml").write_text(f"classes: [{', '.join(task.classes)}]\n")
+        for name in names:
+            shutil.copy(task.image(name), home / folder)
+    annotate(home / "learned", task, train, annotation, options.length)
     with Clock() as clock:
         labels = forest(home, train, seed) if way == "forest" else by_command(way, home, seed, options)
     scores = SegmentationScores(len(task.classes))
@@ -118,6 +115,26 @@ def run(
         truth = torch.from_numpy(task.truth(name))[None]
         scores.update(torch.from_numpy(np.array(Image.open(labels / f"{name}.png")))[None], truth)
     return float(scores.compute()["iou"][task.counted].nanmean()), clock.wall
+
+
+def annotate(folder: Path, task: Task, names: list[str], annotation: str, length: float) -> None:
+    """Write the annotations of images in the layout of a folder of one's own."""
+    (folder / "classes.yaml").write_text(f"classes: [{', '.join(task.classes)}]\n")
+    if annotation in ("strokes", "masks"):
+        labels = folder / {"strokes": "scribbles", "masks": "masks"}[annotation]
+        labels.mkdir()
+        for name in names:
+            drawn = task.truth(name) if annotation == "masks" else shorten_labels(task.scribbles(name), length)
+            Image.fromarray(drawn).save(labels / f"{name}.png")
+        return
+    lines = ["image,x1,y1,x2,y2,class" if annotation == "boxes" else "image,class"]
+    for name in names:
+        boxes = boxes_from_mask(torch.from_numpy(task.truth(name))).tolist()
+        if annotation == "boxes":
+            lines += [",".join([name, *(f"{x:g}" for x in box), task.classes[int(label)]]) for *box, label in boxes]
+        else:
+            lines.append(f"{name},{'|'.join(task.classes[int(label)] for label in sorted({box[4] for box in boxes}))}")
+    (folder / f"{annotation}.csv").write_text("\n".join([*lines, ""]))
 
 
 def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> Path:
@@ -194,6 +211,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, nargs="+", default=[30])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--annotation", choices=["strokes", "boxes", "tags"], default="strokes", help="of the masks")
     parser.add_argument("--length", type=float, default=1.0, help="fraction of each stroke that is kept; 0 = a click")
     parser.add_argument("--features", type=resolved, help="folder of features that runs share; else each has its own")
     parser.add_argument("--tune", action="store_true", help="test on training images that are kept out")

@@ -120,12 +120,13 @@ def whole_batch(item: Item, initial: Tensor | None = None) -> Item:
     """A batch of one whole image.
 
     Args:
-        item: as a data set gives it: ``image``, ``seeds``, ``tags``, ``seed_labels``, ``id``, and ``guide`` and
-            ``valid`` if any.
+        item: as a data set gives it: ``image``, ``seeds``, ``tags``, ``seed_labels``, ``id``, and ``guide``, ``valid``
+            and ``boxes`` if any.
         initial: labeling to start the solver from, ``(1, H, W)``.
     """
     seeds = item["seeds"][None].long()
     given: Item = {name: item[name][None] for name in ("guide", "colors") if name in item}
+    given |= {"boxes": [item["boxes"]]} if "boxes" in item else {}
     return {
         **given,
         "image": in_unit_range(item["image"][None]),

@@ -158,6 +158,7 @@ class AlphaExpansion(Solver):
         """
         problem = check_problem(logits, image, seeds, label_set, valid)
         check_labels("result.labels", result.labels, logits)
+        logits = problem.restricted(logits)
         unknown = (result.energy.isfinite() & ~(result.gap <= tolerance)).nonzero().flatten()
         some, device = unknown.to(logits.device), logits.device
         where = "cpu" if device.type == "mps" else device  # MPS has no float64

@@ -1,6 +1,7 @@
 """Segmentation from seeds alone: color models of the classes and a grid Potts energy, alternately."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
@@ -15,13 +16,12 @@ from weakseg_lightning.checks import at_least, at_least_and_below, finite_at_lea
 from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.potts import VOID, GridPotts
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.solvers.arguments import Problem
+from weakseg_lightning.solvers.arguments import IMPOSSIBLE, Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.potts.color_models import ColorMixture, ColorTable
 
 _NO_SEEDS = "the image has no seeds"
-_IMPOSSIBLE = -1e4
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class GrabCut(Solver):
     solved: its labels are 255, `SolverResult.message` says so. With more, a class without seeds begins with the pixels
     where its score is the best of those that may be used: seeds are not needed.
 
-    A class that may be used but has neither begins with the colors of all pixels without a label; of several such, the
-    first takes what is theirs. One whose pixels are all lost keeps its model. An image whose label set holds one class
-    is all of that class.
+    A class that may be used but has neither begins with the colors of all pixels without a label that may have it; of
+    several such, the first takes what is theirs. One whose pixels are all lost keeps its model. An image whose label
+    set holds one class is all of that class.
 
     In the result, ``sweeps`` counts the rounds, ``converged`` says whether the labeling stood still before
     ``max_rounds``, and energies count ``U_p(x_p) + log sum_k exp(-U_p(k))`` for each pixel.
@@ -99,9 +99,11 @@ class GrabCut(Solver):
     def _on_host(self, scores: Tensor, image: Tensor, problem: Problem) -> tuple[Tensor, Tensor, Problem]:
         """Bring to the CPU, where colors are counted, what its rounds need: a device is waited for once."""
         used = scores if self.score_weight > 0 else scores[:, :0]
-        initial = [] if problem.initial is None else [problem.initial]
-        used, image, seeds, valid, *initial = to_host(used, image, problem.seeds, problem.valid, *initial)
-        return used, image, Problem(seeds, problem.known, valid, initial[0] if initial else None, problem.known)
+        optional = {name: getattr(problem, name) for name in ("initial", "allowed_at")}
+        given = {name: tensor for name, tensor in optional.items() if tensor is not None}
+        used, image, seeds, valid, *moved = to_host(used, image, problem.seeds, problem.valid, *given.values())
+        at_hand = optional | dict(zip(given, moved, strict=True))
+        return used, image, Problem(seeds, problem.known, valid, known=problem.known, **at_hand)
 
     def _solve_one(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
         seeds, valid = problem.seeds[0].numpy(), problem.valid[0].numpy()
@@ -114,10 +116,13 @@ class GrabCut(Solver):
             usable = given.masked_fill(~problem.allowed[:, :, None, None], -torch.inf)
             best = usable[0].numpy().argmax(0)  # a fifth of the time of torch's
             labels = np.where((labels == VOID) & ~np.isin(best, labels[valid]), best.astype(np.uint8), labels)
+        at = problem.allowed_at
+        classes = problem.allowed[0].nonzero().flatten().tolist()
+        possible = {name: np.True_ if at is None else at[0, name].numpy() for name in classes}
         before: Tensor | None = None
         for round_ in range(self.max_rounds):  # noqa: B007 - the last one counts
-            models.fit(labels, problem.allowed[0].nonzero().flatten().tolist(), valid)
-            colors = models.log_likelihoods(problem.allowed.shape[1])[None]
+            models.fit(labels, possible, valid)
+            colors = problem.restricted(models.log_likelihoods(problem.allowed.shape[1])[None])
             result = self.solver.solve(
                 colors if given is None else colors + given,
                 image,
@@ -148,19 +153,25 @@ class _Models:
     outliers: float
     of_class: dict[int, ColorMixture] = field(default_factory=dict)
 
-    def fit(self, labels: NDArray[np.uint8], classes: list[int], valid: NDArray[np.bool_]) -> None:
-        """Fit each class to its pixels; the first time, one without pixels to those without a label."""
-        for name in classes:
+    def fit(self, labels: NDArray[np.uint8], possible: Mapping[int, Any], valid: NDArray[np.bool_]) -> None:
+        """Fit each class to its pixels; the first time, one without pixels to those without a label that may have it.
+
+        Args:
+            labels: uint8 ``(H, W)``, 255 where there is none.
+            possible: the classes, and which pixels may have them, bool ``(H, W)`` or True.
+            valid: bool ``(H, W)``.
+        """
+        for name, places in possible.items():
             counts = self.table.count((labels == name) & valid)
             if not counts.any() and name not in self.of_class:
-                unlabeled = (labels == VOID) & valid
+                unlabeled = (labels == VOID) & valid & places
                 counts = self.table.count(unlabeled if unlabeled.any() else valid)
             if counts.any():
                 self.of_class[name] = ColorMixture.fitted(self.table.colors, counts, self.components)
 
     def log_likelihoods(self, num_classes: int) -> Tensor:
         """Log-likelihood of each pixel's color in each class, float ``(K, H, W)``."""
-        scores = np.full((num_classes, *self.table.index.shape), _IMPOSSIBLE, dtype=np.float32)
+        scores = np.full((num_classes, *self.table.index.shape), IMPOSSIBLE, dtype=np.float32)
         for name, mixture in self.of_class.items():
             density = mixture.log_density(self.table.colors)
             if self.outliers > 0:  # the unit cube of colors has volume 1

@@ -11,6 +11,7 @@ from weakseg_lightning._native import _core
 from weakseg_lightning.checks import at_least, finite_above, finite_at_least, one_of
 from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.potts import GridPotts
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses.potts import Relaxation
 from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers.arguments import Problem, check_problem
@@ -154,6 +155,8 @@ class SoftPotts:
             ValueError: if the arguments do not fit together.
         """
         problem = check_problem(logits, image, seeds, label_set, valid)
+        if problem.allowed_at is not None:
+            raise UserError("`label_set` must be (B, K) for soft labels, got one per pixel: take AlphaExpansion")
         began = time.perf_counter()
         scores = logits.detach().float()
         edges = self.potts.edge_weights(image.float(), problem.valid)

@@ -1,0 +1,63 @@
+"""Label sets of single pixels: against the energies of all labelings."""
+
+import itertools
+
+import pytest
+import torch
+
+from weakseg_lightning.energies import GridPotts, potts_energy, unary_energy, unary_potentials
+from weakseg_lightning.solvers import AlphaExpansion, GrabCut, SoftPotts
+
+EVERY = torch.tensor(list(itertools.product(range(3), repeat=6))).view(-1, 2, 3)
+
+
+def problem(seed):
+    """Scores, image, and which labels each pixel may have: the background, and others at random."""
+    generator = torch.Generator().manual_seed(seed)
+    possible = torch.rand(1, 3, 2, 3, generator=generator) < 0.5
+    possible[:, 0] = True
+    return 3 * torch.randn(1, 3, 2, 3, generator=generator), torch.rand(1, 3, 2, 3, generator=generator), possible
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_labeling_of_these_labels_has_less_energy(seed):
+    logits, image, possible = problem(seed)
+    solver = AlphaExpansion(GridPotts(2.0))
+    found = solver.solve(logits, image, label_set=possible)
+    usable = EVERY[possible.expand(len(EVERY), -1, -1, -1).gather(1, EVERY[:, None]).flatten(1).all(1)]
+    weights, unary = solver.potts.edge_weights(image), unary_potentials(logits.masked_fill(~possible, -torch.inf))
+    energies = potts_energy(usable, weights.expand(len(usable), -1, -1, -1))
+    energies = energies + unary_energy(usable, unary.expand(len(usable), -1, -1, -1))
+    assert (usable == found.labels.long()).flatten(1).all(1).any()
+    assert found.energy.item() == pytest.approx(energies.min().item(), rel=1e-5)
+    bounded = solver.bound_optimality_gap(found, logits, image, label_set=possible)
+    assert bounded.lower_bound.item() <= energies.min().item() + 1e-4
+
+
+def test_a_set_for_all_pixels_is_that_of_the_image():
+    logits, image, _ = problem(0)
+    alike = torch.tensor([[True, False, True]])
+    same = alike[:, :, None, None].expand(1, 3, 2, 3)
+    one, other = (AlphaExpansion(GridPotts(2.0)).solve(logits, image, label_set=each) for each in (alike, same))
+    assert torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize("score_weight", [0.0, 1.0])
+def test_colors_do_not_bring_a_label_where_it_cannot_be(score_weight):
+    image = torch.full((1, 3, 4, 8), 0.9)
+    seeds = torch.full((1, 4, 8), 255)
+    seeds[0, 0, 0], seeds[0, 3, 7] = 0, 1
+    possible = torch.ones(1, 2, 4, 8, dtype=torch.bool)
+    possible[:, 1, :, :5] = False
+    solver = GrabCut(AlphaExpansion(GridPotts(1.0)), score_weight=score_weight)
+    labels = solver.solve(torch.zeros(1, 2, 4, 8), image, seeds=seeds, label_set=possible).labels
+    assert not labels[..., :5].any()
+    assert labels[0, 3, 7] == 1
+
+
+def test_a_set_of_another_size_and_one_for_soft_labels_are_errors():
+    logits, image, possible = problem(0)
+    with pytest.raises(ValueError, match=r"`label_set` must be a bool \(1, 3, 2, 3\), got .*\(1, 3, 2, 2\)"):
+        AlphaExpansion().solve(logits, image, label_set=possible[..., 1:])
+    with pytest.raises(ValueError, match=r"`label_set` must be \(B, K\) for soft labels.*take AlphaExpansion"):
+        SoftPotts().solve(logits, image, label_set=possible)
