@@ -15,6 +15,7 @@ KNOWN = {
     "grid_gd": (0, 1, 1),
     "gated_crf": (0, 1, 1),
     "adm": (1, 3, 4),
+    "adm_map": (5, 3, 4),  # the indices of cells along the axes, once for the solver and once for the loss
     "adm_lag": (1, 3, 4),
     "dense_adm": (1, 3, 4),
     "soft_labels": (1, 4, 5),

@@ -1,6 +1,7 @@
 """Places of the cells of a network's coarse map in the image."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,7 @@ class CoarseGrid:
             tensor([[[ True,  True, False],
                      [ True,  True, False]]])
         """
-        rows, columns = (to_device(self.pixels(length), mask.device) for length in mask.shape[-2:])
+        rows, columns = self._along_axes(self.pixels, mask)
         return mask[..., rows[:, None], columns]
 
     def labels_of(self, labels: Tensor, num_classes: int) -> Tensor:
@@ -92,11 +93,12 @@ class CoarseGrid:
             tensor([[[2, 1]]])
         """
         height, width = self.size(*labels.shape[-2:])
-        image, row, column = (labels != VOID).nonzero(as_tuple=True)
-        rows, columns = (to_device(self._cells(length), labels.device) for length in labels.shape[-2:])
-        cell = (image * height + rows[row]) * width + columns[column]
-        size = len(labels) * height * width
-        counts = torch.bincount(cell * num_classes + labels[image, row, column], minlength=size * num_classes)
+        rows, columns = self._along_axes(self._cells, labels)
+        # Pixels without a label count nothing, rather than being left out: how many there are only the device knows.
+        known = labels != VOID
+        places = (rows[:, None] * width + columns) * num_classes + torch.where(known, labels, 0)
+        counts = torch.zeros(len(labels), height * width * num_classes, dtype=torch.int64, device=labels.device)
+        counts.scatter_add_(1, places.flatten(1), known.flatten(1).long())
         counts = counts.view(len(labels), height, width, num_classes)
         return torch.where(counts.sum(-1) > 0, counts.argmax(-1), VOID)
 
@@ -114,11 +116,17 @@ class CoarseGrid:
             tensor([[0., 7., 1.]])
         """
         height, width = self.size(*maps.shape[-2:])
-        rows, columns = (to_device(self._cells(length), maps.device) for length in maps.shape[-2:])
+        rows, columns = self._along_axes(self._cells, maps)
         pixels = maps.flatten(-2)
         cells = (rows[:, None] * width + columns).flatten().expand_as(pixels)
         found = pixels.new_zeros(*pixels.shape[:-1], height * width)
         return found.scatter_reduce(-1, cells, pixels, "amax", include_self=False).view(*maps.shape[:-2], height, width)
+
+    def _along_axes(self, of_length: Callable[[int], Tensor], maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices along the height and along the width of maps ``(..., H, W)``, copied to their device together."""
+        rows, columns = (of_length(length) for length in maps.shape[-2:])
+        both = to_device(torch.cat((rows, columns)), maps.device)
+        return both[: len(rows)], both[len(rows) :]
 
     def _cells(self, length: int) -> Tensor:
         """Cell along an axis that each of ``length`` pixels lies in, int64 ``(length,)``."""
