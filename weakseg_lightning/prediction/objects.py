@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,10 +53,10 @@ class _Parts:
 
 
 class _Object(NamedTuple):
-    """An object: class, number of pixels, box (x1, y1, z1, x2, y2, z2), center (x, y, z) and mean values."""
+    """An object: class, pixels or voxels, box (x1, y1, z1, x2, y2, z2), center (x, y, z) and mean values."""
 
     label: int
-    count: int
+    area: int
     box: list[int]
     center: Floats
     means: Floats
@@ -73,7 +74,9 @@ class _Objects:
     def __init__(self, seam: tuple[int, ...]) -> None:
         self._last: Bytes = np.zeros(seam, dtype=np.uint8)
         self._last_numbers: npt.NDArray[np.int64] = np.zeros(seam, dtype=np.int64)
-        self._near, self._far = (0, -1) if len(seam) == 1 else (..., ...)
+        # Pieces touch in their first and last rows, or all over.
+        self._near: int | EllipsisType = 0 if len(seam) == 1 else ...
+        self._far: int | EllipsisType = -1 if len(seam) == 1 else ...
         self._parts: list[_Parts] = []
         self._same: list[npt.NDArray[np.int64]] = []
         self._count = 0
@@ -86,8 +89,8 @@ class _Objects:
         flat = numbers.ravel()
         rows, columns = (axis.ravel() + 0.5 for axis in np.indices(labels.shape))
         weights = [None, columns, rows + row, *pixels.reshape(-1, pixels.shape[-1]).T]
-        sums = np.stack([np.bincount(flat, weight, minlength=found + 1)[1:] for weight in weights], 1)
-        sums = np.insert(sums.astype(np.float64), 3, (place + 0.5) * sums[:, 0], axis=1)
+        each = np.stack([np.bincount(flat, weight, minlength=found + 1)[1:] for weight in weights], 1)
+        sums: Floats = np.insert(each.astype(np.float64), 3, (place + 0.5) * each[:, 0], axis=1)
         classes = np.zeros(found + 1, dtype=np.int64)
         classes[flat] = shown.ravel()
         boxes = [
@@ -174,7 +177,7 @@ class VolumeObjects(_Objects):
             labels: ``(H, W)``, 255 = void.
             values: of the volume's files, ``(H, W, C)``.
         """
-        self._measure(labels, values, 0, self._slice)
+        self._measure(labels, values.astype(np.float64), 0, self._slice)
         self._slice += 1
 
     def table(self, class_names: Sequence[str]) -> list[tuple[Row, Row, Row]]:
@@ -193,7 +196,7 @@ class VolumeObjects(_Objects):
                 _rounded(one.means, _VALUE_DIGITS),
                 [
                     *(one.box[2], one.box[5], round(float(one.center[2]), 2)),
-                    *_rounded([one.count * voxel, *self.head.locate(one.center)], _DIGITS),
+                    *_rounded([one.area * voxel, *self.head.locate(one.center)], _DIGITS),
                 ],
             )
             for one in self._joined()
@@ -203,7 +206,7 @@ class VolumeObjects(_Objects):
 def _fixed(one: _Object, class_names: Sequence[str]) -> Row:
     """Class, area, box and center within the image or the slices."""
     x1, y1, _, x2, y2, _ = one.box
-    return [class_names[one.label], one.count, x1, y1, x2, y2, *(round(float(value), 2) for value in one.center[:2])]
+    return [class_names[one.label], one.area, x1, y1, x2, y2, *(round(float(value), 2) for value in one.center[:2])]
 
 
 def _rounded(values: Sequence[float] | Floats, digits: int) -> Row:
@@ -250,8 +253,8 @@ class ObjectTable:
         self._columns |= dict.fromkeys([colors] if place is None else [colors, MAP_COLUMNS])
         for row in objects.table(self.class_names, self.channels):
             fixed, means = row[: _NUM_FIXED - 1], row[_NUM_FIXED - 1 :]
-            on_map = {} if place is None else {MAP_COLUMNS: _on_map(fixed, place)}
-            self.rows.append({_FIXED: [name, *fixed], colors: means, **on_map})
+            found: dict[tuple[str, ...], Row] = {_FIXED: [name, *fixed], colors: means}
+            self.rows.append(found if place is None else found | {MAP_COLUMNS: _on_map(fixed, place)})
 
     def add_volume(self, name: str, objects: VolumeObjects, values: tuple[str, ...]) -> None:
         """Add the objects of a volume, with columns for the means of its values."""

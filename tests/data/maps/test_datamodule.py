@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from map_folders import TINY, data_of, drawn, rasterio, whole, write
+from map_folders import TINY, data_of, drawn, rasterio, whole, write, write_raster
 
 from weakseg_lightning.data import BadSampleError, MapDataModule
 from weakseg_lightning.errors import MissingFileError, UserError
@@ -45,6 +45,17 @@ def test_label_rasters_that_do_not_suit_are_named(make_maps):
         rewrite(values, **options)
         with pytest.raises(BadSampleError, match=told):
             data_of(root)
+
+
+def test_zero_may_mean_that_nothing_is_drawn_in_rasters(make_maps):
+    root = make_maps(masks=(), side=32)
+    (root / "scribbles/a.geojson").unlink()
+    values = np.zeros((32, 32), np.uint8)
+    values[15, 10:25], values[8], values[2] = 1, 2, 3
+    write_raster(root / "scribbles/a.tif", values[None])
+    (root / "classes.yaml").write_text("classes: [land, wet, dry]\nunlabelled: 0\nbackground: 3\n")
+    (item,) = whole(data_of(root))
+    assert (item["seeds"].numpy() == np.array([255, 1, 2, 0])[values]).all()
 
 
 def test_seeds_where_there_are_no_data_are_named(make_maps):
