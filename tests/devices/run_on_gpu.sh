@@ -31,11 +31,14 @@ install=("$python" -m pip install --quiet --no-index --find-links "$wheels" --no
 "${install[@]}" --editable .
 "$python" -m pip list > "$out/packages.txt"
 
-status=0
-# Warnings of other versions than those that CI has are shown, and stop nothing.
-tests=(timeout 300 "$python" -m pytest -q -W default -p no:cacheprovider -m gpu --durations=10 tests/devices)
-"${tests[@]}" 2>&1 | tee "$out/tests.txt" || status=1
-quick=()
-[[ $device == cuda ]] || quick=(--quick)
-"$python" tests/benchmarks gpu --accelerator "$device" "${quick[@]}" --out "$out" || status=1
-exit $status
+quick=() limits=(300 270)
+[[ $device == cuda ]] || { quick=(--quick --seconds 3600) limits=(3600 3600); } # however slow that machine is
+failed=()
+# Warnings of other versions than those that CI has are shown, and stop nothing. If a test ends the process, the last
+# line of the output names it.
+tests=(timeout "${limits[0]}" "$python" -u -X faulthandler -m pytest -v -W default -p no:cacheprovider -m gpu)
+tests+=(--durations=10 tests/devices)
+"${tests[@]}" 2>&1 | tee "$out/tests.txt" || failed+=("the tests (status ${PIPESTATUS[0]}): see tests.txt")
+timeout "${limits[1]}" "$python" tests/benchmarks gpu --accelerator "$device" "${quick[@]}" --out "$out" ||
+  failed+=("the measurements (status $?): see gpu.md")
+((${#failed[@]} == 0)) || { printf 'failed: %s\n' "${failed[@]}" >&2 && exit 1; }

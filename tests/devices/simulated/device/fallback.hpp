@@ -28,6 +28,8 @@ inline void call(const OperatorHandle& op, Stack& stack) {
   static const auto outside = c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset |
                               c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::PythonTLSSnapshot});
   const c10::impl::ExcludeDispatchKeyGuard plain(outside);
+  // PyTorch 2.11 drops the arguments from the stack before it reads the references to them that many a kernel returns.
+  const Stack arguments = stack;
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), &stack);
 }
 
