@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from typing_extensions import override
 
+from weakseg_lightning.constraints.boxes import labels_in_boxes
 from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules import ProposalModule
@@ -150,3 +151,15 @@ def test_labels_of_boxes_need_boxes(tiny_network):
     module = ProposalModule(tiny_network, 2, GrabCut(), labels="boxes")
     with pytest.raises(ValueError, match=r"`labels: boxes` needs bounding boxes.*: choose `supervision: box`"):
         module.solve_latent(torch.zeros(1, 2, 4, 4), {"seeds": torch.zeros(1, 4, 4), "image": torch.zeros(1, 3, 4, 4)})
+
+
+def test_training_labels_images_within_their_boxes(tiny_network, make_data, make_trainer):
+    data = make_data(supervision="box")
+    module = make_module(tiny_network, data.num_classes, labels="boxes")
+    make_trainer(max_epochs=1, limit_val_batches=0).fit(module, data)
+    source = data.train_source()
+    for sample in map(source.__getitem__, range(len(source.ids))):
+        labels = torch.from_numpy(module.store.get(sample.id).astype(int))
+        possible = labels_in_boxes([sample.boxes], data.num_classes, *labels.shape)
+        assert possible[0].gather(0, labels[None]).all()
+        assert labels.any()

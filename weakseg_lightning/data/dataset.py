@@ -50,6 +50,7 @@ class Loaded:
         guide: its map of regions or boundaries, int32 ``(1, h, w)``; None without one.
         colors: the channels that pairwise terms see, int64 ``(3,)``; None for RGB.
         valid: its pixels that have data, bool ``(h, w)``; None where all have.
+        boxes: its boxes, float32 ``(n, 5)``; None where supervision is not by boxes.
     """
 
     reference: Any
@@ -60,6 +61,7 @@ class Loaded:
     guide: Tensor | None = None
     colors: Tensor | None = None
     valid: Tensor | None = None
+    boxes: Tensor | None = None
 
     def move(self, labels: Tensor) -> Tensor:
         """Augment a labeling, uint8 ``(h, w)``, as the image was."""
@@ -137,7 +139,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         item = self._item(sample, draw)
         for reference in references:
             known = reference if found == position else None
-            apart = sample.guide, sample.colors, sample.valid
+            apart = sample.guide, sample.colors, sample.valid, sample.boxes
             item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform, *apart)
         return item
 

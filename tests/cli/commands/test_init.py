@@ -23,6 +23,7 @@ QUICK = [
 ]
 TINY_ENCODERS = {
     "head": "--model.network.encoder=test_efficientnet",
+    "encoder": "--model.network.encoder=test_efficientnet",
     "network": "--model.network.encoder=timm-mobilenetv3_small_minimal_100",
 }
 
@@ -108,6 +109,7 @@ def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(ru
     [
         *[(kept, False, learns) for kept in ("points.csv", "masks") for learns in ("head", "network")],
         *[("boxes.csv", False, "network"), ("tags.csv", False, "network"), ("tags.csv", True, "network")],
+        *[("boxes.csv", False, "head"), ("tags.csv", True, "head"), ("points.csv", False, "encoder")],
     ],
 )
 def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept, sized, learns):
@@ -136,7 +138,7 @@ def test_settings_follow_the_images(run, make_folder, monkeypatch):
     for name in ("a.jpg", "b.png", "c d é.png"):
         Image.new("RGB", (2000, 1500)).save(root / "images" / name)
     keep(root, "tags.csv")
-    run("init", "photos", "--output", "whole.yaml")
+    run("init", "photos", "--output", "whole.yaml", "--learns", "network")
     whole = yaml.safe_load(Path("whole.yaml").read_text())
     assert whole["data"]["init_args"]["crop_size"] == 2000
     assert whole["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.125

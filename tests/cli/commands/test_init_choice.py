@@ -104,27 +104,24 @@ def test_what_is_not_there_cannot_be_chosen(make_folder):
 
 
 @pytest.mark.parametrize(
-    ("supervision", "learns", "images", "accelerator", "frozen"),
+    ("supervision", "learns", "images", "accelerator", "chosen", "recipe"),
     [
-        ("scribble", "auto", 5000, "cpu", True),
-        ("point", "auto", 200, "gpu", True),
-        ("full", "auto", 201, "gpu", False),
-        ("scribble", "head", 5000, "gpu", True),
-        ("scribble", "network", 3, "cpu", False),
-        ("tags", "auto", 3, "cpu", False),
-        ("box", "network", 3, "cpu", False),
+        ("scribble", "auto", 5000, "cpu", "head", "adm_grid"),
+        ("point", "auto", 500, "gpu", "head", "adm_grid"),
+        ("full", "auto", 501, "gpu", "encoder", "full"),
+        ("scribble", "encoder", 3, "cpu", "encoder", "adm_grid"),
+        ("scribble", "head", 5000, "gpu", "head", "adm_grid"),
+        ("scribble", "network", 3, "cpu", "network", "trust_region_grid"),
+        ("tags", "auto", 3, "cpu", "head", "ccnn_tags"),
+        ("box", "auto", 3, "cpu", "head", "ccnn_boxes"),
+        ("box", "network", 3, "cpu", "network", "ccnn_boxes"),
     ],
 )
-def test_what_learns(supervision, learns, images, accelerator, frozen):
+def test_what_learns(supervision, learns, images, accelerator, chosen, recipe):
     hardware = replace(TINY_COMPUTER, accelerator=accelerator)
     method = choose_what_learns(METHODS[supervision], learns, images, hardware)
-    assert method.frozen == frozen
-    assert frozen or method == METHODS[supervision]
-
-
-def test_boxes_and_tags_need_the_whole_network():
-    with pytest.raises(ValueError, match="`learns: head` is for scribbles, clicks and masks; boxes need the whole"):
-        choose_what_learns(METHODS["box"], "head", 3, TINY_COMPUTER)
+    assert (method.learns, method.recipe) == (chosen, recipe)
+    assert method.fits_head or method == METHODS[supervision]
 
 
 def test_the_computer_is_found(monkeypatch):

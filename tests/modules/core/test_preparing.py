@@ -37,6 +37,9 @@ class Net(nn.Module):
 class Method:
     """Labels images, but for the one that fails, and counts the labelings that are alive."""
 
+    num_classes = 2
+    solves_with_network = True
+
     def __init__(self, net: Net, failing: str = "") -> None:
         self.net, self.failing = net, failing
         self.alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
@@ -67,6 +70,14 @@ def items(count: int) -> list[dict[str, Any]]:
         {"image": image, "seeds": seeds, "tags": flags, "seed_labels": flags, "id": f"im{number}"}
         for number in range(count)
     ]
+
+
+def test_labelings_that_need_no_network_are_made_once_of_scores_of_zero() -> None:
+    method = Method(Net())
+    method.solves_with_network = False
+    method.score = lambda images: pytest.fail("the network was asked")  # type: ignore[method-assign]
+    prepare_net(method.net, items(3), "seeds", method, 0)  # type: ignore[arg-type]
+    assert method.net.seen == [[1] * 3, [2] * 3]
 
 
 def test_no_more_labelings_are_in_memory_than_are_solved_for() -> None:

@@ -55,6 +55,20 @@ _FROZEN_ADM = """\
     latent_grid: map            # cells of 4 x 4 pixels of what the encoder sees
 """
 
+# After the fit of the head, as measured with few_images.
+_ENCODER_STEPS = {"cpu": 240, "gpu": 2400}
+_LEARNING_ENCODER = """\
+    optimizer:
+      lr: 1e-4                  # of the encoder
+      head_lr_factor: 10
+"""
+
+_WHAT_LEARNS = {
+    "head": "a head on a frozen encoder (--learns encoder takes longer: the encoder learns, too, after the head)",
+    "encoder": "a head on a frozen encoder, then the encoder, too",
+    "network": "the whole network",
+}
+
 # Of the settings that the README compares under "Scribbles of several lengths", the best for images.
 _TRUST_REGION = """\
     solver:
@@ -79,18 +93,20 @@ def init(
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
-    The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` ADM with a head on a
-    frozen encoder or the robust trust region (see --learns), boxes or tags the constrained CNN, two folders `positive`
-    and `negative` in place of `images` the decomposition, masks alone full supervision. Network and batch suit the
-    computer that this runs on.
+    The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` ADM, or the robust trust
+    region where the whole network learns (see --learns), boxes or tags the constrained CNN, two folders `positive` and
+    `negative` in place of `images` the decomposition, masks alone full supervision. Network and batch suit the computer
+    that this runs on.
 
     Args:
         data: the folder, which holds `images`.
         output: the recipe to write; FOLDER.yaml in the working directory by default.
         supervision: learn from these annotations, where there are several kinds.
         encoder_weights: imagenet (fetched when training begins), a local file, or null to train from scratch.
-        learns: the whole network, or a head on its frozen encoder alone, which takes a minute for 30 images; auto takes
-            the head for scribbles, clicks and masks where there is no GPU, or up to 200 images.
+        learns: a head on a frozen encoder, which takes a minute for 30 images; with encoder the encoder learns, too,
+            once the head is fitted, better for images unlike photographs or more than 500, in five times the time; with
+            network the whole network from the beginning. auto takes the head where there is no GPU, or up to 500
+            images, and else encoder.
         overwrite: replace a recipe that is there.
         cases: regular expression that tells by the images' names which are slices of one case, as `weakseg check` takes
             it; cases.csv is found without. Cases are held out as wholes, and scored in 3-D.
@@ -121,7 +137,7 @@ def init(
         return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
     method = choose_what_learns(method, learns, len(contents.of(method.supervision)), hardware)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
-    fitting = "networks/frozen" if method.frozen else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
+    fitting = "networks/frozen" if method.fits_head else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
     settings = [*_settings(data, contents, method, hardware, encoder_weights, output), *_by_names(cases)]
     settings += [*channel_lines(found, guide), *_of_volumes(contents)]
@@ -131,7 +147,7 @@ def init(
     _write(output, text)
     counts = [f"{count} with {kind}" for kind, count in counts_of(contents).items() if count]
     print(f"Found {len(contents.images)} images, {', '.join(counts)}")
-    what = "a head on a frozen encoder (the whole network: --learns network)" if method.frozen else "the whole network"
+    what = _WHAT_LEARNS[method.learns]
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if found is not None:
         print(channels_in_words(found, guide))
@@ -198,11 +214,14 @@ def _settings(
     """The lines of an overlay that fits the method's recipe to the folder and the computer."""
     yield from _header(data, contents, method, hardware, output)
     longest, usual = _sides(contents)
-    if method.frozen:
+    if method.fits_head:
         scale = _scale(_FROZEN_SIDE, usual, _FROZEN_ENLARGED)
         batch = max(1, min(4, int(_FROZEN_PIXELS / (longest * max(scale, 1)) ** 2)))
         _, validated = _split(contents, method)
-        yield from _training(hardware, _FROZEN_STEPS, max(_FROZEN_STEPS, _FROZEN_STEPS_PER_VALIDATED * len(validated)))
+        steps, every = _FROZEN_STEPS, max(_FROZEN_STEPS, _FROZEN_STEPS_PER_VALIDATED * len(validated))
+        if method.learns == "encoder":
+            steps = every = _ENCODER_STEPS[hardware.accelerator]
+        yield from _training(hardware, steps, every)
         yield from _model(method, weights, scale)
         yield from _data(data, contents, method, longest, batch, hardware.workers)
         return
@@ -248,6 +267,9 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
     yield f"        encoder_weights: {_yaml(weights)}   # imagenet, a local file, or null to train from scratch"
     yield f"        input_scale: {scale:<11.4g}# the network works on images of this fraction of their size"
+    if method.learns == "encoder":
+        yield "        freeze_encoder: false   # it learns on from the fitted head"
+        yield from _LEARNING_ENCODER.splitlines()
     if method.recipe == "trust_region_grid":
         yield from _TRUST_REGION.splitlines()
     if method.recipe == "adm_grid":

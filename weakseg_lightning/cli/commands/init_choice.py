@@ -21,14 +21,19 @@ class Method:
         supervision: the data module's; None where the recipe's own data module is told two folders.
         why: what it learns from, in words.
         whole: whether it needs whole images in a batch, not crops.
-        frozen: whether a head on a frozen encoder learns, in place of the whole network.
+        learns: a ``head`` on a frozen encoder, this and then its ``encoder``, too, or the whole ``network``.
     """
 
     recipe: str
     supervision: Supervision | None
     why: str
     whole: bool = False
-    frozen: bool = False
+    learns: Literal["head", "encoder", "network"] = "network"
+
+    @property
+    def fits_head(self) -> bool:
+        """True where a head is fitted to the features of a frozen encoder first."""
+        return self.learns != "network"
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Hardware:
     workers: int
 
 
-Learns = Literal["auto", "head", "network"]
+Learns = Literal["auto", "head", "encoder", "network"]
 
 METHODS: dict[Supervision, Method] = {
     "scribble": Method("trust_region_grid", "scribble", "scribbles"),
@@ -66,10 +71,11 @@ METHODS: dict[Supervision, Method] = {
 _WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
 _TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
 
-# The method with a head on a frozen encoder, and up to how many images it is the better one; without a GPU it is with
-# all numbers that were measured (tests/benchmarks/README.md).
-_WITH_FROZEN: dict[Supervision | None, str] = {"scribble": "adm_grid", "point": "adm_grid", "full": "full"}
-_FEW_FOR_A_GPU = 200
+# The method with a head on a frozen encoder where it is another.
+_WITH_HEAD: dict[Supervision | None, str] = {"scribble": "adm_grid", "point": "adm_grid"}
+# Up to so many images a GPU trains the head alone; without one it is better in its time with all numbers of images that
+# were measured (tests/benchmarks/README.md).
+_FEW_FOR_A_GPU = 500
 
 
 def choose_method(contents: FolderContents, supervision: Supervision | None = None) -> Method:
@@ -99,24 +105,19 @@ def choose_method(contents: FolderContents, supervision: Supervision | None = No
 
 
 def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Hardware) -> Method:
-    """Choose what learns: the whole network, or a head on its frozen encoder.
+    """Choose what learns: a head on a frozen encoder, the encoder after it, too, or the whole network.
 
     Args:
         method: the method for the annotations.
         learns: the user's choice.
         images: images to learn from.
         hardware: the computer.
-
-    Raises:
-        UserError: if the user chose the head for a method that needs the whole network.
     """
-    recipe = _WITH_FROZEN.get(method.supervision)
-    if recipe is None and learns == "head":
-        raise UserError(f"`learns: head` is for scribbles, clicks and masks; {method.why} need the whole network")
-    few = hardware.accelerator == "cpu" or images <= _FEW_FOR_A_GPU
-    if recipe is None or learns == "network" or (learns == "auto" and not few):
+    if learns == "auto":
+        learns = "head" if hardware.accelerator == "cpu" or images <= _FEW_FOR_A_GPU else "encoder"
+    if learns == "network":
         return method
-    return replace(method, recipe=recipe, whole=True, frozen=True)
+    return replace(method, recipe=_WITH_HEAD.get(method.supervision, method.recipe), whole=True, learns=learns)
 
 
 def counts_of(contents: FolderContents) -> Counter[str]:

@@ -57,12 +57,6 @@ class AmortizedLatentModule(LatentModule):
         base: those of :class:`LatentModule`.
     """
 
-    solves_with_network: bool = True
-    """True where labelings depend on the network's scores.
-
-    Where they do not, :meth:`solve_latent` gets scores of zero, and runs with any network can share a store.
-    """
-
     def __init__(
         self,
         network: Network,
@@ -150,8 +144,8 @@ class AmortizedLatentModule(LatentModule):
         self._solved, self._solving_seconds = 0, 0.0
 
     @override
-    def labels_whole_images(self) -> WholeImages | None:
-        return self if self.solves_with_network else None
+    def labels_whole_images(self) -> WholeImages:
+        return self
 
     # ---- labelings -----------------------------------------------------------------------------------------
 

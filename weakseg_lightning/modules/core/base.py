@@ -233,7 +233,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         on_first_rank(prepare, self.net, self.trainer)
 
     def labels_whole_images(self) -> WholeImages | None:
-        """The method, if its solver can label whole images by the network's scores alone."""
+        """The method, if its solver can label whole images before training begins."""
         return None
 
     @property

@@ -86,6 +86,12 @@ class LatentModule(WeakSegModule, Generic[Result]):
         base: those of :class:`WeakSegModule`.
     """
 
+    solves_with_network: bool = True
+    """True where labelings depend on the network's scores.
+
+    Where they do not, :meth:`solve_latent` gets scores of zero, and runs with any network can share a store of them.
+    """
+
     latent: Result | None = None
     _hook_logits: Tensor | None = None
     _image_size: torch.Size | None = None

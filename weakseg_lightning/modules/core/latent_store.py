@@ -157,8 +157,8 @@ class LatentStore:
         Returns:
             ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labeling is missing
             it is 255, and ``whole`` has by its position the ``image`` uint8 ``(3, h, w)`` before augmentation, its
-            ``seeds`` ``(h, w)``, its ``guide`` ``(1, h, w)`` and ``valid`` ``(h, w)`` if the data bring them, and the
-            ``draw`` to augment its solution by.
+            ``seeds`` ``(h, w)``, its ``guide`` ``(1, h, w)``, ``valid`` ``(h, w)`` and ``boxes`` ``(n, 5)`` if the data
+            bring them, and the ``draw`` to augment its solution by.
 
         Raises:
             ValueError: if a labeling is not of its image's size.
@@ -168,8 +168,8 @@ class LatentStore:
         for position, item in enumerate(loaded):
             stored = None if item.reference is None else self.resolve(item.reference)
             if stored is None:
-                given = {"guide": item.guide, "colors": item.colors, "valid": item.valid}
-                given = {name: value for name, value in given.items() if value is not None}
+                optional = ("guide", "colors", "valid", "boxes")
+                given = {name: getattr(item, name) for name in optional if getattr(item, name) is not None}
                 whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw, **given}
                 continue
             _require_size(stored, item.seeds.shape, batch["id"][position])

@@ -21,9 +21,17 @@ Item = dict[str, Any]
 
 
 class WholeImages(Protocol):
-    """A method whose solver labels whole images."""
+    """A method whose solver labels whole images.
+
+    Attributes:
+        net: its network.
+        num_classes: classes K.
+        solves_with_network: whether its labelings depend on the network's scores; else it gets scores of zero.
+    """
 
     net: SegmentationNet
+    num_classes: int
+    solves_with_network: bool
 
     def score(self, images: Tensor) -> Tensor:
         """Logits of images."""
@@ -44,14 +52,16 @@ def prepare_net(net: SegmentationNet, items: Sequence[Item], known: str, method:
         net: the network.
         items: the training images as a data set gives them, whole.
         known: name of the labels in an item that need no solver.
-        method: labels all images in each round; None: there are no rounds.
+        method: labels all images in each round, of which there is one if the network has no part in that; None: there
+            are no rounds.
         seed: of whatever is drawn.
     """
     if net.is_prepared:
         return
     net.prepare(((item["image"], [item[known]]) for item in _each(items)), seed)
-    for _ in range(net.latent_rounds if method is not None else 0):
-        assert method is not None
+    if method is None:
+        return
+    for _ in range(net.latent_rounds if method.solves_with_network else min(1, net.latent_rounds)):
         net.prepare(_labeled(method, items, known), seed)
 
 
@@ -103,8 +113,11 @@ def _labeled(method: WholeImages, items: Sequence[Item], known: str) -> Iterator
 
 def _start(pool: ThreadPoolExecutor, method: WholeImages, item: Item) -> Future[Any]:
     batch = move_data_to_device(whole_batch(item), method.net.mean.device)
-    with evaluating(method.net), torch.no_grad():
-        logits = method.score(batch["image"]).float()
+    if method.solves_with_network:
+        with evaluating(method.net), torch.no_grad():
+            logits = method.score(batch["image"]).float()
+    else:
+        logits = torch.zeros_like(batch["image"][:, :1]).repeat(1, method.num_classes, 1, 1)
     return pool.submit(method.solve_latent, logits, batch)
 
 
