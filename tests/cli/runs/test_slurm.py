@@ -13,12 +13,12 @@ from small_fit import start_rank, weights_of
 
 from weakseg_lightning.callbacks.slurm import checkpoint_of_job, job_id, sign
 
-SMALL = ["--trainer.max_steps=60", "--name=job"]
+SMALL = ["--trainer.max_steps=36", "--name=job"]
 
 
 def start(folder: Path, log: str, ranks: int, job: dict[str, str]) -> list[ForkServerProcess]:
-    """Start a rank each as `srun` does; 40 steps an epoch."""
-    sizes = [f"--trainer.devices={ranks}", f"--data.num_train={80 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
+    """Start a rank each as `srun` does; 24 steps per epoch."""
+    sizes = [f"--trainer.devices={ranks}", f"--data.num_train={48 * ranks}"] + ["--trainer.strategy=ddp"] * (ranks > 1)
     tasks = {"SLURM_NTASKS": str(ranks), "SLURM_NTASKS_PER_NODE": str(ranks), "SLURM_JOB_NAME": "train"}
     tasks |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1"} | job
     names = ("SLURM_PROCID", "SLURM_LOCALID")
@@ -52,7 +52,7 @@ def test_a_job_that_is_announced_to_end_is_requeued_and_goes_on_within_its_epoch
     finally:
         kill(processes)
     first = torch.load(folder / "runs/job/version_0/checkpoints/last.ckpt", weights_only=True)
-    assert 0 < first["global_step"] < 40, "within the first epoch, whose end would have saved by itself"
+    assert 0 < first["global_step"] < 24, "within the first epoch, whose end would have saved by itself"
 
     assert ended_well(start(folder, "second", ranks, job | {"SLURM_RESTART_COUNT": "1"}))
     said = (folder / "second0").read_text()
