@@ -1,19 +1,21 @@
 """Contents of a folder of maps: rasters with their scribbles and masks, and what is wrong with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from weakseg_lightning.data.folder.annotations import Problem, relative
-from weakseg_lightning.data.folder.classes import Classes
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
 from weakseg_lightning.data.maps.brushes import Brush
+from weakseg_lightning.data.maps.geojson import Kind
 from weakseg_lightning.data.maps.layers import DrawnLayer, Layer, StoredLayer
 from weakseg_lightning.data.maps.places import Place, Window, open_raster
 from weakseg_lightning.data.maps.placing import read_shapes
 from weakseg_lightning.data.maps.rasters import open_map
+from weakseg_lightning.data.maps.remarks import Remark, notes_of, unread
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import MissingFileError
@@ -63,7 +65,8 @@ class MapFolder:
         channels: of the rasters; None for grey and RGB of 8 bits.
         maps: the sound rasters by name.
         problems: what cannot be used.
-        notes: what is left out.
+        notes: what is left out, or read in a way that users should know.
+        remarks: of the notes, those that are told once of all files.
     """
 
     root: Path
@@ -72,6 +75,7 @@ class MapFolder:
     maps: dict[str, Map] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
 
 def holds_maps(root: Path) -> bool:
@@ -101,19 +105,19 @@ def read_map_folder(root: Path, classes: Classes, channels: ChannelFiles | None,
     files = _rasters(found)
     layers = {kind: _layers(found, kind, files) for kind in (SCRIBBLES, MASKS)}
     for name, path in files.items():
-        one = _reported(found, name, path, lambda name=name, path=path: _open(name, path, channels))  # type: ignore[misc]
+        one = _reported(found, name, path, lambda name=name, path=path: _open(found, name, path))  # type: ignore[misc]
         if one is None:
             continue
         scribbles, mask = (_layer(found, one, layers[kind].get(name), kind, brush) for kind in (SCRIBBLES, MASKS))
         found.maps[name] = Map(name, path, one.width, one.height, one.place, scribbles, mask)
+    found.notes += [*notes_of(found.remarks, root), *_left(found, {*files.values()})]
     return found
 
 
 def _rasters(found: MapFolder) -> dict[str, Path]:
     folder, channels = found.root / IMAGES, found.channels
-    paths = files_below(folder) if folder.is_dir() else []
     files: dict[str, Path] = {}
-    for path in paths:
+    for path in _files(folder):
         usual = path.suffix.lower() in RASTERS and (channels is None or channels.is_image(path))
         if usual and (name := _name(path, folder, channels)) not in files:
             files[name] = path
@@ -132,9 +136,7 @@ def _name(path: Path, folder: Path, channels: ChannelFiles | None) -> str:
 def _layers(found: MapFolder, kind: str, files: dict[str, Path]) -> dict[str, Path]:
     """The files of one kind of labels by the names of their rasters."""
     folder, layers = found.root / kind, dict[str, Path]()
-    for path in files_below(folder) if folder.is_dir() else []:
-        if path.suffix.lower() not in (*DRAWN, *STORED):
-            continue
+    for path in filter(_is_layer, _files(folder)):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name not in files:
             _report(found, path, f"belongs to no raster: there is no {IMAGES}/{name}.tif, rename it or remove it")
@@ -145,8 +147,31 @@ def _layers(found: MapFolder, kind: str, files: dict[str, Path]) -> dict[str, Pa
     return layers
 
 
-def _open(name: str, path: Path, channels: ChannelFiles | None) -> Map:
-    with open_map(path, channels) as raster:
+def _is_layer(path: Path) -> bool:
+    return path.suffix.lower() in (*DRAWN, *STORED)
+
+
+def _files(folder: Path) -> list[Path]:
+    return files_below(folder) if folder.is_dir() else []
+
+
+def _left(found: MapFolder, images: set[Path]) -> Iterator[str]:
+    """Notes on files that are not read; those that were tried have a problem of their own."""
+    channels, tried = found.channels, {problem.file for problem in found.problems}
+    left = [path for path in _files(found.root / IMAGES) if path not in images]
+    if channels is not None:
+        left = [path for path in left if not any(channels.belongs(path, image) for image in images)]
+    left += [path for kind in (SCRIBBLES, MASKS) for path in _files(found.root / kind) if not _is_layer(path)]
+    files = [path for path in left if relative(path, found.root) not in tried]
+    return unread(found.root, files, (IMAGES, SCRIBBLES, MASKS, CLASSES_FILE))
+
+
+def _open(found: MapFolder, name: str, path: Path) -> Map:
+    with open_map(path, found.channels) as raster:
+        if raster.alpha is not None:
+            meaning = f"has no data where its band {raster.alpha}, which is marked as transparency, is 0"
+            text = f"{meaning}: if it is a channel, name it in `channels`, as [red, green, blue, nir]"
+            found.remarks.append(Remark(path, text))
         return Map(name, path, raster.width, raster.height, raster.place)
 
 
@@ -159,7 +184,8 @@ def _layer(found: MapFolder, one: Map, path: Path | None, kind: str, brush: Brus
 
 
 def _drawn(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> Layer:
-    shapes, notes = read_shapes(path, found.classes, one.place, (one.width, one.height), brush)
+    size, kinds = (one.width, one.height), get_args(Kind) if kind == SCRIBBLES else ("Polygon",)
+    shapes, notes = read_shapes(path, found.classes, one.place, size, brush, kinds)
     found.notes += notes
     return DrawnLayer(path, shapes, VOID if kind == SCRIBBLES else 0)
 
@@ -170,6 +196,11 @@ def _stored(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> 
         layer = replace(layer, unlabelled=classes.unlabelled, background=classes.background)
     with open_raster(one.path) as source:
         layer.require_grid_of(source)
+    if (value := layer.nodata()) is not None and (label := layer.class_of(value)) is not None:
+        name = classes.names[label]
+        meaning = f"has the nodata value {value:g}, which is also the class {name}: its pixels are without label"
+        text = f"{meaning}; unset it (`gdal_edit.py -unsetnodata`) if they are {name}"
+        found.remarks.append(Remark(path, text))
     return layer
 
 

@@ -1,7 +1,7 @@
 """Annotations in GeoJSON: points, lines and polygons with their classes, in the coordinates of the file."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -57,7 +57,7 @@ class Features:
     drawn: list[Drawn]
 
 
-def read_geojson(path: Path) -> Features:
+def read_geojson(path: Path, kinds: Collection[str] = _KINDS) -> Features:
     """Read a file of GeoJSON.
 
     Collections and Multi-geometries are taken apart; heights, ids and other members are left out.
@@ -65,9 +65,11 @@ def read_geojson(path: Path) -> Features:
     Args:
         path: a FeatureCollection or a Feature, in WGS 84 (RFC 7946), or in the system that a member ``crs`` of the
             older specification names.
+        kinds: the kinds of shapes that it may hold.
 
     Raises:
-        BadSampleError: if it cannot be read, holds no shape, or one that cannot be placed or has no class.
+        BadSampleError: if it cannot be read, holds no shape, or one that cannot be placed, has no class, or is of
+            another kind.
 
     References:
         Butler et al., The GeoJSON Format, RFC 7946, 2016; The GeoJSON Format Specification, 2008.
@@ -77,6 +79,9 @@ def read_geojson(path: Path) -> Features:
     drawn = [shape for number, one in enumerate(_features(path, content), 1) for shape in _shapes(path, one, number)]
     if not drawn:
         raise BadSampleError(f"{path} holds no shape: draw some, or remove the file")
+    if wrong := [shape for shape in drawn if shape.kind not in kinds]:
+        taken = f"{path.parent.name}/ takes {' and '.join(kinds)}s alone"
+        raise BadSampleError(f"{path}: {wrong[0].where} is a {wrong[0].kind}, {taken}: draw its outline, or remove it")
     if crs == WGS84:
         for shape in drawn:
             _require_degrees(path, shape)

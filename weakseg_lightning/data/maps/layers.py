@@ -81,6 +81,19 @@ class StoredLayer:
                 bands = f"{source.count} band{'s' * (source.count > 1)} of {source.dtypes[0]}"
                 raise BadSampleError(f"{self.path} has {bands}, expected one of integers: store classes as numbers")
 
+    def nodata(self) -> float | None:
+        """Read the value that the file declares as no data."""
+        with readable(self.path), open_raster(self.path) as source:
+            value: float | None = source.nodata
+            return value
+
+    def class_of(self, value: float) -> int | None:
+        """The class that a value means; None if it means none."""
+        if value in (VOID, self.unlabelled) or not 0 <= value < VOID:
+            return None
+        label = 0 if self.background and value == self.background else int(value)
+        return label if label < self.num_classes else None
+
     def read(self, window: Window) -> Labels:
         """Read a window, uint8 ``(h, w)``."""
         with readable(self.path), open_raster(self.path) as source:

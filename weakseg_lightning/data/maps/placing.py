@@ -1,16 +1,16 @@
 """Shapes of GeoJSON on a raster: from their coordinates to its columns and rows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.maps.brushes import Brush, meters_of_pixels
-from weakseg_lightning.data.maps.geojson import WGS84, Drawn, Features, read_geojson
+from weakseg_lightning.data.maps.geojson import WGS84, Drawn, Features, Kind, read_geojson
 from weakseg_lightning.data.maps.places import Floats, Place, Window
-from weakseg_lightning.data.maps.shapes import Shape
+from weakseg_lightning.data.maps.shapes import Shape, crosses_itself
 from weakseg_lightning.data.samples import BadSampleError
 
 __all__ = ["read_shapes"]
@@ -22,7 +22,12 @@ _TURN = {WGS84: 360.0, "EPSG:3857": 2 * np.pi * 6378137.0}
 
 
 def read_shapes(
-    path: Path, classes: Classes, place: Place, size: tuple[int, int], brush: Brush
+    path: Path,
+    classes: Classes,
+    place: Place,
+    size: tuple[int, int],
+    brush: Brush,
+    kinds: Collection[str] = get_args(Kind),
 ) -> tuple[list[Shape], list[str]]:
     """Read shapes of GeoJSON, and place them on a raster.
 
@@ -32,9 +37,10 @@ def read_shapes(
         place: of the raster.
         size: its width and height in pixels.
         brush: of points and lines that say no width of their own.
+        kinds: the kinds of shapes that the file may hold.
 
     Returns:
-        The shapes in the order of the file; and notes: those that lie outside.
+        The shapes in the order of the file; and notes: those that lie outside, and polygons that cross themselves.
 
     Raises:
         BadSampleError: if the raster lies nowhere, a class is unknown, or all shapes lie outside.
@@ -45,19 +51,25 @@ def read_shapes(
             f"{path} has no place on its image, which has no {lacking}: add it, as by gdal_edit.py -a_srs and -a_ullr, "
             "or give the labels as a raster of its grid"
         )
-    features = read_geojson(path)
+    features = read_geojson(path, kinds)
     labels = [_label(path, one, classes) for one in features.drawn]
     parts = [[_placed(path, part, one, features.crs, place, size) for part in one.parts] for one in features.drawn]
     brushes = [one.brush or brush for one in features.drawn]
     metrics = _metrics(brushes, [each[0] for each in parts], place, size)
     found = zip(features.drawn, parts, labels, metrics, strict=True)
-    shapes = [Shape(one.kind, placed, label, metric) for one, placed, label, metric in found]
+    shapes = [Shape(one.kind, placed, label, metric, one.where) for one, placed, label, metric in found]
     whole = Window(0, 0, *size)
     inside = [shape.touches(whole) for shape in shapes]
     if not any(inside):
         raise BadSampleError(_all_outside(path, features, place, size))
     away = [f"{one.where} ({one.label})" for one, here in zip(features.drawn, inside, strict=True) if not here]
     notes = [f"{path}: {len(away)} of {len(shapes)} shapes lie outside of the image, as {away[0]}"] if away else []
+    notes += [
+        f"{path}: {one.where} ({one.label}) crosses itself: what it goes around twice is not inside, draw it again if "
+        "that is not meant"
+        for one in features.drawn
+        if one.kind == "Polygon" and any(map(crosses_itself, one.parts))
+    ]
     return [shape for shape, here in zip(shapes, inside, strict=True) if here], notes
 
 

@@ -41,6 +41,7 @@ class MapRaster:
         self.files = files
         self._stack = stack
         self._sources: dict[Path, Any] = {}
+        self._named = {} if files is None else _bands_by_file(path, files)
         source = self._source(path)
         self.width, self.height = int(source.width), int(source.height)
         self.place = Place(source.crs, source.transform)
@@ -69,6 +70,7 @@ class MapRaster:
             source = self._source(file)
             with readable(file):
                 values, masks[file] = (_last(each(window=window.ranges)) for each in (source.read, source.read_masks))
+            masks[file][..., _veiled_by(source, self._named[file])] = 255
             if values.dtype.kind == "f":
                 masks[file] = np.where(np.isfinite(values), masks[file], 0)
                 values[masks[file] == 0] = 0
@@ -77,6 +79,12 @@ class MapRaster:
         planes = self.files.read(self.path, read)
         valid = np.stack(self.files.read(self.path, masks.__getitem__)).min(0) > 0
         return planes, valid
+
+    @property
+    def alpha(self) -> int | None:
+        """The band of its file, from 1, that says as transparency where there is data; None if there is none."""
+        source, named = self._source(self.path), self._named.get(self.path, set())
+        return next((band + 1 for band in _alpha_bands(source) - named if _veiled_by(source, {band}).any()), None)
 
     def _read_rgb(self, window: Window) -> tuple[Planes, Flags]:
         source = self._source(self.path)
@@ -140,6 +148,30 @@ def same_grid(source: Any, other: Any) -> str | None:
     if apart > _APART:
         return f"lies up to {apart:.1f} pixels apart from its image: bring it to the grid of the image"
     return None
+
+
+def _bands_by_file(path: Path, files: ChannelFiles) -> dict[Path, set[int]]:
+    """The bands that are channels, from 0, of each file of a raster."""
+    bands: dict[Path, set[int]] = {path: set()}
+    for source in files.sources:
+        file = path.with_name(files.stem(path) + source.ending) if source.ending else path
+        bands.setdefault(file, set()).add(source.band or 0)
+    return bands
+
+
+def _alpha_bands(source: Any) -> set[int]:
+    return {band for band, meaning in enumerate(source.colorinterp) if meaning.name == "alpha"}
+
+
+def _veiled_by(source: Any, bands: set[int]) -> Flags:
+    """Tell which bands of a file ``(B,)`` have their mask from one of some bands.
+
+    GDAL takes the fourth of four plain bands of 8 bits for opacity. A band that is a channel holds data.
+    """
+    from rasterio.enums import MaskFlags
+
+    veiled = [MaskFlags.alpha in flags for flags in source.mask_flag_enums]
+    return np.array(veiled, dtype=bool) & bool(_alpha_bands(source) & bands)
 
 
 def _require_rgb(path: Path, source: Any) -> None:

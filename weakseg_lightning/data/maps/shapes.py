@@ -12,12 +12,13 @@ from weakseg_lightning.data.maps.places import Floats, Window, require_rasterio
 from weakseg_lightning.data.maps.rasters import Flags
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Shape", "draw_shapes"]
+__all__ = ["Shape", "crosses_itself", "draw_shapes"]
 
 Labels = npt.NDArray[np.uint8]
 
 _HALF_PIXEL = 0.5  # a line covers the pixels whose centers are that near, however thin it is: it has no gaps then
 _TIE = 1e-9
+_AT_ONCE = 256  # edges that are compared with all that may meet them
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Shape:
         parts: columns and rows, ``(n, 2)`` each; the first pixel spans 0 to 1.
         label: the class; 255 takes away what lies below.
         metric: of points and lines, ``(2, 2)``, from steps in pixels to those that are 1 long at the brush's rim.
+        where: the feature in words, for messages.
     """
 
     kind: Kind
     parts: list[Floats]
     label: int
     metric: Floats
+    where: str
 
     @cached_property
     def reach(self) -> Floats:
@@ -84,6 +87,31 @@ def draw_shapes(shapes: Iterable[Shape], window: Window, background: int = VOID)
         if len(points) == 1:
             _dot(labels, window, points[0], shape.label)
     return labels
+
+
+def crosses_itself(ring: Floats) -> bool:
+    """Tell if edges of a ring ``(n, 2)`` cross each other; those that only touch do not."""
+    closed = np.concatenate([ring, ring[:1]])
+    edges = np.stack([closed[:-1], closed[1:]], axis=1)
+    low, high = edges[..., 0].min(1), edges[..., 0].max(1)
+    order = np.argsort(low)
+    edges, low, high = edges[order], low[order], high[order]
+    for first in range(0, len(edges), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        # Edges that begin further to the right than these end cannot meet them.
+        others = edges[first : np.searchsorted(low, high[some].max(), "right")]
+        if (_apart(edges[some], others) & _apart(others, edges[some]).T).any():
+            return True
+    return False
+
+
+def _apart(edges: Floats, others: Floats) -> Flags:
+    """Tell for edges ``(n, 2, 2)`` and others ``(m, 2, 2)`` if the ends of the others lie on both sides: ``(n, m)``."""
+    along = edges[:, None, 1] - edges[:, None, 0]
+    ends = [others[None, :, end] - edges[:, None, 0] for end in (0, 1)]
+    first, last = (along[..., 0] * end[..., 1] - along[..., 1] * end[..., 0] for end in ends)
+    both: Flags = first * last < 0
+    return both
 
 
 def _filled(shape: Shape, window: Window) -> Flags:
