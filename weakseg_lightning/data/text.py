@@ -9,7 +9,7 @@ from yaml.constructor import SafeConstructor
 
 from weakseg_lightning.errors import UserError
 
-__all__ = ["EqualKeysError", "compose_yaml", "load_yaml", "read_text", "read_yaml", "walk_yaml"]
+__all__ = ["EqualKeysError", "compose_yaml", "counted", "load_yaml", "read_text", "read_yaml", "walk_yaml"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one that jsonargparse reads recipes with
 
@@ -33,6 +33,21 @@ def read_text(path: Path) -> str:
     if "\0" in text:  # UTF-16 without a byte order mark
         raise UserError(f"{path} is not UTF-8 text (it holds zero bytes): save it as UTF-8")
     return text
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """A number of things in words.
+
+    Args:
+        number: how many there are.
+        thing: one of them.
+        things: several; by default with an s.
+
+    Example:
+        >>> counted(1, "image"), counted(3, "class", "classes")
+        ('1 image', '3 classes')
+    """
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def read_yaml(path: Path) -> Any:

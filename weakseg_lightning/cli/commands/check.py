@@ -15,6 +15,7 @@ from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABE
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.guides import guides_folder, lacking_guides
+from weakseg_lightning.data.folder.images.remarks import remarks
 from weakseg_lightning.data.folder.images.volumes import require_volumes
 from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
@@ -208,6 +209,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     """Notes: no faults, but good to know."""
     names = list(contents.images)
     yield from contents.notes
+    yield from remarks(contents)
     if not contents.classes_given:
         yield f"no classes.yaml; `weakseg init {data}` writes one with {', '.join(contents.classes.names[:_SHOWN])} ..."
     if bare := [name for name in names if not contents.has_any(name)]:

@@ -15,6 +15,7 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_cl
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.channels import FolderChannels
 from weakseg_lightning.data.folder.images.guides import guides_folder
+from weakseg_lightning.data.folder.images.remarks import remarks
 from weakseg_lightning.data.folder.images.volumes import join_slices, require_volumes
 from weakseg_lightning.data.folder.source import FolderSource
 from weakseg_lightning.data.folder.split import choose_split, split_names
@@ -230,7 +231,7 @@ class FolderDataModule(HeldOutDataModule):
         guides_folder(self._folder, self.guides)  # raises where there is none: training alone needs it
         names, _ = self._split
         rank_zero_info(f"{self.root}: {len(names)} training images, supervision: {self.supervision}")
-        for note in self._contents.notes:
+        for note in (*self._contents.notes, *remarks(self._contents)):
             rank_zero_info(f"{self.root}: {note}")
         if self.tags_from == "crop" and (bare := [name for name in names if not self._contents.has_mask(name)]):
             raise UserError(f"`tags_from: crop` needs a mask of every training image, {bare[0]!r} has none")

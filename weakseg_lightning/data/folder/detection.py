@@ -14,7 +14,7 @@ from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
 from weakseg_lightning.data.images.statistics import places_of
 from weakseg_lightning.data.samples import BadSampleError
 
-__all__ = ["FoundChannels", "detect_channels", "guide_of_names"]
+__all__ = ["FoundChannels", "detect_channels", "guide_of_names", "stem_of_channel"]
 
 _SUFFIXES = (*IMAGE_SUFFIXES, ARRAY_SUFFIX)
 _BANDS = (".tif", ".tiff", ARRAY_SUFFIX)  # of files that may hold more than a picture
@@ -63,6 +63,12 @@ def detect_channels(root: Path) -> FoundChannels | None:
 def guide_of_names(names: Sequence[str]) -> list[str]:
     """Names of the channels that pictures show unless ``guide`` says others: three, or one."""
     return list(dict.fromkeys(names[number] for number in places_of(names, None)))
+
+
+def stem_of_channel(name: str) -> str | None:
+    """The name of the image that a file is a channel of, if its name ends in the word of one, as ``a_nir``."""
+    match = _WORDS.fullmatch(name)
+    return None if match is None else match["stem"]
 
 
 # ---- several bands in a file ----------------------------------------------------------------------------------

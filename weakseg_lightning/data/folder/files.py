@@ -14,8 +14,10 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.annotations import TABLES
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE
+from weakseg_lightning.data.images.bands import picture_valid
 from weakseg_lightning.data.images.channels import ChannelFiles, Planes
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, VolumeHead, is_volume, require_same_space, volume_name
+from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.images.reading import (
     IMAGE_SUFFIXES,
@@ -109,6 +111,24 @@ class Files:
             return self.volumes.planes(self.images[name], self.slices[name].number, neighbors)
         assert self.channels is not None
         return self.channels.read(self.images[name])
+
+    def read_valid_planes(self, name: str) -> Planes:
+        """Read the pixels that have data of each channel of an image, without neighbors; raises as above."""
+        if self.volumes is not None or self.channels is None:
+            return self.read_planes(name, 0)
+        planes, valid = self.channels.read_valid(self.images[name])
+        return planes if valid is None else [plane[valid] for plane in planes]
+
+    def valid_of(self, name: str) -> Flags | None:
+        """Tell which pixels of an image have data, ``(H, W)``, by the nodata that TIFFs declare; None for all.
+
+        Raises:
+            BadSampleError: if the image cannot be used.
+        """
+        if self.volumes is not None:
+            return None
+        path = self.images[name]
+        return picture_valid(path) if self.channels is None else self.channels.valid(path)
 
     def read_stored(self, name: str, path: Path) -> StoredLabels:
         """Read a label map of an image as it is stored; raises ``BadSampleError`` if it cannot be read."""

@@ -16,6 +16,7 @@ from weakseg_lightning.data.folder.images.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size, labels_all
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
 from weakseg_lightning.data.images.nifti import is_volume
+from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
@@ -35,6 +36,7 @@ class Inspection:
         seeds: how many pixels scribbles and clicks give each class, ``(256,)``, 255 = none.
         accepted: how many pixels the accepted labels give each class.
         mask: how many pixels the mask gives each class; None without one.
+        valid: pixels that have data, ``(H, W)``; None where all have. Others are not counted.
         problems: what is wrong.
     """
 
@@ -43,6 +45,7 @@ class Inspection:
     seeds: NDArray[np.int64] | None = None
     accepted: NDArray[np.int64] | None = None
     mask: NDArray[np.int64] | None = None
+    valid: Flags | None = None
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -82,6 +85,7 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     try:
         found.size = contents.size_of(name)
         contents.require_readable(name)
+        found.valid = contents.valid_of(name)
     except BadSampleError as error:
         found.problems.append(_problem(contents, image, error, name))
     if found.size is None:
@@ -175,7 +179,7 @@ def _counted(
         found.problems.append(_problem(contents, path, error, found.name))
         return None
     assert labels is not None
-    return np.bincount(labels.ravel(), minlength=256)
+    return np.bincount(labels.ravel() if found.valid is None else labels[found.valid], minlength=256)
 
 
 def _check_labels(contents: FolderContents, found: Inspection, path: Path, counts: NDArray[np.int64] | None) -> None:

@@ -16,6 +16,7 @@ from weakseg_lightning.data.folder.images.guides import lacking_guides, read_gui
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
+from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID
@@ -25,6 +26,8 @@ __all__ = ["FolderSource"]
 Labels = NDArray[np.uint8]
 _SHARES = {"small": 0.0, "large": 1.0}
 """Fractions that the words stand for: beyond whatever thresholds part the sizes."""
+_NEUTRAL = (124, 116, 104)
+"""Color of pixels without data: the mean of ImageNet, which networks map to 0."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,18 @@ class FolderSource(SampleSource):
     @override
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        image = self._image(name)
-        return replace(self._sample(name, image), guide=self._guide(name, (image.shape[2], image.shape[1])))
+        image, valid = self._image(name), self.contents.valid_of(name)
+        if valid is not None:
+            neutral = torch.tensor(_NEUTRAL if self.channels is None else self.channels.normalization[0])
+            image = torch.where(torch.from_numpy(valid), image, neutral.to(image.dtype)[:, None, None])
+        return replace(self._sample(name, image, valid), guide=self._guide(name, (image.shape[2], image.shape[1])))
 
     @override
     def labels(self, index: int) -> Sample:
         name = self.names[index]
         width, height = self.contents.size_of(name)
-        return self._sample(name, torch.empty(3, height, width, dtype=torch.uint8, device="meta"))
+        image = torch.empty(3, height, width, dtype=torch.uint8, device="meta")
+        return self._sample(name, image, self.contents.valid_of(name))
 
     @override
     def has_mask(self, index: int) -> bool:
@@ -85,11 +92,11 @@ class FolderSource(SampleSource):
         contents = self.contents
         return contents.read_image(name) if self.channels is None else self.channels.scaled(contents.read_planes(name))
 
-    def _sample(self, name: str, image: Tensor) -> Sample:
+    def _sample(self, name: str, image: Tensor, valid: Flags | None) -> Sample:
         contents, size = self.contents, (image.shape[2], image.shape[1])
-        labels = read_mask(contents, name, size)
+        labels = _within(valid, read_mask(contents, name, size))
         mask = None if labels is None else torch.from_numpy(labels)
-        seeds = read_seeds(contents, name, size, self.supervision)
+        seeds = _within(valid, read_seeds(contents, name, size, self.supervision))
         boxes = boxes_of(contents, name, mask) if self.supervision == "box" else None
         void = torch.full(image.shape[1:], VOID, dtype=torch.uint8)
         return Sample(
@@ -102,6 +109,7 @@ class FolderSource(SampleSource):
             case=contents.cases.get(name),
             colors=None if self.channels is None else torch.tensor(self.channels.colors),
             shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
+            valid=None if valid is None else torch.from_numpy(valid),
         )
 
     def _guide(self, name: str, size: Size) -> Tensor | None:
@@ -136,3 +144,8 @@ class FolderSource(SampleSource):
             if known.label is not None and share is not None:
                 shares[known.label] = _SHARES[share] if isinstance(share, str) else share
         return shares
+
+
+def _within(valid: Flags | None, labels: Labels | None) -> Labels | None:
+    """Labels that are void where an image has no data."""
+    return labels if valid is None or labels is None else np.where(valid, labels, np.uint8(VOID))

@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from weakseg_lightning.data.images.nodata import Flags, has_data, nodata_of
 from weakseg_lightning.data.images.pixels import UnsuitableError, upright
 from weakseg_lightning.data.images.reading import image_size, read_deep, reading
 from weakseg_lightning.data.images.tiff import TiffHead, read_samples, read_tiff_pages
 
-__all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "read_bands"]
+__all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "declared_nodata", "picture_valid", "read_bands"]
 
 ARRAY_SUFFIX = ".npy"
+_TIFF_SUFFIXES = (".tif", ".tiff")
 
 _MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _UNREAD = "has a compression or colors that are not read: save it as RGB or grey, with deflate"
@@ -62,6 +64,37 @@ def bands_size(path: Path) -> tuple[int, int]:
             width, height = _first_of_alike(pages).size
             return (height, width) if pages[0].orientation >= 5 else (width, height)
     return image_size(path)
+
+
+def declared_nodata(path: Path) -> float | None:
+    """Read from the head of a file which value stands for no data; None where none is declared, as in all but TIFF.
+
+    Raises:
+        BadSampleError: if the file is missing or no image.
+    """
+    if path.suffix.lower() not in _TIFF_SUFFIXES:
+        return None
+    with reading(path) as file:
+        pages = read_tiff_pages(file)
+    return None if pages is None else nodata_of(pages[0])
+
+
+def picture_valid(path: Path) -> Flags | None:
+    """Tell which pixels of a grey or RGB image have data in any of its colors, ``(H, W)``; None where all have.
+
+    Raises:
+        BadSampleError: if the file is missing or cannot be read.
+    """
+    if (nodata := declared_nodata(path)) is None:
+        return None
+    with reading(path) as file:
+        if (pages := read_tiff_pages(file)) is not None and pages[0].has_palette:
+            with Image.open(file) as image:
+                values = np.array(ImageOps.exif_transpose(image))[..., None]
+        else:
+            values = read_bands(path)
+    valid = has_data(values[..., : 3 if values.shape[-1] > 2 else 1], nodata).any(-1)
+    return None if valid.all() else valid
 
 
 def array_bands(path: Path) -> Samples:

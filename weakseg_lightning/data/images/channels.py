@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, read_bands
+from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, declared_nodata, read_bands
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
+from weakseg_lightning.data.images.nodata import Flags, filled, has_data
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import UserError
@@ -93,6 +94,8 @@ class ChannelFiles:
     def read(self, path: Path, read: Callable[[Path], NDArray[Any]] = read_bands) -> Planes:
         """Read the channels of an image, in their order.
 
+        A pixel that is the nodata which a TIFF declares has the lowest value that the channel has elsewhere.
+
         Args:
             path: the file that stands for it.
             read: reads the bands of a file, ``(H, W, bands)``.
@@ -101,9 +104,35 @@ class ChannelFiles:
             BadSampleError: if a file is missing or cannot be read, lacks a band, has another size than the first, or
                 holds values that are no numbers.
         """
+        return self._read(path, read)[0]
+
+    def read_valid(self, path: Path) -> tuple[Planes, Flags | None]:
+        """Read the channels of an image as above, and which pixels have data in all of them ``(H, W)``; None for all.
+
+        Raises:
+            BadSampleError: see :meth:`read`.
+        """
+        return self._read(path, read_bands)
+
+    def valid(self, path: Path) -> Flags | None:
+        """Tell which pixels have data in all channels, ``(H, W)``; None for all, which is told without reading them.
+
+        Raises:
+            BadSampleError: see :meth:`read`.
+        """
+        declared = any(declared_nodata(self._file(path, source)) is not None for source in self.sources)
+        return self.read_valid(path)[1] if declared else None
+
+    def _read(self, path: Path, read: Callable[[Path], NDArray[Any]]) -> tuple[Planes, Flags | None]:
         files = {source.ending: self._file(path, source) for source in self.sources}
         bands = {ending: read(file) for ending, file in files.items()}
-        planes = [self._plane(files[source.ending], bands[source.ending], source) for source in self.sources]
+        nodata = {ending: declared_nodata(file) for ending, file in files.items()}
+        ends = [source.ending for source in self.sources]
+        found = [
+            self._plane(files[end], bands[end], source, nodata[end])
+            for source, end in zip(self.sources, ends, strict=True)
+        ]
+        planes = [plane for plane, _ in found]
         for source, plane in zip(self.sources, planes, strict=True):
             if plane.shape != planes[0].shape:
                 here, first = (f"{shape[1]} x {shape[0]}" for shape in (plane.shape, planes[0].shape))
@@ -111,7 +140,8 @@ class ChannelFiles:
                     f"{files[source.ending]} has {here} pixels, {files[self.sources[0].ending].name} {first}: "
                     "bring the channels of an image to one size"
                 )
-        return planes
+        partial = [valid for _, valid in found if valid is not None]
+        return planes, np.logical_and.reduce(partial) if partial else None
 
     def _file(self, path: Path, source: _Source) -> Path:
         if source.ending == self._own:
@@ -123,7 +153,9 @@ class ChannelFiles:
             )
         return file
 
-    def _plane(self, file: Path, values: NDArray[Any], source: _Source) -> NDArray[Any]:
+    def _plane(
+        self, file: Path, values: NDArray[Any], source: _Source, nodata: float | None
+    ) -> tuple[NDArray[Any], Flags | None]:
         count = values.shape[-1]
         if self._all not in (None, count):
             raise BadSampleError(
@@ -136,11 +168,14 @@ class ChannelFiles:
         if band >= count:
             raise BadSampleError(f"{file} has {_bands(count)}, the channel {source.name!r} is number {band + 1}")
         plane: NDArray[Any] = values[..., band]
+        valid = None if nodata is None else has_data(plane, nodata)
+        if valid is not None and not valid.all():
+            plane = filled(plane[..., None], valid)[..., 0]
         if plane.dtype.kind == "f" and (wrong := plane.size - int(np.isfinite(plane).sum())):
             raise BadSampleError(
                 f"{file} holds {wrong} pixels in the channel {source.name!r} that are no numbers: fill them in"
             )
-        return plane
+        return plane, None if valid is None or valid.all() else valid
 
 
 def _bands(count: int) -> str:

@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, array_bands
+from weakseg_lightning.data.images.jpeg2000 import is_deep_jpeg2000
+from weakseg_lightning.data.images.png import read_png_head
 from weakseg_lightning.data.images.reading import reading
 from weakseg_lightning.data.images.tiff import TiffHead, read_tiff_pages
 
@@ -27,11 +30,15 @@ class DescribedBands:
         count: number of them, those of all pages.
         names: their names; empty where the file does not say them.
         is_picture: whether they are grey or RGB, with or without transparency, and nothing else.
+        depth: type of their samples, in words.
+        has_alpha: whether the last one is marked as transparency.
     """
 
     count: int
     names: tuple[str, ...] = ()
     is_picture: bool = False
+    depth: str = "8-bit"
+    has_alpha: bool = False
 
     @property
     def names_or_numbers(self) -> tuple[str, ...]:
@@ -47,14 +54,30 @@ def describe_bands(path: Path) -> DescribedBands:
     """
     with reading(path) as file:
         if path.suffix.lower() == ARRAY_SUFFIX:
-            return DescribedBands(array_bands(path).shape[-1])
+            bands = array_bands(path)
+            return DescribedBands(bands.shape[-1], depth=_depth(bands.dtype))
         if (pages := read_tiff_pages(file)) is None:
-            with Image.open(file) as image:
-                return DescribedBands(len(image.getbands()), is_picture=True)
-    count = sum(page.bands for page in pages)
+            return _described_by_pillow(file)
+    count, depth = sum(page.bands for page in pages), _depth(pages[0].dtype)
     if _is_picture(pages):
-        return DescribedBands(count, is_picture=True)
-    return DescribedBands(count, _names(path, count) or _colors_first(pages, count))
+        has_alpha = pages[0].has_grey_or_rgb and pages[0].layout.alpha
+        return DescribedBands(count, is_picture=True, depth=depth, has_alpha=has_alpha)
+    return DescribedBands(count, _names(path, count) or _colors_first(pages, count), depth=depth)
+
+
+def _described_by_pillow(file: BinaryIO) -> DescribedBands:
+    png, is_deep = read_png_head(file), is_deep_jpeg2000(file)
+    with Image.open(file) as image:
+        bands = image.getbands()
+        # Pillow opens colors of 16 bits as if they had 8.
+        is_deep = is_deep or image.mode[:1] == "I" or (png is not None and png.depth == 16)
+        return DescribedBands(
+            len(bands), is_picture=True, depth="16-bit" if is_deep else "8-bit", has_alpha="A" in bands
+        )
+
+
+def _depth(dtype: np.dtype[Any]) -> str:
+    return f"{8 * dtype.itemsize}-bit{' float' if dtype.kind == 'f' else ''}"
 
 
 def _is_picture(pages: Sequence[TiffHead]) -> bool:

@@ -13,7 +13,11 @@ _BOXES = 2**20  # bytes that may stand before the image itself: color profiles, 
 
 
 def is_deep_jpeg2000(file: BinaryIO) -> bool:
-    """Recognize JPEG 2000 in colors of more than 8 bits. The file is put back to its start."""
+    """Recognize JPEG 2000 in colors of more than 8 bits. The file is put back to its start.
+
+    Raises:
+        UnsuitableError: if it has more bands than grey or RGB with transparency have.
+    """
     head = file.read(12)
     head += file.read(_BOXES) if head.startswith(_STARTS) else b""
     file.seek(0)
@@ -21,6 +25,8 @@ def is_deep_jpeg2000(file: BinaryIO) -> bool:
     if not head.startswith(_STARTS) or start < 0 or len(head) < start + 43:
         return False
     bands, kind = int.from_bytes(head[start + 40 : start + 42], "big"), head[start + 42]
+    if bands > 4:
+        raise UnsuitableError(f"has {bands} bands, of which JPEG 2000 is not read: convert it to TIFF")
     return bands > 1 and kind != 7  # unsigned, of 8 bits
 
 

@@ -50,11 +50,13 @@ class Bands:
         values: ``(H, W, bands)``.
         layout: what they mean.
         orientation: as EXIF data have it, 1 to 8.
+        nodata: the value of pixels without data; None where none is declared.
     """
 
     values: NDArray[Any]
     layout: Layout
     orientation: int = 1
+    nodata: float | None = None
 
 
 def check_bands(count: int) -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from weakseg_lightning.data.images.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
+from weakseg_lightning.data.images.nodata import filled, has_data, nodata_of
 from weakseg_lightning.data.images.pixels import Bands, Layout, Pixels, UnsuitableError, find_range, to_rgb, upright
 from weakseg_lightning.data.images.png import (
     StoredLabels,
@@ -68,7 +69,8 @@ def read_image(path: Path) -> Tensor:
     Args:
         path: image file; greyscale and palette images become RGB, what is transparent becomes white; of an animation,
             the first frame. Images of more than 8 bits, grey and in color, of integers and floats, are stretched so
-            that 99.8 % of their samples lie between black and white, with the same limits for all colors.
+            that 99.8 % of their samples lie between black and white, with the same limits for all colors; nodata that a
+            TIFF declares do not count, and become the darkest value.
 
     Returns:
         uint8 ``(3, H, W)``.
@@ -151,7 +153,7 @@ def read_head(path: Path) -> ImageHead:
         if (tiff := read_tiff_head(file)) is not None:
             layout = None if tiff.is_ordinary and not tiff.has_grey_or_rgb else tiff.layout
             return ImageHead(*tiff.size, tiff.orientation, layout, tiff.has_palette)
-        png = read_png_head(file)
+        png, _ = read_png_head(file), is_deep_jpeg2000(file)  # which raises where Pillow says less
         with Image.open(file) as image:
             if png is not None:
                 orientation = read_orientation(file, image)
@@ -234,13 +236,18 @@ def read_deep(path: Path, file: BinaryIO) -> Bands | None:
     if (png := read_png_head(file)) is not None:
         return read_png(file, png) if png.is_deep_or_packed else None
     if (tiff := read_tiff_head(file)) is not None:
-        return None if tiff.is_ordinary else read_deep_tiff(file, tiff)
+        return None if tiff.is_ordinary else replace(read_deep_tiff(file, tiff), nodata=nodata_of(tiff))
     return read_deep_jpeg2000(path) if is_deep_jpeg2000(file) else None
 
 
 def _from_bands(bands: Bands) -> Pixels:
-    limits = find_range(bands.values, bands.layout)
-    return np.ascontiguousarray(upright(to_rgb(bands.values, bands.layout, limits), bands.orientation))
+    values = measured = bands.values
+    if bands.nodata is not None:  # has no part in what becomes black and white
+        valid = has_data(values[..., : bands.layout.colors], bands.nodata).any(-1)
+        values = filled(values, valid)
+        measured = values[valid][None] if valid.any() else values
+    limits = find_range(measured, bands.layout)
+    return np.ascontiguousarray(upright(to_rgb(values, bands.layout, limits), bands.orientation))
 
 
 def _rgb(image: Image.Image) -> Pixels:

@@ -40,21 +40,24 @@ def measure(
     """Measure the channels of images; those that cannot be read are left out.
 
     Args:
-        read: reads the channels of an image by its id.
+        read: reads the pixels of the channels of an image that count, by its id.
         images: ids of the training images.
         names: of the channels.
         given: see :class:`Channels`.
         colors: see :class:`Channels`.
 
     Raises:
-        BadSampleError: if no image can be read.
+        BadSampleError: if no image can be read, or none has a pixel that counts.
         ValueError: if a channel has one value throughout.
     """
     with ThreadPoolExecutor(_READERS) as pool:  # decoding releases the GIL
         found = list(pool.map(lambda image: _moments(read, image), images))
     measured = [one for one in found if isinstance(one, Moments)]
     if not measured:
-        raise next(one for one in found if isinstance(one, BadSampleError))
+        faults = (one for one in found if isinstance(one, BadSampleError))
+        raise next(
+            faults, BadSampleError("all pixels of the training images are nodata: correct what the files declare")
+        )
     return channels_of(measured, names, given, colors)
 
 
@@ -131,12 +134,12 @@ def picture(planes: Planes, colors: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.asarray((255 * fractions.clip(0, 1)).round(), dtype=np.uint8)
 
 
-def _moments(read: Callable[[str], Planes], image: str) -> "Moments | BadSampleError":
+def _moments(read: Callable[[str], Planes], image: str) -> "Moments | BadSampleError | None":
     try:
         values = np.stack([plane.ravel().astype(np.float64) for plane in read(image)])
     except BadSampleError as error:
         return error
-    return moments_of(values, -(-values.shape[1] // _SAMPLED))
+    return moments_of(values, -(-values.shape[1] // _SAMPLED)) if values.size else None
 
 
 def _joined(measured: Sequence[Moments]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

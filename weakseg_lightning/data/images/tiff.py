@@ -21,6 +21,7 @@ from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError,
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _OFFSETS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA_SAMPLES, _FORMATS = 322, 323, 324, 325, 338, 339
+GDAL_NODATA = 42113
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}  # types of tags that are whole numbers
 
 _INVERTED_GREY, _GREY, _RGB, _PALETTE, _, _SEPARATED = range(6)
@@ -39,7 +40,7 @@ class TiffHead:
     """Facts from the head of a TIFF.
 
     Attributes:
-        tags: whole numbers of its tags, by the numbers of these.
+        tags: whole numbers of its tags, by the numbers of these, and the bytes of GDAL's text of nodata.
         order: ``<`` or ``>``, the order of its bytes.
         big: whether it is a BigTIFF.
         number: of its page, from 0.
@@ -229,12 +230,13 @@ def _pages(file: BinaryIO, order: str, big: bool, offset: int) -> Iterator[Tags]
         count = _number(order, _read(file, 8 if big else 2))
         entry = struct.Struct(f"{order}HHQ8s" if big else f"{order}HHI4s")
         table, after = _read(file, count * entry.size), _read(file, 8 if big else 4)
-        yield {tag: _values(file, order, *rest) for tag, *rest in entry.iter_unpack(table) if rest[0] in _NUMBERS}
+        kept = (row for row in entry.iter_unpack(table) if row[1] in _NUMBERS or row[0] == GDAL_NODATA)
+        yield {tag: _values(file, order, *rest) for tag, *rest in kept}
         offset = _number(order, after)
 
 
 def _values(file: BinaryIO, order: str, kind: int, count: int, inline: bytes) -> list[int]:
-    dtype = np.dtype(_NUMBERS[kind]).newbyteorder(order)  # type: ignore[arg-type]
+    dtype = np.dtype(_NUMBERS.get(kind, "u1")).newbyteorder(order)  # type: ignore[arg-type]
     if (size := count * dtype.itemsize) > len(inline):
         file.seek(_number(order, inline))
         inline = _read(file, size)

@@ -85,7 +85,7 @@ class FolderChannels:
             ValueError: if a channel has one value throughout.
         """
         given = dict(self.given) if isinstance(self.given, dict) else list(self.given)
-        own = measure(lambda name: contents.read_planes(name, 0), images, self.own, given, self.colors)
+        own = measure(contents.read_valid_planes, images, self.own, given, self.colors)
         times = 2 * self.neighbors + 1
         numbers = {name: times * getattr(own, name) for name in ("low", "high", "mean", "std")}
         return replace(own, names=self.names, **numbers)

@@ -1,0 +1,104 @@
+"""What heads of images say beside their pixels: nodata that are declared, transparency, depth, names."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from weakseg_lightning.cli.commands.check import check
+from weakseg_lightning.data import FolderDataModule
+from weakseg_lightning.data.folder.contents import read_folder
+from weakseg_lightning.data.folder.images.remarks import remarks
+
+SIDE = 24
+
+
+def tiff(path, values: np.ndarray, nodata: str | None = None, **options) -> None:
+    tags = [] if nodata is None else [(42113, "s", 0, nodata, True)]
+    photometric = "rgb" if values.shape[-1] < 5 else "minisblack"
+    tifffile.imwrite(path, values, photometric=photometric, planarconfig="contig", extratags=tags, **options)
+
+
+def folder(root, values, nodata: str | None = None):
+    for name in ("images", "scribbles"):
+        (root / name).mkdir(parents=True)
+    (root / "classes.yaml").write_text("classes: [background, field]\n")
+    labels = np.full((SIDE, SIDE), 255, np.uint8)
+    labels[2], labels[8, :10] = 1, 0
+    for name in "ab":
+        tiff(root / "images" / f"{name}.tif", values, nodata)
+        Image.fromarray(labels).save(root / "scribbles" / f"{name}.png")
+    return root
+
+
+def with_hole(bands: int, dtype: str, hole: float) -> np.ndarray:
+    values = np.random.default_rng(0).integers(80, 120, (SIDE, SIDE, bands)).astype(dtype)
+    values[:, :6] = hole
+    return values
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"), [("f4", "-9999"), ("u2", "65535"), ("f4", "nan"), ("f4", "-3.4028234663852886e+38")]
+)
+@pytest.mark.parametrize("bands", [3, 5])
+def test_declared_nodata_are_no_data(tmp_path, capsys, dtype, text, bands):
+    root = folder(tmp_path / "data", with_hole(bands, dtype, float(text)), text)
+    channels = [f"b{number}" for number in range(bands)] if bands == 5 else None
+    data = FolderDataModule(root, channels=channels, num_workers=0)
+    data.setup("fit")
+    if data.channels is not None:
+        assert 80 <= min(data.channels.low) < max(data.channels.high) < 120
+        assert all(95 < mean < 105 for mean in data.channels.mean)
+    sample, facts = data.train_source()[0], data.train_source().labels(0)
+    assert sample.valid is not None
+    assert facts.valid is not None
+    assert not sample.valid[:, :6].any()
+    assert sample.valid[:, 6:].all()
+    assert (sample.seeds[:, :6] == 255).all()
+    assert (sample.seeds != 255).sum() == SIDE - 6 + 4
+    assert sample.image.isfinite().all()
+    inside = sample.image[:, :, 6:].float()
+    assert inside.std() > (20 if channels is None else 0.2), "the stretch is that of the data"
+    assert (facts.seeds == sample.seeds).all()
+    assert check(root, tmp_path / "sheet.jpg", channels=channels) == 0
+    told = capsys.readouterr().out
+    assert f"2 images declare nodata, as a ({float(text):g})" in told
+    assert f"scribbles and clicks label {(SIDE - 2) / (SIDE * (SIDE - 6)):.2%} of the pixels" in told
+
+
+def test_pictures_without_the_tag_keep_their_values_and_have_no_invalid_pixels(tmp_path):
+    values = with_hole(3, "u1", 0)
+    data = FolderDataModule(folder(tmp_path, values), num_workers=0)
+    data.setup("fit")
+    sample = data.train_source()[0]
+    assert sample.valid is None
+    assert np.array_equal(sample.image.permute(1, 2, 0), values)
+    assert not list(remarks(read_folder(tmp_path)))
+
+
+def test_a_fourth_band_that_is_marked_as_transparency_is_told_unless_bands_are_named(tmp_path, capsys):
+    values = with_hole(4, "u1", 90)
+    root = folder(tmp_path / "data", values[..., :3])
+    tiff(root / "images" / "a.tif", values, extrasamples=["unassalpha"])
+    tiff(root / "images" / "b.tif", values, extrasamples=["unassalpha"])
+    check(root, tmp_path / "sheet.jpg")
+    note = "band 4 of 2 images, as a, is marked as transparency and read so; if it is a channel, name the bands"
+    assert note in capsys.readouterr().out
+    names = ["red", "green", "blue", "nir"]
+    check(root, tmp_path / "sheet.jpg", channels=names)
+    assert "transparency" not in capsys.readouterr().out
+    data = FolderDataModule(root, channels=names, num_workers=0)
+    data.setup("fit")
+    assert data.train_source()[0].valid is None, "it is data, no mask"
+    (root / "images" / "a.tif").unlink()
+    Image.fromarray(values).save(root / "images" / "a.png")
+    assert "band 4 of 1 image, as b," in "".join(remarks(read_folder(root))), "a PNG is what it says"
+
+
+def test_files_of_another_depth_and_channels_in_color_are_told(tmp_path):
+    root = folder(tmp_path, with_hole(3, "u2", 70))
+    Image.fromarray(with_hole(3, "u1", 70)).save(root / "images" / "c.png")
+    Image.fromarray(with_hole(3, "u1", 70)).save(root / "images" / "c_nir.png")
+    told = "\n".join(remarks(read_folder(root)))
+    assert "2 of 4 images are 8-bit, as c, the others 16-bit: only 8 bits are taken as they are" in told
+    assert "1 file named as a channel, as c_nir, is in color and an image like others" in told
