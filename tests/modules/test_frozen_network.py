@@ -75,12 +75,12 @@ def test_in_rounds_the_head_is_fitted_to_what_the_solver_makes_of_whole_images(
         assert torch.equal(labels, expected)
 
 
-def test_methods_whose_solver_needs_no_network_have_no_rounds(scenes, make_trainer, monkeypatch):
+@pytest.mark.parametrize(("make", "fits"), [(RegularizedLossModule, 1), (ProposalModule, 2), (ADMModule, 3)])
+def test_rounds_end_when_labelings_would_be_the_same(make, fits, scenes, make_trainer, monkeypatch):
     fitted = []
     monkeypatch.setattr(FrozenNet, "prepare", lambda net, samples, seed: fitted.append([*samples]))
-    for make in (RegularizedLossModule, ProposalModule):
-        make_trainer(max_epochs=1, limit_train_batches=0).fit(make(network(latent_rounds=2), 6), scenes())
-    assert len(fitted) == 2
+    make_trainer(max_epochs=1, limit_train_batches=0).fit(make(network(latent_rounds=2), 6), scenes())
+    assert len(fitted) == fits
 
 
 def test_a_run_that_starts_from_another_takes_its_head(scenes, make_trainer, tmp_path, monkeypatch):

@@ -69,7 +69,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         first="ckpt_path",
     ),
     "init": Subcommand(
-        "weakseg_lightning.cli.commands.init.init", "write a recipe for a folder of your own images", first="data"
+        "weakseg_lightning.cli.commands.init.command.init",
+        "write a recipe for a folder of your own images",
+        first="data",
     ),
     "paint": Subcommand(
         "weakseg_lightning.cli.commands.paint.paint", "draw scribbles, clicks and tags on your own images", first="data"

@@ -6,7 +6,7 @@ import pytest
 from map_folders import rasterio
 
 from weakseg_lightning.cli.commands.check import check
-from weakseg_lightning.cli.commands.init import init
+from weakseg_lightning.cli.commands.init.command import init
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps, require_no_maps
 from weakseg_lightning.errors import MissingFileError, UserError

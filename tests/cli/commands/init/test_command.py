@@ -8,24 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from init_folders import TINY_COMPUTER, keep, say_all_sizes
+from init_folders import QUICK, TINY_COMPUTER, TINY_ENCODERS, keep, printed_command, say_all_sizes
 from PIL import Image
 
 from weakseg_lightning import ADMModule, FrozenFeatures, Segmenter
-from weakseg_lightning.cli.commands import init as init_module
+from weakseg_lightning.cli.commands.init import command, settings
 from weakseg_lightning.cli.errors.signatures import imported, options_of
 from weakseg_lightning.data.scenes.datamodule import Scenes
-
-QUICK = [
-    *("--trainer.max_steps=3", "--trainer.val_check_interval=3", "--trainer.log_every_n_steps=1"),
-    *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"),
-    *("--data.num_workers=0", "--data.batch_size=4"),
-]
-TINY_ENCODERS = {
-    "head": "--model.network.encoder=test_efficientnet",
-    "encoder": "--model.network.encoder=test_efficientnet",
-    "network": "--model.network.encoder=timm-mobilenetv3_small_minimal_100",
-}
 
 
 @pytest.fixture
@@ -48,12 +37,6 @@ def photographs(tmp_path) -> Path:
 # ---- the whole way ------------------------------------------------------------------------------------------------
 
 
-def printed_command(out: str) -> list[str]:
-    """The command that was printed last, as its words."""
-    (line,) = [line for line in out.splitlines() if line.startswith("  weakseg ")][-1:]
-    return shlex.split(line)[1:]
-
-
 @pytest.mark.parametrize(("masks", "learns"), [(True, "head"), (False, "head"), (True, "network")])
 def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs, masks, learns):
     if not masks:
@@ -71,9 +54,9 @@ def test_from_a_folder_to_a_checkpoint_by_the_printed_commands(run, photographs,
     assert "last.ckpt" in checkpoints
     assert len(checkpoints - {"last.ckpt", "previous.ckpt"}) == masks, "the best, where there is a validation"
     assert ("  weakseg test --config" in out) == masks
-    command = printed_command(out)
-    assert command[0] == "predict"
-    status, out, err = run(*command, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
+    words = printed_command(out)
+    assert words[0] == "predict"
+    status, out, err = run(*words, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
     assert status == 0, err
     assert printed_command(out) == ["report", "runs/my_photos/version_0"]
     found = list(Path("runs/my_photos/version_0").glob("predict*/labels/*.png"))
@@ -92,8 +75,8 @@ def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(ru
     assert (status, err) == (0, "")
     first, second = [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("  weakseg ")]
     quick = ["--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu", "--data.size=64"]
-    for command in (first, second):
-        status, out, err = run(*command, *quick, "--trainer.enable_progress_bar=false", "--data.num_workers=0")
+    for words in (first, second):
+        status, out, err = run(*words, *quick, "--trainer.enable_progress_bar=false", "--data.num_workers=0")
         assert status == 0, err
         assert "without masks to validate by" in out
         assert printed_command(out)[0] == "predict"
@@ -113,7 +96,7 @@ def test_two_folders_train_a_classifier_and_then_the_decomposition_as_printed(ru
     ],
 )
 def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept, sized, learns):
-    monkeypatch.setattr(init_module, "find_hardware", lambda: TINY_COMPUTER)
+    monkeypatch.setattr(command, "find_hardware", lambda: TINY_COMPUTER)
     root = make_folder()
     shutil.copy(root / "masks" / "a.png", root / "masks" / "c d é.png")  # two to train on: one is held out
     keep(root, kept)
@@ -172,7 +155,7 @@ def test_the_head_is_validated_the_less_often_the_more_images_are_held_out(run, 
 @pytest.mark.parametrize("seen", [200, 384, 500, 640])
 @pytest.mark.parametrize("most", [1.0, 4.0])
 def test_scales_are_those_that_tiles_can_be_aligned_to(seen, side, most):
-    scale = init_module._scale(seen, side, most)
+    scale = settings._scale(seen, side, most)
     assert 1 / 16 <= scale <= most
     assert abs(scale - seen / side) <= 1 / 32 or scale == most < seen / side or scale == 1 / 16
     net = FrozenFeatures("test_efficientnet", None, input_scale=scale)

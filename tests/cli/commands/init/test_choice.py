@@ -10,7 +10,7 @@ import yaml
 from init_folders import TINY_COMPUTER, keep, say_all_sizes
 from PIL import Image
 
-from weakseg_lightning.cli.commands.init_choice import (
+from weakseg_lightning.cli.commands.init.choice import (
     METHODS,
     choose_method,
     choose_what_learns,

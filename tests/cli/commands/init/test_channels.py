@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from init_folders import QUICK, TINY_ENCODERS, printed_command
 from PIL import Image
-from test_init import QUICK, TINY_ENCODERS, printed_command
 
 from weakseg_lightning import FrozenFeatures, Segmenter
-from weakseg_lightning.cli.commands.init import init
+from weakseg_lightning.cli.commands.init.command import init
 
 
 def fields(root: Path, number: int, several_files: bool) -> None:

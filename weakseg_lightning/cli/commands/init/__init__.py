@@ -1,0 +1,1 @@
+"""`weakseg init`: a recipe for a folder of images of your own."""
