@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.modules import ADMModule
 from weakseg_lightning.modules.core.batch_latent import allowed_labels
 from weakseg_lightning.networks import CoarseGrid
@@ -101,21 +100,3 @@ def test_on_the_map_cells_are_labeled_and_compared(batch, tiny_network):
     assert float(terms["latent"]) == pytest.approx(1.5 * by_hand)
     module.latent, module._image_size = latent, torch.Size((6, 6))
     assert torch.equal(module.latent_labels, latent.labels.repeat_interleave(2, 1).repeat_interleave(2, 2))
-
-
-@pytest.mark.parametrize(("latent_grid", "stride"), [("image", 1), ("map", 2)])
-def test_of_boxes_no_class_is_outside_its_own(latent_grid, stride, tiny_network):
-    solver = AlphaExpansion(GridPotts(0.1))
-    module = ADMModule(tiny_network, 3, solver, labels="boxes", latent_grid=latent_grid)
-    module.net.coarse_grid = lambda: CoarseGrid(2, 0.5)
-    batch = {
-        "image": torch.rand(1, 3, 8, 8),
-        "seeds": torch.full((1, 8, 8), 255),
-        "valid": torch.ones(1, 8, 8, dtype=torch.bool),
-        "tags": torch.ones(1, 3, dtype=torch.bool),
-        "boxes": [torch.tensor([[0.0, 0.0, 4.0, 8.0, 1.0], [4.0, 0.0, 8.0, 4.0, 2.0]])],
-    }
-    scores = torch.zeros(1, 3, 8 // stride, 8 // stride)
-    scores[:, 2], scores[:, 1] = 20.0, 10.0  # the network sees class 2 everywhere, after that class 1
-    expected = torch.tensor([[1, 2], [1, 0]]).repeat_interleave(4 // stride, 0).repeat_interleave(4 // stride, 1)
-    assert torch.equal(module.solve_latent(scores, batch).labels[0].long(), expected)

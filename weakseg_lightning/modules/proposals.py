@@ -1,16 +1,17 @@
 """Training on proposals: whole images labelled from their seeds once, then taken for truth."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning.constraints.boxes import labels_in_boxes
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses import RobustCrossEntropy
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.batch_latent import LabelSource, labels_of_image
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
@@ -28,8 +29,8 @@ class ProposalModule(AmortizedLatentModule):
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
         solver: labels an image from its seeds; its scores are zero everywhere. :class:`GrabCut` by default.
-        labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``; or, pixel by pixel,
-            those of the ``boxes`` around it; the background always.
+        labels: the labels that an image may use: those of its ``seeds``, or its ``tags``; or, pixel by pixel, those of
+            the ``boxes`` around it; the background always.
         eps: probability that a label of the solver is wrong, 0 <= eps < (K-1)/K; seeds are certain. The loss is then
             the collision cross-entropy towards labels softened by it, which is the robust loss of trust region; with
             0 there is no difference between collision and cross-entropy, as the labels are hard.
@@ -48,7 +49,7 @@ class ProposalModule(AmortizedLatentModule):
         network: Network,
         num_classes: int,
         solver: Solver | None = None,
-        labels: LabelSource = "seeds",
+        labels: Literal["seeds", "tags", "boxes"] = "seeds",
         eps: float = 0.0,
         pce_fraction: float = 0.0,
         **base: Any,
@@ -70,9 +71,19 @@ class ProposalModule(AmortizedLatentModule):
     @override
     def solve_latent(self, logits: Tensor, batch: Batch) -> SolverResult:
         """Label one whole image."""
-        allowed = labels_of_image(batch, self.labels)
         image, valid = guide_of(self.solver, batch), batch.get("valid")
-        return self.solver.solve(logits, image, seeds=batch["seeds"], label_set=allowed, valid=valid)
+        return self.solver.solve(logits, image, seeds=batch["seeds"], label_set=self._allowed(batch), valid=valid)
+
+    def _allowed(self, batch: Batch) -> Tensor:
+        """The labels of each image ``(B, K)``, or of each pixel ``(B, K, H, W)``."""
+        if self.labels != "boxes":
+            allowed: Tensor = batch["seed_labels"] if self.labels == "seeds" else batch["tags"]
+            return allowed
+        if "boxes" not in batch:
+            raise UserError(
+                "`labels: boxes` needs bounding boxes, which the data does not give: choose `supervision: box`"
+            )
+        return labels_in_boxes(batch["boxes"], self.num_classes, *batch["seeds"].shape[-2:])
 
     @override
     def latent_loss(self, logits: Tensor, latent: SolverResult, batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import EpsUnit, RobustCrossEntropy, convert_eps
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.batch_latent import LabelSource, allowed_labels
+from weakseg_lightning.modules.core.batch_latent import allowed_labels
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
@@ -38,8 +38,7 @@ class TrustRegionModule(AmortizedLatentModule):
         normalizer: what the sum over the pixels is divided by: ``valid``, their number; ``seeds``, the number of seeds
             in the batch times the batch size, as the official code does; learning rates are tied to it.
         labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set holds the
-            background; with fewer than two labels it is ``all``. With ``boxes`` a pixel may use the background and the
-            labels of the boxes around it.
+            background; with fewer than two labels it is ``all``.
         epochs_per_cycle: epochs M that train towards a labeling before it is solved for again.
         base: those of :class:`AmortizedLatentModule`.
 
@@ -56,7 +55,7 @@ class TrustRegionModule(AmortizedLatentModule):
         eps_unit: EpsUnit = "limit",
         learn_eps: bool = False,
         normalizer: Literal["seeds", "valid"] = "valid",
-        labels: LabelSource = "seeds",
+        labels: Literal["seeds", "tags", "all"] = "seeds",
         epochs_per_cycle: int = 5,
         **base: Any,
     ) -> None:

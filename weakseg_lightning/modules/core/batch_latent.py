@@ -7,17 +7,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from weakseg_lightning.constraints.boxes import labels_in_boxes
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.modules.core.latent import LatentModule, Result
 from weakseg_lightning.modules.core.preparing import WholeImages
 from weakseg_lightning.networks import Network
-
-LabelSource = Literal["seeds", "tags", "boxes", "all"]
 
 
 class BatchLatentModule(LatentModule[Result], Generic[Result]):
@@ -29,8 +25,7 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         network: the network to build.
         num_classes: classes K, background included; taken from the data.
         labels: the labels that an image may use: those of its ``seeds``, its ``tags``, or ``all``. The set belongs to
-            the whole image, not the crop, and holds the background; with fewer than two labels it is ``all``. With
-            ``boxes`` a pixel may use the background and the labels of the boxes around it.
+            the whole image, not the crop, and holds the background; with fewer than two labels it is ``all``.
         hard_seeds: whether the solver must keep the seeds' labels.
         latent_pixels: the pixels that follow the latent labeling: those ``unlabelled`` by seeds or ``all``.
         latent_grid: what is labeled and compared in the second phase: the pixels of the ``image``, or the cells of the
@@ -45,7 +40,7 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         self,
         network: Network,
         num_classes: int,
-        labels: LabelSource = "seeds",
+        labels: Literal["seeds", "tags", "all"] = "seeds",
         hard_seeds: bool = True,
         latent_pixels: Literal["unlabelled", "all"] = "unlabelled",
         latent_grid: Literal["image", "map"] = "image",
@@ -81,12 +76,10 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
             return batch
         grid = self.net.coarse_grid()
         size = grid.size(*batch["image"].shape[-2:])
-        given: Batch = {"guide": grid.maxima_of(batch["guide"].float())} if "guide" in batch else {}
-        if "boxes" in batch:
-            given["boxes"] = [grid.boxes_of(boxes, *batch["image"].shape[-2:]) for boxes in batch["boxes"]]
+        guide = {"guide": grid.maxima_of(batch["guide"].float())} if "guide" in batch else {}
         return {
             **batch,
-            **given,
+            **guide,
             "image": F.interpolate(batch["image"], size=size, mode="bilinear", antialias=True),
             "seeds": grid.labels_of(batch["seeds"], self.num_classes),
             "valid": grid.cells_of(batch["valid"]),
@@ -118,34 +111,18 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         }
 
 
-def allowed_labels(batch: Batch, source: LabelSource) -> Tensor | None:
-    """Find the labels that each image of a batch, or each of its pixels, may use.
+def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"]) -> Tensor | None:
+    """Find the labels that each image of a batch may use.
 
     Args:
-        batch: the batch, with the label sets of the whole images (``seed_labels`` or ``tags``), or ``boxes``.
+        batch: the batch, with the label sets of the whole images (``seed_labels`` or ``tags``).
         source: which of the sets; ``all`` restricts nothing.
 
     Returns:
-        bool ``(B, K)``, with boxes ``(B, K, H, W)``, or None without restriction. A set of fewer than two labels would
-        flood the image with one class: it becomes all labels.
-    """
-    allowed = labels_of_image(batch, source)
-    if allowed is None or source == "boxes":
-        return allowed
-    return allowed | (allowed.sum(1, keepdim=True) < 2)
-
-
-def labels_of_image(batch: Batch, source: LabelSource) -> Tensor | None:
-    """Find the labels that the annotations of each image, or of each of its pixels, name, as :func:`allowed_labels`.
-
-    Raises:
-        UserError: if there are no boxes to take them from.
+        bool ``(B, K)``, or None without restriction. A set of fewer than two labels would flood the image with one
+        class: it becomes all labels.
     """
     if source == "all":
         return None
-    if source != "boxes":
-        found: Tensor = batch["seed_labels" if source == "seeds" else "tags"]
-        return found
-    if "boxes" not in batch:
-        raise UserError("`labels: boxes` needs bounding boxes, which the data does not give: choose `supervision: box`")
-    return labels_in_boxes(batch["boxes"], batch["tags"].shape[1], *batch["seeds"].shape[-2:])
+    allowed: Tensor = batch["seed_labels"] if source == "seeds" else batch["tags"]
+    return allowed | (allowed.sum(1, keepdim=True) < 2)
