@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hearts import AFFINE, small_volume, write_volume
 
+from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images import volumes
 from weakseg_lightning.data.images.nifti import VolumeHead, is_volume, read_voxels, volume_name
 from weakseg_lightning.data.images.volumes import VolumeReader
@@ -43,6 +44,37 @@ def test_slices_are_counted_along_the_thickest_axis(tmp_path, spacing, axis):
     assert head.distances == pytest.approx((spacing[axis], spacing[rows], spacing[columns]))
     found = read_voxels(head)
     assert np.array_equal(found[1], VALUES.take(1, axis).T)
+
+
+def test_the_affine_tells_the_spacing_and_contradictions_are_told(tmp_path, caplog):
+    image = nibabel.Nifti1Image(VALUES, np.diag([1.0, 1.0, 5.0, 1.0]))
+    image.header["pixdim"][1:4] = 1, 1, 2
+    image.to_filename(tmp_path / "a.nii.gz")
+    head = VolumeHead.read(tmp_path / "a.nii.gz")
+    assert (head.spacing, head.axis) == ((1, 1, 5), 2)
+    assert head.doubts == (
+        "says a spacing of 1 x 1 x 2 mm (pixdim), and its affine one of 1 x 1 x 5 mm, which is used",
+    )
+    image.header["pixdim"][1:4] = 0
+    image.to_filename(tmp_path / "b.nii")
+    assert VolumeHead.read(tmp_path / "b.nii").spacing == (1, 1, 5)
+    assert "0 x 0 x 0 mm (pixdim)" in VolumeHead.read(tmp_path / "b.nii").doubts[0]
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    (tmp_path / "c.nii").write_bytes(image.header.binaryblock + bytes(4) + VALUES.tobytes("F"))
+    with pytest.raises(BadSampleError, match=r"c.nii has the spacing 0 x 0 x 0, expected lengths above 0"):
+        VolumeHead.read(tmp_path / "c.nii")
+    assert not caplog.records, "nibabel names no file"
+
+
+def test_forms_of_two_orientations_are_told(tmp_path):
+    image = nibabel.Nifti1Image(VALUES, np.diag([1.0, 1.0, 5.0, 1.0]))
+    image.set_sform(np.diag([-1.0, 1.0, 5.0, 1.0]), 1)
+    image.set_qform(np.diag([1.0, 1.0, 5.0, 1.0]), 1)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert VolumeHead.read(tmp_path / "a.nii").doubts == (
+        "is LAS by its sform, which is used, and RAS by its qform: viewers differ",
+    )
+    assert not VolumeHead.read(written(tmp_path / "b.nii", (0.7, 0.7, 3))).doubts
 
 
 def test_an_axis_can_be_chosen(tmp_path):

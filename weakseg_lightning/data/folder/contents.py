@@ -19,7 +19,13 @@ from weakseg_lightning.data.folder.annotations import (
 from weakseg_lightning.data.folder.assignment import Assignment
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, guess_classes, read_classes
 from weakseg_lightning.data.folder.files import NEGATIVE, POSITIVE, Files, find_files, two_folders
-from weakseg_lightning.data.folder.images.volumes import cases_of_volumes, named_volume, orientations, partial_maps
+from weakseg_lightning.data.folder.images.volumes import (
+    cases_of_volumes,
+    doubts,
+    named_volume,
+    orientations,
+    partial_maps,
+)
 from weakseg_lightning.data.folder.label_maps import values_of
 from weakseg_lightning.data.folder.names import ImageNames, ImageRef, row_ref
 from weakseg_lightning.data.folder.tables.annotations import TABLES, read_table
@@ -137,7 +143,7 @@ def read_folder(
     if contents.volumes is not None:
         contents.scribbles = partial_maps(contents, contents.classes, contents.scribbles, drawn=True)
         contents.accepted = partial_maps(contents, contents.classes, contents.accepted, drawn=False)
-        contents.notes += orientations(contents)
+        contents.notes += [*orientations(contents), *doubts(contents)]
     assignment = Assignment(contents.images, contents.classes)
     for reading in readings:
         assignment.add(reading)

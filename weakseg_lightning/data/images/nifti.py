@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,8 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz")
 _FLATTER = 1.2
 """An axis whose spacing exceeds that of the others by this factor is the one of the slices."""
 _DENSEST = 1100  # times that gzip makes anything smaller, at most: heads that promise more are broken
+_ALIKE = 0.01
+"""Fraction by which two spacings of one head may differ."""
 _SAME = 0.1  # voxels by which corners of two volumes in one place may differ
 _MM = {"meter": 1000.0, "micron": 0.001}
 _CHUNK = 2**20
@@ -36,10 +39,11 @@ class VolumeHead:
     Attributes:
         path: its file.
         shape: number of voxels along the three axes of its array.
-        spacing: distance of voxels along them, in mm.
+        spacing: distance of voxels along them, in mm, by the affine.
         affine: from indices of voxels to mm, ``(4, 4)``.
         orientation: where the three axes lead to, as ``LPS``: left, posterior, superior.
         axis: the one along which slices are counted.
+        doubts: what the head says in two ways, in words that go on where the file's name ends.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class VolumeHead:
     affine: NDArray[np.float64]
     orientation: str
     axis: int
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path, axis: int | None = None) -> "VolumeHead":
@@ -64,14 +69,15 @@ class VolumeHead:
         """
         with reading(path) as file:
             image = _load(path)
-            shape, spacing = _shape(image), _spacing(image)
+            shape, stored = _shape(image), _stored_head(path, image)
             affine = np.array(image.affine, dtype=np.float64)
             affine[:3] *= _unit(image)
             if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
                 raise UnsuitableError("has a head without a usable place in space (affine): write its head again")
             _require_long_enough(file, path, image, shape)
-            codes = "".join(_nibabel().aff2axcodes(affine))
-        return cls(path, shape, spacing, affine, codes, _slice_axis(spacing) if axis is None else axis)
+            spacing = _spacing(image, stored, affine)
+            codes, doubts = _codes(affine), _doubts(image, stored, spacing)
+        return cls(path, shape, spacing, affine, codes, _slice_axis(spacing) if axis is None else axis, doubts)
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -182,6 +188,7 @@ def _nibabel() -> ModuleType:
         import nibabel
     except ImportError as error:
         raise UnsuitableError("is a volume, which nibabel reads: pip install '.[volumes]' in the checkout") from error
+    nibabel.imageglobals.logger.setLevel("ERROR")  # its warnings name no file: heads are examined here
     module: ModuleType = nibabel
     return module
 
@@ -217,11 +224,43 @@ def _shape(image: Any) -> tuple[int, int, int]:
     return columns, rows, slices
 
 
-def _spacing(image: Any) -> tuple[float, float, float]:
-    x, y, z = (_unit(image) * float(side) for side in (*image.header.get_zooms(), 1.0, 1.0)[:3])
-    if not all(0 < side < float("inf") for side in (x, y, z)):
-        raise UnsuitableError(f"has the spacing {x:g} x {y:g} x {z:g}, expected lengths above 0: write its head again")
+def _stored_head(path: Path, image: Any) -> Any:
+    """The head as it is in the file: nibabel replaces zero spacings by 1."""
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+        return type(image.header).from_fileobj(file, check=False)
+
+
+def _said_spacing(image: Any, stored: Any) -> list[float]:
+    """The spacing in mm beside the affine, of the axes that the array has."""
+    return [_unit(image) * abs(float(side)) for side in stored["pixdim"][1 : 1 + min(3, len(image.shape))]]
+
+
+def _spacing(image: Any, stored: Any, affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    said = _said_spacing(image, stored)
+    least = 0.0 if stored["sform_code"] > 0 else 1e-12  # an sform needs no spacing beside it
+    if not all(least <= side < float("inf") for side in said):
+        shown = " x ".join(f"{side:g}" for side in said)
+        raise UnsuitableError(f"has the spacing {shown}, expected lengths above 0: write its head again")
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     return x, y, z
+
+
+def _codes(affine: NDArray[np.float64]) -> str:
+    return "".join(_nibabel().aff2axcodes(affine))
+
+
+def _doubts(image: Any, stored: Any, spacing: Sequence[float]) -> tuple[str, ...]:
+    """What the head contradicts itself in."""
+    doubts, said = [], _said_spacing(image, stored)
+    if not np.allclose(said, spacing[: len(said)], rtol=_ALIKE, atol=0):
+        one, other = (" x ".join(f"{side:.4g}" for side in sides) for sides in (said, spacing))
+        doubts.append(f"says a spacing of {one} mm (pixdim), and its affine one of {other} mm, which is used")
+    if stored["sform_code"] > 0 and stored["qform_code"] > 0:
+        with suppress(ValueError, np.linalg.LinAlgError):  # a broken qform says nothing
+            sform, qform = _codes(stored.get_sform()), _codes(stored.get_qform())
+            if sform != qform:
+                doubts.append(f"is {sform} by its sform, which is used, and {qform} by its qform: viewers differ")
+    return tuple(doubts)
 
 
 def _unit(image: Any) -> float:

@@ -243,7 +243,7 @@ def read_deep(path: Path, file: BinaryIO) -> Bands | None:
 def _from_bands(bands: Bands) -> Pixels:
     values = measured = bands.values
     if bands.nodata is not None:  # has no part in what becomes black and white
-        valid = has_data(values[..., : bands.layout.colors], bands.nodata).any(-1)
+        valid = np.asarray(has_data(values[..., : bands.layout.colors], bands.nodata).any(-1))
         values = filled(values, valid)
         measured = values[valid][None] if valid.any() else values
     limits = find_range(measured, bands.layout)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.folder.annotations import Problem
+from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.classes import Classes
 from weakseg_lightning.data.folder.files import Files
 from weakseg_lightning.data.folder.label_maps import labels_all, to_labels
@@ -19,7 +19,15 @@ from weakseg_lightning.data.samples import BadSampleError, CaseSlice
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
 
-__all__ = ["cases_of_volumes", "join_slices", "named_volume", "orientations", "partial_maps", "require_volumes"]
+__all__ = [
+    "cases_of_volumes",
+    "doubts",
+    "join_slices",
+    "named_volume",
+    "orientations",
+    "partial_maps",
+    "require_volumes",
+]
 
 _SHOWN = 4
 
@@ -61,6 +69,14 @@ def orientations(files: Files) -> Iterator[str]:
         shown = ", ".join(f"{codes} ({count})" for codes, count in counts.most_common(_SHOWN))
         more = ", ..." if len(counts) > _SHOWN else ""
         yield f"volumes are stored in several orientations, {shown}{more}, and learned from so: bring them to one"
+
+
+def doubts(files: Files) -> Iterator[str]:
+    """Tell of volumes whose heads contradict themselves."""
+    for slices in files.volume_slices.values():
+        if slices:
+            head = _head(files, slices[0])
+            yield from (f"{relative(head.path, files.root)} {doubt}" for doubt in head.doubts)
 
 
 def partial_maps(files: Files, classes: Classes, maps: dict[str, Path], drawn: bool) -> dict[str, Path]:
