@@ -7,10 +7,11 @@ human scribbles), ``scenes`` (generated)::
     python tests/benchmarks few_images --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
 Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then ADM);
-`soft`, `trust_region`, `grid_gd`, `grid_gd_quadratic`, `dense_gd` and `gated_crf` the same with another method; `pce`
-the same head without a solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `head` does,
-then trains the encoder with it; `masks` is `pce` on full masks; `forest` a random forest on filters, as interactive
-tools have it (scikit-image's ``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training
+`soft`, `trust_region`, `grid_gd`, `grid_gd_quadratic`, `dense_gd`, `gated_crf` and, of ``--annotation boxes``,
+`proposals` the same with another method; `pce` the same head without a solver; `network` is ``weakseg init --learns
+network``; `unfrozen` fits the head as `head` does, then trains the encoder with it; `masks` is `pce` on full masks;
+`forest` a random forest on filters, as interactive tools have it (scikit-image's ``multiscale_basic_features``,
+scikit-learn). Settings were chosen on ``--tune``: training
 images kept out, in place of the test images. Further words of ``weakseg fit`` follow ``--``.
 """
 
@@ -47,7 +48,7 @@ OPTIONS = {
 }
 
 
-MODELS: dict[str, dict[str, Any]] = {  # in place of ADM and its own arguments
+MODELS: dict[str, dict[str, Any]] = {  # in place of ADM or CCNN and its own arguments
     "soft": {
         "class_path": "SoftLabelModule",
         "init_args": {
@@ -64,6 +65,10 @@ MODELS: dict[str, dict[str, Any]] = {  # in place of ADM and its own arguments
             "eps": 0.9912,
         },
     },
+    "proposals": {
+        "class_path": "ProposalModule",
+        "init_args": {"solver": {"class_path": "GrabCut"}, "labels": "boxes"},
+    },
 }
 _REGULARIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "grid_gd": ("GridPottsLoss", {"potts": {"weight": 7.0, "connectivity": 8}, "relaxation": "bilinear"}),
@@ -74,6 +79,7 @@ _REGULARIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 for _name, (_loss, _settings) in _REGULARIZERS.items():
     _regularizer = {"class_path": _loss, "init_args": _settings}
     MODELS[_name] = {"class_path": "RegularizedLossModule", "init_args": {"regularizer": _regularizer}}
+OF_CCNN = {"constraints", "map_stride", "mask_weight", "link"}
 OF_ADM = {"solver", "gamma", "labels", "hard_seeds", "latent_pixels", "latent_grid", "on_unsolved", "latent_lag"}
 WAYS = ["head", "masks", "network", "forest", *OPTIONS, *MODELS]
 
@@ -161,7 +167,7 @@ def change_method(recipe: Path, way: str) -> None:
         return
     content = yaml.safe_load(recipe.read_text())
     given, model = content["model"]["init_args"], copy.deepcopy(MODELS[way])
-    shared = {name: value for name, value in given.items() if name not in OF_ADM}
+    shared = {name: value for name, value in given.items() if name not in OF_ADM | OF_CCNN}
     if way == "soft":
         model["init_args"] |= {name: given[name] for name in OF_ADM - {"solver", "gamma"}} | {"eta": given["gamma"]}
     content["model"] = {**model, "init_args": {**shared, **model["init_args"]}}
@@ -211,7 +217,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, nargs="+", default=[30])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--annotation", choices=["strokes", "boxes", "tags"], default="strokes", help="of the masks")
+    parser.add_argument(
+        "--annotation",
+        choices=["strokes", "boxes", "tags"],
+        default="strokes",
+        help="taken from strokes or masks",
+    )
     parser.add_argument("--length", type=float, default=1.0, help="fraction of each stroke that is kept; 0 = a click")
     parser.add_argument("--features", type=resolved, help="folder of features that runs share; else each has its own")
     parser.add_argument("--tune", action="store_true", help="test on training images that are kept out")
