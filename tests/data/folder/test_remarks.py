@@ -1,5 +1,7 @@
 """What heads of images say beside their pixels: nodata that are declared, transparency, depth, names."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,6 +11,7 @@ from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.data import FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.folder.images.remarks import remarks
+from weakseg_lightning.errors import UserError
 
 SIDE = 24
 
@@ -102,3 +105,51 @@ def test_files_of_another_depth_and_channels_in_color_are_told(tmp_path):
     told = "\n".join(remarks(read_folder(root)))
     assert "2 of 4 images are 8-bit, as c, the others 16-bit: only 8 bits are taken as they are" in told
     assert "1 file named as a channel, as c_nir, is in color and an image like others" in told
+
+
+def test_check_names_a_constant_channel_as_training_does(tmp_path, capsys):
+    values = with_hole(5, "u2", 90)
+    values[..., 4] = 7
+    names = [f"b{number}" for number in range(5)]
+    root = folder(tmp_path / "data", values)
+    assert check(root, tmp_path / "sheet.jpg", channels=names) == 1
+    assert "have one value throughout in the channel 'b4': leave it out" in capsys.readouterr().out
+    with pytest.raises(UserError, match="the channel 'b4' is 7 in all training images"):
+        _ = FolderDataModule(root, channels=names).channels
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.zeros((2, 3, 4, 5)), "holds float64 of 2 x 3 x 4 x 5, expected numbers of 2 or 3 dimensions"),
+        (np.array([["a", "b"]]), "expected numbers of 2 or 3 dimensions"),
+        (np.array([[None, 1]], dtype=object), "cannot be read"),
+    ],
+)
+def test_arrays_that_are_no_images_are_named_with_the_reason(tmp_path, values, expected):
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images" / "a.npy", values)
+    with pytest.raises(UserError, match=expected) as raised:
+        check(tmp_path)
+    assert "images/a.npy" in str(raised.value)
+
+
+def test_a_thumbnail_before_the_image_is_named(tmp_path):
+    root = folder(tmp_path, with_hole(3, "u1", 90))
+    with tifffile.TiffWriter(root / "images" / "a.tif") as file:
+        file.write(np.zeros((4, 4, 3), np.uint8), subfiletype=1, photometric="rgb")
+        file.write(with_hole(3, "u1", 90), photometric="rgb")
+    with pytest.raises(UserError, match=r"a.tif has a thumbnail or mask before its image: name their bands"):
+        read_folder(root).size_of("a")
+
+
+def test_jpeg_2000_of_many_bands_is_named(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    root = folder(tmp_path, with_hole(3, "u1", 90))
+    options = {"driver": "JP2OpenJPEG", "width": SIDE, "height": SIDE, "count": 5, "dtype": "uint8"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it lies nowhere on the map
+        with rasterio.open(root / "images" / "c.jp2", "w", **options) as file:
+            file.write(np.moveaxis(with_hole(5, "u1", 90), -1, 0))
+    with pytest.raises(UserError, match=r"c.jp2 has 5 bands, of which JPEG 2000 is not read: convert it to TIFF"):
+        read_folder(root).size_of("c")

@@ -17,7 +17,7 @@ from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.guides import guides_folder, lacking_guides
 from weakseg_lightning.data.folder.images.remarks import remarks
 from weakseg_lightning.data.folder.images.volumes import require_volumes
-from weakseg_lightning.data.folder.inspection import Inspection, inspect_all, nothing_labelled
+from weakseg_lightning.data.folder.inspection import Inspection, constant_channels, inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
@@ -90,6 +90,7 @@ def check(
     require_volumes(contents, 0, slice_axis)
     found = list(followed(inspect_all(contents, list(contents.images)), "Reading", len(contents.images)))
     problems = list(dict.fromkeys([*contents.problems, *(problem for one in found for problem in one.problems)]))
+    problems += constant_channels(contents, found)
     problems += nothing_labelled(contents, found) or _nothing_annotated(contents)
     problems += lacking_guides(contents, filter(contents.has_any, contents.images))
     readable = [one for one in found if one.size is not None]

@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning.data.folder.annotations import Problem, relative
@@ -14,7 +16,7 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.annotations import TABLES
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE
-from weakseg_lightning.data.images.bands import picture_valid
+from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, picture_valid
 from weakseg_lightning.data.images.channels import ChannelFiles, Planes
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, VolumeHead, is_volume, require_same_space, volume_name
 from weakseg_lightning.data.images.nodata import Flags
@@ -120,11 +122,7 @@ class Files:
         return planes if valid is None else [plane[valid] for plane in planes]
 
     def valid_of(self, name: str) -> Flags | None:
-        """Tell which pixels of an image have data, ``(H, W)``, by the nodata that TIFFs declare; None for all.
-
-        Raises:
-            BadSampleError: if the image cannot be used.
-        """
+        """Tell which pixels have data, ``(H, W)``, by the nodata that TIFFs declare, None for all; raises as above."""
         if self.volumes is not None:
             return None
         path = self.images[name]
@@ -136,10 +134,13 @@ class Files:
             return read_label_map(path)
         return as_stored(self.volumes.labels(path, self.slices[name].number, self.images[name]))
 
-    def require_readable(self, name: str) -> None:
-        """Raise ``BadSampleError`` if an image cannot be read."""
-        in_channels = self.channels is not None if self.volumes is None else self.volumes.has_channels
-        _ = self.read_planes(name, 0) if in_channels else self.read_image(name)
+    def require_readable(self, name: str) -> NDArray[np.float64] | None:
+        """Lowest and highest values of the channels ``(2, C)``, None without; raises ``BadSampleError`` if unreadable."""
+        if not (self.channels is not None if self.volumes is None else self.volumes.has_channels):
+            self.read_image(name)
+            return None
+        planes = self.read_planes(name, 0)
+        return np.array([[plane.min() for plane in planes], [plane.max() for plane in planes]], dtype=np.float64)
 
     def report(self, path: Path, text: str, image: str | None = None) -> None:
         """Note what is wrong with a file."""
@@ -226,7 +227,9 @@ def _find_images(files: Files) -> None:
         if not any(channels and channels.belongs(path, image) for image in by_name.values()):
             files.report(path, "is a channel of an image that is not there: add the image, or remove it")
     if not by_name:
-        kinds = ", ".join((*IMAGE_SUFFIXES, *VOLUME_SUFFIXES))
+        for path in (path for path in found if path.suffix.lower() == ARRAY_SUFFIX):
+            bands_size(path)  # raises and says why no channels were found in it
+        kinds = ", ".join((*IMAGE_SUFFIXES, ARRAY_SUFFIX, *VOLUME_SUFFIXES))
         raise MissingFileError(f"no image in {base}: put images there ({kinds})")
 
 

@@ -15,6 +15,7 @@ from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
 from weakseg_lightning.data.folder.images.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size, labels_all
 from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
+from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.images.nifti import is_volume
 from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.samples import BadSampleError
@@ -36,6 +37,7 @@ class Inspection:
         seeds: how many pixels scribbles and clicks give each class, ``(256,)``, 255 = none.
         accepted: how many pixels the accepted labels give each class.
         mask: how many pixels the mask gives each class; None without one.
+        ranges: lowest and highest value of each channel, ``(2, C)``; None without `channels`.
         valid: pixels that have data, ``(H, W)``; None where all have. Others are not counted.
         problems: what is wrong.
     """
@@ -45,6 +47,7 @@ class Inspection:
     seeds: NDArray[np.int64] | None = None
     accepted: NDArray[np.int64] | None = None
     mask: NDArray[np.int64] | None = None
+    ranges: NDArray[np.float64] | None = None
     valid: Flags | None = None
     problems: list[Problem] = field(default_factory=list)
 
@@ -76,6 +79,16 @@ def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> l
     return [Problem(MASKS if contents.masks else SCRIBBLES if contents.scribbles else drawn, text)]
 
 
+def constant_channels(contents: FolderContents, found: Sequence[Inspection]) -> list[Problem]:
+    """Find channels that have one value in all images, which training could not bring to a scale."""
+    ranges = [one.ranges for one in found if one.ranges is not None]
+    if contents.channels is None or not ranges:
+        return []
+    low, high = np.min([low for low, _ in ranges], axis=0), np.max([high for _, high in ranges], axis=0)
+    constant = [name for name, least, most in zip(contents.channels.names, low, high, strict=True) if least == most]
+    return [Problem(IMAGES, f"have one value throughout in the channel {name!r}: leave it out") for name in constant]
+
+
 def inspect_image(contents: FolderContents, name: str) -> Inspection:
     """Read everything about an image, and collect what is wrong with it."""
     found = Inspection(name)
@@ -84,7 +97,7 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     image = contents.images[name]
     try:
         found.size = contents.size_of(name)
-        contents.require_readable(name)
+        found.ranges = contents.require_readable(name)
         found.valid = contents.valid_of(name)
     except BadSampleError as error:
         found.problems.append(_problem(contents, image, error, name))

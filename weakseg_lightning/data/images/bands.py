@@ -93,7 +93,7 @@ def picture_valid(path: Path) -> Flags | None:
                 values = np.array(ImageOps.exif_transpose(image))[..., None]
         else:
             values = read_bands(path)
-    valid = has_data(values[..., : 3 if values.shape[-1] > 2 else 1], nodata).any(-1)
+    valid = np.asarray(has_data(values[..., : 3 if values.shape[-1] > 2 else 1], nodata).any(-1))
     return None if valid.all() else valid
 
 

@@ -169,8 +169,8 @@ def read_tiff_head(file: BinaryIO) -> TiffHead | None:
     if (pages := read_tiff_pages(file)) is None:
         return None
     if len(pages) != 1 or pages[0].number:
-        way = "name their bands as `channels` of the data, or save one of them"
-        raise UnsuitableError(f"has {len(pages)} pages, expected one image: {way}")
+        what = f"{len(pages)} pages, expected one image" if len(pages) > 1 else "a thumbnail or mask before its image"
+        raise UnsuitableError(f"has {what}: name their bands as `channels` of the data, or save one of them")
     return pages[0]
 
 

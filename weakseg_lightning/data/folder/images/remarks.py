@@ -74,7 +74,5 @@ def _channels_in_color(described: Mapping[str, DescribedBands]) -> Iterator[str]
     named = {name: stem for name, one in described.items() if one.count > 1 and (stem := stem_of_channel(name))}
     if beside := [name for name, stem in named.items() if stem in described]:
         are = "are" if len(beside) > 1 else "is"
-        yield (
-            f"{counted(len(beside), 'file')} named as a channel, as {beside[0]}, {are} in color and an image like others: "
-            f"if it is a channel of {named[beside[0]]}, save it with one band"
-        )
+        text = f"{counted(len(beside), 'file')} named as a channel, as {beside[0]}, {are} in color and an image"
+        yield f"{text} like others: if it is a channel of {named[beside[0]]}, save it with one band"
