@@ -49,11 +49,15 @@ class PredictionWriter(BasePredictionWriter):
 
     Files are ``labels/<id>.png`` and ``overlays/<id>.jpg``, complete or absent, also when a run is stopped. Characters
     of an id that a file name cannot hold are written as ``%`` and their code: ``cats/1`` becomes ``cats%2F1.png``. In
-    the end, the label maps of a volume's slices become ``labels/<volume>.nii.gz``.
+    the end, the label maps of a volume's slices become ``labels/<volume>.nii.gz``, and `weakseg predict` makes those of
+    images that lie on a map GeoTIFFs at their places.
 
     Args:
         output_dir: folder to write to; ``<run folder>/predictions`` by default.
         overlays: whether to draw overlays.
+
+    Attributes:
+        folder: the folder that is written to, known when predicting begins.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -65,7 +69,7 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.output_dir = output_dir
         self.overlays = overlays
-        self._folder = Path()
+        self.folder = Path()
         self._written: set[str] = set()
 
     @override
@@ -79,10 +83,10 @@ class PredictionWriter(BasePredictionWriter):
         if stage != "predict":
             return
         default = run_folder(trainer) / "predictions"
-        self._folder = Path(self.output_dir).expanduser() if self.output_dir is not None else default
+        self.folder = Path(self.output_dir).expanduser() if self.output_dir is not None else default
         self._written = set()
         for name in ("labels", "overlays") if self.overlays else ("labels",):
-            check_writable(self._folder / name)
+            check_writable(self.folder / name)
 
     @override
     def write_on_batch_end(
@@ -101,10 +105,10 @@ class PredictionWriter(BasePredictionWriter):
         for name, image, classes, box in zip(prediction["id"], images, labels, boxes(batch), strict=True):
             self._warn_if_written(name)
             stem, image, classes = file_stem(name), image[:, *box], classes[box]
-            with replacing(self._folder / "labels" / f"{stem}.png") as path:
+            with replacing(self.folder / "labels" / f"{stem}.png") as path:
                 save_palette_png(path, classes, palette)
             if self.overlays:
-                with replacing(self._folder / "overlays" / f"{stem}.jpg") as path:
+                with replacing(self.folder / "overlays" / f"{stem}.jpg") as path:
                     overlay(image, classes, palette).save(path, format="JPEG", quality=92, subsampling=0)
 
     @override
@@ -113,12 +117,12 @@ class PredictionWriter(BasePredictionWriter):
         trainer.strategy.barrier()  # on other ranks some may not be written yet
         join = getattr(getattr(trainer, "datamodule", None), "join_predictions", None)
         if trainer.is_global_zero and join is not None:
-            join(self._folder / "labels", file_stem)
-        rank_zero_info(f"Predictions are in {self._folder}")
+            join(self.folder / "labels", file_stem)
+        rank_zero_info(f"Predictions are in {self.folder}")
 
     def _warn_if_written(self, name: str) -> None:
         if name in self._written:
-            message = f"two images have the id {name!r}: the prediction of the first was replaced in {self._folder}"
+            message = f"two images have the id {name!r}: the prediction of the first was replaced in {self.folder}"
             warnings.warn(f"{message}; give every image an `id` of its own", stacklevel=2)
         self._written.add(name)
 

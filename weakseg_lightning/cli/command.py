@@ -27,6 +27,7 @@ from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.checkpoints import find_checkpoint
 from weakseg_lightning.cli.commands.predict import ImageOptions
 from weakseg_lightning.cli.commands.predict_command import ImageCommand
+from weakseg_lightning.cli.commands.predict_placed import place_run
 from weakseg_lightning.cli.errors.given import Arguments
 from weakseg_lightning.cli.errors.settings import check_settings
 from weakseg_lightning.cli.recipes import given_configs
@@ -319,7 +320,8 @@ class WeakSegCLI(LightningCLI):
         _say(f"  weakseg predict {arguments}", sys.stdout)
 
     def after_predict(self) -> None:
-        """Name the command that shows the run that the predictions are of."""
+        """Give labels the places of their images, and name the command that shows the run that they are of."""
+        place_run(self.trainer, self.datamodule, self.model.channels)
         run = Path(self._section(self.config)["ckpt_path"]).absolute().parent.parent
         if (run / "metrics.csv").is_file():
             _say("To see the run as a page:", sys.stdout)

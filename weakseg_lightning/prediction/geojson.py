@@ -21,6 +21,8 @@ _DECIMALS = 8  # of degrees, a millimeter
 
 def require_crs(path: Path, place: Place | None) -> None:
     """Raise ``BadSampleError`` for an image whose polygons have no longitude and latitude."""
+    if place is not None and place.unwarped is not None:
+        raise BadSampleError(f"{path} {place.unwarped}, as GeoJSON has longitude and latitude, or leave out GeoJSON")
     if place is None or place.crs is None:
         raise BadSampleError(f"{path} has no coordinate system, without which there is no GeoJSON: add it, or leave it")
 

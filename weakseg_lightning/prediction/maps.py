@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from typing_extensions import override
@@ -21,6 +22,8 @@ _BLOCK = 256  # side of the tiles of a label map
 def is_map(path: Path) -> bool:
     """Recognize images that rasterio finds a place on a map for, in the file or in one beside it.
 
+    The place may be known by ground control points or a sensor model (RPC) alone.
+
     Raises:
         BadSampleError: if it is a GeoTIFF and rasterio is not installed.
     """
@@ -35,7 +38,7 @@ def is_map(path: Path) -> bool:
         return False
     try:
         with open_raster(path) as source:
-            return not source.transform.is_identity
+            return not source.transform.is_identity or Place.of_whole(source).unwarped is not None
     except RasterioError:
         return False
 
@@ -47,6 +50,15 @@ def _has_geo_keys(path: Path) -> bool:
     except (OSError, ValueError):  # said where it is read as an image
         return False
     return head is not None and _GEO_KEYS in head.tags
+
+
+def _placed(place: Place) -> dict[str, Any]:
+    """A place as rasterio writes it; a TIFF has a transform or ground control points."""
+    points, system = place.gcps
+    known: dict[str, Any] = {"crs": place.crs, "transform": place.transform}
+    if place.unwarped is not None:
+        known = {"crs": system, "gcps": points} if points else {}
+    return known if place.rpcs is None else known | {"rpcs": place.rpcs}
 
 
 class GeoTiff(LabelFile):
@@ -80,14 +92,13 @@ class GeoTiff(LabelFile):
             count=1,
             dtype="uint8",
             nodata=VOID,
-            crs=place.crs,
-            transform=place.transform,
             photometric="palette",
             compress="deflate",
             tiled=True,
             blockxsize=_BLOCK,
             blockysize=_BLOCK,
             bigtiff="if_safer",
+            **_placed(place),
         )
         self._file.write_colormap(1, {k: tuple(map(int, color)) for k, color in enumerate(palette)})
         self._file.update_tags(**{f"CLASS_{k}": name for k, name in enumerate(class_names)})

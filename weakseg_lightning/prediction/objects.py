@@ -16,6 +16,7 @@ from skimage.measure import label
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.images.nifti import VolumeHead
+from weakseg_lightning.data.maps.brushes import meters_of_pixels
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.prediction.maps import Place
 
@@ -27,7 +28,8 @@ COLUMNS = ("image", "class", "area", "x1", "y1", "x2", "y2", "center_x", "center
 image or the slice; mean color."""
 
 MAP_COLUMNS = ("map_x", "map_y", "map_area", "crs")
-"""Of the table where images lie on a map: center and area in the units of its coordinate system, and that system."""
+"""Of the table where images lie on a map: center and area in the units of its coordinate system, and that system; areas
+are in square meters where these are degrees."""
 
 VOLUME_COLUMNS = ("z1", "z2", "center_z", "volume_mm3", "world_x", "world_y", "world_z")
 """Of the table where images are volumes: first slice and the one after the last; center, the first slice spanning 0 to
@@ -248,7 +250,8 @@ class ObjectTable:
         self.rows: list[dict[tuple[str, ...], Row]] = []
 
     def add(self, name: str, objects: ImageObjects, place: Place | None = None) -> None:
-        """Add the objects of an image, which may have a place on a map."""
+        """Add the objects of an image, which may have a place on a map, known by more than control points."""
+        place = None if place is None or place.unwarped is not None else place
         colors = _COLORS if self.channels is None else self.channels.names
         self._columns |= dict.fromkeys([colors] if place is None else [colors, MAP_COLUMNS])
         for row in objects.table(self.class_names, self.channels):
@@ -273,6 +276,8 @@ class ObjectTable:
 def _on_map(fixed: Row, place: Place) -> Row:
     """Values of :data:`MAP_COLUMNS` for an object."""
     found = dict(zip(_FIXED[1:], fixed, strict=True))
-    center = place.locate(np.array(found["center_x"]), np.array(found["center_y"]))
-    values = (*map(float, center), float(found["area"]) * place.pixel_area)
+    at = np.array([[found["center_x"], found["center_y"]]], dtype=np.float64)
+    in_degrees = place.crs is not None and place.crs.is_geographic
+    pixel = abs(float(np.linalg.det(meters_of_pixels(place, at)[0]))) if in_degrees else place.pixel_area
+    values = (*map(float, place.locate(*at[0])), float(found["area"]) * pixel)
     return [*_rounded(values, _DIGITS), "" if place.crs is None else place.crs.to_string()]

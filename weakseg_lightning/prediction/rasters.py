@@ -187,7 +187,7 @@ class MapRows(FileRows):
 
     def __init__(self, path: Path, source: Any, region: Region, invalid_color: tuple[int, int, int]) -> None:
         self.invalid_color = invalid_color
-        whole = Place(source.crs, source.transform)
+        whole = Place.of_whole(source)
         super().__init__(path, source, _head_of_map(path), region, whole)
         self.place = Place.of(source, self.rows, self.columns)
 

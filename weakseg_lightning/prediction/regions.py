@@ -62,6 +62,8 @@ class Region:
         rows, columns = self._in_pixels(path, place)
         inside = [Span(max(s.start, 0), min(s.stop, size)) for s, size in ((rows, height), (columns, width))]
         if min(span.size for span in inside) < 1:
+            if self.bounds is not None and place is not None:
+                raise BadSampleError(f"{path} {_outside(self.bounds, width, height, place)}")
             raise BadSampleError(
                 f"{path} has {width} x {height} pixels, and its columns {columns.start} to {columns.stop} and rows "
                 f"{rows.start} to {rows.stop} are asked for: name a part of it, or leave it out"
@@ -73,12 +75,22 @@ class Region:
             column, row, width, height = self.window
             return Span(row, row + height), Span(column, column + width)
         assert self.bounds is not None
+        if place is not None and place.unwarped is not None:
+            raise BadSampleError(f"{path} {place.unwarped}, or name a `window` in pixels")
         if place is None:
             raise BadSampleError(f"{path} lies on no map, so that it has no `bounds`: name a `window` in pixels")
         left, bottom, right, top = self.bounds
         corners = np.array([[left, bottom], [left, top], [right, bottom], [right, top]])
         columns, rows = place.find(*corners.T)
         return _around(rows), _around(columns)
+
+
+def _outside(bounds: tuple[float, float, float, float], width: int, height: int, place: Place) -> str:
+    xs, ys = place.locate(np.array([0.0, width, 0.0, width]), np.array([0.0, 0.0, height, height]))
+    extent = ", ".join(f"{value:.10g}" for value in (xs.min(), ys.min(), xs.max(), ys.max()))
+    system = "" if place.crs is None else f" in {place.crs.to_string()}"
+    asked = ", ".join(f"{value:.10g}" for value in bounds)
+    return f"spans [{extent}]{system}, and the `bounds` [{asked}] lie outside: name a part of it, or leave it out"
 
 
 def _around(values: np.typing.NDArray[np.float64]) -> Span:

@@ -46,8 +46,9 @@ class ImageOptions:
     """Settings of `weakseg predict` for the IMAGES that stand on the command line.
 
     An image larger than a tile is predicted in tiles that overlap; probabilities are blended there. Labels of images
-    that lie on a map, as GeoTIFFs do, are GeoTIFFs at the same place, which need the package rasterio; where the image
-    has no data, they have none. Volumes (NIfTI) are labeled by slices; their labels are volumes in their space.
+    that lie on a map, as GeoTIFFs and virtual rasters (VRT) do, are GeoTIFFs at the same place, which need the package
+    rasterio; where the image has no data, they have none. Volumes (NIfTI) are labeled by slices; their labels are
+    volumes in their space.
 
     Args:
         tile: side of the tiles in pixels; images up to this size are predicted whole.
@@ -57,8 +58,9 @@ class ImageOptions:
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W); of volumes (K, slices, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
         objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
-            mean color or means of the channels; of images that lie on a map, also center and area in its units. Those
-            of volumes are connected in 3-D: also slices, volume in mm3, center in space, means of the files' values.
+            mean color or means of the channels; of images that lie on a map, also center and area in its units (the
+            area in square meters where these are degrees). Those of volumes are connected in 3-D: also slices, volume
+            in mm3, center in space, means of the files' values.
         geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
             images with a coordinate system alone. They are not cut at the antimeridian.
         window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins

@@ -8,6 +8,7 @@ from pathlib import Path
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
+from weakseg_lightning.data.maps.places import is_mosaic
 from weakseg_lightning.errors import MissingFileError
 
 __all__ = ["find_images", "split_images"]
@@ -74,17 +75,17 @@ def _files_of(given: Path, channels: ChannelFiles | None) -> tuple[list[Path], l
         return ([], [given]) if channels is not None and channels.is_companion(given) else ([given], [])
     if not given.is_dir():
         raise MissingFileError(f"no file and no folder `{given}` (working directory: {Path.cwd()})")
-    recognized = _is_read if channels is None else channels.is_image
+    recognized = _is_read if channels is None else lambda path: channels.is_image(path) or is_mosaic(path, channels)
     files = files_below(given)
     if not (found := [path for path in files if recognized(path)]):
-        suffixes = ", ".join((*IMAGE_SUFFIXES, *VOLUME_SUFFIXES))
+        suffixes = ", ".join((*IMAGE_SUFFIXES, *VOLUME_SUFFIXES, ".vrt"))
         wanted = suffixes if channels is None else f"of the channels {', '.join(channels.names)}"
         raise MissingFileError(f"`{given}` holds no images ({wanted})")
     return found, [path for path in files if not recognized(path)]
 
 
 def _is_read(path: Path) -> bool:
-    return is_image(path) or is_volume(path)
+    return is_image(path) or is_volume(path) or is_mosaic(path)
 
 
 def _companions(image: Path, channels: ChannelFiles | None) -> list[Path]:

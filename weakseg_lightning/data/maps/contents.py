@@ -12,7 +12,7 @@ from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
 from weakseg_lightning.data.maps.brushes import Brush
 from weakseg_lightning.data.maps.geojson import Kind
 from weakseg_lightning.data.maps.layers import DrawnLayer, Layer, StoredLayer
-from weakseg_lightning.data.maps.places import Place, Window, open_raster
+from weakseg_lightning.data.maps.places import Place, Window, is_mosaic, open_raster
 from weakseg_lightning.data.maps.placing import read_shapes
 from weakseg_lightning.data.maps.rasters import open_map
 from weakseg_lightning.data.maps.remarks import Remark, notes_of, unread
@@ -118,7 +118,9 @@ def _rasters(found: MapFolder) -> dict[str, Path]:
     folder, channels = found.root / IMAGES, found.channels
     files: dict[str, Path] = {}
     for path in _files(folder):
-        usual = path.suffix.lower() in RASTERS and (channels is None or channels.is_image(path))
+        usual = is_mosaic(path, channels) or (
+            path.suffix.lower() in RASTERS and (channels is None or channels.is_image(path))
+        )
         if usual and (name := _name(path, folder, channels)) not in files:
             files[name] = path
         elif usual:

@@ -105,6 +105,7 @@ def _crs(path: Path, content: dict[str, Any]) -> str:
     """The coordinate system of a file, as rasterio takes it."""
     if "crs" not in content:
         return WGS84
+    from rasterio import Env
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
@@ -115,7 +116,8 @@ def _crs(path: Path, content: dict[str, Any]) -> str:
             f"{path} has a member `crs` that names no coordinate system: export it in WGS 84 (RFC 7946), without `crs`"
         )
     try:
-        crs = CRS.from_user_input(name)
+        with Env():  # else GDAL prints the error, too
+            crs = CRS.from_user_input(name)
     except CRSError as error:
         raise BadSampleError(f"{path} has the unknown `crs` {name!r}: export it in WGS 84 (RFC 7946)") from error
     # CRS84 is WGS 84 with longitudes first, as all coordinates of GeoJSON are.

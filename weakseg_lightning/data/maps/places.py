@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floats", "Place", "Window", "open_raster", "require_rasterio"]
+from weakseg_lightning.data.images.channels import ChannelFiles
+
+__all__ = ["Floats", "Place", "Window", "is_mosaic", "open_raster", "require_rasterio"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,11 +61,20 @@ class Place:
     Attributes:
         crs: coordinate system, as rasterio has it; None where only the transform is known.
         transform: affine transform, as rasterio has it, from (column, row) in pixels, (0, 0) being the corner where the
-            image begins, to (x, y) in the units of the coordinate system.
+            image begins, to (x, y) in the units of the coordinate system; the identity where it is not known.
+        gcps: ground control points and their coordinate system, as rasterio has them.
+        rpcs: rational polynomial coefficients, as rasterio has them; None if there are none.
     """
 
     crs: Any
     transform: Any
+    gcps: Any = ((), None)
+    rpcs: Any = None
+
+    @classmethod
+    def of_whole(cls, source: Any) -> "Place":
+        """The place of a raster that rasterio has opened."""
+        return cls(source.crs, source.transform, source.gcps, source.rpcs)
 
     @classmethod
     def of(cls, source: Any, rows: _Begins, columns: _Begins) -> "Place":
@@ -71,7 +83,17 @@ class Place:
 
         t = source.transform
         x, y = cls(None, t).locate(np.array(columns.start), np.array(rows.start))
-        return cls(source.crs, rasterio.Affine(t.a, t.b, float(x), t.d, t.e, float(y)))
+        moved = t if t.is_identity else rasterio.Affine(t.a, t.b, float(x), t.d, t.e, float(y))
+        points = [_moved(point, rows.start, columns.start) for point in source.gcps[0]]
+        return cls(source.crs, moved, (points, source.gcps[1]), _moved_model(source.rpcs, rows.start, columns.start))
+
+    @property
+    def unwarped(self) -> str | None:
+        """The name of what places an image that has no transform, and how to give it one; None if there is no such."""
+        if not self.transform.is_identity or not (self.gcps[0] or self.rpcs):
+            return None
+        named, option = ("ground control points", "") if self.gcps[0] else ("a sensor model (RPC)", " -rpc")
+        return f"is placed on the map by {named}: warp it first (`gdalwarp{option} IN.tif OUT.tif`)"
 
     def locate(self, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
         """Coordinates x and y of points in pixels, as many as there are."""
@@ -86,6 +108,21 @@ class Place:
     def pixel_area(self) -> float:
         """Area of a pixel in units of the map, squared."""
         return abs(float(self.transform.determinant))
+
+
+def _moved(point: Any, row: int, column: int) -> Any:
+    """A ground control point of an image that begins at a row and column."""
+    from rasterio.control import GroundControlPoint
+
+    return GroundControlPoint(point.row - row, point.col - column, point.x, point.y, point.z, point.id, point.info)
+
+
+def _moved_model(rpcs: Any, row: int, column: int) -> Any:
+    moved = copy(rpcs)
+    if moved is not None:
+        moved.line_off -= row
+        moved.samp_off -= column
+    return moved
 
 
 @contextmanager
@@ -104,6 +141,12 @@ def open_raster(path: Path) -> Iterator[Any]:
             source = rasterio.open(path)
         with source:
             yield source
+
+
+def is_mosaic(path: Path, channels: ChannelFiles | None = None) -> bool:
+    """Recognize a virtual raster of GDAL, which stands for an image by its own name."""
+    named = channels is None or (channels.stem(path) == path.stem and not channels.is_companion(path))
+    return named and path.suffix.lower() == ".vrt"
 
 
 def require_rasterio(why: str) -> Any:

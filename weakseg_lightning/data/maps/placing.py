@@ -45,6 +45,8 @@ def read_shapes(
     Raises:
         BadSampleError: if the raster lies nowhere, a class is unknown, or all shapes lie outside.
     """
+    if (fault := place.unwarped) is not None:
+        raise BadSampleError(f"{path} has no place on its image, which {fault}")
     if place.crs is None or place.transform.is_identity:
         lacking = "coordinate system" if place.crs is None else "place on a map"
         raise BadSampleError(

@@ -44,7 +44,7 @@ class MapRaster:
         self._named = {} if files is None else _bands_by_file(path, files)
         source = self._source(path)
         self.width, self.height = int(source.width), int(source.height)
-        self.place = Place(source.crs, source.transform)
+        self.place = Place.of_whole(source)
         if source.colorinterp[0].name == "palette":
             raise BadSampleError(f"{path} has a palette: expand it to RGB, as by gdal_translate -expand rgb")
         if files is None:

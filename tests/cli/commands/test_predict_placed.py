@@ -1,0 +1,70 @@
+"""`weakseg predict` of a data set writes GeoTIFFs for images that lie on a map, as with IMAGES."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from weakseg_lightning import ScenesDataModule
+from weakseg_lightning.cli.commands.predict_placed import place_predictions
+from weakseg_lightning.data import SampleSource
+
+sys.path.append(str(Path(__file__).parents[2] / "prediction"))
+from known_places import rasterio, transform_of, write_map
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # of rasterio itself
+
+PIXELS = np.random.default_rng(0).integers(1, 256, (3, 40, 48), dtype=np.uint8)
+
+
+def labels_of(path: Path) -> np.ndarray:
+    with rasterio.open(path) as labels:
+        assert labels.transform.almost_equals(transform_of("utm south"), precision=1e-6)
+        assert (labels.crs, labels.nodata) == (rasterio.CRS.from_epsg(32733), 255)
+        return labels.read(1)
+
+
+class Files(SampleSource):
+    """Images of a folder."""
+
+    ids = ("maps/a", "plain", "absent")
+
+    def __getitem__(self, index):
+        raise AssertionError
+
+    def origin(self, index, what):
+        return f"{self.ids[index]}.tif"
+
+
+def test_labels_get_the_places_of_their_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("maps").mkdir()
+    values = PIXELS.copy()
+    values[:, :10] = 0
+    write_map(Path("maps/a.tif"), values, "utm south", nodata=0)
+    Image.fromarray(np.moveaxis(values, 0, -1)).save("plain.tif")
+    predicted = np.full((40, 48), 1, np.uint8)
+    for name in ("maps%2Fa", "plain"):
+        Image.fromarray(predicted).save(f"{name}.png")
+    place_predictions(Files(), tmp_path, ["ground", "field"], np.zeros((2, 3), np.uint8), None)
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["maps%2Fa.tif", "plain.png", "plain.tif"]
+    predicted[:10] = 255
+    np.testing.assert_array_equal(labels_of(tmp_path / "maps%2Fa.tif"), predicted)
+
+
+def test_with_and_without_images(run, of_run):
+    names = ", ".join(ScenesDataModule().class_names)
+    Path("set/images").mkdir(parents=True)
+    Path("set/classes.yaml").write_text(f"classes: [{names}]\n")
+    write_map(Path("set/images/a.tif"), PIXELS, "utm south")
+    Path("set/points.csv").write_text("image,x,y,class\na,5,5,0\na,30,30,1\n")
+    of_set = ["--data=FolderDataModule", "--data.root=set", "--data.batch_size=1", "--data.num_workers=0"]
+    written = []
+    for words, folder in (([], "out"), (["set/images"], "files")):
+        status, _, err = run("predict", *of_run, *of_set, *words, f"--predictions.output_dir={folder}")
+        assert status == 0, err
+        assert [path.name for path in Path(folder, "labels").iterdir()] == ["a.tif"]
+        written.append(labels_of(Path(folder, "labels/a.tif")))
+    np.testing.assert_array_equal(*written)
