@@ -47,7 +47,8 @@ class MapDataModule(HeldOutDataModule):
     Rasters are read by windows, and never as a whole; this needs the package rasterio, the extra ``raster``. Training
     sees tiles where there are seeds: those of a raster are the same in each epoch, are cropped and augmented as images
     are, and are what methods that label whole images label. Where a raster has no data (its nodata value, mask or
-    opacity says so, or a channel is no number) there is no loss, no energy, no score, and no statistics.
+    opacity says so, or a channel is no number) there is no loss, no energy, no score, and no statistics. A band that
+    ``channels`` names holds data, also where the file calls it opacity.
 
     ==========================  =================================================================================
     file                        what it holds
@@ -60,7 +61,7 @@ class MapDataModule(HeldOutDataModule):
                                 or in the system that a member ``crs`` names. Later features cover earlier ones; a
                                 class that ``ignore`` lists takes away what lies below it
     ``scribbles/NAME.tif``      or a raster of the same grid: the index of a class, 255 = none
-    ``masks/NAME.geojson``      polygons alike, what they leave is background
+    ``masks/NAME.geojson``      polygons alone, what they leave is background
     ``masks/NAME.tif``          or a raster of the same grid, 255 = void
     ==========================  =================================================================================
 
@@ -175,7 +176,8 @@ class MapDataModule(HeldOutDataModule):
             for name, cells in self._trained.items()
             for window in training_tiles(self._folder.maps[name], cells, 2 * self._cell)
         ]
-        rank_zero_info(f"{self.root}: {len(tiles)} training tiles of {len(self._trained)} rasters")
+        rasters = f"{len(self._trained)} raster{'s' * (len(self._trained) != 1)}"
+        rank_zero_info(f"{self.root}: {len(tiles)} training tile{'s' * (len(tiles) != 1)} of {rasters}")
         self._tell_notes()
         hidden: dict[str, list[Window]] = {}
         for block in self._held:
