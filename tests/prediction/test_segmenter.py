@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from weakseg_lightning import MeanField, RegularizedLossModule, Segmenter, SMPNetwork
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.prediction.tiling import MemoryRows, spans
 
 SEES = 24
@@ -113,6 +114,21 @@ def test_a_refinement_is_applied(module):
 def test_other_arrays_raise(module, image):
     with pytest.raises(ValueError, match=r"`image` must be RGB, uint8 \(H, W, 3\)"):
         tiled(module, image)
+
+
+def test_slices_of_volumes_are_given_as_fractions(module, monkeypatch):
+    three = (0.0,) * 3, (1.0,) * 3, (0.5,) * 3, (0.3,) * 3
+    channels = Channels(("slice-1", "slice", "slice+1"), ["slice"], *three, (1, 1, 1))
+    monkeypatch.setattr(Segmenter, "channels", channels)
+    segmenter = Segmenter(module, "cpu")
+    assert segmenter(random_image(8, 8) / np.float32(255)).shape == (8, 8)
+    with pytest.raises(ValueError, match=r"holds values up to 2\d\d, expected slices of a volume as fractions"):
+        segmenter(random_image(8, 8))
+
+
+def test_a_path_is_no_array(module):
+    with pytest.raises(ValueError, match=r"`image` must be an array, got the path 'a.png': read it"):
+        Segmenter(module, "cpu")("a.png")
 
 
 @pytest.mark.parametrize(

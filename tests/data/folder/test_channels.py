@@ -109,6 +109,12 @@ def test_a_segmenter_takes_the_values_of_the_files(folder, run):
     assert np.array_equal(segmenter(stored), expected)
     with pytest.raises(ValueError, match=r"must be \(H, W, 5\) of the channels red, .*, swir, got \(48, 48, 3\)"):
         segmenter(stored[..., :3])
+    broken = stored.astype(np.float32)
+    broken[2, 3, 4] = np.nan
+    with pytest.raises(ValueError, match="`image` holds 1 pixel with values that are no numbers: fill them in"):
+        segmenter(broken)
+    with pytest.raises(ValueError, match="`image` must hold real numbers, got complex64"):
+        segmenter.probabilities(stored.astype(np.complex64))
 
 
 def test_data_of_other_channels_are_named(folder, run):

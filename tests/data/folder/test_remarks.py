@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from weakseg_lightning.cli.commands.check import check
+from weakseg_lightning.cli.commands.superpixels import superpixels
 from weakseg_lightning.data import FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.folder.images.remarks import remarks
@@ -118,6 +119,16 @@ def test_check_names_a_constant_channel_as_training_does(tmp_path, capsys):
         _ = FolderDataModule(root, channels=names).channels
 
 
+def test_numbers_of_things_are_in_english_and_a_broken_file_of_classes_is_not_missing(tmp_path, capsys):
+    root = folder(tmp_path / "data", with_hole(3, "u1", 90))
+    (root / "scribbles" / "b.png").unlink()
+    (root / "classes.yaml").write_text("classes: [background, [field\n")
+    assert check(root, tmp_path / "sheet.jpg") == 1
+    told = capsys.readouterr().out
+    assert "note: 1 image has no annotation, as b" in told
+    assert "no classes.yaml" not in told
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -153,3 +164,13 @@ def test_jpeg_2000_of_many_bands_is_named(tmp_path):
             file.write(np.moveaxis(with_hole(5, "u1", 90), -1, 0))
     with pytest.raises(UserError, match=r"c.jp2 has 5 bands, of which JPEG 2000 is not read: convert it to TIFF"):
         read_folder(root).size_of("c")
+
+
+def test_superpixels_see_the_channels_that_pictures_show(tmp_path):
+    values = with_hole(5, "u2", 90)
+    values[:, 12:, :3] = 900
+    root = folder(tmp_path, values)
+    assert superpixels(root, side=8) == 0
+    regions = np.asarray(Image.open(root / "superpixels" / "a.png"))
+    assert regions.shape == (SIDE, SIDE)
+    assert not set(regions[:, :12].ravel()) & set(regions[:, 12:].ravel()), "no region crosses the edge"

@@ -11,7 +11,7 @@ from weakseg_lightning.cli.commands.channels import channels_in_words, find_chan
 from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.cli.commands.places import existing_folder, options
 from weakseg_lightning.data.folder.annotations import AnnotationKind, Problem
-from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, normal
+from weakseg_lightning.data.folder.classes import BACKGROUND, BACKGROUND_OF_LABELME, CLASSES_FILE, normal
 from weakseg_lightning.data.folder.contact_sheet import contact_sheet
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.guides import guides_folder, lacking_guides
@@ -24,6 +24,7 @@ from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["check"]
@@ -144,7 +145,8 @@ def _counts(data: Path, contents: FolderContents, readable: Sequence[Inspection]
     shown = list(dict.fromkeys(f"{size[0]} x {size[1]}" for size in (sizes[:1] + sizes[-1:])))
     extent = f", {' to '.join(shown)} pixels" if shown else ""
     origin = "classes.yaml" if contents.classes_given else "guessed from the annotations"
-    yield f"{data}: {len(contents.images)} images{extent}; {len(contents.classes.names)} classes ({origin})"
+    classes = counted(len(contents.classes.names), "class", "classes")
+    yield f"{data}: {counted(len(contents.images), 'image')}{extent}; {classes} ({origin})"
     yield ""
     yield f"{'kind':<22}{'images':>8}{'annotations':>13}"
     maps = {"scribbles/": contents.scribbles, "accepted/": contents.accepted, "masks/": contents.masks}
@@ -211,10 +213,11 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     names = list(contents.images)
     yield from contents.notes
     yield from remarks(contents)
-    if not contents.classes_given:
+    if not contents.classes_given and not (contents.root / CLASSES_FILE).exists():
         yield f"no classes.yaml; `weakseg init {data}` writes one with {', '.join(contents.classes.names[:_SHOWN])} ..."
     if bare := [name for name in names if not contents.has_any(name)]:
-        yield f"{len(bare)} images have no annotation, as {bare[0]}: they can be labelled after training"
+        have = f"{counted(len(bare), 'image')} {'have' if len(bare) > 1 else 'has'}"
+        yield f"{have} no annotation, as {bare[0]}: they can be labelled after training"
     seen = {one.label for known in contents.annotations.values() for one in known}
     seen |= {int(index) for one in readable for counts in one.counts for index in np.flatnonzero(counts)}
     if absent := [name for index, name in enumerate(contents.classes.names) if index and index not in seen]:
@@ -224,7 +227,8 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     if later := [name for name in contents.classes.names[1:] if normal(name) in (BACKGROUND, BACKGROUND_OF_LABELME)]:
         yield f"the first class is the background, in methods and scores: that is {first!r} here, not {later[0]!r}"
     if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
-        yield f"{len(void)} masks are void all over, as that of {void[0]}: nothing is learned from or tested on them"
+        are = f"{counted(len(void), 'mask')} {'are' if len(void) > 1 else 'is'}"
+        yield f"{are} void all over, as that of {void[0]}: nothing is learned from or tested there"
     if contents.volumes is None and {case.spacing for case in contents.cases.values()} == {(1.0, 1.0, 1.0)}:
         text = "add the columns spacing_z, spacing_y and spacing_x to cases.csv, or set `data.spacing` in the recipe"
         yield f"distances within cases (HD95) count voxels, as no spacing is known: {text}"
@@ -232,10 +236,12 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     if not masked:
         yield "no image has a mask: training works, but there will be no validation"
     if hollow := [one.name for one in readable if one.mask is not None and _only_void(one.mask)]:
-        yield f"{len(hollow)} masks hold 0 and 255 alone, as that of {hollow[0]}: 255 means void, a class is 1 to 254"
+        masks = f"{counted(len(hollow), 'mask')} with 0 and 255 alone"
+        yield f"{masks}, as that of {hollow[0]}: 255 means void, a class is 1 to 254"
     large = [one.size for one in readable if one.size is not None and one.size[0] * one.size[1] > _LARGE]
     if large:
-        yield f"{len(large)} images are large, as {large[0][0]} x {large[0][1]}: reduced copies would train much faster"
+        images = f"{counted(len(large), 'image')} of large size"
+        yield f"{images}, as {large[0][0]} x {large[0][1]}: reduced copies would train much faster"
 
 
 def _only_void(counts: Counts) -> bool:

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from torch import Tensor
 
 from weakseg_lightning.checks import above, at_least
 from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.cli.commands.places import existing_folder, shown
-from weakseg_lightning.data.folder.files import find_files
+from weakseg_lightning.data.folder.detection import detect_channels
+from weakseg_lightning.data.folder.files import Files, find_files
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.images.statistics import picture, places_of
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import FileError
 from weakseg_lightning.files import replacing
@@ -31,6 +33,8 @@ def superpixels(
 ) -> int:
     """Divide your own images into superpixels (SLIC): maps of regions, for pairwise terms with edges from maps.
 
+    Of several channels, those are seen that graph cuts see by default: red, green and blue, or else the first three.
+
     Train with --data.guides superpixels, and `edges: regions`, `dilation: 0` of the method's `potts`. A network or a
     person that knows objects makes better maps: any PNGs of the images' names and sizes will do.
 
@@ -47,7 +51,8 @@ def superpixels(
     at_least("side", side, 2)
     above("compactness", compactness, 0)
     folder = existing_folder(data)
-    files = find_files(folder)
+    of_bands = detect_channels(folder)
+    files = find_files(folder, channels=None if of_bands is None else ChannelFiles(of_bands.given))
     images = files.images
     paths = {name: folder / output.expanduser() / f"{name}.png" for name in images}
     if (present := [path for path in paths.values() if path.exists()]) and not overwrite:
@@ -58,7 +63,7 @@ def superpixels(
     skipped = 0
     for name in followed(images, "Superpixels", len(images)):
         try:
-            _write(paths[name], _numbered(images[name], files.read_image(name), side, compactness))
+            _write(paths[name], _numbered(images[name], _pixels(files, name), side, compactness))
         except BadSampleError as error:
             skipped += 1
             text = f"weakseg: skipped: {error}"
@@ -72,11 +77,18 @@ def superpixels(
     return 1 if skipped else 0
 
 
-def _numbered(path: Path, pixels: Tensor, side: int, compactness: float) -> NDArray[np.uint16]:
+def _pixels(files: Files, name: str) -> NDArray[np.uint8]:
+    """An image in colors, ``(H, W, 3)``: of channels, those that pictures show without `guide`."""
+    if files.channels is None:
+        pixels: NDArray[np.uint8] = files.read_image(name).permute(1, 2, 0).numpy()
+        return pixels
+    return picture(files.read_planes(name, neighbors=0), places_of(files.channels.names, None))
+
+
+def _numbered(path: Path, image: NDArray[np.uint8], side: int, compactness: float) -> NDArray[np.uint16]:
     """The superpixel of each pixel of an image, ``(H, W)``."""
     from skimage.segmentation import slic
 
-    image = pixels.permute(1, 2, 0).numpy()
     count = max(1, round(image.shape[0] * image.shape[1] / side**2))
     numbers = slic(image, n_segments=count, compactness=compactness, start_label=0, channel_axis=-1)
     if numbers.max() >= _MOST:

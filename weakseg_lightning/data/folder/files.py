@@ -135,7 +135,7 @@ class Files:
         return as_stored(self.volumes.labels(path, self.slices[name].number, self.images[name]))
 
     def require_readable(self, name: str) -> NDArray[np.float64] | None:
-        """Lowest and highest values of the channels ``(2, C)``, None without; raises ``BadSampleError`` if unreadable."""
+        """Lowest and highest values of the channels ``(2, C)``, None without; raises ``BadSampleError`` as above."""
         if not (self.channels is not None if self.volumes is None else self.volumes.has_channels):
             self.read_image(name)
             return None
