@@ -186,9 +186,7 @@ def test_a_folder_that_cannot_be_written_is_checked_all_the_same(make_folder, ca
 def test_masks_that_are_void_all_over_are_told(make_folder, capsys):
     root = make_folder()
     Image.new("L", (48, 40), 255).save(root / "masks" / "b.png")
-    assert "note: 1 mask is void all over, as that of b: nothing is learned from or tested there" in told(
-        root, capsys
-    )
+    assert "note: 1 mask is void all over, as that of b: nothing is learned from or tested there" in told(root, capsys)
 
 
 def test_data_without_a_single_labelled_pixel_are_refused(make_folder, capsys):
