@@ -160,7 +160,7 @@ def test_a_recipe_that_is_wrong_as_a_whole_is_told_in_one_line(run, command, tex
 
 
 def test_options_of_a_helper_that_are_wrong_as_a_whole_are_told_in_one_line(run):
-    parts = ", ".join(f"`{name}:`" for name in ("data", "sheet", "guides", "cases", "channels"))
+    parts = ", ".join(f"`{name}:`" for name in ("data", "sheet", "guides", "cases", "channels", "slice_axis"))
     for text, expected in [
         ("data: a\ndata: b\n", ": the key `data` stands in lines 1 and 2: keep one of them"),
         ("- data\n", f": expected {parts} at the outermost level, found a list (line 1)"),

@@ -22,12 +22,12 @@ KNOWN = {
     "trust_region": (7, 6, 6),
     "learnt_eps": (4, 6, 6),
     "proposals": (7, 6, 6),
-    "ccnn": (17, 10, 11),
-    "em_adapt": (4, 6.25, 7.25),
+    "ccnn": (15, 10, 11),
+    "em_adapt": (2, 6.25, 7.25),
     "dense_gd": (4, 2, 2),  # the lattice is built on the CPU, here without workers that do it ahead
-    "mil": (2, 1, 1),
-    "classifier": (2, 1, 1),
-    "decompose": (2, 2, 2),
+    "mil": (1, 1, 1),
+    "classifier": (1, 1, 1),
+    "decompose": (1, 2, 2),
 }
 
 

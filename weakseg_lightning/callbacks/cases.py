@@ -8,7 +8,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from weakseg_lightning.callbacks.drawing import run_folder
-from weakseg_lightning.data.text import counted
 from weakseg_lightning.files import replacing
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.visualization.cases import write_cases
@@ -50,4 +49,4 @@ def _keep(module: WeakSegModule, folder: Path) -> None:
     except OSError as error:  # the means are logged, and training may go on
         warnings.warn(f"{error}; the run goes on without the scores of its cases", stacklevel=2)
     else:
-        rank_zero_info(f"Scores of {counted(len(module.case_scores), 'case')} are in {folder / 'cases.csv'}")
+        rank_zero_info(f"Scores of {len(module.case_scores)} cases are in {folder / 'cases.csv'}")

@@ -37,7 +37,7 @@ VOLUME_COLUMNS = ("z1", "z2", "center_z", "volume_mm3", "world_x", "world_y", "w
 
 _NUM_FIXED = COLUMNS.index("red")
 _FIXED, _COLORS = COLUMNS[:_NUM_FIXED], COLUMNS[_NUM_FIXED:]
-_VALUE_DIGITS = 6
+_VALUE_DIGITS = 6  # of single precision, as files and heads of volumes have it
 _DIGITS = 10  # of coordinates: millimeters of those in meters, and of degrees
 _ROWS = 64  # what is measured at once; coordinates and sums take fifty times the memory of its labels
 _NO_BOX = (np.inf, np.inf, np.inf, -np.inf, -np.inf, -np.inf)
@@ -198,7 +198,8 @@ class VolumeObjects(_Objects):
                 _rounded(one.means, _VALUE_DIGITS),
                 [
                     *(one.box[2], one.box[5], round(float(one.center[2]), 2)),
-                    *_rounded([one.area * voxel, *self.head.locate(one.center)], _DIGITS),
+                    *_rounded([one.area * voxel], _VALUE_DIGITS),
+                    *_rounded(self.head.locate(one.center), _DIGITS),
                 ],
             )
             for one in self._joined()

@@ -41,7 +41,8 @@ def channels_in_words(found: FoundChannels, guide: list[str] | None = None) -> s
     """A line that tells of the channels."""
     names = list(found.given)
     shown = guide or guide_of_names(names)
-    return f"Channels: {', '.join(names)} ({found.how}); pictures and graph cuts see {', '.join(shown)}"
+    unseen = "; classes that differ in others alone need --guide of init" if guide is None and len(names) > 3 else ""
+    return f"Channels: {', '.join(names)} ({found.how}); pictures and graph cuts see {', '.join(shown)}{unseen}"
 
 
 def channel_lines(found: FoundChannels | None, guide: list[str] | None) -> Iterator[str]:
@@ -50,7 +51,7 @@ def channel_lines(found: FoundChannels | None, guide: list[str] | None) -> Itera
         return
     yield f"    channels: {_flow(found.given)}   # the network's first layer is made for these {len(found.given)}"
     shown = _flow(guide or guide_of_names(list(found.given)))
-    yield f"    guide: {shown}   # three, or one, that pictures and graph cuts see"
+    yield f"    guide: {shown}   # three, or one, that pictures and graph cuts see: those in which classes differ"
 
 
 def other_bands(found: FoundChannels, root: Path) -> list[Problem]:

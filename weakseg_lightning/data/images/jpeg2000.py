@@ -1,5 +1,6 @@
 """JPEG 2000 in colors of more than 8 bits, which Pillow cuts to 8."""
 
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,12 +39,16 @@ def read_deep_jpeg2000(path: Path) -> Bands:
     """
     try:
         import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise UnsuitableError(
             "is JPEG 2000 in colors of more than 8 bits, which rasterio reads: "
             "pip install '.[raster]' in the checkout, or save it as PNG or TIFF"
         ) from error
-    with rasterio.open(path) as source:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # as most images are
+        source = rasterio.open(path)
+    with source:
         check_bands(source.count)
         check_size(source.width, source.height)
         values = np.moveaxis(source.read(), 0, -1)

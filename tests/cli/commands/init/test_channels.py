@@ -51,7 +51,7 @@ def test_from_a_folder_to_labels_of_other_files_by_the_printed_commands(run, tmp
     assert (status, err) == (0, "")
     names = "red, green, blue, nir, swir" if several_files else "blue, green, red, edge, swir"
     assert f"Channels: {names} (" in out
-    assert "pictures and graph cuts see red, green, blue" in out
+    assert "pictures and graph cuts see red, green, blue; classes that differ in others alone need --guide" in out
     text = Path("my_fields.yaml").read_text()
     assert "guide: [red, green, blue]   # three, or one" in text
     given = {"red": 1, "green": 2, "blue": 3, "nir": "NAME_nir.tif", "swir": "NAME_swir.tif"}

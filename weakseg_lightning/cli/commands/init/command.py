@@ -18,6 +18,7 @@ from weakseg_lightning.cli.commands.init.settings import (
     folder_lines,
     header_lines,
     pair_lines,
+    split_of,
     volume_lines,
     yaml_of,
 )
@@ -125,7 +126,7 @@ def init(
         given = options(cases=cases, channels=channels, slice_axis=slice_axis)
         print(f"See all, then again:\n  weakseg check {quote(str(data))}{given}")
         return 1
-    if contents.cases:
+    if contents.cases and split_of(contents, method)[1]:
         print(f"Validation scores {cases_in_words(contents.cases.values())} in 3-D, too: val_dice_mean, val_hd95_mean")
         print("The best checkpoint has the highest val_miou; after --checkpoint.monitor val_dice_mean, this")
     print(f"Next:\n  weakseg fit --config {quote(str(output))}")

@@ -57,7 +57,7 @@ def folder_lines(
     if method.fits_head:
         scale = _scale(_FROZEN_SIDE, usual, _FROZEN_ENLARGED)
         batch = max(1, min(4, int(_FROZEN_PIXELS / (longest * max(scale, 1)) ** 2)))
-        learned, validated = _split(contents, method)
+        learned, validated = split_of(contents, method)
         every = max(_FROZEN_STEPS, _FROZEN_STEPS_PER_VALIDATED * len(validated))
         yield from _training(hardware, _steps_of_head(method, len(learned), batch, hardware), every)
         yield from _model(method, weights, scale)
@@ -132,7 +132,7 @@ def yaml_of(weights: str | None) -> str:
 
 
 def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch: int, workers: int) -> Iterator[str]:
-    train, val = _split(contents, method)
+    train, val = split_of(contents, method)
     yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
     yield f"    supervision: {method.supervision:<15}# {len(train)} images to learn from"
@@ -168,8 +168,8 @@ def volume_lines(contents: FolderContents) -> Iterator[str]:
         yield f"    slice_axis: {axis:<16}# 0, 1 or 2; null: the axis of the largest spacing, or else the last"
 
 
-def _split(contents: FolderContents, method: Method) -> tuple[list[str], list[str]]:
-    """The images to learn from and to validate by, as the data module splits them by the recipe's settings."""
+def split_of(contents: FolderContents, method: Method) -> tuple[list[str], list[str]]:
+    """Find the images to learn from and to validate by, as the data module splits them by the recipe's settings."""
     assert method.supervision is not None
     return split_names(contents, method.supervision, 0.2, 0)
 
