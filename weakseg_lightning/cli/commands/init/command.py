@@ -73,8 +73,8 @@ def init(
         supervision: learn from these annotations, where there are several kinds.
         encoder_weights: imagenet (fetched when training begins), a local file, or null to train from scratch.
         learns: a head on a frozen encoder, which takes a minute for 30 images; with encoder the encoder learns, too,
-            once the head is fitted, better for images unlike photographs or more than 500, in five times the time; with
-            network the whole network from the beginning. auto takes the head where there is no GPU, or up to 500
+            once the head is fitted, better for images unlike photographs or more than 500, in 3 to 5 times the time;
+            with network the whole network from the beginning. auto takes the head where there is no GPU, or up to 500
             images, and else encoder.
         overwrite: replace a recipe that is there.
         cases: regular expression that tells by the images' names which are slices of one case, as `weakseg check` takes

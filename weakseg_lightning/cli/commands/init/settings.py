@@ -31,7 +31,7 @@ _FROZEN_ADM = """\
 
 # Of boxes and tags; with 30 images more steps do harm, with 300 images fewer do.
 _CONSTRAINED_EPOCHS, _MOST_CONSTRAINED_STEPS = 14, 1500
-# After the fit of the head, as measured with few_images.
+# After the fit of the head: on a CPU as measured with few_images; a GPU has time for more, which was not measured.
 _ENCODER_STEPS = {"cpu": 240, "gpu": 2400}
 _LEARNING_ENCODER = """\
     optimizer:
