@@ -11,6 +11,9 @@ from torch import Tensor
 
 __all__ = ["Channels"]
 
+_LOOKED_AT = 1024  # rows and columns
+_OTHER_UNIT = 100.0  # times the range that all channels of an image differ by: one of bytes, of reflectances, ...
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -42,6 +45,24 @@ class Channels:
         for number, (plane, low, high) in enumerate(zip(planes, self.low, self.high, strict=True)):
             image[number] = torch.from_numpy((plane.astype(np.float64) - low) / (high - low))
         return image
+
+    def doubt(self, planes: Sequence[NDArray[Any]]) -> str | None:
+        """Say if the channels of a whole image seem to be in another unit than those of the training images.
+
+        Args:
+            planes: C times ``(H, W)``, in the values of their file.
+
+        Returns:
+            What is doubtful; None where some channel varies as much as it should, by a factor of a hundred.
+        """
+        step = -(-max(planes[0].shape) // _LOOKED_AT)
+        bulks = [np.percentile(plane[::step, ::step], (1, 99)) for plane in planes]
+        for number, ((least, most), low, high) in enumerate(zip(bulks, self.low, self.high, strict=True)):
+            if most == least or 1 / _OTHER_UNIT <= (most - least) / (high - low) <= _OTHER_UNIT:
+                return None
+            least, most = (float(f"{value:.3g}") for value in (least, most))
+            told = f"{self.names[number]!r} is from {least:g} to {most:g}, in training from {low:.3g} to {high:.3g}"
+        return f"is in another unit than the images of training, it seems, as {told}: bring it to theirs"
 
     def unscaled(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Values of scaled channels, ``(..., C)``, in those of the files."""

@@ -1,5 +1,6 @@
 """Image files of several channels as rows, scaled as the network learned them; GeoTIFFs from the file, by windows."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,6 +44,8 @@ def open_channels(path: Path, channels: Channels, region: Region) -> Iterator["M
     planes = files.read(path)
     height, width = planes[0].shape
     rows, columns = region.find(path, width, height, None)
+    if (doubt := channels.doubt(planes)) is not None:
+        warnings.warn(f"{path} {doubt}", stacklevel=3)
     part = [plane[rows.start : rows.stop, columns.start : columns.stop] for plane in planes]
     yield MemoryRows(channels.scaled(part).permute(1, 2, 0).numpy())
 

@@ -1,5 +1,6 @@
 """A trained network as a function from an image to labels."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -170,7 +171,10 @@ def _rows_of(image: Image, channels: Channels | None) -> MemoryRows:
                 f"`image` holds values up to {most:g}, expected slices of a volume as fractions: 0 and 1 at its "
                 "percentiles 0.1 and 99.9 (of uint8, 0 and 255)"
             )
-        return MemoryRows(channels.scaled([*np.moveaxis(pixels, -1, 0)]).permute(1, 2, 0).numpy())
+        planes = [*np.moveaxis(pixels, -1, 0)]
+        if (doubt := channels.doubt(planes)) is not None:
+            warnings.warn(f"`image` {doubt}", stacklevel=3)
+        return MemoryRows(channels.scaled(planes).permute(1, 2, 0).numpy())
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"`image` must be RGB, uint8 (H, W, 3), got {pixels.dtype} {pixels.shape}")
     return MemoryRows(pixels)

@@ -182,7 +182,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
     "mask turned sideways": (
         picture("masks/a.png", 48, 40, value=0),
         "masks/a.png",
-        "(upright: its EXIF data turn it)",
+        "(which stands upright, as EXIF data or the axes of its volume have it)",
     ),
     "mask of no class": (picture("masks/b.png", 40, 48, value=3), "masks/b.png", "holds the values 3, expected 0 to 2"),
     "mask in foreign colors": (

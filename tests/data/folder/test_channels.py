@@ -1,5 +1,6 @@
 """Folders of images with named channels: read, trained, kept with the checkpoint."""
 
+import warnings
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -18,7 +19,9 @@ from weakseg_lightning.modules import ADMModule
 from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.modules.core.optimization import Optimizer
 from weakseg_lightning.networks import SMPNetwork, UNet
+from weakseg_lightning.prediction.channel_rows import open_channels
 from weakseg_lightning.prediction.loading import load_module
+from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.segmenter import Segmenter
 
 FIVE = ["red", "green", "blue", "nir", "swir"]
@@ -117,6 +120,23 @@ def test_a_segmenter_takes_the_values_of_the_files(folder, run):
         segmenter.probabilities(stored.astype(np.complex64))
 
 
+def test_images_in_another_unit_are_doubted(folder, run, tmp_path):
+    """Reflectances for digital numbers; one channel of the same unit, or an image of one value, is no doubt."""
+    segmenter, path = Segmenter(run[2], "cpu"), next((folder / "images").iterdir())
+    stored = np.moveaxis(tifffile.imread(path), 0, -1).astype(np.float32)
+    for factor in (1e-4, 1e4):
+        with pytest.warns(UserWarning, match=r"`image` is in another unit .*, as 'swir' is from .* in training from"):
+            segmenter(stored * factor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for image in (stored, np.concatenate([stored[..., :1], 1e-4 * stored[..., 1:]], axis=-1), 0 * stored):
+            segmenter(image)
+    tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(1e-4 * stored, -1, 0), photometric="minisblack")
+    opened = open_channels(tmp_path / "a.tif", segmenter.channels, Region())
+    with pytest.warns(UserWarning, match=r"a\.tif is in another unit"), opened:
+        pass
+
+
 def test_data_of_other_channels_are_named(folder, run):
     module = load_module(run[2])
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
@@ -194,7 +214,7 @@ def test_check_reads_channels_and_names_what_is_wrong(folder, tmp_path, capsys):
     colors = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3)
     assert len(np.unique(colors, axis=0)) > 500
     told = capsys.readouterr().out
-    assert f"Channels: {', '.join(FIVE)} (as given); pictures and graph cuts see red, green, blue" in told
+    assert f"Channels: {', '.join(FIVE)} (as given)\n" in told
     assert f"weakseg init {folder} --channels '{FIVE}'".replace("'", "") in told.replace("'", "").replace('"', "")
     assert check(folder, sheet=tmp_path / "sheet.png", channels=FIVE[:4]) == 1
     told = capsys.readouterr().out

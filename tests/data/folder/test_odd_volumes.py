@@ -82,7 +82,7 @@ IMAGES = {
     "cut": (cut, r"cannot be read \(Compressed file ended"),
     "changed": (flip_a_bit, r"cannot be read \(CRC check failed"),
     "short": (shorten, r"cannot be read \(it ends after 1244 of 1344 bytes of voxels"),
-    "no numbers": (nan, r"holds 1 voxels that are no numbers \(NaN\)"),
+    "no numbers": (nan, r"holds 1 voxel that are no numbers \(NaN\)"),
 }
 MAPS = {
     "another shape": (labels(LABELS[:3]), "has 12 x 14 x 3 voxels, its image 12 x 14 x 4"),

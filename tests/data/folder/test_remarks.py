@@ -174,3 +174,20 @@ def test_superpixels_see_the_channels_that_pictures_show(tmp_path):
     regions = np.asarray(Image.open(root / "superpixels" / "a.png"))
     assert regions.shape == (SIDE, SIDE)
     assert not set(regions[:, :12].ravel()) & set(regions[:, 12:].ravel()), "no region crosses the edge"
+
+
+def test_superpixels_follow_the_guide_and_given_names(tmp_path):
+    values = np.full((SIDE, SIDE, 5), 90, "u2")
+    values[:, 11:, 4] = 900  # in the middle of a square of 8 x 8
+    root = folder(tmp_path, values)
+    found = []
+    for guide in (None, ["five"]):
+        assert (
+            superpixels(root, side=8, overwrite=True, channels={"one": 1, "two": 2, "four": 4, "five": 5}, guide=guide)
+            == 0
+        )
+        regions = np.asarray(Image.open(root / "superpixels" / "a.png"))
+        found.append(not set(regions[:, :11].ravel()) & set(regions[:, 11:].ravel()))
+    assert found == [False, True], "an edge of the fifth band, unseen and seen"
+    with pytest.raises(UserError, match="no channel is called 'six'"):
+        superpixels(root, side=8, overwrite=True, guide=["six"])

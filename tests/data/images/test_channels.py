@@ -168,7 +168,7 @@ def broken(folder) -> dict[str, tuple[object, str]]:
     Image.new("P", (21, 37)).save(folder / "palette.tif")
     Image.new("P", (21, 37)).save(folder / "palette.png")
     return {
-        "nan.tif": (FIVE, "holds 2 pixels in the channel 'blue' that are no numbers"),
+        "nan.tif": (FIVE, "holds 2 pixels without a number in the channel 'blue'"),
         "four.tif": (FIVE, "has 4 bands, `channels` names 5"),
         "lone.tif": ({"a": 1, "nir": "NAME_nir.tif"}, "lacks the file of its channel 'nir', lone_nir.tif"),
         "small.tif": ({"a": 1, "nir": "NAME_nir.tif"}, "small_nir.tif has 5 x 37 pixels, small.tif 21 x 37"),

@@ -251,6 +251,23 @@ def test_images_stand_upright_wherever_exif_data_stand(path, kind, depth, orient
     assert image_size(path) == upright.shape[1::-1]
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("kind", "depth"), [(GREY, 8), (GREY, 16), (GREY, 2), (GREY_ALPHA, 8), (PALETTE, 8)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_label_maps_stand_upright_as_images_do(path, kind, depth, orientation, after):
+    """A label map that a program saved with its photograph's EXIF data lies as the photograph does."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 4, (7, 5, BANDS[kind]))
+    if kind == GREY_ALPHA:
+        values[..., 1] *= 80  # 0 is transparent
+    before, exif = any_palette(kind, depth), turned(orientation)
+    write_png(path, values, depth, kind, before + (b"" if after else exif), exif if after else b"")
+    labels = np.where(values[..., -1] == 0, 255, values[..., 0]) if kind == GREY_ALPHA else values[..., 0]
+    lying = Image.fromarray(labels.astype(np.uint8))
+    lying.getexif()[274] = orientation
+    assert (read_labels(path).numpy() == np.array(ImageOps.exif_transpose(lying))).all()
+
+
 @pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
 @pytest.mark.parametrize("read", [read_image, read_labels])
 def test_damage_is_named(path, kind, read):

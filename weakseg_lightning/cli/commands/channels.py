@@ -7,11 +7,12 @@ from pathlib import Path
 
 from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.detection import FoundChannels, detect_channels, guide_of_names
+from weakseg_lightning.data.folder.images.separability import GuideChoice
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.statistics import places_of
 from weakseg_lightning.errors import UserError
 
-__all__ = ["channel_lines", "channels_in_words", "find_channels", "other_bands"]
+__all__ = ["channel_lines", "channels_in_words", "find_channels", "guide_in_words", "other_bands"]
 
 _WORDS_OF_YAML = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
@@ -37,12 +38,19 @@ def find_channels(
     return found
 
 
-def channels_in_words(found: FoundChannels, guide: list[str] | None = None) -> str:
+def channels_in_words(found: FoundChannels) -> str:
     """A line that tells of the channels."""
-    names = list(found.given)
-    shown = guide or guide_of_names(names)
-    unseen = "; classes that differ in others alone need --guide of init" if guide is None and len(names) > 3 else ""
-    return f"Channels: {', '.join(names)} ({found.how}); pictures and graph cuts see {', '.join(shown)}{unseen}"
+    return f"Channels: {', '.join(found.given)} ({found.how})"
+
+
+def guide_in_words(found: FoundChannels, guide: list[str] | None, chosen: GuideChoice | None = None) -> str:
+    """What is seen of the channels, and why, to follow the line that tells of them."""
+    usual = ", ".join(guide_of_names(list(found.given)))
+    if chosen is None:
+        return f"; pictures and graph cuts see {usual if guide is None else ', '.join(guide)}"
+    one, other = chosen.classes
+    why = f"which tell {one} from {other} best (separability {chosen.distance:.2f}; {usual}: {chosen.usual:.2f})"
+    return f"; pictures and graph cuts see {', '.join(chosen.names)}, {why}"
 
 
 def channel_lines(found: FoundChannels | None, guide: list[str] | None) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 from weakseg_lightning.checks import between
-from weakseg_lightning.cli.commands.channels import channels_in_words, find_channels
+from weakseg_lightning.cli.commands.channels import channels_in_words, find_channels, guide_in_words
 from weakseg_lightning.cli.commands.places import existing_folder
 from weakseg_lightning.data.maps.inspection import require_no_maps
 from weakseg_lightning.errors import UserError
@@ -66,7 +66,7 @@ def paint(
     require_no_maps(existing_folder(data), "weakseg paint")
     found = find_channels(existing_folder(data), channels, guide)
     if found is not None:
-        print(channels_in_words(found, guide))
+        print(channels_in_words(found) + guide_in_words(found, guide))
     folder = PaintFolder(data, classes, ImageReader(None if found is None else found.given, guide))
     try:
         with FileLock(folder.root / _LOCK, timeout=0):

@@ -9,9 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from weakseg_lightning.checks import above, at_least
+from weakseg_lightning.cli.commands.channels import find_channels
 from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.cli.commands.places import existing_folder, shown
-from weakseg_lightning.data.folder.detection import detect_channels
 from weakseg_lightning.data.folder.files import Files, find_files
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.statistics import picture, places_of
@@ -30,10 +30,10 @@ def superpixels(
     side: int = 16,
     compactness: float = 10.0,
     overwrite: bool = False,
+    channels: dict[str, int | str] | list[str] | None = None,
+    guide: list[str] | None = None,
 ) -> int:
     """Divide your own images into superpixels (SLIC): maps of regions, for pairwise terms with edges from maps.
-
-    Of several channels, those are seen that graph cuts see by default: red, green and blue, or else the first three.
 
     Train with --data.guides superpixels, and `edges: regions`, `dilation: 0` of the method's `potts`. A network or a
     person that knows objects makes better maps: any PNGs of the images' names and sizes will do.
@@ -44,6 +44,9 @@ def superpixels(
         side: side of a superpixel in pixels, about.
         compactness: how much places count against colors: higher makes squarer superpixels.
         overwrite: replace maps that are there.
+        channels: names of the channels of images that are not grey or RGB, as `weakseg check` takes them; TIFFs of
+            other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
+        guide: three of the channels, or one, whose colors count; by default red, green and blue, or the first three.
 
     Returns:
         The exit status: 1 if images had to be skipped.
@@ -51,8 +54,10 @@ def superpixels(
     at_least("side", side, 2)
     above("compactness", compactness, 0)
     folder = existing_folder(data)
-    of_bands = detect_channels(folder)
-    files = find_files(folder, channels=None if of_bands is None else ChannelFiles(of_bands.given))
+    found = find_channels(folder, channels, guide)
+    named = None if found is None else ChannelFiles(found.given)
+    colors = None if named is None else places_of(named.names, guide)
+    files = find_files(folder, channels=named)
     images = files.images
     paths = {name: folder / output.expanduser() / f"{name}.png" for name in images}
     if (present := [path for path in paths.values() if path.exists()]) and not overwrite:
@@ -63,7 +68,7 @@ def superpixels(
     skipped = 0
     for name in followed(images, "Superpixels", len(images)):
         try:
-            _write(paths[name], _numbered(images[name], _pixels(files, name), side, compactness))
+            _write(paths[name], _numbered(images[name], _pixels(files, name, colors), side, compactness))
         except BadSampleError as error:
             skipped += 1
             text = f"weakseg: skipped: {error}"
@@ -77,12 +82,12 @@ def superpixels(
     return 1 if skipped else 0
 
 
-def _pixels(files: Files, name: str) -> NDArray[np.uint8]:
-    """An image in colors, ``(H, W, 3)``: of channels, those that pictures show without `guide`."""
-    if files.channels is None:
+def _pixels(files: Files, name: str, colors: tuple[int, int, int] | None) -> NDArray[np.uint8]:
+    """An image, ``(H, W, 3)``, its channels of these numbers shown as red, green and blue; None for grey and RGB."""
+    if colors is None:
         pixels: NDArray[np.uint8] = files.read_image(name).permute(1, 2, 0).numpy()
         return pixels
-    return picture(files.read_planes(name, neighbors=0), places_of(files.channels.names, None))
+    return picture(files.read_planes(name, neighbors=0), colors)
 
 
 def _numbered(path: Path, image: NDArray[np.uint8], side: int, compactness: float) -> NDArray[np.uint16]:

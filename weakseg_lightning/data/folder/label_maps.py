@@ -10,6 +10,7 @@ from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, Color
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.images.reading import read_label_map
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Size", "labels_all", "map_values", "read_map", "require_size", "to_labels", "values_of"]
@@ -88,7 +89,8 @@ def require_size(path: Path, shape: tuple[int, ...], size: Size, remedy: str) ->
         remedy: what to do.
     """
     if (found := shape[::-1]) != size:
-        turned = " (upright: its EXIF data turn it)" if found == size[::-1] else ""
+        why = " (which stands upright, as EXIF data or the axes of its volume have it)"
+        turned = why if found == size[::-1] else ""
         has = f"{path} has {found[0]} x {found[1]} pixels, its image {size[0]} x {size[1]}{turned}"
         raise BadSampleError(f"{has}: {remedy}")
 
@@ -198,7 +200,7 @@ def _from_deep_grey(path: Path, pixels: NDArray[Any]) -> Labels:
 
 def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
     ordered = sorted(unknown, key=lambda color: -counts[color])
-    shown = ", ".join(f"#{bytes(color).hex()} ({counts[color]} pixels)" for color in ordered[:_SHOWN])
+    shown = ", ".join(f"#{bytes(color).hex()} ({counted(counts[color], 'pixel')})" for color in ordered[:_SHOWN])
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     hint = "switch off the smoothing of edges when drawing" if len(unknown) > _SHOWN else "name them in classes.yaml"
     return f"has colors of no class, {shown}{more}: {hint}, or use the colors of the classes"

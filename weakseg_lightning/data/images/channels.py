@@ -14,6 +14,7 @@ from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volu
 from weakseg_lightning.data.images.nodata import Flags, filled, has_data
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.errors import UserError
 
 __all__ = ["ChannelFiles", "GivenChannels", "Planes"]
@@ -172,9 +173,8 @@ class ChannelFiles:
         if valid is not None and not valid.all():
             plane = filled(plane[..., None], valid)[..., 0]
         if plane.dtype.kind == "f" and (wrong := plane.size - int(np.isfinite(plane).sum())):
-            raise BadSampleError(
-                f"{file} holds {wrong} pixels in the channel {source.name!r} that are no numbers: fill them in"
-            )
+            number = counted(wrong, "pixel")
+            raise BadSampleError(f"{file} holds {number} without a number in the channel {source.name!r}: fill them in")
         return plane, None if valid is None or valid.all() else valid
 
 

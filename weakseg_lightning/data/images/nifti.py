@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from weakseg_lightning.data.images.pixels import UnsuitableError
 from weakseg_lightning.data.images.reading import reading
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.files import replacing
 
 __all__ = ["VOLUME_SUFFIXES", "VolumeHead", "is_volume", "read_voxels", "require_same_space", "volume_name"]
@@ -165,7 +166,7 @@ def read_voxels(head: VolumeHead) -> Voxels:
         if (proxy.slope, proxy.inter) != (1, 0):
             values = np.stack([(one * float(proxy.slope) + float(proxy.inter)).astype(np.float32) for one in values])
         if values.dtype.kind == "f" and (wrong := sum(one.size - int(np.isfinite(one).sum()) for one in values)):
-            raise UnsuitableError(f"holds {wrong} voxels that are no numbers (NaN): fill them in")
+            raise UnsuitableError(f"holds {counted(wrong, 'voxel')} that are no numbers (NaN): fill them in")
     return values
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from weakseg_lightning.data.images.pixels import Bands, Layout
+from weakseg_lightning.data.images.pixels import Bands, Layout, upright
 from weakseg_lightning.energies.potts import VOID
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -59,7 +59,7 @@ class PngHead:
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """A label map as it is stored.
+    """A label map as it is stored, but upright as its EXIF data say.
 
     Attributes:
         values: integers ``(H, W, bands)``: one band of grey or indices, or three of colors.
@@ -119,7 +119,7 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
         Exception: whatever Pillow raises for files that are damaged.
     """
     with Image.open(file) as image:
-        stored = _stored(file, head, image)
+        stored = np.ascontiguousarray(upright(_stored(file, head, image), read_orientation(file, image)))
         if head.has_palette:
             return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], head.depth)
         layout = png_layout(head, image)
@@ -138,8 +138,8 @@ def png_layout(head: PngHead, image: Image.Image) -> Layout:
 
 
 def read_orientation(file: BinaryIO, image: Image.Image) -> int:
-    """EXIF orientation of an open PNG, also where EXIF data stand at the end: Pillow would decode the image for it."""
-    if "exif" not in image.info:
+    """EXIF orientation of an open image, of a PNG also where EXIF data stand at the end, without decoding it."""
+    if image.format == "PNG" and "exif" not in image.info:
         image.info["exif"] = b"".join(_chunks(file, b"eXIf")) or None
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
 

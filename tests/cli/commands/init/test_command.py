@@ -205,7 +205,7 @@ def test_problems_send_back_to_check(run, make_folder):
     (root / "points.csv").write_text("image,x,class\n")
     status, out, _ = run("init", "photos")
     assert status == 1
-    assert "1 problems would stop training, as points.csv: has no column `y`" in out
+    assert "1 problem would stop training, as points.csv: has no column `y`" in out
     assert printed_command(out) == ["check", "photos"]
 
 

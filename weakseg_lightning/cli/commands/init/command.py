@@ -3,7 +3,13 @@
 from pathlib import Path
 from shlex import quote
 
-from weakseg_lightning.cli.commands.channels import channel_lines, channels_in_words, find_channels, other_bands
+from weakseg_lightning.cli.commands.channels import (
+    channel_lines,
+    channels_in_words,
+    find_channels,
+    guide_in_words,
+    other_bands,
+)
 from weakseg_lightning.cli.commands.init.choice import (
     Hardware,
     Learns,
@@ -27,12 +33,14 @@ from weakseg_lightning.cli.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
+from weakseg_lightning.data.folder.images.separability import choose_guide
 from weakseg_lightning.data.folder.images.volumes import require_volumes
 from weakseg_lightning.data.folder.recipe import recipe_of
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.maps.inspection import require_no_maps
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.files import replacing
@@ -82,7 +90,7 @@ def init(
         channels: names of the channels of images that are not grey or RGB, as `weakseg check` takes them; TIFFs of
             other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         guide: three of the channels, or one, that pictures and graph cuts see; by default red, green and blue, or the
-            first three.
+            first three, unless three others tell two classes apart notably better, by their labelled pixels.
         slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2; by default that of the
             largest spacing, or else the last.
         neighbors: slices of a volume before and after each one that are channels of its image, too.
@@ -104,7 +112,12 @@ def init(
         if found is not None:
             raise UserError(f"two folders, {POSITIVE}/ and {NEGATIVE}/, are learned from as RGB alone: convert them")
         return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
-    method = choose_what_learns(method, learns, len(contents.of(method.supervision)), hardware)
+    learned = contents.of(method.supervision)
+    method = choose_what_learns(method, learns, len(learned), hardware)
+    chosen = None
+    if found is not None and guide is None:
+        chosen = choose_guide(contents, learned, method.supervision, list(found.given))
+        guide = chosen and chosen.names
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
     fitting = "networks/frozen" if method.fits_head else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
@@ -115,14 +128,14 @@ def init(
         _write_classes(contents, data)
     _write(output, text)
     counts = [f"{count} with {kind}" for kind, count in counts_of(contents).items() if count]
-    print(f"Found {len(contents.images)} images, {', '.join(counts)}")
+    print(f"Found {counted(len(contents.images), 'image')}, {', '.join(counts)}")
     what = _WHAT_LEARNS[method.learns]
     print(f"Wrote {output}: {method.why}, method of {method.recipe}, {what}, for {hardware.name}")
     if found is not None:
-        print(channels_in_words(found, guide))
+        print(channels_in_words(found) + guide_in_words(found, guide, chosen))
         contents.problems += other_bands(found, folder)
     if contents.problems:
-        print(f"{len(contents.problems)} problems would stop training, as {contents.problems[0]}")
+        print(f"{counted(len(contents.problems), 'problem')} would stop training, as {contents.problems[0]}")
         given = options(cases=cases, channels=channels, slice_axis=slice_axis)
         print(f"See all, then again:\n  weakseg check {quote(str(data))}{given}")
         return 1
