@@ -112,12 +112,11 @@ def init(
         if found is not None:
             raise UserError(f"two folders, {POSITIVE}/ and {NEGATIVE}/, are learned from as RGB alone: convert them")
         return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
-    learned = contents.of(method.supervision)
-    method = choose_what_learns(method, learns, len(learned), hardware)
-    chosen = None
+    learned, chosen = contents.of(method.supervision), None
     if found is not None and guide is None:
         chosen = choose_guide(contents, learned, method.supervision, list(found.given))
-        guide = chosen and chosen.names
+        guide = None if chosen is None else chosen.names
+    method = choose_what_learns(method, learns, len(learned), hardware)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
     fitting = "networks/frozen" if method.fits_head else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")

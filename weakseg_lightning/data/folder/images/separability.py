@@ -104,7 +104,7 @@ def class_distances(samples: Sequence[NDArray[np.float64]], channels: Sequence[i
         spread, apart = (spreads[one] + spreads[other]) / 2, means[one] - means[other]
         squared = apart @ np.linalg.solve(spread, apart)
         distances.append(squared / 8 + (np.linalg.slogdet(spread)[1] - (volumes[one] + volumes[other]) / 2) / 2)
-    return 1 - np.exp(-np.array(distances))
+    return np.asarray(1 - np.exp(-np.array(distances)))
 
 
 def _values_by_class(
