@@ -124,7 +124,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
     ),
     "pixels that are no numbers": (no_numbers, "images/b.tif", "it holds pixels that are no numbers"),
     "tiff of pages": (two_pages, "images/b.tif", "has 2 pages, expected one image: name their bands as `channels`"),
-    "turned by exif": (turn_by_exif, "scribbles/a.png", "has 48 x 40 pixels, its image 40 x 48 (upright: its EXIF"),
+    "turned by exif": (turn_by_exif, "scribbles/a.png", "has 48 x 40 pixels, its image 40 x 48 (which stands upright"),
     # ---- scribbles
     "scribble of another size": (picture("scribbles/a.png", 20, 24), "scribbles/a.png", "has 24 x 20 pixels, its im"),
     "empty scribble": (picture("scribbles/a.png", 40, 48), "scribbles/a.png", "has no labelled pixel: draw a stroke"),
@@ -138,7 +138,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
     "color of no class": (
         edited("scribbles/c d é.png", lambda pixels: pixels.__setitem__((0, 0), (0, 255, 0, 255))),
         "scribbles/c d é.png",
-        "has colors of no class, #00ff00 (1 pixels): name them in classes.yaml",
+        "has colors of no class, #00ff00 (1 pixel): name them in classes.yaml",
     ),
     "smoothed edges": (smooth, "scribbles/c d é.png", "more: switch off the smoothing of edges when drawing"),
     "scribble as jpeg": (picture("scribbles/e.jpg", 40, 48), "scribbles/e.jpg", "is no PNG: save it as PNG, which"),
