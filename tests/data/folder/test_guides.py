@@ -104,7 +104,9 @@ def test_what_is_wrong_stops_before_training(guided):
     with pytest.raises(BadSampleError, match=r"images/a.* has no map of regions or boundaries among the `guides`"):
         data_of(guided).setup("fit")
     Image.new("L", (40, 48)).save(guided / "maps/slic/a.png")
-    with pytest.raises(BadSampleError, match=r"maps/slic/a.png: has 40 x 48 pixels, its image 48 x 40 \(which stands upright"):
+    with pytest.raises(
+        BadSampleError, match=r"maps/slic/a.png: has 40 x 48 pixels, its image 48 x 40 \(which stands upright"
+    ):
         data_of(guided).setup("fit")
     Image.fromarray(np.zeros((40, 48), np.uint8)).save(guided / "maps/slic/a.png")
     Image.new("L", SIZE).save(guided / "maps/slic/d.png")

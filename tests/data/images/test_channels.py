@@ -97,13 +97,13 @@ def test_jpeg_in_tiff_of_five_bands_is_named(tmp_path):
         ChannelFiles(FIVE).read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("shape", [(5, 37, 21), (37, 21, 5)])
+@pytest.mark.parametrize("shape", [(5, 37, 21), (37, 21, 5), (5, 8, 8), (4, 4, 5)])
 @pytest.mark.parametrize("dtype", ["u2", ">i4", "f2", "?"])
 def test_arrays(tmp_path, shape, dtype):
     given = values("u1", *shape).astype(dtype)
     np.save(tmp_path / "a.npy", given)
     found = read(tmp_path / "a.npy")
-    assert np.array_equal(found, given if shape[0] == 5 else np.moveaxis(given, -1, 0))
+    assert np.array_equal(found, given if shape[0] == 5 else np.moveaxis(given, -1, 0)), "(H, W, bands) but for 5 first"
     assert found.dtype.isnative
 
 

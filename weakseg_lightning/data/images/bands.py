@@ -30,7 +30,7 @@ def read_bands(path: Path) -> Samples:
     Args:
         path: TIFF, whose pages of one size are bands one after the other (reduced copies and masks do not count);
             ``.npy`` of ``(H, W)``, ``(bands, H, W)`` or ``(H, W, bands)``, the bands being the shorter of the first
-            and the last axis; or another image, whose opacity is a band as others are.
+            and the last axis, or that beside a square of the two others; or another image, whose opacity is a band as others are.
 
     Returns:
         ``(H, W, bands)``, integers or floats of the type of the file.
@@ -113,7 +113,9 @@ def _bands_last(values: Samples) -> Samples:
         raise UnsuitableError(f"holds {values.dtype} of {shape}, expected numbers of 2 or 3 dimensions")
     if values.ndim == 2:
         return values[..., None]
-    return np.moveaxis(values, 0, -1) if values.shape[0] <= values.shape[2] else values
+    first, second, last = values.shape
+    is_square = first == second != last  # as a patch of 64 x 64 pixels with 200 bands
+    return np.moveaxis(values, 0, -1) if first <= last and not is_square else values
 
 
 def _tiff(file: BinaryIO, pages: list[TiffHead]) -> Samples:
