@@ -103,12 +103,20 @@ def check_problem(
     else:
         known_seeds = narrow["seeds"][0]
         allowed = label_set | _labels_of(known_seeds, valid, classes)
+    bare = None if allowed_at is None else (valid & (known_seeds == VOID) & ~allowed_at.any(1)).flatten(1).any(1)
     # All values at once, so that a device is waited for once.
-    known, *wrong = to_host(allowed, *(outside.any() for _, outside in narrow.values()))
-    for name, found in zip(narrow, wrong, strict=True):
+    outside = [outside.any() for _, outside in narrow.values()]
+    known, *wrong = to_host(allowed, *outside, *([] if bare is None else [bare]))
+    for name, found in zip(narrow, wrong, strict=False):
         if found:
             raise _wrong_labels(name, given[name], classes)
     _check_allowed(known)
+    if bare is not None and wrong[-1].any():
+        images = wrong[-1].nonzero().flatten().tolist()
+        raise ValueError(
+            f"`label_set` must allow at least one class at each valid pixel without a seed; in images {images} of the "
+            "batch some have none: allow the background there, or make them not `valid`"
+        )
     start = narrow["initial"][0] if "initial" in narrow else None
     return Problem(known_seeds, allowed, valid, start, known, allowed_at)
 

@@ -104,7 +104,7 @@ class Solver(ABC):
             image: RGB in 0..1, float ``(B, 3, H, W)`` on the same device.
             seeds: hard constraints, int64 ``(B, H, W)``: a class, or 255 where the pixel is free. None = no seeds.
             label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds; or, for each pixel,
-                ``(B, K, H, W)``, among which the scores are turned into probabilities then. None = all.
+                ``(B, K, H, W)``, at least one, among which the scores are turned into probabilities then. None = all.
             valid: bool ``(B, H, W)``, False on padding. None = no padding.
             initial: integer ``(B, H, W)``, a labeling to start from, 255 where there is none; it goes before whatever
                 start the solver is set to.

@@ -61,3 +61,16 @@ def test_a_set_of_another_size_and_one_for_soft_labels_are_errors():
         AlphaExpansion().solve(logits, image, label_set=possible[..., 1:])
     with pytest.raises(ValueError, match=r"`label_set` must be \(B, K\) for soft labels.*take AlphaExpansion"):
         SoftPotts().solve(logits, image, label_set=possible)
+
+
+def test_a_pixel_without_a_label_is_an_error_unless_it_is_a_seed_or_padding():
+    logits, image, possible = problem(0)
+    possible[0, :, 1, 2] = False
+    free = torch.full((1, 2, 3), 255)
+    with pytest.raises(ValueError, match=r"at each valid pixel without a seed; in images \[0\] of the batch"):
+        AlphaExpansion().solve(logits, image, label_set=possible, seeds=free)
+    seeds, valid = free.clone(), torch.ones(1, 2, 3, dtype=torch.bool)
+    seeds[0, 1, 2] = 2
+    assert AlphaExpansion().solve(logits, image, label_set=possible, seeds=seeds).labels[0, 1, 2] == 2
+    valid[0, 1, 2] = False
+    assert AlphaExpansion().solve(logits, image, label_set=possible, valid=valid).message == ("",)

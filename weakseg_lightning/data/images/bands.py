@@ -30,7 +30,8 @@ def read_bands(path: Path) -> Samples:
     Args:
         path: TIFF, whose pages of one size are bands one after the other (reduced copies and masks do not count);
             ``.npy`` of ``(H, W)``, ``(bands, H, W)`` or ``(H, W, bands)``, the bands being the shorter of the first
-            and the last axis, or that beside a square of the two others; or another image, whose opacity is a band as others are.
+            and the last axis, or that beside a square of the two others; or another image, whose opacity is a band as
+            others are.
 
     Returns:
         ``(H, W, bands)``, integers or floats of the type of the file.
