@@ -1,4 +1,4 @@
-"""How far the networks on VGG16 see: the numbers of the README, from the layers and by the gradient."""
+"""How far the networks on VGG16 see: the numbers of tests/benchmarks/README.md, from the layers and by the gradient."""
 
 from collections.abc import Iterator
 

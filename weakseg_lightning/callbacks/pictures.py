@@ -53,7 +53,8 @@ class PredictionWriter(BasePredictionWriter):
     images that lie on a map GeoTIFFs at their places.
 
     Args:
-        output_dir: folder to write to; ``<run folder>/predictions`` by default.
+        output_dir: folder to write to; ``<run folder>/predictions`` by default. `weakseg predict` writes into the
+            folder ``predict`` of the run: images of the data set into it, IMAGES into its ``predictions``.
         overlays: whether to draw overlays.
 
     Attributes:

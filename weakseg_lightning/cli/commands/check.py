@@ -76,7 +76,8 @@ def check(
             all bands, or by name the number of a band or another file, {red: 1, nir: NAME_nir.tif}. TIFFs of other
             bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2, as the recipe's
-            `data.slice_axis`; by default that of the largest spacing, or else the last.
+            `data.slice_axis`; by default that of the largest spacing, where it is a fifth larger than the others, or
+            else the last.
 
     Returns:
         The exit status: 0 if all is well, 1 if there are problems.

@@ -41,7 +41,7 @@ class MapHead(nn.Module):
         self.last: nn.Module = nn.Identity()
         if hidden is not None:
             # whole channels: drawing single cells would take a third of a step on the CPU
-            self.last = nn.Sequential(nn.ReLU(), nn.Dropout2d(dropout), nn.Conv2d(hidden, num_classes, 1))
+            self.last = nn.Sequential(nn.ReLU(inplace=True), nn.Dropout2d(dropout), nn.Conv2d(hidden, num_classes, 1))
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("scale", torch.ones(sum(channels)))
         bound = 1 / math.sqrt(sum(channels))  # as of one layer on the joined maps
@@ -59,9 +59,10 @@ class MapHead(nn.Module):
             # The weights are standardized in place of the maps, which are large.
             weight = kernel * scale[None, :, None, None]
             part = F.conv2d(features, weight, -(weight[:, :, 0, 0] @ mean))
-            total = part if total is None else part + _resized(total, part)
+            # In place here and below, as large maps of their own take time from the system alone.
+            total = part if total is None else part.add_(_resized(total, part))
         assert total is not None
-        logits: Tensor = self.last(total + self.bias[:, None, None])
+        logits: Tensor = self.last(total.add_(self.bias[:, None, None]))
         return logits
 
     def at_pixels(self, features: Tensor) -> Tensor:

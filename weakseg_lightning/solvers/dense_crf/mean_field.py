@@ -51,8 +51,8 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
     (``recipes/refine/ccnn_tuned.yaml``). What is good for one network need not be for another: see
     ``weakseg crf-search``. As a latent solver of ADM, it usually has ``spatial_weight=0``.
 
-    What it costs: time linear in pixels, classes and iterations, and up with the number of different colors; see the
-    README for figures. Images of a batch run in parallel, without the GIL, on the CPU.
+    What it costs: time linear in pixels, classes and iterations, and up with the number of different colors; see
+    tests/benchmarks/README.md for figures. Images of a batch run in parallel, without the GIL, on the CPU.
 
     The arguments before ``num_threads`` are those of `DenseCRFParameters`.
 

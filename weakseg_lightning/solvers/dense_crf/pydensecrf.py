@@ -30,7 +30,7 @@ class PyDenseCRF(DenseCRFParameters, Refinement):
     Elsewhere pydensecrf fills up its last block of 4 with black pixels at the origin, and where pixels of the image are
     near these in space and color, it is pydensecrf's that are off.
 
-    What it costs: 0.4 to 1 second for 375 x 500 pixels and 21 classes, on one CPU core, one image after the other. The
+    What it costs: 1 to 2 seconds for 375 x 500 pixels and 21 classes, on one CPU core, one image after the other. The
     package holds Python's lock meanwhile: threads do not help, processes do.
 
     Note:

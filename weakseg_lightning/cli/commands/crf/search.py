@@ -71,7 +71,7 @@ def crf_search(
     are a table, search.csv, and best.yaml, an overlay for `weakseg validate`, `test` and `predict`. Equal arguments
     give equal results. The best score is that of images that the parameters were chosen on: a little too good.
 
-    100 images of VOC take 20 to 60 seconds per set on one core; the default search tries 15 to 40 sets. Meanwhile the
+    100 images of VOC take about a minute per set on one core; the default search tries 15 to 40 sets. Meanwhile the
     predictions lie in the output folder, 16 MB for 375 x 500 pixels and 21 classes. Of a search that is interrupted,
     search.csv has what was tried in full.
 

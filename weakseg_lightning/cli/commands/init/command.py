@@ -92,7 +92,7 @@ def init(
         guide: three of the channels, or one, that pictures and graph cuts see; by default red, green and blue, or the
             first three, unless three others tell two classes apart notably better, by their labelled pixels.
         slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2; by default that of the
-            largest spacing, or else the last.
+            largest spacing, where it is a fifth larger than the others, or else the last.
         neighbors: slices of a volume before and after each one that are channels of its image, too.
 
     Returns:

@@ -39,7 +39,7 @@ _LEARNING_ENCODER = """\
       head_lr_factor: 10
 """
 
-# Of the settings that the README compares under "Scribbles of several lengths", the best for images.
+# Of the settings that tests/benchmarks/README.md compares under "Scribbles of several lengths", the best for images.
 _TRUST_REGION = """\
     solver:
       init_args:
@@ -116,7 +116,7 @@ def _training(hardware: Hardware, steps: int, validate_every: int) -> Iterator[s
 def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     yield from ("", "model:", "  init_args:", "    network:", "      init_args:")
     yield f"        encoder_weights: {yaml_of(weights)}   # imagenet, a local file, or null to train from scratch"
-    yield f"        input_scale: {scale:<11.4g}# the network works on images of this fraction of their size"
+    yield f"        input_scale: {scale:<11.4g}# images are resized by this factor for the network"
     if method.learns == "encoder":
         yield "        freeze_encoder: false   # it learns on from the fitted head"
         yield from _LEARNING_ENCODER.splitlines()
