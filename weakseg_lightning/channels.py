@@ -11,8 +11,9 @@ from torch import Tensor
 
 __all__ = ["Channels"]
 
-_LOOKED_AT = 1024  # rows and columns
-_OTHER_UNIT = 100.0  # times the range that all channels of an image differ by: one of bytes, of reflectances, ...
+_LOOKED_AT = 2**18  # pixels
+_OUTSIDE = 3.0  # ranges between the first and the 99th percentile of the training images
+_WIDER = 50.0
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,27 @@ class Channels:
         return image
 
     def doubt(self, planes: Sequence[NDArray[Any]]) -> str | None:
-        """Say if the channels of a whole image seem to be in another unit than those of the training images.
+        """Say if the channels of an image seem to be in another unit than those of the training images.
 
         Args:
-            planes: C times ``(H, W)``, in the values of their file.
+            planes: pixels of the C channels, in the values of their file.
 
         Returns:
-            What is doubtful; None where some channel varies as much as it should, by a factor of a hundred.
+            What is doubtful; None if a channel that varies is where it should be: not far outside the range of the
+            training images, nor many times as wide or, outside of it, as narrow.
         """
-        step = -(-max(planes[0].shape) // _LOOKED_AT)
-        bulks = [np.percentile(plane[::step, ::step], (1, 99)) for plane in planes]
-        for number, ((least, most), low, high) in enumerate(zip(bulks, self.low, self.high, strict=True)):
-            if most == least or 1 / _OTHER_UNIT <= (most - least) / (high - low) <= _OTHER_UNIT:
+        doubted = None
+        for name, plane, low, high in zip(self.names, planes, self.low, self.high, strict=True):
+            step = -(-plane.size // _LOOKED_AT)
+            least, most = np.percentile(plane.ravel()[::step].astype(np.float64), (25, 75))
+            if least == most:
+                continue
+            size, outside = high - low, max(low - most, least - high)
+            is_near, is_narrow = outside <= _OUTSIDE * size, most - least < size / _WIDER
+            if is_near and most - least <= _WIDER * size and not (is_narrow and outside > 0):
                 return None
-            least, most = (float(f"{value:.3g}") for value in (least, most))
-            told = f"{self.names[number]!r} is from {least:g} to {most:g}, in training from {low:.3g} to {high:.3g}"
-        return f"is in another unit than the images of training, it seems, as {told}: bring it to theirs"
+            doubted = doubted or f"{name!r} is from {least:.4g} to {most:.4g}, in training from {low:.4g} to {high:.4g}"
+        return doubted and f"seems to be in another unit than the images of training: {doubted} (bring it to theirs)"
 
     def unscaled(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Values of scaled channels, ``(..., C)``, in those of the files."""

@@ -76,6 +76,7 @@ class ChannelMapRows:
         self.place = Place.of(whole, self.rows, self.columns)
         self._fill = np.array(channels.normalization[0], dtype=np.float32)
         self._read, self._invalid = Span(0, 0), np.empty((0, self.width), dtype=np.bool_)
+        self._path: Path | None = path  # until it was looked at
 
     def read(self, rows: Span) -> Floats:
         """Read rows, ``(h, W, C)``."""
@@ -83,6 +84,10 @@ class ChannelMapRows:
         planes, valid = self._raster.read(window)
         scaled = self.channels.scaled(planes).permute(1, 2, 0).numpy()
         scaled[~valid] = self._fill
+        if self._path is not None and valid.any():
+            if (doubt := self.channels.doubt([plane[valid] for plane in planes])) is not None:
+                warnings.warn(f"{self._path} {doubt}", stacklevel=2)
+            self._path = None
         self._read, self._invalid = rows, ~valid
         return scaled
 

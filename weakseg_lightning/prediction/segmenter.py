@@ -172,7 +172,7 @@ def _rows_of(image: Image, channels: Channels | None) -> MemoryRows:
                 "percentiles 0.1 and 99.9 (of uint8, 0 and 255)"
             )
         planes = [*np.moveaxis(pixels, -1, 0)]
-        if (doubt := channels.doubt(planes)) is not None:
+        if channels.given != [SLICE] and (doubt := channels.doubt(planes)) is not None:
             warnings.warn(f"`image` {doubt}", stacklevel=3)
         return MemoryRows(channels.scaled(planes).permute(1, 2, 0).numpy())
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:

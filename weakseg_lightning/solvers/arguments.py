@@ -60,7 +60,18 @@ class Problem:
 
     def restricted(self, scores: Tensor) -> Tensor:
         """Return scores ``(B, K, H, W)`` in which labels that a pixel may not have are as good as impossible."""
-        return scores if self.allowed_at is None else scores.masked_fill(~self.allowed_at, IMPOSSIBLE)
+        if self.allowed_at is None:
+            return scores
+        best = scores.masked_fill(~self.allowed_at, -torch.inf).amax(1, keepdim=True)  # which a softmax does not see
+        return (scores - best.nan_to_num(neginf=0)).masked_fill(~self.allowed_at, IMPOSSIBLE)
+
+    def forbidden(self, labels: Tensor) -> Tensor | None:
+        """Find the pixels of a labeling ``(B, H, W)`` that have a label which they may not have; None without sets."""
+        if self.allowed_at is None:
+            return None
+        named = labels.long().clamp(max=self.allowed_at.shape[1] - 1)
+        outside = ~self.allowed_at.gather(1, named[:, None])[:, 0]
+        return outside & self.valid & (self.seeds == VOID) & (labels != VOID)
 
     def map(self, move: Callable[[Tensor], Tensor]) -> Self:
         """Return the problem with each of its tensors replaced."""
@@ -95,7 +106,7 @@ def check_problem(
     check_tensor("label_set", label_set, "bool", (batch, classes, *size) if per_pixel else (batch, classes), device)
     allowed_at = label_set if per_pixel else None
     if allowed_at is not None:
-        label_set = (allowed_at & valid[:, None]).flatten(2).any(2)
+        label_set = (allowed_at & valid[:, None]).flatten(2).any(2) | ~valid.flatten(1).any(1, keepdim=True)
     given = {name: labels for name, labels in (("initial", initial), ("seeds", seeds)) if labels is not None}
     narrow = {name: _narrowed(name, labels, logits) for name, labels in given.items()}
     if seeds is None:

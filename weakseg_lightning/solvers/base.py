@@ -122,6 +122,8 @@ class Solver(ABC):
             return replace(found, unary=zero, pairwise=zero, lower_bound=zero)
         began = time.perf_counter()
         result = self._solve(problem.restricted(logits.detach().float()), image.float(), problem)
+        if (forbidden := problem.forbidden(result.labels)) is not None and forbidden.any():
+            result = _without(result, forbidden)
         return replace(result, solve_seconds=time.perf_counter() - began - result.transfer_seconds)
 
     @abstractmethod
@@ -136,6 +138,19 @@ class Solver(ABC):
         Returns:
             The labelings; `solve` sets their ``solve_seconds``.
         """
+
+
+def _without(result: SolverResult, forbidden: Tensor) -> SolverResult:
+    """The result without the labels of pixels that may not have them, and with a message for their images."""
+    counts = forbidden.flatten(1).sum(1).cpu()
+    text = "`label_set` forbids labels that pairwise terms forced on pixels: {} without one now; lower their weight"
+    messages = zip(result.message, counts.tolist(), strict=True)
+    return replace(
+        result,
+        labels=result.labels.masked_fill(forbidden, VOID),
+        converged=result.converged & (counts == 0),
+        message=tuple(message or (text.format(count) if count else "") for message, count in messages),
+    )
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,15 @@ def test_maps_are_replaced_on_request_alone_and_broken_images_skipped(make_folde
     assert "1 of 3 images were skipped" in capsys.readouterr().err
 
 
+def test_maps_of_one_region_are_told(make_folder, capsys):
+    root = make_folder()
+    for path in root.glob("images/*"):
+        Image.new("RGB", (48, 40), (90, 90, 90)).save(path)
+    assert superpixels(root, side=60) == 0
+    told = capsys.readouterr().out
+    assert "note: one superpixel covers the whole of 3 images, as a: lower `side` or `compactness`" in told
+
+
 def test_what_is_wrong_with_maps_is_a_problem_of_the_folder(make_folder, capsys):
     root = make_folder()
     superpixels(root)

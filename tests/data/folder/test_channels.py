@@ -10,6 +10,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.data import BadSampleError, FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
@@ -121,20 +122,39 @@ def test_a_segmenter_takes_the_values_of_the_files(folder, run):
 
 
 def test_images_in_another_unit_are_doubted(folder, run, tmp_path):
-    """Reflectances for digital numbers; one channel of the same unit, or an image of one value, is no doubt."""
     segmenter, path = Segmenter(run[2], "cpu"), next((folder / "images").iterdir())
     stored = np.moveaxis(tifffile.imread(path), 0, -1).astype(np.float32)
-    for factor in (1e-4, 1e4):
-        with pytest.warns(UserWarning, match=r"`image` is in another unit .*, as 'swir' is from .* in training from"):
-            segmenter(stored * factor)
+    with pytest.warns(UserWarning, match=r"`image` seems to be in another unit .* 'red' is from .*, in training from"):
+        segmenter(stored * 1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for image in (stored, np.concatenate([stored[..., :1], 1e-4 * stored[..., 1:]], axis=-1), 0 * stored):
-            segmenter(image)
+        segmenter(stored)
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(1e-4 * stored, -1, 0), photometric="minisblack")
     opened = open_channels(tmp_path / "a.tif", segmenter.channels, Region())
-    with pytest.warns(UserWarning, match=r"a\.tif is in another unit"), opened:
+    with pytest.warns(UserWarning, match=r"a\.tif seems to be in another unit"), opened:
         pass
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "values", "is_doubted"),
+    [
+        (291, 304, (17, 31), True),  # degrees Celsius for kelvins
+        (0, 1, (0, 100), True),  # percent for fractions
+        (0, 1, (60, 80), True),  # bytes of low contrast
+        (885, 2865, (0.0885, 0.2865), True),  # reflectances for digital numbers
+        (885, 2865, (1499, 1501), False),  # an image of water
+        (885, 2865, (3000, 6000), False),  # one of snow
+        (885, 2865, (0, 0), False),  # nothing but one value
+        (0, 1, (True, False), False),
+    ],
+)
+def test_what_another_unit_is(low, high, values, is_doubted):
+    """Of channels that vary alike; of others that are as they were, or do not vary, nothing follows."""
+    channels = Channels(("a", "b"), ["a", "b"], (low, 0), (high, 1), (0, 0), (1, 1), (0, 0, 0))
+    plane = np.linspace(*values, 400).reshape(20, 20).astype(bool if values[0] is True else np.float64)
+    ordinary = np.linspace(0, 1, 400).reshape(20, 20)
+    assert (channels.doubt([plane, np.zeros((20, 20))]) is not None) == is_doubted
+    assert channels.doubt([plane, ordinary]) is None
 
 
 def test_data_of_other_channels_are_named(folder, run):

@@ -191,3 +191,16 @@ def test_superpixels_follow_the_guide_and_given_names(tmp_path):
     assert found == [False, True], "an edge of the fifth band, unseen and seen"
     with pytest.raises(UserError, match="no channel is called 'six'"):
         superpixels(root, side=8, overwrite=True, guide=["six"])
+
+
+def test_strokes_on_pixels_without_data_alone_are_named(tmp_path, capsys):
+    values = np.full((SIDE, SIDE, 3), 5, "i2")
+    values[:, : SIDE // 2] = -9999
+    root = folder(tmp_path, values, "-9999")
+    strokes = np.full((SIDE, SIDE), 255, np.uint8)
+    strokes[4, 2:8], strokes[8, 2:8] = 0, 1
+    Image.fromarray(strokes).save(root / "scribbles" / "a.png")
+    assert check(root) == 1
+    assert "scribbles/a.png" in (told := capsys.readouterr().out)
+    assert "labels nothing but pixels without data" in told
+    assert "has no labelled pixel" not in told

@@ -97,7 +97,7 @@ def test_jpeg_in_tiff_of_five_bands_is_named(tmp_path):
         ChannelFiles(FIVE).read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("shape", [(5, 37, 21), (37, 21, 5), (5, 8, 8), (4, 4, 5)])
+@pytest.mark.parametrize("shape", [(5, 37, 21), (37, 21, 5), (5, 8, 8), (4, 4, 5), (5, 4, 4)])
 @pytest.mark.parametrize("dtype", ["u2", ">i4", "f2", "?"])
 def test_arrays(tmp_path, shape, dtype):
     given = values("u1", *shape).astype(dtype)

@@ -268,6 +268,16 @@ def test_label_maps_stand_upright_as_images_do(path, kind, depth, orientation, a
     assert (read_labels(path).numpy() == np.array(ImageOps.exif_transpose(lying))).all()
 
 
+@pytest.mark.parametrize(("kind", "depth"), [(RGB, 8), (GREY, 8), (GREY, 16)])
+def test_damaged_exif_data_turn_nothing(path, kind, depth):
+    values = noise(kind, depth)
+    write_png(path, values, depth, kind)
+    expected, size = images(path), image_size(path)
+    write_png(path, values, depth, kind, chunk(b"eXIf", b"garbage, no head of a TIFF"))
+    assert (images(path) == expected).all()
+    assert image_size(path) == size
+
+
 @pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
 @pytest.mark.parametrize("read", [read_image, read_labels])
 def test_damage_is_named(path, kind, read):

@@ -74,3 +74,31 @@ def test_a_pixel_without_a_label_is_an_error_unless_it_is_a_seed_or_padding():
     assert AlphaExpansion().solve(logits, image, label_set=possible, seeds=seeds).labels[0, 1, 2] == 2
     valid[0, 1, 2] = False
     assert AlphaExpansion().solve(logits, image, label_set=possible, valid=valid).message == ("",)
+
+
+def test_an_image_of_padding_alone_is_no_error():
+    logits, image, possible = problem(0)
+    valid = torch.zeros(1, 2, 3, dtype=torch.bool)
+    both = AlphaExpansion().solve(logits, image, label_set=possible, valid=valid)
+    assert both.message == ("",)
+
+
+def test_a_shift_of_the_scores_changes_nothing():
+    logits, image, possible = problem(1)
+    possible[0, 1, 0] = False
+    solver = AlphaExpansion(GridPotts(2.0))
+    one, other = (solver.solve(logits + shift, image, label_set=possible).labels for shift in (0, -3e4))
+    assert torch.equal(one, other)
+
+
+def test_a_label_that_weighty_neighbors_force_on_a_pixel_is_taken_back_and_told():
+    possible = torch.zeros(1, 3, 8, 8, dtype=torch.bool)
+    possible[:, 0] = True
+    possible[:, :, 4, 4] = torch.tensor([False, False, True])
+    flat = torch.zeros(1, 3, 8, 8)
+    for weight, expected in ((500.0, 2), (1500.0, 255)):
+        found = AlphaExpansion(GridPotts(weight)).solve(flat, flat, label_set=possible)
+        assert found.labels[0, 4, 4] == expected
+        assert found.labels.sum() == expected, "all others are background"
+        assert ("forced on pixels: 1 without one now" in found.message[0]) == (expected == 255)
+        assert bool(found.converged) == (expected != 255)

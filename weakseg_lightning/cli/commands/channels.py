@@ -47,9 +47,10 @@ def guide_in_words(found: FoundChannels, guide: list[str] | None, chosen: GuideC
     """What is seen of the channels, and why, to follow the line that tells of them."""
     usual = ", ".join(guide_of_names(list(found.given)))
     if chosen is None:
-        return f"; pictures and graph cuts see {usual if guide is None else ', '.join(guide)}"
+        others = "; --guide names others" if guide is None and len(found.given) > 3 else ""
+        return f"; pictures and graph cuts see {usual if guide is None else ', '.join(guide)}{others}"
     one, other = chosen.classes
-    why = f"which tell {one} from {other} best (separability {chosen.distance:.2f}; {usual}: {chosen.usual:.2f})"
+    why = f"which tells {one} from {other} best (separability {chosen.distance:.2f}; {usual}: {chosen.usual:.2f})"
     return f"; pictures and graph cuts see {', '.join(chosen.names)}, {why}"
 
 

@@ -184,7 +184,7 @@ def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[
     for what, maps in (("scribbles and clicks", seeds), ("accepted labels", accepted)):
         if maps:
             total = np.sum(maps, axis=0)
-            yield f"{what} label {total[:VOID].sum() / total.sum():.2%} of the pixels of {len(maps)} images"
+            yield f"{what} label {total[:VOID].sum() / total.sum():.2%} of the pixels of {counted(len(maps), 'image')}"
 
 
 def _share(counts: Sequence[Counts], index: int) -> str:

@@ -16,6 +16,7 @@ from weakseg_lightning.data.folder.files import Files, find_files
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.statistics import picture, places_of
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.errors import FileError
 from weakseg_lightning.files import replacing
 
@@ -65,18 +66,25 @@ def superpixels(
             f"{folder / output} has maps of {len(present)} of the {len(images)} images already, as {present[0].name}: "
             "choose another `output`, or replace them with --overwrite"
         )
-    skipped = 0
+    skipped, whole = 0, list[str]()
     for name in followed(images, "Superpixels", len(images)):
         try:
-            _write(paths[name], _numbered(images[name], _pixels(files, name, colors), side, compactness))
+            numbers = _numbered(images[name], _pixels(files, name, colors), side, compactness)
+            _write(paths[name], numbers)
+            whole += [] if numbers.any() else [name]
         except BadSampleError as error:
             skipped += 1
             text = f"weakseg: skipped: {error}"
             Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
-    print(
-        f"Wrote {len(images) - skipped} maps to {shown(folder / output)}. To train with them: --data.guides {output} "
-        "--model.solver.potts.edges regions --model.solver.potts.dilation 0 (or of `model.regularizer`)"
-    )
+    if skipped < len(images):
+        print(
+            f"Wrote {counted(len(images) - skipped, 'map')} to {shown(folder / output)}. To train with them: "
+            f"--data.guides {output} --model.solver.potts.edges regions --model.solver.potts.dilation 0 (or of "
+            "`model.regularizer`)"
+        )
+    if whole:
+        text = "lower `side` or `compactness`, or take another `guide`"
+        print(f"note: one superpixel covers the whole of {counted(len(whole), 'image')}, as {whole[0]}: {text}")
     if skipped:
         print(f"weakseg: {skipped} of {len(images)} images were skipped, see above", file=sys.stderr)
     return 1 if skipped else 0

@@ -106,7 +106,9 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     faults = _faulty_annotations(contents, name, found.size)
     found.problems += faults
     if (path := contents.masks.get(name)) is not None or (not faults and contents.has_mask(name)):
-        found.mask = _counted(contents, found, path or image, partial(read_mask, contents, name, found.size))
+        found.mask = _counted(
+            contents, found, path or image, partial(read_mask, contents, name, found.size), drawn=False
+        )
     _look_at_seeds(contents, found, found.size)
     _look_at_guide(contents, found, found.size)
     _compare_with_tags(contents, found)
@@ -183,16 +185,23 @@ def _bitmap_fault(known: LabeledAnnotation, size: Size) -> str | None:
 
 
 def _counted(
-    contents: FolderContents, found: Inspection, path: Path, read: Callable[[], Labels | None]
+    contents: FolderContents, found: Inspection, path: Path, read: Callable[[], Labels | None], drawn: bool = True
 ) -> NDArray[np.int64] | None:
-    """Count the pixels of each class in a label map, if it can be used."""
+    """Count the pixels of each class in a label map, if it can be used; what is drawn, not masks, has to hold some."""
     try:
         labels = read()
     except BadSampleError as error:
         found.problems.append(_problem(contents, path, error, found.name))
         return None
     assert labels is not None
-    return np.bincount(labels.ravel() if found.valid is None else labels[found.valid], minlength=256)
+    if found.valid is None:
+        return np.bincount(labels.ravel(), minlength=256)
+    counts = np.bincount(labels[found.valid], minlength=256)
+    if drawn and not counts[:VOID].any() and (labels != VOID).any():
+        text = "labels nothing but pixels without data, by the image's own nodata: annotate others, or remove it"
+        found.problems.append(Problem(relative(path, contents.root), text, _image(path, found.name)))
+        return None
+    return counts
 
 
 def _check_labels(contents: FolderContents, found: Inspection, path: Path, counts: NDArray[np.int64] | None) -> None:

@@ -115,8 +115,9 @@ def _bands_last(values: Samples) -> Samples:
     if values.ndim == 2:
         return values[..., None]
     first, second, last = values.shape
-    is_square = first == second != last  # as a patch of 64 x 64 pixels with 200 bands
-    return np.moveaxis(values, 0, -1) if first <= last and not is_square else values
+    if (first == second) != (second == last):  # a square, as 64 x 64 pixels with 200 bands
+        return values if first == second else np.moveaxis(values, 0, -1)
+    return np.moveaxis(values, 0, -1) if first <= last else values
 
 
 def _tiff(file: BinaryIO, pages: list[TiffHead]) -> Samples:

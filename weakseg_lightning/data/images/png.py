@@ -1,6 +1,7 @@
 """PNG files at the depth of the file: Pillow cuts 16-bit colors to 8 bits, and scales grey of 2 and 4 bits to 8."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -141,7 +142,9 @@ def read_orientation(file: BinaryIO, image: Image.Image) -> int:
     """EXIF orientation of an open image, of a PNG also where EXIF data stand at the end, without decoding it."""
     if image.format == "PNG" and "exif" not in image.info:
         image.info["exif"] = b"".join(_chunks(file, b"eXIf")) or None
-    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    with suppress(Exception):  # damaged EXIF data turn nothing: browsers show the image as it lies
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
 def _stored(file: BinaryIO, head: PngHead, image: Image.Image) -> NDArray[Any]:

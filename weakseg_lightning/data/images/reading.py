@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from weakseg_lightning.data.images.jpeg2000 import is_deep_jpeg2000, read_deep_jpeg2000
@@ -82,7 +82,7 @@ def read_image(path: Path) -> Tensor:
         bands = read_deep(path, file)
         if bands is None:
             with Image.open(file) as image:
-                pixels = _rgb(ImageOps.exif_transpose(image))
+                pixels = _rgb(_upright(image))
         else:
             pixels = _from_bands(bands)
     return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -158,7 +158,7 @@ def read_head(path: Path) -> ImageHead:
             if png is not None:
                 orientation = read_orientation(file, image)
                 return ImageHead(*image.size, orientation, png_layout(png, image), png.has_palette)
-            return ImageHead(*image.size, int(image.getexif().get(ExifTags.Base.Orientation, 1)))
+            return ImageHead(*image.size, read_orientation(file, image))
 
 
 def is_image(path: Path) -> bool:
@@ -248,6 +248,14 @@ def _from_bands(bands: Bands) -> Pixels:
         measured = values[valid][None] if valid.any() else values
     limits = find_range(measured, bands.layout)
     return np.ascontiguousarray(upright(to_rgb(values, bands.layout, limits), bands.orientation))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        image.getexif()
+    except Exception:  # damaged EXIF data, which turn nothing; a damaged image is named where it is decoded
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _rgb(image: Image.Image) -> Pixels:

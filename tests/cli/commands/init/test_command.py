@@ -216,3 +216,12 @@ def test_an_error_at_fit_is_one_line_and_leaves_no_run(run, make_folder, refused
     told = refused("fit", "--config", "photos.yaml", *QUICK)
     assert "images/a.jpg: is not an image that can be read" in told
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("text", ["classes: [soil, {name: wheat, color: '#00ff00']\n", "clases: [soil, wheat]\n"])
+def test_a_broken_classes_yaml_is_named_and_stays(run, make_folder, text):
+    (make_folder("photos") / "classes.yaml").write_text(text)
+    status, out, _ = run("init", "photos")
+    assert status == 1
+    assert "as classes.yaml: " in out
+    assert Path("photos/classes.yaml").read_text() == text

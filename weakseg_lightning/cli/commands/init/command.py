@@ -90,7 +90,8 @@ def init(
         channels: names of the channels of images that are not grey or RGB, as `weakseg check` takes them; TIFFs of
             other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         guide: three of the channels, or one, that pictures and graph cuts see; by default red, green and blue, or the
-            first three, unless three others tell two classes apart notably better, by their labelled pixels.
+            first three, unless others tell two classes apart notably better, by pixels that scribbles, clicks or masks
+            label.
         slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2; by default that of the
             largest spacing, where it is a fifth larger than the others, or else the last.
         neighbors: slices of a volume before and after each one that are channels of its image, too.
@@ -114,7 +115,7 @@ def init(
         return _write_pair(data, contents, method, hardware, encoder_weights, output, overwrite)
     learned, chosen = contents.of(method.supervision), None
     if found is not None and guide is None:
-        chosen = choose_guide(contents, learned, method.supervision, list(found.given))
+        chosen = choose_guide(contents, split_of(contents, method)[0], method.supervision, list(found.given))
         guide = None if chosen is None else chosen.names
     method = choose_what_learns(method, learns, len(learned), hardware)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
@@ -123,7 +124,7 @@ def init(
     settings = [*folder_lines(data, contents, method, hardware, encoder_weights, output), *case_lines(cases)]
     settings += [*channel_lines(found, guide), *volume_lines(contents)]
     text = merged(merged(base, overlay), "\n".join(settings))
-    if not contents.classes_given:
+    if not (contents.root / CLASSES_FILE).exists():  # not over one that could not be read, a problem below
         _write_classes(contents, data)
     _write(output, text)
     counts = [f"{count} with {kind}" for kind, count in counts_of(contents).items() if count]
