@@ -123,3 +123,26 @@ def test_what_is_annotated_by_itself_is_an_image(tmp_path):
     for path in (root / "images").iterdir():
         Image.fromarray(GREY).save(root / "masks" / path.name)
     assert detect_channels(root) is None
+
+
+def volumes(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_modalities_of_a_patient_are_channels(tmp_path):
+    volumes(tmp_path / "images", *(f"{who}_{kind}" for who in ("p 0", "p.1") for kind in ("t1", "FLAIR", "t2w")))
+    volumes(tmp_path / "scribbles", "p 0", "p.1")
+    found = detect_channels(tmp_path)
+    assert found is not None
+    assert found.given == {"flair": "NAME_FLAIR.nii.gz", "t1": "NAME_t1.nii.gz", "t2w": "NAME_t2w.nii.gz"}
+
+
+@pytest.mark.parametrize("labels", [(), ("p0_t1", "p0_t2", "p1_t1", "p1_t2")])
+def test_points_in_time_are_images(tmp_path, labels):
+    """Volumes that are called t1 and t2 are modalities where what is annotated is neither of them alone."""
+    volumes(tmp_path / "images", *(f"{who}_{time}" for who in ("p0", "p1") for time in ("t1", "t2")))
+    volumes(tmp_path / "scribbles", *labels)
+    assert detect_channels(tmp_path) is None

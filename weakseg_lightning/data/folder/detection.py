@@ -10,6 +10,7 @@ from weakseg_lightning.data.folder.files import ACCEPTED, MASKS, SCRIBBLES
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX
 from weakseg_lightning.data.images.described import DescribedBands, describe_bands
+from weakseg_lightning.data.images.nifti import is_volume, volume_name
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
 from weakseg_lightning.data.images.statistics import places_of
 from weakseg_lightning.data.samples import BadSampleError
@@ -26,6 +27,8 @@ _WORDS = re.compile(
     r"t1w|t1ce|t1gd|t2w|flair|adc|dwi))",
     re.IGNORECASE,
 )
+# Points in time are called so, too: channels only of volumes whose labels are not of one of them.
+_MODALITIES = re.compile(r"(?P<stem>.+)(?P<ending>[_-](?P<word>t1|t1c|t1n|t2|t2f|pd|ct|pet))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def detect_channels(root: Path) -> FoundChannels | None:
         The channels; None for grey and RGB.
     """
     base = root / IMAGES
-    files = [path for path in files_below(base) if path.suffix.lower() in _SUFFIXES] if base.is_dir() else []
+    files = [path for path in files_below(base) if _may_have_channels(path)] if base.is_dir() else []
     return _beside(base, files, _annotated(root)) or _within(files)
 
 
@@ -69,6 +72,16 @@ def stem_of_channel(name: str) -> str | None:
     """The name of the image that a file is a channel of, if its name ends in the word of one, as ``a_nir``."""
     match = _WORDS.fullmatch(name)
     return None if match is None else match["stem"]
+
+
+def _may_have_channels(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES or is_volume(path)
+
+
+def _name(path: Path, base: Path) -> str:
+    """Name of an image below a folder, without its suffix."""
+    relative = path.relative_to(base)
+    return relative.with_name(volume_name(path)).as_posix() if is_volume(path) else relative.with_suffix("").as_posix()
 
 
 # ---- several bands in a file ----------------------------------------------------------------------------------
@@ -101,12 +114,7 @@ def _described(path: Path) -> DescribedBands | None:
 def _annotated(root: Path) -> set[str]:
     """Names of what label maps are of: images of their own."""
     folders = (root / name for name in (SCRIBBLES, ACCEPTED, MASKS))
-    return {
-        path.relative_to(folder).with_suffix("").as_posix()
-        for folder in folders
-        if folder.is_dir()
-        for path in files_below(folder)
-    }
+    return {_name(path, folder) for folder in folders if folder.is_dir() for path in files_below(folder)}
 
 
 def _beside(base: Path, files: Sequence[Path], annotated: set[str]) -> FoundChannels | None:
@@ -114,9 +122,9 @@ def _beside(base: Path, files: Sequence[Path], annotated: set[str]) -> FoundChan
     first = dict[str, Path]()
     words = dict[str, str]()
     for path in files:
-        name = path.relative_to(base).with_suffix("").as_posix()
-        match = None if name in annotated else _WORDS.fullmatch(name)
-        ending = "" if match is None else match["ending"] + path.suffix
+        name = _name(path, base)
+        match = None if name in annotated else _channel_word(path, name, annotated)
+        ending = "" if match is None else path.name.removeprefix(Path(match["stem"]).name)
         images.setdefault(name if match is None else match["stem"], set()).add(ending)
         first.setdefault(ending, path)
         if match is not None:
@@ -130,8 +138,17 @@ def _beside(base: Path, files: Sequence[Path], annotated: set[str]) -> FoundChan
     return FoundChannels(given, f"of {len(usual)} files per image, as {first[beside[0]].name}")
 
 
+def _channel_word(path: Path, name: str, annotated: set[str]) -> re.Match[str] | None:
+    if (match := _WORDS.fullmatch(name)) is not None or not is_volume(path):
+        return match
+    match = _MODALITIES.fullmatch(name)
+    return match if match is not None and match["stem"] in annotated else None
+
+
 def _own(path: Path) -> dict[str, int | str]:
     """The channels of an image's own file."""
+    if is_volume(path):
+        return {"own": 1}
     found = _described(path)
     if found is None:
         return {}
@@ -142,5 +159,7 @@ def _own(path: Path) -> dict[str, int | str]:
 
 
 def _count(path: Path) -> int:
+    if is_volume(path):
+        return 1
     found = _described(path)
     return 0 if found is None else found.count
