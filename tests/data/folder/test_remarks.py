@@ -204,3 +204,24 @@ def test_strokes_on_pixels_without_data_alone_are_named(tmp_path, capsys):
     assert "scribbles/a.png" in (told := capsys.readouterr().out)
     assert "labels nothing but pixels without data" in told
     assert "has no labelled pixel" not in told
+
+
+@pytest.mark.parametrize(
+    ("size", "image", "labels", "expected"),
+    [
+        ((40, 40), 6, 1, True),
+        ((40, 56), 3, 1, True),
+        ((40, 40), 1, 8, True),
+        ((40, 40), 6, 6, False),
+        ((40, 40), 1, 1, False),
+        ((40, 56), 6, 1, False),  # the sizes differ, which is a problem of its own
+    ],
+)
+def test_label_maps_that_lie_otherwise_than_their_images_are_told(tmp_path, size, image, labels, expected):
+    for name, orientation in (("images", image), ("scribbles", labels)):
+        (tmp_path / name).mkdir()
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.new("L", size).save(tmp_path / name / "a.png", exif=exif)
+    told = [note for note in remarks(read_folder(tmp_path)) if "turned by EXIF data otherwise" in note]
+    assert [note.startswith("1 image, as a, is turned") for note in told] == [True] * expected

@@ -40,7 +40,6 @@ _LEFT_BEHIND = frozenset((
 """Files and folders that cameras, systems and network drives leave behind, in small letters."""
 
 _UNREADABLE = "restore the file, or leave its image out of the data set"
-_TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -61,6 +60,11 @@ class ImageHead:
     orientation: int
     layout: Layout | None = None
     has_palette: bool = False
+
+    @property
+    def lies_sideways(self) -> bool:
+        """True where width and height change places when it is turned upright."""
+        return self.orientation in (5, 6, 7, 8)
 
 
 def read_image(path: Path) -> Tensor:
@@ -140,7 +144,7 @@ def image_size(path: Path) -> tuple[int, int]:
         BadSampleError: if the file is missing or no image.
     """
     head = read_head(path)
-    return (head.height, head.width) if head.orientation in _TURNED_SIDEWAYS else (head.width, head.height)
+    return (head.height, head.width) if head.lies_sideways else (head.width, head.height)
 
 
 def read_head(path: Path) -> ImageHead:

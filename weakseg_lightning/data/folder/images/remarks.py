@@ -8,6 +8,7 @@ from weakseg_lightning.data.folder.detection import stem_of_channel
 from weakseg_lightning.data.folder.files import Files
 from weakseg_lightning.data.images.bands import declared_nodata
 from weakseg_lightning.data.images.described import DescribedBands, describe_bands
+from weakseg_lightning.data.images.reading import read_head
 from weakseg_lightning.data.text import counted
 
 __all__ = ["remarks"]
@@ -29,6 +30,7 @@ def remarks(files: Files) -> Iterator[str]:
         except ValueError:
             continue  # reported when it is read
     yield from _nodata(nodata)
+    yield from _turned(files)
     yield from _depths(described, files.channels is not None)
     if files.channels is None:
         yield from _transparency(described, files.images)
@@ -40,6 +42,25 @@ def _nodata(nodata: Mapping[str, float]) -> Iterator[str]:
         name, value = next(iter(nodata.items()))
         declaring = f"{counted(len(nodata), 'image')} {'declare' if len(nodata) > 1 else 'declares'} nodata"
         yield f"{declaring}, as {name} ({value:g}): such pixels are in no loss and no score, and labels there are void"
+
+
+def _turned(files: Files) -> Iterator[str]:
+    """Tell of label maps that lie otherwise than their images are stored, where sizes do not show it."""
+    found = []
+    for name, path in (files.masks | files.accepted | files.scribbles).items():
+        try:
+            image, labels = read_head(files.images[name]), read_head(path)
+        except ValueError:
+            continue
+        unseen = image.width == image.height or image.lies_sideways == labels.lies_sideways
+        if image.orientation != labels.orientation and unseen:
+            found.append(name)
+    if found:
+        are = "are" if len(found) > 1 else "is"
+        yield (
+            f"{counted(len(found), 'image')}, as {found[0]}, {are} turned by EXIF data otherwise than the label maps: "
+            "labels are taken to be drawn on what stands upright; look at the contact sheet"
+        )
 
 
 def _depths(described: Mapping[str, DescribedBands], has_channels: bool) -> Iterator[str]:
