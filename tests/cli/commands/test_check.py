@@ -54,7 +54,7 @@ def test_accepted_labels_are_counted_apart(make_folder, capsys):
     out = lines(capsys.readouterr().out)
     assert "accepted/ 1" in out
     assert "1 cat 3 6 20.3% 100.0% 10.4%" in out
-    assert "accepted labels label 25.00% of the pixels of 1 images" in out
+    assert "accepted labels label 25.00% of the pixels of 1 image" in out
     kept = [line for line in before if "%" not in line and "of scribbles" not in line]
     assert set(kept) <= set(out)
     assert "scribbles/ 3" in kept
