@@ -50,7 +50,8 @@ def guide_in_words(found: FoundChannels, guide: list[str] | None, chosen: GuideC
         others = "; --guide names others" if guide is None and len(found.given) > 3 else ""
         return f"; pictures and graph cuts see {usual if guide is None else ', '.join(guide)}{others}"
     one, other = chosen.classes
-    why = f"which tells {one} from {other} best (separability {chosen.distance:.2f}; {usual}: {chosen.usual:.2f})"
+    tell = "tell" if len(chosen.names) > 1 else "tells"
+    why = f"which {tell} {one} from {other} best (separability {chosen.distance:.2f}; {usual}: {chosen.usual:.2f})"
     return f"; pictures and graph cuts see {', '.join(chosen.names)}, {why}"
 
 

@@ -127,7 +127,6 @@ def class_distances(moments: Sequence[ClassMoments]) -> Callable[[Sequence[int]]
         whole = whole.joined(other)
     scale = np.sqrt(whole.scatter.diagonal() / whole.pixels)
     scale[scale <= _ROUNDING * np.abs(whole.mean)] = np.inf  # such a channel tells nothing
-    scale[scale == 0] = np.inf
     means = [one.mean / scale for one in moments]
     spreads = [one.scatter / (one.pixels - 1) / np.outer(scale, scale) for one in moments]
     pairs = list(combinations(range(len(moments)), 2))
