@@ -5,11 +5,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from weakseg_lightning.data.images.nodata import Flags, has_data, nodata_of
 from weakseg_lightning.data.images.pixels import UnsuitableError, upright
-from weakseg_lightning.data.images.reading import image_size, read_deep, reading
+from weakseg_lightning.data.images.reading import image_size, read_deep, reading, turned_upright
 from weakseg_lightning.data.images.tiff import TiffHead, read_samples, read_tiff_pages
 
 __all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "declared_nodata", "picture_valid", "read_bands"]
@@ -48,7 +48,7 @@ def read_bands(path: Path) -> Samples:
         if deep is not None:
             return upright(deep.values, deep.orientation)
         with Image.open(file) as image:
-            return _pillow(ImageOps.exif_transpose(image))
+            return _pillow(turned_upright(image))
 
 
 def bands_size(path: Path) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def picture_valid(path: Path) -> Flags | None:
     with reading(path) as file:
         if (pages := read_tiff_pages(file)) is not None and pages[0].has_palette:
             with Image.open(file) as image:
-                values = np.array(ImageOps.exif_transpose(image))[..., None]
+                values = np.array(turned_upright(image))[..., None]
         else:
             values = read_bands(path)
     valid = np.asarray(has_data(values[..., : 3 if values.shape[-1] > 2 else 1], nodata).any(-1))

@@ -86,7 +86,7 @@ def read_image(path: Path) -> Tensor:
         bands = read_deep(path, file)
         if bands is None:
             with Image.open(file) as image:
-                pixels = _rgb(_upright(image))
+                pixels = _rgb(turned_upright(image))
         else:
             pixels = _from_bands(bands)
     return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -254,7 +254,8 @@ def _from_bands(bands: Bands) -> Pixels:
     return np.ascontiguousarray(upright(to_rgb(values, bands.layout, limits), bands.orientation))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def turned_upright(image: Image.Image) -> Image.Image:
+    """Turn an open image upright as its EXIF data say."""
     try:
         image.getexif()
     except Exception:  # damaged EXIF data, which turn nothing; a damaged image is named where it is decoded
