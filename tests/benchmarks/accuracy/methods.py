@@ -4,7 +4,8 @@ Run from the project's root; whatever follows ``--`` goes to every ``weakseg fit
 
     python tests/benchmarks methods --recipes pce adm_grid --seeds 0 1 2 -- --config recipes/data/scenes.yaml
 
-Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again. With
+Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again. A
+recipe with overlays is written ``acdc/unet+acdc/adm``. Where cases are scored, the table has their mean Dice. With
 ``--trimap 16 8`` the table has the pixel accuracy within so many pixels of class boundaries, too, as table 3 of the ADM
 paper (Marin et al., CVPR 2019): ``weakseg test`` finds it for the last checkpoint of each run.
 """
@@ -45,10 +46,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str]) -> dict[str, float]:
     """Train one recipe with one seed in its own process and read its last validation."""
-    folder = options.out / f"{recipe}-{seed}"
+    folder = options.out / f"{recipe.replace('/', '_')}-{seed}"
 
     def words() -> list[str]:
-        given = ["-m", "weakseg_lightning", "fit", "--config", f"recipes/{recipe}.yaml", *extra]
+        given = ["-m", "weakseg_lightning", "fit"]
+        given += [word for name in recipe.split("+") for word in ("--config", f"recipes/{name}.yaml")] + extra
         given += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
         if options.start_from is not None:
             first = newest(Path(f"{options.start_from}-{seed}"), "checkpoints/last.ckpt")
