@@ -4,20 +4,21 @@ import pytest
 from counts import FIRST, LAST, count_steps
 
 STEPS = LAST - FIRST
-# Copies to the device beside the batch's, to the host, and waits. A step reads its losses, once. ADM's solver reads
-# which labels there may be, then their scores with all else, and gives labels back; it waits once more to tell the
-# time of the forward pass, or, beside the step, for itself. So it is for each of the two images that trust region
-# labels, whose labelings are read together. Soft labels are checked while they descend; the dual of a constrained
-# distribution is maximized on the host, which reads its Hessian at each evaluation: here three, and the gradient.
+# Copies to the device beside the batch's, to the host, and waits. A step reads its losses, once. ADM's solver reads the
+# scores of the labels that there may be, with all else, and gives labels back; it waits once more to tell the time of
+# the forward pass, or, beside the step, for itself. Trust region does so for each of two images, for which it reads
+# which labels there may be, too; their labelings are read together. Soft labels are checked while they descend; the
+# dual of a constrained distribution is maximized on the host, which reads its Hessian at each evaluation: here three,
+# and the gradient.
 KNOWN = {
     "pce": (0, 1, 1),
     "full": (0, 1, 1),
     "grid_gd": (0, 1, 1),
     "gated_crf": (0, 1, 1),
-    "adm": (1, 3, 4),
-    "adm_map": (5, 3, 4),  # the indices of cells along the axes, once for the solver and once for the loss
-    "adm_lag": (1, 3, 4),
-    "dense_adm": (1, 3, 4),
+    "adm": (1, 2, 3),
+    "adm_map": (5, 2, 3),  # the indices of cells along the axes, once for the solver and once for the loss
+    "adm_lag": (1, 2, 3),
+    "dense_adm": (1, 2, 3),
     "soft_labels": (1, 4, 5),
     "trust_region": (7, 6, 6),
     "learnt_eps": (4, 6, 6),

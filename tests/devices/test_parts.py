@@ -98,6 +98,34 @@ def test_a_solver_finds_the_same_and_leaves_it_on_the_device(solver, device, sam
     same(numbers(expected), numbers(found), rounds=True)
 
 
+@pytest.mark.parametrize(
+    "solver",
+    [AlphaExpansion(GridPotts(20.0)), MeanField(), GrabCut(AlphaExpansion(GridPotts(20.0)), max_rounds=2)],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_a_label_set_may_stay_on_the_cpu_even_where_seeds_have_other_labels(solver, device, same):
+    batch = some_batch()
+    batch["seeds"][0, 8, 2:5] = 3  # not in the set of this image
+    assert solver.label_set_on_host
+    expected, found = found_by(solver, batch), found_by(solver, moved(batch, device) | {"allowed": batch["allowed"]})
+    assert (expected.labels[0] == 3).any()
+    assert found.labels.device == device
+    assert (expected.labels == found.labels.cpu()).double().mean() > (0.99 if device.type != "sim" else 1 - 1e-9)
+    same(numbers(expected), numbers(found), rounds=True)
+
+
+def test_wrong_seeds_are_found_beside_a_label_set_on_the_cpu(device):
+    batch = some_batch()
+    for wrong in (77, 300, -1, 254):
+        seeds = batch["seeds"].clone()
+        seeds[1, 2, 3] = wrong
+        given = moved(batch | {"seeds": seeds}, device) | {"allowed": batch["allowed"]}
+        with pytest.raises(ValueError, match=rf"`seeds` must hold classes 0..3 or 255, got {wrong}"):
+            found_by(AlphaExpansion(), given)
+    with pytest.raises(ValueError, match=r"images \[0, 1\] of the batch have none"):
+        found_by(AlphaExpansion(), moved(batch, device) | {"allowed": torch.zeros_like(batch["allowed"])})
+
+
 @pytest.mark.parametrize("solver", [AdaptiveBias(), ConstrainedLatent()], ids=lambda solver: type(solver).__name__)
 def test_a_distribution_fulfils_the_same_constraints(solver, device, same):
     rules = [Suppression()] if isinstance(solver, AdaptiveBias) else preset("tags")

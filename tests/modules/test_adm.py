@@ -41,6 +41,16 @@ def test_label_set_with_background_alone_becomes_all_labels(batch):
     assert allowed_labels(batch, "all") is None
 
 
+def test_the_cpus_copy_of_label_sets_is_that_of_the_batch_as_it_was_moved(batch):
+    copies = {name: batch[name].clone() for name in ("seed_labels", "tags")}
+    batch["on_host"] = {name: (batch[name], copy) for name, copy in copies.items()}
+    copies["tags"][1, 3] = True  # so that one sees which is taken
+    assert allowed_labels(batch, "tags").tolist() == batch["tags"].tolist()
+    assert allowed_labels(batch, "tags", on_host=True).tolist() == copies["tags"].tolist()
+    batch["tags"] = batch["tags"].flip(0)  # a hook that shuffles the images
+    assert allowed_labels(batch, "tags", on_host=True).tolist() == batch["tags"].tolist()
+
+
 def test_papers_setting_keeps_seeds_and_labels_of_the_image(batch, tiny_network):
     module = ADMModule(tiny_network, 4)
     labels = module.solve_latent(torch.randn(2, 4, 6, 6), batch).labels

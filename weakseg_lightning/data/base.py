@@ -25,7 +25,7 @@ from weakseg_lightning.data.problems import checked
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource
 from weakseg_lightning.data.sampling import EpochLoader, EpochSampler
 from weakseg_lightning.data.transforms import replay, training_transform
-from weakseg_lightning.devices import count_aside
+from weakseg_lightning.devices import count_aside, works_aside
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.visualization.panels import Colors, voc_palette
 
@@ -231,6 +231,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         # Not in `on_after_batch_transfer`: that of a module, which augments on the device say, would be left out.
         def move(alone: dict[str, Any]) -> dict[str, Any]:
             expanded = decode_batch(transfer(alone, device, dataloader_idx))
+            if works_aside(device):
+                # Solvers ask on the CPU which labels an image may have; hooks may put other sets into the batch.
+                sets = [name for name in ("tags", "seed_labels") if name in alone]
+                expanded |= {"on_host": {name: (expanded[name], alone[name]) for name in sets}}
             # Lightning gave the batch its precision before, while the images were bytes.
             return expanded if self.trainer is None else self.trainer.precision_plugin.convert_input(expanded)
 

@@ -11,11 +11,15 @@ from torch import Tensor
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.constraints import LinearConstraints
-from weakseg_lightning.devices import to_host
+from weakseg_lightning.devices import to_host, works_aside
 from weakseg_lightning.energies.potts import VOID
 
 IMPOSSIBLE = -1e4  # a score, in place of minus infinity, of which differences can be taken
 Start = Literal["coarse", "argmin", "zeros", "initial"]
+
+
+class SeedsOutsideError(Exception):
+    """Seeds have labels outside the label set, or none that exist: `check_problem` wants the label set beside them."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Problem:
         initial: uint8 ``(B, H, W)``, 255 where no label is given; None = no labeling to start from.
         known: ``allowed`` on the CPU.
         allowed_at: bool ``(B, K, H, W)``, the labels of each pixel; None = all that are allowed.
+        seeds_unseen: True where the scores are on another device, and the label set, which was on the CPU, was taken
+            as it is: ``allowed`` is on the CPU, too, and `require_known` is to be called with the seeds once they are.
     """
 
     seeds: Tensor
@@ -37,6 +43,17 @@ class Problem:
     initial: Tensor | None
     known: Tensor
     allowed_at: Tensor | None = None
+    seeds_unseen: bool = False
+
+    def require_known(self, seeds: Tensor, valid: Tensor) -> None:
+        """Raise `SeedsOutsideError` if seeds that were not looked at before have other labels than the label set.
+
+        Args:
+            seeds: ``seeds`` on the CPU.
+            valid: ``valid`` on the CPU.
+        """
+        if self.seeds_unseen and bool((_labels_of(seeds, valid, VOID) & ~_padded(self.known)).any()):
+            raise SeedsOutsideError
 
     def start(self, kind: Start = "argmin") -> Tensor:
         """Return the labeling to start from: ``initial``, else that of a kind.
@@ -99,9 +116,11 @@ def check_problem(
     check_tensor("image", image, "float", (batch, image.shape[1] if image.ndim == 4 else 3, *size), device)
     if valid is None:
         valid = torch.ones(plane, dtype=torch.bool, device=device)
+    check_tensor("valid", valid, "bool", plane, device)
+    if label_set is not None and seeds is not None and initial is None and _is_told_ahead(label_set, logits):
+        return _told_ahead(logits, label_set, seeds, valid)
     if label_set is None:
         label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
-    check_tensor("valid", valid, "bool", plane, device)
     per_pixel = label_set.ndim == 4
     check_tensor("label_set", label_set, "bool", (batch, classes, *size) if per_pixel else (batch, classes), device)
     allowed_at = label_set if per_pixel else None
@@ -130,6 +149,27 @@ def check_problem(
         )
     start = narrow["initial"][0] if "initial" in narrow else None
     return Problem(known_seeds, allowed, valid, start, known, allowed_at)
+
+
+def _is_told_ahead(label_set: Tensor, logits: Tensor) -> bool:
+    """Tell if the CPU knows the labels that count, without waiting for the device that the scores are on."""
+    here = label_set.ndim == 2 and label_set.device.type == "cpu"
+    return here and works_aside(logits.device) and logits.shape[1] < VOID
+
+
+def _told_ahead(logits: Tensor, label_set: Tensor, seeds: Tensor, valid: Tensor) -> Problem:
+    """The problem with the label set as it is; seeds that are no label get one that is in none."""
+    batch, classes, *size = logits.shape
+    check_tensor("label_set", label_set, "bool", (batch, classes))
+    check_tensor("seeds", seeds, "integer", (batch, *size), logits.device)
+    _check_allowed(label_set)
+    narrow = torch.where(_outside(seeds, classes), classes, seeds).to(torch.uint8)
+    return Problem(narrow, label_set, valid, None, label_set, seeds_unseen=True)
+
+
+def _padded(known: Tensor) -> Tensor:
+    """Label sets of 255 classes."""
+    return torch.nn.functional.pad(known, (0, VOID - known.shape[1]))
 
 
 def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:

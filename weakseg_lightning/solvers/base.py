@@ -3,14 +3,20 @@
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
 from weakseg_lightning.constraints import LinearConstraints
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.solvers.arguments import Problem, check_constraints, check_problem, check_refined
+from weakseg_lightning.solvers.arguments import (
+    Problem,
+    SeedsOutsideError,
+    check_constraints,
+    check_problem,
+    check_refined,
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,9 @@ class Solver(ABC):
     `SolverResult.converged` and `SolverResult.message`, so that the other images, and the other ranks, go on.
     """
 
+    label_set_on_host: ClassVar[bool] = False
+    """True if `solve` takes label sets on the CPU, whatever the device of the scores: see `Problem.seeds_unseen`."""
+
     @final
     @torch.no_grad()
     def solve(
@@ -103,7 +112,8 @@ class Solver(ABC):
             logits: scores, float ``(B, K, H, W)``, any device and precision.
             image: RGB in 0..1, float ``(B, 3, H, W)`` on the same device.
             seeds: hard constraints, int64 ``(B, H, W)``: a class, or 255 where the pixel is free. None = no seeds.
-            label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds; or, for each pixel,
+            label_set: bool ``(B, K)``: the classes that may be used, besides those of the seeds; also on the CPU, where
+                `label_set_on_host` is True, so that a device is waited for once less. Or, for each pixel,
                 ``(B, K, H, W)``, at least one, among which the scores are turned into probabilities then. None = all.
             valid: bool ``(B, H, W)``, False on padding. None = no padding.
             initial: integer ``(B, H, W)``, a labeling to start from, 255 where there is none; it goes before whatever
@@ -121,7 +131,12 @@ class Solver(ABC):
             found = SolverResult.from_labels(torch.full_like(problem.seeds, VOID))
             return replace(found, unary=zero, pairwise=zero, lower_bound=zero)
         began = time.perf_counter()
-        result = self._solve(problem.restricted(logits.detach().float()), image.float(), problem)
+        try:
+            result = self._solve(problem.restricted(logits.detach().float()), image.float(), problem)
+        except SeedsOutsideError:
+            assert label_set is not None
+            beside = label_set.to(logits.device)
+            return self.solve(logits, image, seeds=seeds, label_set=beside, valid=valid, initial=initial)
         if (forbidden := problem.forbidden(result.labels)) is not None and forbidden.any():
             result = _without(result, forbidden)
         return replace(result, solve_seconds=time.perf_counter() - began - result.transfer_seconds)

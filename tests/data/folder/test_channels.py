@@ -1,5 +1,6 @@
 """Folders of images with named channels: read, trained, kept with the checkpoint."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_files_of_channels_are_no_images_of_their_own(tmp_path):
     assert [problem.file for problem in files.problems if "channel of an image" in problem.text] == ["images/c_nir.tif"]
     alone = read_folder(tmp_path, channels=ChannelFiles({"nir": "NAME_nir.tif"}))
     assert list(alone.images) == ["a", "b", "c"]
+
+
+def test_the_file_of_the_channel_at_fault_is_named(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for name, value in (("a.tif", 1), ("a_nir.tif", 1), ("b.tif", 1), ("b_nir.tif", np.nan)):
+        tifffile.imwrite(tmp_path / "images" / name, np.full((8, 8), value, np.float32))
+    assert check(tmp_path, channels={"red": 1, "nir": "NAME_nir.tif"}) == 1
+    told = capsys.readouterr().out
+    assert re.search(r"^ *images/b_nir\.tif +holds 64 pixels without a number in the channel 'nir'", told, re.MULTILINE)
 
 
 def test_check_reads_channels_and_names_what_is_wrong(folder, tmp_path, capsys):

@@ -143,11 +143,14 @@ def test_channels_in_several_files(tmp_path):
     alone = ChannelFiles({"nir": "NAME_nir.npy", "swir": "NAME_swir.tif:1"})
     assert [path.name for path in sorted(tmp_path.iterdir()) if alone.is_image(path)] == ["a_nir.npy"]
     assert alone.stem(tmp_path / "a_nir.npy") == "a"
+    assert [file.name for file in files.files(tmp_path / "a.tif")] == ["a.tif", "a_nir.npy", "a_swir.tif"]
 
 
 def broken(folder) -> dict[str, tuple[object, str]]:
     """Files by name: the channels that are asked for, and the message."""
     five, mixed = values("f4", 5, 37, 21), values("u2", 4, 37, 21)
+    five[2, 3, 4:6] = np.finfo("f4").min
+    tifffile.imwrite(folder / "lowest.tif", five, photometric="minisblack")
     five[2, 3, 4:6] = np.nan, np.inf
     tifffile.imwrite(folder / "nan.tif", five, photometric="minisblack")
     tifffile.imwrite(folder / "four.tif", mixed, photometric="minisblack")
@@ -169,6 +172,7 @@ def broken(folder) -> dict[str, tuple[object, str]]:
     Image.new("P", (21, 37)).save(folder / "palette.png")
     return {
         "nan.tif": (FIVE, "holds 2 pixels without a number in the channel 'blue'"),
+        "lowest.tif": (FIVE, "holds 2 pixels of -3.403e+38 in the channel 'blue': if that means no data, declare it"),
         "four.tif": (FIVE, "has 4 bands, `channels` names 5"),
         "lone.tif": ({"a": 1, "nir": "NAME_nir.tif"}, "lacks the file of its channel 'nir', lone_nir.tif"),
         "small.tif": ({"a": 1, "nir": "NAME_nir.tif"}, "small_nir.tif has 5 x 37 pixels, small.tif 21 x 37"),

@@ -223,5 +223,8 @@ def _image(path: Path, name: str) -> str | None:
 
 
 def _problem(contents: FolderContents, path: Path, error: BadSampleError, name: str) -> Problem:
+    """What is wrong with an image's file; where another one holds the channel at fault, with that."""
+    text, files = str(error), contents.channels.files(path) if contents.channels else []
+    path = next((file for file in files if text.startswith((f"{file} ", f"{file}:"))), path)
     file = relative(path, contents.root)
-    return Problem(file, str(error).removeprefix(str(path)).lstrip(": ") + purpose(file), _image(path, name))
+    return Problem(file, text.removeprefix(str(path)).lstrip(": ") + purpose(file), _image(path, name))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, declared_nodata, read_bands
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
-from weakseg_lightning.data.images.nodata import Flags, filled, has_data
+from weakseg_lightning.data.images.nodata import IMMENSE, Flags, filled, has_data
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import counted
@@ -78,6 +78,10 @@ class ChannelFiles:
         names = (self.stem(image) + ending for ending in self._others)
         return companion.parent == image.parent and companion.name in names
 
+    def files(self, path: Path) -> list[Path]:
+        """List the files that hold the channels of an image, there or not, the one that stands for it first."""
+        return [path, *(path.with_name(self.stem(path) + ending) for ending in self._others)]
+
     def stem(self, path: Path) -> str:
         """The name of an image by its file: without suffix, or what comes before the end of the pattern."""
         if self._own:
@@ -103,7 +107,7 @@ class ChannelFiles:
 
         Raises:
             BadSampleError: if a file is missing or cannot be read, lacks a band, has another size than the first, or
-                holds values that are no numbers.
+                holds values that are no numbers, or immense.
         """
         return self._read(path, read)[0]
 
@@ -172,10 +176,20 @@ class ChannelFiles:
         valid = None if nodata is None else has_data(plane, nodata)
         if valid is not None and not valid.all():
             plane = filled(plane[..., None], valid)[..., 0]
-        if plane.dtype.kind == "f" and (wrong := plane.size - int(np.isfinite(plane).sum())):
-            number = counted(wrong, "pixel")
-            raise BadSampleError(f"{file} holds {number} without a number in the channel {source.name!r}: fill them in")
+        if plane.dtype.kind == "f" and (fault := _no_measurements(plane)):
+            raise BadSampleError(f"{file} holds {fault[0]} in the channel {source.name!r}: {fault[1]}")
         return plane, None if valid is None or valid.all() else valid
+
+
+def _no_measurements(plane: NDArray[Any]) -> tuple[str, str] | None:
+    """What a plane of floats holds besides measurements, if it does, and what to do about it."""
+    if wrong := plane.size - int(np.isfinite(plane).sum()):
+        return f"{counted(wrong, 'pixel')} without a number", "fill them in"
+    extreme = max(float(plane.min()), float(plane.max()), key=abs)
+    if abs(extreme) < IMMENSE:
+        return None
+    text = f"{counted(int((plane == extreme).sum()), 'pixel')} of {extreme:.4g}"
+    return text, "if that means no data, declare it as the nodata of the TIFF, or fill them in"
 
 
 def _bands(count: int) -> str:

@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.images.tiff import GDAL_NODATA, TiffHead
 
-__all__ = ["Flags", "filled", "has_data", "nodata_of"]
+__all__ = ["IMMENSE", "Flags", "filled", "has_data", "nodata_of"]
 
 Flags = NDArray[np.bool_]
+
+IMMENSE = 1e30
+"""Samples of this size are no measurements: programs write the largest numbers of a type where there are no data."""
 
 
 def nodata_of(head: TiffHead) -> float | None:

@@ -1,5 +1,6 @@
 """Statistics of channels over the training images, which bring channels of every range to one scale."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.images.channels import Planes
+from weakseg_lightning.data.images.nodata import IMMENSE
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import UserError
 
@@ -48,7 +50,7 @@ def measure(
 
     Raises:
         BadSampleError: if no image can be read, or none has a pixel that counts.
-        ValueError: if a channel has one value throughout.
+        ValueError: if a channel has one value throughout, or immense ones.
     """
     with ThreadPoolExecutor(_READERS) as pool:  # decoding releases the GIL
         found = list(pool.map(lambda image: _moments(read, image), images))
@@ -84,6 +86,11 @@ def channels_of(
     for number, name in enumerate(names):
         if std[number] == 0:
             raise UserError(f"the channel {name!r} is {mean[number]:g} in all training images: leave it out")
+        if not std[number] < math.sqrt(IMMENSE):
+            raise UserError(
+                f"the channel {name!r} holds immense values ({mean[number]:.3g} in the mean): if these mean no data, "
+                "declare them as the nodata of the file, or fill them in"
+            )
     narrow = high <= low  # nearly all pixels alike
     low, high = np.where(narrow, mean - std, low), np.where(narrow, mean + std, high)
     numbers: list[tuple[float, ...]] = [tuple(each.tolist()) for each in (low, high, mean, std)]

@@ -34,7 +34,7 @@ def measure_maps(
 
     Raises:
         BadSampleError: if a raster cannot be read, or none has data.
-        ValueError: if a channel has one value throughout.
+        ValueError: if a channel has one value throughout, or immense ones.
     """
     assert found.channels is not None
     pixels = sum(part.width * part.height for windows in parts.values() for part in windows)

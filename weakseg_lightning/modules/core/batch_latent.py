@@ -94,7 +94,7 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         """Minimize the solver's energy for each image."""
         batch = self._on_grid(batch)
         seeds = batch["seeds"] if self.hard_seeds else None
-        allowed = allowed_labels(batch, self.labels)
+        allowed = allowed_labels(batch, self.labels, getattr(self.solver, "label_set_on_host", False))
         image = guide_of(self.solver, batch)
         found = self.solver.solve(logits, image, seeds=seeds, label_set=allowed, valid=batch["valid"])
         return cast(Result, found)
@@ -111,12 +111,14 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         }
 
 
-def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"]) -> Tensor | None:
+def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"], on_host: bool = False) -> Tensor | None:
     """Find the labels that each image of a batch may use.
 
     Args:
         batch: the batch, with the label sets of the whole images (``seed_labels`` or ``tags``).
         source: which of the sets; ``all`` restricts nothing.
+        on_host: return it on the CPU, where the data left a copy there: ``batch["on_host"]``, by name what was moved
+            and the copy.
 
     Returns:
         bool ``(B, K)``, or None without restriction. A set of fewer than two labels would flood the image with one
@@ -124,5 +126,7 @@ def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"]) -> Ten
     """
     if source == "all":
         return None
-    allowed: Tensor = batch["seed_labels"] if source == "seeds" else batch["tags"]
+    name = "seed_labels" if source == "seeds" else "tags"
+    moved, copy = batch.get("on_host", {}).get(name, (None, None))
+    allowed: Tensor = copy if on_host and moved is batch[name] else batch[name]
     return allowed | (allowed.sum(1, keepdim=True) < 2)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -77,6 +78,8 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
 
     num_threads: int | None = None
 
+    label_set_on_host: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check the arguments."""
         super().__post_init__()
@@ -96,6 +99,7 @@ class MeanField(DenseCRFParameters, Solver, Refinement):
         scores, image, seeds, valid, *initial = to_host(
             scores.log_softmax(1), image, problem.seeds, problem.valid, *start
         )
+        problem.require_known(seeds, valid)
         problem = Problem(seeds, problem.known, valid, initial[0] if initial else None, problem.known)
         fetched = time.perf_counter()
         message = self._failures(scores, image, problem.valid)

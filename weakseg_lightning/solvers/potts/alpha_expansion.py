@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -100,6 +100,8 @@ class AlphaExpansion(Solver):
     start: Start = "coarse"
     num_threads: int | None = None
 
+    label_set_on_host: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check the arguments."""
         finite_at_least("unary_weight", self.unary_weight, 0)
@@ -156,6 +158,8 @@ class AlphaExpansion(Solver):
         Raises:
             ValueError: if the arguments do not fit together.
         """
+        if label_set is not None:
+            label_set = to_device(label_set, logits.device)
         problem = check_problem(logits, image, seeds, label_set, valid)
         check_labels("result.labels", result.labels, logits)
         logits = problem.restricted(logits)

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -70,6 +70,8 @@ class GCO(Solver):
     max_sweeps: int = 5
     start: GCOStart = "argmin"
 
+    label_set_on_host: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Load the library and check the arguments."""
         load_gco()
@@ -83,6 +85,7 @@ class GCO(Solver):
         edges = self.potts.edge_weights(image, problem.valid)
         began = time.perf_counter()
         unary, edges, *maps = to_host(unary, edges, problem.seeds, problem.valid, start)
+        problem.require_known(*maps[:2])
         maps.append(problem.known)
         fetched = time.perf_counter()
         answers = [self._solve_image(*(t[b].numpy() for t in (unary, edges, *maps))) for b in range(len(scores))]

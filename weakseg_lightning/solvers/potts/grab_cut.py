@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -76,6 +76,8 @@ class GrabCut(Solver):
     max_rounds: int = 10
     score_weight: float = 0.0
 
+    label_set_on_host: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check the arguments."""
         at_least("components", self.components, 1)
@@ -102,6 +104,7 @@ class GrabCut(Solver):
         optional = {name: getattr(problem, name) for name in ("initial", "allowed_at")}
         given = {name: tensor for name, tensor in optional.items() if tensor is not None}
         used, image, seeds, valid, *moved = to_host(used, image, problem.seeds, problem.valid, *given.values())
+        problem.require_known(seeds, valid)
         at_hand = optional | dict(zip(given, moved, strict=True))
         return used, image, Problem(seeds, problem.known, valid, known=problem.known, **at_hand)
 

@@ -30,6 +30,9 @@ def potts_batch(
 
     Returns:
         The batch, which reads CPU tensors in place, and the others on the CPU.
+
+    Raises:
+        SeedsOutsideError: see `Problem.require_known`.
     """
     image, label = problem.known.nonzero(as_tuple=True)
     if scores.device.type == "cpu":  # read in place
@@ -37,12 +40,11 @@ def potts_batch(
         used = scores.contiguous().flatten(0, 1)
     else:
         planes = torch.arange(len(label))
-        # The planes of allowed labels, in order, found without asking the device how many there are.
-        places = problem.allowed.flatten().byte().argsort(descending=True, stable=True)[: len(label)]
-        used = scores.flatten(0, 1).index_select(0, places)
+        used = torch.stack([scores[b, k] for b, k in zip(image.tolist(), label.tolist(), strict=True)])
     used, best, edges, seeds, valid, start, *rest = to_host(
         used, best, edges, problem.seeds, problem.valid, start, *others
     )
+    problem.require_known(seeds, valid)
     batch = _core.PottsBatch(
         scores=used.numpy(),
         zero=best.numpy(),
