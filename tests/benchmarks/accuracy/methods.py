@@ -5,9 +5,10 @@ Run from the project's root; whatever follows ``--`` goes to every ``weakseg fit
     python tests/benchmarks methods --recipes pce adm_grid --seeds 0 1 2 -- --config recipes/data/scenes.yaml
 
 Every run keeps its log, configuration and checkpoint under ``--out``; a run that has finished is not run again. A
-recipe with overlays is written ``acdc/unet+acdc/adm``. Where cases are scored, the table has their mean Dice. With
-``--trimap 16 8`` the table has the pixel accuracy within so many pixels of class boundaries, too, as table 3 of the ADM
-paper (Marin et al., CVPR 2019): ``weakseg test`` finds it for the last checkpoint of each run.
+recipe with overlays is written ``acdc/unet+acdc/adm``. Where cases are scored, the table has the mean over cases of the
+Dice of each class, too, for each seed. With ``--trimap 16 8`` it has the pixel accuracy within so many pixels of class
+boundaries, as table 3 of the ADM paper (Marin et al., CVPR 2019): ``weakseg test`` finds it for the last checkpoint of
+each run.
 """
 
 import argparse
@@ -93,6 +94,8 @@ def table(runs: dict[tuple[str, int], dict[str, float]], options: argparse.Names
     titles = ["recipe", f"mIoU{f'-{len(options.classes)}' if options.classes else ''}, seeds {options.seeds}", "mean"]
     titles += [f"fraction of {options.recipes[-1]}", "all classes", "pixel accuracy"]
     titles += [*(f"within {width} px" for width in options.trimap), "grid energy", "seconds"]
+    dices = [key for key in runs[options.recipes[-1], options.seeds[0]] if key.startswith("val_dice_")]
+    titles += [f"Dice {key.removeprefix('val_dice_')}" for key in dices]
     rows = []
     for name, values in scores.items():
         group = [runs[name, seed] for seed in options.seeds]
@@ -100,6 +103,7 @@ def table(runs: dict[tuple[str, int], dict[str, float]], options: argparse.Names
         row = [name, ", ".join(f"{100 * v:.1f}" for v in values), f"{100 * mean(values):.1f}"]
         row += [f"{100 * mean(values) / best:.0f} %", *(f"{100 * mean(run[key] for run in group):.1f}" for key in keys)]
         row += [f"{mean(run['val_grid_energy'] for run in group):.3f}", f"{mean(run['seconds'] for run in group):.0f}"]
+        row += [", ".join(f"{100 * run[key]:.1f}" for run in group) for key in dices]
         rows.append(row)
     return markdown(titles, rows)
 

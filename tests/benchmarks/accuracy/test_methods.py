@@ -32,6 +32,14 @@ def test_table_has_a_column_a_width() -> None:
     assert narrow[2] == "| pce | 50.0, 60.0 | 55.0 | 85 % | 55.0 | 90.0 | 0.250 | 60 |"
 
 
+def test_table_has_dice_where_cases_are_scored() -> None:
+    options = parse(["--recipes", "full", "--seeds", "0", "1"])[0]
+    runs = {("full", seed): SCORES | {"val_dice_LV": 0.9 + seed / 100, "val_dice_mean": 0.8} for seed in (0, 1)}
+    header, _, row = table(runs, options).splitlines()
+    assert header.endswith("| seconds | Dice LV | Dice mean |")
+    assert row.endswith("| 60 | 90.0, 91.0 | 80.0, 80.0 |")
+
+
 def test_accuracy_near_boundaries_is_read_of_a_finished_test(tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
     curves = {"trimap_boundary_miou": [0.1] * 40, "trimap_boundary_pixel_accuracy": [w / 100 for w in range(1, 41)]}
