@@ -114,11 +114,25 @@ def test_a_label_set_may_stay_on_the_cpu_even_where_seeds_have_other_labels(solv
     same(numbers(expected), numbers(found), rounds=True)
 
 
+@pytest.mark.parametrize("without", ["seeds", "valid"])
+def test_a_label_set_may_stay_on_the_cpu_without_seeds_or_padding(without, device, same):
+    batch, solver = some_batch(), AlphaExpansion(GridPotts(20.0))
+    here = batch | {without: None}
+    there = moved({name: batch[name] for name in batch if name != without}, device) | {without: None}
+    expected, found = found_by(solver, here), found_by(solver, there | {"allowed": batch["allowed"]})
+    assert (expected.labels == found.labels.cpu()).double().mean() > (0.99 if device.type != "sim" else 1 - 1e-9)
+    initial = torch.zeros_like(batch["seeds"])
+    given = {"label_set": batch["allowed"], "initial": initial.to(device)}
+    again = solver.solve(there["logits"], there["image"], **given).labels
+    here = solver.solve(batch["logits"], batch["image"], **(given | {"initial": initial})).labels
+    assert (here == again.cpu()).double().mean() > 0.99
+
+
 def test_wrong_seeds_are_found_beside_a_label_set_on_the_cpu(device):
     batch = some_batch()
-    for wrong in (77, 300, -1, 254):
+    for wrong, x in ((77, 3), (300, 3), (-1, 3), (254, 3), (77, 22)):  # the last on padding
         seeds = batch["seeds"].clone()
-        seeds[1, 2, 3] = wrong
+        seeds[1, 2, x] = wrong
         given = moved(batch | {"seeds": seeds}, device) | {"allowed": batch["allowed"]}
         with pytest.raises(ValueError, match=rf"`seeds` must hold classes 0..3 or 255, got {wrong}"):
             found_by(AlphaExpansion(), given)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from weakseg_lightning.data.batches import HostCopy
 from weakseg_lightning.modules import ADMModule
 from weakseg_lightning.modules.core.batch_latent import allowed_labels
 from weakseg_lightning.networks import CoarseGrid
@@ -43,12 +44,14 @@ def test_label_set_with_background_alone_becomes_all_labels(batch):
 
 def test_the_cpus_copy_of_label_sets_is_that_of_the_batch_as_it_was_moved(batch):
     copies = {name: batch[name].clone() for name in ("seed_labels", "tags")}
-    batch["on_host"] = {name: (batch[name], copy) for name, copy in copies.items()}
+    batch["on_host"] = {name: HostCopy(batch[name], copy) for name, copy in copies.items()}
     copies["tags"][1, 3] = True  # so that one sees which is taken
     assert allowed_labels(batch, "tags").tolist() == batch["tags"].tolist()
     assert allowed_labels(batch, "tags", on_host=True).tolist() == copies["tags"].tolist()
-    batch["tags"] = batch["tags"].flip(0)  # a hook that shuffles the images
+    batch["tags"][0, 2] = False  # a hook that changes the set
     assert allowed_labels(batch, "tags", on_host=True).tolist() == batch["tags"].tolist()
+    batch["seed_labels"] = torch.ones_like(batch["tags"])  # or brings another
+    assert allowed_labels(batch, "seeds", on_host=True).all()
 
 
 def test_papers_setting_keeps_seeds_and_labels_of_the_image(batch, tiny_network):

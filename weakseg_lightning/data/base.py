@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least, between
-from weakseg_lightning.data.batches import BatchTransfer, decode_batch
+from weakseg_lightning.data.batches import BatchTransfer, HostCopy, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.problems import checked
 from weakseg_lightning.data.samples import BadSampleError, FullyLabelled, Sample, SampleSource
@@ -234,7 +234,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
             if works_aside(device):
                 # Solvers ask on the CPU which labels an image may have; hooks may put other sets into the batch.
                 sets = [name for name in ("tags", "seed_labels") if name in alone]
-                expanded |= {"on_host": {name: (expanded[name], alone[name]) for name in sets}}
+                expanded |= {"on_host": {name: HostCopy(expanded[name], alone[name]) for name in sets}}
             # Lightning gave the batch its precision before, while the images were bytes.
             return expanded if self.trainer is None else self.trainer.precision_plugin.convert_input(expanded)
 

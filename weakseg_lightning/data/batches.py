@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BatchTransfer", "decode_batch"]
+__all__ = ["BatchTransfer", "HostCopy", "decode_batch"]
 
 Batch = dict[str, Any]
 
@@ -45,6 +45,22 @@ def _in_unit_range(image: Tensor) -> Tensor:
         return image
     # A GPU divides by a number by way of its reciprocal; by a tensor it gives the same bits as the CPU.
     return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device))
+
+
+class HostCopy:
+    """The copy that the CPU has of a tensor of a batch.
+
+    Args:
+        moved: the tensor on the device.
+        copy: the same on the CPU.
+    """
+
+    def __init__(self, moved: Tensor, copy: Tensor) -> None:
+        self._moved, self._version, self._copy = moved, moved._version, copy
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the copy of a tensor, or itself where it is another or was changed, as by a hook."""
+        return self._copy if tensor is self._moved and tensor._version == self._version else tensor
 
 
 class BatchTransfer:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.constraints import LinearConstraints
-from weakseg_lightning.devices import to_host, works_aside
+from weakseg_lightning.devices import to_device, to_host, works_aside
 from weakseg_lightning.energies.potts import VOID
 
 IMPOSSIBLE = -1e4  # a score, in place of minus infinity, of which differences can be taken
@@ -52,7 +52,10 @@ class Problem:
             seeds: ``seeds`` on the CPU.
             valid: ``valid`` on the CPU.
         """
-        if self.seeds_unseen and bool((_labels_of(seeds, valid, VOID) & ~_padded(self.known)).any()):
+        if not self.seeds_unseen:
+            return
+        wrong = _outside(seeds, self.known.shape[1]).any()  # on padding, too
+        if wrong or (_labels_of(seeds, valid, self.known.shape[1]) & ~self.known).any():
             raise SeedsOutsideError
 
     def start(self, kind: Start = "argmin") -> Tensor:
@@ -104,8 +107,18 @@ def check_problem(
     label_set: Tensor | None,
     valid: Tensor | None,
     initial: Tensor | None = None,
+    sets_on_host: bool = False,
 ) -> Problem:
     """Check the arguments of `Solver.solve` and fill in those that are None.
+
+    Args:
+        logits: see there.
+        image: see there.
+        seeds: see there.
+        label_set: see there.
+        valid: see there.
+        initial: see there.
+        sets_on_host: whether the label set may be on the CPU, so that seeds may be unseen (`Problem.seeds_unseen`).
 
     Raises:
         ValueError: if they do not fit together, or an image may use no label.
@@ -117,8 +130,10 @@ def check_problem(
     if valid is None:
         valid = torch.ones(plane, dtype=torch.bool, device=device)
     check_tensor("valid", valid, "bool", plane, device)
-    if label_set is not None and seeds is not None and initial is None and _is_told_ahead(label_set, logits):
-        return _told_ahead(logits, label_set, seeds, valid)
+    if label_set is not None and sets_on_host:
+        if seeds is not None and initial is None and _is_told_ahead(label_set, logits):
+            return _told_ahead(logits, label_set, seeds, valid)
+        label_set = to_device(label_set, device)
     if label_set is None:
         label_set = torch.ones((batch, classes), dtype=torch.bool, device=device)
     per_pixel = label_set.ndim == 4
@@ -165,11 +180,6 @@ def _told_ahead(logits: Tensor, label_set: Tensor, seeds: Tensor, valid: Tensor)
     _check_allowed(label_set)
     narrow = torch.where(_outside(seeds, classes), classes, seeds).to(torch.uint8)
     return Problem(narrow, label_set, valid, None, label_set, seeds_unseen=True)
-
-
-def _padded(known: Tensor) -> Tensor:
-    """Label sets of 255 classes."""
-    return torch.nn.functional.pad(known, (0, VOID - known.shape[1]))
 
 
 def check_labels(name: str, labels: Tensor, logits: Tensor) -> Tensor:

@@ -125,7 +125,7 @@ class Solver(ABC):
         Raises:
             ValueError: if the arguments do not fit together.
         """
-        problem = check_problem(logits, image, seeds, label_set, valid, initial)
+        problem = check_problem(logits, image, seeds, label_set, valid, initial, self.label_set_on_host)
         if logits.numel() == 0:
             zero = torch.zeros(len(logits), dtype=torch.float64)
             found = SolverResult.from_labels(torch.full_like(problem.seeds, VOID))
@@ -148,7 +148,7 @@ class Solver(ABC):
         Args:
             scores: float32 ``(B, K, H, W)``, with -10,000 for labels that a pixel may not have.
             image: RGB in 0..1, float32 ``(B, 3, H, W)``.
-            problem: the other arguments of `solve`, on the same device.
+            problem: the other arguments of `solve`, on the same device; see `Problem.seeds_unseen`.
 
         Returns:
             The labelings; `solve` sets their ``solve_seconds``.

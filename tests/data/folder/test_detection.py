@@ -140,6 +140,14 @@ def test_modalities_of_a_patient_are_channels(tmp_path):
     assert found.given == {"flair": "NAME_FLAIR.nii.gz", "t1": "NAME_t1.nii.gz", "t2w": "NAME_t2w.nii.gz"}
 
 
+def test_modalities_are_channels_where_few_patients_are_annotated(tmp_path):
+    volumes(tmp_path / "images", *(f"p{who}_{kind}" for who in range(10) for kind in ("t1", "t2")))
+    volumes(tmp_path / "masks", "p3", "p7")
+    found = detect_channels(tmp_path)
+    assert found is not None
+    assert found.given == {"t1": "NAME_t1.nii.gz", "t2": "NAME_t2.nii.gz"}
+
+
 @pytest.mark.parametrize("labels", [(), ("p0_t1", "p0_t2", "p1_t1", "p1_t2")])
 def test_points_in_time_are_images(tmp_path, labels):
     """Volumes that are called t1 and t2 are modalities where what is annotated is neither of them alone."""

@@ -1,5 +1,6 @@
 """What heads of images say beside their pixels: nodata that are declared, transparency, depth, names."""
 
+import shutil
 import warnings
 
 import numpy as np
@@ -206,6 +207,17 @@ def test_strokes_on_pixels_without_data_alone_are_named(tmp_path, capsys):
     assert "has no labelled pixel" not in told
 
 
+def test_clicks_on_pixels_without_data_alone_are_named_by_their_file(tmp_path, capsys):
+    values = np.full((SIDE, SIDE, 3), 5, "i2")
+    values[:, : SIDE // 2] = -9999
+    root = folder(tmp_path, values, "-9999")
+    (root / "scribbles" / "a.png").unlink()
+    (root / "points.csv").write_text("image,x,y,class\na,1,1,0\na,2,3,1\n")
+    assert check(root) == 1
+    assert "points.csv" in (told := capsys.readouterr().out).partition("labels nothing but")[0].splitlines()[-1]
+    assert "images/a.tif" not in told
+
+
 @pytest.mark.parametrize(
     ("size", "image", "labels", "expected"),
     [
@@ -223,5 +235,9 @@ def test_label_maps_that_lie_otherwise_than_their_images_are_told(tmp_path, size
         exif = Image.Exif()
         exif[274] = orientation
         Image.new("L", size).save(tmp_path / name / "a.png", exif=exif)
-    told = [note for note in remarks(read_folder(tmp_path)) if "turned by EXIF data otherwise" in note]
-    assert [note.startswith("1 image, as a, is turned") for note in told] == [True] * expected
+    for beside in (None, image):  # a mask that lies as the image does hides no scribble that does not
+        if beside is not None:
+            (tmp_path / "masks").mkdir()
+            shutil.copy(tmp_path / "images/a.png", tmp_path / "masks/a.png")
+        told = [note for note in remarks(read_folder(tmp_path)) if "turned by EXIF data otherwise" in note]
+        assert [note.startswith("1 image, as a, is turned") for note in told] == [True] * expected

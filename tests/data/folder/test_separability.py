@@ -71,18 +71,19 @@ def test_channels_that_tell_nothing_do_not_tell(odd):
 
 
 def folder(root, means, missing=()):
-    """A folder of one image of six bands, a third of its columns of each class, with scribbles over all but a row."""
+    """A folder of one image of six bands, as many columns of each class, with scribbles over all but a row."""
     rng = np.random.default_rng(0)
     for name in ("images", "scribbles"):
         (root / name).mkdir(parents=True)
-    labels = np.repeat([0, 1, 2], 12)[None].repeat(30, 0).astype(np.uint8)
-    values = rng.normal(0, 1, (6, 30, 36)) + np.array(means)[labels].transpose(2, 0, 1)
+    labels = np.repeat(range(len(means)), 12)[None].repeat(30, 0).astype(np.uint8)
+    values = rng.normal(0, 1, (6, *labels.shape)) + np.array(means)[labels].transpose(2, 0, 1)
     tifffile.imwrite(root / "images/a.tif", values.astype("f4"), photometric="minisblack")
     labels[0] = 255
     for label in missing:
         labels[labels == label] = 255
     Image.fromarray(labels).save(root / "scribbles/a.png")
-    (root / "classes.yaml").write_text("classes: [soil, crop, weed]\n")
+    names = ["soil", "crop", "weed", *(f"tree_{number}" for number in range(3, len(means)))]
+    (root / "classes.yaml").write_text(f"classes: [{', '.join(names)}]\n")
     return read_folder(root, channels=ChannelFiles(SIX))
 
 
@@ -102,6 +103,19 @@ def test_one_channel_that_tells_all_stays_alone(tmp_path):
     found = choose_guide(contents, list(contents.images), "scribble", SIX)
     assert found is not None
     assert found.names == ["thermal"]
+
+
+def test_no_pair_of_many_classes_is_given_up(tmp_path):
+    """Thermal orders twelve classes but soil and crop, which nir tells apart, or red, which is shown as it is."""
+    thermal = [0, 0, *range(20, 220, 20)]
+    contents = folder(tmp_path / "nir", [[0, 0, 0, 9 * (k == 1), 0, value] for k, value in enumerate(thermal)])
+    found = choose_guide(contents, ["a"], "scribble", SIX)
+    assert found is not None
+    assert {"nir", "thermal"} <= set(found.names)
+    contents = folder(tmp_path / "red", [[0, 0, 9 * (k == 1), 0, 0, value] for k, value in enumerate(thermal)])
+    found = choose_guide(contents, ["a"], "scribble", SIX)
+    assert found is not None
+    assert {"red", "thermal"} <= set(found.names)
 
 
 @pytest.mark.parametrize(

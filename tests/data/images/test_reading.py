@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.images.bands import read_bands
 from weakseg_lightning.data.images.reading import (
     IMAGE_SUFFIXES,
     files_below,
@@ -90,6 +91,21 @@ def test_deep_grey_is_stretched(tmp_path, suffix):
 def test_a_flat_deep_image_is_no_error(tmp_path):
     Image.fromarray(np.full((5, 5), 700, dtype=np.uint16)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").unique().numel() == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("read", [read_image, read_bands])
+def test_pixels_that_are_damaged_are_named(tmp_path, mode, read):
+    """Pillow looks for EXIF data behind the pixels, and fails there."""
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 50, bands), np.uint8)
+    Image.fromarray(pixels if bands > 1 else pixels[..., 0], mode).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    places = [whole.index(b"IDAT") + 4, len(whole) // 2]
+    for place in places:
+        (tmp_path / "a.png").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(BadSampleError, match=r"a\.png (cannot be read|has a palette)"):
+            read(tmp_path / "a.png")
 
 
 def test_what_is_transparent_is_white(tmp_path):

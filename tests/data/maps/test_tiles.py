@@ -9,6 +9,9 @@ import torch
 from map_folders import corner, data_of, raster, rasterio, whole
 
 from weakseg_lightning.data import BadSampleError, MapDataModule
+from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.maps.places import Window
+from weakseg_lightning.data.maps.rasters import open_map
 from weakseg_lightning.errors import UserError
 
 # ---- samples ----------------------------------------------------------------------------------------------------
@@ -170,6 +173,23 @@ def test_channels_are_chosen_and_named(five):
         data_of(five, channels=BANDS[:4])
     with pytest.raises(UserError, match="`guide` chooses among `channels`: name these too"):
         MapDataModule(five, guide=["red"])
+
+
+@pytest.mark.parametrize("nodata", [0, 255, 7])
+def test_channels_have_no_data_where_the_file_says_so(make_maps, nodata):
+    """Also where nodata is a value of the masks in which rasterio says that."""
+    root = make_maps(("a",), ())
+    values = np.random.default_rng(0).integers(8, 250, (5, 160, 160), np.uint8)
+    values[:, 50:70, 30:90] = nodata
+    with rasterio.open(root / "images/a.tif") as source:
+        profile = source.profile | {"count": 5, "dtype": "uint8", "nodata": nodata}
+    with rasterio.open(root / "images/a.tif", "w", **profile) as file:
+        file.write(values)
+    with open_map(root / "images/a.tif", ChannelFiles(BANDS)) as raster_:
+        planes, valid = raster_.read(Window(20, 40, 100, 60))
+    expected = (values != nodata).all(0)[40:100, 20:120]
+    np.testing.assert_array_equal(valid, expected)
+    np.testing.assert_array_equal(np.stack(planes)[:, valid], values[:, 40:100, 20:120][:, expected])
 
 
 def test_numbers_that_are_none_masks_and_opacity_have_no_data(make_maps):

@@ -35,6 +35,12 @@ def test_it_is_the_plain_head_on_the_joined_maps(maps, hidden):
     torch.testing.assert_close(head.at_pixels(joined), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_scores_of_a_linear_head_keep_their_digits_in_mixed_precision(maps):
+    head = MapHead(CHANNELS, 4, None, 0.0).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert head(maps).dtype == torch.float32
+
+
 def test_maps_are_joined_step_by_step(maps):
     up = nn.Upsample(scale_factor=2, mode="bilinear")
     expected = torch.cat([maps[0], up(torch.cat([maps[1], up(maps[2])], 1))], 1)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,9 +121,10 @@ def _beside(base: Path, files: Sequence[Path], annotated: set[str]) -> FoundChan
     images = dict[str, set[str]]()  # by the name of an image, the ends of its files, of its own file without a word
     first = dict[str, Path]()
     words = dict[str, str]()
-    for path in files:
-        name = _name(path, base)
-        match = None if name in annotated else _channel_word(path, name, annotated)
+    names = {path: _name(path, base) for path in files}
+    of_stems = _name_modalities(names, annotated)
+    for path, name in names.items():
+        match = None if name in annotated else _channel_word(path, name, of_stems)
         ending = "" if match is None else path.name.removeprefix(Path(match["stem"]).name)
         images.setdefault(name if match is None else match["stem"], set()).add(ending)
         first.setdefault(ending, path)
@@ -138,11 +139,17 @@ def _beside(base: Path, files: Sequence[Path], annotated: set[str]) -> FoundChan
     return FoundChannels(given, f"of {len(usual)} files per image, as {first[beside[0]].name}")
 
 
-def _channel_word(path: Path, name: str, annotated: set[str]) -> re.Match[str] | None:
-    if (match := _WORDS.fullmatch(name)) is not None or not is_volume(path):
-        return match
-    match = _MODALITIES.fullmatch(name)
-    return match if match is not None and match["stem"] in annotated else None
+def _name_modalities(names: Mapping[Path, str], annotated: set[str]) -> bool:
+    """Tell if label maps of volumes are named by what comes before the modality: `a` of `a_t1` and `a_t2`."""
+    matches = (_MODALITIES.fullmatch(name) for path, name in names.items() if is_volume(path))
+    found = [match for match in matches if match is not None]
+    named = any(match[0] in annotated for match in found)
+    return not named and any(match["stem"] in annotated for match in found)
+
+
+def _channel_word(path: Path, name: str, of_stems: bool) -> re.Match[str] | None:
+    match = _WORDS.fullmatch(name)
+    return _MODALITIES.fullmatch(name) if match is None and of_stems and is_volume(path) else match
 
 
 def _own(path: Path) -> dict[str, int | str]:

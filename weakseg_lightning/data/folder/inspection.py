@@ -124,7 +124,8 @@ def _look_at_seeds(contents: FolderContents, found: Inspection, size: Size) -> N
         _check_labels(contents, found, path, found.seeds)
     if contents.has(name, "click", "stroke") and not found.problems:
         drawn = partial(read_drawn, contents, name, size)
-        found.seeds = _counted(contents, found, path or contents.images[name], drawn)
+        file = path or contents.root / contents.about(name, "click", "stroke")[0].annotation.file
+        found.seeds = _counted(contents, found, file, drawn)
     if (path := contents.accepted.get(name)) is not None:
         found.accepted = _counted(contents, found, path, partial(accepted_of, contents, name, size))
         _check_labels(contents, found, path, found.accepted)

@@ -109,7 +109,19 @@ class ChannelFiles:
             BadSampleError: if a file is missing or cannot be read, lacks a band, has another size than the first, or
                 holds values that are no numbers, or immense.
         """
-        return self._read(path, read)[0]
+        return self._read(path, read, declared_nodata)[0]
+
+    def read_masks(self, path: Path, read: Callable[[Path], NDArray[Any]]) -> Planes:
+        """Read by channel what is known of the bands of files, as which of their pixels have data.
+
+        Args:
+            path: the file that stands for an image.
+            read: reads it for all bands of a file, ``(H, W, bands)``.
+
+        Raises:
+            BadSampleError: see :meth:`read`.
+        """
+        return self._read(path, read, lambda _: None)[0]
 
     def read_valid(self, path: Path) -> tuple[Planes, Flags | None]:
         """Read the channels of an image as above, and which pixels have data in all of them ``(H, W)``; None for all.
@@ -117,7 +129,7 @@ class ChannelFiles:
         Raises:
             BadSampleError: see :meth:`read`.
         """
-        return self._read(path, read_bands)
+        return self._read(path, read_bands, declared_nodata)
 
     def valid(self, path: Path) -> Flags | None:
         """Tell which pixels have data in all channels, ``(H, W)``; None for all, which is told without reading them.
@@ -128,10 +140,12 @@ class ChannelFiles:
         declared = any(declared_nodata(self._file(path, source)) is not None for source in self.sources)
         return self.read_valid(path)[1] if declared else None
 
-    def _read(self, path: Path, read: Callable[[Path], NDArray[Any]]) -> tuple[Planes, Flags | None]:
+    def _read(
+        self, path: Path, read: Callable[[Path], NDArray[Any]], nodata_in: Callable[[Path], float | None]
+    ) -> tuple[Planes, Flags | None]:
         files = {source.ending: self._file(path, source) for source in self.sources}
         bands = {ending: read(file) for ending, file in files.items()}
-        nodata = {ending: declared_nodata(file) for ending, file in files.items()}
+        nodata = {ending: nodata_in(file) for ending, file in files.items()}
         ends = [source.ending for source in self.sources]
         found = [
             self._plane(files[end], bands[end], source, nodata[end])

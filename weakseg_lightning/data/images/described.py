@@ -1,6 +1,5 @@
 """The bands of an image file by what its head says: how many, their names, and whether they are grey or RGB alone."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,7 +98,6 @@ def _names(path: Path, count: int) -> tuple[str, ...]:
     """Names that the file gives its bands, if these are all different."""
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of damage names no file
     with suppress(Exception), tifffile.TiffFile(path) as file:  # descriptions are damaged in all ways: then it has none
         for found in _descriptions(file):
             names = tuple(" ".join(str(name).split()) for name in found)

@@ -256,9 +256,10 @@ def _from_bands(bands: Bands) -> Pixels:
 
 def turned_upright(image: Image.Image) -> Image.Image:
     """Turn an open image upright as its EXIF data say."""
+    image.load()  # raises where its pixels are damaged, whose EXIF data Pillow may look for behind them
     try:
         image.getexif()
-    except Exception:  # damaged EXIF data, which turn nothing; a damaged image is named where it is decoded
+    except Exception:  # damaged EXIF data, which turn nothing
         return image
     return ImageOps.exif_transpose(image)
 

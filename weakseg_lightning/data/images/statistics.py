@@ -1,6 +1,5 @@
 """Statistics of channels over the training images, which bring channels of every range to one scale."""
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -24,12 +23,13 @@ _RGB = ("red", "green", "blue")
 
 
 class Moments(NamedTuple):
-    """Number of pixels, and by channel their mean, sum of squares about it, and some of them."""
+    """Number of pixels, and by channel their mean, sum of squares about it, some of them, and the furthest from 0."""
 
     pixels: int
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
     sampled: NDArray[np.float64]
+    extreme: NDArray[np.float64]
 
 
 def measure(
@@ -70,8 +70,11 @@ def moments_of(values: NDArray[np.float64], step: int) -> Moments:
         values: of the channels, ``(C, n)``, n at least 1.
         step: every which of them is kept for percentiles.
     """
-    mean = values.mean(1)
-    return Moments(values.shape[1], mean, ((values - mean[:, None]) ** 2).sum(1), values[:, ::step].copy())
+    low, high = values.min(1), values.max(1)
+    with np.errstate(over="ignore", invalid="ignore"):  # immense values are named later
+        mean = values.mean(1)
+        squares = ((values - mean[:, None]) ** 2).sum(1)
+    return Moments(values.shape[1], mean, squares, values[:, ::step].copy(), np.where(-low > high, low, high))
 
 
 def channels_of(
@@ -86,10 +89,11 @@ def channels_of(
     for number, name in enumerate(names):
         if std[number] == 0:
             raise UserError(f"the channel {name!r} is {mean[number]:g} in all training images: leave it out")
-        if not std[number] < math.sqrt(IMMENSE):
+        extreme = max((one.extreme[number] for one in measured), key=abs)
+        if abs(extreme) >= IMMENSE:
             raise UserError(
-                f"the channel {name!r} holds immense values ({mean[number]:.3g} in the mean): if these mean no data, "
-                "declare them as the nodata of the file, or fill them in"
+                f"the channel {name!r} holds {extreme:.4g}: if that means no data, declare it as the nodata of the "
+                "file, or fill it in"
             )
     narrow = high <= low  # nearly all pixels alike
     low, high = np.where(narrow, mean - std, low), np.where(narrow, mean + std, high)

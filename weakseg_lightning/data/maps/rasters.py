@@ -77,7 +77,7 @@ class MapRaster:
             return values
 
         planes = self.files.read(self.path, read)
-        valid = np.stack(self.files.read(self.path, masks.__getitem__)).min(0) > 0
+        valid = np.stack(self.files.read_masks(self.path, masks.__getitem__)).min(0) > 0
         return planes, valid
 
     @property

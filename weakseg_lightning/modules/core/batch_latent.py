@@ -117,8 +117,7 @@ def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"], on_hos
     Args:
         batch: the batch, with the label sets of the whole images (``seed_labels`` or ``tags``).
         source: which of the sets; ``all`` restricts nothing.
-        on_host: return it on the CPU, where the data left a copy there: ``batch["on_host"]``, by name what was moved
-            and the copy.
+        on_host: return it on the CPU, where the data left copies there (``on_host`` of the batch).
 
     Returns:
         bool ``(B, K)``, or None without restriction. A set of fewer than two labels would flood the image with one
@@ -127,6 +126,6 @@ def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"], on_hos
     if source == "all":
         return None
     name = "seed_labels" if source == "seeds" else "tags"
-    moved, copy = batch.get("on_host", {}).get(name, (None, None))
-    allowed: Tensor = copy if on_host and moved is batch[name] else batch[name]
+    copies = batch.get("on_host", {}) if on_host else {}
+    allowed: Tensor = copies[name].of(batch[name]) if name in copies else batch[name]
     return allowed | (allowed.sum(1, keepdim=True) < 2)

@@ -62,7 +62,9 @@ class MapHead(nn.Module):
             # In place here and below, as large maps of their own take time from the system alone.
             total = part if total is None else part.add_(_resized(total, part))
         assert total is not None
-        logits: Tensor = self.last(total.add_(self.bias[:, None, None]))
+        bias = self.bias[:, None, None]
+        # Where the maps are in half precision the sum is not.
+        logits: Tensor = self.last(total.add_(bias) if total.dtype == bias.dtype else total + bias)
         return logits
 
     def at_pixels(self, features: Tensor) -> Tensor:

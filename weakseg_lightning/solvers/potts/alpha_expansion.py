@@ -159,7 +159,7 @@ class AlphaExpansion(Solver):
             ValueError: if the arguments do not fit together.
         """
         if label_set is not None:
-            label_set = to_device(label_set, logits.device)
+            label_set = to_device(label_set, logits.device)  # here all is on the device
         problem = check_problem(logits, image, seeds, label_set, valid)
         check_labels("result.labels", result.labels, logits)
         logits = problem.restricted(logits)

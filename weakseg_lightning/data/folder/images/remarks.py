@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from weakseg_lightning.data.folder.detection import stem_of_channel
@@ -46,20 +47,20 @@ def _nodata(nodata: Mapping[str, float]) -> Iterator[str]:
 
 def _turned(files: Files) -> Iterator[str]:
     """Tell of label maps that lie otherwise than their images are stored, where sizes do not show it."""
-    found = []
-    for name, path in (files.masks | files.accepted | files.scribbles).items():
+    found = dict[str, None]()
+    for name, path in chain.from_iterable(maps.items() for maps in (files.masks, files.accepted, files.scribbles)):
         try:
             image, labels = read_head(files.images[name]), read_head(path)
         except ValueError:
             continue
         unseen = image.width == image.height or image.lies_sideways == labels.lies_sideways
         if image.orientation != labels.orientation and unseen:
-            found.append(name)
+            found[name] = None
     if found:
         are = "are" if len(found) > 1 else "is"
         yield (
-            f"{counted(len(found), 'image')}, as {found[0]}, {are} turned by EXIF data otherwise than the label maps: "
-            "labels are taken to be drawn on what stands upright; look at the contact sheet"
+            f"{counted(len(found), 'image')}, as {next(iter(found))}, {are} turned by EXIF data otherwise than the "
+            "label maps: labels are taken to be drawn on what stands upright; look at the contact sheet"
         )
 
 

@@ -24,7 +24,7 @@ _IMAGES = 200
 _PIXELS = 2_000  # of each class of an image
 _FEWEST = 30  # pixels of a class that say how its channels vary
 _GAIN = 0.1  # of the distance of two classes; with less the usual channels stay, in which people know pictures
-_ENOUGH = 0.02  # of the mean distance, which two more channels have to gain on one alone
+_ENOUGH = 0.02  # of a distance, which two more channels have to gain on one alone
 _RIDGE = 1e-6  # of a channel's variance, which a class may not have
 _ROUNDING = 1e-9  # of a channel's values: no more variance than that is none
 _READERS = 4
@@ -85,7 +85,7 @@ def choose_guide(
 
     Returns:
         The choice; None if no two classes are told apart notably better by it than by red, green and blue, or the first
-        three, or if fewer than two classes have pixels enough.
+        three, or two others notably worse, or if fewer than two classes have pixels enough.
     """
     if len(names) <= _SHOWN:
         return None
@@ -97,11 +97,11 @@ def choose_guide(
     while len(chosen) < _SHOWN:
         left = [number for number in range(len(names)) if number not in chosen]
         chosen.append(max(left, key=lambda number: distances([*chosen, number]).mean()))
-    if distances(chosen).mean() < distances(chosen[:1]).mean() + _ENOUGH:
+    if (distances(chosen) - distances(chosen[:1])).max() < _ENOUGH:
         chosen = chosen[:1]
     usual, found = distances(sorted(set(places_of(names, None)))), distances(sorted(chosen))
     pair = int((found - usual).argmax())
-    if found.mean() <= usual.mean() or found[pair] < usual[pair] + _GAIN:
+    if found.mean() <= usual.mean() or found[pair] < usual[pair] + _GAIN or (usual - found).max() >= _GAIN:
         return None
     one, other = list(combinations(moments, 2))[pair]
     classes = contents.classes.names[one], contents.classes.names[other]
