@@ -118,7 +118,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
     """Writes a sound folder of one's own images with every kind of annotation: ``make_folder()`` returns it.
 
     Three images of 48 x 40 pixels, the last with a space and an accent in its name; classes background, cat (red) and
-    dog (blue); scribbles grey, indexed and in colors; masks of the first two.
+    dog (blue); scribbles gray, indexed and in colors; masks of the first two.
     """
 
     def make(name: str = "photos") -> Path:

@@ -28,7 +28,7 @@ def test_image_and_labels_show_the_same_place(scale):
         inside = moved["labels"][0] != VOID
         for channel in (0, 1):
             place = moved["image"][channel][inside].float()
-            # The middle of the step that a label stands for: 4 k + 1.5 in the coordinates of pixel centres.
+            # The middle of the step that a label stands for: 4 k + 1.5 in the coordinates of pixel centers.
             errors.append(place - (moved["labels"][channel][inside].float() * 4 + 1.5))
     error = torch.cat(errors)
     # A label stands for 4 pixels: at most 1.5 from their middle, half a source pixel of rounding by the nearest

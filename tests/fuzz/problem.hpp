@@ -250,22 +250,22 @@ class Drawing {
     }
   }
 
-  // The nearest of a few centres.
+  // The nearest of a few centers.
   void draw_regions() {
-    struct Centre {
+    struct Center {
       int row, column, label;
     };
-    std::vector<Centre> centres(Problem::at(random_.between(1, 6)));
-    for (Centre& c : centres) {
+    std::vector<Center> centers(Problem::at(random_.between(1, 6)));
+    for (Center& c : centers) {
       c = {random_.below(problem_.height), random_.below(problem_.width), random_.below(problem_.num_labels)};
     }
     for (int i = 0; i < problem_.pixels(); ++i) {
-      const auto distance = [&](const Centre& c) {
+      const auto distance = [&](const Center& c) {
         const int dy = c.row - i / problem_.width, dx = c.column - i % problem_.width;
         return dy * dy + dx * dx;
       };
-      const auto nearer = [&](const Centre& a, const Centre& b) { return distance(a) < distance(b); };
-      regions_.push_back(std::min_element(centres.begin(), centres.end(), nearer)->label);
+      const auto nearer = [&](const Center& a, const Center& b) { return distance(a) < distance(b); };
+      regions_.push_back(std::min_element(centers.begin(), centers.end(), nearer)->label);
     }
   }
 

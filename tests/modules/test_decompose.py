@@ -83,8 +83,8 @@ def test_painted_imagelets_satisfy_g_with_masks_that_say_nothing_and_parts_of_th
     module, batch = make(checkpoint, cls_weight=1.0), discs(3, 7, 11)
     load_classifier(module.g.module, module.classifier, checkpoint, CLASSES)
     even = torch.full((3, CLASSES, 32, 32), 1 / CLASSES)
-    grey = batch["image"].mean((1, 2, 3), keepdim=True)
-    shown = [torch.where((batch["mask"] == k)[:, None], batch["image"], grey) for k in range(CLASSES)]
+    gray = batch["image"].mean((1, 2, 3), keepdim=True)
+    shown = [torch.where((batch["mask"] == k)[:, None], batch["image"], gray) for k in range(CLASSES)]
     painted = (CLASSES * torch.stack(shown, 1)).clamp(0, 3)
     values = {}
     for shown in ("imagelets", "input"):

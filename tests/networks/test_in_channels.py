@@ -31,12 +31,12 @@ def test_three_channels_keep_the_weights(weights):
 
 
 def test_of_one_channel_it_is_their_sum(weights):
-    grey = described(weights, 1).build(2).eval()
+    gray = described(weights, 1).build(2).eval()
     color = described(weights, 3).build(2).eval()
-    color.load_state_dict({**grey.state_dict(), **{k: v for k, v in color.state_dict().items() if "conv_stem" in k}})
+    color.load_state_dict({**gray.state_dict(), **{k: v for k, v in color.state_dict().items() if "conv_stem" in k}})
     image = torch.rand(1, 1, 40, 50)
     with torch.no_grad():
-        assert torch.allclose(grey(image), color(image.expand(-1, 3, -1, -1)), atol=1e-4)
+        assert torch.allclose(gray(image), color(image.expand(-1, 3, -1, -1)), atol=1e-4)
 
 
 def test_channels_are_normalized_by_their_own_numbers():

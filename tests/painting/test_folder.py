@@ -95,7 +95,7 @@ def test_images_in_folders_are_found_by_what_tables_call_them(data, given):
 
 
 KINDS = {
-    "grey.png": Image.new("L", (30, 20), 9),
+    "gray.png": Image.new("L", (30, 20), 9),
     "16 bits.png": Image.fromarray(np.full(SMALL, 40000, dtype=np.uint16)),
     "alpha.png": Image.new("RGBA", (30, 20), (9, 9, 9, 0)),
     "scan.tiff": Image.new("CMYK", (30, 20)),

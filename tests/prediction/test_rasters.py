@@ -16,7 +16,7 @@ from weakseg_lightning.prediction.rasters import open_rows
 from weakseg_lightning.prediction.tiling import Span, spans
 
 sys.path.append(str(Path(__file__).parents[1] / "data" / "images"))
-from by_hand import BANDS, GREY, PALETTE, RGB, chunk, turned, write_png
+from by_hand import BANDS, GRAY, PALETTE, RGB, chunk, turned, write_png
 
 rasterio = pytest.importorskip("rasterio")
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -40,10 +40,10 @@ KINDS = {
     "rgb.jpg": (RGB_IMAGE, {"quality": 95, "subsampling": 0}),
     "rgb.tif": (RGB_IMAGE, {"compression": "tiff_lzw"}),
     "rgb.bmp": (RGB_IMAGE, {}),
-    "grey.png": (Image.fromarray(COLORS[..., 0]), {}),
+    "gray.png": (Image.fromarray(COLORS[..., 0]), {}),
     "palette.png": (RGB_IMAGE.quantize(200), {}),
     "transparent.png": (Image.fromarray(np.dstack([COLORS, RANDOM.integers(0, 256, (90, 70), np.uint8)])), {}),
-    "grey16.png": (Image.fromarray(SMOOTH), {}),
+    "gray16.png": (Image.fromarray(SMOOTH), {}),
 }
 
 
@@ -148,7 +148,7 @@ def test_low_values_of_deep_images_may_be_bright(tmp_path, dtype):
     assert_same(tmp_path / "a.tif", 255 - stretched(values))
 
 
-def test_grey_with_opacity_and_more_is_grey(tmp_path):
+def test_gray_with_opacity_and_more_is_gray(tmp_path):
     """So does GDAL mark four bands that are not said to be colors."""
     values = noise("uint16", 4)
     values[1] = 65535
@@ -158,7 +158,7 @@ def test_grey_with_opacity_and_more_is_grey(tmp_path):
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("photometric", ["MINISBLACK", "MINISWHITE"])
-def test_grey_of_few_bits_spans_black_to_white(tmp_path, bits, photometric):
+def test_gray_of_few_bits_spans_black_to_white(tmp_path, bits, photometric):
     values = RANDOM.integers(0, 2**bits, (1, 90, 70)).astype("uint8")
     write_raster(tmp_path / "a.tif", values, nbits=bits, photometric=photometric)
     bright = values[0] * (255 // (2**bits - 1))
@@ -174,11 +174,11 @@ def test_pngs_of_every_kind_are_read_alike(tmp_path, kind, depth, transparent):
     before = chunk(b"PLTE", RANDOM.bytes(3 * 2**depth)) if kind == PALETTE else b""
     if transparent and kind == PALETTE:
         before += chunk(b"tRNS", RANDOM.bytes(2**depth))
-    elif transparent and kind in (GREY, RGB):
+    elif transparent and kind in (GRAY, RGB):
         before += chunk(b"tRNS", values[40, 40].astype(">u2").tobytes())
     write_png(tmp_path / "a.png", values, depth, kind, before)
     found = same(tmp_path / "a.png")
-    if transparent and kind in (GREY, RGB):
+    if transparent and kind in (GRAY, RGB):
         assert found[40, 40].tolist() == [255, 255, 255]
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_named_at_any_size(tmp_path, in_memory):
     with pytest.raises(BadSampleError, match=r"a\.tif cannot be read \(it holds pixels that are no numbers\)"):
         by_rows(tmp_path / "a.tif", in_memory)
     write_raster(tmp_path / "b.tif", noise("uint16", 5))
-    with pytest.raises(BadSampleError, match=r"b\.tif has 5 bands, expected grey or RGB, .*convert it$"):
+    with pytest.raises(BadSampleError, match=r"b\.tif has 5 bands, expected gray or RGB, .*convert it$"):
         by_rows(tmp_path / "b.tif", in_memory)
     pages = [Image.new("L", (8, 8))] * 2
     pages[0].save(tmp_path / "c.tif", save_all=True, append_images=pages[1:])

@@ -1,4 +1,4 @@
-"""Pictures of red discs and green squares on grey noise, and networks small enough to learn them at once."""
+"""Pictures of red discs and green squares on gray noise, and networks small enough to learn them at once."""
 
 from typing import Any
 
@@ -85,8 +85,8 @@ class Discs(Dataset[dict[str, Any]]):
         )
         shown = [bool(index & 1), bool(index & 2)]
         if shown[0]:
-            centre = torch.randint(7, SIZE - 7, (2,), generator=generator)
-            mask[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < 36] = 1
+            center = torch.randint(7, SIZE - 7, (2,), generator=generator)
+            mask[(y - center[0]) ** 2 + (x - center[1]) ** 2 < 36] = 1
         if shown[1]:
             top, left = torch.randint(0, SIZE - 12, (2,), generator=generator).tolist()
             mask[top : top + 11, left : left + 11] = 2

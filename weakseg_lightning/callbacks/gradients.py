@@ -181,5 +181,5 @@ def _add_legend(figure: Figure, used: list[int], names: Any, palette: Palette | 
     from matplotlib.patches import Patch
 
     colors = np.asarray(voc_palette() if palette is None else palette) / 255
-    patches = [Patch(facecolor=colors[k], edgecolor="grey", label=names[k] if names else str(k)) for k in used]
+    patches = [Patch(facecolor=colors[k], edgecolor="gray", label=names[k] if names else str(k)) for k in used]
     figure.legend(handles=patches, loc="outside lower left", ncols=8, fontsize=8, frameon=False)

@@ -19,7 +19,7 @@ class ImageletPanels(PanelCallback):
     """Draws the per-class images and mask-lets of a training batch every few epochs.
 
     One row per image: the image, what the parts put together give, then for the background and each class that the
-    image is tagged with the mask-let in grey (white = 1) and the part ``M_k X_k`` that it lets through. The pictures go
+    image is tagged with the mask-let in gray (white = 1) and the part ``M_k X_k`` that it lets through. The pictures go
     to ``<run folder>/imagelets/epoch_0003.png`` and to the loggers that take images, see
     :class:`~weakseg_lightning.callbacks.drawing.PanelCallback`.
     """

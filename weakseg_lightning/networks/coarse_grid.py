@@ -178,7 +178,7 @@ class CoarseGrid:
         return F.grid_sample(values, where, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _normalized(self, length: int) -> Tensor:
-        """Centres of pixels along an axis in cells, from -1 at the beginning of the first cell to 1."""
+        """Centers of pixels along an axis in cells, from -1 at the beginning of the first cell to 1."""
         small = resized(length, self.scale)
         centers = (torch.arange(length, dtype=torch.float64) + 0.5) * (small / length)
         cells = (centers - self.offset - 0.5) / self.stride + 0.5

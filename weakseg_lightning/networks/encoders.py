@@ -73,7 +73,7 @@ def encoder_normalization(
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean or standard deviation of the channels as a tuple; one number of grey images stands for all three."""
+    """Mean or standard deviation of the channels as a tuple; one number of gray images stands for all three."""
     red, green, blue = values if len(values) == 3 else (values[0],) * 3
     return red, green, blue
 

@@ -19,10 +19,10 @@ _MEASURED = 30  # images: an encoder needs the range of the channels, not their 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Reads grey and RGB, or channels, of which three or one are shown with a stretch of each image's percentiles.
+    """Reads gray and RGB, or channels, of which three or one are shown with a stretch of each image's percentiles.
 
     Args:
-        channels: ``channels`` of the data; None for grey and RGB.
+        channels: ``channels`` of the data; None for gray and RGB.
         guide: names of those that are shown; by default red, green and blue, or the first three.
 
     Raises:
@@ -38,7 +38,7 @@ class ImageReader:
 
     @property
     def files(self) -> ChannelFiles | None:
-        """The channels and their files; None for grey and RGB."""
+        """The channels and their files; None for gray and RGB."""
         return None if self.channels is None else ChannelFiles(self.channels)
 
     def recognizes(self, path: Path) -> bool:
@@ -57,7 +57,7 @@ class ImageReader:
         return torch.from_numpy(shown).permute(2, 0, 1)
 
     def measure(self, images: Mapping[str, Path]) -> Channels | None:
-        """Measure the channels of some of the images; None for grey and RGB.
+        """Measure the channels of some of the images; None for gray and RGB.
 
         Raises:
             BadSampleError: if none of them can be read.

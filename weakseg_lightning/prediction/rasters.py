@@ -46,7 +46,7 @@ def open_rows(
 ) -> Iterator["MemoryRows | FileRows"]:
     """Open an image file of any size.
 
-    As `read_image` reads it: RGB, grey, palette and transparent images (on white), of any depth, upright. Black and
+    As `read_image` reads it: RGB, gray, palette and transparent images (on white), of any depth, upright. Black and
     white of deep images that are read incrementally are those of a reduced copy of the whole image.
 
     Args:
@@ -148,9 +148,9 @@ class FileRows:
         return min(self.source.height, _PREVIEW), min(self.source.width, _PREVIEW)
 
     def _find_palette(self, head: ImageHead | None) -> Pixels | None:
-        """Its colors on white, ``(256, 3)``; rasterio also gives grey files whose low values are bright a palette."""
-        known_as_grey = head is not None and head.layout is not None and not head.has_palette
-        if self.source.colorinterp[0].name != "palette" or known_as_grey:
+        """Its colors on white, ``(256, 3)``; rasterio also gives gray files whose low values are bright a palette."""
+        known_as_gray = head is not None and head.layout is not None and not head.has_palette
+        if self.source.colorinterp[0].name != "palette" or known_as_gray:
             return None
         found = self.source.colormap(1)
         colors = np.array([[found.get(index, (0, 0, 0, 255)) for index in range(256)]], dtype=np.uint8)

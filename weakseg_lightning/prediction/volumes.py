@@ -75,8 +75,8 @@ def _slice(
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """A slice as the network takes it, and as a picture."""
     if channels is None and not reader.has_channels:
-        grey = np.repeat(reader.grey(path, index)[..., None], 3, axis=-1)
-        return grey, grey
+        gray = np.repeat(reader.gray(path, index)[..., None], 3, axis=-1)
+        return gray, gray
     planes = reader.planes(path, index)
     if channels is None or len(channels.names) != len(planes):
         trained = "RGB" if channels is None else ", ".join(channels.names)

@@ -151,7 +151,7 @@ BROKEN_PICTURES: dict[str, tuple[Break, str, str]] = {
     "scribble in cmyk": (
         lambda root: Image.new("CMYK", (48, 40)).save(root / "scribbles" / "a.png", format="TIFF"),
         "scribbles/a.png",
-        "has pixels of type CMYK, expected indexed, grey or RGB",
+        "has pixels of type CMYK, expected indexed, gray or RGB",
     ),
     "scribble of 16 bits": (
         picture("scribbles/a.png", 40, 48, value=1000, kind=np.uint16),

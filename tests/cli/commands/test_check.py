@@ -86,7 +86,7 @@ def test_everything_broken_has_its_line_and_stops_training_before_it_starts(make
     found = [line for line in lines(printed.out) if line.startswith(f"{file} ") and text in line]
     assert len(found) == 1, printed.out
     assert printed.err == ""
-    assert lines(printed.out)[-2:] == ["Mend these, then again:", f"weakseg check {root}"]
+    assert lines(printed.out)[-2:] == ["Fix these, then run:", f"weakseg check {root}"]
     with pytest.raises((ValueError, OSError)) as stopped:
         FolderDataModule(root, num_workers=0).setup("fit")
     assert text in unicodedata.normalize("NFC", str(stopped.value))

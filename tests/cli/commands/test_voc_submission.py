@@ -78,7 +78,7 @@ def void(path: Path) -> None:
     save_palette_png(path, np.full((50, 37), 255, dtype=np.uint8))
 
 
-def grey(path: Path) -> None:
+def gray(path: Path) -> None:
     Image.fromarray(np.zeros((50, 37), dtype=np.uint8)).save(path)
 
 
@@ -95,7 +95,7 @@ def half(path: Path) -> None:
     [
         (wrong_size, "2008_000011.png has 36 x 50 pixels, its image 37 x 50"),
         (void, "2008_000011.png holds the label 255, expected 0 to 20"),
-        (grey, "2008_000011.png is PNG with pixels of type L, expected a palette PNG"),
+        (gray, "2008_000011.png is PNG with pixels of type L, expected a palette PNG"),
         (colors, "2008_000011.png has other colors than VOC's palette"),
         (half, "2008_000011.png cannot be checked"),
     ],

@@ -27,10 +27,10 @@ def test_scribbles_of_all_forms_are_the_same(make_data):
     (data.root / "points.csv").unlink()
     source = data.train_source()
     assert list(source.ids) == ["a", "b", "c d é"]
-    grey, indexed, colored = (source[index].seeds for index in range(3))
-    assert torch.equal(grey, indexed)
-    assert torch.equal(grey, colored)
-    assert {label: int((grey == label).sum()) for label in (0, 1, 2)} == {0: 105, 1: 36, 2: 36}
+    gray, indexed, colored = (source[index].seeds for index in range(3))
+    assert torch.equal(gray, indexed)
+    assert torch.equal(gray, colored)
+    assert {label: int((gray == label).sum()) for label in (0, 1, 2)} == {0: 105, 1: 36, 2: 36}
 
 
 def test_clicks_join_the_scribbles_or_stand_alone(make_data):

@@ -30,7 +30,7 @@ def folder(root: Path, *files: tuple[str, np.ndarray]) -> Path:
     return root
 
 
-GREY, RGB = np.zeros((8, 6), np.uint8), np.zeros((8, 6, 3), np.uint8)
+GRAY, RGB = np.zeros((8, 6), np.uint8), np.zeros((8, 6, 3), np.uint8)
 
 
 def test_bands_are_named_by_gdal_ome_pages_and_imagej(tmp_path):
@@ -51,18 +51,18 @@ def test_bands_are_named_by_gdal_ome_pages_and_imagej(tmp_path):
 
 
 def test_bands_without_names_are_numbered(tmp_path):
-    tifffile.imwrite(tmp_path / "grey.tif", five(), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "gray.tif", five(), photometric="minisblack")
     tifffile.imwrite(tmp_path / "rgb.tif", np.moveaxis(five(), 0, -1), photometric="rgb")
     tifffile.imwrite(
         tmp_path / "twice.ome.tif", five(), ome=True, metadata={"axes": "CYX", "Channel": {"Name": 5 * ["a"]}}
     )
-    assert describe_bands(tmp_path / "grey.tif").names_or_numbers == ("band_1", "band_2", "band_3", "band_4", "band_5")
+    assert describe_bands(tmp_path / "gray.tif").names_or_numbers == ("band_1", "band_2", "band_3", "band_4", "band_5")
     assert describe_bands(tmp_path / "rgb.tif").names == ("red", "green", "blue", "band_4", "band_5")
     assert describe_bands(tmp_path / "twice.ome.tif").names == ()
 
 
 def test_folders_of_many_bands_have_channels(tmp_path):
-    root = folder(tmp_path, ("a.tif", five()), ("b.tif", five()), ("c.tif", five()[:4]), ("d.tif", GREY))
+    root = folder(tmp_path, ("a.tif", five()), ("b.tif", five()), ("c.tif", five()[:4]), ("d.tif", GRAY))
     found = detect_channels(root)
     assert found.given == ["band_1", "band_2", "band_3", "band_4", "band_5"]
     assert [path.name for path in found.others] == ["c.tif", "d.tif"]
@@ -102,13 +102,13 @@ def test_all_channels_may_be_in_files_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     "files",
     [
-        [("a.jpg", RGB), ("b.png", GREY)],
-        [("a_1.png", GREY), ("a_2.png", GREY), ("b_1.png", GREY), ("b_2.png", GREY)],
-        [("cat_front.png", GREY), ("cat_back.png", GREY)],
+        [("a.jpg", RGB), ("b.png", GRAY)],
+        [("a_1.png", GRAY), ("a_2.png", GRAY), ("b_1.png", GRAY), ("b_2.png", GRAY)],
+        [("cat_front.png", GRAY), ("cat_back.png", GRAY)],
         [("car.jpg", RGB), ("car_red.jpg", RGB), ("car_blue.jpg", RGB)],
-        [("a.tif", GREY.astype("u2")), ("b.tif", RGB.astype("u2"))],
-        [("a.jpg", RGB), ("b.jpg", RGB), ("c.jpg", RGB), ("c_nir.png", GREY)],
-        [("a_nir.png", GREY), ("b_nir.png", GREY)],
+        [("a.tif", GRAY.astype("u2")), ("b.tif", RGB.astype("u2"))],
+        [("a.jpg", RGB), ("b.jpg", RGB), ("c.jpg", RGB), ("c_nir.png", GRAY)],
+        [("a_nir.png", GRAY), ("b_nir.png", GRAY)],
         [("a.png", RGB), ("b.png", RGB), ("five.tif", five())],
     ],
 )
@@ -117,11 +117,11 @@ def test_pictures_have_none(tmp_path, files):
 
 
 def test_what_is_annotated_by_itself_is_an_image(tmp_path):
-    root = folder(tmp_path, *[(f"{place}_{kind}.png", GREY) for place in "ab" for kind in ("dapi", "gfp")])
+    root = folder(tmp_path, *[(f"{place}_{kind}.png", GRAY) for place in "ab" for kind in ("dapi", "gfp")])
     assert detect_channels(root) is not None
     (root / "masks").mkdir()
     for path in (root / "images").iterdir():
-        Image.fromarray(GREY).save(root / "masks" / path.name)
+        Image.fromarray(GRAY).save(root / "masks" / path.name)
     assert detect_channels(root) is None
 
 

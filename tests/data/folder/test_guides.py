@@ -17,7 +17,7 @@ NAMES = ("a", "b", "c d é")
 
 @pytest.fixture
 def guided(make_folder):
-    """A folder whose maps have one region for each pixel of the image, in grey of 16 bits."""
+    """A folder whose maps have one region for each pixel of the image, in gray of 16 bits."""
     root = make_folder()
     (root / "maps/slic").mkdir(parents=True)
     numbers = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)
@@ -38,7 +38,7 @@ def test_every_kind_of_map_becomes_numbers(tmp_path):
     indexed = Image.fromarray(numbers)
     indexed.putpalette(list(range(256)) * 3)
     pictures = {
-        "grey": (Image.fromarray(numbers), numbers),
+        "gray": (Image.fromarray(numbers), numbers),
         "deep": (Image.fromarray(numbers.astype(np.uint16) * 5000), numbers.astype(np.int32) * 5000),
         "indexed": (indexed, numbers),
         "two": (Image.fromarray(numbers > 5), numbers > 5),

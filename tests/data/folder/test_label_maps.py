@@ -40,9 +40,9 @@ def test_a_palette_that_is_all_black_is_read_by_its_indices(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "LA"])
-def test_grey_values_are_classes_in_every_mode(tmp_path, mode):
-    grey = Image.fromarray(LABELS)
-    image = Image.fromarray(LABELS.astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
+def test_gray_values_are_classes_in_every_mode(tmp_path, mode):
+    gray = Image.fromarray(LABELS)
+    image = Image.fromarray(LABELS.astype(np.uint16)) if mode == "I;16" else gray.convert(mode)
     image.save(tmp_path / "a.png")
     assert read(tmp_path / "a.png") == LABELS.tolist()
     assert map_values(tmp_path / "a.png") == [0, 1, 2, 255]

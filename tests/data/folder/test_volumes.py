@@ -150,8 +150,8 @@ def test_types_and_scales_are_those_of_the_head(root, dtype, slope, inter):
     reader = VolumeReader(channels=ChannelFiles(["mr"]))
     assert all((reader.planes(image, number)[0] == expected[number]).all() for number in range(4))
     low, high = (0, 255) if dtype == "uint8" and slope != 2.5 else np.percentile(expected, (0.1, 99.9))
-    grey = (255 * np.clip((expected[2].astype(float) - low) / (high - low), 0, 1)).round()
-    assert (VolumeReader().grey(image, 2) == grey).all()
+    gray = (255 * np.clip((expected[2].astype(float) - low) / (high - low), 0, 1)).round()
+    assert (VolumeReader().gray(image, 2) == gray).all()
 
 
 # ---- channels ---------------------------------------------------------------------------------------------------
@@ -220,12 +220,12 @@ def test_each_volume_is_decoded_once(root, monkeypatch):
 def test_decoded_slices_leave_memory_and_travel_to_no_other_process(root):
     reader = read_folder(root).volumes
     path = root / "images/a.nii.gz"
-    found = reader.grey(path, 2)
+    found = reader.gray(path, 2)
     copied = pickle.loads(pickle.dumps(reader))
     assert len(pickle.dumps(reader)) < 3000
-    assert (copied.grey(path, 2) == found).all()
+    assert (copied.gray(path, 2) == found).all()
     found[:] = 0  # a copy
-    assert reader.grey(path, 2).any()
+    assert reader.gray(path, 2).any()
 
 
 # ---- predictions ------------------------------------------------------------------------------------------------
@@ -241,6 +241,6 @@ def test_two_ranks_predict_slices_of_the_same_volumes(root, tmp_path, run_progra
     reader = VolumeReader()
     for name in "abc":
         labels = np.asarray(nibabel.load(tmp_path / f"out/labels/{name}.nii.gz").dataobj).transpose(2, 1, 0)
-        grey = np.stack([reader.grey(root / f"images/{name}.nii.gz", number) for number in range(4)])
-        assert (labels == (grey > 127)).all()
+        gray = np.stack([reader.gray(root / f"images/{name}.nii.gz", number) for number in range(4)])
+        assert (labels == (gray > 127)).all()
         assert 0 < labels.mean() < 1

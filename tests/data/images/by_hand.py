@@ -8,8 +8,8 @@ import numpy as np
 
 from weakseg_lightning.data.images.reading import read_image
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-BANDS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+BANDS = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGB_ALPHA: 4}
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
@@ -19,7 +19,7 @@ def images(path: Path) -> np.ndarray:
 
 
 def stretched(colors: np.ndarray) -> np.ndarray:
-    """Grey or colors, ``(H, W)`` or ``(H, W, 1 or 3)``, in 8 bits ``(H, W, 3)``."""
+    """Gray or colors, ``(H, W)`` or ``(H, W, 1 or 3)``, in 8 bits ``(H, W, 3)``."""
     numbers = colors.astype(float).reshape(*colors.shape[:2], -1)
     dark, bright = np.percentile(numbers, (0.1, 99.9))
     return np.broadcast_to(np.round(255 * np.clip((numbers - dark) / (bright - dark), 0, 1)), (*colors.shape[:2], 3))

@@ -127,4 +127,4 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     write_volume(tmp_path / "a.nii.gz", small_volume())
     monkeypatch.setattr(volumes, "_temporary_file", lambda: os.open("/dev/full", os.O_RDWR))
     with pytest.raises(UserError, match=r"volumes cannot be unpacked .* set TMPDIR to a folder with more room"):
-        VolumeReader().grey(tmp_path / "a.nii.gz", 0)
+        VolumeReader().gray(tmp_path / "a.nii.gz", 0)

@@ -136,7 +136,7 @@ RIGHT: dict[str, Writer] = {
     "cmyk.tif": pillow("CMYK", compression="tiff_lzw"),
     "black and white, fax.tif": pillow("1", compression="group4"),
     "with opacity.tif": pillow("RGBA"),
-    "grey with opacity.png": pillow("LA"),
+    "gray with opacity.png": pillow("LA"),
     "with opacity.webp": pillow("RGBA", lossless=True, exact=True),
     "fortran.npy": array(np.asfortranarray(noise("u2"))),
     "a band of bands.npy": array(noise("u2", 1)),
@@ -227,10 +227,10 @@ NAMED: dict[str, tuple[Writer, str]] = {
     "complex.tif": (tiff(noise("f4").astype("c8")), "has pixels of a type that is not read"),
     "lossy.tif": (
         gdal("u1", values=smooth(5), compress="jpeg", interleave="band"),
-        "save it as RGB or grey, with deflate",
+        "save it as RGB or gray, with deflate",
     ),
     "lerc.tif": (gdal("f4", compress="lerc"), "save it"),
-    "lab.tif": (pillow("LAB"), "has a compression or colors that are not read: save it as RGB or grey"),
+    "lab.tif": (pillow("LAB"), "has a compression or colors that are not read: save it as RGB or gray"),
     "palette of 4 bits.png": (lambda path: Image.new("P", (9, 9)).save(path, bits=4), "has a palette"),
     "an animation.gif": (lambda path: Image.new("P", (9, 9)).save(path), "has a palette"),
 }

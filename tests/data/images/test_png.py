@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from by_hand import BANDS, GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, chunk, images, stretched, turned, write_png
+from by_hand import BANDS, GRAY, GRAY_ALPHA, PALETTE, RGB, RGB_ALPHA, chunk, images, stretched, turned, write_png
 from PIL import Image, ImageOps
 
 from weakseg_lightning.data import BadSampleError
@@ -16,7 +16,7 @@ from weakseg_lightning.data.images.reading import image_size, read_image, read_l
 RANDOM = np.random.default_rng(0)
 MANY = Classes([f"class {index}" for index in range(255)])
 RED_AND_BLUE = Classes(["background", "red", "blue"], {1: (255, 0, 0), 2: (0, 0, 255)})
-ONE_BAND = [*((GREY, depth) for depth in (1, 2, 4, 8, 16)), *((PALETTE, depth) for depth in (1, 2, 4, 8))]
+ONE_BAND = [*((GRAY, depth) for depth in (1, 2, 4, 8, 16)), *((PALETTE, depth) for depth in (1, 2, 4, 8))]
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_labels_are_the_values_that_are_stored(path, kind, depth, interlaced):
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_of_grey_with_opacity_the_transparent_has_no_label(path, depth):
-    values = noise(GREY_ALPHA, depth)
+def test_of_gray_with_opacity_the_transparent_has_no_label(path, depth):
+    values = noise(GRAY_ALPHA, depth)
     values[..., 0] %= 7
     values[::2, :, 1] = 0
     values[1::2, :, 1] |= 1
-    write_png(path, values, depth, GREY_ALPHA)
+    write_png(path, values, depth, GRAY_ALPHA)
     expected = np.where(values[..., 1] > 0, values[..., 0], 255).tolist()
     assert read_labels(path).tolist() == expected
     assert read_map(path, MANY, scribbles=False).tolist() == expected
@@ -119,8 +119,8 @@ OF_16_BITS = [(65535, 1, 0), (255, 0, 0), (65280, 0, 0), (300, 300, 300)]
     ("first", "depth", "kind", "text"),
     [
         *((color, 16, RGB, "has 16-bit colors that are none of 8 bits, as .*8 bits per ch") for color in OF_16_BITS),
-        *((3, depth, GREY, "holds the values 3, expected 0 to 2") for depth in (2, 4)),
-        (256, 16, GREY, "holds the value 256, expected 0 to 2, or 255: write class indic"),
+        *((3, depth, GRAY, "holds the values 3, expected 0 to 2") for depth in (2, 4)),
+        (256, 16, GRAY, "holds the value 256, expected 0 to 2, or 255: write class indic"),
     ],
 )
 def test_what_is_no_class_is_named(path, first, depth, kind, text):
@@ -129,14 +129,14 @@ def test_what_is_no_class_is_named(path, first, depth, kind, text):
         read_map(path, RED_AND_BLUE, scribbles=False)
 
 
-def test_grey_in_colors_of_16_bits_is_the_class(path):
+def test_gray_in_colors_of_16_bits_is_the_class(path):
     write_png(path, np.repeat([[[0], [2], [255], [1]]], 3, axis=-1), 16, RGB)
     assert read_map(path, RED_AND_BLUE, scribbles=False).tolist() == [[0, 2, 255, 1]]
     assert map_values(path) == [0, 1, 2, 255]
 
 
 def test_values_above_255_are_named(path):
-    write_png(path, [[0, 1, 256]], 16, GREY)
+    write_png(path, [[0, 1, 256]], 16, GRAY)
     with pytest.raises(BadSampleError, match=r"a\.png holds the value 256, expected 0 to 255"):
         read_labels(path)
     assert map_values(path) == [0, 1, 256]
@@ -161,7 +161,7 @@ def test_another_format_under_the_name_of_a_png_is_named(path):
         Image.fromarray(pixels).save(path, format="TIFF")
         assert read_labels(path).tolist() == [[1, 0]]
     Image.fromarray(np.array([[1, -1]], dtype=np.int32)).save(path, format="TIFF")
-    with pytest.raises(BadSampleError, match=r"a\.png has pixels of type I, expected indexed, grey or RGB: save it so"):
+    with pytest.raises(BadSampleError, match=r"a\.png has pixels of type I, expected indexed, gray or RGB: save it so"):
         read_labels(path)
 
 
@@ -181,16 +181,16 @@ def test_masks_of_two_bits_that_were_scaled_once(shared, case, classes):
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
-@pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
+@pytest.mark.parametrize("kind", [GRAY, RGB, GRAY_ALPHA, RGB_ALPHA])
 @pytest.mark.parametrize("most", [4095, 65535])
 def test_images_of_16_bits_are_stretched_alike(path, kind, most, interlaced):
     values = noise(kind, 16, most, size=(40, 31))
-    if kind in (GREY_ALPHA, RGB_ALPHA):
+    if kind in (GRAY_ALPHA, RGB_ALPHA):
         values[..., -1] = RANDOM.integers(0, 65536, (40, 31))
     write_png(path, values, 16, kind, interlaced=interlaced)
     colors = 3 if kind in (RGB, RGB_ALPHA) else 1
     expected = stretched(values[..., :colors])
-    if kind in (GREY_ALPHA, RGB_ALPHA):
+    if kind in (GRAY_ALPHA, RGB_ALPHA):
         expected = on_white(expected, values[..., -1:] / 65535)
         assert np.abs(images(path) - expected).max() <= 1
     else:
@@ -207,7 +207,7 @@ def test_hues_of_a_deep_image_are_kept(path):
     assert np.abs(middle[:, 0] - 4 * middle[:, 2]).max() <= 4
 
 
-@pytest.mark.parametrize("kind", [GREY, RGB])
+@pytest.mark.parametrize("kind", [GRAY, RGB])
 def test_a_transparent_value_of_16_bits_is_white(path, kind):
     values = noise(kind, 16, 4095)
     values[3, 3] = values[5, 6] = 4001
@@ -218,16 +218,16 @@ def test_a_transparent_value_of_16_bits_is_white(path, kind):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
-def test_grey_of_few_bits_spans_black_to_white(path, depth):
+def test_gray_of_few_bits_spans_black_to_white(path, depth):
     values = np.arange(2**depth).reshape(1, -1)
-    write_png(path, values, depth, GREY)
+    write_png(path, values, depth, GRAY)
     assert images(path)[0, :, 0].tolist() == (values[0] * 255 // (2**depth - 1)).tolist()
-    write_png(path, values, depth, GREY, transparent(1))
+    write_png(path, values, depth, GRAY, transparent(1))
     assert images(path)[0, :2].tolist() == [[0, 0, 0], [255, 255, 255]]
     assert (images(path)[0, 2:-1] < 255).all()
 
 
-@pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
+@pytest.mark.parametrize("kind", [GRAY, RGB, GRAY_ALPHA, RGB_ALPHA])
 def test_one_value_everywhere_is_no_error(path, kind):
     values = np.full((6, 5, BANDS[kind]), 65535)
     values[..., : 3 if kind in (RGB, RGB_ALPHA) else 1] = 700
@@ -237,7 +237,7 @@ def test_one_value_everywhere_is_no_error(path, kind):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "depth"), [(RGB, 8), (RGB, 16), (GREY, 16), (GREY_ALPHA, 16), (GREY, 2), (PALETTE, 4)]
+    ("kind", "depth"), [(RGB, 8), (RGB, 16), (GRAY, 16), (GRAY_ALPHA, 16), (GRAY, 2), (PALETTE, 4)]
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_stand_upright_wherever_exif_data_stand(path, kind, depth, orientation, after):
@@ -252,23 +252,23 @@ def test_images_stand_upright_wherever_exif_data_stand(path, kind, depth, orient
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("kind", "depth"), [(GREY, 8), (GREY, 16), (GREY, 2), (GREY_ALPHA, 8), (PALETTE, 8)])
+@pytest.mark.parametrize(("kind", "depth"), [(GRAY, 8), (GRAY, 16), (GRAY, 2), (GRAY_ALPHA, 8), (PALETTE, 8)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_label_maps_stand_upright_as_images_do(path, kind, depth, orientation, after):
     """A label map that a program saved with its photograph's EXIF data lies as the photograph does."""
     rng = np.random.default_rng(0)
     values = rng.integers(0, 4, (7, 5, BANDS[kind]))
-    if kind == GREY_ALPHA:
+    if kind == GRAY_ALPHA:
         values[..., 1] *= 80  # 0 is transparent
     before, exif = any_palette(kind, depth), turned(orientation)
     write_png(path, values, depth, kind, before + (b"" if after else exif), exif if after else b"")
-    labels = np.where(values[..., -1] == 0, 255, values[..., 0]) if kind == GREY_ALPHA else values[..., 0]
+    labels = np.where(values[..., -1] == 0, 255, values[..., 0]) if kind == GRAY_ALPHA else values[..., 0]
     lying = Image.fromarray(labels.astype(np.uint8))
     lying.getexif()[274] = orientation
     assert (read_labels(path).numpy() == np.array(ImageOps.exif_transpose(lying))).all()
 
 
-@pytest.mark.parametrize(("kind", "depth"), [(RGB, 8), (GREY, 8), (GREY, 16)])
+@pytest.mark.parametrize(("kind", "depth"), [(RGB, 8), (GRAY, 8), (GRAY, 16)])
 def test_damaged_exif_data_turn_nothing(path, kind, depth):
     values = noise(kind, depth)
     write_png(path, values, depth, kind)
@@ -278,7 +278,7 @@ def test_damaged_exif_data_turn_nothing(path, kind, depth):
     assert image_size(path) == size
 
 
-@pytest.mark.parametrize("kind", [GREY, RGB, GREY_ALPHA, RGB_ALPHA])
+@pytest.mark.parametrize("kind", [GRAY, RGB, GRAY_ALPHA, RGB_ALPHA])
 @pytest.mark.parametrize("read", [read_image, read_labels])
 def test_damage_is_named(path, kind, read):
     write_png(path, noise(kind, 16, size=(60, 60)), 16, kind)

@@ -80,7 +80,7 @@ def test_photographs_stand_upright(tmp_path, orientation, turn):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_deep_grey_is_stretched(tmp_path, suffix):
+def test_deep_gray_is_stretched(tmp_path, suffix):
     ramp = np.linspace(1000, 3000, 100 * 100).astype(np.uint16).reshape(100, 100)
     Image.fromarray(ramp).save(tmp_path / f"a.{suffix}")
     found = read_image(tmp_path / f"a.{suffix}").numpy()

@@ -23,7 +23,7 @@ def noise(dtype, *shape) -> np.ndarray:
 
 
 def write(path, values, **options) -> None:
-    """Grey or RGB by the shape, if nothing else is asked for."""
+    """Gray or RGB by the shape, if nothing else is asked for."""
     options.setdefault("photometric", "rgb" if values.ndim == 3 and values.shape[-1] > 2 else "minisblack")
     tifffile.imwrite(path, values, **options)
 
@@ -151,7 +151,7 @@ def test_what_is_no_number_is_named(path, wrong, bands):
 @pytest.mark.parametrize("read", [read_image, image_size])
 def test_many_bands_and_pages_are_named(path, tmp_path, dtype, read):
     tifffile.imwrite(path, noise(dtype, 8, 9, 5), photometric="minisblack", planarconfig="contig")
-    with pytest.raises(BadSampleError, match=r"a\.tif has 5 bands, expected grey or RGB, .*, or convert it$"):
+    with pytest.raises(BadSampleError, match=r"a\.tif has 5 bands, expected gray or RGB, .*, or convert it$"):
         read(path)
     tifffile.imwrite(tmp_path / "b.tif", noise(dtype, 3, 8, 9), photometric="minisblack")
     with pytest.raises(BadSampleError, match=r"b\.tif has 3 pages, expected one image: name their bands as `channels`"):

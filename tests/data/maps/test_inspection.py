@@ -66,6 +66,6 @@ def test_commands_know_maps(make_maps, tmp_path, capsys, monkeypatch):
     assert check(root) == 1
     told = capsys.readouterr().out
     assert "1 problem:\n  scribbles/b.geojson  belongs to no raster: there is no images/b.tif" in told
-    assert f"Mend these, then again:\n  weakseg check {root}" in told
+    assert f"Fix these, then run:\n  weakseg check {root}" in told
     with pytest.raises(UserError, match=r"which `weakseg init` does not take: .*`weakseg fit"):
         init(root)

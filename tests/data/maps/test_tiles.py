@@ -167,7 +167,7 @@ def test_channels_are_chosen_and_named(five):
     item = whole(data)[0]
     assert (item["image"].dtype, item["image"].shape[0]) == (torch.float32, 2)
     assert item["colors"].tolist() == [0, 0, 0]
-    with pytest.raises(BadSampleError, match=r"a\.tif: has 5 bands of int16, expected grey or RGB of 8 bits: name the"):
+    with pytest.raises(BadSampleError, match=r"a\.tif: has 5 bands of int16, expected gray or RGB of 8 bits: name the"):
         data_of(five)
     with pytest.raises(BadSampleError, match="has 5 bands, `channels` names 4: name all of them"):
         data_of(five, channels=BANDS[:4])

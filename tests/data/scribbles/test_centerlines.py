@@ -1,4 +1,4 @@
-"""Centre lines and skeletons."""
+"""Center lines and skeletons."""
 
 from itertools import pairwise
 

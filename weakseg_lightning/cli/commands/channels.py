@@ -20,7 +20,7 @@ _WORDS_OF_YAML = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 def find_channels(
     root: Path, given: dict[str, int | str] | list[str] | None, guide: list[str] | None = None
 ) -> FoundChannels | None:
-    """The channels that were given, or those that the files seem to have; None for grey and RGB.
+    """The channels that were given, or those that the files seem to have; None for gray and RGB.
 
     Args:
         root: the folder.
@@ -34,7 +34,7 @@ def find_channels(
     if found is not None:
         places_of(ChannelFiles(found.given).names, guide)  # raises
     elif guide is not None:
-        raise UserError("`guide` chooses among `channels`, and the images are grey or RGB: name them, or leave it out")
+        raise UserError("`guide` chooses among `channels`, and the images are gray or RGB: name them, or leave it out")
     return found
 
 
@@ -56,7 +56,7 @@ def guide_in_words(found: FoundChannels, guide: list[str] | None, chosen: GuideC
 
 
 def channel_lines(found: FoundChannels | None, guide: list[str] | None) -> Iterator[str]:
-    """Lines of the data module's arguments in a recipe; none for grey and RGB."""
+    """Lines of the data module's arguments in a recipe; none for gray and RGB."""
     if found is None:
         return
     yield f"    channels: {_flow(found.given)}   # the network's first layer is made for these {len(found.given)}"

@@ -72,7 +72,7 @@ def check(
         sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
         guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it.
         cases: regular expression that tells which images are slices of one case, as the recipe's `data.cases`.
-        channels: names of the channels of images that are not grey or RGB, as the recipe's `data.channels`: names of
+        channels: names of the channels of images that are not gray or RGB, as the recipe's `data.channels`: names of
             all bands, or by name the number of a band or another file, {red: 1, nir: NAME_nir.tif}. TIFFs of other
             bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         slice_axis: axis of the volumes' arrays along which slices are counted, 0, 1 or 2, as the recipe's
@@ -106,7 +106,7 @@ def check(
         print(_write_sheet(contents, shown, sheet or data / "contact_sheet.jpg"))
     given = options(cases=cases, channels=channels, slice_axis=slice_axis)
     if problems:
-        print(f"Mend these, then again:\n  weakseg check {quote(str(data))}{options(guides=guides)}{given}")
+        print(f"Fix these, then run:\n  weakseg check {quote(str(data))}{options(guides=guides)}{given}")
         return 1
     print(f"All is well. Next:\n  weakseg init {quote(str(data))}{given}")
     return 0
@@ -117,7 +117,7 @@ def _check_maps(folder: Path, channels: dict[str, int | str] | list[str] | None)
     lines, problems = describe_maps(folder, channels)
     print("\n".join([*lines, "", *_table(problems)]))
     if problems:
-        print(f"Mend these, then again:\n  weakseg check {quote(str(folder))}{options(channels=channels)}")
+        print(f"Fix these, then run:\n  weakseg check {quote(str(folder))}{options(channels=channels)}")
     return 1 if problems else 0
 
 

@@ -50,7 +50,7 @@ def paint(
         no_browser: print the page's address alone, open no browser.
         encoder: what the page learns on, an encoder of timm by name; null = each image is labeled by its own strokes.
         encoder_weights: "imagenet" to download them, or their file.
-        channels: names of the channels of images that are not grey or RGB, as `weakseg init` takes them; found without
+        channels: names of the channels of images that are not gray or RGB, as `weakseg init` takes them; found without
             where it finds them. All are learned from.
         guide: three of them, or one, which are shown, each between the percentiles of its image.
 

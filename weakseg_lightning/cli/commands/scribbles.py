@@ -94,7 +94,7 @@ def simulate(
     """Make scribbles from full masks, for data sets that have none: strokes through the middle of each part.
 
     Args:
-        masks: folders of the masks (palette or grey PNG, or MAT of SBD); of equal names the first is taken.
+        masks: folders of the masks (palette or gray PNG, or MAT of SBD); of equal names the first is taken.
         output: folder in which pascal_2012_scribble is made; that of the first folder of masks by default.
         lengths: fractions of the strokes' length that are kept, 0 (a click) to 1; 1 by default.
         seed: names one annotator; the scribbles of an image depend on it and on the image's name alone.

@@ -22,7 +22,7 @@ from weakseg_lightning.files import replacing
 
 __all__ = ["superpixels"]
 
-_MOST = 65536  # numbers that grey of 16 bits holds
+_MOST = 65536  # numbers that gray of 16 bits holds
 
 
 def superpixels(
@@ -45,7 +45,7 @@ def superpixels(
         side: side of a superpixel in pixels, about.
         compactness: how much places count against colors: higher makes squarer superpixels.
         overwrite: replace maps that are there.
-        channels: names of the channels of images that are not grey or RGB, as `weakseg check` takes them; TIFFs of
+        channels: names of the channels of images that are not gray or RGB, as `weakseg check` takes them; TIFFs of
             other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         guide: three of the channels, or one, whose colors count; by default red, green and blue, or the first three.
 
@@ -91,7 +91,7 @@ def superpixels(
 
 
 def _pixels(files: Files, name: str, colors: tuple[int, int, int] | None) -> NDArray[np.uint8]:
-    """An image, ``(H, W, 3)``, its channels of these numbers shown as red, green and blue; None for grey and RGB."""
+    """An image, ``(H, W, 3)``, its channels of these numbers shown as red, green and blue; None for gray and RGB."""
     if colors is None:
         pixels: NDArray[np.uint8] = files.read_image(name).permute(1, 2, 0).numpy()
         return pixels

@@ -130,7 +130,7 @@ def read_folder(
         root: the folder.
         guides: folder of the maps of regions or boundaries, if they are used.
         rule: how the cases are told.
-        channels: the channels of the images; None for grey and RGB.
+        channels: the channels of the images; None for gray and RGB.
         volumes: reads volumes, if there are any; None for slices along the axis of the largest spacing.
 
     Raises:

@@ -36,7 +36,7 @@ class FolderDataModule(HeldOutDataModule):
     """Your own images: a folder with ``images/`` and any of the annotations below, of some or all images.
 
     `weakseg check FOLDER` reads everything and names what is wrong, `weakseg init FOLDER` writes ``classes.yaml`` and a
-    recipe. Images are JPEG, PNG, TIFF, BMP, WebP or JPEG 2000, in color or grey (more than 8 bits are stretched to 8),
+    recipe. Images are JPEG, PNG, TIFF, BMP, WebP or JPEG 2000, in color or gray (more than 8 bits are stretched to 8),
     turned upright as their EXIF data say; annotations are of the upright image. The name of an image is its path below
     ``images/``, in the files with or without suffix; two images must not share one. x and y count pixels from the left
     and the top; the first pixel spans 0 to 1. A class is named, or given by its index.
@@ -51,7 +51,7 @@ class FolderDataModule(HeldOutDataModule):
                         background is drawn as; ``ignore``: labels of tools and tables that mean no class,
                         ``[unsure]``; ``tags``: which of the flags, tags and choices of tools are tags of the image (by
                         default those that name a class; ``[]``: none)
-    ``scribbles/``      PNGs of the names and sizes of the images: indexed or grey of 1 to 16 bits, stored value =
+    ``scribbles/``      PNGs of the names and sizes of the images: indexed or gray of 1 to 16 bits, stored value =
                         class; or in the colors of ``classes.yaml``; transparent = no label
     ``accepted/``       the same: labels of `weakseg paint` that were accepted there
     ``masks/``          the same with a class for every pixel, 255 = void
@@ -114,14 +114,14 @@ class FolderDataModule(HeldOutDataModule):
         val_list: the same for validation, in place of ``val_fraction``.
         guides: folder, seen from ``root``, of a map of regions or boundaries for each training image, for methods whose
             :class:`weakseg_lightning.GridPotts` has ``edges: regions`` or ``boundaries``: PNGs of the names and sizes
-            of the images, grey of 1 to 16 bits (the value is the number of the region), or in colors (a color is a
+            of the images, gray of 1 to 16 bits (the value is the number of the region), or in colors (a color is a
             region); 0 or black is no boundary. `weakseg superpixels FOLDER` makes such maps. They are augmented with
             their images, by the nearest pixel: draw boundaries two pixels wide where ``scale_range`` halves images.
         cases: how names tell cases, in place of ``cases.csv``: a regular expression that the whole name of an image
             matches, with the case in its first parentheses: ``(.+)_slice_[0-9]+``, or ``(.+)/.+`` for a folder per
             case. The slices are in the order of their names, 10 after 9.
         spacing: distances of neighboring slices, rows and columns in mm, where ``cases.csv`` does not say them.
-        channels: names the channels of images that are more than grey or RGB of 8 bits: a list of the names of all
+        channels: names the channels of images that are more than gray or RGB of 8 bits: a list of the names of all
             bands of their files, or, by name, the number of a band, from 1, or the pattern of another file beside the
             image's, as ``{red: 1, nir: NAME_nir.tif}``. Bands, planes and pages of TIFF and ``.npy`` are read at their
             depth, and brought to 0..1 between the percentiles 1 and 99 of the training images, without cutting off

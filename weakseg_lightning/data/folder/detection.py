@@ -47,7 +47,7 @@ class FoundChannels:
 
 
 def detect_channels(root: Path) -> FoundChannels | None:
-    """Find out if the images of a folder have more than grey or RGB.
+    """Find out if the images of a folder have more than gray or RGB.
 
     They have if most are TIFFs of more bands or pages, or ``.npy``, or if there are files of one band beside them whose
     names end in the word of one, such as ``_nir``.
@@ -56,7 +56,7 @@ def detect_channels(root: Path) -> FoundChannels | None:
         root: the folder, which holds ``images/``.
 
     Returns:
-        The channels; None for grey and RGB.
+        The channels; None for gray and RGB.
     """
     base = root / IMAGES
     files = [path for path in files_below(base) if _may_have_channels(path)] if base.is_dir() else []
@@ -161,7 +161,7 @@ def _own(path: Path) -> dict[str, int | str]:
         return {}
     names = found.names_or_numbers
     if found.is_picture:
-        names = ("red", "green", "blue") if found.count >= 3 else ("grey",)
+        names = ("red", "green", "blue") if found.count >= 3 else ("gray",)
     return {name: number for number, name in enumerate(names, 1)}
 
 

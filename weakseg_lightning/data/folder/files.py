@@ -70,7 +70,7 @@ class Files:
         exports: files of annotation tools.
         problems: what cannot be used.
         notes: what is left out, or read in a way that one should know.
-        channels: the channels of the images and their files; None for grey and RGB.
+        channels: the channels of the images and their files; None for gray and RGB.
         volumes: reads the slices of volumes; None where the images are no volumes.
         slices: the images that are slices of volumes.
         volume_slices: ids of the slices of each volume by its name; none where its head cannot be read.
@@ -100,7 +100,7 @@ class Files:
     def read_image(self, name: str) -> Tensor:
         """Read an image as RGB of 8 bits, uint8 ``(3, H, W)``; raises ``BadSampleError`` if it cannot be used."""
         path = self.images[name]
-        return read_image(path) if self.volumes is None else as_image(self.volumes.grey(path, self.slices[name].number))
+        return read_image(path) if self.volumes is None else as_image(self.volumes.gray(path, self.slices[name].number))
 
     def read_planes(self, name: str, neighbors: int | None = None) -> Planes:
         """Read the channels of an image, in their order; raises ``BadSampleError`` if one cannot be used.
@@ -159,7 +159,7 @@ def find_files(
     Args:
         root: the folder.
         guides: folder of the maps of regions or boundaries, if they are used.
-        channels: the channels of the images; None for grey and RGB.
+        channels: the channels of the images; None for gray and RGB.
         volumes: reads volumes, if there are any; None for slices along the axis of the largest spacing.
 
     Raises:

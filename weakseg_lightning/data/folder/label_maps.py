@@ -1,4 +1,4 @@
-"""Label maps that people draw: indexed, grey or colored PNGs, turned into class indices."""
+"""Label maps that people draw: indexed, gray or colored PNGs, turned into class indices."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +26,10 @@ Size = tuple[int, int]
 def read_map(path: Path, classes: Classes, scribbles: bool, size: Size | None = None) -> Labels:
     """Read a label map.
 
-    Grey: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
+    Gray: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
     and 4 bits). Indexed: the index is, unless `classes.yaml` gives colors and all colors in use are those of classes:
     then the color is, since drawing programs renumber palettes. Colors: those of the classes, also in 16 bits, where
-    these hold values of 8; a picture whose pixels are all grey counts as a grey one. What is wholly transparent has no
+    these hold values of 8; a picture whose pixels are all gray counts as a gray one. What is wholly transparent has no
     label, however the file says so: by opacity, or by a value, index or color that is transparent.
 
     Args:
@@ -99,7 +99,7 @@ def require_size(path: Path, shape: tuple[int, ...], size: Size, remedy: str) ->
 
 
 def map_values(path: Path) -> list[int] | None:
-    """List the values of a grey or indexed PNG, where it is not transparent; None for one in colors.
+    """List the values of a gray or indexed PNG, where it is not transparent; None for one in colors.
 
     Raises:
         BadSampleError: if it cannot be read.
@@ -160,7 +160,7 @@ def _at(palette: list[int], index: int) -> Color | None:
 def _from_colors(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     pixels = stored.visible.astype(np.int64)
     if (eight := _as_eight_bits(pixels, stored.depth)) is None:
-        label_of_pixel = _from_deep_grey(path, pixels)
+        label_of_pixel = _from_deep_gray(path, pixels)
     else:
         found, where = np.unique(eight @ (65536, 256, 1), return_inverse=True)
         colors = [(int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in found]
@@ -173,7 +173,7 @@ def _from_colors(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
 
 
 def _labels_of(path: Path, colors: list[Color], where: NDArray[np.intp], classes: Classes) -> Labels:
-    """Labels of colors: of classes if all are, else their value if all are grey."""
+    """Labels of colors: of classes if all are, else their value if all are gray."""
     table = [classes.index_of_color.get(color) for color in colors]
     if unknown := [color for color, label in zip(colors, table, strict=True) if label is None]:
         if any(red != green or green != blue for red, green, blue in colors):
@@ -190,8 +190,8 @@ def _as_eight_bits(pixels: NDArray[Any], depth: int) -> NDArray[Any] | None:
     return None if (pixels % _AS_EIGHT_BITS).any() else pixels // _AS_EIGHT_BITS
 
 
-def _from_deep_grey(path: Path, pixels: NDArray[Any]) -> Labels:
-    """Labels of 16-bit colors that are none of 8 bits: their value if they are grey and this could be a class."""
+def _from_deep_gray(path: Path, pixels: NDArray[Any]) -> Labels:
+    """Labels of 16-bit colors that are none of 8 bits: their value if they are gray and this could be a class."""
     if (pixels != pixels[:, :1]).any() or pixels.max() > VOID:
         color = next(color for color in pixels if (color % _AS_EIGHT_BITS).any())
         raise BadSampleError(

@@ -65,7 +65,7 @@ def read_drawn(contents: FolderContents, name: str, size: Size) -> Labels:
     Raises:
         BadSampleError: if it cannot be used.
     """
-    # Coordinates of annotations count from the corner of the first pixel, those of strokes from its centre.
+    # Coordinates of annotations count from the corner of the first pixel, those of strokes from its center.
     lines = [(one.annotation.points - 0.5, one.label) for one in contents.about(name, "stroke")]
     strokes = [Stroke(points, label) for points, label in lines if label is not None]
     layers = (scribbles_of(contents, name, size), draw_strokes(strokes, size[1], size[0]))

@@ -38,7 +38,7 @@ class FolderSource(SampleSource):
         contents: the folder.
         names: ids of the images.
         supervision: which annotations become seeds; None for no seeds, and no guides, as it is not for training.
-        channels: the channels of the images, with their statistics; None for grey and RGB.
+        channels: the channels of the images, with their statistics; None for gray and RGB.
     """
 
     contents: FolderContents

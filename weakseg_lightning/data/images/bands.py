@@ -18,8 +18,8 @@ ARRAY_SUFFIX = ".npy"
 _TIFF_SUFFIXES = (".tif", ".tiff")
 
 _MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_UNREAD = "has a compression or colors that are not read: save it as RGB or grey, with deflate"
-_PALETTE = "has a palette, whose values are indices of colors, not measurements: save it as grey or RGB"
+_UNREAD = "has a compression or colors that are not read: save it as RGB or gray, with deflate"
+_PALETTE = "has a palette, whose values are indices of colors, not measurements: save it as gray or RGB"
 
 Samples = NDArray[Any]
 
@@ -81,7 +81,7 @@ def declared_nodata(path: Path) -> float | None:
 
 
 def picture_valid(path: Path) -> Flags | None:
-    """Tell which pixels of a grey or RGB image have data in any of its colors, ``(H, W)``; None where all have.
+    """Tell which pixels of a gray or RGB image have data in any of its colors, ``(H, W)``; None where all have.
 
     Raises:
         BadSampleError: if the file is missing or cannot be read.
@@ -156,5 +156,5 @@ def _pillow(image: Image.Image) -> Samples:
     if image.mode in ("P", "PA"):
         raise UnsuitableError(_PALETTE)
     if image.mode not in _MODES:
-        raise UnsuitableError(f"has pixels of type {image.mode}, which is not read: save it as grey or RGB")
+        raise UnsuitableError(f"has pixels of type {image.mode}, which is not read: save it as gray or RGB")
     return np.atleast_3d(np.array(image))

@@ -1,4 +1,4 @@
-"""The bands of an image file by what its head says: how many, their names, and whether they are grey or RGB alone."""
+"""The bands of an image file by what its head says: how many, their names, and whether they are gray or RGB alone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -29,7 +29,7 @@ class DescribedBands:
     Attributes:
         count: number of them, those of all pages.
         names: their names; empty where the file does not say them.
-        is_picture: whether they are grey or RGB, with or without transparency, and nothing else.
+        is_picture: whether they are gray or RGB, with or without transparency, and nothing else.
         depth: type of their samples, in words.
         has_alpha: whether the last one is marked as transparency.
     """
@@ -60,7 +60,7 @@ def describe_bands(path: Path) -> DescribedBands:
             return _described_by_pillow(file)
     count, depth = sum(page.bands for page in pages), _depth(pages[0].dtype)
     if _is_picture(pages):
-        has_alpha = pages[0].has_grey_or_rgb and pages[0].layout.alpha
+        has_alpha = pages[0].has_gray_or_rgb and pages[0].layout.alpha
         return DescribedBands(count, is_picture=True, depth=depth, has_alpha=has_alpha)
     return DescribedBands(count, _names(path, count) or _colors_first(pages, count), depth=depth)
 
@@ -84,7 +84,7 @@ def _is_picture(pages: Sequence[TiffHead]) -> bool:
     head = pages[0]
     if len(pages) > 1 or head.bands > 4:
         return False
-    return head.has_palette or not head.has_grey_or_rgb or head.bands in (1, 3) or head.layout.alpha
+    return head.has_palette or not head.has_gray_or_rgb or head.bands in (1, 3) or head.layout.alpha
 
 
 def _colors_first(pages: Sequence[TiffHead], count: int) -> tuple[str, ...]:

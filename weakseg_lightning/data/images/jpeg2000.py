@@ -17,7 +17,7 @@ def is_deep_jpeg2000(file: BinaryIO) -> bool:
     """Recognize JPEG 2000 in colors of more than 8 bits. The file is put back to its start.
 
     Raises:
-        UnsuitableError: if it has more bands than grey or RGB with transparency have.
+        UnsuitableError: if it has more bands than gray or RGB with transparency have.
     """
     head = file.read(12)
     head += file.read(_BOXES) if head.startswith(_STARTS) else b""

@@ -24,7 +24,7 @@ class Layout:
     """The meaning of the bands of an image.
 
     Attributes:
-        colors: number of bands that are colors, the first: 1 grey, 3 RGB.
+        colors: number of bands that are colors, the first: 1 gray, 3 RGB.
         alpha: whether the next band is opacity; others are left out.
         premultiplied: whether the colors are multiplied by it.
         bits: number of bits of a sample.
@@ -60,10 +60,10 @@ class Bands:
 
 
 def check_bands(count: int) -> None:
-    """Raise ``UnsuitableError`` for more bands than grey or RGB with transparency have."""
+    """Raise ``UnsuitableError`` for more bands than gray or RGB with transparency have."""
     if count > 4:
         raise UnsuitableError(
-            f"has {count} bands, expected grey or RGB, with or without transparency: name them as `channels` of the "
+            f"has {count} bands, expected gray or RGB, with or without transparency: name them as `channels` of the "
             "data, or convert it"
         )
 

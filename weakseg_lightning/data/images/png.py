@@ -1,4 +1,4 @@
-"""PNG files at the depth of the file: Pillow cuts 16-bit colors to 8 bits, and scales grey of 2 and 4 bits to 8."""
+"""PNG files at the depth of the file: Pillow cuts 16-bit colors to 8 bits, and scales gray of 2 and 4 bits to 8."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,14 +13,14 @@ from weakseg_lightning.data.images.pixels import Bands, Layout, upright
 from weakseg_lightning.energies.potts import VOID
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _DEPTHS_AND_KINDS = {
-    "1": (1, _GREY),
-    "L": (8, _GREY),
-    "I;16": (16, _GREY),
-    "I;16B": (16, _GREY),
+    "1": (1, _GRAY),
+    "L": (8, _GRAY),
+    "I;16": (16, _GRAY),
+    "I;16B": (16, _GRAY),
     "P": (8, _PALETTE),
-    "LA": (8, _GREY_ALPHA),
+    "LA": (8, _GRAY_ALPHA),
     "RGB": (8, _RGB),
     "RGBA": (8, _RGB_ALPHA),
 }
@@ -44,13 +44,13 @@ class PngHead:
     def layout(self) -> Layout:
         """The meaning of its bands, but for a color that is transparent."""
         colors = 3 if self.kind in (_RGB, _RGB_ALPHA) else 1
-        alpha = self.kind in (_GREY_ALPHA, _RGB_ALPHA)
+        alpha = self.kind in (_GRAY_ALPHA, _RGB_ALPHA)
         return Layout(colors, alpha, bits=self.depth, deep=self.depth == 16)
 
     @property
     def is_deep_or_packed(self) -> bool:
-        """Colors of 16 bits, and grey of 2 and 4 with transparency: Pillow would not read these as they are."""
-        return self.depth == 16 or (self.depth < 8 and self.kind == _GREY)
+        """Colors of 16 bits, and gray of 2 and 4 with transparency: Pillow would not read these as they are."""
+        return self.depth == 16 or (self.depth < 8 and self.kind == _GRAY)
 
     @property
     def has_palette(self) -> bool:
@@ -63,7 +63,7 @@ class StoredLabels:
     """A label map as it is stored, but upright as its EXIF data say.
 
     Attributes:
-        values: integers ``(H, W, bands)``: one band of grey or indices, or three of colors.
+        values: integers ``(H, W, bands)``: one band of gray or indices, or three of colors.
         opaque: where it is not wholly transparent, ``(H, W)``; None if this is everywhere.
         palette: red, green and blue of all indices, one after the other; None without a palette.
         depth: bits of a sample.
@@ -130,7 +130,7 @@ def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
 def png_layout(head: PngHead, image: Image.Image) -> Layout:
     """The meaning of the bands of an open PNG, its transparent color with them, at the depth of the file."""
     layout, transparent = head.layout, image.info.get("transparency")
-    if transparent is None or head.kind not in (_GREY, _RGB):
+    if transparent is None or head.kind not in (_GRAY, _RGB):
         return layout
     given = (transparent,) if isinstance(transparent, int) else tuple(transparent)
     # Of one bit, Pillow says 255 for 1.
@@ -149,17 +149,17 @@ def read_orientation(file: BinaryIO, image: Image.Image) -> int:
 
 def _stored(file: BinaryIO, head: PngHead, image: Image.Image) -> NDArray[Any]:
     """Samples of an open PNG, ``(H, W, bands)``."""
-    if head.depth == 16 and head.kind != _GREY:
+    if head.depth == 16 and head.kind != _GRAY:
         return _deep_samples(image.size, b"".join(_chunks(file, b"IDAT")), head)
     values = np.atleast_3d(np.array(image, dtype=np.uint16 if head.depth == 16 else np.uint8))
-    if head.kind == _GREY and head.depth in (2, 4):
+    if head.kind == _GRAY and head.depth in (2, 4):
         values //= np.uint8(255 // (2**head.depth - 1))  # as Pillow has scaled it
     return values
 
 
 def _deep_samples(size: tuple[int, int], data: bytes, head: PngHead) -> NDArray[Any]:
     """Samples of 16 bits from image data, ``(H, W, bands)``; Pillow can be asked for the upper or the lower bytes."""
-    if head.kind == _GREY_ALPHA:  # the two bytes of two samples are four samples of a byte
+    if head.kind == _GRAY_ALPHA:  # the two bytes of two samples are four samples of a byte
         single = np.array(Image.frombytes("RGBA", size, data, "zip", "RGBA", head.interlaced))
         return single.view(">u2").astype(np.uint16)
     mode = "RGB" if head.kind == _RGB else "RGBA"

@@ -71,8 +71,8 @@ def read_image(path: Path) -> Tensor:
     """Read an image, upright as its EXIF data say.
 
     Args:
-        path: image file; greyscale and palette images become RGB, what is transparent becomes white; of an animation,
-            the first frame. Images of more than 8 bits, grey and in color, of integers and floats, are stretched so
+        path: image file; grayscale and palette images become RGB, what is transparent becomes white; of an animation,
+            the first frame. Images of more than 8 bits, gray and in color, of integers and floats, are stretched so
             that 99.8 % of their samples lie between black and white, with the same limits for all colors; nodata that a
             TIFF declares do not count, and become the darkest value.
 
@@ -96,7 +96,7 @@ def read_labels(path: Path) -> Tensor:
     """Read a label map: the value of a pixel is its class.
 
     Args:
-        path: grey or palette PNG, of 1 to 16 bits.
+        path: gray or palette PNG, of 1 to 16 bits.
 
     Returns:
         uint8 ``(H, W)``, at the values that are stored, whatever the number of bits; 255 where it is transparent.
@@ -107,7 +107,7 @@ def read_labels(path: Path) -> Tensor:
     stored = read_label_map(path)
     if stored.values.shape[-1] > 1:
         raise BadSampleError(
-            f"{path} has pixels of type RGB, expected grey or palette with one class index per pixel: "
+            f"{path} has pixels of type RGB, expected gray or palette with one class index per pixel: "
             "convert the colors to class indices"
         )
     values = stored.with_void(stored.values[..., 0])
@@ -130,7 +130,7 @@ def read_label_map(path: Path) -> StoredLabels:
             with Image.open(file) as image:  # another format under the name of a PNG
                 head, kind, mode = png_head_of(image), image.format, image.mode
             if head is None:
-                raise UnsuitableError(f"has pixels of type {mode}, expected indexed, grey or RGB: save it so, as PNG")
+                raise UnsuitableError(f"has pixels of type {mode}, expected indexed, gray or RGB: save it so, as PNG")
             if kind == "JPEG":
                 raise UnsuitableError("is a JPEG file, which does not keep the values of pixels: save it as PNG")
             file.seek(0)
@@ -155,7 +155,7 @@ def read_head(path: Path) -> ImageHead:
     """
     with reading(path) as file:
         if (tiff := read_tiff_head(file)) is not None:
-            layout = None if tiff.is_ordinary and not tiff.has_grey_or_rgb else tiff.layout
+            layout = None if tiff.is_ordinary and not tiff.has_gray_or_rgb else tiff.layout
             return ImageHead(*tiff.size, tiff.orientation, layout, tiff.has_palette)
         png, _ = read_png_head(file), is_deep_jpeg2000(file)  # which raises where Pillow says less
         with Image.open(file) as image:

@@ -1,6 +1,6 @@
 """TIFF files of any depth: Pillow decompresses them as rows of bytes, of which samples are made here.
 
-Read as images, Pillow cuts 16-bit colors to 8 bits, and knows no floats in color and no deep grey with transparency.
+Read as images, Pillow cuts 16-bit colors to 8 bits, and knows no floats in color and no deep gray with transparency.
 """
 
 import io
@@ -24,7 +24,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA_SAMPLES, _FORMATS
 GDAL_NODATA = 42113
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}  # types of tags that are whole numbers
 
-_INVERTED_GREY, _GREY, _RGB, _PALETTE, _, _SEPARATED = range(6)
+_INVERTED_GRAY, _GRAY, _RGB, _PALETTE, _, _SEPARATED = range(6)
 _PREMULTIPLIED, _STRAIGHT, _OF_CORELDRAW = 1, 2, 999
 _OPACITY = ([_PREMULTIPLIED], [_STRAIGHT], [_OF_CORELDRAW])  # extra samples that are opacity
 _REDUCED, _MASK = 1, 4  # bits of the type of a page that is no image of its own
@@ -88,17 +88,17 @@ class TiffHead:
     @property
     def has_palette(self) -> bool:
         """Values that are indices of colors."""
-        return self.first(_PHOTOMETRIC, _GREY) == _PALETTE
+        return self.first(_PHOTOMETRIC, _GRAY) == _PALETTE
 
     @property
-    def has_grey_or_rgb(self) -> bool:
-        """Colors that are grey or red, green and blue."""
-        return self.first(_PHOTOMETRIC, _GREY) in (_GREY, _INVERTED_GREY, _RGB)
+    def has_gray_or_rgb(self) -> bool:
+        """Colors that are gray or red, green and blue."""
+        return self.first(_PHOTOMETRIC, _GRAY) in (_GRAY, _INVERTED_GRAY, _RGB)
 
     @property
     def has_plain_samples(self) -> bool:
         """Samples that :func:`read_samples` reads: neither compressed with loss nor of colors such as YCbCr."""
-        plain = self.has_grey_or_rgb or self.first(_PHOTOMETRIC, _GREY) == _SEPARATED
+        plain = self.has_gray_or_rgb or self.first(_PHOTOMETRIC, _GRAY) == _SEPARATED
         return plain and self.first(_COMPRESSION, 1) in _LOSSLESS
 
     @property
@@ -122,9 +122,9 @@ class TiffHead:
         """The meaning of its bands.
 
         Raises:
-            UnsuitableError: if they cannot be grey or RGB with or without transparency.
+            UnsuitableError: if they cannot be gray or RGB with or without transparency.
         """
-        photometric, extras = self.first(_PHOTOMETRIC, _GREY), self.tags.get(_EXTRA_SAMPLES, [])
+        photometric, extras = self.first(_PHOTOMETRIC, _GRAY), self.tags.get(_EXTRA_SAMPLES, [])
         check_bands(self.bands)
         # Three bands are red, green and blue also where the program that wrote them did not say so.
         colors = 3 if photometric == _RGB or (self.bands >= 3 and extras[:1] not in _OPACITY) else 1
@@ -140,21 +140,21 @@ class TiffHead:
             premultiplied=after[:1] == [_PREMULTIPLIED],
             bits=bits,
             deep=bits > 8 or signed,
-            inverted=photometric == _INVERTED_GREY and colors == 1,
+            inverted=photometric == _INVERTED_GRAY and colors == 1,
         )
 
     @property
     def is_ordinary(self) -> bool:
-        """Grey and RGB of 8 bits as most programs store it, palettes, other colors: what Pillow reads as it is.
+        """Gray and RGB of 8 bits as most programs store it, palettes, other colors: what Pillow reads as it is.
 
         Raises:
             UnsuitableError: if it has too many bands.
         """
-        if not self.has_grey_or_rgb:
+        if not self.has_gray_or_rgb:
             return True
         check_bands(self.bands)
         eight = max(self.tags.get(_BITS, [1])) <= 8 and set(self.tags.get(_FORMATS, [1])) <= {1, 4}
-        together, rgb = self.first(_PLANAR, 1) == 1, self.first(_PHOTOMETRIC, _GREY) == _RGB
+        together, rgb = self.first(_PLANAR, 1) == 1, self.first(_PHOTOMETRIC, _GRAY) == _RGB
         usual = (rgb and (together or self.bands == 3)) or (together and self.bands == 1)
         known = not (self.big and self.order == ">")  # a BigTIFF whose highest bytes are first
         return eight and ((usual and known) or self.first(_COMPRESSION, 1) not in _LOSSLESS)
@@ -286,7 +286,7 @@ def _parts(head: TiffHead) -> _Parts:
 
 
 def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> NDArray[np.uint8]:
-    """The bytes of a plane, ``(H, bytes of a row)``: its parts as a TIFF that is said to be grey of 8 bits."""
+    """The bytes of a plane, ``(H, bytes of a row)``: its parts as a TIFF that is said to be gray of 8 bits."""
     compression, row = head.first(_COMPRESSION, 1), ceil(parts.width * parts.samples * head.first(_BITS, 1) / 8)
     if compression not in _LOSSLESS:
         ways = ", ".join(dict.fromkeys(_LOSSLESS.values()))
@@ -297,7 +297,7 @@ def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> 
         file.seek(offset)
         offsets.append(len(data))
         data += _read(file, count)
-    tags = {_WIDTH: [row * parts.across], _HEIGHT: [head.size[1]], _BITS: [8], _SAMPLES: [1], _PHOTOMETRIC: [_GREY]}
+    tags = {_WIDTH: [row * parts.across], _HEIGHT: [head.size[1]], _BITS: [8], _SAMPLES: [1], _PHOTOMETRIC: [_GRAY]}
     tags |= {_COMPRESSION: [compression], _FILL_ORDER: [head.first(_FILL_ORDER, 1)]}
     tags |= {_TILE_WIDTH: [row], _TILE_HEIGHT: [parts.height]} if head.is_tiled else {_ROWS: [parts.height]}
     tags |= dict(zip(head.places, (offsets, list(parts.counts[mine])), strict=True))

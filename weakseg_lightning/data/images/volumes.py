@@ -36,7 +36,7 @@ INTENSITY = "intensity"
 _SAMPLED = 2**24  # voxels of a volume that black and white are taken from
 _LARGE_DISK = Path("/var/tmp")  # /tmp may be in memory
 
-Look = Literal["grey", "fractions", "values", "labels"]
+Look = Literal["gray", "fractions", "values", "labels"]
 Slices = NDArray[Any]
 """``(slices, H, W)``."""
 
@@ -65,7 +65,7 @@ class VolumeReader:
 
     @property
     def has_channels(self) -> bool:
-        """True if images are made of :meth:`planes`, False if of :meth:`grey`."""
+        """True if images are made of :meth:`planes`, False if of :meth:`gray`."""
         return self.channels is not None or self.neighbors > 0
 
     def head(self, path: Path) -> VolumeHead:
@@ -78,18 +78,18 @@ class VolumeReader:
             self._heads[path] = VolumeHead.read(path, self.axis)
         return self._heads[path]
 
-    def grey(self, path: Path, index: int) -> NDArray[np.uint8]:
+    def gray(self, path: Path, index: int) -> NDArray[np.uint8]:
         """Read a slice in 8 bits ``(H, W)``: uint8 as it is, others between the percentiles 0.1 and 99.9 of the volume.
 
         Raises:
             BadSampleError: if the volume cannot be read.
         """
-        return self._read(path, index, "grey", path)
+        return self._read(path, index, "gray", path)
 
     def planes(self, path: Path, index: int, neighbors: int | None = None) -> Planes:
         """Read a slice between its neighbors, channel by channel of each; slices at the ends stand for those beyond.
 
-        Without `channels`, values are 0 and 1 where those of :meth:`grey` are 0 and 255, and not cut off.
+        Without `channels`, values are 0 and 1 where those of :meth:`gray` are 0 and 255, and not cut off.
 
         Args:
             path: the volume.
@@ -219,13 +219,13 @@ class SliceStore:
             return os.read(file, count)
 
 
-def as_image(grey: NDArray[np.uint8]) -> Tensor:
+def as_image(gray: NDArray[np.uint8]) -> Tensor:
     """A slice as an image of three equal colors, uint8 ``(3, H, W)``."""
-    return torch.from_numpy(grey).expand(3, -1, -1).clone()
+    return torch.from_numpy(gray).expand(3, -1, -1).clone()
 
 
 def as_stored(labels: NDArray[np.uint8]) -> StoredLabels:
-    """A slice of labels as a label map of grey."""
+    """A slice of labels as a label map of gray."""
     return StoredLabels(labels[..., None], None, None, 8)
 
 
@@ -235,7 +235,7 @@ def _temporary_file() -> int:
         return os.dup(file.fileno())
 
 
-def _grey(_: Path, values: Slices) -> Slices:
+def _gray(_: Path, values: Slices) -> Slices:
     if values.dtype == np.uint8:
         return values
     layout, limits = _range(values)
@@ -269,7 +269,7 @@ def _labels(path: Path, values: Slices) -> Slices:
 
 
 _LOOKS: dict[Look, Callable[[Path, Slices], Slices]] = {
-    "grey": _grey,
+    "gray": _gray,
     "fractions": _fractions,
     "values": lambda _, values: values,
     "labels": _labels,

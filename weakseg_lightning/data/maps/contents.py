@@ -62,7 +62,7 @@ class MapFolder:
     Attributes:
         root: the folder.
         classes: of ``classes.yaml``.
-        channels: of the rasters; None for grey and RGB of 8 bits.
+        channels: of the rasters; None for gray and RGB of 8 bits.
         maps: the sound rasters by name.
         problems: what cannot be used.
         notes: what is left out, or read in a way that users should know.
@@ -95,7 +95,7 @@ def read_map_folder(root: Path, classes: Classes, channels: ChannelFiles | None,
     Args:
         root: absolute path of the folder.
         classes: of the data.
-        channels: of the rasters; None for grey and RGB of 8 bits.
+        channels: of the rasters; None for gray and RGB of 8 bits.
         brush: of points and lines that say no width of their own.
 
     Raises:

@@ -54,7 +54,7 @@ class MapDataModule(HeldOutDataModule):
     file                        what it holds
     ==========================  =================================================================================
     ``classes.yaml``            as of :class:`FolderDataModule`
-    ``images/NAME.tif``         grey or RGB of 8 bits, or, with ``channels``, any bands of any depth; also VRT and
+    ``images/NAME.tif``         gray or RGB of 8 bits, or, with ``channels``, any bands of any depth; also VRT and
                                 JPEG 2000, in folders if you like
     ``scribbles/NAME.geojson``  points, lines and polygons with a property ``class``, the name of a class or its
                                 index; ``brush``, a width as ``5 px`` or ``2.5 m``, overrides the argument. In WGS 84,

@@ -44,7 +44,7 @@ def describe_maps(root: Path, channels: GivenChannels | None) -> tuple[list[str]
 
     Args:
         root: absolute path of the folder.
-        channels: of the rasters; None for grey and RGB of 8 bits.
+        channels: of the rasters; None for gray and RGB of 8 bits.
 
     Returns:
         What there is, line by line; and what would stop training.

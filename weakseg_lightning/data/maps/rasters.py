@@ -20,11 +20,11 @@ _APART = 0.1  # pixels by which the corners of two rasters of one grid may lie a
 
 
 class MapRaster:
-    """A raster that is open: grey or RGB of 8 bits, or chosen channels of any depth.
+    """A raster that is open: gray or RGB of 8 bits, or chosen channels of any depth.
 
     Args:
         path: the file that stands for it.
-        files: its channels and the files that hold them; None for grey or RGB of 8 bits.
+        files: its channels and the files that hold them; None for gray or RGB of 8 bits.
         stack: closes the files.
 
     Attributes:
@@ -56,7 +56,7 @@ class MapRaster:
         """Read a window.
 
         Returns:
-            The channels, ``(h, w)`` each, three of them of grey and RGB; and which pixels have data ``(h, w)``: in all
+            The channels, ``(h, w)`` each, three of them of gray and RGB; and which pixels have data ``(h, w)``: in all
             channels, and that are numbers. Of other pixels the channels have any value.
 
         Raises:
@@ -180,7 +180,7 @@ def _require_rgb(path: Path, source: Any) -> None:
     if kinds != ["uint8"] or bands - alpha not in (1, 3):
         shown = f"{bands} band{'s' * (bands > 1)} of {', '.join(kinds)}"
         raise BadSampleError(
-            f"{path} has {shown}, expected grey or RGB of 8 bits: name the bands with `channels`, as "
+            f"{path} has {shown}, expected gray or RGB of 8 bits: name the bands with `channels`, as "
             "[blue, green, red, nir], or choose some, as {red: 3, nir: 4}"
         )
 

@@ -51,7 +51,7 @@ class MapTiles(SampleSource):
         seeds: the labels that are seeds; None for no seeds, as it is not for training.
         present: the classes of each raster, bool ``(K,)``, by its name: tags of its tiles.
         hidden: windows that training must not see, by the name of the raster.
-        channels: the channels with their statistics; None for grey and RGB.
+        channels: the channels with their statistics; None for gray and RGB.
     """
 
     found: MapFolder

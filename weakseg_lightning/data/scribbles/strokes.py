@@ -34,7 +34,7 @@ class Stroke:
     """A polyline with its class.
 
     Attributes:
-        points: vertices x, y in pixels, ``(n, 2)``, n at least 1; (0, 0) is the centre of the upper left pixel.
+        points: vertices x, y in pixels, ``(n, 2)``, n at least 1; (0, 0) is the center of the upper left pixel.
         label: class index.
     """
 
@@ -103,7 +103,7 @@ def _read_stroke(element: ElementTree.Element, index: Mapping[str, int], path: P
         points = [(float(p.findtext("X", "")), float(p.findtext("Y", ""))) for p in element.findall("point")]
     except ValueError as error:
         raise BadSampleError(
-            f"{path} has a <point> without numbers in <X> and <Y> ({error}): mend or remove it"
+            f"{path} has a <point> without numbers in <X> and <Y> ({error}): fix or remove it"
         ) from error
     return Stroke(np.array(points, dtype=np.float64), index[tag])
 
@@ -178,7 +178,7 @@ def _trace(points: Points) -> NDArray[np.int64]:
 def recover_strokes(labels: Labels) -> list[Stroke]:
     """Find the polylines of strokes that were drawn in a label map.
 
-    Every connected part (8 neighbors) of a class is taken for one stroke, along its centre line. Strokes of one class
+    Every connected part (8 neighbors) of a class is taken for one stroke, along its center line. Strokes of one class
     that touch are therefore one, and what a later stroke cuts in two is two.
 
     Args:

@@ -92,7 +92,7 @@ def from_mask(path: Path, length: float, seed: int, minimum_area: int, stroke_ar
 
 
 def write_labels(path: Path, labels: Labels) -> None:
-    """Write a label map as a grey PNG; a file of that name is replaced only when the new one is complete."""
+    """Write a label map as a gray PNG; a file of that name is replaced only when the new one is complete."""
     with replacing(path) as unfinished:
         Image.fromarray(labels).save(unfinished, format="PNG")
 

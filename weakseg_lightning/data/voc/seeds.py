@@ -48,7 +48,7 @@ class SeedReader(ABC):
 
 @dataclass(frozen=True)
 class PNGScribbles(SeedReader):
-    """Scribbles as label maps: grey or palette PNGs, stored value = class, 255 or transparent = unlabelled.
+    """Scribbles as label maps: gray or palette PNGs, stored value = class, 255 or transparent = unlabelled.
 
     Args:
         folder: folder of ``<name>.png``.

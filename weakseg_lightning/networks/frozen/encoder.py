@@ -48,8 +48,8 @@ def make_encoder(name: str, weights: str | None, in_channels: int = 3) -> nn.Mod
     if state is not None and weights is not None:
         load_encoder_weights(encoder, state, f"tu-{name}", weights, in_channels)
     if weights == "imagenet":
-        licence = getattr(timm.models.get_pretrained_cfg(name), "license", None) or "that its authors state"
-        tell(f"Encoder {name}: weights under the licence {licence}")
+        license = getattr(timm.models.get_pretrained_cfg(name), "license", None) or "that its authors state"
+        tell(f"Encoder {name}: weights under the license {license}")
     return encoder
 
 

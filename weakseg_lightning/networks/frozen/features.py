@@ -259,7 +259,7 @@ class FrozenFeatures(Network):
     For few images or little time: before training the head is fitted to the labeled pixels, which takes seconds, and
     with a ``cache`` each image passes through the encoder once, so that an epoch costs the head alone. That holds for
     whole images (``scale_range: [1, 1]``, ``crop_size`` no smaller than they are); crops are different images each
-    time. A head that was fitted or trained before goes on from its weights. Weights of encoders come with licences of
+    time. A head that was fitted or trained before goes on from its weights. Weights of encoders come with licenses of
     their own, which the log names: DINOv2's is Apache-2.0, DINOv3's restricts use.
 
     Args:

@@ -28,7 +28,7 @@ class ImageFeatures:
         net: holds the encoder.
         images: files of all images, by name.
         memory: gigabytes to keep; the maps used longest ago go first.
-        channels: of the images, with their statistics; None for grey and RGB.
+        channels: of the images, with their statistics; None for gray and RGB.
 
     Attributes:
         sizes: height and width of the images that were encoded, as the encoder saw them.

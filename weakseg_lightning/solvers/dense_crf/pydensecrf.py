@@ -34,7 +34,7 @@ class PyDenseCRF(DenseCRFParameters, Refinement):
     package holds Python's lock meanwhile: threads do not help, processes do.
 
     Note:
-        pydensecrf is under the MIT licence; what it compiles in is under BSD (Krähenbühl's code) and MPL 2 (Eigen).
+        pydensecrf is under the MIT license; what it compiles in is under BSD (Krähenbühl's code) and MPL 2 (Eigen).
         Nothing of it is copied, bundled or linked here: it is loaded if you have installed it, as ``pydensecrf2``.
 
     The arguments are those of `DenseCRFParameters`.

@@ -1,4 +1,4 @@
-"""alpha-expansion by GCO, a library that users install: its licence keeps it out of this package."""
+"""alpha-expansion by GCO, a library that users install: its license keeps it out of this package."""
 
 import threading
 import time
@@ -46,7 +46,7 @@ class GCO(Solver):
     number of threads. Set ``start`` to ``zeros`` where the hand-over of a labeling, pixel by pixel, takes too long.
 
     Note:
-        GCO 3.0 is for research only (see its own licence for the terms); the package ``gco-wrapper`` contains it.
+        GCO 3.0 is for research only (see its own license for the terms); the package ``gco-wrapper`` contains it.
         Nothing of it is copied, bundled or linked here: it is loaded if you have installed it. Importing ``gco`` adds
         the names ``int`` and ``float`` (before NumPy 2 also ``bool``) to NumPy; they are taken out again.
 

@@ -113,7 +113,7 @@ def png(pixels: np.ndarray | Image.Image) -> str:
 
 
 def filled(points: object) -> np.ndarray:
-    """Pixels whose centres lie in a polygon, by another library."""
+    """Pixels whose centers lie in a polygon, by another library."""
     rows, columns = np.mgrid[:40, :48] + 0.5
     return Outline(points).contains_points(np.stack([columns.ravel(), rows.ravel()], axis=1)).reshape(40, 48)
 

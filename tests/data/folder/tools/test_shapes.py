@@ -22,7 +22,7 @@ def drawn(bitmap, height: int, width: int) -> np.ndarray:
 def test_ellipses_are_those_of_another_library(center, degrees):
     canvas = np.zeros((50, 60), dtype=bool)
     x, y = center
-    # scikit-image counts from the centre of the first pixel, and angles against the clock
+    # scikit-image counts from the center of the first pixel, and angles against the clock
     rows, columns = draw_ellipse(y - 0.5, x - 0.5, 7.3, 15.9, canvas.shape, np.deg2rad(-degrees))
     canvas[rows, columns] = True
     assert (drawn(ellipse(center, (15.9, 7.3), degrees, (60, 50)), 50, 60) == canvas).all()

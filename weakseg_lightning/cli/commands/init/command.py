@@ -87,7 +87,7 @@ def init(
         overwrite: replace a recipe that is there.
         cases: regular expression that tells by the images' names which are slices of one case, as `weakseg check` takes
             it; cases.csv is found without. Cases are held out as wholes, and scored in 3-D.
-        channels: names of the channels of images that are not grey or RGB, as `weakseg check` takes them; TIFFs of
+        channels: names of the channels of images that are not gray or RGB, as `weakseg check` takes them; TIFFs of
             other bands, `.npy` and files such as NAME_nir.tif beside NAME.tif are found without.
         guide: three of the channels, or one, that pictures and graph cuts see; by default red, green and blue, or the
             first three, unless others tell two classes apart notably better, by pixels that scribbles, clicks or masks

@@ -38,7 +38,7 @@ class FolderChannels:
 
     @classmethod
     def of(cls, given: GivenChannels | None, neighbors: int, guide: Sequence[str] | None) -> "FolderChannels | None":
-        """Make them of the arguments of the data module; None for images that are grey or RGB.
+        """Make them of the arguments of the data module; None for images that are gray or RGB.
 
         Raises:
             ValueError: if the arguments make no sense.

@@ -40,7 +40,7 @@ def read_guide(path: Path, size: Size) -> NDArray[np.int32]:
     """Read a guide.
 
     Args:
-        path: PNG: grey of 1 to 16 bits or indexed, whose values count; or colors of 8 bits, of which each is a number.
+        path: PNG: gray of 1 to 16 bits or indexed, whose values count; or colors of 8 bits, of which each is a number.
         size: width and height of its image, which it must have.
 
     Returns:
@@ -51,7 +51,7 @@ def read_guide(path: Path, size: Size) -> NDArray[np.int32]:
     """
     stored = read_label_map(path)
     if stored.values.shape[-1] == 3 and stored.depth > 8:
-        raise BadSampleError(f"{path} has colors of {stored.depth} bits: save it as grey of 16 bits, or colors of 8")
+        raise BadSampleError(f"{path} has colors of {stored.depth} bits: save it as gray of 16 bits, or colors of 8")
     values = stored.values.astype(np.int64)
     numbers = values[..., 0] if values.shape[-1] == 1 else values @ _COLORS
     require_size(path, numbers.shape, size, "make it of the image at its size")

@@ -121,7 +121,7 @@ def _label(given: Any) -> str:
 
 def _circle(points: Points, size: Size | None) -> Bitmap:
     if len(points) != 2:
-        raise ValueError(f"it has {len(points)} points, expected its centre and one of its rim")
+        raise ValueError(f"it has {len(points)} points, expected its center and one of its rim")
     radius = np.hypot(*(points[1] - points[0]))
     return ellipse(points[0], (radius, radius), size=size)
 

@@ -144,7 +144,7 @@ def _distinct_corners(points: Points) -> Points:
 
 
 def cut_polygon(points: Points, size: Size) -> Bitmap:
-    """Draw a polygon that may reach outside its image: the pixels whose centres lie in it.
+    """Draw a polygon that may reach outside its image: the pixels whose centers lie in it.
 
     Args:
         points: its corners: x, y in pixels ``(n, 2)``; those that repeat the one before count once.
@@ -164,7 +164,7 @@ def _fill(points: Points, size: Size) -> NDArray[np.bool_]:
 
 
 def ellipse(center: ArrayLike, radii: ArrayLike, degrees: float = 0, size: Size | None = None) -> Bitmap:
-    """Draw an ellipse: the pixels whose centres lie in it.
+    """Draw an ellipse: the pixels whose centers lie in it.
 
     Args:
         center: x, y in pixels; the upper left pixel spans 0 to 1.
