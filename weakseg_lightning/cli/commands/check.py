@@ -70,7 +70,8 @@ def check(
     Args:
         data: the folder, which holds `images`.
         sheet: picture to write the contact sheet to; contact_sheet.jpg in the folder by default.
-        guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it.
+        guides: folder, seen from the folder, of maps of regions or boundaries, as the recipe's `data.guides` names it;
+            `data.guide` is another option, the channels that graph cuts see.
         cases: regular expression that tells which images are slices of one case, as the recipe's `data.cases`.
         channels: names of the channels of images that are not gray or RGB, as the recipe's `data.channels`: names of
             all bands, or by name the number of a band or another file, {red: 1, nir: NAME_nir.tif}. TIFFs of other

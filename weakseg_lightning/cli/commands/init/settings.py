@@ -137,7 +137,7 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
     yield f"    supervision: {method.supervision:<15}# {len(train)} images to learn from"
     units, held_out = "cases" if contents.cases else "images with masks", len(set(map(contents.unit, val)))
-    yield f"    val_fraction: 0.2              # of the {units}, held out for validation: {held_out}"
+    yield f"    val_fraction: 0.2           # of the {units}, held out for validation: {held_out}"
     yield "    split_seed: 0               # draws them"
     yield "    train_list: null            # or a text file with the names of the training images"
     yield "    val_list: null              # or one with those for validation"
