@@ -161,7 +161,10 @@ def weakseg_arguments(words: list[str]) -> list[list[str]]:
         first = words.index("--recipes") + 1
         last = next((place for place in range(first, cut) if words[place].startswith("-")), cut)
         recipes = [word for word in words[first:last] if word != "..."]
-        return [["fit", "--config", f"recipes/{recipe}.yaml", *words[cut + 1 :]] for recipe in recipes]
+        configs = (
+            [word for name in recipe.split("+") for word in ("--config", f"recipes/{name}.yaml")] for recipe in recipes
+        )
+        return [["fit", *given, *words[cut + 1 :]] for given in configs]
     return []
 
 

@@ -231,7 +231,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         # Not in `on_after_batch_transfer`: that of a module, which augments on the device say, would be left out.
         def move(alone: dict[str, Any]) -> dict[str, Any]:
             expanded = decode_batch(transfer(alone, device, dataloader_idx))
-            if works_aside(device):
+            if works_aside(device) and not torch.is_inference_mode_enabled():
                 # Solvers ask on the CPU which labels an image may have; hooks may put other sets into the batch.
                 sets = [name for name in ("tags", "seed_labels") if name in alone]
                 expanded |= {"on_host": {name: HostCopy(expanded[name], alone[name]) for name in sets}}

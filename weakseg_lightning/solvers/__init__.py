@@ -1,6 +1,5 @@
 """Latent solvers: tensors in, `SolverResult` or `DistributionResult` out."""
 
-from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import (
     DistributionResult,
     DistributionSolver,
@@ -17,6 +16,7 @@ from weakseg_lightning.solvers.potts.gco import GCO
 from weakseg_lightning.solvers.potts.grab_cut import GrabCut
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.potts.soft_potts import SoftPotts, SoftPottsResult
+from weakseg_lightning.solvers.problem import Problem
 
 __all__ = [
     "GCO",

@@ -10,13 +10,8 @@ from torch import Tensor
 
 from weakseg_lightning.constraints import LinearConstraints
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.solvers.arguments import (
-    Problem,
-    SeedsOutsideError,
-    check_constraints,
-    check_problem,
-    check_refined,
-)
+from weakseg_lightning.solvers.arguments import check_constraints, check_refined
+from weakseg_lightning.solvers.problem import Problem, SeedsOutsideError, check_problem
 
 
 @dataclass(frozen=True)

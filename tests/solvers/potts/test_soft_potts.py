@@ -14,9 +14,9 @@ from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.losses.potts import DISTANCES, Relaxation, relaxed_potts_energy
 from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers import SoftPotts
-from weakseg_lightning.solvers.arguments import check_problem
 from weakseg_lightning.solvers.potts.soft_descent import descend, evaluate
 from weakseg_lightning.solvers.potts.soft_problem import SoftProblem, phases_of
+from weakseg_lightning.solvers.problem import check_problem
 
 LINKS = get_args(Link)
 RELAXATIONS = [name for name in get_args(Relaxation) if name not in ("quadratic", "absolute")]

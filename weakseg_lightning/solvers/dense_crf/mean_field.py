@@ -14,9 +14,9 @@ from weakseg_lightning._native import _core
 from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.lattice import Lattice
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import Refinement, Solver, SolverResult
 from weakseg_lightning.solvers.dense_crf.parameters import DenseCRFParameters, Normalization
+from weakseg_lightning.solvers.problem import Problem
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
 _NEVER = -1e30  # the score of a class that a pixel cannot take

@@ -14,11 +14,11 @@ from weakseg_lightning._native import _core
 from weakseg_lightning.checks import at_least, finite_at_least, one_of
 from weakseg_lightning.devices import to_device
 from weakseg_lightning.energies.potts import VOID, GridPotts
-from weakseg_lightning.solvers.arguments import Problem, Start, check_labels, check_problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.host import failure_messages, potts_batch
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.potts.softmax import precise_potentials, split_softmax
+from weakseg_lightning.solvers.problem import Problem, Start, check_labels, check_problem
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
 

@@ -18,9 +18,9 @@ from weakseg_lightning.checks import one_of
 from weakseg_lightning.devices import to_host
 from weakseg_lightning.energies.grid import OFFSETS
 from weakseg_lightning.energies.potts import VOID, GridPotts, potts_energy, unary_energy, unary_potentials
-from weakseg_lightning.solvers.arguments import Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
+from weakseg_lightning.solvers.problem import Problem
 
 # GCO ends the process where a term exceeds this (its GCO_MAX_ENERGYTERM).
 _LARGEST_TERM = 10_000_000

@@ -16,10 +16,10 @@ from weakseg_lightning.checks import at_least, at_least_and_below, finite_at_lea
 from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.potts import VOID, GridPotts
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.solvers.arguments import IMPOSSIBLE, Problem
 from weakseg_lightning.solvers.base import Solver, SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.potts.color_models import ColorMixture, ColorTable
+from weakseg_lightning.solvers.problem import IMPOSSIBLE, Problem
 
 _NO_SEEDS = "the image has no seeds"
 

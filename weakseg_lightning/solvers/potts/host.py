@@ -5,7 +5,8 @@ from torch import Tensor
 
 from weakseg_lightning._native import _core
 from weakseg_lightning.devices import to_host
-from weakseg_lightning.solvers.arguments import Problem, as_bytes
+from weakseg_lightning.solvers.arguments import as_bytes
+from weakseg_lightning.solvers.problem import Problem
 
 _FAILURES = (
     "",

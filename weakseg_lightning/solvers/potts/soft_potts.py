@@ -14,11 +14,11 @@ from weakseg_lightning.energies.potts import GridPotts
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses.potts import Relaxation
 from weakseg_lightning.losses.soft_labels import Link
-from weakseg_lightning.solvers.arguments import Problem, check_problem
 from weakseg_lightning.solvers.base import DistributionResult
 from weakseg_lightning.solvers.potts.host import failure_messages, potts_batch
 from weakseg_lightning.solvers.potts.soft_descent import Found, descend
 from weakseg_lightning.solvers.potts.soft_problem import SoftProblem, among, images_by_labels, phases_of
+from weakseg_lightning.solvers.problem import Problem, check_problem
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
 _LINKS: tuple[Link, ...] = ("collision", "cross_entropy", "reverse")  # in the order of the compiled core

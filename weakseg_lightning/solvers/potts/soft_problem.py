@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from weakseg_lightning.energies.grid import OFFSETS
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses.soft_labels import Link
-from weakseg_lightning.solvers.arguments import Problem
+from weakseg_lightning.solvers.problem import Problem
 
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # parities of row and column, in the order in which they move
 Planes = list[Tensor]  # one tensor for each phase, with a frame of one cell
