@@ -110,7 +110,7 @@ class ClassRow:
 
     def show_tag(self, tagged: bool) -> None:
         """Mark a class of the image."""
-        self.tag.props(f"color={'primary' if tagged else 'gray-4'}")
+        self.tag.props(f"color={'primary' if tagged else 'grey-4'}")
 
 
 class SaveMark:

@@ -1,6 +1,6 @@
 // The list of images. Its rows are sent once; after that only those that changed, and the order as places among them.
 const ICONS = {
-  nothing: ["radio_button_unchecked", "gray-5", "nothing drawn"],
+  nothing: ["radio_button_unchecked", "grey-5", "nothing drawn"],
   drawn: ["check_circle", "green", "drawn on"],
   accepted: ["verified", "blue", "labels accepted"],
   both: ["verified", "green", "drawn on, labels accepted"],
