@@ -78,7 +78,7 @@ def _run(args: list[str]) -> int:
         if (found := find_subcommand(args)) is not None:
             return run_subcommand(found, arguments)
         from weakseg_lightning.cli.command import WeakSegCLI
-        from weakseg_lightning.cli.commands.predict_files import split_images
+        from weakseg_lightning.cli.commands.predict.files import split_images
         from weakseg_lightning.cli.runs import BatchReached
 
         with raise_as_users():

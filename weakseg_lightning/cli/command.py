@@ -25,9 +25,9 @@ from weakseg_lightning.callbacks.slurm import Requeue, checkpoint_of_job, sign
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.checkpoints import find_checkpoint
-from weakseg_lightning.cli.commands.predict import ImageOptions
-from weakseg_lightning.cli.commands.predict_command import ImageCommand
-from weakseg_lightning.cli.commands.predict_placed import place_run
+from weakseg_lightning.cli.commands.predict.command import ImageCommand
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
+from weakseg_lightning.cli.commands.predict.placed import place_run
 from weakseg_lightning.cli.errors.given import Arguments
 from weakseg_lightning.cli.errors.settings import check_settings
 from weakseg_lightning.cli.recipes import given_configs

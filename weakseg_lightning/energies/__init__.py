@@ -2,6 +2,7 @@
 
 from weakseg_lightning.energies.grid import Connectivity, Offsets, count_edges, neighbor_offsets
 from weakseg_lightning.energies.potts import VOID, Edges, GridPotts, potts_energy, unary_energy, unary_potentials
+from weakseg_lightning.energies.volume import VolumePotts
 
 __all__ = [
     "VOID",
@@ -9,6 +10,7 @@ __all__ = [
     "Edges",
     "GridPotts",
     "Offsets",
+    "VolumePotts",
     "count_edges",
     "neighbor_offsets",
     "potts_energy",

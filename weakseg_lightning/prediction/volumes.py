@@ -1,6 +1,6 @@
 """Volumes as a trained network labels them: slice by slice, into the space of the image."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.files import replacing
+from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut
 from weakseg_lightning.prediction.segmenter import Segmenter
 
 __all__ = ["LabeledSlice", "predict_volume"]
@@ -33,7 +35,13 @@ class LabeledSlice(NamedTuple):
 
 
 def predict_volume(
-    segmenter: Segmenter, reader: VolumeReader, path: Path, target: Path, probabilities: Path | None = None
+    segmenter: Segmenter,
+    reader: VolumeReader,
+    path: Path,
+    target: Path,
+    probabilities: Path | None = None,
+    cut: GraphCut | None = None,
+    drawn: Callable[[int], Tensor | None] | None = None,
 ) -> Iterator[LabeledSlice]:
     """Label a volume and write its labels, uint8 in the shape, space and order of voxels of the image.
 
@@ -43,6 +51,8 @@ def predict_volume(
         path: the volume.
         target: ``.nii.gz``, written when the last slice is taken.
         probabilities: ``.npy`` for the probabilities, float16 ``(K, slices, H, W)``; None for none.
+        cut: finds the labels of the whole volume; None to take the most probable ones.
+        drawn: gives what is drawn on a slice, for the cut; None for nothing.
 
     Yields:
         Each slice in its order.
@@ -58,15 +68,26 @@ def predict_volume(
         if probabilities is not None:
             unfinished = stack.enter_context(replacing(probabilities))
             chances = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+        if cut is not None:
+            cut.require_fits(path, head.depth * head.size[0] * head.size[1])
+        together, pictures = SlicesToCut(head.distances), list[NDArray[np.uint8]]()
         for index in range(head.depth):
             image, picture = _slice(reader, path, index, segmenter.channels)
-            if chances is None:
+            if chances is None and cut is None:
                 found.append(segmenter(image))
             else:
                 scores = segmenter.probabilities(image)
-                chances[:, index] = scores
+                if chances is not None:
+                    chances[:, index] = scores
+                if cut is not None:
+                    together.add(scores, picture, None if drawn is None else drawn(index))
+                    pictures.append(picture)
+                    continue
                 found.append(torch.from_numpy(scores).max(0).indices.numpy().astype(np.uint8))
             yield LabeledSlice(index, picture, found[-1])
+        if cut is not None:
+            found += list(cut.labels(together, str(path)))
+            yield from map(LabeledSlice, range(head.depth), pictures, found)
         head.write_labels(target, found)
 
 

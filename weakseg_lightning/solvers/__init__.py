@@ -16,6 +16,7 @@ from weakseg_lightning.solvers.potts.gco import GCO
 from weakseg_lightning.solvers.potts.grab_cut import GrabCut
 from weakseg_lightning.solvers.potts.lower_bound import potts_lower_bound
 from weakseg_lightning.solvers.potts.soft_potts import SoftPotts, SoftPottsResult
+from weakseg_lightning.solvers.potts.volume_expansion import VolumeExpansion
 from weakseg_lightning.solvers.problem import Problem
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "SoftPottsResult",
     "Solver",
     "SolverResult",
+    "VolumeExpansion",
     "potts_lower_bound",
 ]

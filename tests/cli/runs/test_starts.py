@@ -146,7 +146,7 @@ def test_images_that_cannot_be_predicted_leave_no_folder(run, trained, monkeypat
     config = trained.rename("elsewhere") / "config.yaml"
     Path("runs/tiny").rmdir()
     Path("runs").rmdir()
-    monkeypatch.setattr("weakseg_lightning.cli.commands.predict_command.predict_images", fail)
+    monkeypatch.setattr("weakseg_lightning.cli.commands.predict.command.predict_images", fail)
     with pytest.raises(RuntimeError, match="on purpose"):
         run("predict", "--config", str(config), "--ckpt_path", "elsewhere.ckpt", "a.png")
     assert not Path("runs").exists()

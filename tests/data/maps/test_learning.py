@@ -10,7 +10,8 @@ from map_folders import Plain, data_of, raster, rasterio
 from small_runs import quiet_trainer
 
 from weakseg_lightning import load_module
-from weakseg_lightning.cli.commands.predict import ImageOptions, predict_images
+from weakseg_lightning.cli.commands.predict.images import predict_images
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.metrics import SegmentationScores
 from weakseg_lightning.modules import ADMModule, TrustRegionModule
 from weakseg_lightning.modules.core.optimization import Optimizer

@@ -10,7 +10,8 @@ from small_runs import quiet_trainer
 from two_ranks_class_names import EXCHANGED, NAMES, NETWORK, data_of, new
 
 from weakseg_lightning import Segmenter, load_module
-from weakseg_lightning.cli.commands.predict import ImageOptions, predict_images
+from weakseg_lightning.cli.commands.predict.images import predict_images
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data import VOCDataModule
 from weakseg_lightning.modules import ProposalModule, RegularizedLossModule
 from weakseg_lightning.modules.core.class_names import require_same_classes

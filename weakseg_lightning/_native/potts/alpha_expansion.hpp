@@ -29,7 +29,7 @@ namespace weakseg {
 
 struct ExpansionProblem : PottsProblem {
   const std::uint8_t* initial = nullptr;  // kVoid where none is given
-  bool from_blocks = false;               // whether pixels without an initial label start from a labeling of blocks
+  bool from_blocks = false;  // whether pixels of an image without an initial label start from a labeling of blocks
   int max_sweeps = 5;                     // 0: only start
 };
 
@@ -49,7 +49,10 @@ class AlphaExpansion {
 
   // Writes a label per pixel, kVoid on padding, unless it fails.
   ExpansionResult run(const ExpansionProblem& problem, std::uint8_t* labels) {
-    const std::vector<std::uint8_t> blocks = problem.from_blocks ? label_blocks(problem) : std::vector<std::uint8_t>();
+    std::vector<std::uint8_t> blocks;
+    if constexpr (!is_volume(D)) {
+      if (problem.from_blocks) blocks = label_blocks(problem);
+    }
     ExpansionResult result;
     result.failure = energy_.read(problem);
     if (result.failure != Failure::kNone) return result;
@@ -68,8 +71,9 @@ class AlphaExpansion {
   std::vector<std::uint8_t> label_blocks(const ExpansionProblem& problem) {
     std::vector<std::uint8_t> labels;
     if (problem.num_labels < 2 || std::max(problem.height, problem.width) <= kBlockSide) return labels;
-    energy_.reserve(FramedGrid(problem.height, problem.width));
-    graph_.reserve(FramedGrid(problem.height, problem.width));
+    const FramedGrid grid(problem.height, problem.width, D);
+    energy_.reserve(grid);
+    graph_.reserve(grid);
     const CoarsePotts<D> coarse(problem);
     ExpansionProblem blocks;
     static_cast<PottsProblem&>(blocks) = coarse.problem();

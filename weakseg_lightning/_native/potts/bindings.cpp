@@ -28,18 +28,24 @@ struct PottsBatch {
   In<std::int32_t, 1> planes;      // of all labels, those of the first image first
   In<std::uint8_t, 1> names;       // classes, in the same order
   In<std::int32_t, 1> num_labels;  // (B,)
-  In<float, 4> edges;              // (B, 2 or 4, H, W)
+  In<float, 4> edges;              // (B, 2 or 4, H, W), of volumes (B, 3 or 5, H, W)
   In<std::uint8_t, 3> seeds;       // (B, H, W), as all below
   In<std::uint8_t, 3> valid;
   In<std::uint8_t, 3> initial;
+  int slice;  // rows of a slice, if these are volumes; or 0
 
   std::size_t images() const { return num_labels.shape(0); }
   std::size_t height() const { return edges.shape(2); }
   std::size_t width() const { return edges.shape(3); }
   std::size_t edge_planes() const { return edges.shape(1); }
+  bool is_volume() const { return slice > 0; }
 
   void check_sizes() const {
-    require(edge_planes() == 2 || edge_planes() == 4, "`edges` must have 2 or 4 planes");
+    const std::size_t deeper = is_volume() ? 1 : 0;
+    require(edge_planes() == 2 + deeper || edge_planes() == 4 + deeper,
+            "`edges` must have 2 or 4 planes, those of volumes 3 or 5");
+    require(slice >= 0 && (!is_volume() || height() % static_cast<std::size_t>(slice) == 0),
+            "`slice` must divide the height");
     require(height() * width() < (std::size_t{1} << 28), "an image must have fewer than 2^28 pixels");
     require(edges.shape(0) == images(), "`edges` and `num_labels` must have the same length");
     require(scores.shape(1) == height() && scores.shape(2) == width(), "`scores` and `edges` must have the same size");
@@ -57,6 +63,7 @@ struct PottsBatch {
     batch.images = images();
     batch.height = static_cast<int>(height());
     batch.width = static_cast<int>(width());
+    batch.slice = slice;
     batch.slope = slope;
     std::size_t total = 0;
     for (std::size_t b = 0; b < images(); ++b) {
@@ -100,8 +107,12 @@ ExpansionAnswer expand(const PottsBatch& potts, int max_sweeps, bool from_blocks
   {
     const nb::gil_scoped_release release;
     const std::size_t threads = at_least_one(num_threads);
-    if (potts.edge_planes() == 2) weakseg::expand<4>(batch, threads);
-    else weakseg::expand<8>(batch, threads);
+    switch (potts.edge_planes()) {
+      case 2: weakseg::expand<4>(batch, threads); break;
+      case 3: weakseg::expand<6>(batch, threads); break;
+      case 4: weakseg::expand<8>(batch, threads); break;
+      default: weakseg::expand<10>(batch, threads);
+    }
   }
   return {to_numpy<3>(std::move(labels), {batch.images, potts.height(), potts.width()}),
           to_numpy<2>(std::move(energies), {batch.images, 3}), to_numpy<2>(std::move(status), {batch.images, 3})};
@@ -112,6 +123,7 @@ using SoftPottsAnswer = std::tuple<New<double, 2>, New<std::int32_t, 2>>;
 SoftPottsAnswer soft_potts(const PottsBatch& potts, int link, double eta, double tolerance, int max_sweeps,
                            const Out<float, 4>& probabilities, int num_threads) {
   require(link >= 0 && link <= 2, "`link` must be 0, 1 or 2");
+  require(!potts.is_volume(), "soft labels are of images, not of volumes");
   const weakseg::ExpansionBatch batch = potts.view();
   require(probabilities.shape(0) == batch.images && probabilities.shape(2) == potts.height() &&
               probabilities.shape(3) == potts.width(),
@@ -208,11 +220,14 @@ void bind_potts(nb::module_& m) {
       "Label k of an image costs a pixel `slope * (its plane of scores - zero)`. `planes` and `names`\n"
       "list the planes of `scores` (P, H, W) and the classes of all labels, those of the first image\n"
       "first; `num_labels` (B,) of them belong to each image. `seeds` and `initial` (B, H, W) hold\n"
-      "classes, or 255; `valid` (B, H, W) is 0 on padding; `edges` are (B, 2 or 4, H, W).")
+      "classes, or 255; `valid` (B, H, W) is 0 on padding; `edges` are (B, 2 or 4, H, W).\n\n"
+      "Volumes have slices of `slice` rows, which lie below one another in H. One more plane of edges joins each\n"
+      "pixel to the one below it by `slice` rows; those between the last row of a slice and the next are 0.")
       .def(nb::init<In<float, 3>, In<float, 3>, double, In<std::int32_t, 1>, In<std::uint8_t, 1>, In<std::int32_t, 1>,
-                    In<float, 4>, In<std::uint8_t, 3>, In<std::uint8_t, 3>, In<std::uint8_t, 3>>(),
+                    In<float, 4>, In<std::uint8_t, 3>, In<std::uint8_t, 3>, In<std::uint8_t, 3>, int>(),
            nb::kw_only(), nb::arg("scores"), nb::arg("zero"), nb::arg("slope"), nb::arg("planes"), nb::arg("names"),
-           nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"));
+           nb::arg("num_labels"), nb::arg("edges"), nb::arg("seeds"), nb::arg("valid"), nb::arg("initial"),
+           nb::arg("slice") = 0);
   m.def("expand", &expand, nb::arg("batch"), nb::arg("max_sweeps"), nb::arg("from_blocks"), nb::arg("num_threads"),
         "Run alpha-expansion on each image of a batch.\n\n"
         "Returns labels (B, H, W), 255 on padding and in images that failed; energies (B, 3): unary, pairwise, lower\n"

@@ -38,11 +38,12 @@ inline const std::uint8_t* positions_of(const std::uint8_t* classes, std::size_t
   return out.data();
 }
 
-// Images of one size, one after the other in each array. Image b has num_labels[b] labels; their score planes and the
+// Images or volumes of one size, one after the other in each array. Image b has num_labels[b] labels; their score planes and the
 // classes that they stand for start at first[b] of `planes` and `names`. Seeds and initial labels are classes.
 struct ExpansionBatch {
   std::size_t images = 0;
   int height = 0, width = 0;
+  int slice = 0;  // rows of each slice, if they are volumes
   double slope = 1;
   int max_sweeps = 5;
   bool from_blocks = false;
@@ -65,6 +66,7 @@ struct ExpansionBatch {
     const std::uint8_t* classes = names + first[b];
     problem.height = height;
     problem.width = width;
+    problem.slice = slice;
     problem.num_labels = num_labels[b];
     problem.planes = planes.data() + first[b];
     problem.edges = edges + b * pixels() * static_cast<std::size_t>(D / 2);

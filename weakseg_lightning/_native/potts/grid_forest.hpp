@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace weakseg {
 // whatever an earlier graph left in all arrays but `label`.
 template <int D>
 struct GridForest {
-  static_assert(D == 4 || D == 8, "the grid is 4- or 8-connected");
+  static_assert(D == 4 || D == 8 || is_volume(D), "the grid is 4- or 8-connected within slices");
 
   using Index = FramedGrid::Index;
   using Capacity = std::int32_t;
@@ -31,13 +32,14 @@ struct GridForest {
   static constexpr std::int32_t kUncreated = -2, kCollected = -3;  // in place of labels
 
   // What a node knows of its neighbors: one bit for each direction, and the direction of its parent.
+  using Bits = std::conditional_t<(D > 8), std::uint16_t, std::uint8_t>;
   struct Link {
-    std::uint8_t open = 0;      // arcs with residual capacity
-    std::uint8_t children = 0;  // neighbors whose parent this node is
+    Bits open = 0;      // arcs with residual capacity
+    Bits children = 0;  // neighbors whose parent this node is
     std::uint8_t parent = kRoot;
   };
 
-  static constexpr std::uint8_t bit(int d) { return static_cast<std::uint8_t>(1U << d); }
+  static constexpr Bits bit(int d) { return static_cast<Bits>(1U << d); }
 
   void reserve(std::size_t nodes) {
     label.reserve(nodes);
@@ -126,7 +128,7 @@ struct GridForest {
       link[up].children |= bit(direction ^ 1);
       if (here == root) return;
       here += grid.offset[old];
-      link[here].children &= static_cast<std::uint8_t>(~bit(old ^ 1));
+      link[here].children &= static_cast<Bits>(~bit(old ^ 1));
       direction = old ^ 1;
     }
   }
@@ -137,7 +139,7 @@ struct GridForest {
     const Index up = node + grid.offset[d];
     Capacity &arc = arcs[node][d], &back = arcs[up][d ^ 1];
     const Capacity amount = std::min(excess[node], arc);
-    if (arc == amount) link[node].open &= static_cast<std::uint8_t>(~bit(d));
+    if (arc == amount) link[node].open &= static_cast<Bits>(~bit(d));
     if (back == 0) link[up].open |= bit(d ^ 1);
     arc -= amount;
     back += amount;
@@ -146,7 +148,7 @@ struct GridForest {
     excess[up] += amount;
     if (excess[node] == 0) return;
     link[node].parent = kRoot;
-    link[up].children &= static_cast<std::uint8_t>(~bit(d ^ 1));
+    link[up].children &= static_cast<Bits>(~bit(d ^ 1));
   }
 
   // Fetches what push_to_parent needs: deferred nodes lie anywhere in the image.
@@ -165,10 +167,10 @@ struct GridForest {
   std::vector<Index> created;
 
  private:
-  std::uint8_t open_arcs(Index node) const {
+  Bits open_arcs(Index node) const {
     unsigned open = 0;
     for (int d = 0; d < D; ++d) open |= static_cast<unsigned>(arcs[node][d] > 0) << d;
-    return static_cast<std::uint8_t>(open);
+    return static_cast<Bits>(open);
   }
 };
 

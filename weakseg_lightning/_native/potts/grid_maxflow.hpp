@@ -1,4 +1,4 @@
-// Maximum flow on a 4- or 8-connected pixel grid.
+// Maximum flow on a 4- or 8-connected pixel grid, or a stack of such grids.
 //
 // A pseudoflow algorithm: every terminal arc starts saturated, and the excess of nodes is pushed along trees to nodes
 // with a deficit, guided by lower bounds of the distance to them.

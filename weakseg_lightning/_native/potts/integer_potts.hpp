@@ -31,7 +31,7 @@ class IntegerPotts {
   // Reads a problem, whose arrays must outlive the calls below.
   Failure read(const PottsProblem& problem) {
     problem_ = problem;
-    grid_ = FramedGrid(problem.height, problem.width);
+    grid_ = FramedGrid(problem.height, problem.width, D, problem.slice);
     if (!best_.find(problem, grid_)) return Failure::kScores;
     bool finite = false;
     vectorized([&]() WEAKSEG_INLINED { finite = quantize_edges(); });
@@ -231,9 +231,11 @@ class IntegerPotts {
   template <class Visit>
   WEAKSEG_INLINED void for_each_edge_row_of(int row, Visit visit) const {
     for (int e = 0; e < E; ++e) {
-      const EdgeRow edges = edge_row(problem_.height, problem_.width, row, e);
+      const bool deeper = is_volume(D) && e == E - 1;
+      const int down = deeper ? problem_.slice : kDeltaRow[2 * e], right = deeper ? 0 : kDeltaColumn[2 * e];
+      const EdgeRow edges = edge_row_to(problem_.height, problem_.width, row, down, right);
       if (edges.count == 0) continue;
-      const Index node = grid_.node(row, kDeltaColumn[2 * e] < 0 ? 1 : 0);
+      const Index node = grid_.node(row, right < 0 ? 1 : 0);
       const float* weights = problem_.edges + static_cast<std::size_t>(e) * pixels() + edges.first;
       visit(Edges{e, node, node + grid_.offset[2 * e], weights, edges.count});
     }

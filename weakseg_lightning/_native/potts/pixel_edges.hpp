@@ -1,4 +1,4 @@
-// The edges between neighboring pixels of an image.
+// The edges between neighboring pixels of an image, or of a volume, whose slices lie below one another in one image.
 #pragma once
 
 #include <array>
@@ -17,12 +17,15 @@ struct EdgeRow {
   std::size_t first = 0, second = 0, count = 0;
 };
 
-inline EdgeRow edge_row(int height, int width, int row, int plane) {
-  const int down = kDeltaRow[2 * plane], right = kDeltaColumn[2 * plane];
+inline EdgeRow edge_row_to(int height, int width, int row, int down, int right) {
   if (row + down >= height || width == 0) return {};
   const auto columns = static_cast<std::size_t>(width), here = static_cast<std::size_t>(row) * columns;
   const std::size_t there = here + static_cast<std::size_t>(down) * columns;
   return {here + (right < 0 ? 1 : 0), there + (right > 0 ? 1 : 0), columns - (right != 0 ? 1 : 0)};
+}
+
+inline EdgeRow edge_row(int height, int width, int row, int plane) {
+  return edge_row_to(height, width, row, kDeltaRow[2 * plane], kDeltaColumn[2 * plane]);
 }
 
 }  // namespace weakseg

@@ -1,4 +1,4 @@
-// A grid Potts energy of one image, as callers describe it.
+// A grid Potts energy of one image or volume, as callers describe it.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +7,11 @@
 namespace weakseg {
 
 // Planes are row-major, height x width; labels are 0..num_labels - 1. Label k costs a pixel
-// slope * (planes[k][pixel] - zero[pixel]).
+// slope * (planes[k][pixel] - zero[pixel]). The slices of a volume lie below one another in planes of all their rows; the
+// last plane of edges then joins them, and edges from the last row of one to the first row of the next have weight 0.
 struct PottsProblem {
   int height = 0, width = 0, num_labels = 0;
+  int slice = 0;  // rows of each slice of a volume; 0 for an image
   const float* const* planes = nullptr;
   const float* zero = nullptr;  // one plane
   double slope = 1;

@@ -13,6 +13,7 @@ from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
+from weakseg_lightning.data.folder.drawn import DrawnLabels
 from weakseg_lightning.data.folder.images.channels import FolderChannels
 from weakseg_lightning.data.folder.images.guides import guides_folder
 from weakseg_lightning.data.folder.images.remarks import remarks
@@ -251,6 +252,10 @@ class FolderDataModule(HeldOutDataModule):
     def predict_source(self) -> SampleSource:
         """Find all images, with or without annotations."""
         return FolderSource(self._contents, list(self._contents.images), None, self.channels)
+
+    def drawn(self) -> DrawnLabels:
+        """What is drawn on the images, by their files."""
+        return DrawnLabels(self._contents)
 
     def join_predictions(self, folder: Path, stem: Callable[[str], str]) -> None:
         """Join label maps of the slices of volumes, which `weakseg predict` has written, see :func:`join_slices`."""

@@ -1,27 +1,28 @@
-"""`weakseg predict ... IMAGES`: any images, also larger than memory, from files to files."""
+"""Writes what `weakseg predict` finds in IMAGES: labels, and what else is wanted."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
-from weakseg_lightning.cli.commands.places import shown
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.folder.drawn import DrawnLabels
 from weakseg_lightning.data.images.nifti import is_volume, volume_name
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.files import replacing
-from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.prediction.channel_rows import ChannelMapRows, open_channels
+from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut
 from weakseg_lightning.prediction.geojson import require_crs, write_geojson
 from weakseg_lightning.prediction.maps import GeoTiff, Place
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable, VolumeObjects
@@ -30,111 +31,16 @@ from weakseg_lightning.prediction.polygons import CocoPolygons, require_rasterio
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.segmenter import Segmenter
-from weakseg_lightning.prediction.tiling import Block, Span
+from weakseg_lightning.prediction.tiling import Blend, Block, Rows, Span
 from weakseg_lightning.prediction.volumes import predict_volume
-from weakseg_lightning.solvers import Refinement
 from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
 
-__all__ = ["ImageOptions", "predict_images"]
+__all__ = ["ImageWriter"]
 
 _OVERLAY = 4096  # longest side of an overlay, in pixels
-_NOTICEABLE = 0.1
 
 
-@dataclass(frozen=True)
-class ImageOptions:
-    """Settings of `weakseg predict` for the IMAGES that stand on the command line.
-
-    An image larger than a tile is predicted in tiles that overlap; probabilities are blended there. Labels of images
-    that lie on a map, as GeoTIFFs and virtual rasters (VRT) do, are GeoTIFFs at the same place, which need the package
-    rasterio; where the image has no data, they have none. Volumes (NIfTI) are labeled by slices; their labels are
-    volumes in their space.
-
-    Args:
-        tile: side of the tiles in pixels; images up to this size are predicted whole.
-        overlap: what neighboring tiles share, in pixels, up to half of `tile`.
-        flip: average with the prediction for the mirror image.
-        scales: average over the image resized by these factors, as [0.75, 1, 1.25].
-        probabilities: write probabilities, too, as NumPy files of float16 (K, H, W); of volumes (K, slices, H, W).
-        polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
-        objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
-            mean color or means of the channels; of images that lie on a map, also center and area in its units (the
-            area in square meters where these are degrees). Those of volumes are connected in 3-D: also slices, volume
-            in mm3, center in space, means of the files' values.
-        geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
-            images with a coordinate system alone. They are not cut at the antimeridian.
-        window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins
-            there.
-        bounds: the same in the coordinates of images that lie on a map, [left, bottom, right, top].
-    """
-
-    tile: int = 1024
-    overlap: int = 256
-    flip: bool = False
-    scales: tuple[float, ...] = (1.0,)
-    probabilities: bool = False
-    polygons: bool = False
-    objects: bool = False
-    geojson: bool = False
-    window: tuple[int, int, int, int] | None = None
-    bounds: tuple[float, float, float, float] | None = None
-
-
-def predict_images(
-    images: dict[str, Path],
-    module: WeakSegModule,
-    folder: Path,
-    options: ImageOptions,
-    overlays: bool = True,
-    accelerator: str = "auto",
-    refinement: Refinement | None = None,
-    classes: tuple[Sequence[str], Colors] | None = None,
-    volumes: VolumeReader | None = None,
-) -> int:
-    """Label images and write the results; files that cannot be read are named and left out.
-
-    Args:
-        images: files by their names.
-        module: the trained network.
-        folder: folder for the results.
-        options: how and what.
-        overlays: whether to draw overlays, of at most 4096 pixels a side.
-        accelerator: as Lightning's trainer has it.
-        refinement: refines the prediction of each tile.
-        classes: names and colors; by default the names that the network was trained on, and PASCAL VOC's colors.
-        volumes: reads volumes as the network was trained on them; by default slices along the thickest axis.
-
-    Returns:
-        The exit status: 0, or 1 if a file was left out.
-
-    Raises:
-        UserError: if the network is of another number of classes.
-        OSError: if the results cannot be written.
-    """
-    device = _device(accelerator)
-    with raise_as_users("Segmenter"):
-        segmenter = Segmenter(module, device, options.tile, options.overlap, options.flip, options.scales, refinement)
-    names, palette = classes or (segmenter.class_names, voc_palette(segmenter.num_classes))
-    if len(names) != segmenter.num_classes:
-        raise UserError(
-            f"the checkpoint has {segmenter.num_classes} classes, the data {len(names)}: "
-            "give the config.yaml of its run"
-        )
-    writer = _Writer(segmenter, folder, options, (names, palette), overlays, volumes or VolumeReader())
-    bad = writer.run(images)
-    done = len(images) - len(bad)
-    print(f"Labelled {done} of {len(images)} images: predictions are in {shown(folder)}")
-    if bad:
-        print(f"Left out {len(bad)}: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}")
-    if writer.difference > _NOTICEABLE:
-        print(
-            f"Neighboring tiles differ by up to {writer.difference:.2f} in a probability: the network sees further "
-            "than the overlap; a larger --images.tile and --images.overlap lessen that"
-        )
-    return 1 if bad else 0
-
-
-class _Writer:
+class ImageWriter:
     """Writes labels, and what else is wanted, of one file after the other."""
 
     def __init__(
@@ -145,9 +51,12 @@ class _Writer:
         classes: tuple[Sequence[str], Colors],
         overlays: bool,
         volumes: VolumeReader,
+        drawn: DrawnLabels | None = None,
     ) -> None:
         self.segmenter = segmenter
         self.volumes = volumes
+        self.cut = GraphCut(options.cut_weight, options.cut_between) if options.cut else None
+        self.drawn = drawn
         others = ("polygons", "geojson", "window", "bounds")
         self.not_of_volumes = [name for name in others if getattr(options, name)]
         self.folder = folder
@@ -166,16 +75,19 @@ class _Writer:
 
     def run(self, images: dict[str, Path]) -> list[str]:
         """Label all images; the names of those that cannot be read."""
-        bad = []
+        bad, names = [], {path: name for name, path in images.items()}
         with _progress() as progress:
             files = progress.add_task("images", total=len(images))
-            for name, path in images.items():
-                try:
-                    self._predict(name, path, progress)
-                except BadSampleError as error:
-                    bad.append(name)
-                    progress.console.print(f"weakseg: left out: {error}", markup=False, highlight=False, soft_wrap=True)
-                progress.advance(files)
+            for together in [[path] for path in images.values()] if self.cut is None else self._cases(images.values()):
+                ready = {} if self.cut is None or is_volume(together[0]) else self._cut_together(self.cut, together)
+                for path in together:
+                    try:
+                        self._predict(names[path], path, progress, ready.get(path))
+                    except BadSampleError as error:
+                        bad.append(names[path])
+                        text = f"weakseg: left out: {error}"
+                        progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+                    progress.advance(files)
         if self.polygons is not None:
             with replacing(self.folder / "polygons.json") as path:
                 self.polygons.write(path)
@@ -193,7 +105,8 @@ class _Writer:
         chances = self.folder / "probabilities" / f"{stem}.npy" if "probabilities" in self.kinds else None
         objects = VolumeObjects(self.volumes.head(path))
         slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
-        for one in predict_volume(self.segmenter, self.volumes, path, target, chances):
+        drawn = None if self.drawn is None else partial(self.drawn.seeds, path)
+        for one in predict_volume(self.segmenter, self.volumes, path, target, chances, self.cut, drawn):
             if "overlays" in self.kinds:
                 self._write_overlay(f"{stem}_slice_{one.number}", one.picture, one.labels)
             if self.objects is not None:
@@ -207,7 +120,56 @@ class _Writer:
         with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
             overlay(pixels, labels, self.palette).save(target, format="JPEG", quality=92, subsampling=0)
 
-    def _predict(self, name: str, path: Path, progress: Progress) -> None:
+    def _cases(self, paths: Iterable[Path]) -> Iterator[list[Path]]:
+        """Images that are cut together: the slices of a case in their order, others alone."""
+        cases: dict[object, list[tuple[int, Path]]] = {}
+        for path in paths:
+            place = None if self.drawn is None else self.drawn.case(path)
+            cases.setdefault(path if place is None else place.case, []).append(
+                (0 if place is None else place.place, path)
+            )
+        yield from ([path for _, path in sorted(slices)] for slices in cases.values())
+
+    def _cut_together(self, cut: GraphCut, paths: Sequence[Path]) -> dict[Path, "_Cut | BadSampleError"]:
+        """Cut the slices of a case, or an image; the error of each that has no labels then."""
+        case = None if self.drawn is None else self.drawn.case(paths[0])
+        together = SlicesToCut() if case is None else SlicesToCut(case.spacing)
+        found: dict[Path, _Cut | BadSampleError] = {}
+        places: dict[Path, int] = {}
+        for path in paths:
+            place = None if self.drawn is None else self.drawn.case(path)
+            try:
+                with self._opened(path) as image:
+                    cut.require_fits(path, image.height * image.width * len(paths))
+                    scores = self._whole_scores(image)
+                    pixels = image.read(Span(0, image.height))
+                    picture = pixels if self._show is None else self._show(pixels)
+                    on_map = image if isinstance(image, MapRows | ChannelMapRows) else None
+                    invalid = None if on_map is None else on_map.invalid(Span(0, image.height))
+                    seeds = None if self.drawn is None else self.drawn.seeds(path)
+                    together.add(scores, picture, seeds, invalid, 0 if place is None else place.place)
+                places[path] = len(places)
+            except BadSampleError as error:
+                found[path] = error
+        if not places:
+            return found
+        try:
+            labels = cut.labels(together, str(paths[0]) if case is None else f"the case {case.case!r}")
+        except BadSampleError as error:
+            return {path: found.get(path, error) for path in paths}
+        return found | {path: _Cut(together.scores[at], labels[at]) for path, at in places.items()}
+
+    def _whole_scores(self, image: Any) -> NDArray[np.float32]:
+        scores = np.empty((self.segmenter.num_classes, image.height, image.width), dtype=np.float32)
+        blend = self.segmenter.blocks(image)
+        for block in blend:
+            scores[:, *block.place] = block.scores.numpy()
+        self.difference = max(self.difference, blend.difference)
+        return scores
+
+    def _predict(self, name: str, path: Path, progress: Progress, ready: "_Cut | BadSampleError | None") -> None:
+        if isinstance(ready, BadSampleError):
+            raise ready
         if is_volume(path):
             self._predict_volume(name, path, progress)
             return
@@ -222,14 +184,14 @@ class _Writer:
             small = Reduced(*size, _OVERLAY), Reduced(*size, _OVERLAY, channels=3, show=self._show)
             objects = None if self.objects is None else ImageObjects(image.width)
             watched = WatchedRows(image, small[1], keep=objects is not None)
-            blend = self.segmenter.blocks(watched)
+            blocks = self.segmenter.blocks(watched) if ready is None else ready.blocks(watched)
             chances = self._probabilities(stack, stem, size)
             rows = LabelRows(image.width)
-            tiles = progress.add_task(name[-30:].replace("[", "("), total=len(blend))
-            for block in blend:
+            tiles = progress.add_task(name[-30:].replace("[", "("), total=len(blocks))
+            for block in blocks:
                 if chances is not None:
                     _put(chances, block)
-                if (complete := rows.add(block)) is not None:
+                if (complete := rows.add(block) if ready is None else ready.labels) is not None:
                     if on_map is not None:
                         _leave_out(on_map.invalid(block.rows), complete, chances, block.rows)
                     file.write(complete)
@@ -238,7 +200,8 @@ class _Writer:
                         objects.add(complete, watched.take(block.rows))
                 progress.advance(tiles)
             progress.remove_task(tiles)
-        self.difference = max(self.difference, blend.difference)
+        if isinstance(blocks, Blend):
+            self.difference = max(self.difference, blocks.difference)
         if "overlays" in self.kinds:
             self._write_overlay(stem, small[1].pixels, small[0].pixels)
         if "geojson" in self.kinds:
@@ -276,6 +239,19 @@ class _Writer:
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
 
+class _Cut(NamedTuple):
+    """An image whose labels are known: its probabilities ``(K, H, W)``, and labels ``(H, W)``."""
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+    def blocks(self, image: Rows) -> list[Block]:
+        """The scores as those of one part, after reading the image."""
+        height, width = self.labels.shape
+        image.read(Span(0, height))
+        return [Block(Span(0, height), Span(0, width), torch.from_numpy(self.scores))]
+
+
 def _shown_name(name: str, path: Path) -> str:
     """An image's name in tables: with its suffix, and below the given folder."""
     if "/" not in name:
@@ -298,14 +274,3 @@ def _leave_out(invalid: Any, labels: Any, chances: Any, rows: Span) -> None:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-
-
-def _device(accelerator: str) -> Any:
-    """The torch device of one of Lightning's accelerators."""
-    if accelerator in ("auto", "cpu"):
-        return accelerator
-    if accelerator in ("gpu", "cuda") and torch.cuda.is_available():
-        return "cuda"
-    if accelerator in ("gpu", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    raise UserError(f"`trainer.accelerator` is {accelerator}, which torch does not find here: take auto or cpu")

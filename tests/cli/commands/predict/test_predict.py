@@ -10,7 +10,7 @@ from PIL import Image
 
 from weakseg_lightning import MeanField, ScenesDataModule, Segmenter
 from weakseg_lightning.callbacks.pictures import file_stem
-from weakseg_lightning.cli.commands.predict_files import find_images, split_images
+from weakseg_lightning.cli.commands.predict.files import find_images, split_images
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable
 
 
@@ -158,7 +158,7 @@ def test_the_memory_format_is_that_of_the_command(run, trained, monkeypatch, wan
         seen.append(weight.is_contiguous(memory_format=torch.channels_last))
         return 0
 
-    monkeypatch.setattr("weakseg_lightning.cli.commands.predict_command.predict_images", look)
+    monkeypatch.setattr("weakseg_lightning.cli.commands.predict.command.predict_images", look)
     assert run("predict", "a.png", *of_run, f"--speed.channels_last={str(wanted).lower()}")[0] == 0
     assert seen == [wanted]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from weakseg_lightning import ScenesDataModule
-from weakseg_lightning.cli.commands.predict_placed import place_predictions
+from weakseg_lightning.cli.commands.predict.placed import place_predictions
 from weakseg_lightning.data import SampleSource
 
 sys.path.append(str(Path(__file__).parents[2] / "prediction"))

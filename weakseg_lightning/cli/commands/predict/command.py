@@ -12,9 +12,11 @@ from weakseg_lightning.callbacks import NetworkSpeed, PredictionWriter
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.cli import runs
 from weakseg_lightning.cli.commands.places import shown
-from weakseg_lightning.cli.commands.predict import ImageOptions, predict_images
-from weakseg_lightning.cli.commands.predict_files import find_images
-from weakseg_lightning.data import SegmentationDataModule
+from weakseg_lightning.cli.commands.predict.files import find_images
+from weakseg_lightning.cli.commands.predict.images import predict_images
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
+from weakseg_lightning.data import FolderDataModule, SegmentationDataModule
+from weakseg_lightning.data.folder.drawn import DrawnLabels
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.errors import UserError
@@ -82,6 +84,7 @@ class ImageCommand:
                 self.parts.refine,
                 (data.class_names, data.palette),
                 volumes,
+                self._drawn(),
             )
         except BaseException:
             if not any(folder.rglob("*.*")):
@@ -90,6 +93,11 @@ class ImageCommand:
         (folder / "config.yaml").write_text(config(), encoding="utf-8")
         self._say_what_is_next()
         return status
+
+    def _drawn(self) -> DrawnLabels | None:
+        """What is drawn on the images of the data's folder, for the cut alone."""
+        data: SegmentationDataModule = self.parts.data
+        return data.drawn() if self.parts.images.cut and isinstance(data, FolderDataModule) else None
 
     def _say_what_is_next(self) -> None:
         run = Path(self.checkpoint).absolute().parent.parent

@@ -11,8 +11,9 @@ from PIL import Image
 
 from weakseg_lightning import RegularizedLossModule, Segmenter, SMPNetwork
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.cli.commands.predict import ImageOptions, predict_images
-from weakseg_lightning.cli.commands.predict_files import find_images
+from weakseg_lightning.cli.commands.predict.files import find_images
+from weakseg_lightning.cli.commands.predict.images import predict_images
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.prediction.channel_rows import open_channels

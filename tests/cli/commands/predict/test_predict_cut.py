@@ -1,0 +1,207 @@
+"""`weakseg predict ... IMAGES --images.cut`: labels of images and volumes by graph cuts that keep what is drawn."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hearts import write_volume
+from PIL import Image
+
+from weakseg_lightning import FolderDataModule, RegularizedLossModule, Segmenter, SMPNetwork
+from weakseg_lightning.cli.commands.predict.images import predict_images
+from weakseg_lightning.cli.commands.predict.options import ImageOptions
+from weakseg_lightning.energies import GridPotts, VolumePotts
+from weakseg_lightning.errors import UserError
+from weakseg_lightning.solvers import AlphaExpansion, VolumeExpansion
+
+SPACING = (4.0, 1.0, 1.0)
+CASES = "(.+)_slice_[0-9]+"
+CUT = ImageOptions(cut=True, cut_weight=0.5, cut_between=3.0)
+
+
+@pytest.fixture(scope="module")
+def module() -> RegularizedLossModule:
+    torch.manual_seed(2)
+    return RegularizedLossModule(SMPNetwork("linknet", "tu-test_resnet", None), 3).eval()
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Two volumes of four slices, the first with strokes on two of them, and a picture."""
+    folder = tmp_path / "data"
+    for name in ("images", "scribbles", "masks"):
+        (folder / name).mkdir(parents=True)
+    (folder / "classes.yaml").write_text("classes: [background, heart, lung]\n")
+    rng = np.random.default_rng(0)
+    for case in ("p1", "p2"):
+        for place in range(4):
+            pixels = rng.integers(0, 256, (32, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"images/{case}_slice_{place}.png")
+            Image.fromarray(pixels % 3).save(folder / f"masks/{case}_slice_{place}.png")
+    for place in (0, 2):
+        Image.fromarray(strokes(place)).save(folder / f"scribbles/p1_slice_{place}.png")
+    return folder
+
+
+def strokes(place: int) -> np.ndarray:
+    drawn = np.full((32, 40), 255, dtype=np.uint8)
+    if place in (0, 2):
+        drawn[4:8, 3:30], drawn[20:23, 10:35], drawn[28, :] = 1, 2, 0
+    return drawn
+
+
+def predict(images, module, out, options=CUT, data=None, **others):
+    drawn = None if data is None else data.drawn()
+    return predict_images(images, module, out, options, accelerator="cpu", drawn=drawn, **others)
+
+
+def files(root, *names):
+    return {name: root / f"images/{name}.png" for name in names}
+
+
+def labels_of(out, name):
+    return np.array(Image.open(out / f"labels/{name}.png"))
+
+
+def expected(module, root, case, places, spacing=SPACING, gaps=()):
+    """The labels of a case by the solver, from the probabilities of its slices; those in ``gaps`` are no voxels."""
+    segmenter = Segmenter(module, "cpu")
+    images = [np.array(Image.open(root / f"images/{case}_slice_{place}.png").convert("RGB")) for place in places]
+    scores = np.stack([segmenter.probabilities(image) for image in images])
+    seeds = np.stack([strokes(place) if case == "p1" else np.full((32, 40), 255, np.uint8) for place in places])
+    solver = VolumeExpansion(VolumePotts(GridPotts(0.5), 3.0))
+    valid = torch.ones(len(places), 32, 40, dtype=torch.bool)
+    valid[[places.index(gap) for gap in gaps]] = False
+    image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    known = torch.from_numpy(seeds).masked_fill(~valid, 255)
+    return solver.solve(torch.from_numpy(scores).log(), image, spacing, seeds=known, valid=valid).labels.numpy()
+
+
+def data_of(root, **options):
+    return FolderDataModule(root, cases=CASES, spacing=SPACING, num_workers=0, **options)
+
+
+def test_slices_of_a_case_are_cut_as_a_whole_and_strokes_are_kept(module, root, tmp_path):
+    names = [f"{case}_slice_{place}" for place in (3, 0, 2, 1) for case in ("p2", "p1")]
+    assert predict(files(root, *names), module, tmp_path / "out", data=data_of(root)) == 0
+    for case in ("p1", "p2"):
+        wanted = expected(module, root, case, [0, 1, 2, 3])
+        found = np.stack([labels_of(tmp_path / "out", f"{case}_slice_{place}") for place in range(4)])
+        np.testing.assert_array_equal(found, wanted)
+    for place in (0, 2):
+        drawn = strokes(place)
+        assert (labels_of(tmp_path / "out", f"p1_slice_{place}")[drawn != 255] == drawn[drawn != 255]).all()
+    predict(files(root, *names), module, tmp_path / "plain", ImageOptions())
+    assert any((labels_of(tmp_path / "out", name) != labels_of(tmp_path / "plain", name)).any() for name in names)
+
+
+def test_slices_that_are_not_named_leave_a_gap(module, root, tmp_path):
+    predict(files(root, "p1_slice_3", "p1_slice_0", "p1_slice_1"), module, tmp_path / "out", data=data_of(root))
+    wanted = expected(module, root, "p1", [0, 1, 2, 3], gaps=[2])
+    for place in (0, 1, 3):
+        np.testing.assert_array_equal(labels_of(tmp_path / "out", f"p1_slice_{place}"), wanted[place])
+
+
+def test_images_of_no_case_are_cut_alone(module, root, tmp_path):
+    data = FolderDataModule(root, num_workers=0)
+    predict(files(root, "p1_slice_0", "p2_slice_1"), module, tmp_path / "out", data=data)
+    for name in ("p1_slice_0", "p2_slice_1"):
+        case, place = name[:2], int(name[-1])
+        wanted = expected(module, root, case, [place])[0]
+        np.testing.assert_array_equal(labels_of(tmp_path / "out", name), wanted)
+    image = torch.from_numpy(np.array(Image.open(root / "images/p2_slice_1.png").convert("RGB")))
+    scores = torch.from_numpy(Segmenter(module, "cpu").probabilities(image.numpy()))[None].log()
+    alone = AlphaExpansion(GridPotts(0.5)).solve(scores, image.permute(2, 0, 1)[None].float() / 255)
+    np.testing.assert_array_equal(labels_of(tmp_path / "out", "p2_slice_1"), alone.labels[0])
+
+
+def test_images_outside_of_the_data_have_no_strokes(module, root, tmp_path):
+    elsewhere = tmp_path / "p1_slice_0.png"
+    elsewhere.write_bytes((root / "images/p1_slice_0.png").read_bytes())
+    predict({"p1_slice_0": elsewhere}, module, tmp_path / "out", data=data_of(root))
+    drawn = strokes(0)
+    assert (labels_of(tmp_path / "out", "p1_slice_0")[drawn != 255] != drawn[drawn != 255]).any()
+
+
+def test_a_link_to_an_image_of_the_data_is_that_image(module, root, tmp_path):
+    link = tmp_path / "link.png"
+    link.symlink_to(root / "images/p1_slice_0.png")
+    predict({"link": link}, module, tmp_path / "out", data=FolderDataModule(root, num_workers=0))
+    np.testing.assert_array_equal(labels_of(tmp_path / "out", "link"), expected(module, root, "p1", [0])[0])
+
+
+def test_all_that_is_written_belongs_to_the_labels(module, root, tmp_path):
+    options = ImageOptions(cut=True, cut_weight=0.5, cut_between=3.0, probabilities=True, objects=True)
+    predict(files(root, "p1_slice_0"), module, tmp_path / "out", options, data_of(root))
+    labels = labels_of(tmp_path / "out", "p1_slice_0")
+    chances = np.load(tmp_path / "out/probabilities/p1_slice_0.npy")
+    image = np.array(Image.open(root / "images/p1_slice_0.png").convert("RGB"))
+    np.testing.assert_allclose(chances, Segmenter(module, "cpu").probabilities(image), atol=1e-3)
+    rows = (tmp_path / "out/objects.csv").read_text().splitlines()[1:]
+    assert sum(int(row.split(",")[2]) for row in rows) == (labels > 0).sum()
+    assert (tmp_path / "out/overlays/p1_slice_0.jpg").is_file()
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_volumes_are_cut_as_wholes(module, root, tmp_path, probabilities):
+    """As the slices of a case are, where a stack of them is one file."""
+    stacks = tmp_path / "stacks"
+    for kind in ("images", "scribbles"):
+        (stacks / kind).mkdir(parents=True)
+    (stacks / "classes.yaml").write_text("classes: [background, heart, lung]\n")
+    images = np.stack([np.array(Image.open(root / f"images/p1_slice_{place}.png")) for place in range(4)])
+    write_volume(stacks / "images/p1.nii.gz", images)
+    write_volume(stacks / "scribbles/p1.nii.gz", np.stack([strokes(place) for place in range(4)]))
+    data = FolderDataModule(stacks, val_fraction=0, num_workers=0)
+    options = ImageOptions(cut=True, cut_weight=0.5, cut_between=3.0, probabilities=probabilities)
+    volume = {"p1": stacks / "images/p1.nii.gz"}
+    assert predict(volume, module, tmp_path / "out", options, data, volumes=data.volumes) == 0
+    spacing = data.volumes.head(volume["p1"]).distances
+    found = nibabel.load(tmp_path / "out/labels/p1.nii.gz")
+    slices = tmp_path / "again.nii.gz"
+    nibabel.save(found, slices)
+    wanted = expected(module, root, "p1", [0, 1, 2, 3], spacing)
+    again = np.stack([data.volumes.labels(slices, place, volume["p1"]) for place in range(4)])
+    np.testing.assert_array_equal(again, wanted)
+    assert probabilities == (tmp_path / "out/probabilities/p1.npy").is_file()
+
+
+def test_a_file_that_cannot_be_read_is_a_gap_and_is_named_once(module, root, tmp_path, capsys):
+    (root / "images/p2_slice_1.png").write_bytes(b"no image")
+    names = [f"p2_slice_{place}" for place in range(4)]
+    assert predict(files(root, *names), module, tmp_path / "out", data=data_of(root)) == 1
+    told = capsys.readouterr()
+    assert told.err.count("left out") == 1
+    assert "p2_slice_1.png" in told.err
+    assert {path.stem for path in (tmp_path / "out/labels").iterdir()} == {"p2_slice_0", "p2_slice_2", "p2_slice_3"}
+    Image.new("L", (40, 32)).save(root / "images/p2_slice_1.png")
+    wanted = expected(module, root, "p2", [0, 1, 2, 3], gaps=[1])
+    for place in (0, 2, 3):
+        np.testing.assert_array_equal(labels_of(tmp_path / "out", f"p2_slice_{place}"), wanted[place])
+
+
+def test_slices_of_several_sizes_are_no_volume(module, root, tmp_path, capsys):
+    Image.new("L", (24, 32)).save(root / "images/p2_slice_1.png")
+    Image.new("L", (24, 32)).save(root / "masks/p2_slice_1.png")
+    names = [f"p2_slice_{place}" for place in range(4)]
+    assert predict(files(root, *names, "p1_slice_0"), module, tmp_path / "out", data=data_of(root)) == 1
+    assert "the case 'p2' has slices of several sizes, 24 x 32 and 40 x 32" in capsys.readouterr().err
+    assert [path.stem for path in (tmp_path / "out/labels").iterdir()] == ["p1_slice_0"]
+
+
+def test_what_is_too_large_is_named(module, root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.prediction.cut._MOST_PIXELS", 32 * 40 * 2)
+    names = [f"p2_slice_{place}" for place in range(4)]
+    assert predict(files(root, *names, "p1_slice_0"), module, tmp_path / "out", data=data_of(root)) == 1
+    told = capsys.readouterr().err
+    assert "p2_slice_0.png has 5120 pixels, and at most 2560 are cut as a whole" in told
+    assert [path.stem for path in (tmp_path / "out/labels").iterdir()] == ["p1_slice_0"]
+
+
+def test_a_window_is_no_whole():
+    with pytest.raises(UserError, match=r"`images\.cut` labels images as wholes"):
+        ImageOptions(cut=True, window=(0, 0, 8, 8))
+    with pytest.raises(ValueError, match="`cut_weight`"):
+        ImageOptions(cut_weight=-1.0)

@@ -1,0 +1,1 @@
+"""`weakseg predict`: with IMAGES, any files; without, the images of the data."""
