@@ -201,7 +201,7 @@ def potts_energy(labels: Tensor, edge_weights: Tensor) -> Tensor:
         first, second = shifted_pair(labels, *step)
         weights = shifted_pair(edge_weights[:, e], *step)[0]
         shifted_pair(cut[:, e], *step)[0].copy_(torch.where(first != second, weights, 0.0))
-    return _double_sum(cut)
+    return double_sum(cut)
 
 
 def unary_potentials(logits: Tensor, unary_weight: float = 1.0) -> Tensor:
@@ -246,10 +246,10 @@ def unary_energy(labels: Tensor, unary: Tensor) -> Tensor:
         )
     known = labels != VOID
     index = torch.where(known, labels, 0).long()[:, None]
-    return _double_sum(torch.where(known, unary.gather(1, index)[:, 0], 0.0))
+    return double_sum(torch.where(known, unary.gather(1, index)[:, 0], 0.0))
 
 
-def _double_sum(values: Tensor) -> Tensor:
+def double_sum(values: Tensor) -> Tensor:
     """Sum of each batch element in double precision."""
     values = values.cpu() if values.device.type == "mps" else values  # MPS has no float64
     return values.flatten(1).sum(1, dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.checks import finite_at_least
-from weakseg_lightning.energies.potts import GridPotts
+from weakseg_lightning.energies.potts import GridPotts, double_sum
 
 __all__ = ["VolumePotts"]
 
@@ -71,8 +71,8 @@ class VolumePotts:
         contrast = (image[1:].float() - image[:-1].float()).square().sum(1)
         exists = torch.ones_like(contrast, dtype=torch.bool) if valid is None else valid[1:] & valid[:-1]
         contrast = torch.where(exists, contrast, 0.0)
-        mean = contrast.sum(dtype=torch.float64) / exists.sum().clamp(min=1)
+        mean = double_sum(contrast[None])[0].to(contrast) / exists.sum().clamp(min=1)
         sigma2 = torch.where(mean > 0, mean, 1.0)
         factor = self.between * self.within.weight * (spacing[1] + spacing[2]) / 2 / spacing[0]
-        deeper[:-1, 0] = torch.where(exists, torch.exp(-contrast / (2 * sigma2)).float() * factor, 0.0)
+        deeper[:-1, 0] = torch.where(exists, torch.exp(-contrast / (2 * sigma2)) * factor, 0.0)
         return torch.cat([inside, deeper], 1)

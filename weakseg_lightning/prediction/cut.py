@@ -1,6 +1,7 @@
 """Labels of images and volumes by graph cuts, from a network's probabilities and what people have drawn."""
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,15 @@ from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies import VOID, GridPotts, VolumePotts
 from weakseg_lightning.solvers import VolumeExpansion
 
-__all__ = ["GraphCut", "SlicesToCut"]
+__all__ = ["GraphCut", "SlicesToCut", "TooLargeError"]
 
 _LEAST = 1e-7  # probability
-_MOST_PIXELS = 2**25  # 100 bytes each, and 12 more for each class
+_BYTES, _BYTES_OF_CLASS = 200, 14  # of a pixel, measured
+_MOST_BYTES = 16e9
+
+
+class TooLargeError(BadSampleError):
+    """More memory is needed than may be used."""
 
 
 class SlicesToCut:
@@ -54,10 +60,10 @@ class SlicesToCut:
             place: its number in the order of the slices; None for the next one. Where some are missing, their
                 neighbors have no edges.
         """
-        self.places.append(len(self.places) if place is None else place)
+        self.places.append((self.places[-1] + 1 if self.places else 0) if place is None else place)
         size = picture.shape[:2]
         self.scores.append(scores)
-        self._pictures.append(torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
+        self._pictures.append(torch.from_numpy(picture).permute(2, 0, 1))
         self._seeds.append(torch.full(size, VOID, dtype=torch.uint8) if seeds is None else seeds)
         inside = np.ones(size, dtype=np.bool_) if invalid is None else ~invalid
         self._valid.append(torch.from_numpy(inside))
@@ -67,21 +73,25 @@ class SlicesToCut:
         sizes = sorted({(picture.shape[2], picture.shape[1]) for picture in self._pictures})
         if len(sizes) > 1:
             shown = " and ".join(f"{width} x {height}" for width, height in sizes[:2])
-            raise BadSampleError(f"{what} has slices of several sizes, {shown}: they cannot be cut as one volume")
+            raise BadSampleError(f"{what} has several sizes, {shown}: they cannot be cut as one volume")
 
-    def arguments(self) -> dict[str, Any]:
-        """What `VolumeExpansion.solve` takes: slices that are missing are invalid."""
-        depth = self.places[-1] - self.places[0] + 1
-        at = torch.tensor(self.places) - self.places[0]
-        _, height, width = self._pictures[0].shape
+    def arguments(self) -> tuple[dict[str, Any], list[int]]:
+        """What `VolumeExpansion.solve` takes, and where in it the slices are: those that are missing are invalid.
+
+        One invalid slice stands for all that are missing between two.
+        """
+        gaps = [0, *(after - before > 1 for before, after in pairwise(self.places))]
+        at = [index + gap for index, gap in enumerate(accumulate(gaps))]
+        depth, (_, height, width) = at[-1] + 1, self._pictures[0].shape
         scores = torch.zeros(depth, len(self.scores[0]), height, width)
-        for place, one in zip(at.tolist(), self.scores, strict=True):
-            torch.clamp(torch.from_numpy(one), min=_LEAST, out=scores[place]).log_()
-        image = torch.zeros(depth, 3, height, width).index_copy_(0, at, torch.stack(self._pictures))
+        image = torch.zeros(depth, 3, height, width)
         seeds = torch.full((depth, height, width), VOID, dtype=torch.uint8)
-        seeds.index_copy_(0, at, torch.stack(self._seeds))
-        valid = torch.zeros(depth, height, width, dtype=torch.bool).index_copy_(0, at, torch.stack(self._valid))
-        return {"logits": scores, "image": image, "spacing": self.spacing, "seeds": seeds, "valid": valid}
+        valid = torch.zeros(depth, height, width, dtype=torch.bool)
+        for index, place in enumerate(at):
+            torch.clamp(torch.from_numpy(self.scores[index]), min=_LEAST, out=scores[place]).log_()
+            torch.div(self._pictures[index], 255, out=image[place])
+            seeds[place], valid[place] = self._seeds[index], self._valid[index]
+        return {"logits": scores, "image": image, "spacing": self.spacing, "seeds": seeds, "valid": valid}, at
 
 
 class GraphCut:
@@ -99,12 +109,13 @@ class GraphCut:
     def __init__(self, weight: float, between: float) -> None:
         self.solver = VolumeExpansion(VolumePotts(GridPotts(weight), between))
 
-    def require_fits(self, what: object, pixels: int) -> None:
-        """Raise ``BadSampleError`` if an image or a volume is too large to be labeled as a whole."""
-        if pixels > _MOST_PIXELS:
-            raise BadSampleError(
-                f"{what} has {pixels} pixels, and at most {_MOST_PIXELS} are cut as a whole: predict it without "
-                "`--images.cut`"
+    def require_fits(self, what: object, pixels: int, classes: int) -> None:
+        """Raise `TooLargeError` if an image, or all slices of a volume, are too large to be labeled as a whole."""
+        needed = pixels * (_BYTES + classes * _BYTES_OF_CLASS)
+        if needed > _MOST_BYTES:
+            raise TooLargeError(
+                f"{what}: to cut its {pixels} pixels as a whole takes {needed / 1e9:.0f} GB of memory, more than the "
+                f"{_MOST_BYTES / 1e9:.0f} that are used: predict it without `--images.cut`"
             )
 
     def labels(self, slices: SlicesToCut, what: str) -> NDArray[np.uint8]:
@@ -118,10 +129,12 @@ class GraphCut:
             uint8 ``(S, H, W)``, one after the other; 255 where they are invalid.
 
         Raises:
-            BadSampleError: if they have several sizes.
+            BadSampleError: if they have several sizes, or the solver fails.
         """
         slices.require_alike(what)
-        result = self.solver.solve(**slices.arguments())
-        assert result.message == ("",), result.message  # probabilities and pictures are finite
-        labels: NDArray[np.uint8] = result.labels.numpy()[np.array(slices.places) - slices.places[0]]
+        arguments, places = slices.arguments()
+        result = self.solver.solve(**arguments)
+        if result.message[0]:
+            raise BadSampleError(f"{what} cannot be cut: {result.message[0]}")
+        labels: NDArray[np.uint8] = result.labels.numpy()[places]
         return labels

@@ -69,7 +69,7 @@ def predict_volume(
             unfinished = stack.enter_context(replacing(probabilities))
             chances = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
         if cut is not None:
-            cut.require_fits(path, head.depth * head.size[0] * head.size[1])
+            cut.require_fits(path, head.depth * head.size[0] * head.size[1], segmenter.num_classes)
         together, pictures = SlicesToCut(head.distances), list[NDArray[np.uint8]]()
         for index in range(head.depth):
             image, picture = _slice(reader, path, index, segmenter.channels)

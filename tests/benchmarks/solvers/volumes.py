@@ -51,27 +51,30 @@ def main() -> None:
     rows = []
     for connectivity in options.connectivity:
         within = GridPotts(options.weight, connectivity)
-        for between in (0.0, *options.between):
+        for between in options.between:
             expansion = VolumeExpansion(VolumePotts(within, between), num_threads=options.threads)
             one_by_one = AlphaExpansion(within, num_threads=options.threads)
-            cells, seconds = [], []
+            cells, seconds = [], list[tuple[float, float]]()
             for every in _EVERY.values():
                 both = []
                 for volume in volumes:
                     seeds = kept(volume.scribbles, every)
+                    began = time.process_time()
                     flat = one_by_one.solve(volume.scores, volume.image, seeds=seeds).labels
-                    began = time.perf_counter()
+                    between_both = time.process_time()
                     deep = expansion.solve(volume.scores, volume.image, options.spacing, seeds=seeds).labels
-                    seconds.append(time.perf_counter() - began)
+                    seconds.append((time.process_time() - between_both, between_both - began))
                     both.append((dice(flat, volume.mask), dice(deep, volume.mask)))
                 gains = [after - before for before, after in both]
                 error = stdev(gains) / len(gains) ** 0.5
-                cells.append(f"{fmean(after for _, after in both):.1f} ({fmean(gains):+.1f} ± {error:.1f})")
-            rows.append([str(connectivity), f"{between:g}", *cells, f"{median(seconds):.2f}"])
+                before, after = map(fmean, zip(*both, strict=True))
+                cells.append(f"{before:.1f} to {after:.1f} ({fmean(gains):+.1f} ± {error:.1f})")
+            cells += [f"{median(each):.2f}" for each in zip(*seconds, strict=True)]
+            rows.append([str(connectivity), f"{between:g}", *cells])
             print(*rows[-1], flush=True)
     alone = fmean(dice(volume.scores.argmax(1), volume.mask) for volume in volumes)
     print(f"{len(volumes)} volumes; the scores alone: {alone:.1f}")
-    print(markdown(["neighbors", "between", *_EVERY, "seconds"], rows))
+    print(markdown(["neighbors", "between", *_EVERY, "seconds", "slice by slice"], rows))
 
 
 def read(options: Any) -> list[Volume]:

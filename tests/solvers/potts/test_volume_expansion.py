@@ -20,6 +20,10 @@ def volume(slices=4, classes=3, height=5, width=6, seed=0, channels=3):
     return 2 * torch.randn(slices, classes, height, width, generator=generator), image
 
 
+def solve(**others):
+    return VolumeExpansion().solve(*volume(), SPACING, **others)
+
+
 def edges_of(image, potts, spacing=SPACING, valid=None):
     """All edges of the volume by voxels, each from the definition: {(p, q): weight}."""
     slices, _, height, width = image.shape
@@ -179,6 +183,9 @@ def test_what_cannot_be_solved_is_said():
         (lambda: VolumeExpansion(max_sweeps=0), "`max_sweeps`"),
         (lambda: VolumeExpansion().solve(*volume(), (1.0, 0.0, 1.0)), "`spacing` must be three lengths above 0"),
         (lambda: VolumeExpansion().solve(*volume(), (1.0, 1.0)), "`spacing` must be three lengths above 0"),
+        (lambda: solve(label_set=torch.ones(4, 3, dtype=torch.bool)), "`label_set`"),
+        (lambda: solve(label_set=torch.zeros(3, dtype=torch.bool)), "`label_set` must allow at least one class"),
+        (lambda: VolumeExpansion().solve(torch.zeros(3), torch.zeros(3), SPACING), "`logits`"),
     ],
 )
 def test_wrong_arguments_are_named(make, says):

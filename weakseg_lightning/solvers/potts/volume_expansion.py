@@ -11,7 +11,7 @@ from weakseg_lightning._native import _core
 from weakseg_lightning.checks import at_least, finite_at_least
 from weakseg_lightning.devices import to_device, to_host
 from weakseg_lightning.energies.volume import VolumePotts
-from weakseg_lightning.solvers.arguments import as_bytes
+from weakseg_lightning.solvers.arguments import as_bytes, check_logits, check_tensor
 from weakseg_lightning.solvers.base import SolverResult
 from weakseg_lightning.solvers.potts.alpha_expansion import AlphaExpansion
 from weakseg_lightning.solvers.potts.host import failure_messages
@@ -27,10 +27,10 @@ class VolumeExpansion:
     Minimizes the energy of `AlphaExpansion` over all slices together, with the edges between slices that `VolumePotts`
     adds. It starts from the labelings that `AlphaExpansion` finds slice by slice. What is guaranteed there holds here:
     two labels are solved exactly, more to a labeling that no expansion move improves. A volume takes one thread, and
-    about 90 bytes per voxel.
+    about 200 bytes per voxel.
 
-    Strokes in some slices then reach the others: on hearts, the 3-D Dice of labelings gains two to five points over
-    slices one by one, for less than a fifth more time (see tests/benchmarks/README.md).
+    Strokes in some slices then reach the others: on hearts, the 3-D Dice of labelings gains one to five points over
+    slices one by one, for two to three times their time (see tests/benchmarks/README.md).
 
     Args:
         potts: the pairwise weights.
@@ -78,7 +78,8 @@ class VolumeExpansion:
             image: the slices, float ``(S, C, H, W)`` on the same device.
             spacing: distance of neighboring slices, rows and columns, see `VolumePotts`.
             seeds: hard constraints, integer ``(S, H, W)``: a class, or 255 where the voxel is free. None = no seeds.
-            label_set: bool ``(K,)``: the classes that may be used, besides those of the seeds. None = all.
+            label_set: bool ``(K,)`` on the same device: the classes that may be used, besides those of the seeds. None
+                = all.
             valid: bool ``(S, H, W)``, False on padding. None = no padding.
 
         Returns:
@@ -87,8 +88,11 @@ class VolumeExpansion:
         Raises:
             ValueError: if the arguments do not fit together.
         """
-        allowed = torch.ones(logits.shape[1], dtype=torch.bool) if label_set is None else label_set.cpu()
-        everywhere = allowed.to(logits.device).expand(len(logits), -1)
+        check_logits(logits)
+        if label_set is None:
+            label_set = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+        check_tensor("label_set", label_set, "bool", (logits.shape[1],), logits.device)
+        everywhere = label_set.expand(len(logits), -1)
         problem = check_problem(logits, image, seeds, everywhere, valid)
         edges = self.potts.edge_weights(image.float(), spacing, problem.valid)
         named = problem.known.any(0)  # a label of one slice is a label of all
@@ -100,13 +104,14 @@ class VolumeExpansion:
         began = time.perf_counter()
         scores = logits.float()
         best, rest = split_softmax(scores, problem.valid, self.num_threads or default_num_threads())
-        host = to_host(scores[:, named], best, edges, problem.seeds, problem.valid, slices.labels, rest)
-        scores, best, edges, known_seeds, inside, initial, rest = host
+        used = scores if named.all() else scores[:, named]
+        host = to_host(used, best, edges, problem.seeds, problem.valid, slices.labels, rest)
+        used, best, edges, known_seeds, inside, initial, rest = host
         batch = _core.PottsBatch(
-            scores=_stacked(scores).numpy(),
+            scores=_stacked(used).numpy(),
             zero=best.reshape(1, -1, best.shape[-1]).numpy(),
             slope=-self.unary_weight,
-            planes=torch.arange(len(scores[0]), dtype=torch.int32).numpy(),
+            planes=torch.arange(used.shape[1], dtype=torch.int32).numpy(),
             names=named.nonzero().flatten().to(torch.uint8).numpy(),
             num_labels=named.sum().reshape(1).to(torch.int32).numpy(),
             edges=_stacked(edges)[None].numpy(),

@@ -1,5 +1,6 @@
 """`weakseg predict ... IMAGES --images.cut`: labels of images and volumes by graph cuts that keep what is drawn."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -10,11 +11,13 @@ from hearts import write_volume
 from PIL import Image
 
 from weakseg_lightning import FolderDataModule, RegularizedLossModule, Segmenter, SMPNetwork
+from weakseg_lightning.channels import Channels
 from weakseg_lightning.cli.commands.predict.images import predict_images
 from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.energies import GridPotts, VolumePotts
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.solvers import AlphaExpansion, VolumeExpansion
+from weakseg_lightning.prediction.cut import SlicesToCut
+from weakseg_lightning.solvers import AlphaExpansion, SolverResult, VolumeExpansion
 
 SPACING = (4.0, 1.0, 1.0)
 CASES = "(.+)_slice_[0-9]+"
@@ -187,21 +190,100 @@ def test_slices_of_several_sizes_are_no_volume(module, root, tmp_path, capsys):
     Image.new("L", (24, 32)).save(root / "masks/p2_slice_1.png")
     names = [f"p2_slice_{place}" for place in range(4)]
     assert predict(files(root, *names, "p1_slice_0"), module, tmp_path / "out", data=data_of(root)) == 1
-    assert "the case 'p2' has slices of several sizes, 24 x 32 and 40 x 32" in capsys.readouterr().err
+    assert "the case 'p2' of 4 slices has several sizes, 24 x 32 and 40 x 32" in capsys.readouterr().err
     assert [path.stem for path in (tmp_path / "out/labels").iterdir()] == ["p1_slice_0"]
 
 
 def test_what_is_too_large_is_named(module, root, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("weakseg_lightning.prediction.cut._MOST_PIXELS", 32 * 40 * 2)
+    monkeypatch.setattr("weakseg_lightning.prediction.cut._MOST_BYTES", 32 * 40 * 2 * 250)
     names = [f"p2_slice_{place}" for place in range(4)]
     assert predict(files(root, *names, "p1_slice_0"), module, tmp_path / "out", data=data_of(root)) == 1
     told = capsys.readouterr().err
-    assert "p2_slice_0.png has 5120 pixels, and at most 2560 are cut as a whole" in told
+    assert told.count("the case 'p2' of 4 slices: to cut its 5120 pixels as a whole takes 0 GB of memory") == 1
     assert [path.stem for path in (tmp_path / "out/labels").iterdir()] == ["p1_slice_0"]
+
+
+def test_far_slices_take_no_memory_between_them():
+    together = SlicesToCut()
+    for place in (0, 1, 100000, 200000):
+        together.add(np.full((3, 4, 5), 1 / 3, np.float32), np.zeros((4, 5, 3), np.uint8), place=place)
+    arguments, at = together.arguments()
+    assert at == [0, 1, 3, 5]
+    assert arguments["valid"].flatten(1).all(1).tolist() == [True, True, False, True, False, True]
+
+
+@pytest.mark.parametrize("tile", [64, 1024])
+def test_maps_keep_their_place_and_have_no_labels_without_data(module, tmp_path, tile):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.random.default_rng(0).integers(0, 50, (3, 200, 96), dtype=np.uint8)
+    pixels[:, 60:120] += 150
+    pixels[:, 120:] *= 4
+    pixels[:, :30, :40] = 255
+    where = {"crs": "EPSG:32632", "transform": rasterio.Affine(2, 0, 500000, 0, -2, 5000000), "nodata": 255}
+    path = tmp_path / "map.tif"
+    with rasterio.open(path, "w", "GTiff", 96, 200, 3, dtype="uint8", **where) as file:
+        file.write(pixels)
+    options = ImageOptions(tile=tile, overlap=32, cut=True, cut_weight=0.02)
+    assert predict({"map": path}, module, tmp_path / "out", options) == 0
+    with rasterio.open(tmp_path / "out/labels/map.tif") as file:
+        labels = file.read(1)
+        assert file.transform == where["transform"]
+    empty = np.zeros((200, 96), dtype=bool)
+    empty[:30, :40] = True
+    np.testing.assert_array_equal(labels == 255, empty)
+    assert len(np.unique(labels[~empty])) > 1
+
+
+def test_several_channels_are_cut_by_those_that_are_shown(tmp_path):
+    torch.manual_seed(0)
+    names, low, high = ("a", "b"), (0.0, 0.0), (100.0, 4.0)
+    channels = Channels(names, {"a": 1, "b": "NAME_b.npy"}, low, high, (50.0, 2.0), (20.0, 1.0), (1, 1, 1))
+    found = RegularizedLossModule(
+        SMPNetwork("linknet", "tu-test_resnet", None).for_channels(*channels.normalization), 3
+    )
+    found.channels = channels
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.integers(0, 100, (64, 96)).astype(np.uint8), rng.uniform(0, 4, (64, 96))], -1)
+    Image.fromarray(values[..., 0].astype(np.uint8)).save(tmp_path / "x.png")
+    np.save(tmp_path / "x_b.npy", values[..., 1])
+    predict({"x": tmp_path / "x.png"}, found.eval(), tmp_path / "out", ImageOptions(cut=True, cut_weight=0.5))
+    scores = torch.from_numpy(Segmenter(found, "cpu").probabilities(values))[None].log()
+    shown = torch.from_numpy((values[..., 1] / 4 * 255).round()).float()[None, None].expand(1, 3, 64, 96) / 255
+    wanted = AlphaExpansion(GridPotts(0.5)).solve(scores, shown).labels[0]
+    assert (torch.from_numpy(labels_of(tmp_path / "out", "x")) != wanted).float().mean() < 1e-3
+
+
+def test_clicks_and_accepted_labels_are_kept(module, root, tmp_path):
+    (root / "points.csv").write_text("image,x,y,label\np2_slice_1,10,20,lung\n")
+    (root / "accepted").mkdir()
+    accepted = np.full((32, 40), 255, dtype=np.uint8)
+    accepted[25:30, 2:9] = 1
+    Image.fromarray(accepted).save(root / "accepted/p2_slice_2.png")
+    names = [f"p2_slice_{place}" for place in range(4)]
+    predict(files(root, *names), module, tmp_path / "out", data=data_of(root))
+    assert (labels_of(tmp_path / "out", "p2_slice_2")[25:30, 2:9] == 1).all()
+    assert labels_of(tmp_path / "out", "p2_slice_1")[20, 10] == 2
+
+
+def test_one_file_under_two_names_is_written_twice(module, root, tmp_path):
+    path = root / "images/p2_slice_1.png"
+    for options in (ImageOptions(), CUT):
+        assert predict({"a": path, "b": path}, module, tmp_path / "out", options) == 0
+        np.testing.assert_array_equal(labels_of(tmp_path / "out", "a"), labels_of(tmp_path / "out", "b"))
+
+
+def test_what_the_solver_cannot_do_is_named(module, root, tmp_path, capsys, monkeypatch):
+    failed = SolverResult.from_labels(torch.full((1, 32, 40), 255, dtype=torch.uint8))
+    monkeypatch.setattr(VolumeExpansion, "solve", lambda *_, **__: replace(failed, message=("no luck",)))
+    assert predict(files(root, "p1_slice_0"), module, tmp_path / "out") == 1
+    assert "p1_slice_0.png cannot be cut: no luck" in capsys.readouterr().err
 
 
 def test_a_window_is_no_whole():
     with pytest.raises(UserError, match=r"`images\.cut` labels images as wholes"):
         ImageOptions(cut=True, window=(0, 0, 8, 8))
-    with pytest.raises(ValueError, match="`cut_weight`"):
-        ImageOptions(cut_weight=-1.0)
+    for name in ("cut_weight", "cut_between"):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            ImageOptions(cut=True, **{name: -1.0})
+        with pytest.raises(UserError, match=rf"`images\.{name}` is one of the cut: add `--images.cut true`"):
+            ImageOptions(**{name: 2.0})

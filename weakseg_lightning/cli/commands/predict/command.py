@@ -19,7 +19,7 @@ from weakseg_lightning.data import FolderDataModule, SegmentationDataModule
 from weakseg_lightning.data.folder.drawn import DrawnLabels
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.volumes import VolumeReader
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.solvers import Refinement
@@ -97,7 +97,16 @@ class ImageCommand:
     def _drawn(self) -> DrawnLabels | None:
         """What is drawn on the images of the data's folder, for the cut alone."""
         data: SegmentationDataModule = self.parts.data
-        return data.drawn() if self.parts.images.cut and isinstance(data, FolderDataModule) else None
+        if not self.parts.images.cut:
+            return None
+        if not isinstance(data, FolderDataModule):
+            print(f"The cut keeps what is drawn on images of FolderDataModule, none of {type(data).__name__}")
+            return None
+        try:
+            return data.drawn()
+        except MissingFileError as error:
+            print(f"The cut keeps nothing that is drawn: {error}")
+            return None
 
     def _say_what_is_next(self) -> None:
         run = Path(self.checkpoint).absolute().parent.parent

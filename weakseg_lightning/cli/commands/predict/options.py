@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
-from weakseg_lightning.checks import finite_at_least
+from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.errors import UserError
+from weakseg_lightning.prediction.cut import GraphCut
 
 __all__ = ["ImageOptions"]
+
+_WEIGHT, _BETWEEN = 10.0, 1.0  # chosen on hearts, see tests/benchmarks/README.md
+_MOST = 1e9  # of either: products of both stay finite in single precision
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,11 @@ class ImageOptions:
         bounds: the same in the coordinates of images that lie on a map, [left, bottom, right, top].
         cut: find the labels by a graph cut from the probabilities, so that they follow the contrast of the image: of a
             volume as a whole, also one whose slices are images of the data's folder. What is drawn on images of that
-            folder, scribbles, clicks and accepted labels, is kept as it is. An image must fit into memory.
-        cut_weight: Potts weight of the cut's edges within an image or slice, of 8 neighbors.
-        cut_between: factor of its edges between slices; these are the weaker, the further slices are apart.
+            folder, scribbles, clicks and accepted labels, is kept as it is. Contrast is that of the pictures that
+            overlays show (of files of 16 bits each is stretched on its own). An image must fit into memory.
+        cut_weight: Potts weight of the cut's edges within an image or slice, of 8 neighbors; 10 by default.
+        cut_between: factor of its edges between slices, 1 by default; they are the weaker, the further slices are
+            apart.
     """
 
     tile: int = 1024
@@ -51,12 +57,22 @@ class ImageOptions:
     window: tuple[int, int, int, int] | None = None
     bounds: tuple[float, float, float, float] | None = None
     cut: bool = False
-    cut_weight: float = 10.0
-    cut_between: float = 1.0
+    cut_weight: float | None = None
+    cut_between: float | None = None
 
     def __post_init__(self) -> None:
         """Check what goes together."""
-        finite_at_least("cut_weight", self.cut_weight, 0)
-        finite_at_least("cut_between", self.cut_between, 0)
+        given = [name for name in ("cut_weight", "cut_between") if getattr(self, name) is not None]
+        for name in given:
+            at_least_and_below(name, getattr(self, name), 0, _MOST)
+        if given and not self.cut:
+            raise UserError(f"`images.{given[0]}` is one of the cut: add `--images.cut true`, or leave it out")
         if self.cut and (self.window is not None or self.bounds is not None):
             raise UserError("`images.cut` labels images as wholes: leave out `images.window` and `images.bounds`")
+
+    def graph_cut(self) -> GraphCut | None:
+        """What finds the labels; None to take the most probable ones."""
+        if not self.cut:
+            return None
+        weight = _WEIGHT if self.cut_weight is None else self.cut_weight
+        return GraphCut(weight, _BETWEEN if self.cut_between is None else self.cut_between)

@@ -1,19 +1,18 @@
 """Writes what `weakseg predict` finds in IMAGES: labels, and what else is wanted."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from weakseg_lightning.callbacks.pictures import check_writable, file_stem
+from weakseg_lightning.cli.commands.predict.cutting import CutImage, ImageCutter
 from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.folder.drawn import DrawnLabels
@@ -22,7 +21,6 @@ from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.files import replacing
 from weakseg_lightning.prediction.channel_rows import ChannelMapRows, open_channels
-from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut
 from weakseg_lightning.prediction.geojson import require_crs, write_geojson
 from weakseg_lightning.prediction.maps import GeoTiff, Place
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable, VolumeObjects
@@ -31,7 +29,7 @@ from weakseg_lightning.prediction.polygons import CocoPolygons, require_rasterio
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.segmenter import Segmenter
-from weakseg_lightning.prediction.tiling import Blend, Block, Rows, Span
+from weakseg_lightning.prediction.tiling import Blend, Block, Span
 from weakseg_lightning.prediction.volumes import predict_volume
 from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
 
@@ -55,8 +53,9 @@ class ImageWriter:
     ) -> None:
         self.segmenter = segmenter
         self.volumes = volumes
-        self.cut = GraphCut(options.cut_weight, options.cut_between) if options.cut else None
         self.drawn = drawn
+        cut = options.graph_cut()
+        self.cutter = None if cut is None else ImageCutter(cut, segmenter, self._opened, drawn)
         others = ("polygons", "geojson", "window", "bounds")
         self.not_of_volumes = [name for name in others if getattr(options, name)]
         self.folder = folder
@@ -75,19 +74,20 @@ class ImageWriter:
 
     def run(self, images: dict[str, Path]) -> list[str]:
         """Label all images; the names of those that cannot be read."""
-        bad, names = [], {path: name for name, path in images.items()}
+        bad: list[str] = []
+        last: BadSampleError | None = None
         with _progress() as progress:
             files = progress.add_task("images", total=len(images))
-            for together in [[path] for path in images.values()] if self.cut is None else self._cases(images.values()):
-                ready = {} if self.cut is None or is_volume(together[0]) else self._cut_together(self.cut, together)
-                for path in together:
-                    try:
-                        self._predict(names[path], path, progress, ready.get(path))
-                    except BadSampleError as error:
-                        bad.append(names[path])
+            for name, path, ready in self._with_labels(images):
+                try:
+                    self._predict(name, path, progress, ready)
+                except BadSampleError as error:
+                    bad.append(name)
+                    if error is not last:  # that of a case is told once
                         text = f"weakseg: left out: {error}"
                         progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-                    progress.advance(files)
+                    last = error
+                progress.advance(files)
         if self.polygons is not None:
             with replacing(self.folder / "polygons.json") as path:
                 self.polygons.write(path)
@@ -95,6 +95,17 @@ class ImageWriter:
             with replacing(self.folder / "objects.csv") as path:
                 self.objects.write(path)
         return bad
+
+    def _with_labels(self, images: dict[str, Path]) -> Iterator[tuple[str, Path, CutImage | BadSampleError | None]]:
+        """The images, with their labels where these are known before they are written."""
+        if self.cutter is None:
+            yield from ((name, path, None) for name, path in images.items())
+            return
+        for group in self.cutter.groups(images):
+            ready = {} if is_volume(group[0][1]) else self.cutter.labels(group)
+            self.difference = max(self.difference, self.cutter.difference)
+            for name, path in group:
+                yield name, path, ready.pop(name, None)
 
     def _predict_volume(self, name: str, path: Path, progress: Progress) -> None:
         if self.not_of_volumes:
@@ -106,7 +117,8 @@ class ImageWriter:
         objects = VolumeObjects(self.volumes.head(path))
         slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
         drawn = None if self.drawn is None else partial(self.drawn.seeds, path)
-        for one in predict_volume(self.segmenter, self.volumes, path, target, chances, self.cut, drawn):
+        cut = None if self.cutter is None else self.cutter.cut
+        for one in predict_volume(self.segmenter, self.volumes, path, target, chances, cut, drawn):
             if "overlays" in self.kinds:
                 self._write_overlay(f"{stem}_slice_{one.number}", one.picture, one.labels)
             if self.objects is not None:
@@ -120,54 +132,7 @@ class ImageWriter:
         with replacing(self.folder / "overlays" / f"{stem}.jpg") as target:
             overlay(pixels, labels, self.palette).save(target, format="JPEG", quality=92, subsampling=0)
 
-    def _cases(self, paths: Iterable[Path]) -> Iterator[list[Path]]:
-        """Images that are cut together: the slices of a case in their order, others alone."""
-        cases: dict[object, list[tuple[int, Path]]] = {}
-        for path in paths:
-            place = None if self.drawn is None else self.drawn.case(path)
-            cases.setdefault(path if place is None else place.case, []).append(
-                (0 if place is None else place.place, path)
-            )
-        yield from ([path for _, path in sorted(slices)] for slices in cases.values())
-
-    def _cut_together(self, cut: GraphCut, paths: Sequence[Path]) -> dict[Path, "_Cut | BadSampleError"]:
-        """Cut the slices of a case, or an image; the error of each that has no labels then."""
-        case = None if self.drawn is None else self.drawn.case(paths[0])
-        together = SlicesToCut() if case is None else SlicesToCut(case.spacing)
-        found: dict[Path, _Cut | BadSampleError] = {}
-        places: dict[Path, int] = {}
-        for path in paths:
-            place = None if self.drawn is None else self.drawn.case(path)
-            try:
-                with self._opened(path) as image:
-                    cut.require_fits(path, image.height * image.width * len(paths))
-                    scores = self._whole_scores(image)
-                    pixels = image.read(Span(0, image.height))
-                    picture = pixels if self._show is None else self._show(pixels)
-                    on_map = image if isinstance(image, MapRows | ChannelMapRows) else None
-                    invalid = None if on_map is None else on_map.invalid(Span(0, image.height))
-                    seeds = None if self.drawn is None else self.drawn.seeds(path)
-                    together.add(scores, picture, seeds, invalid, 0 if place is None else place.place)
-                places[path] = len(places)
-            except BadSampleError as error:
-                found[path] = error
-        if not places:
-            return found
-        try:
-            labels = cut.labels(together, str(paths[0]) if case is None else f"the case {case.case!r}")
-        except BadSampleError as error:
-            return {path: found.get(path, error) for path in paths}
-        return found | {path: _Cut(together.scores[at], labels[at]) for path, at in places.items()}
-
-    def _whole_scores(self, image: Any) -> NDArray[np.float32]:
-        scores = np.empty((self.segmenter.num_classes, image.height, image.width), dtype=np.float32)
-        blend = self.segmenter.blocks(image)
-        for block in blend:
-            scores[:, *block.place] = block.scores.numpy()
-        self.difference = max(self.difference, blend.difference)
-        return scores
-
-    def _predict(self, name: str, path: Path, progress: Progress, ready: "_Cut | BadSampleError | None") -> None:
+    def _predict(self, name: str, path: Path, progress: Progress, ready: CutImage | BadSampleError | None) -> None:
         if isinstance(ready, BadSampleError):
             raise ready
         if is_volume(path):
@@ -237,19 +202,6 @@ class ImageWriter:
         path = stack.enter_context(replacing(self.folder / "probabilities" / f"{stem}.npy"))
         shape = (self.segmenter.num_classes, *size)
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-
-
-class _Cut(NamedTuple):
-    """An image whose labels are known: its probabilities ``(K, H, W)``, and labels ``(H, W)``."""
-
-    scores: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-
-    def blocks(self, image: Rows) -> list[Block]:
-        """The scores as those of one part, after reading the image."""
-        height, width = self.labels.shape
-        image.read(Span(0, height))
-        return [Block(Span(0, height), Span(0, width), torch.from_numpy(self.scores))]
 
 
 def _shown_name(name: str, path: Path) -> str:
