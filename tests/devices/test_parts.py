@@ -9,7 +9,7 @@ from weakseg_lightning.constraints import Suppression, preset
 from weakseg_lightning.constraints.base import compile_constraints
 from weakseg_lightning.constraints.linear import ImageFacts
 from weakseg_lightning.devices import to_host
-from weakseg_lightning.energies import GridPotts
+from weakseg_lightning.energies import GridPotts, VolumePotts
 from weakseg_lightning.energies.lattice import Lattice, bilateral_features
 from weakseg_lightning.losses import (
     DenseCRFLoss,
@@ -25,7 +25,15 @@ from weakseg_lightning.losses import (
     partial_cross_entropy,
 )
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores, TagScores, TrimapScores
-from weakseg_lightning.solvers import AdaptiveBias, AlphaExpansion, ConstrainedLatent, GrabCut, MeanField, SoftPotts
+from weakseg_lightning.solvers import (
+    AdaptiveBias,
+    AlphaExpansion,
+    ConstrainedLatent,
+    GrabCut,
+    MeanField,
+    SoftPotts,
+    VolumeExpansion,
+)
 
 pytestmark = pytest.mark.gpu
 CLASSES = 4
@@ -95,6 +103,18 @@ def test_a_solver_finds_the_same_and_leaves_it_on_the_device(solver, device, sam
     assert found.message == expected.message
     alike = (expected.labels == found.labels.cpu()).double().mean()
     assert alike == 1 if device.type == "sim" else alike > 0.99
+    same(numbers(expected), numbers(found), rounds=True)
+
+
+def test_a_volume_is_labeled_where_its_scores_are(device, same):
+    batch, solver = some_batch(), VolumeExpansion(VolumePotts(GridPotts(5.0)))
+    names = ("logits", "image", "seeds", "valid")
+    there = moved({name: batch[name] for name in names}, device)
+    spacing, label_set = (3.0, 1.0, 1.0), batch["allowed"].any(0)
+    expected = solver.solve(**{name: batch[name] for name in names}, spacing=spacing, label_set=label_set)
+    found = solver.solve(**there, spacing=spacing, label_set=label_set.to(device))
+    assert found.labels.device == device
+    assert (expected.labels == found.labels.cpu()).double().mean() > (0.99 if device.type != "sim" else 1 - 1e-9)
     same(numbers(expected), numbers(found), rounds=True)
 
 

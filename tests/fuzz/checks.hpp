@@ -40,6 +40,7 @@ inline weakseg::ExpansionProblem view(const Problem& problem, std::vector<const 
   weakseg::ExpansionProblem given;
   given.height = problem.height;
   given.width = problem.width;
+  given.slice = problem.slice;
   given.num_labels = problem.num_labels;
   given.planes = planes.data();
   given.zero = problem.zero.data();
@@ -71,8 +72,12 @@ Answer solve(weakseg::AlphaExpansion<D>& solver, const Problem& problem, bool fr
 }
 
 inline Answer solve_alone(const Problem& problem) {
-  if (problem.connectivity == 4) return solve(*std::make_unique<weakseg::AlphaExpansion<4>>(), problem);
-  return solve(*std::make_unique<weakseg::AlphaExpansion<8>>(), problem);
+  switch (problem.connectivity) {
+    case 4: return solve(*std::make_unique<weakseg::AlphaExpansion<4>>(), problem);
+    case 6: return solve(*std::make_unique<weakseg::AlphaExpansion<6>>(), problem);
+    case 8: return solve(*std::make_unique<weakseg::AlphaExpansion<8>>(), problem);
+    default: return solve(*std::make_unique<weakseg::AlphaExpansion<10>>(), problem);
+  }
 }
 
 inline void expect(bool condition, const char* message) {
@@ -289,14 +294,21 @@ void check(const Problem& problem, Random& random) {
       check_fixed_point(problem, answer);
     }
   }
-  if (answer.failure == 0 && random.chance(30)) check_blocks(solver, problem, answer, random);
+  if constexpr (!weakseg::is_volume(D)) {
+    if (answer.failure == 0 && random.chance(30)) check_blocks(solver, problem, answer, random);
+  }
   check_memory(solver, problem, answer, random);
 }
 
 inline void check_one(std::uint64_t seed) {
   const Problem problem = draw(seed);
   Random random(~seed);
-  problem.connectivity == 4 ? check<4>(problem, random) : check<8>(problem, random);
+  switch (problem.connectivity) {
+    case 4: return check<4>(problem, random);
+    case 6: return check<6>(problem, random);
+    case 8: return check<8>(problem, random);
+    default: return check<10>(problem, random);
+  }
 }
 
 // Solves the problems of a batch as the Python module does: with solvers that other batches have used, in any order.
@@ -305,14 +317,21 @@ class Worker {
   Worker(const std::vector<Problem>& problems, std::vector<Answer>& answers) : problems_(problems), answers_(answers) {}
   void operator()(std::size_t b) {
     const Problem& problem = problems_[b];
-    answers_[b] = problem.connectivity == 4 ? solve(*four_, problem) : solve(*eight_, problem);
+    switch (problem.connectivity) {
+      case 4: answers_[b] = solve(*four_, problem); break;
+      case 6: answers_[b] = solve(*six_, problem); break;
+      case 8: answers_[b] = solve(*eight_, problem); break;
+      default: answers_[b] = solve(*ten_, problem);
+    }
   }
 
  private:
   const std::vector<Problem>& problems_;
   std::vector<Answer>& answers_;
   weakseg::Pooled<weakseg::AlphaExpansion<4>> four_;
+  weakseg::Pooled<weakseg::AlphaExpansion<6>> six_;
   weakseg::Pooled<weakseg::AlphaExpansion<8>> eight_;
+  weakseg::Pooled<weakseg::AlphaExpansion<10>> ten_;
 };
 
 inline void check_batch(std::uint64_t seed, std::size_t num_threads) {

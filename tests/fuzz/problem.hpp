@@ -46,9 +46,10 @@ struct Edge {
   float weight;
 };
 
-// Label k costs slope * (scores[k][pixel] - zero[pixel]); planes are row-major.
+// Label k costs slope * (scores[k][pixel] - zero[pixel]); planes are row-major. With 6 or 10 neighbors it is a volume, of
+// slices of so many rows below one another.
 struct Problem {
-  int height = 1, width = 1, connectivity = 4, num_labels = 1, max_sweeps = 60;
+  int height = 1, width = 1, connectivity = 4, slice = 0, num_labels = 1, max_sweeps = 60;
   double slope = -1;
   std::vector<std::vector<float>> scores;
   std::vector<float> zero, weights;
@@ -59,10 +60,19 @@ struct Problem {
   bool is_free(int pixel) const { return valid[at(pixel)] != 0 && seeds[at(pixel)] == kVoid; }
   static std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-  // The pixel at the other end of an edge, or -1 outside the image.
+  bool is_volume() const { return connectivity == 6 || connectivity == 10; }
+
+  // The pixel at the other end of an edge, or -1 outside the image or volume.
   int neighbor(int pixel, int plane) const {
-    const int row = pixel / width + kRowStep[at(plane)], column = pixel % width + kColumnStep[at(plane)];
+    const bool deeper = is_volume() && plane == connectivity / 2 - 1;
+    const int row = pixel / width + (deeper ? slice : kRowStep[at(plane)]);
+    const int column = pixel % width + (deeper ? 0 : kColumnStep[at(plane)]);
     return row < height && column >= 0 && column < width ? row * width + column : -1;
+  }
+  // Whether an edge leaves its slice within the slice's own plane: there is none, and its weight has to be 0.
+  bool crosses(int pixel, int other, int plane) const {
+    const bool deeper = is_volume() && plane == connectivity / 2 - 1;
+    return is_volume() && !deeper && pixel / width / slice != other / width / slice;
   }
 };
 
@@ -101,7 +111,7 @@ constexpr std::array<Planted, 12> kNewNeighbor = {{{0, 2, kVoid, {kDear, kDear, 
 class Drawing {
  public:
   Drawing(std::uint64_t seed, int connectivity) : random_(seed) {
-    problem_.connectivity = random_.pick({4, 8});
+    problem_.connectivity = random_.pick({4, 8, 4, 8, 6, 10});
     if (connectivity != 0) problem_.connectivity = connectivity;
   }
 
@@ -110,6 +120,7 @@ class Drawing {
     draw_size();
     draw_valid();
     if (cascade) draw_window();
+    draw_slices();
     draw_scores();
     draw_weights();
     problem_.seeds = draw_labels(random_.pick({0, 0, 0, 0, 0, 5, 5, 20, 50, 100}));
@@ -139,6 +150,13 @@ class Drawing {
     problem_.num_labels = random_.pick({1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 6});
     if (random_.chance(2)) problem_.num_labels = 21;
     if (random_.chance(1) && pixels() < 10) problem_.num_labels = 255;
+  }
+
+  void draw_slices() {
+    if (!problem_.is_volume()) return;
+    int slices = random_.between(1, std::min(problem_.height, 5));
+    while (problem_.height % slices != 0) --slices;
+    problem_.slice = problem_.height / slices;
   }
 
   void draw_valid() {
@@ -202,6 +220,7 @@ class Drawing {
     problem_ = Problem();
     problem_.connectivity = connectivity;
     problem_.height = 4;
+    problem_.slice = problem_.is_volume() ? 4 : 0;
     problem_.width = random_.pick({12, 24});
     problem_.num_labels = 4;
     problem_.slope = 1;
@@ -327,7 +346,8 @@ class Drawing {
         float& weight = problem_.weights[Problem::at(plane) * pixels() + Problem::at(p)];
         const int q = problem_.neighbor(p, plane);
         const bool exists = q >= 0 && problem_.valid[Problem::at(p)] != 0 && problem_.valid[Problem::at(q)] != 0;
-        if (exists) problem_.edges.push_back({p, q, weight});
+        if (q >= 0 && problem_.crosses(p, q, plane)) weight = 0;
+        else if (exists) problem_.edges.push_back({p, q, weight});
         else weight = other;
       }
     }
@@ -338,7 +358,7 @@ class Drawing {
   std::vector<int> regions_;
 };
 
-// The problem of a number; `connectivity` is 4, 8, or 0 for either.
+// The problem of a number; `connectivity` is 4, 6, 8, 10, or 0 for any.
 inline Problem draw(std::uint64_t seed, int connectivity = 0) { return Drawing(seed, connectivity).draw(); }
 
 }  // namespace fuzz

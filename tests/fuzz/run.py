@@ -7,7 +7,8 @@ Run from anywhere, with a C++17 compiler at hand::
     python tests/fuzz/run.py --threads 4 --sanitize thread --count 50000  # batches on a thread pool
 
 Every input is a problem derived from one number, ``--seed`` and those after it: grids from 1 x 1 to 40 x 40, 4- and
-8-connected, 1 to 255 labels, weights and scores of all magnitudes, ties, seeds, padding, values that are not finite.
+8-connected, and volumes of up to 5 slices, 1 to 255 labels, weights and scores of all magnitudes, ties, seeds, padding,
+values that are not finite.
 Each answer is checked against plain maximum flows, against every subset of the pixels where there are few, and
 against a second run in used memory; `checks.hpp` has the list. Ends at the first failure, status 1.
 """
