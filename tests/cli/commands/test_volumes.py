@@ -58,7 +58,7 @@ def test_a_folder_of_volumes_does_what_the_folder_of_its_slices_does(run, hearts
         recipe = ["--output", f"{name}.yaml", "--encoder_weights", "null", "--learns", "network"]
         status, out, err = run("init", f"{name}/heart", *recipe, *more)
         assert (status, err) == (0, "")
-        assert "Validation scores 2 cases of 6 slices in 3-D, too" in out
+        assert "Validation scores 1 case of 6 slices in 3-D, too" in out
         spacing = ["--data.spacing", "[10.0, 1.5, 1.25]"] if more else []
         status, out, err = run("fit", "--config", f"{name}.yaml", *QUICK, *spacing)
         assert status == 0, err
@@ -78,7 +78,21 @@ def test_a_folder_of_volumes_does_what_the_folder_of_its_slices_does(run, hearts
         assert (labels.transpose(2, 1, 0) == stacked(Path("slices/out/labels"), case)).all()
         assert np.array_equal(image.affine, AFFINE)
     assert len(list(Path("volumes/out/overlays").iterdir())) == len(list(Path("slices/out/overlays").iterdir())) == 12
+    _compare_cuts(run)
     _compare_single_files(run, hearts[1])
+
+
+def _compare_cuts(run):
+    """A volume cut as a whole is its case of slices cut as a whole, and both keep the strokes."""
+    for name in ("slices", "volumes"):
+        options = ["--images.cut", "true", "--images.cut_weight", "0.3"]
+        assert predict(run, name, f"{name}/cut", *ON_CPU, f"{name}/heart/images", *options)[0] == 0
+    for case in HEARTS:
+        labels = np.asarray(nibabel.load(f"volumes/cut/labels/{case}.nii.gz").dataobj).transpose(2, 1, 0)
+        assert_alike(labels, stacked(Path("slices/cut/labels"), case))
+        strokes = stacked(Path("slices/heart/scribbles"), case)
+        assert (labels[strokes != 255] == strokes[strokes != 255]).all()
+        assert (labels != stacked(Path("slices/out/labels"), case)).any()
 
 
 def _compare_single_files(run, folder):

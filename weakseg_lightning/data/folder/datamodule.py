@@ -13,11 +13,11 @@ from weakseg_lightning.channels import Channels
 from weakseg_lightning.checks import at_least_and_below
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
-from weakseg_lightning.data.folder.drawn import DrawnLabels
 from weakseg_lightning.data.folder.images.channels import FolderChannels
 from weakseg_lightning.data.folder.images.guides import guides_folder
 from weakseg_lightning.data.folder.images.remarks import remarks
 from weakseg_lightning.data.folder.images.volumes import join_slices, require_volumes
+from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.folder.source import FolderSource
 from weakseg_lightning.data.folder.split import choose_split, split_names
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words

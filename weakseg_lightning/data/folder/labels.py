@@ -1,4 +1,4 @@
-"""Labels of one image of a folder: its mask, its seeds, its boxes, drawn from whatever annotations there are."""
+"""Labels of the images of a folder: masks, seeds, boxes, drawn from whatever annotations there are."""
 
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from torch import Tensor
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.label_maps import Size, to_labels
+from weakseg_lightning.data.samples import CaseSlice
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["accepted_of", "boxes_of", "read_drawn", "read_mask", "read_seeds", "scribbles_of"]
+__all__ = ["DrawnLabels", "accepted_of", "boxes_of", "read_drawn", "read_mask", "read_seeds", "scribbles_of"]
 
 Labels = NDArray[np.uint8]
 
@@ -97,6 +98,46 @@ def accepted_of(contents: FolderContents, name: str, size: Size) -> Labels | Non
         BadSampleError: if it cannot be used.
     """
     return _partial_map(contents.accepted.get(name), contents, name, size)
+
+
+class DrawnLabels:
+    """Finds scribbles, lines, clicks and accepted labels of image files that are those of a folder.
+
+    Args:
+        contents: the folder.
+    """
+
+    def __init__(self, contents: FolderContents) -> None:
+        self._contents = contents
+        self._names: dict[Path, list[str]] = {}
+        for name, path in contents.images.items():
+            self._names.setdefault(path.resolve(), []).append(name)
+
+    def case(self, path: Path) -> CaseSlice | None:
+        """The case that an image is a slice of; None where it is none, or is a volume itself."""
+        names = self._names.get(path.resolve(), [])
+        return self._contents.cases.get(names[0]) if len(names) == 1 and self._contents.volumes is None else None
+
+    def seeds(self, path: Path, index: int = 0) -> Tensor | None:
+        """Read what is drawn on an image, or on a slice of a volume.
+
+        Args:
+            path: the file of the image.
+            index: the slice.
+
+        Returns:
+            uint8 ``(H, W)``, 255 where nothing is drawn; None if the image is none of the folder, or has no labels.
+
+        Raises:
+            BadSampleError: if they cannot be read.
+        """
+        names = self._names.get(path.resolve(), [])
+        volumes = self._contents.volumes is not None
+        found = [name for name in names if not volumes or self._contents.slices[name].number == index]
+        if not found or not self._contents.can_train(found[0], "scribble"):
+            return None
+        drawn = read_seeds(self._contents, found[0], self._contents.size_of(found[0]), "scribble")
+        return None if drawn is None else torch.from_numpy(drawn)
 
 
 def _partial_map(path: Path | None, contents: FolderContents, name: str, size: Size) -> Labels | None:

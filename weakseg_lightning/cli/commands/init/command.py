@@ -139,8 +139,8 @@ def init(
         given = options(cases=cases, channels=channels, slice_axis=slice_axis)
         print(f"See all, then again:\n  weakseg check {quote(str(data))}{given}")
         return 1
-    if contents.cases and split_of(contents, method)[1]:
-        print(f"Validation scores {cases_in_words(contents.cases.values())} in 3-D, too: val_dice_mean, val_hd95_mean")
+    if held_out := [contents.cases[name] for name in split_of(contents, method)[1] if name in contents.cases]:
+        print(f"Validation scores {cases_in_words(held_out)} in 3-D, too: val_dice_mean, val_hd95_mean")
         print("The best checkpoint has the highest val_miou; after --checkpoint.monitor val_dice_mean, this")
     print(f"Next:\n  weakseg fit --config {quote(str(output))}")
     return 0

@@ -16,7 +16,7 @@ from weakseg_lightning.cli.commands.predict.files import find_images
 from weakseg_lightning.cli.commands.predict.images import predict_images
 from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data import FolderDataModule, SegmentationDataModule
-from weakseg_lightning.data.folder.drawn import DrawnLabels
+from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.errors import MissingFileError, UserError

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.folder.drawn import DrawnLabels
+from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.samples import CaseSlice
 from weakseg_lightning.prediction.channel_rows import ChannelMapRows
 from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut, TooLargeError

@@ -9,7 +9,7 @@ import torch
 from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.cli.commands.predict.writer import ImageWriter
-from weakseg_lightning.data.folder.drawn import DrawnLabels
+from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.errors import UserError, raise_as_users
 from weakseg_lightning.modules import WeakSegModule

@@ -15,7 +15,7 @@ from weakseg_lightning.callbacks.pictures import check_writable, file_stem
 from weakseg_lightning.cli.commands.predict.cutting import CutImage, ImageCutter
 from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.folder.drawn import DrawnLabels
+from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.images.nifti import is_volume, volume_name
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.energies.potts import VOID
