@@ -7,12 +7,14 @@ import subprocess
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from lightning.pytorch import Trainer
 
 import weakseg_lightning
+from weakseg_lightning import Segmenter, SMPNetwork
 from weakseg_lightning.cli import main
 from weakseg_lightning.cli.subcommands import SUBCOMMANDS, find_subcommand
 from weakseg_lightning.constraints import ImageFacts, compile_constraints
@@ -37,9 +39,8 @@ def blocks(language: str, *documents: str) -> list[str]:
 # ---- Python and YAML ----------------------------------------------------------------------------------------
 
 
-def run_blocks(document: str) -> dict:
+def run_blocks(document: str, **names: object) -> dict:
     """Run a document's Python from its first block to its last; what it has defined in the end."""
-    names: dict[str, object] = {}
     for block in blocks("python", document):
         exec(compile(block, document, "exec"), names)
     return names
@@ -78,6 +79,13 @@ def test_python_of_the_examples_runs(tmp_path, monkeypatch):
     assert Path("trimaps.png").is_file()
 
 
+def test_python_of_the_recipes_runs():
+    module = RegularizedLossModule(SMPNetwork("linknet", "tu-test_resnet", None), 3)
+    slices = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3), dtype=np.uint8)
+    labels = run_blocks("recipes/README.md", segmenter=Segmenter(module, "cpu"), slices=slices, torch=torch)["labels"]
+    assert (labels.shape, labels.dtype) == ((3, 32, 40), torch.uint8)
+
+
 def test_classes_of_ones_own_are_short() -> None:
     classes = [text for text in blocks("python") if "\nclass " in text]
     assert len(classes) == 5
@@ -85,7 +93,7 @@ def test_classes_of_ones_own_are_short() -> None:
 
 
 def test_all_python_is_run() -> None:
-    assert blocks("python") == blocks("python", "README.md", "tests/examples/README.md")
+    assert blocks("python") == blocks("python", "README.md", "recipes/README.md", "tests/examples/README.md")
 
 
 def test_yaml_blocks_name_rules_with_their_arguments() -> None:

@@ -41,7 +41,7 @@ def test_cases_from_the_check_to_the_report(call):
     write_slices(Path("heart"))
     out = call("check", "heart", "--cases", PATTERN)
     assert "18 images are 3 cases of 3 to 11 slices" in out
-    assert "distances within cases (HD95) count voxels, as no spacing is known" in out
+    assert "distances within cases (HD95, `predict --images.cut`) count voxels, as no spacing is known" in out
     call("fit", *OPTIONS, "--trainer.max_epochs", 2, "--name", "cases")
     validated = [row for row in rows(RUN / "metrics.csv") if row["val_dice_mean"]]
     assert len(validated) == 2

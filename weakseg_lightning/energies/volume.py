@@ -59,7 +59,8 @@ class VolumePotts:
 
         Returns:
             float32 ``(S, E + 1, H, W)`` on the image's device: the planes of `GridPotts.edge_weights`, and in the last
-            one the edge of each pixel to that of the next slice; 0 where there is none.
+            one the edge of each pixel to that of the next slice; 0 where there is none. `potts_energy` does not take
+            them; `VolumeExpansion` gives the energy.
 
         Raises:
             ValueError: if ``image``, ``spacing`` or ``valid`` are not of this form.

@@ -114,8 +114,8 @@ class GraphCut:
         needed = pixels * (_BYTES + classes * _BYTES_OF_CLASS)
         if needed > _MOST_BYTES:
             raise TooLargeError(
-                f"{what}: to cut its {pixels} pixels as a whole takes {needed / 1e9:.0f} GB of memory, more than the "
-                f"{_MOST_BYTES / 1e9:.0f} that are used: predict it without `--images.cut`"
+                f"{what}: cutting its {pixels} pixels as a whole would take {needed / 1e9:.0f} GB of memory, more than "
+                f"the limit of {_MOST_BYTES / 1e9:.0f} GB: predict it without `--images.cut`"
             )
 
     def labels(self, slices: SlicesToCut, what: str) -> NDArray[np.uint8]:

@@ -233,7 +233,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
         yield f"{are} void all over, as that of {void[0]}: nothing is learned from or tested there"
     if contents.volumes is None and {case.spacing for case in contents.cases.values()} == {(1.0, 1.0, 1.0)}:
         text = "add the columns spacing_z, spacing_y and spacing_x to cases.csv, or set `data.spacing` in the recipe"
-        yield f"distances within cases (HD95) count voxels, as no spacing is known: {text}"
+        yield f"distances within cases (HD95, `predict --images.cut`) count voxels, as no spacing is known: {text}"
     masked = [name for name in names if contents.has_mask(name)]
     if not masked:
         yield "no image has a mask: training works, but there will be no validation"

@@ -113,6 +113,13 @@ class DrawnLabels:
         for name, path in contents.images.items():
             self._names.setdefault(path.resolve(), []).append(name)
 
+    @property
+    def lacks_spacing(self) -> bool:
+        """True if there are cases of several slices whose spacing nobody has said."""
+        contents = self._contents
+        known = {case.spacing for case in contents.cases.values()}
+        return contents.volumes is None and known == {(1.0, 1.0, 1.0)}
+
     def case(self, path: Path) -> CaseSlice | None:
         """The case that an image is a slice of; None where it is none, or is a volume itself."""
         names = self._names.get(path.resolve(), [])
@@ -123,7 +130,7 @@ class DrawnLabels:
 
         Args:
             path: the file of the image.
-            index: the slice.
+            index: the number of the slice, from 0 along the slice axis.
 
         Returns:
             uint8 ``(H, W)``, 255 where nothing is drawn; None if the image is none of the folder, or has no labels.

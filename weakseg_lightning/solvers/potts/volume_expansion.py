@@ -29,8 +29,11 @@ class VolumeExpansion:
     two labels are solved exactly, more to a labeling that no expansion move improves. A volume takes one thread, and
     about 200 bytes per voxel.
 
-    Strokes in some slices then reach the others: on hearts, the 3-D Dice of labelings gains one to five points over
-    slices one by one, for two to three times their time (see tests/benchmarks/README.md).
+    Labels become consistent from slice to slice, and strokes act on neighboring slices. On hearts that gains up to
+    three points of 3-D Dice over slices one by one, in two to three times their time, and nothing where only the
+    largest component of each class counts (see tests/benchmarks/README.md).
+
+    It is no `Solver`: it takes the slices of one volume in place of a batch of images.
 
     Args:
         potts: the pairwise weights.
@@ -40,6 +43,9 @@ class VolumeExpansion:
 
     Raises:
         ValueError: if an argument is out of its range.
+
+    References:
+        Boykov, Veksler, Zabih, Fast Approximate Energy Minimization via Graph Cuts, PAMI 2001.
 
     Example:
         >>> import torch
@@ -74,16 +80,19 @@ class VolumeExpansion:
         """Find a labeling of one volume.
 
         Args:
-            logits: scores of the slices in their order, float ``(S, K, H, W)``, any device and precision.
+            logits: scores of the slices in their order, float ``(S, K, H, W)``, any device and precision; logarithms of
+                probabilities are such.
             image: the slices, float ``(S, C, H, W)`` on the same device.
-            spacing: distance of neighboring slices, rows and columns, see `VolumePotts`.
+            spacing: distance of neighboring slices, rows and columns, above 0, of which the ratios count.
             seeds: hard constraints, integer ``(S, H, W)``: a class, or 255 where the voxel is free. None = no seeds.
             label_set: bool ``(K,)`` on the same device: the classes that may be used, besides those of the seeds. None
                 = all.
             valid: bool ``(S, H, W)``, False on padding. None = no padding.
 
         Returns:
-            The labeling, ``labels`` uint8 ``(S, H, W)`` on the logits' device, and of all others one value, ``(1,)``.
+            The result of one volume: ``labels`` are uint8 ``(S, H, W)`` on the logits' device, 255 where not ``valid``;
+            the other fields have shape ``(1,)``. Where the volume cannot be solved, as its scores are nan, all labels
+            are 255, and ``message[0]`` says why.
 
         Raises:
             ValueError: if the arguments do not fit together.

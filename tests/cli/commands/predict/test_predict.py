@@ -89,7 +89,7 @@ def test_a_folder_with_a_broken_file_becomes_label_maps(run, trained, of_run):
     assert status == 1, "a file was left out"
     assert "broken.jpg is not an image that can be read" in err
     assert "Traceback" not in err
-    assert "Labelled 2 of 3 images: predictions are in runs/tiny/version_0/predict/predictions" in out
+    assert "Labeled 2 of 3 images: predictions are in runs/tiny/version_0/predict/predictions" in out
     assert "Left out 1: broken" in out
     assert "weakseg report runs/tiny/version_0" in out
     folder = trained / "predict" / "predictions"

@@ -199,7 +199,7 @@ def test_what_is_too_large_is_named(module, root, tmp_path, capsys, monkeypatch)
     names = [f"p2_slice_{place}" for place in range(4)]
     assert predict(files(root, *names, "p1_slice_0"), module, tmp_path / "out", data=data_of(root)) == 1
     told = capsys.readouterr().err
-    assert told.count("the case 'p2' of 4 slices: to cut its 5120 pixels as a whole takes 0 GB of memory") == 1
+    assert told.count("the case 'p2' of 4 slices: cutting its 5120 pixels as a whole would take 0 GB of memory") == 1
     assert [path.stem for path in (tmp_path / "out/labels").iterdir()] == ["p1_slice_0"]
 
 
@@ -285,5 +285,5 @@ def test_a_window_is_no_whole():
     for name in ("cut_weight", "cut_between"):
         with pytest.raises(ValueError, match=f"`{name}`"):
             ImageOptions(cut=True, **{name: -1.0})
-        with pytest.raises(UserError, match=rf"`images\.{name}` is one of the cut: add `--images.cut true`"):
+        with pytest.raises(UserError, match=rf"`images\.{name}` does nothing without the cut: add `--images.cut true`"):
             ImageOptions(**{name: 2.0})

@@ -100,13 +100,21 @@ class ImageCommand:
         if not self.parts.images.cut:
             return None
         if not isinstance(data, FolderDataModule):
-            print(f"The cut keeps what is drawn on images of FolderDataModule, none of {type(data).__name__}")
+            print(
+                f"Only FolderDataModule has strokes to keep: with {type(data).__name__} the cut sees the network alone"
+            )
             return None
         try:
-            return data.drawn()
+            known = data.drawn()
         except MissingFileError as error:
-            print(f"The cut keeps nothing that is drawn: {error}")
+            print(f"Strokes and cases are not known, so that every image is cut on its own: {error}")
             return None
+        if known.lacks_spacing:
+            print(
+                "No spacing is known, so that slices are joined as if they were as close as pixels: give "
+                "`--data.spacing [SLICES, ROWS, COLUMNS]` in mm"
+            )
+        return known
 
     def _say_what_is_next(self) -> None:
         run = Path(self.checkpoint).absolute().parent.parent

@@ -67,7 +67,7 @@ def predict_images(
     writer = ImageWriter(segmenter, folder, options, (names, palette), overlays, volumes or VolumeReader(), drawn)
     bad = writer.run(images)
     done = len(images) - len(bad)
-    print(f"Labelled {done} of {len(images)} images: predictions are in {shown(folder)}")
+    print(f"Labeled {done} of {len(images)} images: predictions are in {shown(folder)}")
     if bad:
         print(f"Left out {len(bad)}: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}")
     if writer.difference > _NOTICEABLE:

@@ -37,13 +37,16 @@ class ImageOptions:
         window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins
             there.
         bounds: the same in the coordinates of images that lie on a map, [left, bottom, right, top].
-        cut: find the labels by a graph cut from the probabilities, so that they follow the contrast of the image: of a
-            volume as a whole, also one whose slices are images of the data's folder. What is drawn on images of that
-            folder, scribbles, clicks and accepted labels, is kept as it is. Contrast is that of the pictures that
-            overlays show (of files of 16 bits each is stretched on its own). An image must fit into memory.
-        cut_weight: Potts weight of the cut's edges within an image or slice, of 8 neighbors; 10 by default.
-        cut_between: factor of its edges between slices, 1 by default; they are the weaker, the further slices are
-            apart.
+        cut: take the labels from a graph cut on the network's probabilities (after `--refine`), so that borders follow
+            the contrast of the image. Slices of a NIfTI file are cut together, and so are slices of one case in the
+            data's folder, with its spacing. Scribbles, clicks and accepted labels of that folder are kept; boxes and
+            masks are not used. Contrast is that of the 8-bit picture that overlays show, to which files of 16 bits are
+            stretched one by one. What would take more than 16 GB (200 + 14 x classes bytes a pixel of an image or of
+            all slices together) is left out.
+        cut_weight: Potts weight of the edges to the 8 neighbors within a slice, in units of -log probability: the
+            larger, the smoother; 10 by default.
+        cut_between: factor of the edges between slices, whose weight is cut_weight x contrast x (pixel spacing / slice
+            spacing); 1 by default, 0 cuts every slice alone.
     """
 
     tile: int = 1024
@@ -66,7 +69,9 @@ class ImageOptions:
         for name in given:
             at_least_and_below(name, getattr(self, name), 0, _MOST)
         if given and not self.cut:
-            raise UserError(f"`images.{given[0]}` is one of the cut: add `--images.cut true`, or leave it out")
+            raise UserError(
+                f"`images.{given[0]}` does nothing without the cut: add `--images.cut true`, or leave it out"
+            )
         if self.cut and (self.window is not None or self.bounds is not None):
             raise UserError("`images.cut` labels images as wholes: leave out `images.window` and `images.bounds`")
 
