@@ -107,6 +107,12 @@ def test_slices_that_are_not_named_leave_a_gap(module, root, tmp_path):
         np.testing.assert_array_equal(labels_of(tmp_path / "out", f"p1_slice_{place}"), wanted[place])
 
 
+def test_it_is_known_where_nobody_has_said_how_far_slices_are_apart(root):
+    assert not data_of(root).drawn().lacks_spacing
+    assert FolderDataModule(root, cases=CASES, num_workers=0).drawn().lacks_spacing
+    assert not FolderDataModule(root, num_workers=0).drawn().lacks_spacing, "there are no cases"
+
+
 def test_images_of_no_case_are_cut_alone(module, root, tmp_path):
     data = FolderDataModule(root, num_workers=0)
     predict(files(root, "p1_slice_0", "p2_slice_1"), module, tmp_path / "out", data=data)
