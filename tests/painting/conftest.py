@@ -80,10 +80,11 @@ class Painting(Page):
         return status, self.printed.read_text().partition(self.token)[2].partition("\n")[2]
 
 
-def start_paint(data: Path, *options: str) -> Painting:
-    """Start `weakseg paint` and wait for its address."""
+def start_paint(data: Path, *options: str, program: str = "") -> Painting:
+    """Start `weakseg paint`, or a program of its options, and wait for its address."""
     options = options if "--encoder" in options else (*options, "--encoder", "null")
-    return launch(data.parent, "weakseg_lightning", "paint", str(data), "--no-browser", "--port", "0", *options)
+    command = (str(Path(__file__).parent / program),) if program else ("weakseg_lightning", "paint")
+    return launch(data.parent, *command, str(data), "--no-browser", "--port", "0", *options)
 
 
 def launch(folder: Path, program: str, *words: str) -> Painting:
@@ -100,12 +101,11 @@ def launch(folder: Path, program: str, *words: str) -> Painting:
 
 @pytest.fixture
 def run_paint() -> Iterator[Callable[..., Painting]]:
-    """Starts servers, or a program that serves a page of its own; they end with the test."""
+    """Starts servers, or a program that serves the page in a manner of its own; they end with the test."""
     started: list[Painting] = []
 
     def run(data: Path, *options: str, program: str = "") -> Painting:
-        own = str(Path(__file__).parent / program), str(data)
-        started.append(launch(data.parent, *own) if program else start_paint(data, *options))
+        started.append(start_paint(data, *options, program=program))
         return started[-1]
 
     yield run
