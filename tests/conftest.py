@@ -19,16 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Files of minutes begin first, so that the last one does not run alone on one core.
 LONG = (
-    "painting/test_whole_way.py",
+    "painting/browser/test_whole_way.py",
     "recipes/test_every_recipe.py",
     "devices/test_simulated.py",
     "cli/runs/test_two_machines.py",
     "cli/test_class_names.py",
     "painting/learning/test_training.py",
-    "painting/test_learning_page.py",
+    "painting/browser/test_learning_page.py",
     "painting/learning/test_learning.py",
-    "painting/test_page.py",
-    "painting/test_killed.py",
+    "painting/browser/test_page.py",
+    "painting/browser/test_killed.py",
     "cli/runs/test_killed.py",
     "cli/runs/test_slurm.py",
     "cli/commands/test_init.py",

@@ -39,7 +39,7 @@ def test_two_ranks_leave_the_file_and_the_scores_of_one(root: Path, tmp_path: Pa
     assert 0.3 < logged["val_dice_mean"] < 0.9
     assert logged["val_dice_mean"] == pytest.approx(np.mean(found["dice_mean"]), abs=1e-6)
     assert logged["val_hd95_ring"] == pytest.approx(np.mean(found["hd95_ring"]), abs=1e-5)
-    run_program("two_ranks_cases.py", root, tmp_path / "two", ranks=2)
+    run_program("ranks/two_ranks_cases.py", root, tmp_path / "two", ranks=2)
     assert (tmp_path / "two/cases.csv").read_text() == (tmp_path / "one/cases.csv").read_text()
 
 

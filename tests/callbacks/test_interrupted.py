@@ -67,7 +67,7 @@ def test_a_run_killed_in_a_validation_does_it_when_it_goes_on(
 def test_sharded_weights_go_on_with_the_final_validation_that_the_run_was_ended_in(
     tmp_path: Path, run_program: Callable[..., Any]
 ) -> None:
-    run_program("sharded_end.py", tmp_path)
+    run_program("ranks/sharded_end.py", tmp_path)
 
 
 def test_a_resumed_run_without_validation_ends_where_it_is_to(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def on_two_ranks(
 
     def run(metrics: Sequence[tuple[Metric, Any]]) -> list[list[Any]]:
         torch.save(metrics, tmp_path / "updates.pt")
-        run_program("scores_of_ranks.py", tmp_path, ranks=2)
+        run_program("ranks/scores_of_ranks.py", tmp_path, ranks=2)
         return [torch.load(tmp_path / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
     return run

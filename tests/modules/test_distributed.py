@@ -10,7 +10,7 @@ def results(tmp_path_factory, run_program):
     folder = tmp_path_factory.mktemp("ranks")
     found = {}
     for modes, ranks in ((("train", "apart", "two", "ccnn", "dense", "unused", "skip"), 2), (("one",), 0)):
-        run_program("two_ranks.py", folder, *modes, ranks=ranks)
+        run_program("ranks/two_ranks.py", folder, *modes, ranks=ranks)
         found |= json.loads((folder / "results.json").read_text())
     return found
 
@@ -40,17 +40,17 @@ def test_an_image_that_one_rank_cannot_solve_is_skipped(results):
 
 
 def test_an_image_that_one_rank_cannot_solve_ends_all_ranks_with_its_name(tmp_path, run_program):
-    ended = run_program("two_ranks.py", tmp_path, "stop", ranks=2, fails=True, timeout=120)  # and does not hang
+    ended = run_program("ranks/two_ranks.py", tmp_path, "stop", ranks=2, fails=True, timeout=120)  # no hang
     assert "has no latent labeling: too hard" in ended.stderr
 
 
 def test_an_image_that_cannot_be_solved_before_training_ends_all_ranks_with_its_name(tmp_path, run_program):
-    ended = run_program("two_ranks.py", tmp_path, "rounds", ranks=2, fails=True, timeout=120)  # and does not hang
+    ended = run_program("ranks/two_ranks.py", tmp_path, "rounds", ranks=2, fails=True, timeout=120)  # no hang
     assert ended.stderr.count("UserError: image 'train_00000' has no latent labeling: too hard") == 2
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_ends_both_in_the_same_step(tmp_path, run_program):
-    ended = run_program("two_ranks.py", tmp_path, "diverge", ranks=2, fails=True, timeout=120)  # and does not hang
+    ended = run_program("ranks/two_ranks.py", tmp_path, "diverge", ranks=2, fails=True, timeout=120)  # no hang
     assert "not finite at iteration 0 (on another rank)" in ended.stderr
     assert "not finite at iteration 0 (first images: " in ended.stderr
 

@@ -17,9 +17,9 @@ WITHOUT_SOLVER += ["entropy", "tv", "mumford_shah", "dmpls"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, run_program):
     folder = tmp_path_factory.mktemp("equal")
-    run_program("equal_ranks.py", folder)
+    run_program("ranks/equal_ranks.py", folder)
     for kind in ([], ["own_pixels"], ["sharded"]):
-        run_program("equal_ranks.py", folder, *kind, ranks=2)
+        run_program("ranks/equal_ranks.py", folder, *kind, ranks=2)
     return folder
 
 

@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on_without_labeling_again(
 
 
 def test_two_ranks_have_the_labels_of_one(tmp_path, make_data, run_program):
-    run_program("two_ranks_proposals.py", tmp_path, ranks=2)
+    run_program("ranks/two_ranks_proposals.py", tmp_path, ranks=2)
     ranks = [torch.load(tmp_path / name, weights_only=True) for name in ("0", "1")]
     for name, labels in labelled(GrabCut(), make_data()).items():
         assert torch.equal(ranks[0][name], labels)

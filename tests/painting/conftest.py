@@ -83,7 +83,7 @@ class Painting(Page):
 def start_paint(data: Path, *options: str, program: str = "") -> Painting:
     """Start `weakseg paint`, or a program of its options, and wait for its address."""
     options = options if "--encoder" in options else (*options, "--encoder", "null")
-    command = (str(Path(__file__).parent / program),) if program else ("weakseg_lightning", "paint")
+    command = (str(Path(__file__).parent / "browser" / program),) if program else ("weakseg_lightning", "paint")
     return launch(data.parent, *command, str(data), "--no-browser", "--port", "0", *options)
 
 

@@ -3,14 +3,10 @@
 import asyncio
 import functools
 import shutil
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
 from fakes import Learner
 
 from weakseg_lightning.painting.document import Stroke, Unaccept

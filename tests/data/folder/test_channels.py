@@ -256,8 +256,8 @@ def test_check_reads_channels_and_names_what_is_wrong(folder, tmp_path, capsys):
 
 
 def test_two_ranks_learn_what_one_learns(folder, tmp_path, run_program):
-    run_program("two_ranks_channels.py", folder, tmp_path)
-    run_program("two_ranks_channels.py", folder, tmp_path, ranks=2)
+    run_program("ranks/two_ranks_channels.py", folder, tmp_path)
+    run_program("ranks/two_ranks_channels.py", folder, tmp_path, ranks=2)
     one, two = (torch.load(tmp_path / f"{ranks}.ckpt", weights_only=True) for ranks in (1, 2))
     assert one["channels"] == two["channels"]
     assert one["global_step"] == two["global_step"] == 6

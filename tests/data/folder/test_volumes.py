@@ -232,7 +232,7 @@ def test_decoded_slices_leave_memory_and_travel_to_no_other_process(root):
 
 
 def test_two_ranks_predict_slices_of_the_same_volumes(root, tmp_path, run_program):
-    run_program("two_ranks_volumes.py", root, tmp_path, ranks=2)
+    run_program("ranks/two_ranks_volumes.py", root, tmp_path, ranks=2)
     first, second = (sorted((tmp_path / f"{rank}.txt").read_text().split()) for rank in (0, 1))
     assert {name[0] for name in first} == {name[0] for name in second} == set("abc")
     assert sorted(first + second) == sorted(f"{name}_slice_{number}" for name in "abc" for number in range(4))

@@ -32,7 +32,7 @@ def test_a_resumed_run_sees_what_the_undisturbed_one_saw(make_maps, tmp_path):
 
 def test_two_ranks_share_the_tiles(make_maps, tmp_path, run_program):
     root = make_maps()
-    run_program("two_ranks_maps.py", root, tmp_path, ranks=2)
+    run_program("ranks/two_ranks_maps.py", root, tmp_path, ranks=2)
     seen = [[line.split() for line in (tmp_path / f"{rank}.txt").read_text().splitlines()] for rank in (0, 1)]
     alone: Names = record(root, tmp_path / "alone", max_epochs=2)
     data = MapDataModule(root, **TINY)

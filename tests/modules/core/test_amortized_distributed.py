@@ -53,7 +53,7 @@ def trained(request, tmp_path_factory, run_program):
     if request.param == "object store":
         path = request.getfixturevalue("object_store") + "/run"
     # A worker that is forked beside the threads of s3fs may stand still for ever: seen under load.
-    run_program("two_ranks_amortized.py", folder, path or "", int(request.param == "folder"), ranks=2)
+    run_program("ranks/two_ranks_amortized.py", folder, path or "", int(request.param == "folder"), ranks=2)
     return folder, path
 
 

@@ -197,6 +197,6 @@ def test_stored_labelings_of_classes_in_another_order_raise(make_trainer, tmp_pa
 
 
 def test_both_of_two_ranks_raise(trained, run_program):
-    ended = run_program("two_ranks_class_names.py", trained, ranks=2, timeout=300)  # and does not hang
+    ended = run_program("ranks/two_ranks_class_names.py", trained, ranks=2, timeout=300)  # and does not hang
     for rank in ("rank 0 the checkpoint", "rank 1 the checkpoint"):
         assert rank in ended.stdout, ended.stderr[-3000:]

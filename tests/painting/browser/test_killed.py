@@ -1,15 +1,11 @@
 """The page's process is killed while strokes are drawn: what it had called saved is on the disk, and whole."""
 
 import random
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from processes import kill
-
-sys.path.append(str(Path(__file__).parent))
 from tab import SAVED, Tab, eventually
 
 from weakseg_lightning.painting.folder import PaintFolder

@@ -1,14 +1,10 @@
 """The page of what is learned, in a real browser, with stand-ins for the learner and the training."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parent))
 from tab import LAYERS, Tab, eventually
 
 

@@ -2,16 +2,12 @@
 
 import io
 import json
-import sys
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 from lightning.pytorch import Trainer
 from PIL import Image
-
-sys.path.append(str(Path(__file__).parent))
 from tab import LAYERS, Tab, eventually
 
 from weakseg_lightning import FolderDataModule, RegularizedLossModule, SMPNetwork

@@ -4,14 +4,11 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from processes import start, wait_for
-
-sys.path.append(str(Path(__file__).parent))
 from tab import LAYERS, Tab
 
 IMAGES = int(os.environ.get("WEAKSEG_PAINTED", "4"))  # 30 take minutes
