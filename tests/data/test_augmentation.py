@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from weakseg_lightning.data.dataset import SegmentationDataset, collate
+from weakseg_lightning.data.dataset import Loaded, SegmentationDataset, collate
 from weakseg_lightning.data.transforms import RandomNoise, RandomScaleCrop, replay, training_transform
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.modules.core.latent_store import LatentStore
@@ -197,7 +197,8 @@ def test_all_maps_of_an_image_move_alike_and_a_labeling_can_be_replayed(squares,
         source.broken[index] = dataclasses.replace(source[index], seeds=seeds, guide=guide)
     latents = LatentStore()
     latents.begin("first")
-    latents.put("picture_1", source[1].mask.numpy())
+    seen = Loaded(None, source[1].image, source[1].seeds, source[1].tags, 0, None, source[1].guide)
+    latents.put("picture_1", source[1].mask.numpy(), seen.checksum())
     transform = training_transform(32, scale, **EVERYTHING)
     data, voids = SegmentationDataset(source, 3, transform, seed=5), 0
     for epoch in range(12):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, SegmentationDataset, collate
+from weakseg_lightning.data.dataset import Loaded
 from weakseg_lightning.data.transforms import replay, training_transform
 from weakseg_lightning.modules.core.latent_store import LatentStore
 
@@ -84,18 +85,24 @@ def test_global_random_state_is_left_alone(squares):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def store(**labelings):
-    """Labelings by image id."""
+def store(*labelings):
+    """Labelings, each of one sample."""
     latents = LatentStore()
     latents.begin("first")
-    for name, labels in labelings.items():
-        latents.put(name, labels)
+    for sample, labels in labelings:
+        latents.put(sample.id, labels, loaded(sample).checksum())
     return latents
+
+
+def loaded(sample):
+    """What a worker has read of it."""
+    apart = sample.guide, sample.colors, sample.valid, sample.boxes
+    return Loaded(None, sample.image, sample.seeds, sample.tags, 0, None, *apart)
 
 
 def test_stored_labeling_moves_with_its_image(squares):
     source = squares(4)
-    latents = store(picture_1=source[1].mask.numpy())
+    latents = store((source[1], source[1].mask.numpy()))
     data = SegmentationDataset(source, 3, training_transform(32, color_jitter=0.3))
     for epoch in range(5):
         batch = collate([data[epoch, 1, latents.reference("picture_1")]], latents)
@@ -128,8 +135,8 @@ def test_whole_image_comes_where_a_labeling_is_missing_and_its_augmentation_can_
 
 def test_substitute_of_a_bad_sample_does_not_take_its_labeling(squares):
     source = squares(4)
+    latents = store((source[1], np.zeros((48, 40), dtype=np.uint8)))
     source.broken[1] = dataclasses.replace(source[1], seeds=torch.full((3, 3), 0, dtype=torch.uint8))
-    latents = store(picture_1=np.zeros((48, 40), dtype=np.uint8))
     data = SegmentationDataset(source, 3, training_transform(32), on_bad_sample="skip")
     with pytest.warns(UserWarning, match="skipping the sample 'picture_1'"):
         batch = collate([data[0, 1, latents.reference("picture_1")]], latents)
@@ -138,10 +145,37 @@ def test_substitute_of_a_bad_sample_does_not_take_its_labeling(squares):
     assert torch.equal(replay(data.transform, whole["seeds"], whole["draw"], whole["seeds"]), batch["seeds"][0])
 
 
-def test_stored_labeling_of_another_size_is_refused(squares):
-    latents = store(picture_0=np.zeros((4, 5), dtype=np.uint8))
-    with pytest.raises(ValueError, match="stored labeling of 'picture_0' is 5 x 4, its image 48 x 40"):
-        collate([SegmentationDataset(squares(1), 3)[0, 0, latents.reference("picture_0")]], latents)
+CHANGES = {
+    "image": lambda image: image.flip(2),
+    "seeds": lambda seeds: torch.where(seeds == 255, 0, seeds),
+    "tags": lambda tags: ~tags,
+    "boxes": lambda boxes: boxes[:-1],
+    "guide": lambda guide: guide + 1,
+    "valid": lambda valid: ~valid,
+    "colors": lambda colors: colors.flip(0),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_labeling_of_another_image_or_annotation_is_not_taken(squares, changed):
+    source = squares(1, boxes=True)
+    size = source[0].seeds.shape
+    guide, valid = torch.zeros(1, *size, dtype=torch.int32), torch.ones(size, dtype=torch.bool)
+    source.broken[0] = dataclasses.replace(source[0], guide=guide, valid=valid)
+    if changed == "colors":
+        channels = {"image": source[0].image.float(), "colors": torch.tensor([0, 1, 2])}
+        source.broken[0] = dataclasses.replace(source[0], **channels)
+    latents = store((source[0], np.zeros(size, dtype=np.uint8)))
+    data = SegmentationDataset(source, 3)
+    assert "whole" not in collate([data[0, 0, latents.reference("picture_0")]], latents)
+    value = CHANGES[changed](getattr(source[0], changed))
+    source.broken[0] = dataclasses.replace(source[0], **{changed: value})
+    with pytest.warns(
+        UserWarning, match="annotations have changed since their labelings were stored: these are solved"
+    ):
+        batch = collate([data[0, 0, latents.reference("picture_0")]], latents)
+    assert batch["whole"][0]["checksum"] == loaded(source[0]).checksum()
+    assert (batch["latent"] == 255).all()
 
 
 def test_boxes_leave_with_their_objects(squares):

@@ -1,5 +1,6 @@
 """Training on labels that are made of the seeds once: what is solved for, what training follows, what is kept."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -103,6 +104,29 @@ def test_runs_with_other_networks_share_a_store(tiny_network, make_data, make_tr
     third = Recording(tiny_network, data.num_classes, GrabCut(), store=LatentStore(str(tmp_path / "s")))
     with pytest.raises(ValueError, match=r"were solved with `solver.*` .*begin again with an empty `store.path`"):
         make_trainer(max_epochs=1).fit(third, make_data())
+
+
+def test_images_whose_scribbles_have_changed_are_labeled_again(tiny_network, make_data, make_trainer, tmp_path):
+    """Three runs with one store: whole scribbles, clicks, clicks."""
+    solved, labels = [], []
+    for length, warns in ((1.0, False), (0.0, True), (0.0, False)):
+        data = make_data(scribble_length=length)
+        module = make_module(tiny_network, data.num_classes, store=LatentStore(str(tmp_path / "s")))
+        with pytest.warns(UserWarning, match="have changed since") if warns else nullcontext():
+            make_trainer(max_epochs=1, limit_val_batches=0).fit(module, data)
+        solved.append(len(module.__dict__.get("solves", [])))
+        labels.append(module.store.get("train_00000"))
+        for name, expected in labelled(module.solver, data).items():
+            assert np.array_equal(module.store.get(name), expected.numpy())
+    assert solved == [8, 8, 0]
+    assert not np.array_equal(labels[0], labels[1])
+
+
+def test_tags_of_crops_are_refused_where_whole_images_are_labeled(tiny_network, make_data, make_trainer):
+    data = make_data(tags_from="crop")
+    module = make_module(tiny_network, data.num_classes, labels="tags")
+    with pytest.raises(ValueError, match=r"`labels: tags` labels whole images: set `data\.tags_from` to `image`"):
+        make_trainer(max_epochs=1).fit(module, data)
 
 
 def test_a_stopped_run_goes_on_without_labeling_again(

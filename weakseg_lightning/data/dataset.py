@@ -1,6 +1,7 @@
 """Samples, where they come from, and the data set that turns them into batches."""
 
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -45,6 +46,7 @@ class Loaded:
         reference: what :meth:`BatchHook.reference` made for it; None where another image stands in for a bad one.
         image: RGB, uint8 ``(3, h, w)``, before augmentation; or C channels, float32 ``(C, h, w)``.
         seeds: its labelled pixels, uint8 ``(h, w)``.
+        tags: classes of the whole image, bool ``(K,)``.
         draw: what :meth:`SegmentationDataModule.replay` takes.
         transform: the augmentation.
         guide: its map of regions or boundaries, int32 ``(1, h, w)``; None without one.
@@ -56,6 +58,7 @@ class Loaded:
     reference: Any
     image: Tensor
     seeds: Tensor
+    tags: Tensor
     draw: int
     transform: v2.Transform | None
     guide: Tensor | None = None
@@ -66,6 +69,15 @@ class Loaded:
     def move(self, labels: Tensor) -> Tensor:
         """Augment a labeling, uint8 ``(h, w)``, as the image was."""
         return labels if self.transform is None else replay(self.transform, labels, self.draw, self.seeds)
+
+    def checksum(self) -> int:
+        """Compute the CRC-32 of image and annotation: all that a labeling depends on besides solver and network."""
+        total = 0
+        for tensor in (self.image, self.seeds, self.tags, self.guide, self.colors, self.valid, self.boxes):
+            total = zlib.crc32(b"" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}".encode(), total)
+            if tensor is not None:
+                total = zlib.crc32(tensor.contiguous().numpy(), total)
+        return total
 
 
 class BatchHook(Protocol):
@@ -140,7 +152,7 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         for reference in references:
             known = reference if found == position else None
             apart = sample.guide, sample.colors, sample.valid, sample.boxes
-            item["loaded"] = Loaded(known, sample.image, sample.seeds, draw, self.transform, *apart)
+            item["loaded"] = Loaded(known, sample.image, sample.seeds, sample.tags, draw, self.transform, *apart)
         return item
 
     def read(self, index: int) -> Sample:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from weakseg_lightning import checks
 from weakseg_lightning.devices import to_device, to_host
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.class_names import comparable
@@ -99,7 +100,10 @@ class AmortizedLatentModule(LatentModule):
             classes: dict[str, Any] = {"num_classes": self.num_classes}
             if self.class_names is not None and not self.allow_other_classes:
                 classes["class_names"] = comparable(self.class_names)
-            self.store.open(network | classes | self.solver_settings)
+            settings = self.solver_settings
+            if settings.get("labels") == "tags" and getattr(self.trainer.datamodule, "tags_from", None) == "crop":  # type: ignore[attr-defined]
+                raise UserError("`labels: tags` labels whole images: set `data.tags_from` to `image`")
+            self.store.open(network | classes | settings)
 
     @override
     def on_train_start(self) -> None:
@@ -184,13 +188,13 @@ class AmortizedLatentModule(LatentModule):
         # All at once, so that a device is waited for once.
         copied = to_host(*(results[position].labels[0] for position in solved), *seeds)
         for position, labels, of_seeds in zip(solved, copied[: len(solved)], copied[len(solved) :], strict=True):
-            self.store.put(batch["id"][position], labels.numpy())
+            self.store.put(batch["id"][position], labels.numpy(), whole[position]["checksum"])
             yield position, labels, of_seeds
 
     def _single(self, item: Batch, batch: Batch, position: int) -> Batch:
         """A batch of the whole image alone."""
         name = batch["id"][position]
-        before = self.store.get(name, age=1) if self.warm_start else None
+        before = self.store.get(name, item["checksum"], age=1) if self.warm_start else None
         initial = None if before is None else torch.tensor(before)[None].to(item["seeds"].device)
         facts = {of_all: batch[of_all][position] for of_all in ("tags", "seed_labels", "id")}
         return whole_batch(item | facts, initial)

@@ -28,8 +28,8 @@ __all__ = ["LatentStore", "compress", "decompress"]
 Labels = NDArray[np.uint8]
 Reference = bytes | str | None
 
-_HEAD = struct.Struct("<4sIII")  # mark, height, width, checksum of the labels
-_MARK = b"WSL1"
+_HEADER = struct.Struct("<4sIIII")  # mark, height, width, checksums of what was solved and of the labels
+_MARK = b"WSL2"
 _MANIFEST = "store.json"
 _LONGEST_NAME = 200
 
@@ -39,24 +39,8 @@ class LatentStore:
 
     In memory, entries are exchanged between the ranks at the end of each epoch and travel in the checkpoint. With a
     ``path`` they are files, written whole or not at all, which all ranks and restarts of a run share; the checkpoint
-    then holds none. A labeling of an image takes one to ten kilobytes.
-
-    How far that goes, in figures of 0.18-megapixel images (VOC): 1.5 kB per labeling; 0.06 s of one core for a
-    graph cut with 2.6 labels in the mean (0.03 s in the median, 0.27 s at most).
-
-    - *Memory*: two generations are kept, and every rank ends up with all of them: 3 kB per image and rank. 10,582
-      images of VOC: 32 MB. A million: 3 GB on each rank and in each checkpoint; from there on, use a ``path``.
-    - *Traffic*: in memory each rank receives all labelings once per cycle (1.5 kB per image); with a path each is
-      written once per cycle and read once per epoch. Nothing else of the labelings travels between ranks.
-    - *1e8 images on 1,024 GPUs*, each with 12 cores: 300 GB below the path (two generations, 256 folders of 390,000
-      files each: an object store, or a file system that bears it). A cycle's solves take 6e6 core seconds, 8 minutes
-      of all 12,288 cores; its forward passes, at 100 images per second and GPU, 16 minutes; five epochs of training, at
-      a third of that rate, four hours: 10 % for stage A. Reads: 150 GB per epoch of 49 minutes, 50 MB/s in all and 33
-      files per second and rank.
-    - *When the solver becomes the bottleneck*: when a core's 0.06 s per image, over the cores of a rank, exceed its
-      GPU's time for an image: at 12 cores, beyond 200 images per second. For a method that solves in every step (ADM)
-      the same sum holds for each step. Then: more cores per GPU, ``labels: seeds`` (fewer labels), smaller crops,
-      longer cycles, or ``latent_lag: 1``, which hides what is not longer than the step.
+    then holds none. A labeling of an image takes one to ten kilobytes: above about a million images use a ``path``.
+    Each knows by a checksum which image and annotation it was solved for: where they have changed, it does not count.
 
     Args:
         path: folder, or address of an object store (anything that fsspec opens, such as ``s3://bucket/run``), that all
@@ -109,9 +93,16 @@ class LatentStore:
 
     # ---- labelings --------------------------------------------------------------------------------------------
 
-    def put(self, image_id: str, labels: Labels) -> None:
-        """Keep a labeling, uint8 ``(H, W)``, in the current generation; safe against other writers and a crash."""
-        data, generation = compress(labels), self.generations[-1]
+    def put(self, image_id: str, labels: Labels, solved_for: int = 0) -> None:
+        """Keep a labeling in the current generation; safe against other writers and a crash.
+
+        Args:
+            image_id: name of the image.
+            labels: uint8 ``(H, W)``.
+            solved_for: checksum of the image and its annotation, by
+                :meth:`weakseg_lightning.data.dataset.Loaded.checksum`.
+        """
+        data, generation = compress(labels, solved_for), self.generations[-1]
         if self.path is None:
             self._entries.setdefault(generation, {})[image_id] = data
             self._unshared.append(image_id)
@@ -121,9 +112,9 @@ class LatentStore:
             files.makedirs(path.rpartition("/")[0], exist_ok=True)
             _write(files, path, data)
 
-    def get(self, image_id: str, age: int = 0) -> Labels | None:
+    def get(self, image_id: str, solved_for: int | None = None, age: int = 0) -> Labels | None:
         """Find a labeling of the current generation (``age`` 0) or of the one before (1); None if there is none."""
-        return self.resolve(self.reference(image_id, age))
+        return self.resolve(self.reference(image_id, age), solved_for)
 
     def reference(self, image_id: str, age: int = 0) -> Reference:
         """Make what :meth:`resolve` turns into the labeling in another process: its bytes, or where they are."""
@@ -135,17 +126,29 @@ class LatentStore:
         return f"{self.path.rstrip('/')}/{generation}/{_place(image_id)}"
 
     @staticmethod
-    def resolve(reference: Reference) -> Labels | None:
-        """Turn a reference into the labeling, uint8 ``(H, W)``; None where there is none, or a broken one (warns)."""
+    def resolve(reference: Reference, solved_for: int | None = None) -> Labels | None:
+        """Turn a reference into the labeling, uint8 ``(H, W)``.
+
+        Returns:
+            None where there is none and, with a warning, where it is damaged or where it was solved for an image and
+            annotation of another checksum than ``solved_for``.
+        """
         data = _read(reference) if isinstance(reference, str) else reference
         if data is None:
             return None
         try:
-            return decompress(data)
+            labels, checksum = decompress(data)
         except ValueError as error:
             where = f" in {reference}" if isinstance(reference, str) else ""
             warnings.warn(f"a stored labeling{where} is broken ({error}): it is solved for again", stacklevel=2)
             return None
+        if solved_for is not None and checksum != solved_for:
+            warnings.warn(
+                "images or annotations have changed since their labelings were stored: these are solved for again",
+                stacklevel=2,
+            )
+            return None
+        return labels
 
     def attach(self, batch: dict[str, Any], loaded: Sequence[Any]) -> dict[str, Any]:
         """Add the labelings to a training batch, in the worker that loads it.
@@ -158,21 +161,19 @@ class LatentStore:
             ``latent`` uint8 ``(B, H, W)``, augmented as the images were, 255 on padding. Where a labeling is missing
             it is 255, and ``whole`` has by its position the ``image`` uint8 ``(3, h, w)`` before augmentation, its
             ``seeds`` ``(h, w)``, its ``guide`` ``(1, h, w)``, ``valid`` ``(h, w)`` and ``boxes`` ``(n, 5)`` if the data
-            bring them, and the ``draw`` to augment its solution by.
-
-        Raises:
-            ValueError: if a labeling is not of its image's size.
+            bring them, the ``draw`` to augment its solution by, and the ``checksum`` to store it with.
         """
         latent = torch.full_like(batch["seeds"], 255, dtype=torch.uint8)
         whole = {}
         for position, item in enumerate(loaded):
-            stored = None if item.reference is None else self.resolve(item.reference)
+            checksum = item.checksum()
+            stored = None if item.reference is None else self.resolve(item.reference, checksum)
             if stored is None:
                 optional = ("guide", "colors", "valid", "boxes")
                 given = {name: getattr(item, name) for name in optional if getattr(item, name) is not None}
-                whole[position] = {"image": item.image, "seeds": item.seeds, "draw": item.draw, **given}
+                needed = {"image": item.image, "seeds": item.seeds, "draw": item.draw, "checksum": checksum}
+                whole[position] = needed | given
                 continue
-            _require_size(stored, item.seeds.shape, batch["id"][position])
             latent[position] = item.move(torch.from_numpy(stored.copy()))
         return {"latent": latent, "whole": whole} if whole else {"latent": latent}
 
@@ -237,31 +238,32 @@ def _differences(found: Any, expected: Any, name: str = "") -> Iterator[tuple[st
         yield name, found, expected
 
 
-def compress(labels: Labels) -> bytes:
+def compress(labels: Labels, solved_for: int = 0) -> bytes:
     """Write a labeling, uint8 ``(H, W)``, in few bytes that show when they are damaged."""
     raw = labels.astype(np.uint8, copy=False).tobytes()
-    return _HEAD.pack(_MARK, *labels.shape, zlib.crc32(raw)) + zlib.compress(raw, 6)
+    checked = struct.pack("<I", solved_for) + raw
+    return _HEADER.pack(_MARK, *labels.shape, solved_for, zlib.crc32(checked)) + zlib.compress(raw, 6)
 
 
-def decompress(data: bytes) -> Labels:
+def decompress(data: bytes) -> tuple[Labels, int]:
     """Read what :func:`compress` wrote.
 
     Returns:
-        uint8 ``(H, W)``.
+        uint8 ``(H, W)``, and the checksum of what it was solved for.
 
     Raises:
         ValueError: if it is damaged, cut short or something else.
     """
-    if len(data) < _HEAD.size or not data.startswith(_MARK):
+    if len(data) < _HEADER.size or not data.startswith(_MARK):
         raise UserError("it is no labeling")
-    _, height, width, checksum = _HEAD.unpack_from(data)
+    _, height, width, solved_for, checksum = _HEADER.unpack_from(data)
     try:
-        raw = zlib.decompress(data[_HEAD.size :])
+        raw = zlib.decompress(data[_HEADER.size :])
     except zlib.error as error:
         raise UserError("it is cut short or damaged") from error
-    if len(raw) != height * width or zlib.crc32(raw) != checksum:
+    if len(raw) != height * width or zlib.crc32(struct.pack("<I", solved_for) + raw) != checksum:
         raise UserError("its checksum is wrong")
-    return np.frombuffer(raw, dtype=np.uint8).reshape(height, width)
+    return np.frombuffer(raw, dtype=np.uint8).reshape(height, width), solved_for
 
 
 def _pack(entries: dict[str, bytes]) -> dict[str, Any]:
@@ -274,15 +276,6 @@ def _unpack(packed: dict[str, Any]) -> dict[str, bytes]:
     data, ends = packed["data"].numpy().tobytes(), np.cumsum(packed["sizes"]).tolist()
     starts: Iterable[int] = [0, *ends]
     return {name: data[start:end] for name, start, end in zip(packed["ids"], starts, ends, strict=False)}
-
-
-def _require_size(labels: Labels, shape: tuple[int, ...], image_id: str) -> None:
-    if labels.shape != tuple(shape):
-        found, expected = (f"{size[1]} x {size[0]}" for size in (labels.shape, shape))
-        raise UserError(
-            f"the stored labeling of {image_id!r} is {found}, its image {expected}: "
-            "it was stored for another version of the data set, delete the stored labelings"
-        )
 
 
 def _place(image_id: str) -> str:
