@@ -47,6 +47,12 @@ def test_every_set_of_bounds_is_trained_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("subprocess.run", lambda *args, **kwargs: pytest.fail("a finished run is repeated"))
     ccnn_bounds(recipes, tmp_path, "tags", [0.05], [0.3], [0.7, 0.5], options=TINY)
     assert capsys.readouterr().out == said
+    for others in ({"constraints": "tags_size"}, {"options": TINY + " --data.flip=false"}, {"recipes": recipes[:1]}):
+        asked = {"recipes": recipes, "constraints": "tags", "options": TINY} | others
+        with pytest.raises(ValueError, match=r"fg0.05_bg0.3-0.7_seed0 holds a run of other recipes, constraints"):
+            ccnn_bounds(
+                output=tmp_path, foreground_lower=[0.05], background_lower=[0.3], background_upper=[0.7], **asked
+            )
 
 
 def test_a_run_that_fails_is_told(tmp_path):

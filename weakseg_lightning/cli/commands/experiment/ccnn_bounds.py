@@ -73,12 +73,16 @@ def ccnn_bounds(
     """
     paths = [find_recipe(recipe) for recipe in recipes]
     table = line_search(foreground_lower, background_lower, background_upper)
-    overlays = {bounds: _overlay(constraints, bounds) for bounds in table}  # raises before anything runs
-    scores: dict[Bounds, list[float]] = {}
-    for bounds in table:
-        scores[bounds] = [
-            _trained(paths, overlays[bounds], output / f"{bounds}_seed{seed}", seed, options.split()) for seed in seeds
-        ]
+    overlays = {bounds: _overlay(constraints, bounds) for bounds in table}
+    runs = {bounds: [_Run(output / f"{bounds}_seed{seed}", seed) for seed in seeds] for bounds in table}
+    settings = {"recipes": [Path(path).read_text(encoding="utf-8") for path in paths], "options": options.split()}
+    for bounds, of_bounds in runs.items():  # raises before anything runs
+        for run in of_bounds:
+            run.require_same(settings | overlays[bounds])
+    scores = {
+        bounds: [run.score(paths, overlays[bounds], settings) for run in of_bounds]
+        for bounds, of_bounds in runs.items()
+    }
     _report(scores, output)
 
 
@@ -108,26 +112,44 @@ def _overlay(constraints: PresetName, bounds: Bounds) -> dict[str, Any]:
     return {"model": {"init_args": {"constraints": [describe(rule) for rule in rules]}}}
 
 
-def _trained(recipes: Sequence[str], overlay: dict[str, Any], folder: Path, seed: int, options: Sequence[str]) -> float:
-    """Train once, unless that has been done; final mIoU."""
-    if (done := folder / "miou.txt").is_file():
-        return float(done.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bounds.yaml").write_text(yaml.safe_dump(overlay, sort_keys=False), encoding="utf-8")
-    configs = chain.from_iterable(("--config", path) for path in (*recipes, str(folder / "bounds.yaml")))
-    place = ["--trainer.default_root_dir", str(folder), "--name", "run", "--seed_everything", str(seed)]
-    command = [sys.executable, "-m", "weakseg_lightning", "fit", *configs, *place, *options]
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    if status != 0:
-        lines = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
-        raise FileError(
-            f"`weakseg fit` ended with status {status}, see {folder / 'log.txt'}: {lines[-1] if lines else ''}"
-        )
-    newest = max((folder / "run").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
-    score = _last(newest, "val_miou")
-    done.write_text(repr(score))
-    return score
+@dataclass(frozen=True)
+class _Run:
+    """One training run, below its own folder; `done.yaml` there has its score and all that it was trained with."""
+
+    folder: Path
+    seed: int
+
+    @property
+    def done(self) -> Path:
+        return self.folder / "done.yaml"
+
+    def require_same(self, settings: dict[str, Any]) -> None:
+        """Make sure that a finished run is one of these settings."""
+        if self.done.is_file() and yaml.safe_load(self.done.read_text(encoding="utf-8"))["settings"] != settings:
+            raise UserError(
+                f"{self.folder} holds a run of other recipes, constraints or options: name another folder (`output`)"
+            )
+
+    def score(self, recipes: Sequence[str], overlay: dict[str, Any], settings: dict[str, Any]) -> float:
+        """Train once, unless that has been done; final mIoU."""
+        if self.done.is_file():
+            return float(yaml.safe_load(self.done.read_text(encoding="utf-8"))["miou"])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        bounds, log = self.folder / "bounds.yaml", self.folder / "log.txt"
+        bounds.write_text(yaml.safe_dump(overlay, sort_keys=False), encoding="utf-8")
+        configs = chain.from_iterable(("--config", path) for path in (*recipes, str(bounds)))
+        place = ["--trainer.default_root_dir", str(self.folder), "--name", "run", "--seed_everything", str(self.seed)]
+        command = [sys.executable, "-m", "weakseg_lightning", "fit", *configs, *place, *settings["options"]]
+        with log.open("w", encoding="utf-8") as file:
+            status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        if status != 0:
+            lines = log.read_text(encoding="utf-8").strip().splitlines()
+            raise FileError(f"`weakseg fit` ended with status {status}, see {log}: {lines[-1] if lines else ''}")
+        newest = max((self.folder / "run").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+        found = _last(newest, "val_miou")
+        finished = {"miou": found, "settings": settings | overlay}
+        self.done.write_text(yaml.safe_dump(finished, sort_keys=False), encoding="utf-8")
+        return found
 
 
 def _last(path: Path, column: str) -> float:
