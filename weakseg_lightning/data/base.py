@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_all_start_methods
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.checks import at_least, between
+from weakseg_lightning.checks import at_least, between, one_of
 from weakseg_lightning.data.batches import BatchTransfer, HostCopy, decode_batch
 from weakseg_lightning.data.dataset import BatchHook, OnBadSample, SegmentationDataset, TagsFrom, collate
 from weakseg_lightning.data.problems import checked
@@ -105,6 +105,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         at_least("batch_size", batch_size, 1)
         at_least("num_workers", num_workers, 0)
         between("full_fraction", full_fraction, 0, 1)
+        one_of("on_bad_sample", on_bad_sample, get_args(OnBadSample))
+        one_of("tags_from", tags_from, get_args(TagsFrom))
         if list(size_thresholds) != sorted(set(size_thresholds)) or not all(0 < bound < 1 for bound in size_thresholds):
             raise UserError(f"`size_thresholds` must ascend between 0 and 1, got {list(size_thresholds)}")
         self.batch_size = batch_size

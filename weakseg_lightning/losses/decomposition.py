@@ -5,11 +5,13 @@ background is class 0 here, the last class there: I the image, M its mask-lets (
 per-class images (one RGB image per class), g a classifier of the K - 1 foreground classes.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from weakseg_lightning.checks import one_of
 
 Variant = Literal["report", "released"]
 
@@ -84,6 +86,7 @@ def mask_loss(masks: Tensor, targets: Tensor, valid: Tensor, variant: Variant = 
         >>> round(mask_loss(halves, torch.tensor([[True, True]]), there).item(), 4)  # log 2
         0.6931
     """
+    one_of("variant", variant, get_args(Variant))
     areas, y = shares(masks, valid), targets.to(masks.dtype)
     entropy = -(y * (areas + EPSILON).log() + (1 - y) * (1 - areas + EPSILON).log())
     return (entropy.mean(1) if variant == "report" else entropy.sum(1)).mean()
@@ -106,6 +109,7 @@ def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", sho
     Returns:
         The mean over the images.
     """
+    one_of("variant", variant, get_args(Variant))
     own = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)[None, :, 1:]
     wanted = own & tags[:, :, None]
     unwanted = ~own if variant == "report" else ~wanted

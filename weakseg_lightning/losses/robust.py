@@ -131,6 +131,7 @@ class RobustCrossEntropy(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        one_of("normalizer", normalizer, get_args(Normalizer))
         if num_classes is not None:
             require_probability(eps, num_classes)
         self.eps = eps
@@ -300,6 +301,7 @@ class NoiseMatrixCrossEntropy(nn.Module):
         self, transition: list[list[float]], normalizer: Normalizer = "valid", ignore_index: int = VOID
     ) -> None:
         super().__init__()
+        one_of("normalizer", normalizer, get_args(Normalizer))
         matrix = torch.as_tensor(transition, dtype=torch.float32)
         _check_transition(matrix)
         self.transition = transition

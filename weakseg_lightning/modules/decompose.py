@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +127,9 @@ class DecomposeReconstructModule(TaggedModule):
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, optimizer=optimizer, **base)
+        checks.one_of("variant", variant, get_args(Variant))
+        checks.one_of("classifier_input", classifier_input, ("imagelets", "input"))
+        checks.one_of("asked_classes", asked_classes, ("all", "present"))
         for name, value in (("recon_weight", recon_weight), ("mask_weight", mask_weight), ("cls_weight", cls_weight)):
             checks.at_least(name, value, 0)
         self.classifier = classifier

@@ -1,11 +1,12 @@
 """Training on proposals: whole images labelled from their seeds once, then taken for truth."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.constraints.boxes import labels_in_boxes
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
@@ -15,6 +16,8 @@ from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import GrabCut, Solver, SolverResult
+
+ProposalLabels = Literal["seeds", "tags", "boxes"]
 
 
 class ProposalModule(AmortizedLatentModule):
@@ -49,7 +52,7 @@ class ProposalModule(AmortizedLatentModule):
         network: Network,
         num_classes: int,
         solver: Solver | None = None,
-        labels: Literal["seeds", "tags", "boxes"] = "seeds",
+        labels: ProposalLabels = "seeds",
         eps: float = 0.0,
         pce_fraction: float = 0.0,
         **base: Any,
@@ -57,6 +60,7 @@ class ProposalModule(AmortizedLatentModule):
         super().__init__(
             network, num_classes, epochs_per_cycle=None, warm_start=False, pce_fraction=pce_fraction, **base
         )
+        checks.one_of("labels", labels, get_args(ProposalLabels))
         self.solver = solver or GrabCut()
         self.labels = labels
         self.eps = eps

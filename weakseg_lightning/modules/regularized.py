@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.losses import Regularizer, partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch, WeakSegModule
 from weakseg_lightning.modules.core.batch_hooks import BatchHook
@@ -45,6 +46,7 @@ class RegularizedLossModule(WeakSegModule):
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, **base)
+        checks.one_of("supervision", supervision, ("seeds", "mask"))
         self.supervision = supervision
         self.regularizer = regularizer
         in_workers = regularizer is not None and regularizer.build_in == "workers"

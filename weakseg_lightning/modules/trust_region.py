@@ -1,16 +1,18 @@
 """Robust trust region for regularized losses: a graph cut every few epochs, a robust loss between."""
 
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import EpsUnit, RobustCrossEntropy, convert_eps
+from weakseg_lightning.losses.robust import Normalizer
 from weakseg_lightning.modules.core.amortized import AmortizedLatentModule, describe_solver
 from weakseg_lightning.modules.core.base import Batch
-from weakseg_lightning.modules.core.batch_latent import allowed_labels
+from weakseg_lightning.modules.core.batch_latent import LabelSource, allowed_labels
 from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.networks import Network
 from weakseg_lightning.solvers import AlphaExpansion, Solver, SolverResult
@@ -54,12 +56,13 @@ class TrustRegionModule(AmortizedLatentModule):
         eps: float = 0.9912,
         eps_unit: EpsUnit = "limit",
         learn_eps: bool = False,
-        normalizer: Literal["seeds", "valid"] = "valid",
-        labels: Literal["seeds", "tags", "all"] = "seeds",
+        normalizer: Normalizer = "valid",
+        labels: LabelSource = "seeds",
         epochs_per_cycle: int = 5,
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, epochs_per_cycle=epochs_per_cycle, **base)
+        checks.one_of("labels", labels, get_args(LabelSource))
         self.solver = solver or AlphaExpansion()
         self.eps = eps
         self.eps_unit = eps_unit

@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.checks import at_least_and_below
+from weakseg_lightning.checks import at_least_and_below, one_of
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.channels import FolderChannels
@@ -160,6 +160,7 @@ class FolderDataModule(HeldOutDataModule):
     ) -> None:
         super().__init__(**base)
         at_least_and_below("val_fraction", val_fraction, 0, 1)
+        one_of("supervision", supervision, get_args(Supervision))
         self.root = root
         self.supervision = supervision
         self.val_fraction = val_fraction

@@ -177,6 +177,7 @@ class ImageNetDogDataModule(SegmentationDataModule):
         above("val_fraction", val_fraction, 0)
         at_least_and_below("val_fraction", val_fraction, 0, 1)
         at_least("size", size, 1)
+        one_of("supervision", supervision, ("tags",))
         one_of("masks_class", masks_class, VOC_CLASSES[1:])
         self.root = root
         self.positive = positive

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.checks import at_least, at_least_and_below
+from weakseg_lightning.checks import at_least, at_least_and_below, one_of
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.held_out import HeldOutDataModule
 from weakseg_lightning.data.images.channels import ChannelFiles
@@ -105,6 +105,7 @@ class MapDataModule(HeldOutDataModule):
     ) -> None:
         super().__init__(balanced_crops=balanced_crops, **base)
         at_least_and_below("val_fraction", val_fraction, 0, 1)
+        one_of("supervision", supervision, ("scribble", "full"))
         if tile is not None:
             at_least("tile", tile, 2)
         self.root = root

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from weakseg_lightning.checks import between
+from weakseg_lightning.checks import between, one_of
 from weakseg_lightning.data.base import SegmentationDataModule
 from weakseg_lightning.data.images.reading import image_size, read_image
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource, present_labels
@@ -34,6 +34,9 @@ VOC_CLASSES = (
     *("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 """Names of the 21 classes, in the order of their indices."""
+
+TrainSplit = Literal["train", "train_aug"]
+ScribbleFormat = Literal["png", "xml"]
 
 _WHOLE_SCRIBBLES = "pascal_2012_scribble"
 _CLICK_FILES = ("voc_whats_the_point.json", "voc_whats_the_point_bg_from_scribbles.json")
@@ -161,12 +164,12 @@ class VOCDataModule(SegmentationDataModule):
     def __init__(
         self,
         root: str | Path = "datasets",
-        train_split: Literal["train", "train_aug"] = "train_aug",
+        train_split: TrainSplit = "train_aug",
         val_split: str = "val",
         predict_split: str | None = None,
         supervision: Supervision = "scribble",
         scribble_length: float = 1.0,
-        scribble_format: Literal["png", "xml"] = "png",
+        scribble_format: ScribbleFormat = "png",
         scribble_dir: str | Path | None = None,
         points_files: list[str] | None = None,
         download: bool = False,
@@ -174,6 +177,9 @@ class VOCDataModule(SegmentationDataModule):
     ) -> None:
         super().__init__(**base)
         between("scribble_length", scribble_length, 0, 1)
+        one_of("supervision", supervision, get_args(Supervision))
+        one_of("train_split", train_split, get_args(TrainSplit))
+        one_of("scribble_format", scribble_format, get_args(ScribbleFormat))
         self.root = root
         self.train_split = train_split
         self.val_split = val_split

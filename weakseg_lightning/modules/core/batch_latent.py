@@ -1,12 +1,13 @@
 """A latent labeling of each batch by a solver for the pixel grid: of its pixels, or of the cells of a coarse map."""
 
 from abc import abstractmethod
-from typing import Any, Generic, Literal, cast
+from typing import Any, Generic, Literal, cast, get_args
 
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
+from weakseg_lightning import checks
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import partial_cross_entropy
 from weakseg_lightning.modules.core.base import Batch
@@ -14,6 +15,10 @@ from weakseg_lightning.modules.core.guides import guide_of
 from weakseg_lightning.modules.core.latent import LatentModule, Result
 from weakseg_lightning.modules.core.preparing import WholeImages
 from weakseg_lightning.networks import Network
+
+LabelSource = Literal["seeds", "tags", "all"]
+LatentPixels = Literal["unlabelled", "all"]
+LatentGrid = Literal["image", "map"]
 
 
 class BatchLatentModule(LatentModule[Result], Generic[Result]):
@@ -40,14 +45,17 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         self,
         network: Network,
         num_classes: int,
-        labels: Literal["seeds", "tags", "all"] = "seeds",
+        labels: LabelSource = "seeds",
         hard_seeds: bool = True,
-        latent_pixels: Literal["unlabelled", "all"] = "unlabelled",
-        latent_grid: Literal["image", "map"] = "image",
+        latent_pixels: LatentPixels = "unlabelled",
+        latent_grid: LatentGrid = "image",
         pce_fraction: float = 0.5,
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, pce_fraction=pce_fraction, **base)
+        checks.one_of("labels", labels, get_args(LabelSource))
+        checks.one_of("latent_pixels", latent_pixels, get_args(LatentPixels))
+        checks.one_of("latent_grid", latent_grid, get_args(LatentGrid))
         self.labels = labels
         self.hard_seeds = hard_seeds
         self.latent_pixels = latent_pixels
@@ -111,7 +119,7 @@ class BatchLatentModule(LatentModule[Result], Generic[Result]):
         }
 
 
-def allowed_labels(batch: Batch, source: Literal["seeds", "tags", "all"], on_host: bool = False) -> Tensor | None:
+def allowed_labels(batch: Batch, source: LabelSource, on_host: bool = False) -> Tensor | None:
     """Find the labels that each image of a batch may use.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -18,6 +18,10 @@ _GROUPS = {  # groups of parameters by name: whether they learn as the head, whe
     "free": (True, False),
 }
 _WITH_BIASES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+Algorithm = Literal["sgd", "adamw"]
+Schedule = Literal["poly", "step", "constant"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,12 @@ class Optimizer:
         decay_biases: whether ``weight_decay`` holds for biases, too; false in networks of Caffe.
     """
 
-    algorithm: Literal["sgd", "adamw"] = "sgd"
+    algorithm: Algorithm = "sgd"
     lr: float = 7e-3
     momentum: float = 0.9
     weight_decay: float = 5e-4
     head_lr_factor: float = 10.0
-    schedule: Literal["poly", "step", "constant"] = "poly"
+    schedule: Schedule = "poly"
     power: float = 0.9
     step_every: int = 3000
     step_factor: float = 0.1
@@ -56,6 +60,8 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         """Raise if a setting would not train."""
+        checks.one_of("algorithm", self.algorithm, get_args(Algorithm))
+        checks.one_of("schedule", self.schedule, get_args(Schedule))
         for name in ("lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"):
             checks.above(name, getattr(self, name), 0)
         checks.at_least_and_below("momentum", self.momentum, 0, 1)
