@@ -52,6 +52,31 @@ def test_gradients_are_those_of_the_losses() -> None:
     torch.testing.assert_close(found["ADM"], expected)
 
 
+def test_terms_see_the_chosen_channels_or_the_guide() -> None:
+    """Of five channels three; and of a map of regions its edges, as in training."""
+    batch, scores = halves(), torch.randn(1, 3, 12, 12)
+    expected = GradientPanels({"GD": GridPottsLoss()}, {"ADM": AlphaExpansion()}).gradients(scores, batch)
+    others = torch.rand(1, 5, 12, 12)
+    others[:, [4, 0, 2]] = batch["image"]
+    batch |= {"image": others, "colors": torch.tensor([[4, 0, 2]])}
+    found = GradientPanels({"GD": GridPottsLoss()}, {"ADM": AlphaExpansion()}).gradients(scores, batch)
+    for title, gradient in expected.items():
+        assert torch.equal(found[title], gradient)
+
+    regions = GridPotts(5.0, edges="regions", dilation=0)
+    by_regions = GradientPanels({"GD": GridPottsLoss(regions)}, {"ADM": AlphaExpansion(regions)})
+    with pytest.raises(ValueError, match="the batch has no `guide`"):
+        by_regions.gradients(scores, batch)
+    guide = torch.ones(1, 1, 12, 12, dtype=torch.int32)
+    guide[..., 6:] = 2
+    found = by_regions.gradients(scores, batch | {"guide": guide})
+    latent = AlphaExpansion(regions).solve(
+        scores, guide.float(), seeds=batch["seeds"], label_set=batch["seed_labels"], valid=batch["valid"]
+    )
+    raised = found["ADM"].argmin(1)[batch["valid"] & (batch["seeds"] == 255)]
+    assert torch.equal(raised, latent.labels.long()[batch["valid"] & (batch["seeds"] == 255)])
+
+
 def test_adm_pulls_where_gradient_descent_sees_nothing() -> None:
     """Figure 4: the prediction's border is far from the object's."""
     batch = halves()

@@ -1,4 +1,5 @@
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -164,6 +165,26 @@ def test_contradictions_stop_before_training(make_trainer):
     with pytest.raises(ValueError, match=r"background <= 0.2 contradicts .* <= 0.1 for image train_00000.*and 1 more"):
         make_trainer(max_epochs=1).fit(module, datamodule=scenes())
     assert module.trainer.global_step == 0
+
+
+class SkyScenes(ScenesDataModule):
+    """Scenes whose batches have the mask of a region."""
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        sky = torch.zeros_like(batch["valid"])
+        sky[:, :32] = True
+        return {**super().on_after_batch_transfer(batch, dataloader_idx), "sky": sky}
+
+
+@pytest.mark.parametrize(("data", "raises"), [(SkyScenes, None), (ScenesDataModule, "got 'sky': the data has none")])
+def test_masks_of_regions_come_with_the_batches_of_a_data_module(make_trainer, data, raises):
+    module = CCNNModule(CoarseNetwork(), 6, constraints=[AreaBounds(1, 0.9, region="sky")], map_stride=4)
+    expected = nullcontext() if raises is None else pytest.raises(ValueError, match=raises)
+    with expected:
+        make_trainer(max_steps=1, limit_val_batches=0).fit(
+            module, datamodule=data(num_train=2, num_val=1, size=64, crop_size=64, batch_size=2, supervision="tags")
+        )
+    assert module.trainer.global_step == (raises is None)
 
 
 def test_unknown_classes_stop_before_training(make_trainer):

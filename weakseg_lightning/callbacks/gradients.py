@@ -15,11 +15,13 @@ from typing_extensions import override
 from weakseg_lightning.callbacks.drawing import PanelCallback, boxes, classes_of, on_cpu, rendered, title_of
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer, latent_cross_entropy
-from weakseg_lightning.modules.core.guides import colors_of
+from weakseg_lightning.modules.core.batch_latent import allowed_labels
+from weakseg_lightning.modules.core.guides import colors_of, guide_of
 from weakseg_lightning.solvers import AlphaExpansion, Solver
 from weakseg_lightning.visualization.panels import Palette, overlay, voc_palette
 
 _STRONG = 0.99
+_READ = ("image", "colors", "guide", "seeds", "valid", "seed_labels")
 
 
 class GradientPanels(PanelCallback):
@@ -86,16 +88,17 @@ class GradientPanels(PanelCallback):
         Returns:
             Gradients, ``(b, K, H, W)``, by the titles of the terms.
         """
-        image, seeds, valid = (batch[name][: len(scores)] for name in ("image", "seeds", "valid"))
-        labels = batch["seed_labels"][: len(scores)]
-        labels = labels | (labels.sum(1, keepdim=True) < 2)  # a single label would flood the image
+        batch = {name: batch[name][: len(scores)] for name in _READ if name in batch}
+        seeds, valid, label_set = batch["seeds"], batch["valid"], allowed_labels(batch, "seeds")
         found = {}
         for title, regularizer in self.regularizers.items():
             with torch.enable_grad():
                 free = scores.detach().requires_grad_()
-                (found[title],) = torch.autograd.grad(regularizer(free, image, valid), free)
+                term = regularizer(free, guide_of(regularizer, batch), valid)
+                (found[title],) = torch.autograd.grad(term, free)
         for title, solver in self.solvers.items():
-            latent = solver.solve(scores.detach(), image, seeds=seeds, label_set=labels, valid=valid).labels
+            image = guide_of(solver, batch)
+            latent = solver.solve(scores.detach(), image, seeds=seeds, label_set=label_set, valid=valid).labels
             with torch.enable_grad():
                 free = scores.detach().requires_grad_()
                 term = latent_cross_entropy(free, latent, valid & (seeds == VOID))

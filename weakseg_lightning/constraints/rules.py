@@ -52,7 +52,7 @@ class AreaBounds(ConstraintRule):
         upper: greatest fraction of the region, 0..1; null = none.
         slack: beta of eq. 6: the most that the constraint may add to a logit; null = it holds whatever it costs.
         region: where the area is measured: null = the whole image, ``[x1, y1, x2, y2]`` = this part of its width and
-            height, or the name of a mask that comes with the images.
+            height, or the name of a mask, bool ``(B, H, W)``, that a data module of your own adds to the batches.
 
     Raises:
         ValueError: if an argument is out of range, or the bounds exclude each other.

@@ -91,7 +91,9 @@ class CCNNModule(LatentModule[DistributionResult]):
             self._require_no_contradictions(images)
 
     def _require_no_contradictions(self, images: Iterable[dict[str, Any]]) -> None:
-        found = find_contradictions(self.constraints, map(self._facts_of, _grouped(images, self._map_size)))
+        # Masks of named regions come with the batches: what such rules say is known there alone.
+        rules = [rule for rule in self.constraints if not isinstance(getattr(rule, "region", None), str)]
+        found = find_contradictions(rules, map(self._facts_of, _grouped(images, self._map_size)))
         if found:
             more = len(found) - _NAMED_CONTRADICTIONS
             shown = "; ".join(list(found.values())[:_NAMED_CONTRADICTIONS]) + (f"; and {more} more" if more > 0 else "")

@@ -14,6 +14,7 @@ from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.metrics import MeanGridEnergy, SegmentationScores
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.core.guides import colors_of
 
 __all__ = ["energy_figure", "grid_energy", "read_curve"]
 
@@ -123,7 +124,7 @@ def _scores(
     chosen = choose(len(found), images, seed)
     for batch, labels in predict_labels(module, found, chosen, what):
         segmentation.update(labels, batch["mask"])
-        energy.update(labels, batch["image"], batch["valid"])
+        energy.update(labels, colors_of(batch), batch["valid"])
     return float(energy.compute()), float(segmentation.compute()["miou"])
 
 

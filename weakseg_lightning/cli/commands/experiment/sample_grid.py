@@ -14,6 +14,7 @@ from weakseg_lightning.cli.commands.places import shown
 from weakseg_lightning.data import SegmentationDataModule, SegmentationDataset
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules import WeakSegModule
+from weakseg_lightning.modules.core.guides import colors_of
 from weakseg_lightning.visualization.panels import overlay
 
 __all__ = ["grid_of", "sample_grid"]
@@ -81,7 +82,8 @@ def _draw(
     found = data.whole_images(split)
     rows: list[tuple[Image.Image, Image.Image]] = []
     for batch, labels in predict_labels(module, found, _chosen(found, label, images, seed), f"{split} images"):
-        rows.append((_tile(batch["image"][0], None, tile, data), _tile(batch["image"][0], labels[0], tile, data)))
+        image = colors_of(batch)[0]
+        rows.append((_tile(image, None, tile, data), _tile(image, labels[0], tile, data)))
     return grid_of(rows, tile)
 
 
