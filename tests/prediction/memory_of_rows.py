@@ -14,7 +14,7 @@ from weakseg_lightning.prediction.tiling import Blend, spans
 from weakseg_lightning.visualization import voc_palette
 
 
-def bright(pixels: torch.Tensor) -> torch.Tensor:
+def bright(pixels: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
     dark = (pixels.float().mean(0) < 128).float()
     return torch.stack([dark, 1 - dark, torch.zeros_like(dark)])
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.prediction.maps import GeoTiff, is_map
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
 from weakseg_lightning.prediction.regions import Region
+from weakseg_lightning.prediction.segmenter import Segmenter
 from weakseg_lightning.prediction.tiling import Span, spans
+from weakseg_lightning.solvers import MeanField
 from weakseg_lightning.visualization import voc_palette
 
 sys.path.append(str(Path(__file__).parent))
@@ -51,6 +54,25 @@ def label(path, target, heights=(40, 1, 300), region=None):
                 file.write((image.read(rows)[..., 0] > 128).astype(np.uint8))
                 first = rows.stop
     return target
+
+
+def test_a_refinement_does_not_see_pixels_without_data(module, tmp_path):
+    """What is stored there, and the color that the network sees in its place, change no probability elsewhere."""
+    values = RANDOM.integers(1, 256, (3, 60, 70), dtype=np.uint8)
+    values[:, 20:40, 30:60] = 0
+    path = write_map(tmp_path / "a.tif", values, nodata=0)
+    refinement = MeanField(iterations=2)
+    segmenter = Segmenter(module, "cpu", refinement=refinement)
+    with open_rows(path, invalid_color=segmenter.neutral_color) as image:
+        (block,) = segmenter.blocks(image)
+    pixels = np.where(values.min(0)[..., None] == 0, segmenter.neutral_color, values.transpose(1, 2, 0))
+    seen = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        logits = module(seen.float())
+    valid = torch.from_numpy(values.min(0) > 0)[None]
+    expected, wrong = (refinement.refine(logits, seen.float(), mask)[0] for mask in (valid, None))
+    torch.testing.assert_close(block.scores[:, valid[0]], expected[:, valid[0]], atol=1e-6, rtol=0)
+    assert (wrong - expected)[:, valid[0]].abs().max() > 0.01
 
 
 # ---- places -----------------------------------------------------------------------------------------------------

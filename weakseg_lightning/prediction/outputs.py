@@ -190,6 +190,10 @@ class WatchedRows:
             self._kept = np.concatenate([self._kept, pixels[known:]]) if len(self._kept) else pixels[known:]
         return pixels
 
+    def invalid(self, rows: Span) -> npt.NDArray[np.bool_] | None:
+        """Tell which pixels of rows that were read last have no data; None where all have."""
+        return self.image.invalid(rows)
+
     def take(self, rows: Span) -> npt.NDArray[Any]:
         """Take rows that were read, ``(h, W, channels)``; those before them are kept no longer."""
         taken = self._kept[rows.start - self._first : rows.stop - self._first]

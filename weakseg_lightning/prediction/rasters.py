@@ -113,6 +113,10 @@ class FileRows:
         """Read rows, uint8 ``(h, W, 3)``; what an earlier call has read of them is not read again."""
         return self._keep(rows)[..., :3]
 
+    def invalid(self, rows: Span) -> npt.NDArray[np.bool_] | None:
+        """All pixels have data."""
+        return None
+
     def _keep(self, rows: Span) -> Pixels:
         """Rows with all that is decoded, which are kept until the next ones are read."""
         if rows.start < self._read.start:
@@ -191,6 +195,7 @@ class MapRows(FileRows):
         super().__init__(path, source, _head_of_map(path), region, whole)
         self.place = Place.of(source, self.rows, self.columns)
 
+    @override
     def invalid(self, rows: Span) -> npt.NDArray[np.bool_]:
         """Tell which pixels have no data, ``(h, W)``, of rows that were read last."""
         kept: Pixels = self._kept[rows.start - self._read.start : rows.stop - self._read.start]

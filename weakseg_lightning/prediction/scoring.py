@@ -51,11 +51,12 @@ class Scorer:
         return lcm(*(net.stride * f.denominator // gcd(f.numerator, net.stride) for f in factors))
 
     @torch.no_grad()
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def __call__(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
         """Score every pixel of an image.
 
         Args:
             pixels: RGB, uint8 ``(3, h, w)``, or the channels that the network was trained on, float ``(C, h, w)``.
+            valid: pixels that have data, bool ``(h, w)``: the others have no influence on a refinement. None = all.
 
         Returns:
             Probabilities, float32 ``(K, h, w)``, on the CPU.
@@ -73,7 +74,8 @@ class Scorer:
             return logits.softmax(1)[0].float().cpu()
         channels = self.module.channels
         colors = image if channels is None else image[:, list(channels.colors)].clamp(0, 1)
-        return self.refinement.refine(logits, colors)[0].float().cpu()
+        mask = None if valid is None else valid[None].to(self.module.device)
+        return self.refinement.refine(logits, colors, mask)[0].float().cpu()
 
     def _logits(self, image: Tensor) -> Tensor:
         """Logits, or logarithms of mean probabilities."""

@@ -146,12 +146,16 @@ class _TileScores:
         self.scorer = scorer
         self._rows: Span | None = None
         self._band = np.empty((0, 0, 3), dtype=np.uint8)
+        self._valid: npt.NDArray[np.bool_] | None = None
 
     def __call__(self, rows: Span, columns: Span) -> Tensor:
         if rows != self._rows:
             self._band, self._rows = self.image.read(rows), rows
-        tile = self._band[:, columns.start : columns.stop]
-        return self.scorer(torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1))
+            invalid = self.image.invalid(rows)
+            self._valid = None if invalid is None or not invalid.any() else ~invalid
+        tile = np.ascontiguousarray(self._band[:, columns.start : columns.stop])
+        valid = None if self._valid is None else torch.from_numpy(self._valid[:, columns.start : columns.stop])
+        return self.scorer(torch.from_numpy(tile).permute(2, 0, 1), valid)
 
 
 def _rows_of(image: Image, channels: Channels | None) -> MemoryRows:

@@ -47,6 +47,10 @@ class Rows(Protocol):
         """Read rows; those of a later call begin no earlier."""
         ...
 
+    def invalid(self, rows: Span) -> npt.NDArray[np.bool_] | None:
+        """Tell which pixels have no data, ``(h, W)``, of rows that were read last; None where all have."""
+        ...
+
 
 class MemoryRows:
     """The rows of an array, which may be a file that is mapped into memory.
@@ -62,6 +66,9 @@ class MemoryRows:
     def read(self, rows: Span) -> npt.NDArray[Any]:
         """Read rows, ``(h, W, channels)``."""
         return self.pixels[rows.start : rows.stop]
+
+    def invalid(self, rows: Span) -> None:
+        """All pixels have data."""
 
 
 def spans(length: int, size: int, overlap: int, alignment: int = 1) -> list[Span]:
