@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.data.folder.detection import detect_channels
 from weakseg_lightning.data.images.described import describe_bands
 
@@ -48,6 +49,18 @@ def test_bands_are_named_by_gdal_ome_pages_and_imagej(tmp_path):
         tifffile.imwrite(tmp_path / "pages.tif", page, append=name != "blue", extratags=tags, metadata=None)
     for name in ("gdal", "a.ome", "imagej", "pages"):
         assert describe_bands(tmp_path / f"{name}.tif").names == tuple(NAMES), name
+
+
+def test_a_file_of_an_odd_type_is_named_and_the_others_are_looked_at(tmp_path, capsys):
+    root = folder(tmp_path, ("a.tif", five()), ("b.tif", five()), ("c.tif", five("c8")))
+    assert detect_channels(root).given[-1] == "band_5"
+    assert check(root) == 1
+    told = capsys.readouterr().out
+    assert "images/c.tif  has pixels of a type that is not read (64 bits): convert it to 8 or 16 bits" in told
+    pictures = folder(tmp_path / "pictures", ("a.png", RGB), ("b.png", RGB), ("c.tif", GRAY.astype("c8")))
+    assert detect_channels(pictures) is None
+    assert check(pictures) == 1
+    assert "images/c.tif  has pixels of a type that is not read" in capsys.readouterr().out
 
 
 def test_bands_without_names_are_numbered(tmp_path):

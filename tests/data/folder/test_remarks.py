@@ -13,6 +13,7 @@ from weakseg_lightning.cli.commands.superpixels import superpixels
 from weakseg_lightning.data import FolderDataModule
 from weakseg_lightning.data.folder.contents import read_folder
 from weakseg_lightning.data.folder.images.remarks import remarks
+from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.errors import UserError
 
 SIDE = 24
@@ -135,7 +136,7 @@ def test_numbers_of_things_are_in_english_and_a_broken_file_of_classes_is_not_mi
     [
         (np.zeros((2, 3, 4, 5)), "holds float64 of 2 x 3 x 4 x 5, expected numbers of 2 or 3 dimensions"),
         (np.array([["a", "b"]]), "expected numbers of 2 or 3 dimensions"),
-        (np.array([[None, 1]], dtype=object), "cannot be read"),
+        (np.array([[None, 1]], dtype=object), "holds objects of Python, expected numbers"),
     ],
 )
 def test_arrays_that_are_no_images_are_named_with_the_reason(tmp_path, values, expected):
@@ -241,3 +242,17 @@ def test_label_maps_that_lie_otherwise_than_their_images_are_told(tmp_path, size
             shutil.copy(tmp_path / "images/a.png", tmp_path / "masks/a.png")
         told = [note for note in remarks(read_folder(tmp_path)) if "turned by EXIF data otherwise" in note]
         assert [note.startswith("1 image, as a, is turned") for note in told] == [True] * expected
+
+
+@pytest.mark.parametrize(
+    ("size", "image", "expected"), [((40, 40), 6, True), ((40, 56), 3, True), ((40, 40), 1, False)]
+)
+def test_channels_that_lie_otherwise_than_their_images_are_told(tmp_path, size, image, expected):
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[274] = image
+    Image.new("RGB", size).save(tmp_path / "images/a.jpg", exif=exif)
+    Image.new("L", size).save(tmp_path / "images/a_nir.tif")
+    channels = ChannelFiles({"red": 1, "green": 2, "blue": 3, "nir": "NAME_nir.tif"})
+    told = [note for note in remarks(read_folder(tmp_path, channels=channels)) if "than the files of their" in note]
+    assert [note.startswith("1 image, as a, is turned by EXIF data otherwise") for note in told] == [True] * expected

@@ -181,8 +181,8 @@ def broken(folder) -> dict[str, tuple[object, str]]:
         "complex.tif": (["a"], "pixels of a type that is not read"),
         "cut.tif": (FIVE[:4], "cannot be read (the file is truncated)"),
         "text.tif": (["a"], "is not an image that can be read"),
-        "text.npy": (["a"], "cannot be read"),
-        "objects.npy": (["a"], "cannot be read"),
+        "text.npy": (["a"], "is no array of NumPy"),
+        "objects.npy": (["a"], "holds objects of Python"),
         "deep.npy": (["a"], "expected numbers of 2 or 3 dimensions"),
         "palette.tif": (["a"], "has a palette"),
         "palette.png": (["a"], "has a palette"),
@@ -197,6 +197,20 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path):
             ChannelFiles(channels).read(tmp_path / name)
         assert "\n" not in str(caught.value)
         assert str(tmp_path / name.partition(".")[0]) in str(caught.value)
+
+
+def test_bands_that_a_file_names_in_another_order_are_told(tmp_path):
+    """Channels may have names of their own; a name of the file on another band is a mistake of somebody."""
+    values = np.random.default_rng(0).integers(0, 99, (3, 8, 8)).astype("u2")
+    tags = {"axes": "CYX", "Labels": ["red", "nir", "blue"]}
+    tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, metadata=tags)
+    for right in (["red", "nir", "blue"], {"nir": 2, "blue": 3}, ["one", "two", "three"], {"heat": 3, "nir": 2}):
+        found = ChannelFiles(right).read(tmp_path / "a.tif")
+        assert len(found) == len(right)
+    message = r"a\.tif calls its band 2 'nir', and 'blue' its band 3, but `channels` takes 'blue' from band 2: bring"
+    for wrong in (["red", "blue", "nir"], {"blue": 2}):
+        with pytest.raises(BadSampleError, match=message):
+            ChannelFiles(wrong).read(tmp_path / "a.tif")
 
 
 def test_a_band_that_is_not_there_is_named(tmp_path):

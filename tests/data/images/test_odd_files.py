@@ -118,6 +118,9 @@ RIGHT: dict[str, Writer] = {
     "signed of 32 bits, big.tif": tiff(noise("i4"), bigtiff=True),
     "imagej.tif": tiff(noise("u2"), imagej=True, metadata={"axes": "CYX"}),
     "imagej, floats.tif": tiff(noise("f4"), imagej=True, metadata={"axes": "CYX"}),
+    "imagej, behind one head.tif": tiff(noise("u2"), imagej=True, metadata={"axes": "CYX"}, truncate=True),
+    "behind one head, floats, the highest byte first.tif": tiff(noise("f4"), truncate=True, byteorder=">"),
+    "turned by no orientation.tif": tiff(noise("u2"), extratags=[(274, 3, 1, 9, False)]),
     "a pyramid.tif": pyramid(ome=False),
     "a pyramid.ome.tif": pyramid(ome=True),
     "with a thumbnail.tif": thumbnail_beside,
@@ -201,6 +204,13 @@ def cut(written: Writer, size: int) -> Writer:
     return write
 
 
+def sparse(path: Path) -> None:
+    """Tiles of nothing are not stored."""
+    values = noise("u2")
+    values[:, :16, :16] = 0
+    gdal("u2", values=values, tiled=True, blockxsize=16, blockysize=16, sparse_ok=True)(path)
+
+
 def archive() -> bytes:
     stream = io.BytesIO()
     np.savez(stream, a=noise("u2"))
@@ -209,7 +219,18 @@ def archive() -> bytes:
 
 NAMED: dict[str, tuple[Writer, str]] = {
     "empty.tif": (bytes_of(b""), "is not an image that can be read"),
-    "empty.npy": (bytes_of(b""), "cannot be read"),
+    "empty.npy": (bytes_of(b""), "is no array of NumPy (.npy): save one array with numpy.save"),
+    "a pointer.npy": (bytes_of(b"version https://git-lfs.github.com/spec/v1"), "is no array of NumPy (.npy)"),
+    "objects.npy": (array(np.array([[{}, {}]], dtype=object)), "holds objects of Python, expected numbers"),
+    "sparse.tif": (sparse, "leaves out parts that have no data (a sparse file): save it without SPARSE_OK"),
+    "one of five.tif": (
+        cut(tiff(noise("u2"), imagej=True, metadata={"axes": "CYX"}, truncate=True), 9000),
+        "holds 5 images by its description, of which one is found: save it with a page for each",
+    ),
+    "a deep page.tif": (
+        tiff(noise("u2"), volumetric=True, tile=(1, 16, 16), metadata=None),
+        "is a volume of 5 slices in one page: save it with a page for each slice",
+    ),
     "a folder.tif": (lambda path: path.mkdir(), "cannot be read"),
     "a link.tif": (lambda path: path.symlink_to("nowhere.tif"), "is missing"),
     "endless.tif": (endless, "cannot be read"),
@@ -217,7 +238,7 @@ NAMED: dict[str, tuple[Writer, str]] = {
     "cut tags.tif": (cut(tiff(noise("u2")), 400), "cannot be read"),
     "cut.npy": (cut(array(noise("u2")), 500), "cannot be read"),
     "cut.png": (cut(pillow("LA"), 300), "cannot be read"),
-    "archive.npy": (bytes_of(archive()), "cannot be read"),
+    "archive.npy": (bytes_of(archive()), "is an archive (.npz): save one array with numpy.save"),
     "complex.npy": (array(noise("f4").astype("c8")), "holds complex64 of"),
     "text.npy": (array(np.array([["a", "b"]])), "holds <U1 of 1 x 2, expected numbers"),
     "records.npy": (array(np.zeros((4, 4), [("a", "u1")])), "expected numbers of 2 or 3 dimensions"),

@@ -10,12 +10,14 @@ from PIL import Image, UnidentifiedImageError
 from weakseg_lightning.data.images.nodata import Flags, has_data, nodata_of
 from weakseg_lightning.data.images.pixels import UnsuitableError, upright
 from weakseg_lightning.data.images.reading import image_size, read_deep, reading, turned_upright
-from weakseg_lightning.data.images.tiff import TiffHead, read_samples, read_tiff_pages
+from weakseg_lightning.data.images.tiff import TiffHead, read_tiff_pages
+from weakseg_lightning.data.images.tiff_pixels import read_samples
 
 __all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "declared_nodata", "picture_valid", "read_bands"]
 
 ARRAY_SUFFIX = ".npy"
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_SIDEWAYS = range(5, 9)  # orientations of EXIF data in which rows are columns
 
 _MODES = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _UNREAD = "has a compression or colors that are not read: save it as RGB or gray, with deflate"
@@ -63,7 +65,7 @@ def bands_size(path: Path) -> tuple[int, int]:
             return width, height
         if (pages := read_tiff_pages(file)) is not None:
             width, height = _first_of_alike(pages).size
-            return (height, width) if pages[0].orientation >= 5 else (width, height)
+            return (height, width) if pages[0].orientation in _SIDEWAYS else (width, height)
     return image_size(path)
 
 
@@ -100,12 +102,29 @@ def picture_valid(path: Path) -> Flags | None:
 
 def array_bands(path: Path) -> Samples:
     """The bands of a ``.npy`` file ``(H, W, bands)``, of which none is read before it is looked at."""
+    with path.open("rb") as file:
+        _require_array(file)
     return _bands_last(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _array(file: BinaryIO) -> Samples:
+    _require_array(file)
     values = _bands_last(np.load(file, allow_pickle=False))
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _require_array(file: BinaryIO) -> None:
+    """Raise if a file is no array of NumPy, or one of objects. It is put back to its start."""
+    start = file.read(len(np.lib.format.MAGIC_PREFIX) + 2)
+    if not start.startswith(np.lib.format.MAGIC_PREFIX):
+        kind = "is an archive (.npz)" if start.startswith(b"PK") else "is no array of NumPy (.npy)"
+        raise UnsuitableError(f"{kind}: save one array with numpy.save")
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    if read(file)[2].hasobject:
+        raise UnsuitableError("holds objects of Python, expected numbers: save an array of numbers")
+    file.seek(0)
 
 
 def _bands_last(values: Samples) -> Samples:

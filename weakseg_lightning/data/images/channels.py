@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, declared_nodata, read_bands
+from weakseg_lightning.data.images.described import band_names
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
 from weakseg_lightning.data.images.nodata import IMMENSE, Flags, filled, has_data
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES
@@ -62,6 +63,7 @@ class ChannelFiles:
         endings = list(dict.fromkeys(source.ending for source in self.sources))
         self._own = "" if "" in endings else endings[0]
         self._others = tuple(ending for ending in endings if ending != self._own)
+        self._seen = set[Path]()  # files whose own names of bands were compared
 
     def is_image(self, path: Path) -> bool:
         """Recognize the file that stands for an image, among those of its channels."""
@@ -106,8 +108,8 @@ class ChannelFiles:
             read: reads the bands of a file, ``(H, W, bands)``.
 
         Raises:
-            BadSampleError: if a file is missing or cannot be read, lacks a band, has another size than the first, or
-                holds values that are no numbers, or immense.
+            BadSampleError: if a file is missing or cannot be read, lacks a band, names its bands in another order than
+                the channels, has another size than the first, or holds values that are no numbers, or immense.
         """
         return self._read(path, read, declared_nodata)[0]
 
@@ -145,6 +147,10 @@ class ChannelFiles:
     ) -> tuple[Planes, Flags | None]:
         files = {source.ending: self._file(path, source) for source in self.sources}
         bands = {ending: read(file) for ending, file in files.items()}
+        for ending, file in files.items():
+            if file not in self._seen:
+                self.require_order(file, ending, band_names(file, bands[ending].shape[-1]))
+                self._seen.add(file)
         nodata = {ending: nodata_in(file) for ending, file in files.items()}
         ends = [source.ending for source in self.sources]
         found = [
@@ -161,6 +167,23 @@ class ChannelFiles:
                 )
         partial = [valid for _, valid in found if valid is not None]
         return planes, np.logical_and.reduce(partial) if partial else None
+
+    def require_order(self, file: Path, ending: str, names: Sequence[str]) -> None:
+        """Raise if a file gives a band the name of a channel that is taken from another of its bands.
+
+        Args:
+            file: the file.
+            ending: the end of its name in the pattern; empty for the file that stands for the image.
+            names: the names that it gives its bands; empty where it gives none.
+        """
+        for source in self.sources:
+            band = source.band or 0
+            if source.ending == ending and source.name in names and names[band] != source.name:
+                raise BadSampleError(
+                    f"{file} calls its band {band + 1} {names[band]!r}, and {source.name!r} its band "
+                    f"{names.index(source.name) + 1}, but `channels` takes {source.name!r} from band {band + 1}: bring "
+                    "the bands of all images into one order, or rename them"
+                )
 
     def _file(self, path: Path, source: _Source) -> Path:
         if source.ending == self._own:

@@ -15,7 +15,7 @@ from weakseg_lightning.data.images.png import read_png_head
 from weakseg_lightning.data.images.reading import reading
 from weakseg_lightning.data.images.tiff import TiffHead, read_tiff_pages
 
-__all__ = ["DescribedBands", "describe_bands"]
+__all__ = ["DescribedBands", "band_names", "describe_bands"]
 
 _GDAL_METADATA, _PHOTOMETRIC, _PAGE_NAME = 42112, 262, 285  # tags of a TIFF
 _RGB = 2
@@ -58,11 +58,11 @@ def describe_bands(path: Path) -> DescribedBands:
             return DescribedBands(bands.shape[-1], depth=_depth(bands.dtype))
         if (pages := read_tiff_pages(file)) is None:
             return _described_by_pillow(file)
-    count, depth = sum(page.bands for page in pages), _depth(pages[0].dtype)
-    if _is_picture(pages):
-        has_alpha = pages[0].has_gray_or_rgb and pages[0].layout.alpha
-        return DescribedBands(count, is_picture=True, depth=depth, has_alpha=has_alpha)
-    return DescribedBands(count, _names(path, count) or _colors_first(pages, count), depth=depth)
+        count, depth = sum(page.bands for page in pages), _depth(pages[0].dtype)
+        if _is_picture(pages):
+            has_alpha = pages[0].has_gray_or_rgb and pages[0].layout.alpha
+            return DescribedBands(count, is_picture=True, depth=depth, has_alpha=has_alpha)
+        return DescribedBands(count, band_names(path, count) or _colors_first(pages, count), depth=depth)
 
 
 def _described_by_pillow(file: BinaryIO) -> DescribedBands:
@@ -94,8 +94,10 @@ def _colors_first(pages: Sequence[TiffHead], count: int) -> tuple[str, ...]:
     return (*_COLORS, *(f"band_{number}" for number in range(4, count + 1)))
 
 
-def _names(path: Path, count: int) -> tuple[str, ...]:
-    """Names that the file gives its bands, if these are all different."""
+def band_names(path: Path, count: int) -> tuple[str, ...]:
+    """Names that a TIFF gives its bands, of which there are ``count``; empty unless each has one of its own."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return ()
     import tifffile
 
     with suppress(Exception), tifffile.TiffFile(path) as file:  # descriptions are damaged in all ways: then it has none

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.images.tiff import GDAL_NODATA, TiffHead
+from weakseg_lightning.data.images.tiff import TiffHead
+from weakseg_lightning.data.images.tiff_tags import GDAL_NODATA
 
 __all__ = ["IMMENSE", "Flags", "filled", "has_data", "nodata_of"]
 

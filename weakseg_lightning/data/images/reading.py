@@ -24,7 +24,8 @@ from weakseg_lightning.data.images.png import (
     read_png_head,
     read_stored_labels,
 )
-from weakseg_lightning.data.images.tiff import read_deep_tiff, read_tiff_head
+from weakseg_lightning.data.images.tiff import read_tiff_head
+from weakseg_lightning.data.images.tiff_pixels import read_deep_tiff
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 

@@ -1,35 +1,27 @@
-"""TIFF files of any depth: Pillow decompresses them as rows of bytes, of which samples are made here.
+"""The heads of TIFF files of any depth: sizes, types and meaning of their samples, and where these are stored."""
 
-Read as images, Pillow cuts 16-bit colors to 8 bits, and knows no floats in color and no deep gray with transparency.
-"""
-
-import io
 import os
+import re
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL.TiffImagePlugin import TiffImageFile
 
-from weakseg_lightning.data.images.pixels import Bands, Layout, UnsuitableError, check_bands, check_size
+from weakseg_lightning.data.images import tiff_tags as tag
+from weakseg_lightning.data.images.pixels import Layout, UnsuitableError, check_bands
 
-# Numbers of tags.
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
-_OFFSETS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA_SAMPLES, _FORMATS = 322, 323, 324, 325, 338, 339
-GDAL_NODATA = 42113
+_TEXTS = {tag.DESCRIPTION, tag.GDAL_NODATA}  # kept as bytes, of which this many tell
+_MOST_TEXT = 2048
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}  # types of tags that are whole numbers
 
-_INVERTED_GRAY, _GRAY, _RGB, _PALETTE, _, _SEPARATED = range(6)
+_INVERTED_GRAY, GRAY, _RGB, _PALETTE, _, _SEPARATED = range(6)
 _PREMULTIPLIED, _STRAIGHT, _OF_CORELDRAW = 1, 2, 999
 _OPACITY = ([_PREMULTIPLIED], [_STRAIGHT], [_OF_CORELDRAW])  # extra samples that are opacity
 _REDUCED, _MASK = 1, 4  # bits of the type of a page that is no image of its own
-_DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3
-_LOSSLESS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
+LOSSLESS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "ZSTD"}
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
 Tags = dict[int, list[int]]
@@ -40,7 +32,8 @@ class TiffHead:
     """Facts from the head of a TIFF.
 
     Attributes:
-        tags: whole numbers of its tags, by the numbers of these, and the bytes of GDAL's text of nodata.
+        tags: whole numbers of its tags, by the numbers of these, and the first bytes of its description and of GDAL's
+            text of nodata.
         order: ``<`` or ``>``, the order of its bytes.
         big: whether it is a BigTIFF.
         number: of its page, from 0.
@@ -58,48 +51,49 @@ class TiffHead:
     @property
     def is_full(self) -> bool:
         """An image of its own, no reduced copy and no mask of another page."""
-        return not self.first(_SUBFILE, 0) & (_REDUCED | _MASK)
+        return not self.first(tag.SUBFILE, 0) & (_REDUCED | _MASK)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height as stored."""
-        return self.first(_WIDTH, 0), self.first(_HEIGHT, 0)
+        return self.first(tag.WIDTH, 0), self.first(tag.HEIGHT, 0)
 
     @property
     def orientation(self) -> int:
-        """As EXIF data have it, 1 to 8."""
-        return self.first(_ORIENTATION, 1)
+        """As EXIF data have it, 1 to 8; other numbers turn nothing."""
+        stored = self.first(tag.ORIENTATION, 1)
+        return stored if 1 <= stored <= 8 else 1
 
     @property
     def bands(self) -> int:
         """Number of samples of a pixel."""
-        return self.first(_SAMPLES, 1)
+        return self.first(tag.SAMPLES, 1)
 
     @property
     def is_tiled(self) -> bool:
         """Storage in tiles, not in strips."""
-        return _TILE_OFFSETS in self.tags
+        return tag.TILE_OFFSETS in self.tags
 
     @property
     def places(self) -> tuple[int, int]:
         """The tags that say where its tiles or strips begin, and how many bytes these take."""
-        return (_TILE_OFFSETS, _TILE_COUNTS) if self.is_tiled else (_OFFSETS, _COUNTS)
+        return (tag.TILE_OFFSETS, tag.TILE_COUNTS) if self.is_tiled else (tag.OFFSETS, tag.COUNTS)
 
     @property
     def has_palette(self) -> bool:
         """Values that are indices of colors."""
-        return self.first(_PHOTOMETRIC, _GRAY) == _PALETTE
+        return self.first(tag.PHOTOMETRIC, GRAY) == _PALETTE
 
     @property
     def has_gray_or_rgb(self) -> bool:
         """Colors that are gray or red, green and blue."""
-        return self.first(_PHOTOMETRIC, _GRAY) in (_GRAY, _INVERTED_GRAY, _RGB)
+        return self.first(tag.PHOTOMETRIC, GRAY) in (GRAY, _INVERTED_GRAY, _RGB)
 
     @property
     def has_plain_samples(self) -> bool:
-        """Samples that :func:`read_samples` reads: neither compressed with loss nor of colors such as YCbCr."""
-        plain = self.has_gray_or_rgb or self.first(_PHOTOMETRIC, _GRAY) == _SEPARATED
-        return plain and self.first(_COMPRESSION, 1) in _LOSSLESS
+        """Samples that ``read_samples`` reads: neither compressed with loss nor of colors such as YCbCr."""
+        plain = self.has_gray_or_rgb or self.first(tag.PHOTOMETRIC, GRAY) == _SEPARATED
+        return plain and self.first(tag.COMPRESSION, 1) in LOSSLESS
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -108,7 +102,7 @@ class TiffHead:
         Raises:
             UnsuitableError: if bands differ, or are of a type that is not read.
         """
-        bits, formats = set(self.tags.get(_BITS, [1])), set(self.tags.get(_FORMATS, [1]))
+        bits, formats = set(self.tags.get(tag.BITS, [1])), set(self.tags.get(tag.FORMATS, [1]))
         if len(bits) > 1 or len(formats) > 1:
             raise UnsuitableError("has bands of different types: convert it to one type")
         size, kind = bits.pop(), _KINDS.get(formats.pop(), "")
@@ -124,7 +118,7 @@ class TiffHead:
         Raises:
             UnsuitableError: if they cannot be gray or RGB with or without transparency.
         """
-        photometric, extras = self.first(_PHOTOMETRIC, _GRAY), self.tags.get(_EXTRA_SAMPLES, [])
+        photometric, extras = self.first(tag.PHOTOMETRIC, GRAY), self.tags.get(tag.EXTRA_SAMPLES, [])
         check_bands(self.bands)
         # Three bands are red, green and blue also where the program that wrote them did not say so.
         colors = 3 if photometric == _RGB or (self.bands >= 3 and extras[:1] not in _OPACITY) else 1
@@ -133,7 +127,7 @@ class TiffHead:
         after = extras[colors - self.bands :] if self.bands > colors else []
         unsaid = photometric == _RGB and not extras and self.bands > colors
         alpha = unsaid or after[:1] in _OPACITY
-        bits, signed = self.first(_BITS, 1), self.dtype.kind != "u"
+        bits, signed = self.first(tag.BITS, 1), self.dtype.kind != "u"
         return Layout(
             colors,
             alpha,
@@ -153,11 +147,11 @@ class TiffHead:
         if not self.has_gray_or_rgb:
             return True
         check_bands(self.bands)
-        eight = max(self.tags.get(_BITS, [1])) <= 8 and set(self.tags.get(_FORMATS, [1])) <= {1, 4}
-        together, rgb = self.first(_PLANAR, 1) == 1, self.first(_PHOTOMETRIC, _GRAY) == _RGB
+        eight = max(self.tags.get(tag.BITS, [1])) <= 8 and set(self.tags.get(tag.FORMATS, [1])) <= {1, 4}
+        together, rgb = self.first(tag.PLANAR, 1) == 1, self.first(tag.PHOTOMETRIC, GRAY) == _RGB
         usual = (rgb and (together or self.bands == 3)) or (together and self.bands == 1)
         known = not (self.big and self.order == ">")  # a BigTIFF whose highest bytes are first
-        return eight and ((usual and known) or self.first(_COMPRESSION, 1) not in _LOSSLESS)
+        return eight and ((usual and known) or self.first(tag.COMPRESSION, 1) not in LOSSLESS)
 
 
 def read_tiff_head(file: BinaryIO) -> TiffHead | None:
@@ -180,26 +174,47 @@ def read_tiff_pages(file: BinaryIO) -> list[TiffHead] | None:
     full = [page for page in pages or () if page.is_full]
     if pages is not None and not full:
         raise ValueError(f"it has {len(pages)} pages, expected an image")
-    return full or None
+    return (_stack(file, full[0]) if len(full) == 1 else full) or None
 
 
-def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
-    """Read the samples of a TIFF.
+# ---- stacks behind one head -------------------------------------------------------------------------------------
+
+
+def _stack(file: BinaryIO, page: TiffHead) -> list[TiffHead]:
+    """The images that follow one another behind the head of the first, as ImageJ stores large stacks: a head for each.
 
     Raises:
-        UnsuitableError: if it is stored in a way that is not read.
-        OSError, ValueError: if it is damaged.
+        UnsuitableError: if there are more images than are found.
     """
-    layout = head.layout  # raises before anything is decompressed
-    return Bands(read_samples(file, head), layout, head.orientation)
+    if (depth := page.first(tag.DEPTH, 1)) > 1:
+        raise UnsuitableError(f"is a volume of {depth} slices in one page: save it with a page for each slice")
+    if (count := _images_described(page)) == 1:
+        return [page]
+    starts, sizes, (width, height) = page.tags.get(tag.OFFSETS, [0]), page.tags.get(tag.COUNTS, [0]), page.size
+    bytes_of_one = width * height * page.bands * page.dtype.itemsize
+    in_one_piece = all(start + size == after for start, size, after in zip(starts, sizes, starts[1:], strict=False))
+    is_plain = page.first(tag.COMPRESSION, 1) == 1 and not page.is_tiled and sum(sizes) == bytes_of_one
+    end = starts[0] + count * bytes_of_one
+    if not (in_one_piece and is_plain and end <= os.fstat(file.fileno()).st_size):
+        raise UnsuitableError(
+            f"holds {count} images by its description, of which one is found: save it with a page for each, or without "
+            "the description"
+        )
+    whole = page.tags | {tag.COUNTS: [bytes_of_one], tag.ROWS: [height]}
+    return [
+        replace(page, tags=whole | {tag.OFFSETS: [starts[0] + number * bytes_of_one]}, number=number)
+        for number in range(count)
+    ]
 
 
-def read_samples(file: BinaryIO, head: TiffHead) -> NDArray[Any]:
-    """Read the samples of a page, of any number of bands, ``(H, W, bands)``; raises as :func:`read_deep_tiff`."""
-    check_size(*head.size)
-    parts = _parts(head)
-    planes = [_samples(_decompressed(file, head, parts, plane), head, parts) for plane in range(parts.planes)]
-    return planes[0] if parts.planes == 1 else np.concatenate(planes, axis=-1)
+def _images_described(page: TiffHead) -> int:
+    """The number of images that ImageJ, or tifffile where it cut the heads away, say that they have written."""
+    text = bytes(page.tags.get(tag.DESCRIPTION, [])).split(b"\0")[0]
+    if text.startswith(b"ImageJ=") and (found := re.search(rb"\nimages=(\d+)", text)) is not None:
+        return max(1, int(found[1]))
+    shape = re.match(rb'{"shape": \[([\d, ]+)\]', text) if b'"truncated": true' in text else None
+    values = 1 if shape is None else prod(map(int, shape[1].split(b",")))
+    return max(1, values // max(1, page.size[0] * page.size[1] * page.bands))
 
 
 # ---- tags -------------------------------------------------------------------------------------------------------
@@ -227,124 +242,26 @@ def _pages(file: BinaryIO, order: str, big: bool, offset: int) -> Iterator[Tags]
     while offset and offset not in seen:
         seen.add(offset)
         file.seek(offset)
-        count = _number(order, _read(file, 8 if big else 2))
+        count = _number(order, read_bytes(file, 8 if big else 2))
         entry = struct.Struct(f"{order}HHQ8s" if big else f"{order}HHI4s")
-        table, after = _read(file, count * entry.size), _read(file, 8 if big else 4)
-        kept = (row for row in entry.iter_unpack(table) if row[1] in _NUMBERS or row[0] == GDAL_NODATA)
-        yield {tag: _values(file, order, *rest) for tag, *rest in kept}
+        table, after = read_bytes(file, count * entry.size), read_bytes(file, 8 if big else 4)
+        kept = (row for row in entry.iter_unpack(table) if row[1] in _NUMBERS or row[0] in _TEXTS)
+        yield {tag: _values(file, order, kind, count, inline) for tag, kind, count, inline in kept}
         offset = _number(order, after)
 
 
 def _values(file: BinaryIO, order: str, kind: int, count: int, inline: bytes) -> list[int]:
     dtype = np.dtype(_NUMBERS.get(kind, "u1")).newbyteorder(order)  # type: ignore[arg-type]
+    count = count if kind in _NUMBERS else min(count, _MOST_TEXT)
     if (size := count * dtype.itemsize) > len(inline):
         file.seek(_number(order, inline))
-        inline = _read(file, size)
+        inline = read_bytes(file, size)
     return [int(value) for value in np.frombuffer(inline[:size], dtype)]
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def read_bytes(file: BinaryIO, size: int) -> bytes:
+    """Read a number of bytes; raises ``OSError`` where the file ends before."""
     left = os.fstat(file.fileno()).st_size - file.tell()
     if size > left:  # damaged tags may ask for more than there is memory
         raise OSError("the file is truncated")
     return file.read(size)
-
-
-# ---- pixels -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """How the image is cut: into tiles, or into strips, which are tiles as wide as it is."""
-
-    width: int
-    height: int
-    across: int
-    planes: int
-    samples: int  # of a pixel in a plane
-    offsets: Sequence[int]
-    counts: Sequence[int]
-
-    @property
-    def number(self) -> int:
-        """Number of tiles of a plane."""
-        return len(self.offsets) // self.planes
-
-
-def _parts(head: TiffHead) -> _Parts:
-    width, height = head.size
-    planes = head.bands if head.first(_PLANAR, 1) == 2 else 1
-    wide = head.first(_TILE_WIDTH, 0) if head.is_tiled else width
-    high = head.first(_TILE_HEIGHT, 0) if head.is_tiled else min(head.first(_ROWS, height), height)
-    offsets, counts = (head.tags.get(tag, []) for tag in head.places)
-    if min(width, height, wide, high) < 1 or len(offsets) != len(counts):
-        raise ValueError("its tags contradict each other")
-    across = ceil(width / wide)
-    if len(offsets) != planes * across * ceil(height / high):
-        raise ValueError("parts of it are missing")
-    return _Parts(wide, high, across, planes, head.bands // planes, offsets, counts)
-
-
-def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> NDArray[np.uint8]:
-    """The bytes of a plane, ``(H, bytes of a row)``: its parts as a TIFF that is said to be gray of 8 bits."""
-    compression, row = head.first(_COMPRESSION, 1), ceil(parts.width * parts.samples * head.first(_BITS, 1) / 8)
-    if compression not in _LOSSLESS:
-        ways = ", ".join(dict.fromkeys(_LOSSLESS.values()))
-        raise UnsuitableError(f"has a compression (number {compression}) not read at its depth: save it with {ways}")
-    data, offsets = bytearray(8), list[int]()
-    mine = slice(plane * parts.number, (plane + 1) * parts.number)
-    for offset, count in zip(parts.offsets[mine], parts.counts[mine], strict=True):
-        file.seek(offset)
-        offsets.append(len(data))
-        data += _read(file, count)
-    tags = {_WIDTH: [row * parts.across], _HEIGHT: [head.size[1]], _BITS: [8], _SAMPLES: [1], _PHOTOMETRIC: [_GRAY]}
-    tags |= {_COMPRESSION: [compression], _FILL_ORDER: [head.first(_FILL_ORDER, 1)]}
-    tags |= {_TILE_WIDTH: [row], _TILE_HEIGHT: [parts.height]} if head.is_tiled else {_ROWS: [parts.height]}
-    tags |= dict(zip(head.places, (offsets, list(parts.counts[mine])), strict=True))
-    try:
-        with TiffImageFile(io.BytesIO(_with_tags(data, tags))) as image:
-            return np.array(image)
-    except OSError as error:
-        raise OSError(f"its pixels cannot be decompressed with {_LOSSLESS[compression]}") from error
-
-
-def _with_tags(data: bytearray, tags: Tags) -> bytes:
-    """A TIFF of data that begin with eight bytes for its head."""
-    entries = []
-    for tag, values in sorted(tags.items()):
-        packed = struct.pack(f"<{len(values)}I", *values)
-        place = packed if len(values) == 1 else struct.pack("<I", len(data))
-        data += packed if len(values) > 1 else b""
-        entries.append(struct.pack("<HHI", tag, 4, len(values)) + place)
-    data[:8] = struct.pack("<2sHI", b"II", 42, len(data))
-    return bytes(data) + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
-
-
-def _samples(rows: NDArray[np.uint8], head: TiffHead, parts: _Parts) -> NDArray[Any]:
-    """Samples ``(H, W, samples)`` from the bytes of a plane."""
-    tiles = rows.reshape(len(rows), parts.across, -1)
-    predictor, dtype = head.first(_PREDICTOR, 1), head.dtype
-    if head.first(_BITS, 1) % 8:
-        values = _unpacked(tiles, parts.width * parts.samples, head.first(_BITS, 1)).astype(dtype)
-    elif predictor == _FLOAT_DIFFERENCES and dtype.kind == "f":
-        values = _from_float_differences(tiles, dtype, parts.samples)
-    else:
-        values = tiles.view(dtype.newbyteorder(head.order)).astype(dtype)  # type: ignore[arg-type]
-    values = values.reshape(len(rows), parts.across, parts.width, parts.samples)
-    if predictor == _DIFFERENCES:
-        whole = values.view(f"u{dtype.itemsize}")
-        values = np.cumsum(whole, axis=2, dtype=whole.dtype).view(dtype)
-    return values.reshape(len(rows), -1, parts.samples)[:, : head.size[0]]
-
-
-def _unpacked(tiles: NDArray[np.uint8], number: int, bits: int) -> NDArray[Any]:
-    """Numbers of a number of bits that is no multiple of 8, the highest bit first."""
-    single = np.unpackbits(tiles, axis=-1)[..., : number * bits].reshape(*tiles.shape[:2], number, bits)
-    return single @ (2 ** np.arange(bits - 1, -1, -1, dtype=np.uint64))
-
-
-def _from_float_differences(tiles: NDArray[np.uint8], dtype: np.dtype[Any], samples: int) -> NDArray[Any]:
-    """Floats whose bytes are differences to the pixel before, the highest bytes of a row first."""
-    by_pixel = tiles.reshape(*tiles.shape[:2], -1, samples)
-    summed = np.cumsum(by_pixel, axis=2, dtype=np.uint8).reshape(*tiles.shape[:2], dtype.itemsize, -1)
-    return np.ascontiguousarray(summed.swapaxes(-1, -2)).view(dtype.newbyteorder(">"))[..., 0].astype(dtype)

@@ -46,22 +46,33 @@ def _nodata(nodata: Mapping[str, float]) -> Iterator[str]:
 
 
 def _turned(files: Files) -> Iterator[str]:
-    """Tell of label maps that lie otherwise than their images are stored, where sizes do not show it."""
-    found = dict[str, None]()
-    for name, path in chain.from_iterable(maps.items() for maps in (files.masks, files.accepted, files.scribbles)):
-        try:
-            image, labels = read_head(files.images[name]), read_head(path)
-        except ValueError:
-            continue
-        unseen = image.width == image.height or image.lies_sideways == labels.lies_sideways
-        if image.orientation != labels.orientation and unseen:
-            found[name] = None
-    if found:
-        are = "are" if len(found) > 1 else "is"
-        yield (
-            f"{counted(len(found), 'image')}, as {next(iter(found))}, {are} turned by EXIF data otherwise than the "
-            "label maps: labels are taken to be drawn on what stands upright; look at the contact sheet"
-        )
+    """Tell of label maps and of files of channels that lie otherwise than their images are stored, unseen by sizes."""
+    maps = chain.from_iterable(maps.items() for maps in (files.masks, files.accepted, files.scribbles))
+    beside = ((name, other) for name, path in files.images.items() for other in _channels_beside(files, path))
+    told = {
+        "the label maps: labels are taken to be drawn on what stands upright; look at the contact sheet": maps,
+        "the files of their channels: each file is turned by its own data; see that these agree": beside,
+    }
+    for what, others in told.items():
+        found = dict.fromkeys(name for name, path in others if _lies_otherwise(files.images[name], path))
+        if found:
+            are = "are" if len(found) > 1 else "is"
+            first = next(iter(found))
+            yield f"{counted(len(found), 'image')}, as {first}, {are} turned by EXIF data otherwise than {what}"
+
+
+def _channels_beside(files: Files, path: Path) -> list[Path]:
+    return [] if files.channels is None else files.channels.files(path)[1:]
+
+
+def _lies_otherwise(image: Path, other: Path) -> bool:
+    """Tell if two files are turned by their EXIF data in different ways that their sizes do not show."""
+    try:
+        one, two = read_head(image), read_head(other)
+    except ValueError:
+        return False
+    unseen = one.width == one.height or one.lies_sideways == two.lies_sideways
+    return one.orientation != two.orientation and unseen
 
 
 def _depths(described: Mapping[str, DescribedBands], has_channels: bool) -> Iterator[str]:
