@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.images.nodata import NODATA_COLOR
 from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.prediction.maps import GeoTiff, is_map
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecatio
 
 RANDOM = np.random.default_rng(0)
 COLORS = RANDOM.integers(0, 256, (3, 90, 70), dtype=np.uint8)
-GREEN = (0, 255, 0)
 
 
 def read_by_rows(path, **options):
@@ -63,9 +63,9 @@ def test_a_refinement_does_not_see_pixels_without_data(module, tmp_path):
     path = write_map(tmp_path / "a.tif", values, nodata=0)
     refinement = MeanField(iterations=2)
     segmenter = Segmenter(module, "cpu", refinement=refinement)
-    with open_rows(path, invalid_color=segmenter.neutral_color) as image:
+    with open_rows(path) as image:
         (block,) = segmenter.blocks(image)
-    pixels = np.where(values.min(0)[..., None] == 0, segmenter.neutral_color, values.transpose(1, 2, 0))
+    pixels = np.where(values.min(0)[..., None] == 0, NODATA_COLOR, values.transpose(1, 2, 0))
     seen = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         logits = module(seen.float())
@@ -187,9 +187,9 @@ def test_where_there_is_no_data_nothing_of_it_is_seen(tmp_path, kind):
     expected = with_hole(tmp_path / "a.tif", "none", 100)
     np.testing.assert_array_equal(read_by_rows(expected)[1], False)
     for stored in (0, 77):
-        pixels, invalid = read_by_rows(with_hole(tmp_path / "b.tif", kind, stored), invalid_color=GREEN)
+        pixels, invalid = read_by_rows(with_hole(tmp_path / "b.tif", kind, stored))
         np.testing.assert_array_equal(invalid, HOLE)
-        assert (pixels[HOLE] == GREEN).all()
+        assert (pixels[HOLE] == NODATA_COLOR).all()
         if kind in ("nodata", "alpha", "mask"):
             np.testing.assert_array_equal(pixels[~HOLE], read_by_rows(expected)[0][~HOLE])
 
@@ -207,7 +207,7 @@ def test_an_image_without_any_data(tmp_path):
     path = write_map(tmp_path / "a.tif", np.full((3, 20, 30), np.nan, np.float32))
     pixels, invalid = read_by_rows(path)
     assert invalid.all()
-    assert (pixels == 255).all()
+    assert (pixels == NODATA_COLOR).all()
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------

@@ -131,16 +131,16 @@ def classes_of(trainer: Trainer) -> tuple[Any, Any]:
 
 
 def boxes(batch: Mapping[str, Any], count: int | None = None) -> list[tuple[slice, slice]]:
-    """Rows and columns of each image that are not padding."""
+    """Rows and columns of each image that are not padding, which is right and below."""
     image, valid = batch["image"][:count], batch.get("valid")
-    if valid is None:
+    if valid is None or not batch.get("padded", True):
         return [(slice(None), slice(None))] * len(image)
     return [(_extent(one.any(1)), _extent(one.any(0))) for one in on_cpu(valid[:count])]
 
 
 def _extent(used: Tensor) -> slice:
     where = used.nonzero().flatten().tolist()
-    return slice(where[0], where[-1] + 1) if where else slice(None)
+    return slice(where[-1] + 1) if where else slice(None)
 
 
 def on_cpu(values: Tensor) -> Tensor:

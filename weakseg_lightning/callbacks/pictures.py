@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.utilities import rank_zero_info
@@ -103,6 +104,8 @@ class PredictionWriter(BasePredictionWriter):
         """Write the files of one batch: ``prediction`` is ``{"id": list of B, "labels": (B, H, W)}``."""
         _, palette = classes_of(trainer)
         images, labels = on_cpu(colors_of(batch)), on_cpu(prediction["labels"])
+        if "valid" in batch:
+            labels = torch.where(on_cpu(batch["valid"]), labels, VOID)
         for name, image, classes, box in zip(prediction["id"], images, labels, boxes(batch), strict=True):
             self._warn_if_written(name)
             stem, image, classes = file_stem(name), image[:, *box], classes[box]

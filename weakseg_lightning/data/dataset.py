@@ -197,7 +197,9 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
 
     def _item(self, sample: Sample, draw: int) -> dict[str, Any]:
         item = _annotated(sample)
-        if self.transform is not None:
+        if self.transform is None:
+            item["padded"] = False
+        else:
             with seeded(draw):
                 item = self.transform(item)
         planes = item.pop("planes").as_subclass(Tensor)
@@ -262,7 +264,8 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         weak labels; ``id`` list of B names. Where there are any: ``sizes`` int8 ``(B, K)``, see
         :func:`weakseg_lightning.data.samples.size_buckets`; ``boxes``, list of B float32 ``(n, 5)``; ``case``, list of
         B :class:`weakseg_lightning.data.CaseSlice`; ``guide`` int32 ``(B, 1, H, W)``, maps of regions or boundaries, 0
-        on padding; what the batch hook adds.
+        on padding; ``padded`` False of whole images, where all that is not ``valid`` lies in the image; what the batch
+        hook adds.
     """
     batch: dict[str, Any] = {"image": torch.stack([item["image"].contiguous() for item in items])}
     for name in ("seeds", "mask", "valid", "tags", "seed_labels", "full", "sizes", "guide", "colors"):
@@ -272,6 +275,8 @@ def collate(items: Sequence[dict[str, Any]], batch_hook: BatchHook | None = None
         if all(name in item for item in items):
             batch[name] = [item[name] for item in items]
     batch["id"] = [item["id"] for item in items]
+    if not any(item.get("padded", True) for item in items):
+        batch["padded"] = False
     if batch_hook is not None and all("loaded" in item for item in items):
         batch |= batch_hook.attach(batch, [item["loaded"] for item in items])
     return batch

@@ -41,13 +41,17 @@ def open_channels(path: Path, channels: Channels, region: Region) -> Iterator["M
         with ExitStack() as stack:
             yield ChannelMapRows(path, files, channels, region, stack)
         return
-    planes = files.read(path)
+    planes, valid = files.read_valid(path)
     height, width = planes[0].shape
     rows, columns = region.find(path, width, height, None)
     if (doubt := channels.doubt(planes)) is not None:
         warnings.warn(f"{path} {doubt}", stacklevel=3)
-    part = [plane[rows.start : rows.stop, columns.start : columns.stop] for plane in planes]
-    yield MemoryRows(channels.scaled(part).permute(1, 2, 0).numpy())
+    place = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+    scaled = channels.scaled([plane[place] for plane in planes]).permute(1, 2, 0).numpy()
+    if valid is not None:
+        valid = valid[place]
+        scaled[~valid] = channels.normalization[0]
+    yield MemoryRows(scaled, valid)
 
 
 class ChannelMapRows:

@@ -12,6 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from typing_extensions import override
 
 from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.images.bands import picture_valid
+from weakseg_lightning.data.images.nodata import NODATA_COLOR, Flags
 from weakseg_lightning.data.images.pixels import (
     Layout,
     Pixels,
@@ -33,7 +35,6 @@ IN_MEMORY = 2**26
 
 _PREVIEW = 1024  # sides of the reduced image that deep images take black and white from
 _STRIP = 256  # rows that are decoded at once
-_WHITE = (255, 255, 255)
 _WHOLE = Region()
 
 
@@ -42,19 +43,18 @@ def open_rows(
     path: Path,
     in_memory: int = IN_MEMORY,
     region: Region = _WHOLE,
-    invalid_color: tuple[int, int, int] = _WHITE,
 ) -> Iterator["MemoryRows | FileRows"]:
     """Open an image file of any size.
 
     As `read_image` reads it: RGB, gray, palette and transparent images (on white), of any depth, upright. Black and
-    white of deep images that are read incrementally are those of a reduced copy of the whole image.
+    white of deep images that are read incrementally are those of a reduced copy of the whole image. Pixels without data
+    are seen as `NODATA_COLOR`.
 
     Args:
         path: image file.
         in_memory: images of more pixels are read incrementally, which needs the package rasterio. So are all that
             lie on a map.
         region: the part that is read.
-        invalid_color: what is seen of an image that lies on a map where it has no data.
 
     Yields:
         Its rows. Those of a large image can only be asked for from the top downwards; :class:`MapRows` if it lies on a
@@ -65,12 +65,14 @@ def open_rows(
     """
     if is_map(path):
         with _raster(path) as source:
-            yield MapRows(path, source, region, invalid_color)
+            yield MapRows(path, source, region)
         return
     head = _head(path)
     if head.width * head.height <= in_memory:
-        pixels = read_image(path).permute(1, 2, 0).numpy()
-        yield _part(path, pixels, region)
+        pixels, valid = read_image(path).permute(1, 2, 0).numpy(), picture_valid(path)
+        if valid is not None:
+            pixels[~valid] = NODATA_COLOR
+        yield _part(path, pixels, region, valid)
         return
     with _raster(path) as source:
         if head.orientation == 1:
@@ -181,7 +183,6 @@ class MapRows(FileRows):
         path: the file.
         source: the same, opened by rasterio.
         region: the part that is read.
-        invalid_color: what is seen of invalid pixels.
 
     Attributes:
         place: of the part that is read.
@@ -189,8 +190,7 @@ class MapRows(FileRows):
 
     _bands = 4  # the last tells which pixels are valid
 
-    def __init__(self, path: Path, source: Any, region: Region, invalid_color: tuple[int, int, int]) -> None:
-        self.invalid_color = invalid_color
+    def __init__(self, path: Path, source: Any, region: Region) -> None:
         whole = Place.of_whole(source)
         super().__init__(path, source, _head_of_map(path), region, whole)
         self.place = Place.of(source, self.rows, self.columns)
@@ -210,7 +210,7 @@ class MapRows(FileRows):
             valid = _finite(values) & (self.source.dataset_mask(window=window) > 0)
             values[~valid] = 0
             pixels = self._in_rgb(values)
-            return np.dstack([np.where(valid[..., None], pixels, np.array(self.invalid_color, np.uint8)), valid])
+            return np.dstack([np.where(valid[..., None], pixels, np.array(NODATA_COLOR, np.uint8)), valid])
 
     @override
     def _find_range(self) -> tuple[float, float] | None:
@@ -226,10 +226,11 @@ def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return finite
 
 
-def _part(path: Path, pixels: Pixels, region: Region) -> MemoryRows:
+def _part(path: Path, pixels: Pixels, region: Region, valid: Flags | None = None) -> MemoryRows:
     height, width = pixels.shape[:2]
     rows, columns = region.find(path, width, height, None)
-    return MemoryRows(pixels[rows.start : rows.stop, columns.start : columns.stop])
+    place = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+    return MemoryRows(pixels[place], None if valid is None else valid[place])
 
 
 def _head_of_map(path: Path) -> ImageHead | None:

@@ -84,12 +84,6 @@ class Segmenter:
         """The channels of the images that the network was trained on; None for RGB."""
         return self.scorer.module.channels
 
-    @property
-    def neutral_color(self) -> tuple[int, int, int]:
-        """RGB that the normalization of a network for RGB maps to (nearly) 0, as what lies beyond the borders."""
-        red, green, blue = (round(255 * float(value)) for value in self.scorer.module.net.mean.flatten())
-        return red, green, blue
-
     def __call__(self, image: Image) -> npt.NDArray[np.uint8]:
         """Label every pixel.
 

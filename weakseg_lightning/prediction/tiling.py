@@ -57,18 +57,21 @@ class MemoryRows:
 
     Args:
         pixels: uint8 ``(H, W, 3)``, or channels, float32 ``(H, W, C)``.
+        valid: pixels that have data, ``(H, W)``; None = all.
     """
 
-    def __init__(self, pixels: npt.NDArray[Any]) -> None:
+    def __init__(self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> None:
         self.pixels = pixels
+        self.valid = valid
         self.height, self.width = pixels.shape[:2]
 
     def read(self, rows: Span) -> npt.NDArray[Any]:
         """Read rows, ``(h, W, channels)``."""
         return self.pixels[rows.start : rows.stop]
 
-    def invalid(self, rows: Span) -> None:
-        """All pixels have data."""
+    def invalid(self, rows: Span) -> npt.NDArray[np.bool_] | None:
+        """Tell which pixels have no data, ``(h, W)``; None where all have."""
+        return None if self.valid is None else ~self.valid[rows.start : rows.stop]
 
 
 def spans(length: int, size: int, overlap: int, alignment: int = 1) -> list[Span]:

@@ -16,7 +16,7 @@ from weakseg_lightning.data.folder.images.guides import lacking_guides, read_gui
 from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 from weakseg_lightning.data.folder.label_maps import Size
 from weakseg_lightning.data.folder.labels import boxes_of, read_mask, read_seeds, scribbles_of
-from weakseg_lightning.data.images.nodata import Flags
+from weakseg_lightning.data.images.nodata import NODATA_COLOR, Flags
 from weakseg_lightning.data.samples import BadSampleError, Sample, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.energies.potts import VOID
@@ -26,8 +26,6 @@ __all__ = ["FolderSource"]
 Labels = NDArray[np.uint8]
 _SHARES = {"small": 0.0, "large": 1.0}
 """Fractions that the words stand for: beyond whatever thresholds part the sizes."""
-_NEUTRAL = (124, 116, 104)
-"""Color of pixels without data: the mean of ImageNet, which networks map to 0."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class FolderSource(SampleSource):
         name = self.names[index]
         image, valid = self._image(name), self.contents.valid_of(name)
         if valid is not None:
-            neutral = torch.tensor(_NEUTRAL if self.channels is None else self.channels.normalization[0])
+            neutral = torch.tensor(NODATA_COLOR if self.channels is None else self.channels.normalization[0])
             image = torch.where(torch.from_numpy(valid), image, neutral.to(image.dtype)[:, None, None])
         return replace(self._sample(name, image, valid), guide=self._guide(name, (image.shape[2], image.shape[1])))
 

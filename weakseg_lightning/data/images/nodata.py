@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from weakseg_lightning.data.images.tiff import TiffHead
 from weakseg_lightning.data.images.tiff_tags import GDAL_NODATA
 
-__all__ = ["IMMENSE", "Flags", "filled", "has_data", "nodata_of"]
+__all__ = ["IMMENSE", "NODATA_COLOR", "Flags", "filled", "has_data", "nodata_of"]
 
 Flags = NDArray[np.bool_]
 
 IMMENSE = 1e30
 """Samples of this size are no measurements: programs write the largest numbers of a type where there are no data."""
+
+NODATA_COLOR = (124, 116, 104)
+"""RGB of pixels without data as networks see them, in training and in prediction: the mean of ImageNet."""
 
 
 def nodata_of(head: TiffHead) -> float | None:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.data.images.channels import Planes
+from weakseg_lightning.data.images.nodata import NODATA_COLOR
 from weakseg_lightning.data.maps.contents import Map, MapFolder
 from weakseg_lightning.data.maps.layers import Layer
 from weakseg_lightning.data.maps.places import Window
@@ -19,9 +20,6 @@ from weakseg_lightning.data.samples import Sample, SampleSource, present_labels
 from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["MapTiles", "Tile"]
-
-_NEUTRAL = (124, 116, 104)
-"""RGB of pixels without data: the mean color of ImageNet, which encoders take for 0 and prediction shows them, too."""
 
 
 class Tile(NamedTuple):
@@ -101,7 +99,7 @@ class MapTiles(SampleSource):
 
     def _image(self, planes: Planes, valid: Flags) -> Tensor:
         if self.channels is None:
-            image, neutral = torch.from_numpy(np.stack(planes)), torch.tensor(_NEUTRAL, dtype=torch.uint8)
+            image, neutral = torch.from_numpy(np.stack(planes)), torch.tensor(NODATA_COLOR, dtype=torch.uint8)
         else:
             image, neutral = self.channels.scaled(planes), torch.tensor(self.channels.normalization[0])
         return torch.where(torch.from_numpy(valid), image, neutral[:, None, None])

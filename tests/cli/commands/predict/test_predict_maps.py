@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from weakseg_lightning import ScenesDataModule, Segmenter
+from weakseg_lightning.data.images.nodata import NODATA_COLOR
 
 sys.path.append(str(Path(__file__).parents[2] / "prediction"))
 from known_places import rasterio, transform_of, write_map
@@ -47,7 +48,7 @@ def test_a_map_and_a_photograph(run, trained, of_run, pixels):
     with Image.open("out/labels/photograph.png") as image:
         np.testing.assert_array_equal(np.array(image), segmenter(pixels))
     seen = pixels.copy()
-    seen[HOLE] = segmenter.neutral_color
+    seen[HOLE] = NODATA_COLOR
     expected = segmenter(seen)
     expected[HOLE] = 255
     np.testing.assert_array_equal(labels_of("maps"), expected)

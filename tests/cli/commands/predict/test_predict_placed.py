@@ -1,6 +1,7 @@
 """`weakseg predict` of a data set writes GeoTIFFs for images that lie on a map, as with IMAGES."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,15 @@ def test_labels_get_the_places_of_their_images(tmp_path, monkeypatch):
     np.testing.assert_array_equal(labels_of(tmp_path / "maps%2Fa.tif"), predicted)
 
 
-def test_with_and_without_images(run, of_run):
+@pytest.mark.parametrize("without_data", [0, 12])
+def test_with_and_without_images(run, of_run, without_data):
+    """Rows and columns at a corner may have no data: they are no padding, and are written as 255."""
     names = ", ".join(ScenesDataModule().class_names)
     Path("set/images").mkdir(parents=True)
     Path("set/classes.yaml").write_text(f"classes: [{names}]\n")
-    write_map(Path("set/images/a.tif"), PIXELS, "utm south")
+    values = PIXELS.copy()
+    values[:, :without_data, :], values[:, :, :without_data] = 0, 0
+    write_map(Path("set/images/a.tif"), values, "utm south", nodata=0)
     Path("set/points.csv").write_text("image,x,y,class\na,5,5,0\na,30,30,1\n")
     of_set = ["--data=FolderDataModule", "--data.root=set", "--data.batch_size=1", "--data.num_workers=0"]
     written = []
@@ -67,4 +72,30 @@ def test_with_and_without_images(run, of_run):
         assert status == 0, err
         assert [path.name for path in Path(folder, "labels").iterdir()] == ["a.tif"]
         written.append(labels_of(Path(folder, "labels/a.tif")))
+        assert written[-1].shape == (40, 48)
+        np.testing.assert_array_equal(written[-1] == 255, values.max(0) == 0)
+        with Image.open(Path(folder, "overlays/a.jpg")) as overlay:
+            assert overlay.size == (48, 40)
+    np.testing.assert_array_equal(*written)
+
+
+def test_nodata_of_a_tiff_on_no_map_is_left_out_with_and_without_images(run, of_run):
+    names = ", ".join(ScenesDataModule().class_names)
+    Path("set/images").mkdir(parents=True)
+    Path("set/classes.yaml").write_text(f"classes: [{names}]\n")
+    values = PIXELS.copy()
+    values[:, 5:20, 9:30] = 0
+    with (
+        warnings.catch_warnings(action="ignore"),  # it lies nowhere
+        rasterio.open("set/images/a.tif", "w", "GTiff", 48, 40, 3, dtype="uint8", nodata=0) as file,
+    ):
+        file.write(values)
+    Path("set/points.csv").write_text("image,x,y,class\na,2,2,0\na,30,30,1\n")
+    of_set = ["--data=FolderDataModule", "--data.root=set", "--data.batch_size=1", "--data.num_workers=0"]
+    written = []
+    for words, folder in (([], "out"), (["set/images"], "files")):
+        status, _, err = run("predict", *of_run, *of_set, *words, f"--predictions.output_dir={folder}")
+        assert status == 0, err
+        written.append(np.array(Image.open(Path(folder, "labels/a.png"))))
+        np.testing.assert_array_equal(written[-1] == 255, values.max(0) == 0)
     np.testing.assert_array_equal(*written)

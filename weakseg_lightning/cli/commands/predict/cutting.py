@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.samples import CaseSlice
-from weakseg_lightning.prediction.channel_rows import ChannelMapRows
 from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut, TooLargeError
-from weakseg_lightning.prediction.rasters import MapRows
 from weakseg_lightning.prediction.segmenter import Segmenter
 from weakseg_lightning.prediction.tiling import Block, MemoryRows, Rows, Span
 
@@ -104,8 +102,7 @@ class ImageCutter:
             height, width = image.height, image.width
             self.cut.require_fits(what, height * width * slices, self._segmenter.num_classes)
             pixels = image.read(Span(0, height))
-            on_map = image if isinstance(image, MapRows | ChannelMapRows) else None
-            invalid = None if on_map is None else on_map.invalid(Span(0, height))
+            invalid = image.invalid(Span(0, height))
         scores = np.empty((self._segmenter.num_classes, height, width), dtype=np.float32)
         blend = self._segmenter.blocks(MemoryRows(pixels))
         for block in blend:

@@ -140,8 +140,7 @@ class ImageWriter:
             return
         stem = file_stem(name)
         with self._opened(path) as image, ExitStack() as stack:
-            on_map = image if isinstance(image, MapRows | ChannelMapRows) else None
-            place = None if on_map is None else on_map.place
+            place = image.place if isinstance(image, MapRows | ChannelMapRows) else None
             if "geojson" in self.kinds:
                 require_crs(path, place)
             size = image.height, image.width
@@ -157,8 +156,8 @@ class ImageWriter:
                 if chances is not None:
                     _put(chances, block)
                 if (complete := rows.add(block) if ready is None else ready.labels) is not None:
-                    if on_map is not None:
-                        _leave_out(on_map.invalid(block.rows), complete, chances, block.rows)
+                    if (invalid := image.invalid(block.rows)) is not None:
+                        _leave_out(invalid, complete, chances, block.rows)
                     file.write(complete)
                     small[0].add(block.rows.start, complete)
                     if objects is not None:
@@ -181,7 +180,7 @@ class ImageWriter:
     def _opened(self, path: Path) -> AbstractContextManager[Any]:
         if self.segmenter.channels is not None:
             return open_channels(path, self.segmenter.channels, self.region)
-        return open_rows(path, region=self.region, invalid_color=self.segmenter.neutral_color)
+        return open_rows(path, region=self.region)
 
     def _label_file(
         self, stack: ExitStack, stem: str, size: tuple[int, int], place: Place | None
