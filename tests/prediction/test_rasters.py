@@ -126,6 +126,7 @@ def test_numbers_of_bits_between_bytes(tmp_path, bits):
     assert_same(tmp_path / "a.tif", stretched(values))
 
 
+@pytest.mark.filterwarnings("ignore:.* bands, of which the network sees")
 @pytest.mark.parametrize("alpha", ["YES", "PREMULTIPLIED", "NO"])
 @pytest.mark.parametrize("bands", [2, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -192,6 +193,7 @@ def test_large_deep_files_stand_upright_too(tmp_path, orientation):
         assert_same(tmp_path / "a.png", np.rot90(lying, {3: 2, 6: 3, 8: 1}[orientation]))
 
 
+@pytest.mark.filterwarnings("ignore:.* bands, of which the network sees")
 @pytest.mark.parametrize("in_memory", [0, 10**6])
 def test_what_cannot_be_read_is_named_at_any_size(tmp_path, in_memory):
     values = noise("float32", 3)
@@ -281,3 +283,17 @@ def test_memory_does_not_grow_with_the_height(tmp_path):
         assert (labels.height, labels.width) == (height, width)
         last = labels.read(1, window=((height - 1, height), (0, width)))[0]
     np.testing.assert_array_equal(last, np.arange(width) >= width // 2)
+
+
+@pytest.mark.parametrize(("bands", "read"), [(2, "gray"), (4, "red, green and blue")])
+@pytest.mark.parametrize("in_memory", [0, 10**6])
+def test_a_band_that_is_left_out_is_told(tmp_path, bands, read, in_memory):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((bands, 20, 30), np.uint16), photometric="minisblack", planarconfig="separate"
+    )
+    with (
+        pytest.warns(UserWarning, match=rf"a\.tif has {bands} bands, of which the network sees {bands - 1}, as {read}"),
+        open_rows(tmp_path / "a.tif", in_memory),
+    ):
+        pass

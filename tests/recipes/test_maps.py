@@ -42,6 +42,7 @@ def test_channels_are_trained_stored_and_predicted(folder, capsys):
     rasterio = pytest.importorskip("rasterio")
     channels = "--data.channels=[red, green, blue]"
     command("pce", "data/maps", *SMALL, channels, "--trainer.accelerator=cpu", "--name=bands")
+    assert " maps/images\n" in capsys.readouterr().out, "the command that labels them"
     (run,) = Path("runs/bands").iterdir()
     arguments = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/last.ckpt")]
     window = ["--images.window", "[20, 30, 70, 50]", "--predictions.output_dir", "out"]

@@ -307,17 +307,15 @@ class WeakSegCLI(LightningCLI):
         path = last if without_masks else path
         arguments = f"--config {_shown(self.folder / 'config.yaml')} --ckpt_path {_shown(path)}"
         if without_masks or not self.datamodule.has_validation:
-            _say(
-                f"Finished: results in {_shown(self.folder)}, without masks to validate by. To label images:",
-                sys.stdout,
-            )
-            _say(f"  weakseg predict {arguments}", sys.stdout)
-            return
-        reached = "" if score is None else f"{getattr(best, 'monitor', 'score')} {float(score):.4f}, "
-        _say(f"Finished: {reached}results in {_shown(self.folder)}. To test the best checkpoint:", sys.stdout)
-        _say(f"  weakseg test {arguments}", sys.stdout)
-        _say("To label images:", sys.stdout)
-        _say(f"  weakseg predict {arguments}", sys.stdout)
+            told = f"Finished: results in {_shown(self.folder)}, without masks to validate by. To label images:"
+            _say(told, sys.stdout)
+        else:
+            reached = "" if score is None else f"{getattr(best, 'monitor', 'score')} {float(score):.4f}, "
+            _say(f"Finished: {reached}results in {_shown(self.folder)}. To test the best checkpoint:", sys.stdout)
+            _say(f"  weakseg test {arguments}", sys.stdout)
+            _say("To label images:", sys.stdout)
+        images = self.datamodule.images_to_predict
+        _say(f"  weakseg predict {arguments}{images and ' ' + _shown(Path(images))}", sys.stdout)
 
     def after_predict(self) -> None:
         """Give labels the places of their images, and name the command that shows the run that they are of."""

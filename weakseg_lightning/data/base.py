@@ -35,7 +35,7 @@ _SPLITS_OF = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), 
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
-    """Weakly labelled images: augmented crops for training, whole images for evaluation.
+    """Weakly labeled images: augmented crops for training, whole images for evaluation.
 
     A data set writes :attr:`class_names`, :meth:`train_source` and :meth:`val_source`; files are looked for in these
     methods, which run before training starts. Batches are dicts: loaders make them of bytes, see
@@ -45,8 +45,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
     alone, not on the number of workers, and a resumed run goes on as the undisturbed one. In evaluation every image
     comes exactly once, whatever the number of ranks.
 
-    Incomplete training batches are dropped, unless there are fewer images than one batch holds: then the batch is
-    smaller. A single image fills the batch by its crops.
+    Incomplete training batches are dropped. Fewer images than one batch holds make a smaller one, a single image fills
+    it by its crops.
 
     Args:
         batch_size: training images in a batch, on each rank.
@@ -57,8 +57,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         rotation: training crops are rotated by an angle drawn from -rotation to rotation, in degrees, up to 180. Beyond
             the image labels are void and colors the mean; boxes become the upright ones around the rotated ones, of
             which the object fills less.
-        noise: training images get Gaussian noise of a standard deviation drawn from 0 to this, in 0..1, 1 being the
-            range of a color.
+        noise: greatest standard deviation of the Gaussian noise of training images, 1 being the range of a color.
         balanced_crops: fraction of the training crops, 0..1, that are centered at a labeled pixel of a class drawn
             among those labeled in the image, each alike, as far as its border allows. The others lie anywhere, as do
             those of images without labeled pixels. Of masks all pixels are labeled, of boxes the background alone.
@@ -69,18 +68,18 @@ class SegmentationDataModule(LightningDataModule, ABC):
             and goes on without them. Files are looked for, and their sizes compared, before training starts; contents
             are checked when read (for evaluation with ``"skip"``: before, so that what is evaluated stays fixed).
         tags_from: whether tags and sizes are those of the whole ``image``, or of the training ``crop`` (from its mask).
-        size_thresholds: fractions of the image that part the sizes of classes into buckets, ascending.
+        size_thresholds: fractions of the image that divide the sizes of classes into buckets, ascending.
         full_fraction: fraction of the training images that show their full mask besides: semi-supervised training.
     """
 
     batch_hook: BatchHook | None = None
-    """Adds to the training batches in the workers that load them; set it before training starts.
-
-    What it adds comes with the batches of the epochs that begin while ``batch_hook.enabled`` is set.
-    """
+    """Adds to the training batches, in the workers that load them, of epochs that begin while it is ``enabled``."""
 
     lookahead: bool = False
     """True to have each training batch hold the next of the epoch, as ``next_batch``; set it before training."""
+
+    images_to_predict: str = ""
+    """IMAGES of the command that labels the images of the data; `weakseg predict` needs none of most."""
 
     _rgb: tuple[int, int, int] | None = None  # numbers of red, green and blue among other channels
 
@@ -227,18 +226,18 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     @override
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move a batch, then decode it; each is moved once, also where it was the following one of another."""
+        """Move a batch, then decode it; each is moved once, also where it was the next of another."""
         transfer = super().transfer_batch_to_device
 
         # Not in `on_after_batch_transfer`: that of a module, which augments on the device say, would be left out.
         def move(alone: dict[str, Any]) -> dict[str, Any]:
-            expanded = decode_batch(transfer(alone, device, dataloader_idx))
+            decoded = decode_batch(transfer(alone, device, dataloader_idx))
             if works_aside(device) and not torch.is_inference_mode_enabled():
                 # Solvers ask on the CPU which labels an image may have; hooks may put other sets into the batch.
                 sets = [name for name in ("tags", "seed_labels") if name in alone]
-                expanded |= {"on_host": {name: HostCopy(expanded[name], alone[name]) for name in sets}}
+                decoded |= {"on_host": {name: HostCopy(decoded[name], alone[name]) for name in sets}}
             # Lightning gave the batch its precision before, while the images were bytes.
-            return expanded if self.trainer is None else self.trainer.precision_plugin.convert_input(expanded)
+            return decoded if self.trainer is None else self.trainer.precision_plugin.convert_input(decoded)
 
         ours = isinstance(batch, dict) and "image" in batch
         return self._batch_transfer(batch, move) if ours else transfer(batch, device, dataloader_idx)

@@ -17,7 +17,7 @@ def decode_batch(batch: Batch) -> Batch:
     A data module does so to all batches of a Trainer; whoever iterates over its loaders without one calls this.
 
     Args:
-        batch: what :func:`weakseg_lightning.data.collate` made; one that is expanded already comes back as it is.
+        batch: what :func:`weakseg_lightning.data.collate` made; a decoded batch comes back unchanged.
 
     Returns:
         A new dict: ``image`` float32 ``(B, 3, H, W)`` RGB in 0..1, or C channels as they came;
@@ -29,15 +29,15 @@ def decode_batch(batch: Batch) -> Batch:
         >>> decode_batch(small)["image"].flatten(), decode_batch(small)["id"]
         (tensor([0.2000, 0.2000, 0.2000]), ['a'])
     """
-    expanded = dict(batch)
+    decoded = dict(batch)
     if "image" in batch:
-        expanded["image"] = _in_unit_range(batch["image"])
+        decoded["image"] = _in_unit_range(batch["image"])
     for name in ("seeds", "mask"):
         if name in batch:
-            expanded[name] = batch[name].to(torch.int64)
+            decoded[name] = batch[name].to(torch.int64)
     if "next_batch" in batch:
-        expanded["next_batch"] = decode_batch(batch["next_batch"])
-    return expanded
+        decoded["next_batch"] = decode_batch(batch["next_batch"])
+    return decoded
 
 
 def _in_unit_range(image: Tensor) -> Tensor:
@@ -90,9 +90,9 @@ class BatchTransfer:
             moved = move({name: value for name, value in batch.items() if name != "next_batch"})
         if "next_batch" not in batch:
             return moved
-        following = move(batch["next_batch"])
-        self._ahead = batch["next_batch"]["image"], following
-        return moved | {"next_batch": dict(following)}  # a copy: what a module puts into it is not the next batch's
+        next_batch = move(batch["next_batch"])
+        self._ahead = batch["next_batch"]["image"], next_batch
+        return moved | {"next_batch": dict(next_batch)}  # a copy: what a module puts into it is not the next batch's
 
     def forget(self) -> None:
         """Let go of the batch that is kept, at the end of a run."""

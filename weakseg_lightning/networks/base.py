@@ -204,8 +204,8 @@ class SegmentationNet(nn.Module, ABC):
         if not images.is_floating_point():  # bytes would pass, and mean colors 255 times too bright
             raise ValueError(
                 f"`images` must be float, RGB in 0..1, got {images.dtype}: divide bytes by 255; batches of a data "
-                "module's loaders come so from `weakseg_lightning.data.expand`, or from a Trainer that is given the "
-                "data module"
+                "module's loaders come so from `weakseg_lightning.data.decode_batch`, or from a Trainer that is given "
+                "the data module"
             )
         height, width = (resized(length, self.input_scale) for length in images.shape[-2:])
         if (height, width) == images.shape[-2:]:

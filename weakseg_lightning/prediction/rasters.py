@@ -1,6 +1,7 @@
 """Image files as rows: small ones from memory, those that are too large for it from the file, incrementally."""
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.bands import picture_valid
+from weakseg_lightning.data.images.described import describe_bands
 from weakseg_lightning.data.images.nodata import NODATA_COLOR, Flags
 from weakseg_lightning.data.images.pixels import (
     Layout,
@@ -63,6 +65,7 @@ def open_rows(
     Raises:
         BadSampleError: if the file cannot be read, now or later.
     """
+    _tell_of_bands(path)
     if is_map(path):
         with _raster(path) as source:
             yield MapRows(path, source, region)
@@ -224,6 +227,20 @@ def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Pixels ``(H, W)`` that are numbers in all bands."""
     finite: npt.NDArray[np.bool_] = np.isfinite(values).all(-1)
     return finite
+
+
+def _tell_of_bands(path: Path) -> None:
+    """Warn of a band beside gray or RGB that is not said to be opacity, and is left out."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return
+    found = describe_bands(path)
+    if not found.is_picture and found.count in (2, 4):
+        read = "gray" if found.count == 2 else "red, green and blue"
+        warnings.warn(
+            f"{path} has {found.count} bands, of which the network sees {found.count - 1}, as {read}: one that sees "
+            "all is trained with `channels` of the data",
+            stacklevel=2,
+        )
 
 
 def _part(path: Path, pixels: Pixels, region: Region, valid: Flags | None = None) -> MemoryRows:

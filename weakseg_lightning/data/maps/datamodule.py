@@ -109,6 +109,7 @@ class MapDataModule(HeldOutDataModule):
         if tile is not None:
             at_least("tile", tile, 2)
         self.root = root
+        self.images_to_predict = f"{root}/images"
         self.supervision = supervision
         self.val_fraction = val_fraction
         self.split_seed = split_seed
@@ -202,7 +203,7 @@ class MapDataModule(HeldOutDataModule):
         Raises:
             ValueError: says how.
         """
-        raise UserError(f"maps are predicted as wholes: name them, as `weakseg predict ... {self.root}/images`")
+        raise UserError(f"maps are predicted as wholes: name them, as `weakseg predict ... {self.images_to_predict}`")
 
     # ---- inside ---------------------------------------------------------------------------------------------
 
