@@ -1,4 +1,4 @@
-"""How files are written: whole, or not at all."""
+"""Files that are written whole, or not at all."""
 
 import os
 from collections.abc import Iterator

@@ -102,7 +102,7 @@ def init_args(configured: object) -> dict[str, Any]:
         configured: an object that keeps its constructor arguments as attributes of the same names.
 
     Returns:
-        One entry an argument, nested objects written by :func:`describe`.
+        One entry per argument, nested objects written by :func:`describe`.
 
     Raises:
         AttributeError: if a constructor argument was not kept.

@@ -155,7 +155,7 @@ def test_images_that_are_confused_count_more():
     by_name = AbsencePenalty(2.0, confusing_images=["cat*"], factor=3.0)
     assert by_name.weights(ids, tags, NAMES).tolist() == [6, 2, 6]
     with pytest.raises(
-        ValueError, match="`confusing_classes`: 'cow' is no class \\(there are background, disc, square"
+        ValueError, match="`confusing_classes` must name a class, got 'cow': the classes are background, disc, square"
     ):
         AbsencePenalty(1.0, confusing_classes=["cow"]).weights(ids, tags, NAMES)
     batch, module = some_batch(), make(absence=AbsencePenalty(1.0, confusing_images=["dog*"], factor=4.0)).eval()

@@ -61,7 +61,7 @@ def test_cases_by_class_with_their_spread():
 def test_costs_of_the_solver(metrics):
     table = solver_table(metrics)
     assert table is not None
-    assert [list(row) for row in table.rows] == [["solver, ms a batch", "3", "4", "4"]]
+    assert [list(row) for row in table.rows] == [["solver, ms per batch", "3", "4", "4"]]
     assert solver_table({"train_loss": [(1, 1.0)]}) is None
 
 

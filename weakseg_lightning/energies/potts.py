@@ -127,7 +127,7 @@ class GridPotts:
         return weights
 
     def _likeness(self, image: Tensor, exists: Tensor, edges: Tensor) -> Tensor:
-        """How alike the colors of both ends of each edge are, 0 to 1, ``(B, E, H, W)``."""
+        """Similarity of the colors at both ends of each edge, 0 to 1, ``(B, E, H, W)``."""
         contrast = torch.zeros_like(exists, dtype=image.dtype)
         for e, step in enumerate(neighbor_offsets(self.connectivity)):
             first, second = shifted_pair(image, *step)

@@ -15,7 +15,7 @@ from weakseg_lightning.checks import one_of
 
 Variant = Literal["report", "released"]
 
-EPSILON = 1e-6  # below every logarithm, as in the author's code
+EPSILON = 1e-6  # below every logarithm, as in the official code
 
 
 def recompose(masks: Tensor, imagelets: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def mask_loss(masks: Tensor, targets: Tensor, valid: Tensor, variant: Variant = 
         masks: M, ``(B, K, H, W)``.
         targets: y, bool or float in 0..1, ``(B, K)``.
         valid: bool ``(B, H, W)``, False on padding.
-        variant: ``report`` divides by K, the author's ``released`` code does not.
+        variant: ``report`` divides by K, the official code (``released``) does not.
 
     Returns:
         The mean over the images.
@@ -102,7 +102,7 @@ def imagelet_loss(scores: Tensor, tags: Tensor, variant: Variant = "report", sho
         scores: logits of g for the per-class image of each class k, ``(B, K, K - 1)``; g_j is the sigmoid of
             ``[:, k, j - 1]``.
         tags: y, bool ``(B, K)``.
-        variant: the author's ``released`` code adds ``-log(1 - g_k(M_k X_k))`` for the classes that are absent, and
+        variant: the official code (``released``) adds ``-log(1 - g_k(M_k X_k))`` for the classes that are absent, and
             takes the mean over the K - 1 outputs j, not their sum (with one foreground class, that is the same).
         shown: bool ``(B, K)``, False for per-class images that are left out; None = all count.
 

@@ -271,7 +271,7 @@ def _is_distributed() -> bool:
 
 
 def _of_all_ranks(mine: T) -> list[T]:
-    """What each rank has, on every rank."""
+    """Gather on every rank what each of them has."""
     if not _is_distributed():
         return [mine]
     found: list[Any] = [None] * distributed.get_world_size()

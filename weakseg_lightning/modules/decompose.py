@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning import checks
+from weakseg_lightning.constraints.arguments import class_index
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.losses.area_priors import AreaPrior
@@ -37,7 +38,7 @@ class AbsencePenalty:
 
     Args:
         weight: weight of the loss; 0 = none, as in the report.
-        confusing_classes: classes by name (or index, as text); images tagged with one of them count ``factor`` times.
+        confusing_classes: classes by name or index; images tagged with one of them count ``factor`` times.
         confusing_images: names of images, ``*`` stands for anything (``cat*``); they count ``factor`` times, too.
         factor: see these two.
     """
@@ -58,9 +59,7 @@ class AbsencePenalty:
         Raises:
             ValueError: if a confusing class is not among the names.
         """
-        if unknown := [name for name in self.confusing_classes if name not in class_names]:
-            raise UserError(f"`confusing_classes`: {unknown[0]!r} is no class (there are {', '.join(class_names)})")
-        columns = [class_names.index(name) for name in self.confusing_classes]
+        columns = [class_index(name, class_names, "`confusing_classes`") for name in self.confusing_classes]
         shown = tags[:, columns].any(1)
         named = [any(fnmatchcase(name, pattern) for pattern in self.confusing_images) for name in ids]
         confusing = shown | torch.tensor(named, device=tags.device)

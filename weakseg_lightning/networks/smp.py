@@ -295,7 +295,7 @@ class SMPNetwork(Network):
             except (ValueError, KeyError, TypeError, NotImplementedError) as error:
                 raise ValueError(
                     f"`architecture` {self.architecture!r} with `encoder` {self.encoder!r} and `output_stride` "
-                    f"{self.output_stride} is refused by segmentation_models_pytorch: {error}"
+                    f"{self.output_stride} is not supported by segmentation_models_pytorch: {error}"
                 ) from error
 
     def _download(self, weights: str, num_classes: int, options: dict[str, Any]) -> Any:

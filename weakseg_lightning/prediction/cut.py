@@ -76,7 +76,7 @@ class SlicesToCut:
             raise BadSampleError(f"{what} has several sizes, {shown}: they cannot be cut as one volume")
 
     def arguments(self) -> tuple[dict[str, Any], list[int]]:
-        """What `VolumeExpansion.solve` takes, and where in it the slices are: those that are missing are invalid.
+        """Arguments of `VolumeExpansion.solve`, and the places of the slices in them: missing ones are invalid.
 
         One invalid slice stands for all that are missing between two.
         """

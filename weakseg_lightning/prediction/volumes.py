@@ -64,21 +64,21 @@ def predict_volume(
     head, found = reader.head(path), list[NDArray[np.uint8]]()
     shape = (segmenter.num_classes, head.depth, *head.size[::-1])
     with ExitStack() as stack:
-        chances = None
+        stored = None
         if probabilities is not None:
             unfinished = stack.enter_context(replacing(probabilities))
-            chances = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+            stored = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
         if cut is not None:
             cut.require_fits(path, head.depth * head.size[0] * head.size[1], segmenter.num_classes)
         together, pictures = SlicesToCut(head.distances), list[NDArray[np.uint8]]()
         for index in range(head.depth):
             image, picture = _slice(reader, path, index, segmenter.channels)
-            if chances is None and cut is None:
+            if stored is None and cut is None:
                 found.append(segmenter(image))
             else:
                 scores = segmenter.probabilities(image)
-                if chances is not None:
-                    chances[:, index] = scores
+                if stored is not None:
+                    stored[:, index] = scores
                 if cut is not None:
                     together.add(scores, picture, None if drawn is None else drawn(index))
                     pictures.append(picture)

@@ -20,10 +20,10 @@ _PANELS = (
 _LABELS = {"val_miou": "mIoU", "val_dice_mean": "Dice per case"}
 _PERCENT = ("miou", "pixel_accuracy", "dice_mean")
 _SOLVER = {
-    "hook_forward_ms": "prediction for the solver, ms a batch",
-    "hook_solve_ms": "solver, ms a batch",
-    "hook_transfer_ms": "transfer to and from the solver, ms a batch",
-    "solved_images_per_second": "images solved in a second",
+    "hook_forward_ms": "prediction for the solver, ms per batch",
+    "hook_solve_ms": "solver, ms per batch",
+    "hook_transfer_ms": "transfer to and from the solver, ms per batch",
+    "solved_images_per_second": "images solved per second",
 }
 _CLASS = "iou_"
 

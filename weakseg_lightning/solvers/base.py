@@ -60,7 +60,7 @@ class SolverResult:
 
     @property
     def latent(self) -> Tensor:
-        """What the network follows: the labels."""
+        """The labels, which the network follows."""
         return self.labels
 
     @property
@@ -193,7 +193,7 @@ class DistributionResult:
 
     @property
     def latent(self) -> Tensor:
-        """What the network follows: the probabilities."""
+        """The probabilities, which the network follows."""
         return self.probabilities
 
     @property

@@ -1,4 +1,4 @@
-"""What a labeling is asked for: seeds, label sets, padding, checked and with the neutral value where none is given."""
+"""Arguments of `Solver.solve` besides scores and image: seeds, label sets, padding, checked, with their defaults."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ def test_a_run_becomes_a_page(run, tiny):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<title>&lt;b&gt;tiny / version_0</title>" in page
     assert "No trimap curve" in page
-    assert "solver, ms a batch" in page
+    assert "solver, ms per batch" in page
     assert "encoder: timm-mobilenetv3_small_minimal_100" in page, "the configuration"
     kinds = re.findall(r"<figcaption>\S+: (best|median|worst), mIoU ([\d.]+) %</figcaption>", page)
     assert [kind for kind, _ in kinds] == ["best", "median", "worst"]

@@ -63,7 +63,7 @@ def test_lists_are_followed(make_data, tmp_path):
         ("a\nq\n", None, "`train_list`: .* names 'q', which is not in"),
         ("a\nb\n", "b\n", "`train_list` and `val_list` both name 'b'"),
         (None, "c d é\n", "`val_list`: 1 of 1 images have no masks"),
-        ("\n", None, "names no image: write a name a line"),
+        ("\n", None, "names no image: write one name per line"),
     ],
 )
 def test_wrong_lists_are_refused(make_data, tmp_path, train, val, message):

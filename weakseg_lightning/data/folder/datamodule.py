@@ -56,10 +56,10 @@ class FolderDataModule(HeldOutDataModule):
                         class; or in the colors of ``classes.yaml``; transparent = no label
     ``accepted/``       the same: labels of `weakseg paint` that were accepted there
     ``masks/``          the same with a class for every pixel, 255 = void
-    ``points.csv``      ``image,x,y,class``: a click a row
-    ``boxes.csv``       ``image,x1,y1,x2,y2,class``: a box a row, left, top, right, bottom
-    ``tags.csv``        ``image,class``: a class of the image a row, or several with ``|`` between them; an empty class
-                        for an image of background alone
+    ``points.csv``      ``image,x,y,class``: one click per row
+    ``boxes.csv``       ``image,x1,y1,x2,y2,class``: one box per row, left, top, right, bottom
+    ``tags.csv``        ``image,class``: one class of the image per row, or several with ``|`` between them; an empty
+                        class for an image of background alone
     ``sizes.csv``       ``image,class,size``: the fraction of the image that a class covers (``0.15`` or ``15%``), or
                         ``small`` or ``large``: of the first or the last of the ``size_thresholds``' buckets
     ``cases.csv``       ``image,case``: the images that are slices of one case, such as a patient's volume, in the order
@@ -110,7 +110,7 @@ class FolderDataModule(HeldOutDataModule):
         val_fraction: fraction of the images with masks that is held out for validation, 0 to 1, one image at least; 0
             for no validation.
         split_seed: draws them; apart from ``seed``, so that runs with other seeds stay comparable.
-        train_list: text file with the names of the training images, a name a line; by default all that are not held
+        train_list: text file with the names of the training images, one name per line; by default all that are not held
             out.
         val_list: the same for validation, in place of ``val_fraction``.
         guides: folder, seen from ``root``, of a map of regions or boundaries for each training image, for methods whose
@@ -255,7 +255,7 @@ class FolderDataModule(HeldOutDataModule):
         return FolderSource(self._contents, list(self._contents.images), None, self.channels)
 
     def drawn(self) -> DrawnLabels:
-        """What is drawn on the images, by their files."""
+        """Labels drawn on the images, by their files."""
         return DrawnLabels(self._contents)
 
     def join_predictions(self, folder: Path, stem: Callable[[str], str]) -> None:

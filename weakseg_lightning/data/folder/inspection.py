@@ -224,7 +224,7 @@ def _image(path: Path, name: str) -> str | None:
 
 
 def _problem(contents: FolderContents, path: Path, error: BadSampleError, name: str) -> Problem:
-    """What is wrong with an image's file; where another one holds the channel at fault, with that."""
+    """Tell what is wrong with an image's file; where another one holds the channel at fault, with that."""
     text, files = str(error), contents.channels.files(path) if contents.channels else []
     path = next((file for file in files if text.startswith((f"{file} ", f"{file}:"))), path)
     file = relative(path, contents.root)

@@ -1,4 +1,4 @@
-"""Parting the images of a folder into those for training and those for validation."""
+"""Splitting the images of a folder into those for training and those for validation."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -105,7 +105,7 @@ def split_names(
 
 
 def read_names(path: Path, contents: FolderContents, argument: str, usable: Callable[[str], bool]) -> list[str]:
-    """Read a list of images, a name a line, with or without folder and suffix.
+    """Read a list of images, one name per line, with or without folder and suffix.
 
     The name of a volume means its usable slices.
 
@@ -123,7 +123,7 @@ def read_names(path: Path, contents: FolderContents, argument: str, usable: Call
         raise MissingFileError(f"`{argument}`: there is no file {path} (working directory: {Path.cwd()})")
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not lines:
-        raise UserError(f"`{argument}`: {path} names no image: write a name a line")
+        raise UserError(f"`{argument}`: {path} names no image: write one name per line")
     found = {line: contents.find_all(line) for line in lines}
     if absent := [line for line, names in found.items() if not names]:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""

@@ -109,7 +109,7 @@ def band_names(path: Path, count: int) -> tuple[str, ...]:
 
 
 def _descriptions(file: Any) -> Iterator[list[str]]:
-    """What GDAL, OME, ImageJ, or the pages say."""
+    """Names by GDAL, OME, ImageJ, or the pages."""
     from defusedxml.ElementTree import fromstring
 
     first = file.pages[0]

@@ -42,7 +42,7 @@ def read_samples(file: BinaryIO, head: TiffHead) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _Parts:
-    """How the image is cut: into tiles, or into strips, which are tiles as wide as it is."""
+    """The parts of an image: tiles, or strips, which are tiles as wide as it is."""
 
     width: int
     height: int

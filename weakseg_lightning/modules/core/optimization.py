@@ -143,7 +143,7 @@ def make_optimizer(
         free: parameters outside the network; they learn as the head, without weight decay.
 
     Returns:
-        The optimizer and a schedule to step once an iteration. Biases have groups of their own only where a phase sets
+        The optimizer and a schedule to step once per iteration. Biases have groups of their own only where a phase sets
         them apart, so that states of runs that do not can be loaded whenever they were saved.
     """
     places = _places(net, head, phases)

@@ -240,7 +240,7 @@ class _Files:
         return self.runs.parent.parent / shlex.split(named[-1])[0] if named else None
 
     def _last_error(self) -> str:
-        """What the command says of an error, or the last line of a traceback."""
+        """Find what the command says of an error, or the last line of a traceback."""
         lines = [line.strip() for line in self._printed().splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("weakseg: error: ")] or lines
         return errors[-1].removeprefix("weakseg: error: ") if errors else "training ended without a word"

@@ -95,7 +95,7 @@ class ImageCommand:
         return status
 
     def _drawn(self) -> DrawnLabels | None:
-        """What is drawn on the images of the data's folder, for the cut alone."""
+        """Labels drawn on the images of the data's folder, for the cut alone."""
         data: SegmentationDataModule = self.parts.data
         if not self.parts.images.cut:
             return None

@@ -61,7 +61,7 @@ class ImageCutter:
         self._drawn = drawn
 
     def groups(self, images: Mapping[str, Path]) -> Iterator[list[Named]]:
-        """What is cut together: the slices of a case in their order, other images alone."""
+        """Yield the images that are cut together: the slices of a case in their order, others alone."""
         groups: dict[str, list[tuple[int, Named]]] = {}
         for name, path in images.items():
             case = self._case(path)

@@ -41,7 +41,7 @@ class ImageOptions:
             the contrast of the image. Slices of a NIfTI file are cut together, and so are slices of one case in the
             data's folder, with its spacing. Scribbles, clicks and accepted labels of that folder are kept; boxes and
             masks are not used. Contrast is that of the 8-bit picture that overlays show, to which files of 16 bits are
-            stretched one by one. What would take more than 16 GB (200 + 14 x classes bytes a pixel of an image or of
+            stretched one by one. What would take more than 16 GB (200 + 14 x classes bytes per pixel of an image or of
             all slices together) is left out.
         cut_weight: Potts weight of the edges to the 8 neighbors within a slice, in units of -log probability: the
             larger, the smoother; 10 by default.
@@ -76,7 +76,7 @@ class ImageOptions:
             raise UserError("`images.cut` labels images as wholes: leave out `images.window` and `images.bounds`")
 
     def graph_cut(self) -> GraphCut | None:
-        """What finds the labels; None to take the most probable ones."""
+        """Make the graph cut that finds the labels; None to take the most probable ones."""
         if not self.cut:
             return None
         weight = _WEIGHT if self.cut_weight is None else self.cut_weight

@@ -113,12 +113,12 @@ class ImageWriter:
             raise BadSampleError(f"{path} is a volume, which {options} cannot be used for: leave it out")
         stem = file_stem(name)
         target = self.folder / "labels" / f"{stem}.nii.gz"
-        chances = self.folder / "probabilities" / f"{stem}.npy" if "probabilities" in self.kinds else None
+        probabilities = self.folder / "probabilities" / f"{stem}.npy" if "probabilities" in self.kinds else None
         objects = VolumeObjects(self.volumes.head(path))
         slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
         drawn = None if self.drawn is None else partial(self.drawn.seeds, path)
         cut = None if self.cutter is None else self.cutter.cut
-        for one in predict_volume(self.segmenter, self.volumes, path, target, chances, cut, drawn):
+        for one in predict_volume(self.segmenter, self.volumes, path, target, probabilities, cut, drawn):
             if "overlays" in self.kinds:
                 self._write_overlay(f"{stem}_slice_{one.number}", one.picture, one.labels)
             if self.objects is not None:
@@ -149,15 +149,15 @@ class ImageWriter:
             objects = None if self.objects is None else ImageObjects(image.width)
             watched = WatchedRows(image, small[1], keep=objects is not None)
             blocks = self.segmenter.blocks(watched) if ready is None else ready.blocks(watched)
-            chances = self._probabilities(stack, stem, size)
+            probabilities = self._probabilities(stack, stem, size)
             rows = LabelRows(image.width)
             tiles = progress.add_task(name[-30:].replace("[", "("), total=len(blocks))
             for block in blocks:
-                if chances is not None:
-                    _put(chances, block)
+                if probabilities is not None:
+                    _put(probabilities, block)
                 if (complete := rows.add(block) if ready is None else ready.labels) is not None:
                     if (invalid := image.invalid(block.rows)) is not None:
-                        _leave_out(invalid, complete, chances, block.rows)
+                        _leave_out(invalid, complete, probabilities, block.rows)
                     file.write(complete)
                     small[0].add(block.rows.start, complete)
                     if objects is not None:
@@ -210,16 +210,16 @@ def _shown_name(name: str, path: Path) -> str:
     return name + (path.name.removeprefix(volume_name(path)) if is_volume(path) else path.suffix)
 
 
-def _put(chances: Any, block: Block) -> None:
+def _put(probabilities: Any, block: Block) -> None:
     rows, columns = block.rows, block.columns
-    chances[:, rows.start : rows.stop, columns.start : columns.stop] = block.scores.numpy()
+    probabilities[:, rows.start : rows.stop, columns.start : columns.stop] = block.scores.numpy()
 
 
-def _leave_out(invalid: Any, labels: Any, chances: Any, rows: Span) -> None:
+def _leave_out(invalid: Any, labels: Any, probabilities: Any, rows: Span) -> None:
     """Labels and probabilities of some rows where the image has no data."""
     labels[invalid] = VOID
-    if chances is not None:
-        chances[:, rows.start : rows.stop][:, invalid] = np.nan
+    if probabilities is not None:
+        probabilities[:, rows.start : rows.stop][:, invalid] = np.nan
 
 
 def _progress() -> Progress:

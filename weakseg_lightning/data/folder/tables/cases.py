@@ -22,7 +22,7 @@ _SPACING = ("spacing_z", "spacing_y", "spacing_x")
 
 @dataclass(frozen=True)
 class CaseRule:
-    """How the cases of a folder are told.
+    """A rule that tells the cases of a folder.
 
     Args:
         pattern: regular expression that the whole names of the images match: what is in its first parentheses is the
@@ -113,7 +113,7 @@ def unassigned(cases: Mapping[str, CaseSlice], masked: list[str], rule: CaseRule
 
 
 def cases_in_words(places: Iterable[CaseSlice]) -> str:
-    """How many cases there are, and of how many slices, such as ``2 cases of 6 to 8 slices``."""
+    """Count the cases and their slices, such as ``2 cases of 6 to 8 slices``."""
     counts: dict[str, int] = {}
     for one in places:
         counts[one.case] = counts.get(one.case, 0) + 1

@@ -61,7 +61,7 @@ def read_rows(path: Path, file: str, wanted: Sequence[str], optional: Sequence[s
         except StopIteration:
             break
         except csv.Error as error:
-            yield Problem(file, f"line {line + 1} cannot be read ({error}): write one row a line")
+            yield Problem(file, f"line {line + 1} cannot be read ({error}): write one row per line")
             return
         count += 1
         yield _named(row, columns, len(header), delimiter, file, f"line {line}")
@@ -119,7 +119,7 @@ def _named(
     """A row with its values by the names of the columns."""
     if len(row) != width or any("\n" in cell for cell in row):
         hint = "" if len(row) >= width or delimiter in ";\t" or ";" not in row[0] else " (parted by semicolons?)"
-        return Problem(file, f"{where} has {len(row)} values, the first line {width}{hint}: write one row a line")
+        return Problem(file, f"{where} has {len(row)} values, the first line {width}{hint}: write one row per line")
     cells = {name: row[column].strip() for name, column in columns.items()}
     if not cells["image"]:
         return Problem(file, f"{where} names no image: write its name in the column `image`")
