@@ -76,7 +76,7 @@ class Loaded:
         for tensor in (self.image, self.seeds, self.tags, self.guide, self.colors, self.valid, self.boxes):
             total = zlib.crc32(b"" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}".encode(), total)
             if tensor is not None:
-                total = zlib.crc32(tensor.contiguous().numpy(), total)
+                total = zlib.crc32(tensor.contiguous().numpy().data, total)
         return total
 
 

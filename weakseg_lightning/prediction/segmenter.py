@@ -94,7 +94,7 @@ class Segmenter:
                 255).
 
         Returns:
-            Classes, uint8 ``(H, W)``.
+            Classes, uint8 ``(H, W)``; also of pixels without data, which an array does not tell from others.
 
         Raises:
             ValueError: if the image is not of this form, or holds what is no number.
