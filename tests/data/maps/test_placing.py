@@ -194,6 +194,11 @@ def lying(kind, *coordinates):
     return one({"type": kind, "coordinates": [*coordinates]})
 
 
+def beside(feature):
+    """A collection of a sound feature and another."""
+    return {"type": "FeatureCollection", "features": [one(POINT), feature]}
+
+
 FAULTS = {
     "no JSON": ("", r"is no GeoJSON that can be read \(Expecting value"),
     "a list": ("[]", "holds 'list', expected a FeatureCollection"),
@@ -219,6 +224,16 @@ FAULTS = {
     ),
     "a linked system": (none_in({"type": "link", "properties": {}}), "`crs` that names no coordinate system"),
     "no system": (none_in(None), "`crs` that names no coordinate system"),
+    "a system without properties": (none_in({"type": "name", "properties": None}), "`crs` that names no coordinate"),
+    "a system of a list": (none_in({"type": "name", "properties": ["EPSG:4326"]}), "`crs` that names no coordinate"),
+    "a number beyond floats": (lying("Point", 10**400, 45), "feature 1 has coordinates that make no Point"),
+    "a number beyond integers": ('{"type": "Feature", "id": ' + "9" * 5000 + "}", "is no GeoJSON that can be read"),
+    "a feature of null": (beside(None), "feature 2 is no Feature with a `geometry`: draw it again, or remove it"),
+    "a feature of a word": (beside("x"), "feature 2 is no Feature with a `geometry`"),
+    "a geometry as feature": (beside(POINT), "feature 2 is no Feature with a `geometry`"),
+    "a point of null": (beside(lying("MultiPoint", None, [15, 45])), "feature 2 has coordinates that make no Point"),
+    "a line of null": (beside(lying("MultiLineString", None)), "feature 2 has coordinates that make no LineString"),
+    "a polygon of a mapping": (beside(lying("MultiPolygon", {})), "feature 2 has coordinates that make no Polygon"),
 }
 
 
