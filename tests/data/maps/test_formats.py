@@ -107,3 +107,22 @@ def test_a_transform_without_area_is_named(make_maps, numbers, channels):
     assert re.fullmatch(r"has the transform \(.*\), in which pixels have no area: give it another, .*", problem.text)
     with pytest.raises(BadSampleError, match=r"images/a\.tif: has the transform .* pixels have no area"):
         data_of(root, channels=channels)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
+def test_complex_numbers_are_named(make_maps, dtype):
+    root = make_maps(side=96, masks=())
+    values = raster(root / "images/a.tif")
+    with rasterio.open(root / "images/a.tif") as file:
+        profile = file.profile | {"dtype": dtype}
+    for name, count, channels in [("a", 3, ["red", "green", "blue"]), ("a_sar", 1, {"red": 1, "sar": "NAME_sar.tif"})]:
+        write_raster(root / "images/a.tif", values)
+        with rasterio.open(root / f"images/{name}.tif", "w", **profile | {"count": count}) as file:
+            file.write((values[:count] * (1 + 2j)).astype("complex64"))
+        _, (problem,) = describe_maps(root, channels)
+        assert problem.file == "images/a.tif"
+        assert problem.text.removeprefix(str(root / "images/a_sar.tif ")) == (
+            f"has bands of {dtype}, expected real numbers: store amplitude or phase as bands"
+        )
+        with pytest.raises(BadSampleError, match=rf"a.*\.tif.* has bands of {dtype}, expected real numbers"):
+            data_of(root, channels=channels)
