@@ -7,6 +7,7 @@ from map_folders import rasterio
 
 from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.cli.commands.init.command import init
+from weakseg_lightning.cli.commands.superpixels import superpixels
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps, require_no_maps
 from weakseg_lightning.errors import MissingFileError, UserError
@@ -55,6 +56,14 @@ def test_commands_for_images_say_what_to_do_with_maps(make_maps, make_folder):
     with pytest.raises(UserError, match=r"labels on a map, which `weakseg paint` does not take: draw in a GIS .* fit"):
         require_no_maps(root, "weakseg paint")
     require_no_maps(make_folder("others"), "weakseg paint")
+
+
+def test_superpixels_are_not_made_of_maps(make_maps):
+    root = make_maps()
+    before = {*root.rglob("*")}
+    with pytest.raises(UserError, match=r"maps holds maps, superpixels are for folders of images: train on the maps"):
+        superpixels(root)
+    assert {*root.rglob("*")} == before
 
 
 def test_commands_know_maps(make_maps, tmp_path, capsys, monkeypatch):
