@@ -9,7 +9,7 @@ import numpy as np
 from weakseg_lightning.data.maps.places import Floats, Place
 from weakseg_lightning.data.samples import BadSampleError
 
-__all__ = ["Brush", "meters_of_pixels", "read_brush"]
+__all__ = ["Brush", "ground_resolution", "meters_of_pixels", "read_brush"]
 
 _FORM = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*(px|m)?\s*", re.IGNORECASE)
 _LEAST, _MOST = 1e-6, 1e6  # no stroke is that thin or wide; squares of such numbers have digits left
@@ -75,3 +75,20 @@ def meters_of_pixels(place: Place, points: Floats) -> Floats:
     radii = _AXIS * np.cos(latitude) / np.sqrt(flat), _AXIS * (1 - _ECCENTRICITY_2) / flat**1.5
     meters: Floats = np.swapaxes(turns * np.stack(radii, axis=1)[:, None], 1, 2)
     return meters
+
+
+def ground_resolution(place: Place, size: tuple[int, int]) -> float | None:
+    """The side in meters of a square on the ground as large as the pixel in the middle; None if it is not known.
+
+    Args:
+        place: of the raster.
+        size: its width and height in pixels.
+    """
+    if place.crs is None or place.transform.is_identity:
+        return None
+    try:
+        step = meters_of_pixels(place, np.array([size]) / 2)[0]
+    except Exception:  # rasterio raises whatever GDAL and PROJ do, by no common name
+        return None
+    side = float(np.sqrt(abs(np.linalg.det(step))))
+    return side if 0 < side < np.inf else None
