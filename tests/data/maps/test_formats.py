@@ -1,8 +1,13 @@
 """Rasters are read however they are stored."""
 
+import re
+
 import numpy as np
 import pytest
 from map_folders import corner, data_of, raster, rasterio, write_raster
+
+from weakseg_lightning.data import BadSampleError
+from weakseg_lightning.data.maps.inspection import describe_maps
 
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 32}
 STORED = {
@@ -91,3 +96,33 @@ def test_palettes_are_named(make_maps):
         file.write_colormap(1, {0: (255, 0, 0)})
     with pytest.raises(ValueError, match=r"a\.tif: has a palette: expand it to RGB, as by gdal_translate -expand rgb"):
         data_of(root)
+
+
+@pytest.mark.parametrize("numbers", [(0, 0, 5e5, 0, 0, 5e6), (10, 5, 5e5, -20, -10, 5e6), (np.nan, 0, 5e5, 0, 1, 5e6)])
+@pytest.mark.parametrize("channels", [None, ["red", "green", "blue"]])
+def test_a_transform_without_area_is_named(make_maps, numbers, channels):
+    root = make_maps(side=96, masks=(), transform=rasterio.Affine(*numbers))
+    _, (problem,) = describe_maps(root, channels)
+    assert problem.file == "images/a.tif"
+    assert re.fullmatch(r"has the transform \(.*\), in which pixels have no area: give it another, .*", problem.text)
+    with pytest.raises(BadSampleError, match=r"images/a\.tif: has the transform .* pixels have no area"):
+        data_of(root, channels=channels)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
+def test_complex_numbers_are_named(make_maps, dtype):
+    root = make_maps(side=96, masks=())
+    values = raster(root / "images/a.tif")
+    with rasterio.open(root / "images/a.tif") as file:
+        profile = file.profile | {"dtype": dtype}
+    for name, count, channels in [("a", 3, ["red", "green", "blue"]), ("a_sar", 1, {"red": 1, "sar": "NAME_sar.tif"})]:
+        write_raster(root / "images/a.tif", values)
+        with rasterio.open(root / f"images/{name}.tif", "w", **profile | {"count": count}) as file:
+            file.write((values[:count] * (1 + 2j)).astype("complex64"))
+        _, (problem,) = describe_maps(root, channels)
+        assert problem.file == "images/a.tif"
+        assert problem.text.removeprefix(str(root / "images/a_sar.tif ")) == (
+            f"has bands of {dtype}, expected real numbers: store amplitude or phase as bands"
+        )
+        with pytest.raises(BadSampleError, match=rf"a.*\.tif.* has bands of {dtype}, expected real numbers"):
+            data_of(root, channels=channels)

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from map_folders import rasterio
+from map_folders import data_of, raster, rasterio, write_raster
 
 from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.cli.commands.init.command import init
+from weakseg_lightning.cli.commands.superpixels import superpixels
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps, require_no_maps
 from weakseg_lightning.errors import MissingFileError, UserError
@@ -55,6 +56,36 @@ def test_commands_for_images_say_what_to_do_with_maps(make_maps, make_folder):
     with pytest.raises(UserError, match=r"labels on a map, which `weakseg paint` does not take: draw in a GIS .* fit"):
         require_no_maps(root, "weakseg paint")
     require_no_maps(make_folder("others"), "weakseg paint")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_channels_of_one_value_are_named_as_training_does(make_maps, dtype):
+    """A raster without strokes is not trained on, and what is stored where there is no data does not count."""
+    root = make_maps(("a", "b", "c"), (), nodata=0)
+    (root / "scribbles/c.geojson").unlink()
+    for name in ("a", "b", "c"):
+        bands = raster(root / f"images/{name}.tif").clip(1).astype(dtype)
+        bands[1], bands[1, :9], bands[2] = 7, 0, 9 if name == "c" else 5
+        write_raster(root / f"images/{name}.tif", bands, nodata=0)
+    channels = ["red", "flat", "nir"]
+    _, problems = describe_maps(root, channels)
+    told = [f"the channel '{name}' is {value} in all training images: leave it out" for name, value in
+            (("flat", 7), ("nir", 5))]  # fmt: skip
+    assert [(problem.file, problem.text) for problem in problems] == [("images", text) for text in told]
+    with pytest.raises(UserError, match=told[0]):
+        data_of(root, channels=channels)
+    assert describe_maps(root, {"red": 1})[1] == []
+    bands[2, -1, -1] = 6
+    write_raster(root / "images/b.tif", bands, nodata=0)
+    assert [problem.text for problem in describe_maps(root, channels)[1]] == told[:1]
+
+
+def test_superpixels_are_not_made_of_maps(make_maps):
+    root = make_maps()
+    before = {*root.rglob("*")}
+    with pytest.raises(UserError, match=r"maps holds maps, superpixels are for folders of images: train on the maps"):
+        superpixels(root)
+    assert {*root.rglob("*")} == before
 
 
 def test_commands_know_maps(make_maps, tmp_path, capsys, monkeypatch):

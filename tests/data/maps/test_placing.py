@@ -10,7 +10,7 @@ from map_folders import drawn, write
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.folder.classes import Classes
-from weakseg_lightning.data.maps.brushes import Brush
+from weakseg_lightning.data.maps.brushes import Brush, meters_of_pixels, read_brush
 from weakseg_lightning.data.maps.places import Place, Window
 from weakseg_lightning.data.maps.placing import read_shapes
 from weakseg_lightning.data.maps.shapes import draw_shapes
@@ -106,6 +106,14 @@ def test_brushes_are_as_wide_as_they_say(tmp_path):
     assert [width(brush) for brush in ("0.1 m", "30 m", "50 m")] == [1, 3, 5]
 
 
+def test_the_widest_and_thinnest_brushes_are_drawn(tmp_path):
+    path = write(tmp_path / "a.geojson", drawn("Point", [15, 45]))
+    assert (labels_of(path, brush="1000000 px") == 1).all()
+    assert pixels(labels_of(path, brush="0.000001 m")) == {PIXEL}
+    with pytest.raises(BadSampleError, match=r"^`data`: `brush` must be 0\.000001 to 1000000 pixels or meters wide"):
+        read_brush("1e300 px", "`data`")
+
+
 def test_meters_are_those_on_the_ground(tmp_path):
     """At 60 degrees a meter is two in Web Mercator, and twice as many degrees to the east as to the north."""
     mercator = Place(rasterio.CRS.from_epsg(3857), rasterio.Affine(10, 0, 1669792.4, 0, -10, 8399742))
@@ -171,6 +179,17 @@ def test_longitudes_go_on_counting_at_the_antimeridian(tmp_path, longitude, orig
     assert pixels(labels_of(path, place=place)) == {(52, 34)}
 
 
+@pytest.mark.parametrize(("code", "y", "scale"), [(32660, 1000, 1), (3857, 1000, 1), (3857, 8399742, 2)])
+def test_meters_on_the_ground_are_the_same_at_the_antimeridian(code, y, scale):
+    """Meters of Web Mercator are half as long at 60 degrees north."""
+    to_system = pytest.importorskip("rasterio.warp").transform
+    crs = rasterio.CRS.from_epsg(code)
+    x = to_system("EPSG:4326", crs, [179.9999], [0])[0][0]
+    place = Place(crs, rasterio.Affine(4, 0, x, 0, -4, y))
+    metric = meters_of_pixels(place, np.arange(9)[:, None] * np.array([[1.0, 1.0]]))
+    np.testing.assert_allclose(np.abs(np.linalg.det(metric)), (4 / scale) ** 2, rtol=0.02)
+
+
 def test_an_edge_around_the_earth_is_named(tmp_path):
     path = write(tmp_path / "a.geojson", drawn("LineString", [[179.9, 0], [-179.9, 0]]))
     with pytest.raises(BadSampleError, match=r"a\.geojson: feature 1 crosses the antimeridian in one piece: cut it"):
@@ -194,6 +213,11 @@ def lying(kind, *coordinates):
     return one({"type": kind, "coordinates": [*coordinates]})
 
 
+def beside(feature):
+    """A collection of a sound feature and another."""
+    return {"type": "FeatureCollection", "features": [one(POINT), feature]}
+
+
 FAULTS = {
     "no JSON": ("", r"is no GeoJSON that can be read \(Expecting value"),
     "a list": ("[]", "holds 'list', expected a FeatureCollection"),
@@ -204,6 +228,11 @@ FAULTS = {
     "another class": (one(POINT, **{"class": "see"}), "has the class 'see', which is none of land, wet, dry"),
     "a number too high": (one(POINT, **{"class": 3}), "has the class '3', which is none of land, wet, dry"),
     "a brush of feet": (one(POINT, brush="3 ft"), "`brush` must be a width above 0 in pixels or meters, .* got '3 ft'"),
+    "a brush without end": (
+        one(POINT, brush="1e300 px"),
+        "feature 1: `brush` must be 0.000001 to 1000000 pixels or meters wide, got '1e300 px': give the width",
+    ),
+    "a brush of nothing": (one(POINT, brush="1e-300 m"), "`brush` must be 0.000001 to 1000000 pixels .*got '1e-300 m'"),
     "another geometry": (one({"type": "Curve"}), r"no geometry that is read \('Curve'\)"),
     "half a position": (lying("Point", 1), "coordinates that make no Point"),
     "words": (lying("LineString", ["a", "b"], [1, 2]), "coordinates that make no LineString"),
@@ -219,6 +248,16 @@ FAULTS = {
     ),
     "a linked system": (none_in({"type": "link", "properties": {}}), "`crs` that names no coordinate system"),
     "no system": (none_in(None), "`crs` that names no coordinate system"),
+    "a system without properties": (none_in({"type": "name", "properties": None}), "`crs` that names no coordinate"),
+    "a system of a list": (none_in({"type": "name", "properties": ["EPSG:4326"]}), "`crs` that names no coordinate"),
+    "a number beyond floats": (lying("Point", 10**400, 45), "feature 1 has coordinates that make no Point"),
+    "a number beyond integers": ('{"type": "Feature", "id": ' + "9" * 5000 + "}", "is no GeoJSON that can be read"),
+    "a feature of null": (beside(None), "feature 2 is no Feature with a `geometry`: draw it again, or remove it"),
+    "a feature of a word": (beside("x"), "feature 2 is no Feature with a `geometry`"),
+    "a geometry as feature": (beside(POINT), "feature 2 is no Feature with a `geometry`"),
+    "a point of null": (beside(lying("MultiPoint", None, [15, 45])), "feature 2 has coordinates that make no Point"),
+    "a line of null": (beside(lying("MultiLineString", None)), "feature 2 has coordinates that make no LineString"),
+    "a polygon of a mapping": (beside(lying("MultiPolygon", {})), "feature 2 has coordinates that make no Polygon"),
 }
 
 

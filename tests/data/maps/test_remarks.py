@@ -1,10 +1,11 @@
 """Notes on folders of maps: what is not read, or not as users may think."""
 
+import re
 import shlex
 
 import numpy as np
 import pytest
-from map_folders import NAMES, UTM, data_of, drawn, on_map, raster, whole, write, write_raster
+from map_folders import NAMES, UTM, data_of, drawn, on_map, raster, rasterio, whole, write, write_raster
 
 from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.data.maps.inspection import describe_maps
@@ -117,6 +118,48 @@ def test_polygons_that_cross_themselves_are_told(make_maps):
     assert [note.partition(" crosses")[0].rpartition("/")[2] for note in notes_of(root)] == [
         "a.geojson: feature 2 (wet)", "a.geojson: feature 5 (wet)",
     ]  # fmt: skip
+
+
+def at_60_degrees(code: int, side: float) -> dict:
+    """A place in the middle of UTM 33, 60 degrees north."""
+    x, y = {32633: (500000, 6651411), 4326: (15, 60), 3857: (1669792.4, 8399737.9)}[code]
+    return {"crs": f"EPSG:{code}", "transform": rasterio.Affine(side, 0, x, 0, -side, y)}
+
+
+DEGREE = 360 / 40030000  # a meter along a meridian, about
+
+
+@pytest.mark.parametrize(
+    ("other", "sides"),
+    [((32633, 20.0), None), ((32633, 21.0), (10, 21)), ((32633, 4.9), (4.9, 10)), ((32633, 5.01), None),
+     ((3857, 20.0), None), ((3857, 40.0), None), ((3857, 42.0), (10, 21)), ((3857, 9.6), (4.8, 10)),
+     ((4326, 10 * DEGREE), None), ((4326, 35 * DEGREE), (10, 24.8))],
+)  # fmt: skip
+def test_rasters_of_different_resolutions_are_told(make_maps, other, sides):
+    """Meters are those on the ground: at 60 degrees Web Mercator has two for one, a degree of longitude half as many.
+
+    Pixels of degrees are half as wide as high there, and the side is that of a square of the same area.
+    """
+    root = make_maps(("a",), ())
+    bands = raster(root / "images/a.tif")
+    write_raster(root / "images/b.tif", bands, **at_60_degrees(*other))
+    names = "ab" if sides is None or sides[1] > 10 else "ba"
+    pattern = (
+        rf"images/{names[0]}\.tif has pixels of (\S+) m, images/{names[1]}\.tif of (\S+) m: a network sees sizes .*"
+    )
+    told = [re.fullmatch(pattern, note).groups() for note in notes_of(root)]
+    assert [(float(fine), float(coarse)) for fine, coarse in told] == (
+        [] if sides is None else [pytest.approx(sides, rel=0.01)]
+    )
+
+
+def test_rasters_on_no_map_have_no_resolution(make_maps):
+    root = make_maps(("a",), ())
+    bands = raster(root / "images/a.tif")
+    site = 'LOCAL_CS["site",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+    write_raster(root / "images/b.tif", bands, crs=site, transform=rasterio.Affine(99, 0, 1, 0, -99, 1))
+    write_raster(root / "images/c.tif", bands, crs=None, transform=rasterio.Affine(99, 0, 1, 0, -99, 1))
+    assert notes_of(root) == []
 
 
 def test_shapes_where_there_is_no_data_are_told(make_maps):

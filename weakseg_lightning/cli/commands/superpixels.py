@@ -15,9 +15,10 @@ from weakseg_lightning.cli.commands.places import existing_folder, shown
 from weakseg_lightning.data.folder.files import Files, find_files
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.statistics import picture, places_of
+from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import counted
-from weakseg_lightning.errors import FileError
+from weakseg_lightning.errors import FileError, UserError
 from weakseg_lightning.files import replacing
 
 __all__ = ["superpixels"]
@@ -55,6 +56,11 @@ def superpixels(
     at_least("side", side, 2)
     above("compactness", compactness, 0)
     folder = existing_folder(data)
+    if holds_maps(folder):
+        raise UserError(
+            f"{data} holds maps, superpixels are for folders of images: train on the maps without `guides`, or cut the "
+            "rasters into images of a folder first"
+        )
     found = find_channels(folder, channels, guide)
     named = None if found is None else ChannelFiles(found.given)
     colors = None if named is None else places_of(named.names, guide)

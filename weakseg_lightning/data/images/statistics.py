@@ -13,7 +13,7 @@ from weakseg_lightning.data.images.nodata import IMMENSE
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import UserError
 
-__all__ = ["Moments", "channels_of", "measure", "moments_of", "picture", "places_of", "rgb_of"]
+__all__ = ["Moments", "channels_of", "constant_channel", "measure", "moments_of", "picture", "places_of", "rgb_of"]
 
 _RANGE = (1, 99)
 """Percentiles that become 0 and 1."""
@@ -88,7 +88,7 @@ def channels_of(
     low, high = np.percentile(np.concatenate([one.sampled for one in measured], axis=1), _RANGE, axis=1)
     for number, name in enumerate(names):
         if std[number] == 0:
-            raise UserError(f"the channel {name!r} is {mean[number]:g} in all training images: leave it out")
+            raise UserError(constant_channel(name, mean[number]))
         extreme = max((one.extreme[number] for one in measured), key=abs)
         if abs(extreme) >= IMMENSE:
             raise UserError(
@@ -99,6 +99,11 @@ def channels_of(
     low, high = np.where(narrow, mean - std, low), np.where(narrow, mean + std, high)
     numbers: list[tuple[float, ...]] = [tuple(each.tolist()) for each in (low, high, mean, std)]
     return Channels(tuple(names), given, numbers[0], numbers[1], numbers[2], numbers[3], colors)
+
+
+def constant_channel(name: str, value: float) -> str:
+    """What is wrong with a channel that has one value throughout."""
+    return f"the channel {name!r} is {value:g} in all training images: leave it out"
 
 
 def places_of(names: Sequence[str], guide: Sequence[str] | None) -> tuple[int, int, int]:

@@ -9,13 +9,13 @@ from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
-from weakseg_lightning.data.maps.brushes import Brush
+from weakseg_lightning.data.maps.brushes import Brush, ground_resolution
 from weakseg_lightning.data.maps.geojson import Kind
 from weakseg_lightning.data.maps.layers import DrawnLayer, Layer, StoredLayer
 from weakseg_lightning.data.maps.places import Place, Window, is_mosaic, open_raster
 from weakseg_lightning.data.maps.placing import read_shapes
 from weakseg_lightning.data.maps.rasters import open_map
-from weakseg_lightning.data.maps.remarks import Remark, notes_of, unread
+from weakseg_lightning.data.maps.remarks import Remark, notes_of, uneven, unread
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import MissingFileError
@@ -110,6 +110,8 @@ def read_map_folder(root: Path, classes: Classes, channels: ChannelFiles | None,
             continue
         scribbles, mask = (_layer(found, one, layers[kind].get(name), kind, brush) for kind in (SCRIBBLES, MASKS))
         found.maps[name] = Map(name, path, one.width, one.height, one.place, scribbles, mask)
+    sides = {one.path: ground_resolution(one.place, (one.width, one.height)) for one in found.maps.values()}
+    found.notes += uneven(root, {path: side for path, side in sides.items() if side is not None})
     found.notes += [*notes_of(found.remarks, root), *_left(found, {*files.values()})]
     return found
 

@@ -91,10 +91,10 @@ def read_geojson(path: Path, kinds: Collection[str] = _KINDS) -> Features:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
-    except (OSError, json.JSONDecodeError, RecursionError) as error:
-        raise BadSampleError(f"{path} is no GeoJSON that can be read ({error}): export it again") from error
     except UserError as error:
         raise BadSampleError(str(error)) from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or an integer of thousands of digits
+        raise BadSampleError(f"{path} is no GeoJSON that can be read ({error}): export it again") from error
     if not isinstance(content, dict) or content.get("type") not in ("FeatureCollection", "Feature"):
         found = content.get("type") if isinstance(content, dict) else type(content).__name__
         raise BadSampleError(f"{path} holds {found!r}, expected a FeatureCollection: export features with a `class`")
@@ -110,7 +110,8 @@ def _crs(path: Path, content: dict[str, Any]) -> str:
     from rasterio.errors import CRSError
 
     member = content["crs"]
-    name = member.get("properties", {}).get("name") if isinstance(member, dict) else None
+    properties = member.get("properties") if isinstance(member, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
     if not isinstance(name, str):
         raise BadSampleError(
             f"{path} has a member `crs` that names no coordinate system: export it in WGS 84 (RFC 7946), without `crs`"
@@ -133,8 +134,9 @@ def _features(path: Path, content: dict[str, Any]) -> list[Any]:
 
 def _shapes(path: Path, feature: Any, number: int) -> Iterator[Drawn]:
     where = f"feature {number}"
-    geometry = feature.get("geometry") if isinstance(feature, dict) else None
-    if geometry is None:  # which is allowed, and draws nothing
+    if not isinstance(feature, dict) or "geometry" not in feature:
+        raise BadSampleError(f"{path}: {where} is no Feature with a `geometry`: draw it again, or remove it")
+    if (geometry := feature["geometry"]) is None:  # which is allowed, and draws nothing
         return
     properties = feature.get("properties") or {}
     label = properties.get("class") if isinstance(properties, dict) else None
@@ -142,7 +144,7 @@ def _shapes(path: Path, feature: Any, number: int) -> Iterator[Drawn]:
         raise BadSampleError(f"{path}: {where} has no property `class`: give it the name of a class, or its index")
     brush = None if (given := properties.get("brush")) is None else read_brush(given, f"{path}: {where}")
     for kind, coordinates in _simple(path, geometry, where):
-        if coordinates:
+        if coordinates != []:  # an empty list is allowed, too
             yield Drawn(kind, _parts(path, kind, coordinates, where), str(label), brush, where)
 
 
@@ -168,8 +170,8 @@ def _parts(path: Path, kind: Kind, coordinates: Any, where: str) -> list[Floats]
     try:
         rings = coordinates if kind == "Polygon" else [[coordinates] if kind == "Point" else coordinates]
         parts = [np.array([position[:2] for position in ring], dtype=np.float64) for ring in rings]
-        well = all(part.ndim == 2 and part.shape[1] == 2 and np.isfinite(part).all() for part in parts)
-    except (TypeError, ValueError, KeyError):
+        well = all(part.ndim == 2 and part.shape[1] == 2 and np.isfinite(part).all() for part in parts) and bool(parts)
+    except (TypeError, ValueError, KeyError, OverflowError):
         well = False
     if not well or any(len(np.unique(part, axis=0)) < min(_FEWEST[kind], 2) for part in parts):
         raise BadSampleError(f"{path}: {where} has coordinates that make no {kind}: draw it again, or remove it")

@@ -9,11 +9,13 @@ import numpy as np
 from weakseg_lightning.data.folder.annotations import Problem, relative
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, read_classes
 from weakseg_lightning.data.images.channels import ChannelFiles, GivenChannels
+from weakseg_lightning.data.images.statistics import constant_channel
 from weakseg_lightning.data.maps.brushes import Brush
-from weakseg_lightning.data.maps.contents import MASKS, SCRIBBLES, Map, MapFolder, holds_maps, read_map_folder
+from weakseg_lightning.data.maps.contents import IMAGES, MASKS, SCRIBBLES, Map, MapFolder, holds_maps, read_map_folder
 from weakseg_lightning.data.maps.layers import DrawnLayer
 from weakseg_lightning.data.maps.places import require_rasterio
 from weakseg_lightning.data.maps.rasters import MapRaster, open_map
+from weakseg_lightning.data.maps.statistics import find_constant_channels
 from weakseg_lightning.data.maps.tiles import Counts, blocks_of, count_labels
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
@@ -63,6 +65,8 @@ def describe_maps(root: Path, channels: GivenChannels | None) -> tuple[list[str]
         otherwise = ", or train on the masks with --data.supervision full" if masked else ""
         text = f"no training raster has scribbles: add {SCRIBBLES}/NAME.geojson or .tif{otherwise}"
         found.problems.append(Problem(SCRIBBLES, text))
+    if not found.problems:
+        found.problems += _constant(found)
     lines = [*_sizes(found), "", *_balance(classes, counts), *(f"note: {note}" for note in found.notes)]
     if not found.problems:
         chosen = "" if channels is None else f" --data.channels {quote(str(channels))}"
@@ -88,6 +92,17 @@ def _counted(found: MapFolder, kind: str) -> Counts:
         if isinstance(layer, DrawnLayer) and counts.any():
             found.notes += _away(found, one, layer)
     return total
+
+
+def _constant(found: MapFolder) -> Iterator[Problem]:
+    """Problems of channels that training could not bring to a scale."""
+    trained = [one for one in found.maps.values() if one.scribbles is not None]
+    try:
+        constant = find_constant_channels(found, trained, _SIDE)
+    except BadSampleError as error:
+        yield Problem(IMAGES, str(error))
+        return
+    yield from (Problem(IMAGES, constant_channel(name, value)) for name, value in constant.items())
 
 
 def _report(found: MapFolder, one: Map, layer: Path, text: str) -> None:

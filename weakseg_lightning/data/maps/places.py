@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weakseg_lightning.data.images.channels import ChannelFiles
+from weakseg_lightning.data.samples import BadSampleError
 
 __all__ = ["Floats", "Place", "Window", "is_mosaic", "open_raster", "require_rasterio"]
 
@@ -73,8 +74,19 @@ class Place:
 
     @classmethod
     def of_whole(cls, source: Any) -> "Place":
-        """The place of a raster that rasterio has opened."""
-        return cls(source.crs, source.transform, source.gcps, source.rpcs)
+        """The place of a raster that rasterio has opened.
+
+        Raises:
+            BadSampleError: if its transform leads from no place on the map back to a pixel.
+        """
+        place = cls(source.crs, source.transform, source.gcps, source.rpcs)
+        if not 0 < place.pixel_area < np.inf:
+            numbers = ", ".join(f"{value:g}" for value in source.transform.to_gdal())
+            raise BadSampleError(
+                f"{source.name} has the transform ({numbers}), in which pixels have no area: give it another, as by "
+                "gdal_edit.py -a_ullr"
+            )
+        return place
 
     @classmethod
     def of(cls, source: Any, rows: _Begins, columns: _Begins) -> "Place":

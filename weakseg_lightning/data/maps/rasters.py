@@ -99,6 +99,10 @@ class MapRaster:
                 source = self._stack.enter_context(open_raster(file))
             if self._sources and (fault := same_grid(source, self._sources[self.path])) is not None:
                 raise BadSampleError(f"{file} {fault}, as its other channels")
+            if self.files is not None and (kinds := [kind for kind in source.dtypes if kind.startswith("complex")]):
+                raise BadSampleError(
+                    f"{file} has bands of {kinds[0]}, expected real numbers: store amplitude or phase as bands"
+                )
             self._sources[file] = source
         return self._sources[file]
 

@@ -1,14 +1,14 @@
 """Remarks on a folder of maps: what nobody reads, and what is read in a way that users should know."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from weakseg_lightning.data.folder.annotations import relative
 from weakseg_lightning.data.folder.files import did_you_mean
 
-__all__ = ["Remark", "notes_of", "unread"]
+__all__ = ["Remark", "notes_of", "uneven", "unread"]
 
 _BESIDE = re.compile(
     r".*(\.(aux\.xml|shp\.xml|ovr|msk|prj|dbf|shx|cpg|sb[nx]|qix|qpj|qm[dl]|sld|\w{1,4}w|rpb|imd|met)|_rpc\.txt)",
@@ -18,6 +18,7 @@ _BESIDE = re.compile(
 _VECTORS = (".gpkg", ".shp", ".kml", ".gml", ".fgb", ".dxf", ".gpx")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".img", ".vrt", ".jp2", ".asc")
 _SHOWN = 5
+_APART = 2.02  # times as large pixels; scales of projections make 10 m and 20 m a little more than twice
 
 
 class Remark(NamedTuple):
@@ -35,6 +36,24 @@ def notes_of(remarks: Iterable[Remark], root: Path) -> Iterator[str]:
     for text, paths in alike.items():
         more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
         yield f"{relative(paths[0], root)}{more} {text}"
+
+
+def uneven(root: Path, sides: Mapping[Path, float]) -> Iterator[str]:
+    """A note on rasters whose resolutions differ by more than a factor of two.
+
+    Args:
+        root: the folder.
+        sides: of their pixels in meters, by their files.
+    """
+    if not sides:
+        return
+    finest, coarsest = min(sides, key=sides.__getitem__), max(sides, key=sides.__getitem__)
+    if sides[coarsest] > _APART * sides[finest]:
+        yield (
+            f"{relative(finest, root)} has pixels of {sides[finest]:.3g} m, {relative(coarsest, root)} of "
+            f"{sides[coarsest]:.3g} m: a network sees sizes in pixels, bring them to one "
+            "resolution, as by `gdalwarp -tr`, if that is not meant"
+        )
 
 
 def unread(root: Path, files: Iterable[Path], known: Iterable[str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Statistics of the channels of rasters, measured by windows: no raster is in memory as a whole."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from weakseg_lightning.data.images.statistics import Moments, channels_of, momen
 from weakseg_lightning.data.maps.contents import Map, MapFolder
 from weakseg_lightning.data.maps.places import Window
 from weakseg_lightning.data.maps.rasters import open_map
+from weakseg_lightning.data.maps.tiles import blocks_of
 from weakseg_lightning.data.samples import BadSampleError
 
-__all__ = ["measure_maps"]
+__all__ = ["find_constant_channels", "measure_maps"]
 
 _SAMPLED = 2**20  # pixels that percentiles are taken of, in all
 
@@ -52,3 +53,31 @@ def _moments(found: MapFolder, one: Map, windows: Iterable[Window], step: int) -
             if valid.any():
                 values: NDArray[Any] = np.stack([plane[valid].astype(np.float64) for plane in planes])
                 yield moments_of(values, step)
+
+
+def find_constant_channels(found: MapFolder, maps: Sequence[Map], side: int) -> dict[str, float]:
+    """Find channels that have one value in rasters wherever these have data; no more is read than it takes to know.
+
+    Args:
+        found: the folder; without ``channels`` there are none.
+        maps: the rasters.
+        side: of the windows that are read.
+
+    Returns:
+        Their values by their names.
+
+    Raises:
+        BadSampleError: if a raster cannot be read.
+    """
+    names = () if found.channels is None else found.channels.names
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for one in maps if names else ():
+        with open_map(one.path, found.channels) as raster:
+            for block in blocks_of(one, side):
+                planes, valid = raster.read(block.window)
+                if valid.any():
+                    low = np.minimum(low, [plane[valid].min() for plane in planes])
+                    high = np.maximum(high, [plane[valid].max() for plane in planes])
+                if (low < high).all():
+                    return {}
+    return {name: float(least) for name, least, most in zip(names, low, high, strict=True) if least == most}

@@ -112,6 +112,14 @@ def test_images_that_have_no_place_or_no_such_part_are_left_out(run, of_run, pix
     assert not list(Path("out").glob("*/*"))
 
 
+def test_a_map_whose_pixels_have_no_area_is_left_out(run, of_run, pixels):
+    write_map(Path("a.tif"), np.moveaxis(pixels, -1, 0), transform=rasterio.Affine(1, 1, 5e5, 1, 1, 5e6))
+    for options in (["--images.geojson=true"], ["--images.bounds=[0, 0, 9, 9]"], []):
+        status, out, err = run("predict", *of_run, "a.tif", "--predictions.output_dir=out", *options)
+        assert (status, "Left out 1: a" in out) == (1, True)
+        assert "a.tif has the transform (500000, 1, 1, 5e+06, 1, 1), in which pixels have no area: give it" in err
+
+
 def test_mistakes_are_told_in_one_line(of_run, refused, pixels, monkeypatch):
     Image.fromarray(pixels).save("b.png")
     both = ["--images.window=[0, 0, 9, 9]", "--images.bounds=[0, 0, 1, 1]"]

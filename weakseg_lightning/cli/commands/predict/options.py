@@ -33,7 +33,7 @@ class ImageOptions:
             area in square meters where these are degrees). Those of volumes are connected in 3-D: also slices, volume
             in mm3, center in space, means of the files' values.
         geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
-            images with a coordinate system alone. They are not cut at the antimeridian.
+            images with a coordinate system alone. They are cut at the antimeridian.
         window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins
             there.
         bounds: the same in the coordinates of images that lie on a map, [left, bottom, right, top].
