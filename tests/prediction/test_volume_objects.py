@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from weakseg_lightning.data.images.nifti import VolumeHead
+from weakseg_lightning.data.images.nifti import VolumeHeader
 from weakseg_lightning.prediction.objects import COLUMNS, VOLUME_COLUMNS, ImageObjects, ObjectTable, VolumeObjects
 
 NAMES = ["background", "RV", "Myo"]
@@ -29,7 +29,7 @@ def stored(path, slices, axis, spacing=(1.25, 1.5, 10.0), unit="mm"):
     image = nibabel.Nifti1Image(slices.transpose(np.argsort(order)).astype(np.int16), affine)
     image.header.set_xyzt_units(unit)
     nibabel.save(image, path)
-    return VolumeHead.read(path, axis)
+    return VolumeHeader.read(path, axis)
 
 
 def measured(head, labels, *values):

@@ -8,7 +8,7 @@ import numpy as np
 from typing_extensions import override
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.images.tiff import read_tiff_head
+from weakseg_lightning.data.images.tiff import read_tiff_header
 from weakseg_lightning.data.maps.places import Place, open_raster
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.prediction.outputs import Bytes, LabelFile
@@ -46,10 +46,10 @@ def is_map(path: Path) -> bool:
 def _has_geo_keys(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            head = read_tiff_head(file)
+            header = read_tiff_header(file)
     except (OSError, ValueError):  # said where it is read as an image
         return False
-    return head is not None and _GEO_KEYS in head.tags
+    return header is not None and _GEO_KEYS in header.tags
 
 
 def _placed(place: Place) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.data.images.nifti import VolumeHead
+from weakseg_lightning.data.images.nifti import VolumeHeader
 from weakseg_lightning.data.maps.brushes import meters_of_pixels
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.prediction.maps import Place
@@ -37,7 +37,7 @@ VOLUME_COLUMNS = ("z1", "z2", "center_z", "volume_mm3", "world_x", "world_y", "w
 
 _NUM_FIXED = COLUMNS.index("red")
 _FIXED, _COLORS = COLUMNS[:_NUM_FIXED], COLUMNS[_NUM_FIXED:]
-_VALUE_DIGITS = 6  # of single precision, as files and heads of volumes have it
+_VALUE_DIGITS = 6  # of single precision, as files and headers of volumes have it
 _DIGITS = 10  # of coordinates: millimeters of those in meters, and of degrees
 _ROWS = 64  # what is measured at once; coordinates and sums take fifty times the memory of its labels
 _NO_BOX = (np.inf, np.inf, np.inf, -np.inf, -np.inf, -np.inf)
@@ -164,12 +164,12 @@ class VolumeObjects(_Objects):
     """Objects of a volume: connected parts (by faces of voxels) of one class; background and void are none.
 
     Args:
-        head: of the volume.
+        header: of the volume.
     """
 
-    def __init__(self, head: VolumeHead) -> None:
-        super().__init__(head.size[::-1])
-        self.head = head
+    def __init__(self, header: VolumeHeader) -> None:
+        super().__init__(header.size[::-1])
+        self.header = header
         self._slice = 0
 
     def add(self, labels: Bytes, values: npt.NDArray[Any]) -> None:
@@ -191,7 +191,7 @@ class VolumeObjects(_Objects):
         Returns:
             Of each object what images have as well, without name and color; mean values; and :data:`VOLUME_COLUMNS`.
         """
-        voxel = float(np.prod(self.head.spacing))
+        voxel = float(np.prod(self.header.spacing))
         return [
             (
                 _fixed(one, class_names),
@@ -199,7 +199,7 @@ class VolumeObjects(_Objects):
                 [
                     *(one.box[2], one.box[5], round(float(one.center[2]), 2)),
                     *_rounded([one.area * voxel], _VALUE_DIGITS),
-                    *_rounded(self.head.locate(one.center), _DIGITS),
+                    *_rounded(self.header.locate(one.center), _DIGITS),
                 ],
             )
             for one in self._joined()

@@ -26,7 +26,7 @@ from weakseg_lightning.data.images.pixels import (
     to_rgb,
     upright,
 )
-from weakseg_lightning.data.images.reading import ImageHead, read_head, read_image
+from weakseg_lightning.data.images.reading import ImageHeader, read_header, read_image
 from weakseg_lightning.data.maps.places import Place, open_raster
 from weakseg_lightning.prediction.maps import is_map
 from weakseg_lightning.prediction.regions import Region
@@ -70,19 +70,19 @@ def open_rows(
         with _raster(path) as source:
             yield MapRows(path, source, region)
         return
-    head = _head(path)
-    if head.width * head.height <= in_memory:
+    header = _header(path)
+    if header.width * header.height <= in_memory:
         pixels, valid = read_image(path).permute(1, 2, 0).numpy(), picture_valid(path)
         if valid is not None:
             pixels[~valid] = NODATA_COLOR
         yield _part(path, pixels, region, valid)
         return
     with _raster(path) as source:
-        if head.orientation == 1:
-            yield FileRows(path, source, head, region)
+        if header.orientation == 1:
+            yield FileRows(path, source, header, region)
             return
         with tempfile.TemporaryFile() as file:
-            pixels = upright(_spooled(FileRows(path, source, head), file), head.orientation)
+            pixels = upright(_spooled(FileRows(path, source, header), file), header.orientation)
             yield _part(path, pixels, region)
 
 
@@ -92,7 +92,7 @@ class FileRows:
     Args:
         path: the file, for messages.
         source: the same, opened by rasterio.
-        head: what its head says; None if rasterio alone knows its format.
+        header: what its header says; None if rasterio alone knows its format.
         region: the part that is read.
         place: its place on a map, if it has one.
     """
@@ -100,7 +100,7 @@ class FileRows:
     _bands = 3  # of what is decoded
 
     def __init__(
-        self, path: Path, source: Any, head: ImageHead | None, region: Region = _WHOLE, place: Place | None = None
+        self, path: Path, source: Any, header: ImageHeader | None, region: Region = _WHOLE, place: Place | None = None
     ) -> None:
         self.path = path
         self.source = source
@@ -110,8 +110,8 @@ class FileRows:
         self._kept = np.empty((0, self.width, self._bands), dtype=np.uint8)
         with _bad_sample(path):
             check_bands(self.source.count)
-            self._palette = self._find_palette(head)
-            self._layout = (head.layout if head is not None else None) or self._find_layout(head is not None)
+            self._palette = self._find_palette(header)
+            self._layout = (header.layout if header is not None else None) or self._find_layout(header is not None)
             self._range = self._find_range() if self._layout.deep else None
 
     def read(self, rows: Span) -> Pixels:
@@ -156,9 +156,9 @@ class FileRows:
     def _preview(self) -> tuple[int, int]:
         return min(self.source.height, _PREVIEW), min(self.source.width, _PREVIEW)
 
-    def _find_palette(self, head: ImageHead | None) -> Pixels | None:
+    def _find_palette(self, header: ImageHeader | None) -> Pixels | None:
         """Its colors on white, ``(256, 3)``; rasterio also gives gray files whose low values are bright a palette."""
-        known_as_gray = head is not None and head.layout is not None and not head.has_palette
+        known_as_gray = header is not None and header.layout is not None and not header.has_palette
         if self.source.colorinterp[0].name != "palette" or known_as_gray:
             return None
         found = self.source.colormap(1)
@@ -167,7 +167,7 @@ class FileRows:
         return palette
 
     def _find_layout(self, as_pillow: bool) -> Layout:
-        """Meaning of the bands, of files whose heads say it to rasterio alone."""
+        """Meaning of the bands, of files whose headers say it to rasterio alone."""
         colors = 3 if self.source.count >= 3 else 1
         dtype = np.dtype(self.source.dtypes[0])
         # In 8 bits Pillow takes any band after the colors for opacity.
@@ -195,7 +195,7 @@ class MapRows(FileRows):
 
     def __init__(self, path: Path, source: Any, region: Region) -> None:
         whole = Place.of_whole(source)
-        super().__init__(path, source, _head_of_map(path), region, whole)
+        super().__init__(path, source, _header_of_map(path), region, whole)
         self.place = Place.of(source, self.rows, self.columns)
 
     @override
@@ -250,10 +250,10 @@ def _part(path: Path, pixels: Pixels, region: Region, valid: Flags | None = None
     return MemoryRows(pixels[place], None if valid is None else valid[place])
 
 
-def _head_of_map(path: Path) -> ImageHead | None:
-    """Its head; None for formats that GDAL alone knows, mosaics of several files among them."""
+def _header_of_map(path: Path) -> ImageHeader | None:
+    """Its header; None for formats that GDAL alone knows, mosaics of several files among them."""
     try:
-        return _head(path)
+        return _header(path)
     except BadSampleError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             return None
@@ -265,11 +265,11 @@ def _last(bands: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.moveaxis(bands, 0, -1)
 
 
-def _head(path: Path) -> ImageHead:
-    """Read the head of an image that may be larger than Pillow would decode."""
+def _header(path: Path) -> ImageHeader:
+    """Read the header of an image that may be larger than Pillow would decode."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        return read_head(path)
+        return read_header(path)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

@@ -61,17 +61,17 @@ def predict_volume(
         BadSampleError: if the volume cannot be read, or has other channels than the network was trained on.
         OSError: if the results cannot be written.
     """
-    head, found = reader.head(path), list[NDArray[np.uint8]]()
-    shape = (segmenter.num_classes, head.depth, *head.size[::-1])
+    header, found = reader.header(path), list[NDArray[np.uint8]]()
+    shape = (segmenter.num_classes, header.depth, *header.size[::-1])
     with ExitStack() as stack:
         stored = None
         if probabilities is not None:
             unfinished = stack.enter_context(replacing(probabilities))
             stored = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
         if cut is not None:
-            cut.require_fits(path, head.depth * head.size[0] * head.size[1], segmenter.num_classes)
-        together, pictures = SlicesToCut(head.distances), list[NDArray[np.uint8]]()
-        for index in range(head.depth):
+            cut.require_fits(path, header.depth * header.size[0] * header.size[1], segmenter.num_classes)
+        together, pictures = SlicesToCut(header.distances), list[NDArray[np.uint8]]()
+        for index in range(header.depth):
             image, picture = _slice(reader, path, index, segmenter.channels)
             if stored is None and cut is None:
                 found.append(segmenter(image))
@@ -87,8 +87,8 @@ def predict_volume(
             yield LabeledSlice(index, picture, found[-1])
         if cut is not None:
             found += list(cut.labels(together, str(path)))
-            yield from map(LabeledSlice, range(head.depth), pictures, found)
-        head.write_labels(target, found)
+            yield from map(LabeledSlice, range(header.depth), pictures, found)
+        header.write_labels(target, found)
 
 
 def _slice(

@@ -73,7 +73,7 @@ def test_volumes_of_other_orders_of_voxels_give_the_same_slices(hearts, tmp_path
             affine = image.affine[:, [2, 0, 1, 3]]
             nibabel.save(nibabel.Nifti1Image(values.transpose(2, 0, 1), affine), turned / kind / path.name)
     contents = read_folder(turned)
-    assert contents.volumes.head(turned / f"images/{HEARTS[0]}.nii.gz").axis == 0
+    assert contents.volumes.header(turned / f"images/{HEARTS[0]}.nii.gz").axis == 0
     assert_equal(batches(data_of(turned)), batches(data_of(hearts[1])))
 
 

@@ -10,7 +10,7 @@ from hearts import AFFINE, small_volume, write_volume
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images import volumes
-from weakseg_lightning.data.images.nifti import VolumeHead, is_volume, read_voxels, volume_name
+from weakseg_lightning.data.images.nifti import VolumeHeader, is_volume, read_voxels, volume_name
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.errors import UserError
 
@@ -36,7 +36,7 @@ def written(path, spacing=(1.0, 1.0, 1.0), values=VALUES, unit="mm", kind=nibabe
     ],
 )
 def test_slices_are_counted_along_the_thickest_axis(tmp_path, spacing, axis):
-    head = VolumeHead.read(written(tmp_path / "a.nii.gz", spacing))
+    head = VolumeHeader.read(written(tmp_path / "a.nii.gz", spacing))
     assert head.axis == axis
     assert head.depth == VALUES.shape[axis]
     columns, rows = (other for other in range(3) if other != axis)
@@ -50,19 +50,19 @@ def test_the_affine_tells_the_spacing_and_contradictions_are_told(tmp_path, capl
     image = nibabel.Nifti1Image(VALUES, np.diag([1.0, 1.0, 5.0, 1.0]))
     image.header["pixdim"][1:4] = 1, 1, 2
     image.to_filename(tmp_path / "a.nii.gz")
-    head = VolumeHead.read(tmp_path / "a.nii.gz")
+    head = VolumeHeader.read(tmp_path / "a.nii.gz")
     assert (head.spacing, head.axis) == ((1, 1, 5), 2)
     assert head.doubts == (
         "says a spacing of 1 x 1 x 2 mm (pixdim), and its affine one of 1 x 1 x 5 mm, which is used",
     )
     image.header["pixdim"][1:4] = 0
     image.to_filename(tmp_path / "b.nii")
-    assert VolumeHead.read(tmp_path / "b.nii").spacing == (1, 1, 5)
-    assert "0 x 0 x 0 mm (pixdim)" in VolumeHead.read(tmp_path / "b.nii").doubts[0]
+    assert VolumeHeader.read(tmp_path / "b.nii").spacing == (1, 1, 5)
+    assert "0 x 0 x 0 mm (pixdim)" in VolumeHeader.read(tmp_path / "b.nii").doubts[0]
     image.header["sform_code"] = image.header["qform_code"] = 0
     (tmp_path / "c.nii").write_bytes(image.header.binaryblock + bytes(4) + VALUES.tobytes("F"))
     with pytest.raises(BadSampleError, match=r"c.nii has the spacing 0 x 0 x 0, expected lengths above 0"):
-        VolumeHead.read(tmp_path / "c.nii")
+        VolumeHeader.read(tmp_path / "c.nii")
     assert not caplog.records, "nibabel names no file"
 
 
@@ -71,24 +71,24 @@ def test_forms_of_two_orientations_are_told(tmp_path):
     image.set_sform(np.diag([-1.0, 1.0, 5.0, 1.0]), 1)
     image.set_qform(np.diag([1.0, 1.0, 5.0, 1.0]), 1)
     nibabel.save(image, tmp_path / "a.nii")
-    assert VolumeHead.read(tmp_path / "a.nii").doubts == (
+    assert VolumeHeader.read(tmp_path / "a.nii").doubts == (
         "is LAS by its sform, which is used, and RAS by its qform: viewers differ",
     )
-    assert not VolumeHead.read(written(tmp_path / "b.nii", (0.7, 0.7, 3))).doubts
+    assert not VolumeHeader.read(written(tmp_path / "b.nii", (0.7, 0.7, 3))).doubts
 
 
 def test_an_axis_can_be_chosen(tmp_path):
     path = written(tmp_path / "a.nii", (1, 1, 8))
-    assert [VolumeHead.read(path, axis).depth for axis in range(3)] == [2, 3, 4]
+    assert [VolumeHeader.read(path, axis).depth for axis in range(3)] == [2, 3, 4]
     with pytest.raises(UserError, match="`slice_axis` must be one of None, 0, 1, 2, got 3"):
         VolumeReader(axis=3)
 
 
 def test_lengths_are_in_mm_and_later_axes_of_length_1_do_not_count(tmp_path):
-    head = VolumeHead.read(written(tmp_path / "a.nii.gz", (500, 500, 2000), VALUES[..., None], "micron"))
+    head = VolumeHeader.read(written(tmp_path / "a.nii.gz", (500, 500, 2000), VALUES[..., None], "micron"))
     assert head.spacing == (0.5, 0.5, 2.0)
     assert head.shape == (2, 3, 4)
-    flat = VolumeHead.read(written(tmp_path / "b.nii.gz", (1, 1, 1), VALUES[..., 0]))
+    flat = VolumeHeader.read(written(tmp_path / "b.nii.gz", (1, 1, 1), VALUES[..., 0]))
     assert (flat.shape, flat.depth) == ((2, 3, 1), 1)
 
 
@@ -104,7 +104,7 @@ def test_labels_are_in_the_space_of_their_image(tmp_path, kind, axes, signs):
     image.header.set_sform(affine, code=4)
     image.header["cal_max"], image.header["descrip"] = 99, b"as it was"
     nibabel.save(image, tmp_path / "a.nii.gz")
-    head = VolumeHead.read(tmp_path / "a.nii.gz")
+    head = VolumeHeader.read(tmp_path / "a.nii.gz")
     head.write_labels(tmp_path / "labels.nii.gz", [np.uint8(3) * (one > 0) for one in read_voxels(head)])
     found = nibabel.load(tmp_path / "labels.nii.gz")
     assert type(found) is kind

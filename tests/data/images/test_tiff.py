@@ -9,7 +9,7 @@ from by_hand import images, stretched
 from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
-from weakseg_lightning.data.images.reading import image_size, read_head, read_image
+from weakseg_lightning.data.images.reading import image_size, read_header, read_image
 
 RANDOM = np.random.default_rng(0)
 TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
@@ -206,4 +206,4 @@ def test_a_bomb_is_not_decoded(path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
     with pytest.raises(BadSampleError, match=r"a\.tif claims to be larger than any image"):
         read_image(path)
-    assert (read_head(path).width, read_head(path).height) == (9, 8)
+    assert (read_header(path).width, read_header(path).height) == (9, 8)

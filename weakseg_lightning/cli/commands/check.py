@@ -231,7 +231,7 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     if void := [one.name for one in readable if one.mask is not None and not one.mask[:VOID].any()]:
         are = f"{counted(len(void), 'mask')} {'are' if len(void) > 1 else 'is'}"
         yield f"{are} void all over, as that of {void[0]}: nothing is learned from or tested there"
-    if contents.volumes is None and {case.spacing for case in contents.cases.values()} == {(1.0, 1.0, 1.0)}:
+    if contents.lacks_spacing:
         text = "add the columns spacing_z, spacing_y and spacing_x to cases.csv, or set `data.spacing` in the recipe"
         yield f"distances within cases (HD95, `predict --images.cut`) count voxels, as no spacing is known: {text}"
     masked = [name for name in names if contents.has_mask(name)]

@@ -112,6 +112,13 @@ class FolderContents(Files):
         name = self.find(given)
         return [] if name is None else [name]
 
+    @property
+    def lacks_spacing(self) -> bool:
+        """True if images are slices of cases and all distances are 1, as they are where nobody has said any."""
+        slices = list(self.cases.values())
+        several = len({one.case for one in slices}) < len(slices)
+        return self.volumes is None and several and {one.spacing for one in slices} == {(1.0, 1.0, 1.0)}
+
     def of(self, supervision: Supervision) -> list[str]:
         """Ids of the images that have the labels for a kind of supervision."""
         return [name for name in self.images if self.can_train(name, supervision)]

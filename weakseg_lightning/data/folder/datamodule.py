@@ -92,8 +92,8 @@ class FolderDataModule(HeldOutDataModule):
     no others; so are their ``scribbles/`` and ``masks/``, of the same names, shapes and affines, with class indices.
     Slices are the images, ``NAME_slice_0`` and so on, with the rows and columns of the array (columns run along the
     first of the other two axes), and train as images do: those that have annotations, which may also be PNGs and tables
-    by these names. A volume is a case, with the spacing of its head. Volumes of other types than uint8 are stretched to
-    8 bits between their percentiles 0.1 and 99.9; ``channels: [ct]`` keeps their values, on one scale for all, and
+    by these names. A volume is a case, with the spacing of its header. Volumes of other types than uint8 are stretched
+    to 8 bits between their percentiles 0.1 and 99.9; ``channels: [ct]`` keeps their values, on one scale for all, and
     ``{t1: NAME_t1.nii.gz, t2: NAME_t2.nii.gz}`` reads several of one patient. Each volume is decoded once, into the
     folder of temporary files (``TMPDIR``), from which slices are read. Lists of images may name volumes. `weakseg
     predict` writes labels as volumes in the space of the images.

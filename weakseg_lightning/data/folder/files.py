@@ -18,7 +18,13 @@ from weakseg_lightning.data.folder.tables.annotations import TABLES
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, picture_valid
 from weakseg_lightning.data.images.channels import ChannelFiles, Planes
-from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, VolumeHead, is_volume, require_same_space, volume_name
+from weakseg_lightning.data.images.nifti import (
+    VOLUME_SUFFIXES,
+    VolumeHeader,
+    is_volume,
+    require_same_space,
+    volume_name,
+)
 from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.images.reading import (
@@ -73,7 +79,7 @@ class Files:
         channels: the channels of the images and their files; None for gray and RGB.
         volumes: reads the slices of volumes; None where the images are no volumes.
         slices: the images that are slices of volumes.
-        volume_slices: ids of the slices of each volume by its name; none where its head cannot be read.
+        volume_slices: ids of the slices of each volume by its name; none where its header cannot be read.
     """
 
     root: Path
@@ -94,7 +100,7 @@ class Files:
         """Read the width and the height of an image; raises ``BadSampleError`` if its file is missing or no image."""
         path = self.images[name]
         if self.volumes is not None:
-            return self.volumes.head(path).size
+            return self.volumes.header(path).size
         return image_size(path) if self.channels is None else self.channels.size(path)
 
     def read_image(self, name: str) -> Tensor:
@@ -245,13 +251,13 @@ def _unsuitable(path: Path, files: Files) -> str | None:
 
 
 def _add_image(files: Files, name: str, path: Path) -> None:
-    """Add an image, or the slices of a volume if its head can be read."""
+    """Add an image, or the slices of a volume if its header can be read."""
     if files.volumes is None:
         files.images[name] = path
         return
     slices = files.volume_slices[name] = list[str]()
     try:
-        depth = files.volumes.head(path).depth
+        depth = files.volumes.header(path).depth
     except BadSampleError as error:
         files.report(path, str(error).removeprefix(str(path)).lstrip())
         return
@@ -282,12 +288,12 @@ def _find_maps(files: Files, folder: str | Path, volumes: bool = True) -> dict[s
 
 
 def _fits(files: Files, path: Path, slices: list[str]) -> bool:
-    """Compare the head of labels with that of their volume, and report what differs."""
+    """Compare the header of labels with that of their volume, and report what differs."""
     assert files.volumes is not None
     try:
         for image in {files.images[name] for name in slices}:
-            head = files.volumes.head(image)
-            require_same_space(VolumeHead.read(path, head.axis), head)
+            header = files.volumes.header(image)
+            require_same_space(VolumeHeader.read(path, header.axis), header)
     except BadSampleError as error:
         files.report(path, str(error).removeprefix(str(path)).lstrip())
         return False

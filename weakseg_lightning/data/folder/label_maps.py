@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes, Color
 from weakseg_lightning.data.images.png import StoredLabels
-from weakseg_lightning.data.images.reading import read_head, read_label_map
+from weakseg_lightning.data.images.reading import read_header, read_label_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import counted
 from weakseg_lightning.energies.potts import VOID
@@ -92,7 +92,7 @@ def require_size(path: Path, shape: tuple[int, ...], size: Size, remedy: str) ->
         turned = ""
         if found == size[::-1]:
             turned = " (which stands upright, as EXIF data or the axes of its volume have it)"
-        if turned and path.suffix == ".png" and read_head(path).orientation != 1:
+        if turned and path.suffix == ".png" and read_header(path).orientation != 1:
             turned, remedy = " (it was turned by EXIF data of its own)", "remove these, or annotate the image upright"
         has = f"{path} has {found[0]} x {found[1]} pixels, its image {size[0]} x {size[1]}{turned}"
         raise BadSampleError(f"{has}: {remedy}")

@@ -115,10 +115,8 @@ class DrawnLabels:
 
     @property
     def lacks_spacing(self) -> bool:
-        """True if there are cases of several slices whose spacing nobody has said."""
-        contents = self._contents
-        known = {case.spacing for case in contents.cases.values()}
-        return contents.volumes is None and known == {(1.0, 1.0, 1.0)}
+        """See :attr:`FolderContents.lacks_spacing`."""
+        return self._contents.lacks_spacing
 
     def case(self, path: Path) -> CaseSlice | None:
         """The case that an image is a slice of; None where it is none, or is a volume itself."""

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from weakseg_lightning.data.images.nodata import Flags, has_data, nodata_of
 from weakseg_lightning.data.images.pixels import UnsuitableError, upright
 from weakseg_lightning.data.images.reading import image_size, read_deep, reading, turned_upright
-from weakseg_lightning.data.images.tiff import TiffHead, read_tiff_pages
+from weakseg_lightning.data.images.tiff import TiffHeader, read_tiff_pages
 from weakseg_lightning.data.images.tiff_pixels import read_samples
 
 __all__ = ["ARRAY_SUFFIX", "array_bands", "bands_size", "declared_nodata", "picture_valid", "read_bands"]
@@ -54,7 +54,7 @@ def read_bands(path: Path) -> Samples:
 
 
 def bands_size(path: Path) -> tuple[int, int]:
-    """Read the size of an image that :func:`read_bands` reads, (width, height) in pixels, from the head of its file.
+    """Read the size of an image that :func:`read_bands` reads, (width, height) in pixels, from the header of its file.
 
     Raises:
         BadSampleError: if the file is missing or no image.
@@ -70,7 +70,7 @@ def bands_size(path: Path) -> tuple[int, int]:
 
 
 def declared_nodata(path: Path) -> float | None:
-    """Read from the head of a file which value stands for no data; None where none is declared, as in all but TIFF.
+    """Read from the header of a file which value stands for no data; None where none is declared, as in all but TIFF.
 
     Raises:
         BadSampleError: if the file is missing or no image.
@@ -139,7 +139,7 @@ def _bands_last(values: Samples) -> Samples:
     return np.moveaxis(values, 0, -1) if first <= last else values
 
 
-def _tiff(file: BinaryIO, pages: list[TiffHead]) -> Samples:
+def _tiff(file: BinaryIO, pages: list[TiffHeader]) -> Samples:
     first = _first_of_alike(pages)
     read = [_page(file, page) for page in pages]
     if len({values.dtype for values in read}) > 1:
@@ -147,7 +147,7 @@ def _tiff(file: BinaryIO, pages: list[TiffHead]) -> Samples:
     return upright(np.concatenate(read, axis=-1), first.orientation)
 
 
-def _first_of_alike(pages: list[TiffHead]) -> TiffHead:
+def _first_of_alike(pages: list[TiffHeader]) -> TiffHeader:
     """The first page, if all have its size."""
     if len(sizes := list(dict.fromkeys(page.size for page in pages))) > 1:
         shown = " and ".join(f"{width} x {height}" for width, height in sizes[:2])
@@ -155,7 +155,7 @@ def _first_of_alike(pages: list[TiffHead]) -> TiffHead:
     return pages[0]
 
 
-def _page(file: BinaryIO, page: TiffHead) -> Samples:
+def _page(file: BinaryIO, page: TiffHeader) -> Samples:
     if page.has_palette:
         raise UnsuitableError(_PALETTE)
     if page.has_plain_samples:

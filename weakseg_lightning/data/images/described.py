@@ -1,4 +1,4 @@
-"""The bands of an image file by what its head says: how many, their names, and whether they are gray or RGB alone."""
+"""The bands of an image file by what its header says: how many, their names, and whether they are gray or RGB alone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,9 +11,9 @@ from PIL import Image
 
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, array_bands
 from weakseg_lightning.data.images.jpeg2000 import is_deep_jpeg2000
-from weakseg_lightning.data.images.png import read_png_head
+from weakseg_lightning.data.images.png import read_png_header
 from weakseg_lightning.data.images.reading import reading
-from weakseg_lightning.data.images.tiff import TiffHead, read_tiff_pages
+from weakseg_lightning.data.images.tiff import TiffHeader, read_tiff_pages
 
 __all__ = ["DescribedBands", "band_names", "describe_bands"]
 
@@ -47,7 +47,7 @@ class DescribedBands:
 
 
 def describe_bands(path: Path) -> DescribedBands:
-    """Read what the head of a file says about its bands.
+    """Read what the header of a file says about its bands.
 
     Raises:
         BadSampleError: if the file is missing or no image.
@@ -66,7 +66,7 @@ def describe_bands(path: Path) -> DescribedBands:
 
 
 def _described_by_pillow(file: BinaryIO) -> DescribedBands:
-    png, is_deep = read_png_head(file), is_deep_jpeg2000(file)
+    png, is_deep = read_png_header(file), is_deep_jpeg2000(file)
     with Image.open(file) as image:
         bands = image.getbands()
         # Pillow opens colors of 16 bits as if they had 8.
@@ -80,14 +80,14 @@ def _depth(dtype: np.dtype[Any]) -> str:
     return f"{8 * dtype.itemsize}-bit{' float' if dtype.kind == 'f' else ''}"
 
 
-def _is_picture(pages: Sequence[TiffHead]) -> bool:
-    head = pages[0]
-    if len(pages) > 1 or head.bands > 4:
+def _is_picture(pages: Sequence[TiffHeader]) -> bool:
+    header = pages[0]
+    if len(pages) > 1 or header.bands > 4:
         return False
-    return head.has_palette or not head.has_gray_or_rgb or head.bands in (1, 3) or head.layout.alpha
+    return header.has_palette or not header.has_gray_or_rgb or header.bands in (1, 3) or header.layout.alpha
 
 
-def _colors_first(pages: Sequence[TiffHead], count: int) -> tuple[str, ...]:
+def _colors_first(pages: Sequence[TiffHeader], count: int) -> tuple[str, ...]:
     """Names where the first three bands are said to be red, green and blue."""
     if len(pages) > 1 or pages[0].first(_PHOTOMETRIC, 0) != _RGB:
         return ()

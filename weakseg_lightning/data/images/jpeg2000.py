@@ -19,13 +19,13 @@ def is_deep_jpeg2000(file: BinaryIO) -> bool:
     Raises:
         UnsuitableError: if it has more bands than gray or RGB with transparency have.
     """
-    head = file.read(12)
-    head += file.read(_BOXES) if head.startswith(_STARTS) else b""
+    header = file.read(12)
+    header += file.read(_BOXES) if header.startswith(_STARTS) else b""
     file.seek(0)
-    start = head.find(_CODESTREAM)
-    if not head.startswith(_STARTS) or start < 0 or len(head) < start + 43:
+    start = header.find(_CODESTREAM)
+    if not header.startswith(_STARTS) or start < 0 or len(header) < start + 43:
         return False
-    bands, kind = int.from_bytes(head[start + 40 : start + 42], "big"), head[start + 42]
+    bands, kind = int.from_bytes(header[start + 40 : start + 42], "big"), header[start + 42]
     if bands > 4:
         raise UnsuitableError(f"has {bands} bands, of which JPEG 2000 is not read: convert it to TIFF")
     return bands > 1 and kind != 7  # unsigned, of 8 bits

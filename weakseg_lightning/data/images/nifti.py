@@ -1,4 +1,4 @@
-"""NIfTI volumes: what their heads say, their voxels as slices, and labels written in their space."""
+"""NIfTI volumes: what their headers say, their voxels as slices, and labels written in their space."""
 
 import gzip
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import counted
 from weakseg_lightning.files import replacing
 
-__all__ = ["VOLUME_SUFFIXES", "VolumeHead", "is_volume", "read_voxels", "require_same_space", "volume_name"]
+__all__ = ["VOLUME_SUFFIXES", "VolumeHeader", "is_volume", "read_voxels", "require_same_space", "volume_name"]
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 _FLATTER = 1.2
 """An axis whose spacing exceeds that of the others by this factor is the one of the slices."""
-_DENSEST = 1100  # times that gzip makes anything smaller, at most: heads that promise more are broken
+_DENSEST = 1100  # times that gzip makes anything smaller, at most: headers that promise more are broken
 _ALIKE = 0.01
-"""Fraction by which two spacings of one head may differ."""
+"""Fraction by which two spacings of one header may differ."""
 _SAME = 0.1  # voxels by which corners of two volumes in one place may differ
 _MM = {"meter": 1000.0, "micron": 0.001}
 _CHUNK = 2**20
@@ -34,8 +34,8 @@ Voxels = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class VolumeHead:
-    """Facts from the head of a volume.
+class VolumeHeader:
+    """Facts from the header of a volume.
 
     Attributes:
         path: its file.
@@ -44,7 +44,7 @@ class VolumeHead:
         affine: from indices of voxels to mm, ``(4, 4)``.
         orientation: where the three axes lead to, as ``LPS``: left, posterior, superior.
         axis: the one along which slices are counted.
-        doubts: what the head says in two ways, in words that go on where the file's name ends.
+        doubts: what the header says in two ways, in words that go on where the file's name ends.
     """
 
     path: Path
@@ -56,8 +56,8 @@ class VolumeHead:
     doubts: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path, axis: int | None = None) -> "VolumeHead":
-        """Read the head of a volume.
+    def read(cls, path: Path, axis: int | None = None) -> "VolumeHeader":
+        """Read the header of a volume.
 
         Args:
             path: NIfTI 1 or 2, also compressed.
@@ -65,16 +65,16 @@ class VolumeHead:
                 others, or else the last.
 
         Raises:
-            BadSampleError: if the file is missing, damaged, too short for what its head promises, not of three
+            BadSampleError: if the file is missing, damaged, too short for what its header promises, not of three
                 dimensions or not of numbers, or nibabel is not installed.
         """
         with reading(path) as file:
             image = _load(path)
-            shape, stored = _shape(image), _stored_head(path, image)
+            shape, stored = _shape(image), _stored_header(path, image)
             affine = np.array(image.affine, dtype=np.float64)
             affine[:3] *= _unit(image)
             if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-                raise UnsuitableError("has a head without a usable place in space (affine): write its head again")
+                raise UnsuitableError("has a header without a usable place in space (affine): write its header again")
             _require_long_enough(file, path, image, shape)
             spacing = _spacing(image, stored, affine)
             codes, doubts = _codes(affine), _doubts(image, stored, spacing)
@@ -148,20 +148,20 @@ def volume_name(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)]
 
 
-def read_voxels(head: VolumeHead) -> Voxels:
+def read_voxels(header: VolumeHeader) -> Voxels:
     """Read all voxels, each once.
 
     Returns:
-        ``(slices, H, W)``: numbers as they are stored, or float32 where the head scales them.
+        ``(slices, H, W)``: numbers as they are stored, or float32 where the header scales them.
 
     Raises:
         BadSampleError: if the data are damaged or end too early, or hold what is no number.
     """
-    with reading(head.path):
-        image = _load(head.path)
+    with reading(header.path):
+        image = _load(header.path)
         proxy = image.dataobj
-        values = np.frombuffer(_data(head.path, proxy), proxy.dtype).reshape(head.shape, order="F")
-        values = values.transpose(head.order)
+        values = np.frombuffer(_data(header.path, proxy), proxy.dtype).reshape(header.shape, order="F")
+        values = values.transpose(header.order)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if (proxy.slope, proxy.inter) != (1, 0):
             values = np.stack([(one * float(proxy.slope) + float(proxy.inter)).astype(np.float32) for one in values])
@@ -170,17 +170,17 @@ def read_voxels(head: VolumeHead) -> Voxels:
     return values
 
 
-def require_same_space(head: VolumeHead, image: VolumeHead) -> None:
+def require_same_space(header: VolumeHeader, image: VolumeHeader) -> None:
     """Raise ``BadSampleError`` if labels or a channel are not of the shape of their image, or elsewhere in space."""
-    if head.shape != image.shape:
-        here, there = (" x ".join(map(str, one.shape)) for one in (head, image))
-        raise BadSampleError(f"{head.path} has {here} voxels, its image {there}: bring it to the voxels of the image")
+    if header.shape != image.shape:
+        here, there = (" x ".join(map(str, one.shape)) for one in (header, image))
+        raise BadSampleError(f"{header.path} has {here} voxels, its image {there}: bring it to the voxels of the image")
     corners = np.array(np.meshgrid(*[(0, length - 1) for length in image.shape], [1])).reshape(4, -1)
-    moved = np.linalg.norm(((head.affine - image.affine) @ corners)[:3], axis=0).max()
+    moved = np.linalg.norm(((header.affine - image.affine) @ corners)[:3], axis=0).max()
     if moved > _SAME * min(image.spacing):
         raise BadSampleError(
-            f"{head.path} lies elsewhere in space than its image, by up to {moved:.3g} mm (affine): bring it to the "
-            "voxels of the image, or save it with the head of the image"
+            f"{header.path} lies elsewhere in space than its image, by up to {moved:.3g} mm (affine): bring it to the "
+            "voxels of the image, or save it with the header of the image"
         )
 
 
@@ -189,7 +189,7 @@ def _nibabel() -> ModuleType:
         import nibabel
     except ImportError as error:
         raise UnsuitableError("is a volume, which nibabel reads: pip install '.[volumes]' in the checkout") from error
-    nibabel.imageglobals.logger.setLevel("ERROR")  # its warnings name no file: heads are examined here
+    nibabel.imageglobals.logger.setLevel("ERROR")  # its warnings name no file: headers are examined here
     module: ModuleType = nibabel
     return module
 
@@ -225,8 +225,8 @@ def _shape(image: Any) -> tuple[int, int, int]:
     return columns, rows, slices
 
 
-def _stored_head(path: Path, image: Any) -> Any:
-    """The head as it is in the file: nibabel replaces zero spacings by 1."""
+def _stored_header(path: Path, image: Any) -> Any:
+    """The header as it is in the file: nibabel replaces zero spacings by 1."""
     with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
         return type(image.header).from_fileobj(file, check=False)
 
@@ -241,7 +241,7 @@ def _spacing(image: Any, stored: Any, affine: NDArray[np.float64]) -> tuple[floa
     least = 0.0 if stored["sform_code"] > 0 else 1e-12  # an sform needs no spacing beside it
     if not all(least <= side < float("inf") for side in said):
         shown = " x ".join(f"{side:g}" for side in said)
-        raise UnsuitableError(f"has the spacing {shown}, expected lengths above 0: write its head again")
+        raise UnsuitableError(f"has the spacing {shown}, expected lengths above 0: write its header again")
     x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
     return x, y, z
 
@@ -251,7 +251,7 @@ def _codes(affine: NDArray[np.float64]) -> str:
 
 
 def _doubts(image: Any, stored: Any, spacing: Sequence[float]) -> tuple[str, ...]:
-    """What the head contradicts itself in."""
+    """What the header contradicts itself in."""
     doubts, said = [], _said_spacing(image, stored)
     if not np.allclose(said, spacing[: len(said)], rtol=_ALIKE, atol=0):
         one, other = (" x ".join(f"{side:.4g}" for side in sides) for sides in (said, spacing))
@@ -265,7 +265,7 @@ def _doubts(image: Any, stored: Any, spacing: Sequence[float]) -> tuple[str, ...
 
 
 def _unit(image: Any) -> float:
-    """Millimeters of the unit that the head counts in."""
+    """Millimeters of the unit that the header counts in."""
     return _MM.get(image.header.get_xyzt_units()[0], 1.0)
 
 
@@ -276,11 +276,11 @@ def _slice_axis(spacing: tuple[float, float, float]) -> int:
 
 
 def _require_long_enough(file: BinaryIO, path: Path, image: Any, shape: tuple[int, int, int]) -> None:
-    """Find files that cannot hold what their heads promise before memory is taken for it."""
+    """Find files that cannot hold what their headers promise before memory is taken for it."""
     needed = int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize + image.dataobj.offset
     stored = file.seek(0, 2)
     if needed > stored * (_DENSEST if _is_packed(path) else 1):
-        raise UnsuitableError(f"is too short: its head promises {needed} bytes, the file has {stored}; copy it again")
+        raise UnsuitableError(f"is too short: its header promises {needed} bytes, the file has {stored}; copy it again")
 
 
 def _is_packed(path: Path) -> bool:

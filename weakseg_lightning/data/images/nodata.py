@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.images.tiff import TiffHead
+from weakseg_lightning.data.images.tiff import TiffHeader
 from weakseg_lightning.data.images.tiff_tags import GDAL_NODATA
 
 __all__ = ["IMMENSE", "NODATA_COLOR", "Flags", "filled", "has_data", "nodata_of"]
@@ -19,9 +19,9 @@ NODATA_COLOR = (124, 116, 104)
 """RGB of pixels without data as networks see them, in training and in prediction: the mean of ImageNet."""
 
 
-def nodata_of(head: TiffHead) -> float | None:
+def nodata_of(header: TiffHeader) -> float | None:
     """The value that stands for no data in a TIFF; None where it declares none, or what is no number."""
-    text = bytes(head.tags.get(GDAL_NODATA, ())).partition(b"\0")[0]
+    text = bytes(header.tags.get(GDAL_NODATA, ())).partition(b"\0")[0]
     try:
         return float(text)
     except ValueError:

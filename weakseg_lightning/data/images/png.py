@@ -27,8 +27,8 @@ _DEPTHS_AND_KINDS = {
 
 
 @dataclass(frozen=True)
-class PngHead:
-    """Facts from the head of a PNG.
+class PngHeader:
+    """Facts from the header of a PNG.
 
     Attributes:
         depth: bits of a sample: 1, 2, 4, 8 or 16.
@@ -84,57 +84,57 @@ class StoredLabels:
         return labels if self.opaque is None else np.where(self.opaque, labels, labels.dtype.type(VOID))
 
 
-def read_png_head(file: BinaryIO) -> PngHead | None:
-    """Read the head of a PNG; None if the file is none. The file is put back to its start."""
-    head = file.read(29)
+def read_png_header(file: BinaryIO) -> PngHeader | None:
+    """Read the header of a PNG; None if the file is none. The file is put back to its start."""
+    header = file.read(29)
     file.seek(0)
-    if len(head) < 29 or head[:8] != _SIGNATURE or head[12:16] != b"IHDR":
+    if len(header) < 29 or header[:8] != _SIGNATURE or header[12:16] != b"IHDR":
         return None
-    return PngHead(depth=head[24], kind=head[25], interlaced=head[28])
+    return PngHeader(depth=header[24], kind=header[25], interlaced=header[28])
 
 
-def png_head_of(image: Image.Image) -> PngHead | None:
-    """The head that a PNG of an image would have, as Pillow has opened it; None if there is none of its kind."""
+def png_header_of(image: Image.Image) -> PngHeader | None:
+    """The header that a PNG of an image would have, as Pillow has opened it; None if there is none of its kind."""
     found = _DEPTHS_AND_KINDS.get(image.mode)
-    return None if found is None else PngHead(*found, interlaced=0)
+    return None if found is None else PngHeader(*found, interlaced=0)
 
 
-def read_png(file: BinaryIO, head: PngHead) -> Bands:
+def read_png(file: BinaryIO, header: PngHeader) -> Bands:
     """Read a PNG without a palette at the depth of its file.
 
     Raises:
         Exception: whatever Pillow raises for files that are damaged.
     """
     with Image.open(file) as image:
-        return Bands(_stored(file, head, image), png_layout(head, image), read_orientation(file, image))
+        return Bands(_stored(file, header, image), png_layout(header, image), read_orientation(file, image))
 
 
-def read_stored_labels(file: BinaryIO, head: PngHead) -> StoredLabels:
+def read_stored_labels(file: BinaryIO, header: PngHeader) -> StoredLabels:
     """Read a PNG as a label map.
 
     Args:
         file: the file, at its start; also of another format that Pillow reads in the same way.
-        head: its head, or the one that it would have.
+        header: its header, or the one that it would have.
 
     Raises:
         Exception: whatever Pillow raises for files that are damaged.
     """
     with Image.open(file) as image:
-        stored = np.ascontiguousarray(upright(_stored(file, head, image), read_orientation(file, image)))
-        if head.has_palette:
-            return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], head.depth)
-        layout = png_layout(head, image)
-        return StoredLabels(stored[..., : layout.colors], _opaque(stored, layout), None, head.depth)
+        stored = np.ascontiguousarray(upright(_stored(file, header, image), read_orientation(file, image)))
+        if header.has_palette:
+            return StoredLabels(stored, _opaque_indices(stored, image), image.getpalette() or [], header.depth)
+        layout = png_layout(header, image)
+        return StoredLabels(stored[..., : layout.colors], _opaque(stored, layout), None, header.depth)
 
 
-def png_layout(head: PngHead, image: Image.Image) -> Layout:
+def png_layout(header: PngHeader, image: Image.Image) -> Layout:
     """The meaning of the bands of an open PNG, its transparent color with them, at the depth of the file."""
-    layout, transparent = head.layout, image.info.get("transparency")
-    if transparent is None or head.kind not in (_GRAY, _RGB):
+    layout, transparent = header.layout, image.info.get("transparency")
+    if transparent is None or header.kind not in (_GRAY, _RGB):
         return layout
     given = (transparent,) if isinstance(transparent, int) else tuple(transparent)
     # Of one bit, Pillow says 255 for 1.
-    colors = tuple(min(value, 1) for value in given) if head.depth == 1 else given
+    colors = tuple(min(value, 1) for value in given) if header.depth == 1 else given
     return Layout(layout.colors, bits=layout.bits, deep=layout.deep, transparent=colors)
 
 
@@ -147,24 +147,24 @@ def read_orientation(file: BinaryIO, image: Image.Image) -> int:
     return 1
 
 
-def _stored(file: BinaryIO, head: PngHead, image: Image.Image) -> NDArray[Any]:
+def _stored(file: BinaryIO, header: PngHeader, image: Image.Image) -> NDArray[Any]:
     """Samples of an open PNG, ``(H, W, bands)``."""
-    if head.depth == 16 and head.kind != _GRAY:
-        return _deep_samples(image.size, b"".join(_chunks(file, b"IDAT")), head)
-    values = np.atleast_3d(np.array(image, dtype=np.uint16 if head.depth == 16 else np.uint8))
-    if head.kind == _GRAY and head.depth in (2, 4):
-        values //= np.uint8(255 // (2**head.depth - 1))  # as Pillow has scaled it
+    if header.depth == 16 and header.kind != _GRAY:
+        return _deep_samples(image.size, b"".join(_chunks(file, b"IDAT")), header)
+    values = np.atleast_3d(np.array(image, dtype=np.uint16 if header.depth == 16 else np.uint8))
+    if header.kind == _GRAY and header.depth in (2, 4):
+        values //= np.uint8(255 // (2**header.depth - 1))  # as Pillow has scaled it
     return values
 
 
-def _deep_samples(size: tuple[int, int], data: bytes, head: PngHead) -> NDArray[Any]:
+def _deep_samples(size: tuple[int, int], data: bytes, header: PngHeader) -> NDArray[Any]:
     """Samples of 16 bits from image data, ``(H, W, bands)``; Pillow can be asked for the upper or the lower bytes."""
-    if head.kind == _GRAY_ALPHA:  # the two bytes of two samples are four samples of a byte
-        single = np.array(Image.frombytes("RGBA", size, data, "zip", "RGBA", head.interlaced))
+    if header.kind == _GRAY_ALPHA:  # the two bytes of two samples are four samples of a byte
+        single = np.array(Image.frombytes("RGBA", size, data, "zip", "RGBA", header.interlaced))
         return single.view(">u2").astype(np.uint16)
-    mode = "RGB" if head.kind == _RGB else "RGBA"
+    mode = "RGB" if header.kind == _RGB else "RGBA"
     upper, lower = (
-        np.asarray(Image.frombytes(mode, size, data, "zip", f"{mode};16{order}", head.interlaced)) for order in "BL"
+        np.asarray(Image.frombytes(mode, size, data, "zip", f"{mode};16{order}", header.interlaced)) for order in "BL"
     )
     samples: NDArray[Any] = upper.astype(np.uint16) << 8 | lower
     return samples
@@ -173,9 +173,9 @@ def _deep_samples(size: tuple[int, int], data: bytes, head: PngHead) -> NDArray[
 def _chunks(file: BinaryIO, wanted: bytes) -> Iterator[bytes]:
     """The content of all chunks of a type."""
     place = len(_SIGNATURE)
-    while file.seek(place) and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
-        length = int.from_bytes(head[:4])
-        if head[4:] == wanted:
+    while file.seek(place) and len(header := file.read(8)) == 8 and header[4:] != b"IEND":
+        length = int.from_bytes(header[:4])
+        if header[4:] == wanted:
             yield file.read(length)
         place += length + 12
 

@@ -17,14 +17,14 @@ from weakseg_lightning.data.images.nodata import filled, has_data, nodata_of
 from weakseg_lightning.data.images.pixels import Bands, Layout, Pixels, UnsuitableError, find_range, to_rgb, upright
 from weakseg_lightning.data.images.png import (
     StoredLabels,
-    png_head_of,
+    png_header_of,
     png_layout,
     read_orientation,
     read_png,
-    read_png_head,
+    read_png_header,
     read_stored_labels,
 )
-from weakseg_lightning.data.images.tiff import read_tiff_head
+from weakseg_lightning.data.images.tiff import read_tiff_header
 from weakseg_lightning.data.images.tiff_pixels import read_deep_tiff
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
@@ -45,8 +45,8 @@ _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 @dataclass(frozen=True)
-class ImageHead:
-    """Facts from the head of an image file.
+class ImageHeader:
+    """Facts from the header of an image file.
 
     Attributes:
         width: in pixels, as stored.
@@ -127,43 +127,43 @@ def read_label_map(path: Path) -> StoredLabels:
         BadSampleError: if the file is missing, unreadable, truncated, of other colors, or a JPEG.
     """
     with reading(path) as file:
-        if (head := read_png_head(file)) is None:
+        if (header := read_png_header(file)) is None:
             with Image.open(file) as image:  # another format under the name of a PNG
-                head, kind, mode = png_head_of(image), image.format, image.mode
-            if head is None:
+                header, kind, mode = png_header_of(image), image.format, image.mode
+            if header is None:
                 raise UnsuitableError(f"has pixels of type {mode}, expected indexed, gray or RGB: save it so, as PNG")
             if kind == "JPEG":
                 raise UnsuitableError("is a JPEG file, which does not keep the values of pixels: save it as PNG")
             file.seek(0)
-        return read_stored_labels(file, head)
+        return read_stored_labels(file, header)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Read the size of an image when it stands upright, (width, height) in pixels, from the head of its file.
+    """Read the size of an image when it stands upright, (width, height) in pixels, from the header of its file.
 
     Raises:
         BadSampleError: if the file is missing or no image.
     """
-    head = read_head(path)
-    return (head.height, head.width) if head.lies_sideways else (head.width, head.height)
+    header = read_header(path)
+    return (header.height, header.width) if header.lies_sideways else (header.width, header.height)
 
 
-def read_head(path: Path) -> ImageHead:
-    """Read the head of an image file of any size.
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of an image file of any size.
 
     Raises:
         BadSampleError: if the file is missing or no image.
     """
     with reading(path) as file:
-        if (tiff := read_tiff_head(file)) is not None:
+        if (tiff := read_tiff_header(file)) is not None:
             layout = None if tiff.is_ordinary and not tiff.has_gray_or_rgb else tiff.layout
-            return ImageHead(*tiff.size, tiff.orientation, layout, tiff.has_palette)
-        png, _ = read_png_head(file), is_deep_jpeg2000(file)  # which raises where Pillow says less
+            return ImageHeader(*tiff.size, tiff.orientation, layout, tiff.has_palette)
+        png, _ = read_png_header(file), is_deep_jpeg2000(file)  # which raises where Pillow says less
         with Image.open(file) as image:
             if png is not None:
                 orientation = read_orientation(file, image)
-                return ImageHead(*image.size, orientation, png_layout(png, image), png.has_palette)
-            return ImageHead(*image.size, read_orientation(file, image))
+                return ImageHeader(*image.size, orientation, png_layout(png, image), png.has_palette)
+            return ImageHeader(*image.size, read_orientation(file, image))
 
 
 def is_image(path: Path) -> bool:
@@ -238,9 +238,9 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 
 def read_deep(path: Path, file: BinaryIO) -> Bands | None:
     """Read an image that Pillow would not read at its depth; None for others."""
-    if (png := read_png_head(file)) is not None:
+    if (png := read_png_header(file)) is not None:
         return read_png(file, png) if png.is_deep_or_packed else None
-    if (tiff := read_tiff_head(file)) is not None:
+    if (tiff := read_tiff_header(file)) is not None:
         return None if tiff.is_ordinary else replace(read_deep_tiff(file, tiff), nodata=nodata_of(tiff))
     return read_deep_jpeg2000(path) if is_deep_jpeg2000(file) else None
 

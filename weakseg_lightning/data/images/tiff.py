@@ -1,4 +1,4 @@
-"""The heads of TIFF files of any depth: sizes, types and meaning of their samples, and where these are stored."""
+"""The headers of TIFF files of any depth: sizes, types and meaning of their samples, and where these are stored."""
 
 import os
 import re
@@ -28,8 +28,8 @@ Tags = dict[int, list[int]]
 
 
 @dataclass(frozen=True)
-class TiffHead:
-    """Facts from the head of a TIFF.
+class TiffHeader:
+    """Facts from the header of a TIFF.
 
     Attributes:
         tags: whole numbers of its tags, by the numbers of these, and the first bytes of its description and of GDAL's
@@ -154,8 +154,8 @@ class TiffHead:
         return eight and ((usual and known) or self.first(tag.COMPRESSION, 1) not in LOSSLESS)
 
 
-def read_tiff_head(file: BinaryIO) -> TiffHead | None:
-    """Read the head of a TIFF; None if the file is none. The file is put back to its start.
+def read_tiff_header(file: BinaryIO) -> TiffHeader | None:
+    """Read the header of a TIFF; None if the file is none. The file is put back to its start.
 
     Raises:
         UnsuitableError: if it has more images than one; reduced copies of it and masks do not count.
@@ -168,8 +168,8 @@ def read_tiff_head(file: BinaryIO) -> TiffHead | None:
     return pages[0]
 
 
-def read_tiff_pages(file: BinaryIO) -> list[TiffHead] | None:
-    """Read the heads of the images of a TIFF, as :func:`read_tiff_head` does of one; raises if there is none."""
+def read_tiff_pages(file: BinaryIO) -> list[TiffHeader] | None:
+    """Read the headers of the images of a TIFF, as :func:`read_tiff_header` does of one; raises if there is none."""
     pages = _all_pages(file)
     full = [page for page in pages or () if page.is_full]
     if pages is not None and not full:
@@ -177,11 +177,11 @@ def read_tiff_pages(file: BinaryIO) -> list[TiffHead] | None:
     return (_stack(file, full[0]) if len(full) == 1 else full) or None
 
 
-# ---- stacks behind one head -------------------------------------------------------------------------------------
+# ---- stacks behind one header -------------------------------------------------------------------------------------
 
 
-def _stack(file: BinaryIO, page: TiffHead) -> list[TiffHead]:
-    """The images that follow one another behind the head of the first, as ImageJ stores large stacks: a head for each.
+def _stack(file: BinaryIO, page: TiffHeader) -> list[TiffHeader]:
+    """A header for each image of a stack that is stored behind the header of its first, as ImageJ stores large ones.
 
     Raises:
         UnsuitableError: if there are more images than are found.
@@ -207,8 +207,8 @@ def _stack(file: BinaryIO, page: TiffHead) -> list[TiffHead]:
     ]
 
 
-def _images_described(page: TiffHead) -> int:
-    """The number of images that ImageJ, or tifffile where it cut the heads away, say that they have written."""
+def _images_described(page: TiffHeader) -> int:
+    """The number of images that ImageJ, or tifffile where it cut the headers away, say that they have written."""
     text = bytes(page.tags.get(tag.DESCRIPTION, [])).split(b"\0")[0]
     if text.startswith(b"ImageJ=") and (found := re.search(rb"\nimages=(\d+)", text)) is not None:
         return max(1, int(found[1]))
@@ -224,7 +224,7 @@ def _number(order: str, data: bytes) -> int:
     return int.from_bytes(data, "little" if order == "<" else "big")
 
 
-def _all_pages(file: BinaryIO) -> list[TiffHead] | None:
+def _all_pages(file: BinaryIO) -> list[TiffHeader] | None:
     start = file.read(16)
     file.seek(0)
     order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
@@ -232,7 +232,7 @@ def _all_pages(file: BinaryIO) -> list[TiffHead] | None:
         return None
     big = version == 43
     tags = _pages(file, order, big, _number(order, start[8:] if big else start[4:8]))
-    pages = [TiffHead(page, order, big, number) for number, page in enumerate(tags)]
+    pages = [TiffHeader(page, order, big, number) for number, page in enumerate(tags)]
     file.seek(0)
     return pages
 

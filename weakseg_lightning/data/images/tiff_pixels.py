@@ -16,27 +16,27 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from weakseg_lightning.data.images import tiff_tags as tag
 from weakseg_lightning.data.images.pixels import Bands, UnsuitableError, check_size
-from weakseg_lightning.data.images.tiff import GRAY, LOSSLESS, Tags, TiffHead, read_bytes
+from weakseg_lightning.data.images.tiff import GRAY, LOSSLESS, Tags, TiffHeader, read_bytes
 
 _DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3
 
 
-def read_deep_tiff(file: BinaryIO, head: TiffHead) -> Bands:
+def read_deep_tiff(file: BinaryIO, header: TiffHeader) -> Bands:
     """Read the samples of a TIFF.
 
     Raises:
         UnsuitableError: if it is stored in a way that is not read.
         OSError, ValueError: if it is damaged.
     """
-    layout = head.layout  # raises before anything is decompressed
-    return Bands(read_samples(file, head), layout, head.orientation)
+    layout = header.layout  # raises before anything is decompressed
+    return Bands(read_samples(file, header), layout, header.orientation)
 
 
-def read_samples(file: BinaryIO, head: TiffHead) -> NDArray[Any]:
+def read_samples(file: BinaryIO, header: TiffHeader) -> NDArray[Any]:
     """Read the samples of a page, of any number of bands, ``(H, W, bands)``; raises as :func:`read_deep_tiff`."""
-    check_size(*head.size)
-    parts = _parts(head)
-    planes = [_samples(_decompressed(file, head, parts, plane), head, parts) for plane in range(parts.planes)]
+    check_size(*header.size)
+    parts = _parts(header)
+    planes = [_samples(_decompressed(file, header, parts, plane), header, parts) for plane in range(parts.planes)]
     return planes[0] if parts.planes == 1 else np.concatenate(planes, axis=-1)
 
 
@@ -58,23 +58,26 @@ class _Parts:
         return len(self.offsets) // self.planes
 
 
-def _parts(head: TiffHead) -> _Parts:
-    width, height = head.size
-    planes = head.bands if head.first(tag.PLANAR, 1) == 2 else 1
-    wide = head.first(tag.TILE_WIDTH, 0) if head.is_tiled else width
-    high = head.first(tag.TILE_HEIGHT, 0) if head.is_tiled else min(head.first(tag.ROWS, height), height)
-    offsets, counts = (head.tags.get(tag, []) for tag in head.places)
+def _parts(header: TiffHeader) -> _Parts:
+    width, height = header.size
+    planes = header.bands if header.first(tag.PLANAR, 1) == 2 else 1
+    wide = header.first(tag.TILE_WIDTH, 0) if header.is_tiled else width
+    high = header.first(tag.TILE_HEIGHT, 0) if header.is_tiled else min(header.first(tag.ROWS, height), height)
+    offsets, counts = (header.tags.get(tag, []) for tag in header.places)
     if min(width, height, wide, high) < 1 or len(offsets) != len(counts):
         raise ValueError("its tags contradict each other")
     across = ceil(width / wide)
     if len(offsets) != planes * across * ceil(height / high):
         raise ValueError("parts of it are missing")
-    return _Parts(wide, high, across, planes, head.bands // planes, offsets, counts)
+    return _Parts(wide, high, across, planes, header.bands // planes, offsets, counts)
 
 
-def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> NDArray[np.uint8]:
+def _decompressed(file: BinaryIO, header: TiffHeader, parts: _Parts, plane: int) -> NDArray[np.uint8]:
     """The bytes of a plane, ``(H, bytes of a row)``: its parts as a TIFF that is said to be gray of 8 bits."""
-    compression, row = head.first(tag.COMPRESSION, 1), ceil(parts.width * parts.samples * head.first(tag.BITS, 1) / 8)
+    compression, row = (
+        header.first(tag.COMPRESSION, 1),
+        ceil(parts.width * parts.samples * header.first(tag.BITS, 1) / 8),
+    )
     if compression not in LOSSLESS:
         ways = ", ".join(dict.fromkeys(LOSSLESS.values()))
         raise UnsuitableError(f"has a compression (number {compression}) not read at its depth: save it with {ways}")
@@ -86,11 +89,11 @@ def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> 
         file.seek(offset)
         offsets.append(len(data))
         data += read_bytes(file, count)
-    tags = {tag.WIDTH: [row * parts.across], tag.HEIGHT: [head.size[1]]}
+    tags = {tag.WIDTH: [row * parts.across], tag.HEIGHT: [header.size[1]]}
     tags |= {tag.BITS: [8], tag.SAMPLES: [1], tag.PHOTOMETRIC: [GRAY]}
-    tags |= {tag.COMPRESSION: [compression], tag.FILL_ORDER: [head.first(tag.FILL_ORDER, 1)]}
-    tags |= {tag.TILE_WIDTH: [row], tag.TILE_HEIGHT: [parts.height]} if head.is_tiled else {tag.ROWS: [parts.height]}
-    tags |= dict(zip(head.places, (offsets, list(parts.counts[mine])), strict=True))
+    tags |= {tag.COMPRESSION: [compression], tag.FILL_ORDER: [header.first(tag.FILL_ORDER, 1)]}
+    tags |= {tag.TILE_WIDTH: [row], tag.TILE_HEIGHT: [parts.height]} if header.is_tiled else {tag.ROWS: [parts.height]}
+    tags |= dict(zip(header.places, (offsets, list(parts.counts[mine])), strict=True))
     try:
         with TiffImageFile(io.BytesIO(_with_tags(data, tags))) as image:
             return np.array(image)
@@ -99,7 +102,7 @@ def _decompressed(file: BinaryIO, head: TiffHead, parts: _Parts, plane: int) -> 
 
 
 def _with_tags(data: bytearray, tags: Tags) -> bytes:
-    """A TIFF of data that begin with eight bytes for its head."""
+    """A TIFF of data that begin with eight bytes for its header."""
     entries = []
     for number, values in sorted(tags.items()):
         packed = struct.pack(f"<{len(values)}I", *values)
@@ -110,21 +113,21 @@ def _with_tags(data: bytearray, tags: Tags) -> bytes:
     return bytes(data) + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
 
 
-def _samples(rows: NDArray[np.uint8], head: TiffHead, parts: _Parts) -> NDArray[Any]:
+def _samples(rows: NDArray[np.uint8], header: TiffHeader, parts: _Parts) -> NDArray[Any]:
     """Samples ``(H, W, samples)`` from the bytes of a plane."""
     tiles = rows.reshape(len(rows), parts.across, -1)
-    predictor, dtype = head.first(tag.PREDICTOR, 1), head.dtype
-    if head.first(tag.BITS, 1) % 8:
-        values = _unpacked(tiles, parts.width * parts.samples, head.first(tag.BITS, 1)).astype(dtype)
+    predictor, dtype = header.first(tag.PREDICTOR, 1), header.dtype
+    if header.first(tag.BITS, 1) % 8:
+        values = _unpacked(tiles, parts.width * parts.samples, header.first(tag.BITS, 1)).astype(dtype)
     elif predictor == _FLOAT_DIFFERENCES and dtype.kind == "f":
         values = _from_float_differences(tiles, dtype, parts.samples)
     else:
-        values = tiles.view(dtype.newbyteorder(head.order)).astype(dtype)  # type: ignore[arg-type]
+        values = tiles.view(dtype.newbyteorder(header.order)).astype(dtype)  # type: ignore[arg-type]
     values = values.reshape(len(rows), parts.across, parts.width, parts.samples)
     if predictor == _DIFFERENCES:
         whole = values.view(f"u{dtype.itemsize}")
         values = np.cumsum(whole, axis=2, dtype=whole.dtype).view(dtype)
-    return values.reshape(len(rows), -1, parts.samples)[:, : head.size[0]]
+    return values.reshape(len(rows), -1, parts.samples)[:, : header.size[0]]
 
 
 def _unpacked(tiles: NDArray[np.uint8], number: int, bits: int) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, one_of
 from weakseg_lightning.data.images.channels import ChannelFiles, Planes
-from weakseg_lightning.data.images.nifti import VolumeHead, read_voxels, require_same_space
+from weakseg_lightning.data.images.nifti import VolumeHeader, read_voxels, require_same_space
 from weakseg_lightning.data.images.pixels import Layout, find_range, to_rgb
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.samples import BadSampleError
@@ -46,7 +46,7 @@ class VolumeReader:
 
     Args:
         axis: the axis of the array along which slices are counted, 0 to 2; None for that of the largest spacing, see
-            :meth:`VolumeHead.read`.
+            :meth:`VolumeHeader.read`.
         neighbors: slices before and after each one that are channels of its image.
         channels: the files that hold the channels of a volume; None for one volume without a name.
 
@@ -60,7 +60,7 @@ class VolumeReader:
         self.axis = axis
         self.neighbors = neighbors
         self.channels = channels
-        self._heads: dict[Path, VolumeHead] = {}
+        self._heads: dict[Path, VolumeHeader] = {}
         self._store = SliceStore()
 
     @property
@@ -68,14 +68,14 @@ class VolumeReader:
         """True if images are made of :meth:`planes`, False if of :meth:`gray`."""
         return self.channels is not None or self.neighbors > 0
 
-    def head(self, path: Path) -> VolumeHead:
-        """Read the head of an image, once.
+    def header(self, path: Path) -> VolumeHeader:
+        """Read the header of an image, once.
 
         Raises:
-            BadSampleError: see :meth:`VolumeHead.read`.
+            BadSampleError: see :meth:`VolumeHeader.read`.
         """
         if path not in self._heads:
-            self._heads[path] = VolumeHead.read(path, self.axis)
+            self._heads[path] = VolumeHeader.read(path, self.axis)
         return self._heads[path]
 
     def gray(self, path: Path, index: int) -> NDArray[np.uint8]:
@@ -99,7 +99,7 @@ class VolumeReader:
         Raises:
             BadSampleError: if the volume cannot be read.
         """
-        reach, last = self.neighbors if neighbors is None else neighbors, self.head(path).depth - 1
+        reach, last = self.neighbors if neighbors is None else neighbors, self.header(path).depth - 1
         places = (min(max(place, 0), last) for place in range(index - reach, index + reach + 1))
         return [plane for place in places for plane in self._channels(path, place)]
 
@@ -135,11 +135,11 @@ class VolumeReader:
         return self._store.read((path, look), index, partial(self._decode, path, look, image))
 
     def _decode(self, path: Path, look: Look, image: Path) -> Slices:
-        head = self.head(image)
+        header = self.header(image)
         if path != image:
-            head = VolumeHead.read(path, head.axis)
-            require_same_space(head, self.head(image))
-        return _LOOKS[look](path, read_voxels(head))
+            header = VolumeHeader.read(path, header.axis)
+            require_same_space(header, self.header(image))
+        return _LOOKS[look](path, read_voxels(header))
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class MaskSeeds(SeedReader):
 
 
 def find_size_problem(path: Path, size: tuple[int, int]) -> str | None:
-    """Compare the size of an annotation's file with that of its image, (width, height), from the file's head."""
+    """Compare the size of an annotation's file with that of its image, (width, height), from the file's header."""
     try:
         found = image_size(path)
     except BadSampleError as error:

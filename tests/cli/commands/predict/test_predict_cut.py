@@ -167,7 +167,7 @@ def test_volumes_are_cut_as_wholes(module, root, tmp_path, probabilities):
     options = ImageOptions(cut=True, cut_weight=0.5, cut_between=3.0, probabilities=probabilities)
     volume = {"p1": stacks / "images/p1.nii.gz"}
     assert predict(volume, module, tmp_path / "out", options, data, volumes=data.volumes) == 0
-    spacing = data.volumes.head(volume["p1"]).distances
+    spacing = data.volumes.header(volume["p1"]).distances
     found = nibabel.load(tmp_path / "out/labels/p1.nii.gz")
     slices = tmp_path / "again.nii.gz"
     nibabel.save(found, slices)

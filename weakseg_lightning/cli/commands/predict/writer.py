@@ -114,8 +114,8 @@ class ImageWriter:
         stem = file_stem(name)
         target = self.folder / "labels" / f"{stem}.nii.gz"
         probabilities = self.folder / "probabilities" / f"{stem}.npy" if "probabilities" in self.kinds else None
-        objects = VolumeObjects(self.volumes.head(path))
-        slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.head(path).depth)
+        objects = VolumeObjects(self.volumes.header(path))
+        slices = progress.add_task(name[-30:].replace("[", "("), total=self.volumes.header(path).depth)
         drawn = None if self.drawn is None else partial(self.drawn.seeds, path)
         cut = None if self.cutter is None else self.cutter.cut
         for one in predict_volume(self.segmenter, self.volumes, path, target, probabilities, cut, drawn):

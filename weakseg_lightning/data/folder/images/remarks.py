@@ -9,7 +9,7 @@ from weakseg_lightning.data.folder.detection import stem_of_channel
 from weakseg_lightning.data.folder.files import Files
 from weakseg_lightning.data.images.bands import declared_nodata
 from weakseg_lightning.data.images.described import DescribedBands, describe_bands
-from weakseg_lightning.data.images.reading import read_head
+from weakseg_lightning.data.images.reading import read_header
 from weakseg_lightning.data.text import counted
 
 __all__ = ["remarks"]
@@ -18,7 +18,7 @@ _OFTEN_DATA = (".tif", ".tiff", ".jp2")  # files whose last band programs mark a
 
 
 def remarks(files: Files) -> Iterator[str]:
-    """Tell of images whose heads say what changes how they are read; those that cannot be read are left out."""
+    """Tell of images whose headers say what changes how they are read; those that cannot be read are left out."""
     if files.volumes is not None:
         return
     described = dict[str, DescribedBands]()
@@ -68,7 +68,7 @@ def _channels_beside(files: Files, path: Path) -> list[Path]:
 def _lies_otherwise(image: Path, other: Path) -> bool:
     """Tell if two files are turned by their EXIF data in different ways that their sizes do not show."""
     try:
-        one, two = read_head(image), read_head(other)
+        one, two = read_header(image), read_header(other)
     except ValueError:
         return False
     unseen = one.width == one.height or one.lies_sideways == two.lies_sideways

@@ -13,7 +13,7 @@ from weakseg_lightning.data.folder.files import Files
 from weakseg_lightning.data.folder.label_maps import labels_all, to_labels
 from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE, CaseRule
-from weakseg_lightning.data.images.nifti import VolumeHead, is_volume, volume_name
+from weakseg_lightning.data.images.nifti import VolumeHeader, is_volume, volume_name
 from weakseg_lightning.data.images.reading import read_labels
 from weakseg_lightning.data.samples import BadSampleError, CaseSlice
 from weakseg_lightning.energies.potts import VOID
@@ -40,7 +40,7 @@ def require_volumes(files: Files, neighbors: int, slice_axis: int | None) -> Non
 
 
 def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice], list[Problem]]:
-    """Take each volume for a case, with the spacing of its head.
+    """Take each volume for a case, with the spacing of its header.
 
     Args:
         files: a folder of volumes.
@@ -49,12 +49,12 @@ def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice]
     Returns:
         The place of each slice, and what is wrong.
     """
-    heads = {volume: _head(files, slices[0]) for volume, slices in files.volume_slices.items() if slices}
+    headers = {volume: _header(files, slices[0]) for volume, slices in files.volume_slices.items() if slices}
     places = {
-        name: CaseSlice(one.volume, one.number, heads[one.volume].distances) for name, one in files.slices.items()
+        name: CaseSlice(one.volume, one.number, headers[one.volume].distances) for name, one in files.slices.items()
     }
     problems = []
-    text = "for images: each volume is a case, with the spacing of its head; remove"
+    text = "for images: each volume is a case, with the spacing of its header; remove"
     if rule.pattern is not None or tuple(rule.spacing) != CaseRule().spacing:
         problems.append(Problem(IMAGES, f"holds volumes, and `cases` and `spacing` are {text} them"))
     if (files.root / CASES_FILE).is_file():
@@ -64,7 +64,7 @@ def cases_of_volumes(files: Files, rule: CaseRule) -> tuple[dict[str, CaseSlice]
 
 def orientations(files: Files) -> Iterator[str]:
     """Tell of volumes that are stored in several orientations: the network sees them as they are stored."""
-    stored = [_head(files, slices[0]).orientation for slices in files.volume_slices.values() if slices]
+    stored = [_header(files, slices[0]).orientation for slices in files.volume_slices.values() if slices]
     if len(counts := Counter(stored)) > 1:
         shown = ", ".join(f"{codes} ({count})" for codes, count in counts.most_common(_SHOWN))
         more = ", ..." if len(counts) > _SHOWN else ""
@@ -72,11 +72,11 @@ def orientations(files: Files) -> Iterator[str]:
 
 
 def doubts(files: Files) -> Iterator[str]:
-    """Tell of volumes whose heads contradict themselves."""
+    """Tell of volumes whose headers contradict themselves."""
     for slices in files.volume_slices.values():
         if slices:
-            head = _head(files, slices[0])
-            yield from (f"{relative(head.path, files.root)} {doubt}" for doubt in head.doubts)
+            header = _header(files, slices[0])
+            yield from (f"{relative(header.path, files.root)} {doubt}" for doubt in header.doubts)
 
 
 def partial_maps(files: Files, classes: Classes, maps: dict[str, Path], drawn: bool) -> dict[str, Path]:
@@ -128,14 +128,14 @@ def join_slices(files: Files, folder: Path, stem: Callable[[str], str]) -> None:
         maps = [folder / f"{stem(name)}.png" for name in slices]
         if maps and all(path.is_file() for path in maps):
             labels = [read_labels(path).numpy() for path in maps]
-            _head(files, slices[0]).write_labels(folder / f"{stem(volume)}.nii.gz", labels)
+            _header(files, slices[0]).write_labels(folder / f"{stem(volume)}.nii.gz", labels)
             for path in maps:
                 path.unlink()
 
 
-def _head(files: Files, name: str) -> VolumeHead:
+def _header(files: Files, name: str) -> VolumeHeader:
     assert files.volumes is not None
-    return files.volumes.head(files.images[name])
+    return files.volumes.header(files.images[name])
 
 
 def _counted(files: Files, classes: Classes, name: str, path: Path) -> NDArray[np.int64]:
