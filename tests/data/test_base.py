@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from weakseg_lightning.data import BadSampleError, ScenesDataModule, SegmentationDataModule
+from weakseg_lightning.data.dataset import Loaded
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules.core.latent_store import LatentStore
 
@@ -116,7 +117,10 @@ def test_stored_labelings_reach_the_training_batches_alone(make_data):
         name: item for batch in read(loader) for name, item in zip(batch["id"], batch["whole"].values(), strict=True)
     }
     for index in range(0, len(data.train), 2):
-        data.batch_hook.put(data.train.ids[index], data.train[index].mask.numpy())
+        sample = data.train[index]
+        apart = sample.guide, sample.colors, sample.valid, sample.boxes
+        seen = Loaded(None, sample.image, sample.seeds, sample.tags, 0, None, *apart)
+        data.batch_hook.put(sample.id, sample.mask.numpy(), seen.checksum())
     for batch in read(loader):
         for position, name in enumerate(batch["id"]):
             index = data.train.ids.index(name)

@@ -18,13 +18,7 @@ from weakseg_lightning.data.folder.tables.annotations import TABLES
 from weakseg_lightning.data.folder.tables.cases import CASES_FILE
 from weakseg_lightning.data.images.bands import ARRAY_SUFFIX, bands_size, picture_valid
 from weakseg_lightning.data.images.channels import ChannelFiles, Planes
-from weakseg_lightning.data.images.nifti import (
-    VOLUME_SUFFIXES,
-    VolumeHeader,
-    is_volume,
-    require_same_space,
-    volume_name,
-)
+from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
 from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.images.png import StoredLabels
 from weakseg_lightning.data.images.reading import (
@@ -292,8 +286,7 @@ def _fits(files: Files, path: Path, slices: list[str]) -> bool:
     assert files.volumes is not None
     try:
         for image in {files.images[name] for name in slices}:
-            header = files.volumes.header(image)
-            require_same_space(VolumeHeader.read(path, header.axis), header)
+            files.volumes.require_labels_fit(path, image)
     except BadSampleError as error:
         files.report(path, str(error).removeprefix(str(path)).lstrip())
         return False

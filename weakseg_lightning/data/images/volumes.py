@@ -78,6 +78,11 @@ class VolumeReader:
             self._heads[path] = VolumeHeader.read(path, self.axis)
         return self._heads[path]
 
+    def require_labels_fit(self, labels: Path, image: Path) -> None:
+        """Raise ``BadSampleError`` if a volume of labels is not of the shape of its image, or elsewhere in space."""
+        header = self.header(image)
+        require_same_space(VolumeHeader.read(labels, header.axis), header)
+
     def gray(self, path: Path, index: int) -> NDArray[np.uint8]:
         """Read a slice in 8 bits ``(H, W)``: uint8 as it is, others between the percentiles 0.1 and 99.9 of the volume.
 
