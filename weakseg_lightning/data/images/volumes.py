@@ -60,7 +60,7 @@ class VolumeReader:
         self.axis = axis
         self.neighbors = neighbors
         self.channels = channels
-        self._heads: dict[Path, VolumeHeader] = {}
+        self._headers: dict[Path, VolumeHeader] = {}
         self._store = SliceStore()
 
     @property
@@ -74,9 +74,9 @@ class VolumeReader:
         Raises:
             BadSampleError: see :meth:`VolumeHeader.read`.
         """
-        if path not in self._heads:
-            self._heads[path] = VolumeHeader.read(path, self.axis)
-        return self._heads[path]
+        if path not in self._headers:
+            self._headers[path] = VolumeHeader.read(path, self.axis)
+        return self._headers[path]
 
     def require_labels_fit(self, labels: Path, image: Path) -> None:
         """Raise ``BadSampleError`` if a volume of labels is not of the shape of its image, or elsewhere in space."""
