@@ -152,6 +152,8 @@ def test_images_that_are_confused_count_more():
     ids = ["cat_1", "dog_2", "cat_3"]
     by_class = AbsencePenalty(2.0, confusing_classes=["square"], factor=3.0)
     assert by_class.weights(ids, tags, NAMES).tolist() == [2, 6, 2]
+    by_index = AbsencePenalty(2.0, confusing_classes=[NAMES.index("square")], factor=3.0)
+    assert by_index.weights(ids, tags, NAMES).tolist() == [2, 6, 2]
     by_name = AbsencePenalty(2.0, confusing_images=["cat*"], factor=3.0)
     assert by_name.weights(ids, tags, NAMES).tolist() == [6, 2, 6]
     with pytest.raises(

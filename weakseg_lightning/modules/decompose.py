@@ -44,7 +44,7 @@ class AbsencePenalty:
     """
 
     weight: float = 0.0
-    confusing_classes: list[str] = field(default_factory=list)
+    confusing_classes: list[str | int] = field(default_factory=list)
     confusing_images: list[str] = field(default_factory=list)
     factor: float = 1.0
 

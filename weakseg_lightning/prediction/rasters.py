@@ -50,7 +50,7 @@ def open_rows(
 
     As `read_image` reads it: RGB, gray, palette and transparent images (on white), of any depth, upright. Black and
     white of deep images that are read incrementally are those of a reduced copy of the whole image. Pixels without data
-    are seen as `NODATA_COLOR`.
+    are seen as `NODATA_COLOR`, except in images that are read incrementally and lie on no map: there, all have data.
 
     Args:
         path: image file.
@@ -119,7 +119,7 @@ class FileRows:
         return self._keep(rows)[..., :3]
 
     def invalid(self, rows: Span) -> npt.NDArray[np.bool_] | None:
-        """All pixels have data."""
+        """All pixels count as having data."""
         return None
 
     def _keep(self, rows: Span) -> Pixels:

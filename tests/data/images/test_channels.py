@@ -207,6 +207,17 @@ def test_bands_that_a_file_names_in_another_order_are_told(tmp_path):
     for right in (["red", "nir", "blue"], {"nir": 2, "blue": 3}, ["one", "two", "three"], {"heat": 3, "nir": 2}):
         found = ChannelFiles(right).read(tmp_path / "a.tif")
         assert len(found) == len(right)
+    for lacking in (["red", "nir", "blue", "swir"], {"red": 1, "blue": 4}):
+        with pytest.raises(
+            BadSampleError, match=r"a\.tif has 3 bands, (`channels` names 4|the channel 'blue' is number 4)"
+        ):
+            ChannelFiles(lacking).read(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", values[0])
+    tifffile.imwrite(
+        tmp_path / "b_nir.tif", values[:2], imagej=True, metadata={"axes": "CYX", "Labels": ["heat", "nir"]}
+    )
+    with pytest.raises(BadSampleError, match=r"has 2 bands, expected one: choose one, as NAME_nir\.tif:1"):
+        ChannelFiles({"gray": 1, "nir": "NAME_nir.tif"}).read(tmp_path / "b.tif")
     message = r"a\.tif calls its band 2 'nir', and 'blue' its band 3, but `channels` takes 'blue' from band 2: bring"
     for wrong in (["red", "blue", "nir"], {"blue": 2}):
         with pytest.raises(BadSampleError, match=message):

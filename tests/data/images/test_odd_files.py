@@ -227,6 +227,10 @@ NAMED: dict[str, tuple[Writer, str]] = {
         cut(tiff(noise("u2"), imagej=True, metadata={"axes": "CYX"}, truncate=True), 9000),
         "holds 5 images by its description, of which one is found: save it with a page for each",
     ),
+    "planes of stacks.tif": (
+        tiff(noise("u2", 12).reshape(4, 3, *SHAPE), photometric="rgb", planarconfig="separate", truncate=True),
+        "holds 4 images by its description, of which one is found",
+    ),
     "a deep page.tif": (
         tiff(noise("u2"), volumetric=True, tile=(1, 16, 16), metadata=None),
         "is a volume of 5 slices in one page: save it with a page for each slice",

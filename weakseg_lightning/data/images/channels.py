@@ -177,8 +177,10 @@ class ChannelFiles:
             names: the names that it gives its bands; empty where it gives none.
         """
         for source in self.sources:
-            band = source.band or 0
-            if source.ending == ending and source.name in names and names[band] != source.name:
+            band = 0 if source.band is None and len(names) == 1 else source.band
+            if source.ending != ending or source.name not in names or band is None or band >= len(names):
+                continue  # a band that is lacking, or not chosen, is told where it is taken
+            if names[band] != source.name:
                 raise BadSampleError(
                     f"{file} calls its band {band + 1} {names[band]!r}, and {source.name!r} its band "
                     f"{names.index(source.name) + 1}, but `channels` takes {source.name!r} from band {band + 1}: bring "

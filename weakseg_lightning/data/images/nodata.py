@@ -16,7 +16,7 @@ IMMENSE = 1e30
 """Samples of this size are no measurements: programs write the largest numbers of a type where there are no data."""
 
 NODATA_COLOR = (124, 116, 104)
-"""RGB of pixels without data as networks see them, in training and in prediction: the mean of ImageNet."""
+"""RGB of pixels of declared nodata as networks see them, in training and in prediction: the mean of ImageNet."""
 
 
 def nodata_of(header: TiffHeader) -> float | None:

@@ -194,6 +194,7 @@ def _stack(file: BinaryIO, page: TiffHeader) -> list[TiffHeader]:
     bytes_of_one = width * height * page.bands * page.dtype.itemsize
     in_one_piece = all(start + size == after for start, size, after in zip(starts, sizes, starts[1:], strict=False))
     is_plain = page.first(tag.COMPRESSION, 1) == 1 and not page.is_tiled and sum(sizes) == bytes_of_one
+    is_plain &= page.bands == 1 or page.first(tag.PLANAR, 1) == 1
     end = starts[0] + count * bytes_of_one
     if not (in_one_piece and is_plain and end <= os.fstat(file.fileno()).st_size):
         raise UnsuitableError(

@@ -109,7 +109,7 @@ class MapDataModule(HeldOutDataModule):
         if tile is not None:
             at_least("tile", tile, 2)
         self.root = root
-        self.images_to_predict = f"{root}/images"
+        self.images_to_predict = str(Path(root).expanduser() / "images")
         self.supervision = supervision
         self.val_fraction = val_fraction
         self.split_seed = split_seed

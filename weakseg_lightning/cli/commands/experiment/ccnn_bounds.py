@@ -18,6 +18,7 @@ from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.constraints.presets import PresetName
 from weakseg_lightning.errors import FileError, UserError
+from weakseg_lightning.files import replacing
 from weakseg_lightning.hyperparameters import describe
 
 __all__ = ["ccnn_bounds"]
@@ -148,7 +149,8 @@ class _Run:
         newest = max((self.folder / "run").glob("version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
         found = _last(newest, "val_miou")
         finished = {"miou": found, "settings": settings | overlay}
-        self.done.write_text(yaml.safe_dump(finished, sort_keys=False), encoding="utf-8")
+        with replacing(self.done) as path:
+            path.write_text(yaml.safe_dump(finished, sort_keys=False), encoding="utf-8")
         return found
 
 

@@ -104,7 +104,7 @@ class ImageCutter:
             pixels = image.read(Span(0, height))
             invalid = image.invalid(Span(0, height))
         scores = np.empty((self._segmenter.num_classes, height, width), dtype=np.float32)
-        blend = self._segmenter.blocks(MemoryRows(pixels))
+        blend = self._segmenter.blocks(MemoryRows(pixels, None if invalid is None else ~invalid))
         for block in blend:
             scores[:, *block.place] = block.scores.numpy()
         self.difference = max(self.difference, blend.difference)
