@@ -12,6 +12,7 @@ from PIL import Image
 
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.bands import bands_size, read_bands
+from weakseg_lightning.data.images.described import describe_bands
 
 SHAPE = (37, 53)
 Writer = Callable[[Path], np.ndarray]
@@ -276,3 +277,10 @@ def test_odd_files_are_named_in_one_line(name, tmp_path):
     assert told.startswith(str(tmp_path / name))
     assert message in told
     assert "\n" not in told
+
+
+def test_orientations_that_are_none_turn_nothing_and_are_not_talked_of(tmp_path, caplog):
+    tiff(noise("u2"), extratags=[(274, 3, 1, 9, False)])(tmp_path / "a.tif")
+    assert bands_size(tmp_path / "a.tif") == SHAPE[::-1]
+    assert describe_bands(tmp_path / "a.tif").count == 5
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """The bands of an image file by what its header says: how many, their names, and whether they are gray or RGB alone."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def band_names(path: Path, count: int) -> tuple[str, ...]:
         return ()
     import tifffile
 
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says names no file: headers are examined here
     with suppress(Exception), tifffile.TiffFile(path) as file:  # descriptions are damaged in all ways: then it has none
         for found in _descriptions(file):
             names = tuple(" ".join(str(name).split()) for name in found)
