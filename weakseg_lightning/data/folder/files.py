@@ -286,7 +286,7 @@ def _fits(files: Files, path: Path, slices: list[str]) -> bool:
     assert files.volumes is not None
     try:
         for image in {files.images[name] for name in slices}:
-            files.volumes.require_labels_fit(path, image)
+            files.volumes.header_like(path, image)
     except BadSampleError as error:
         files.report(path, str(error).removeprefix(str(path)).lstrip())
         return False

@@ -78,10 +78,11 @@ class VolumeReader:
             self._headers[path] = VolumeHeader.read(path, self.axis)
         return self._headers[path]
 
-    def require_labels_fit(self, labels: Path, image: Path) -> None:
-        """Raise ``BadSampleError`` if a volume of labels is not of the shape of its image, or elsewhere in space."""
-        header = self.header(image)
-        require_same_space(VolumeHeader.read(labels, header.axis), header)
+    def header_like(self, path: Path, image: Path) -> VolumeHeader:
+        """Read the header of labels or a channel; ``BadSampleError`` if shape or place are not those of the image."""
+        header = VolumeHeader.read(path, self.header(image).axis)
+        require_same_space(header, self.header(image))
+        return header
 
     def gray(self, path: Path, index: int) -> NDArray[np.uint8]:
         """Read a slice in 8 bits ``(H, W)``: uint8 as it is, others between the percentiles 0.1 and 99.9 of the volume.
@@ -140,10 +141,7 @@ class VolumeReader:
         return self._store.read((path, look), index, partial(self._decode, path, look, image))
 
     def _decode(self, path: Path, look: Look, image: Path) -> Slices:
-        header = self.header(image)
-        if path != image:
-            header = VolumeHeader.read(path, header.axis)
-            require_same_space(header, self.header(image))
+        header = self.header(image) if path == image else self.header_like(path, image)
         return _LOOKS[look](path, read_voxels(header))
 
 

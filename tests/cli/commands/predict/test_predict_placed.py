@@ -11,6 +11,7 @@ from PIL import Image
 from weakseg_lightning import ScenesDataModule
 from weakseg_lightning.cli.commands.predict.placed import place_predictions
 from weakseg_lightning.data import SampleSource
+from weakseg_lightning.data.images.reading import read_labels
 
 sys.path.append(str(Path(__file__).parents[2] / "prediction"))
 from known_places import rasterio, transform_of, write_map
@@ -55,34 +56,39 @@ def test_labels_get_the_places_of_their_images(tmp_path, monkeypatch):
     np.testing.assert_array_equal(labels_of(tmp_path / "maps%2Fa.tif"), predicted)
 
 
-@pytest.mark.parametrize("without_data", [0, 12])
-def test_with_and_without_images(run, of_run, without_data):
-    """Rows and columns at a corner may have no data: they are no padding, and are written as 255."""
+@pytest.fixture
+def predict_set(run, of_run):
+    """Predicts the image of a folder without IMAGES and with them: ``predict_set(name)``; yields where labels are."""
     names = ", ".join(ScenesDataModule().class_names)
     Path("set/images").mkdir(parents=True)
     Path("set/classes.yaml").write_text(f"classes: [{names}]\n")
+    Path("set/points.csv").write_text("image,x,y,class\na,2,2,0\na,30,30,1\n")
+    of_set = ["--data=FolderDataModule", "--data.root=set", "--data.batch_size=1", "--data.num_workers=0"]
+
+    def predict(name):
+        for words, folder in (([], "out"), (["set/images"], "files")):
+            status, _, err = run("predict", *of_run, *of_set, *words, f"--predictions.output_dir={folder}")
+            assert status == 0, err
+            assert [path.name for path in Path(folder, "labels").iterdir()] == [name]
+            with Image.open(Path(folder, "overlays/a.jpg")) as overlay:
+                assert overlay.size == (48, 40)
+            yield Path(folder, "labels", name)
+
+    return predict
+
+
+@pytest.mark.parametrize("without_data", [0, 12])
+def test_with_and_without_images(predict_set, without_data):
+    """Rows and columns at a corner may have no data: they are no padding, and are written as 255."""
     values = PIXELS.copy()
     values[:, :without_data, :], values[:, :, :without_data] = 0, 0
     write_map(Path("set/images/a.tif"), values, "utm south", nodata=0)
-    Path("set/points.csv").write_text("image,x,y,class\na,5,5,0\na,30,30,1\n")
-    of_set = ["--data=FolderDataModule", "--data.root=set", "--data.batch_size=1", "--data.num_workers=0"]
-    written = []
-    for words, folder in (([], "out"), (["set/images"], "files")):
-        status, _, err = run("predict", *of_run, *of_set, *words, f"--predictions.output_dir={folder}")
-        assert status == 0, err
-        assert [path.name for path in Path(folder, "labels").iterdir()] == ["a.tif"]
-        written.append(labels_of(Path(folder, "labels/a.tif")))
-        assert written[-1].shape == (40, 48)
-        np.testing.assert_array_equal(written[-1] == 255, values.max(0) == 0)
-        with Image.open(Path(folder, "overlays/a.jpg")) as overlay:
-            assert overlay.size == (48, 40)
+    written = [labels_of(path) for path in predict_set("a.tif")]
+    np.testing.assert_array_equal(written[0] == 255, values.max(0) == 0)
     np.testing.assert_array_equal(*written)
 
 
-def test_nodata_of_a_tiff_on_no_map_is_left_out_with_and_without_images(run, of_run):
-    names = ", ".join(ScenesDataModule().class_names)
-    Path("set/images").mkdir(parents=True)
-    Path("set/classes.yaml").write_text(f"classes: [{names}]\n")
+def test_nodata_of_a_tiff_on_no_map_is_left_out_with_and_without_images(predict_set):
     values = PIXELS.copy()
     values[:, 5:20, 9:30] = 0
     with (
@@ -90,12 +96,6 @@ def test_nodata_of_a_tiff_on_no_map_is_left_out_with_and_without_images(run, of_
         rasterio.open("set/images/a.tif", "w", "GTiff", 48, 40, 3, dtype="uint8", nodata=0) as file,
     ):
         file.write(values)
-    Path("set/points.csv").write_text("image,x,y,class\na,2,2,0\na,30,30,1\n")
-    of_set = ["--data=FolderDataModule", "--data.root=set", "--data.batch_size=1", "--data.num_workers=0"]
-    written = []
-    for words, folder in (([], "out"), (["set/images"], "files")):
-        status, _, err = run("predict", *of_run, *of_set, *words, f"--predictions.output_dir={folder}")
-        assert status == 0, err
-        written.append(np.array(Image.open(Path(folder, "labels/a.png"))))
-        np.testing.assert_array_equal(written[-1] == 255, values.max(0) == 0)
+    written = [read_labels(path).numpy() for path in predict_set("a.png")]
+    np.testing.assert_array_equal(written[0] == 255, values.max(0) == 0)
     np.testing.assert_array_equal(*written)
