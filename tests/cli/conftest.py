@@ -50,7 +50,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny_run(train: Callable[..., Path]) -> Path:
     """Folder of a run of two steps, trained once for all tests."""
-    return train("--config", "recipes/pce.yaml", *TINY, "--name", "tiny") / "runs/tiny/version_0"
+    return train("--config", "recipes/baselines/pce.yaml", *TINY, "--name", "tiny") / "runs/tiny/version_0"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ VALUES = {
 @pytest.mark.parametrize(("words", "expected"), (CLASSES | OPTIONS | VALUES).items())
 def test_the_command_line_names_what_stands_there_and_what_may(refused, words, expected):
     option, *value = words.split(" ", 1) if "{" in words else words.split(" ")
-    told = refused("fit", "--config", "recipes/adm_grid.yaml", option, *value)
+    told = refused("fit", "--config", "recipes/adm/adm_grid.yaml", option, *value)
     assert told.startswith(expected)
     assert "adm_grid.yaml, line" not in told  # what stands on the command line stands in no recipe
 
@@ -72,4 +72,4 @@ def test_the_command_line_names_what_stands_there_and_what_may(refused, words, e
 def test_a_misspelt_class_is_told_as_in_a_recipe(refused, words, expected):
     """The same words, `=` in place of a blank."""
     *before, option, value = words.split(" ")
-    assert refused("fit", "--config", "recipes/adm_grid.yaml", *before, f"{option}={value}").startswith(expected)
+    assert refused("fit", "--config", "recipes/adm/adm_grid.yaml", *before, f"{option}={value}").startswith(expected)

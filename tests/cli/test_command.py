@@ -9,7 +9,7 @@ import yaml
 
 from weakseg_lightning import NetworkSpeed
 
-ADM = ("fit", "--config", "recipes/adm_grid.yaml")
+ADM = ("fit", "--config", "recipes/adm/adm_grid.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_the_saved_configuration_is_complete_and_starts_afresh(version):
 
 def test_runs_are_numbered_and_named(run, tiny):
     for _ in range(2):
-        assert run("fit", "--config", "recipes/pce.yaml", *tiny, "--name=mine", "--trainer.logger=false")[0] == 0
+        assert run("fit", "--config", "pce", *tiny, "--name=mine", "--trainer.logger=false")[0] == 0
     assert sorted(path.name for path in Path("runs/mine").iterdir()) == ["version_0", "version_1"]
 
 
@@ -103,7 +103,7 @@ def test_fast_dev_run_writes_nothing(run, tiny):
 
 
 def test_the_command_line_overrides_a_recipe_that_stands_after_it(run, tiny):
-    status, _, err = run("fit", "--model.gamma=-1", "--config", "recipes/adm_grid.yaml", *tiny)
+    status, _, err = run("fit", "--model.gamma=-1", "--config", "recipes/adm/adm_grid.yaml", *tiny)
     assert (status, err) == (2, "weakseg: error: ADMModule: `gamma` must be at least 0, got -1.0\n")
 
 
@@ -197,7 +197,7 @@ def test_a_resumed_run_remembers_the_best_score(run, config, version, best):
 
 @pytest.mark.parametrize("command", ["test", "predict"])
 def test_without_a_checkpoint_nothing_is_tested_or_predicted(run, command, tiny):
-    status, _, err = run(command, "--config", "recipes/pce.yaml", *tiny)
+    status, _, err = run(command, "--config", "recipes/baselines/pce.yaml", *tiny)
     assert status == 2
     assert err == f"weakseg: error: `weakseg {command}` needs a trained network: add --ckpt_path FILE\n"
 

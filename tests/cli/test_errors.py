@@ -11,7 +11,7 @@ from weakseg_lightning.cli.errors.explain import explain
 from weakseg_lightning.cli.recipes import recipes_folder
 from weakseg_lightning.data.samples import BadSampleError
 
-BASE = (recipes_folder() / "adm_grid.yaml").read_text(encoding="utf-8")
+BASE = (recipes_folder() / "adm/adm_grid.yaml").read_text(encoding="utf-8")
 
 # What is changed in a recipe, and all that the user is told about it.
 TYPOS = [
@@ -120,7 +120,7 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize(("args", "expected"), ARGUMENTS)
 def test_a_wrong_argument_is_told_in_one_line(refused, args, expected):
-    assert refused(*args[:1], "--config", "recipes/adm_grid.yaml", *args[1:]).startswith(expected)
+    assert refused(*args[:1], "--config", "recipes/adm/adm_grid.yaml", *args[1:]).startswith(expected)
 
 
 def test_without_a_recipe_the_recipes_are_listed(run):
@@ -155,7 +155,7 @@ WHOLE = [
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_recipe_that_is_wrong_as_a_whole_is_told_in_one_line(run, command, text, expected):
     Path("mine.yaml").write_text(text)
-    found = run(command, "--config", "recipes/adm_grid.yaml", "--config", "mine.yaml")
+    found = run(command, "--config", "recipes/adm/adm_grid.yaml", "--config", "mine.yaml")
     assert found == (2, "", f"weakseg: error: mine.yaml{expected}\n")
 
 
@@ -185,32 +185,32 @@ PARTS = {
 @pytest.mark.parametrize(("text", "expected"), PARTS.items())
 def test_a_file_that_is_no_part_is_told_in_one_line(refused, text, expected):
     Path("part.yaml").write_text(text)
-    assert refused("fit", "--config", "recipes/adm_grid.yaml", "--model.network", "part.yaml").startswith(expected)
+    assert refused("fit", "--config", "recipes/adm/adm_grid.yaml", "--model.network", "part.yaml").startswith(expected)
 
 
 def test_a_part_in_another_encoding_is_named(refused):
     Path("mine.yaml").write_text("model: {init_args: {network: part.yaml}}")
     Path("part.yaml").write_bytes("class_path: SMPNetwork\n".encode("utf-16"))
-    assert "part.yaml is not UTF-8 text" in refused("fit", "--config", "recipes/adm_grid.yaml", "--config", "mine.yaml")
+    assert "part.yaml is not UTF-8 text" in refused("fit", "--config", "adm_grid", "--config", "mine.yaml")
 
 
 def test_no_line_is_named_that_may_be_the_wrong_one(refused, tiny):
     overlay = yaml.safe_dump({"model": {"init_args": {"optimizer": {"lr": "fast"}}}})
     Path("mine.yaml").write_text(overlay + "# optimizer: {lr: fast}\n")
-    told = refused("fit", "--config", "recipes/adm_grid.yaml", "--config", "mine.yaml")
+    told = refused("fit", "--config", "recipes/adm/adm_grid.yaml", "--config", "mine.yaml")
     assert "`optimizer.lr` must be a number, got 'fast'" in told
     assert "line" not in told
 
 
 def test_a_bad_value_found_by_a_constructor_names_the_class(run, tiny):
-    status, _, err = run("fit", "--config", "recipes/adm_grid.yaml", *tiny, "--model.gamma=-1")
+    status, _, err = run("fit", "--config", "recipes/adm/adm_grid.yaml", *tiny, "--model.gamma=-1")
     assert status == 2
     assert err == "weakseg: error: ADMModule: `gamma` must be at least 0, got -1.0\n"
 
 
 def test_a_conflicting_number_of_classes_is_refused(refused, tiny):
     overlay = "model: {init_args: {num_classes: 21}}"
-    assert refused("fit", "--config", "recipes/pce.yaml", "--config", overlay, *tiny).startswith(
+    assert refused("fit", "--config", "recipes/baselines/pce.yaml", "--config", overlay, *tiny).startswith(
         "`num_classes: 21` conflicts with the data, which has 6 classes"
     )
 
@@ -220,14 +220,14 @@ def test_a_missing_data_set_is_found_before_the_network_is_built(run, monkeypatc
         raise AssertionError("the network was built")
 
     monkeypatch.setattr("weakseg_lightning.networks.LargeFOV.build", build)
-    status, _, err = run("fit", "--config", "recipes/adm_grid.yaml")
+    status, _, err = run("fit", "--config", "recipes/adm/adm_grid.yaml")
     assert status == 2
     assert "recipes/data/scenes.yaml" in err
     assert not Path("runs").exists()
 
 
 def test_a_wrong_trainer_setting_is_a_users_error(run, tiny):
-    status, _, err = run("fit", "--config", "recipes/pce.yaml", *tiny, "--trainer.accelerator=quantum")
+    status, _, err = run("fit", "--config", "recipes/baselines/pce.yaml", *tiny, "--trainer.accelerator=quantum")
     assert status == 2
     assert "quantum" in err
     assert err.endswith("(WEAKSEG_TRACEBACK=1 shows where)\n")
@@ -250,7 +250,7 @@ def test_an_error_in_training_keeps_its_traceback(run, tiny, kind):
     Path(f"breaking_{kind.lower()}.py").write_text(BREAKING.format(kind=kind))
     callback = f"--trainer.callbacks+=breaking_{kind.lower()}.Breaking{kind}"
     with pytest.raises(getattr(builtins, kind)) as raised:
-        run("fit", "--config", "recipes/pce.yaml", *tiny, callback)
+        run("fit", "--config", "recipes/baselines/pce.yaml", *tiny, callback)
     assert str(raised.value) == "broken on purpose"
 
 

@@ -7,7 +7,7 @@ import yaml
 
 from weakseg_lightning.solvers.potts import gco as external
 
-ADM = ["fit", "--config", "recipes/adm_grid.yaml"]
+ADM = ["fit", "--config", "recipes/adm/adm_grid.yaml"]
 
 
 def test_gco_is_chosen_by_its_name_and_keeps_the_recipes_options(run, capsys):

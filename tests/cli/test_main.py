@@ -20,7 +20,7 @@ sys.exit(status)
 
 @pytest.mark.parametrize(
     ("args", "expected"),
-    [(["--version"], f"weakseg {__version__}"), (["--help"], "recipes/adm_grid.yaml"), ([], "usage: weakseg")],
+    [(["--version"], f"weakseg {__version__}"), (["--help"], "recipes/adm/adm_grid.yaml"), ([], "usage: weakseg")],
 )
 def test_version_and_help_answer_without_torch(args, expected, tmp_path):
     command = [sys.executable, "-c", WITHOUT_TORCH, *args]
@@ -75,7 +75,7 @@ class Interrupting:
 
 sys.meta_path.insert(0, Interrupting())
 from weakseg_lightning.cli import main
-sys.exit(main(["fit", "--config", "recipes/pce.yaml"]))
+sys.exit(main(["fit", "--config", "recipes/baselines/pce.yaml"]))
 """
 
 
@@ -93,7 +93,7 @@ def test_traceback_on_demand(run, monkeypatch):
 
 def test_print_config_shows_what_would_run(run, capsys):
     with pytest.raises(SystemExit) as ended:
-        run("fit", "--config", "recipes/adm_grid.yaml", "--model.gamma=2", "--print_config")
+        run("fit", "--config", "recipes/adm/adm_grid.yaml", "--model.gamma=2", "--print_config")
     assert ended.value.code == 0
     assert "gamma: 2.0" in capsys.readouterr().out
     assert not Path("runs").exists()

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from weakseg_lightning.cli.recipe_text import merged
-from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
+from weakseg_lightning.cli.recipes import is_method, known_recipes, recipes_folder
 
 RECIPE = """\
 # A recipe.
@@ -46,7 +46,7 @@ def read(name: str) -> str:
 
 
 @pytest.mark.parametrize("overlay", ["hardware/cpu", "hardware/cpu_whole", "data/scenes"])
-@pytest.mark.parametrize("name", [name for name in known_recipes() if "/" not in name])
+@pytest.mark.parametrize("name", [name for name in known_recipes() if is_method(name)])
 def test_values_are_those_of_two_configurations(name, overlay):
     text = merged(read(name), read(overlay))
     assert yaml.safe_load(text) == layered(yaml.safe_load(read(name)), yaml.safe_load(read(overlay)))

@@ -6,6 +6,7 @@ from weakseg_lightning.cli.recipes import (
     check_configs,
     find_recipe,
     given_configs,
+    is_method,
     known_recipes,
     place_configs,
     recipes_folder,
@@ -18,9 +19,15 @@ def _in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["recipes/adm_grid.yaml", "adm_grid.yaml", "adm_grid", "recipes/adm_grid"])
+@pytest.mark.parametrize("name", ["recipes/adm/adm_grid.yaml", "adm_grid.yaml", "adm_grid", "recipes/adm_grid"])
 def test_a_shipped_recipe_is_found_from_anywhere(name):
-    assert Path(find_recipe(name)) == recipes_folder() / "adm_grid.yaml"
+    assert Path(find_recipe(name)) == recipes_folder() / "adm/adm_grid.yaml"
+
+
+def test_a_name_without_its_folder_is_that_of_a_method():
+    assert Path(find_recipe("full")) == recipes_folder() / "baselines/full.yaml", "not acdc/full"
+    methods = [name.rpartition("/")[2] for name in known_recipes() if is_method(name)]
+    assert len(set(methods)) == len(methods) > 30
 
 
 def test_a_shipped_overlay_is_found():
@@ -28,9 +35,9 @@ def test_a_shipped_overlay_is_found():
 
 
 def test_the_working_directory_comes_first():
-    Path("recipes").mkdir()
-    Path("recipes/adm_grid.yaml").write_text("name: mine")
-    assert find_recipe("recipes/adm_grid.yaml") == "recipes/adm_grid.yaml"
+    Path("recipes/adm").mkdir(parents=True)
+    Path("recipes/adm/adm_grid.yaml").write_text("name: mine")
+    assert find_recipe("recipes/adm/adm_grid.yaml") == "recipes/adm/adm_grid.yaml"
 
 
 @pytest.mark.parametrize("text", ["name: mine", "{name: mine}", "trainer:\n  max_steps: 3"])
@@ -39,7 +46,7 @@ def test_a_configuration_in_place_of_a_file_is_left_alone(text):
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(FileNotFoundError, match=r"did you mean `recipes/adm_grid.yaml`\?") as raised:
+    with pytest.raises(FileNotFoundError, match=r"did you mean `recipes/adm/adm_grid.yaml`\?") as raised:
         find_recipe("recipes/adm_gird.yaml")
     assert all(name in str(raised.value) for name in known_recipes())
 
@@ -49,7 +56,7 @@ def test_known_recipes_are_the_files_but_those_of_other_commands():
     others = {file for file in files if file.startswith("experiments/")}
     assert "experiments/label_noise_digits.yaml" in others
     assert {f"{name}.yaml" for name in known_recipes()} == files - others
-    assert {"adm_grid", "pce", "grid_gd", "full", "data/scenes", "hardware/cpu"} <= set(known_recipes())
+    assert {"adm/adm_grid", "baselines/pce", "data/scenes", "hardware/cpu"} <= set(known_recipes())
 
 
 def test_recipes_go_before_options_in_their_order():

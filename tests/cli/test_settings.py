@@ -6,7 +6,7 @@ import pytest
 
 from weakseg_lightning.cli.errors.settings import explain_setting
 
-PCE = ("fit", "--config", "recipes/pce.yaml")
+PCE = ("fit", "--config", "recipes/baselines/pce.yaml")
 
 
 @pytest.mark.parametrize("option", ["data.root", "trainer.default_root_dir", "ckpt_path", "checkpoint.dirpath"])

@@ -19,7 +19,7 @@ SMALL = [
 
 def arguments(options: list[str]) -> list[str]:
     """The arguments of the command."""
-    recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm_grid", "data/scenes")]
+    recipes = [f"--config={recipes_folder() / name}.yaml" for name in ("adm/adm_grid", "data/scenes")]
     return ["fit", *recipes, *SMALL, *options]
 
 

@@ -1,16 +1,17 @@
 """Recipes as texts, and built from the command line as users build them."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from weakseg_lightning.cli.command import WeakSegCLI
 from weakseg_lightning.cli.errors.cases import Arguments
-from weakseg_lightning.cli.recipes import known_recipes, recipes_folder
+from weakseg_lightning.cli.recipes import find_recipe, is_method, known_recipes, recipes_folder
 from weakseg_lightning.cli.runs import BatchReached
 
-RECIPES = [name for name in known_recipes() if "/" not in name]
-OVERLAYS = [name for name in known_recipes() if "/" in name]
+RECIPES = [name.rpartition("/")[2] for name in known_recipes() if is_method(name)]
+OVERLAYS = [name for name in known_recipes() if not is_method(name)]
 FOLDER = recipes_folder()
 CPU = ("--trainer.accelerator=cpu", "--trainer.logger=false")
 UNTRAINED = "--model.network.encoder_weights=null"
@@ -38,9 +39,14 @@ def overlays_of(name: str) -> tuple[str, str]:
     return ("data/scenes_whole", "hardware/cpu_whole") if whole else ("data/scenes", "hardware/cpu")
 
 
+def text_of(name: str) -> str:
+    """The text of a recipe."""
+    return Path(find_recipe(name)).read_text(encoding="utf-8")
+
+
 def written(name: str) -> dict[str, Any]:
     """What a recipe says."""
-    content: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    content: dict[str, Any] = yaml.safe_load(text_of(name))
     return content
 
 
@@ -55,7 +61,7 @@ def without(name: str, *arguments: str) -> dict[str, Any]:
 
 def command(*args: str) -> WeakSegCLI:
     """Run `weakseg fit` with recipes, overlays and options."""
-    recipes = [str(FOLDER / f"{name}.yaml") for name in args if not name.startswith("--")]
+    recipes = [find_recipe(name) for name in args if not name.startswith("--")]
     configs = [part for path in recipes for part in ("--config", path)]
     options = [arg for arg in args if arg.startswith("--")]
     return WeakSegCLI(Arguments(["fit", *configs, *options]), BatchReached())

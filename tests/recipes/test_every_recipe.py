@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from building import FOLDER, HERE, OVERLAYS, RECIPES, SMALL, UNTRAINED, command, here, overlays_of, written
+from building import HERE, OVERLAYS, RECIPES, SMALL, UNTRAINED, command, here, overlays_of, text_of, written
 from lightning.pytorch.strategies import DDPStrategy
 
 from weakseg_lightning.cli.errors.signatures import imported, options_of
@@ -27,7 +27,7 @@ def test_a_recipe_says_everything_about_its_method(name):
 
 @pytest.mark.parametrize("name", [*RECIPES, *OVERLAYS])
 def test_a_recipe_says_how_it_is_used(name):
-    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    text = text_of(name)
     if name.startswith("refine/"):  # for networks that are trained
         assert f"weakseg test --config runs/NAME/version_0/config.yaml --config recipes/{name}.yaml --ckpt_path" in text
     else:

@@ -1,7 +1,7 @@
 """Recipes have the numbers of the papers and of the official code, and differ in nothing else."""
 
 import pytest
-from building import FOLDER, HERE, RECIPES, here, without, written
+from building import HERE, RECIPES, here, text_of, without, written
 
 from weakseg_lightning.constraints import preset
 from weakseg_lightning.hyperparameters import describe
@@ -160,7 +160,7 @@ def test_the_network_of_trust_region_is_not_quite_the_authors(build):
     sizes = [(id(parameter) in head, parameter.numel()) for parameter in model.net.parameters()]
     everything, encoder = sum(size for _, size in sizes), sum(size for in_head, size in sizes if not in_head)
     assert (everything, encoder) == (4_383_653, 2_223_872)
-    text = (FOLDER / "trust_region_grid.yaml").read_text(encoding="utf-8")
+    text = text_of("trust_region_grid")
     for number in (everything, encoder, 5_816_053, 1_811_712):
         assert f"{number:,}" in text
 

@@ -22,7 +22,7 @@ Weakly supervised semantic segmentation with strong latent solvers.
   test       evaluate a checkpoint on the test images
   predict    write the labels of a checkpoint's network as images; of IMAGES, if files or folders are named
 {subcommands}
-  weakseg fit --config recipes/adm_grid.yaml --config recipes/data/scenes.yaml
+  weakseg fit --config recipes/adm/adm_grid.yaml --config recipes/data/scenes.yaml
   weakseg test --config runs/<name>/version_0/config.yaml --ckpt_path FILE
   weakseg fit --help                              all options
   weakseg fit --model.help ADMModule              the options of a class

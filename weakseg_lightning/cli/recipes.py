@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _CONFIG_OPTIONS = ("--config", "-c")
 YAML_SUFFIXES = (".yaml", ".yml")
+METHODS = ("adm", "baselines", "ccnn", "decompose", "soft_labels", "trust_region")
+"""Folders of recipes; files elsewhere are overlays, and a run on one data set with its own."""
 
 
 def recipes_folder() -> Path:
@@ -24,21 +26,26 @@ def recipes_folder() -> Path:
 
 
 def known_recipes() -> list[str]:
-    """Names of the recipes that come with the package, overlays last: `adm_grid`, ..., `data/scenes`.
+    """Names of the recipes that come with the package, overlays last: `adm/adm_grid`, ..., `data/scenes`.
 
     Those below `experiments/` are not among them: they hold the options of other commands than `fit`.
     """
     folder = recipes_folder()
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     names = [name for name in names if not name.startswith("experiments/")]
-    return sorted(names, key=lambda name: (name.count("/"), name))
+    return sorted(names, key=lambda name: (not is_method(name), name))
+
+
+def is_method(name: str) -> bool:
+    """Whether a recipe is a whole run of a method: `adm/adm_grid` is, `data/scenes` is not."""
+    return name.partition("/")[0] in METHODS
 
 
 def find_recipe(name: str) -> str:
     """Find a recipe: the file of that name, else the shipped recipe of that name.
 
     Args:
-        name: path of a file, or a shipped recipe as `recipes/adm_grid.yaml` or `adm_grid`.
+        name: path of a file, or a shipped recipe as `recipes/adm/adm_grid.yaml` or `adm_grid`.
 
     Returns:
         The path of an existing file, or `name` itself if that is the text of a configuration.
@@ -47,17 +54,18 @@ def find_recipe(name: str) -> str:
         MissingFileError: if there is neither.
 
     Example:
-        >>> Path(find_recipe("recipes/adm_grid.yaml")).name
+        >>> Path(find_recipe("adm_grid")).name
         'adm_grid.yaml'
     """
     if _is_text(name) or "://" in name or Path(name).is_file():
         return name
     short = Path(name).as_posix().removeprefix("recipes/").removesuffix(".yaml")
-    shipped = recipes_folder() / f"{short}.yaml"
-    if shipped.is_file():
-        return str(shipped)
     known = known_recipes()
-    close = get_close_matches(short, known, 1)
+    by_file = {each.rpartition("/")[2]: each for each in known if is_method(each)}
+    found = by_file.get(short, short)
+    if found in known:
+        return str(recipes_folder() / f"{found}.yaml")
+    close = [by_file.get(each, each) for each in get_close_matches(short, [*by_file, *known], 1)]
     hint = f"; did you mean `recipes/{close[0]}.yaml`?" if close else ""
     raise MissingFileError(
         f"no recipe `{name}` in {Path.cwd()} nor in the package{hint}\nThe package has: {', '.join(known)}"

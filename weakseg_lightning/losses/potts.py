@@ -88,7 +88,7 @@ class GridPottsLoss(Regularizer):
 
     Args:
         potts: the edge weights; their ``weight`` scales the loss. The default weight is ours; that of ADM's authors is
-            68.7 in these units, see ``recipes/grid_gd.yaml``.
+            68.7 in these units, see ``recipes/baselines/grid_gd.yaml``.
         relaxation: relaxation of the Potts energy to soft labelings.
 
     Raises:

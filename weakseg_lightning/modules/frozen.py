@@ -69,7 +69,7 @@ def load_classifier(classifier: TagNet, network: TagNetwork, path: str | None, n
         ValueError: if there is no path, or the checkpoint is of another network.
         FileNotFoundError: if there is no such file.
     """
-    train_it = "train it first, as with `weakseg fit --config recipes/decompose_dog_classifier.yaml`"
+    train_it = "train it first, as with `weakseg fit --config recipes/decompose/decompose_dog_classifier.yaml`"
     if path is None:
         raise UserError(f"`classifier_checkpoint` must name the checkpoint of a trained classifier: {train_it}")
     try:

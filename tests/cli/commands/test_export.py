@@ -13,7 +13,7 @@ from weakseg_lightning import load_module
 def checkpoint(train, tiny) -> Path:
     """A checkpoint of a network with few layers, which is exported sooner."""
     encoder = "--model.network.encoder=tu-test_efficientnet"
-    folder = train("--config", "recipes/pce.yaml", *tiny, encoder, "--name", "tiny")
+    folder = train("--config", "recipes/baselines/pce.yaml", *tiny, encoder, "--name", "tiny")
     return folder / "runs/tiny/version_0/checkpoints/last.ckpt"
 
 

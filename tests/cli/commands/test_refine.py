@@ -18,7 +18,7 @@ SINGLE = [part for name, value in zip(NAMES, (2, 3, 8, 10, 5), strict=True) for 
 @pytest.fixture(scope="module")
 def trained(train, tiny) -> Path:
     """Folder of a run of two steps, with three scenes for validation."""
-    return train("--config", "recipes/pce.yaml", *tiny, "--data.num_val=3", "--name=tiny") / "runs/tiny/version_0"
+    return train("--config", "pce", *tiny, "--data.num_val=3", "--name=tiny") / "runs/tiny/version_0"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_overlays_have_the_published_numbers_and_options_override_them(run, 
 def test_an_overlay_given_to_fit_refines_its_validation_alone(run, tiny, trained, caplog):
     caplog.set_level("INFO")
     overlay = ["--config", "recipes/refine/ccnn_untuned.yaml", "--refine.spatial_weight=100"]
-    status, _, err = run("fit", "--config", "recipes/pce.yaml", *tiny, *overlay, "--data.num_val=3", "--name=refined")
+    status, _, err = run("fit", "--config", "pce", *tiny, *overlay, "--data.num_val=3", "--name=refined")
     assert status == 0, err
     assert "labels are refined by MeanField(" in caplog.text
     rows = [

@@ -29,9 +29,7 @@ def test_extremes_are_different_images(count, panels, expected):
 
 def test_a_run_becomes_a_page(run, tiny):
     tested = [*tiny, "--data.num_val=7"]
-    assert (
-        run("fit", "--config", "recipes/adm_grid.yaml", *tested, "--name", "<b>tiny", "--model.pce_fraction=0")[0] == 0
-    )
+    assert run("fit", "--config", "adm_grid", *tested, "--name", "<b>tiny", "--model.pce_fraction=0")[0] == 0
     folder = Path("runs/<b>tiny/version_0")
     status, out, _ = run("report", str(folder), "--panels", "1")
     assert (status, out) == (0, f"Wrote {folder}/report.html: open it in a browser\n")

@@ -10,7 +10,7 @@ from PIL import Image
 from weakseg_lightning.cli.runs import BatchReached, RunFolder
 from weakseg_lightning.data import BadSampleError, SegmentationDataset
 
-PCE = ("fit", "--config", "recipes/pce.yaml")
+PCE = ("fit", "--config", "recipes/baselines/pce.yaml")
 
 CALLBACK = """
 from lightning.pytorch import Callback

@@ -92,7 +92,7 @@ def test_commands_know_maps(make_maps, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = make_maps(("a", "b"))
     assert check(root) == 0
-    assert f"All is well. Next:\n  weakseg fit --config recipes/adm_grid.yaml {_OVERLAY}" in capsys.readouterr().out
+    assert f"All is well. Next:\n  weakseg fit --config recipes/adm/adm_grid.yaml {_OVERLAY}" in capsys.readouterr().out
     (root / "images/b.tif").unlink()
     assert check(root) == 1
     told = capsys.readouterr().out

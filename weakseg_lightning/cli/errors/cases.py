@@ -120,7 +120,7 @@ def _missing(match: re.Match[str], place: Place, arguments: Arguments) -> Findin
     names = match[1].split(", ")
     tops = [name for name in ("model", "data") if name in {_last(given) for given in names}]
     if place.cls is None and tops and arguments.takes_recipes:
-        hint = "choose a recipe, as in --config recipes/adm_grid.yaml"
+        hint = "choose a recipe, as in --config recipes/adm/adm_grid.yaml"
         recipes = f"The recipes are {', '.join(known_recipes())}"
         return Finding(f"no {' and no '.join(tops)} given: {hint}\n{recipes}")
     return Finding(f"{' and '.join(f'`{name}`' for name in names)} must be given")

@@ -23,7 +23,7 @@ from weakseg_lightning.errors import MissingFileError, UserError
 
 __all__ = ["describe_maps", "require_no_maps"]
 
-_FIT = "weakseg fit --config recipes/adm_grid.yaml --config recipes/data/maps.yaml --model.labels tags --data.root"
+_FIT = "weakseg fit --config recipes/adm/adm_grid.yaml --config recipes/data/maps.yaml --model.labels tags --data.root"
 _SIDE = 1024
 _BRUSH = Brush(3, "px")
 

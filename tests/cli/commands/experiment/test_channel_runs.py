@@ -34,7 +34,7 @@ def options(tmp_path):
 
 
 def test_energies_are_those_that_the_run_logged(run, options):
-    status, _, errors = run("fit", "--config", "recipes/pce.yaml", *options, "--trainer.check_val_every_n_epoch=1")
+    status, _, errors = run("fit", "--config", "pce", *options, "--trainer.check_val_every_n_epoch=1")
     assert status == 0, errors
     status, _, errors = run("experiment", "grid-energy", "--runs", "runs/bands/version_0", "--names", "pCE")
     assert status == 0, errors

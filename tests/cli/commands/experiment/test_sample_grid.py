@@ -7,7 +7,7 @@ from weakseg_lightning.cli.commands.experiment.sample_grid import grid_of
 
 
 def test_samples_of_a_run_are_drawn(run, tiny, refused):
-    status, _, errors = run("fit", "--config", "recipes/pce.yaml", *tiny, "--name", "pce")
+    status, _, errors = run("fit", "--config", "recipes/baselines/pce.yaml", *tiny, "--name", "pce")
     assert status == 0, errors
     folder = "runs/pce/version_0"
     status, said, errors = run(

@@ -120,9 +120,9 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     if method.learns == "encoder":
         yield "        freeze_encoder: false   # it learns on from the fitted head"
         yield from _LEARNING_ENCODER.splitlines()
-    if method.recipe == "trust_region_grid":
+    if method.recipe == "trust_region/trust_region_grid":
         yield from _TRUST_REGION.splitlines()
-    if method.recipe == "adm_grid":
+    if method.recipe == "adm/adm_grid":
         yield from _FROZEN_ADM.splitlines()
 
 
