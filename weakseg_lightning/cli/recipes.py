@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weakseg_lightning.errors import MissingFileError
+from weakseg_lightning.errors import MissingFileError, closest
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -65,8 +64,8 @@ def find_recipe(name: str) -> str:
     found = by_file.get(short, short)
     if found in known:
         return str(recipes_folder() / f"{found}.yaml")
-    close = [by_file.get(each, each) for each in get_close_matches(short, [*by_file, *known], 1)]
-    hint = f"; did you mean `recipes/{close[0]}.yaml`?" if close else ""
+    close = closest(short, [*by_file, *known])
+    hint = "" if close is None else f"; did you mean `recipes/{by_file.get(close, close)}.yaml`?"
     raise MissingFileError(
         f"no recipe `{name}` in {Path.cwd()} nor in the package{hint}\nThe package has: {', '.join(known)}"
     )

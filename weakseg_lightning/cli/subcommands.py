@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from weakseg_lightning.cli.errors.given import Arguments
-from weakseg_lightning.cli.errors.signatures import did_you_mean
 from weakseg_lightning.cli.recipes import check_configs, place_configs, recipes_folder
-from weakseg_lightning.errors import MissingFileError, UserError, raise_as_users
+from weakseg_lightning.errors import MissingFileError, UserError, did_you_mean, raise_as_users
 
 __all__ = ["SUBCOMMANDS", "Subcommand", "find_subcommand", "group_help", "run_subcommand", "subcommand_lines"]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import inf
 
 import torch
@@ -12,7 +11,7 @@ from weakseg_lightning.checks import between, finite_above, finite_at_least
 from weakseg_lightning.constraints.base import Rows
 from weakseg_lightning.constraints.linear import ImageFacts
 from weakseg_lightning.devices import to_device
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.errors import UserError, closest
 
 Classes = list[str | int] | int | str
 """A class by name or index, several taken together, or ``background``, ``foreground``, ``present``, ``absent``."""
@@ -161,8 +160,8 @@ def class_index(given: str | int, names: Sequence[str], where: str, words: Seque
         if 0 <= int(given) < len(names):
             return int(given)
         raise UserError(f"{where} must name one of the classes 0..{len(names) - 1}, got {given}")
-    near = get_close_matches(given, [*names, *words], 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(names)}"
+    near = closest(given, [*names, *words])
+    hint = f"did you mean {near!r}?" if near else f"the classes are {', '.join(names)}"
     raise UserError(f"{where} must name a class, got {given!r}: {hint}")
 
 

@@ -15,7 +15,7 @@ from weakseg_lightning.constraints.arguments import check_slack, class_index, ro
 from weakseg_lightning.constraints.base import CompiledRule, ConstraintRule
 from weakseg_lightning.constraints.linear import ImageFacts
 from weakseg_lightning.devices import to_device
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.errors import UserError, first_of
 
 Missing = Literal["allow", "error"]
 
@@ -72,7 +72,8 @@ class AreaTable(ConstraintRule):
         strange = [name for name in table.places if name not in there]
         if strange:
             raise UserError(
-                f"{self.path}, line {table.lines[strange[0]]}: the data set has no training image {_listed(strange)}: "
+                f"{self.path}, line {table.lines[strange[0]]}: the data set has no training image "
+                f"{first_of(strange, _NAMED_IMAGES, ', ')}: "
                 f"take {'these' if len(strange) > 1 else 'it'} out of the file, or correct the name"
             )
         if self.missing == "error":
@@ -82,7 +83,8 @@ class AreaTable(ConstraintRule):
         absent = [name for name in ids if name not in table.places]
         if absent:
             raise UserError(
-                f"{self.path} has no row for the image {_listed(absent)}: add rows, or set `missing` to 'allow'"
+                f"{self.path} has no row for the image {first_of(absent, _NAMED_IMAGES, ', ')}: add rows, or set "
+                "`missing` to 'allow'"
             )
 
     def _read(self, class_names: Sequence[str]) -> "_Table":
@@ -179,8 +181,3 @@ def _fraction(fields: dict[str, str], name: str, where: str) -> float | None:
     if not 0 <= fraction <= 1:
         raise UserError(f"{where} `{name}` must be a fraction between 0 and 1, got {fields[name]}")
     return fraction
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMED_IMAGES
-    return ", ".join(names[:_NAMED_IMAGES]) + (f" and {rest} more" if rest > 0 else "")

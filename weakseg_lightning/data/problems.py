@@ -4,6 +4,7 @@ import warnings
 
 from weakseg_lightning.data.dataset import OnBadSample, SegmentationDataset
 from weakseg_lightning.data.samples import BadSampleError, SampleSource, SampleView
+from weakseg_lightning.errors import first_of
 
 __all__ = ["checked"]
 
@@ -52,7 +53,4 @@ def _find_unreadable(source: SampleSource, num_classes: int, known: dict[int, st
 
 def _report(problems: dict[int, str], source: SampleSource, split: str) -> str:
     texts = list(dict.fromkeys(problems[index] for index in sorted(problems)))  # slices of a volume share one
-    shown = "; ".join(texts[:_NAMED_PROBLEMS])
-    more = len(texts) - _NAMED_PROBLEMS
-    rest = f"; and {more} more" if more > 0 else ""
-    return f"{len(problems)} of {len(source)} {split} samples: {shown}{rest}"
+    return f"{len(problems)} of {len(source)} {split} samples: {first_of(texts, _NAMED_PROBLEMS)}"

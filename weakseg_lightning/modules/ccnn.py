@@ -11,7 +11,7 @@ from typing_extensions import override
 from weakseg_lightning import checks
 from weakseg_lightning.constraints import ConstraintRule, ImageFacts, compile_constraints, find_contradictions
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.errors import UserError, first_of
 from weakseg_lightning.losses import collision_cross_entropy, kl_loss, partial_cross_entropy, sum_over_ranks
 from weakseg_lightning.modules.core.base import Batch
 from weakseg_lightning.modules.core.latent import LatentModule
@@ -95,8 +95,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         rules = [rule for rule in self.constraints if not isinstance(getattr(rule, "region", None), str)]
         found = find_contradictions(rules, map(self._facts_of, _grouped(images, self._map_size)))
         if found:
-            more = len(found) - _NAMED_CONTRADICTIONS
-            shown = "; ".join(list(found.values())[:_NAMED_CONTRADICTIONS]) + (f"; and {more} more" if more > 0 else "")
+            shown = first_of(list(found.values()), _NAMED_CONTRADICTIONS)
             raise UserError(f"`constraints`: {shown}. Loosen one of them, or give it `slack`")
 
     def _map_size(self, known: dict[str, Any]) -> tuple[int, int]:

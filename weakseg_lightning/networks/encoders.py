@@ -1,8 +1,8 @@
 """Facts about the encoders of smp and timm: names, published weights, normalization."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
+from weakseg_lightning.errors import did_you_mean
 from weakseg_lightning.networks.base import IMAGENET_MEAN, IMAGENET_STD
 
 _Channels = tuple[float, float, float]
@@ -11,12 +11,6 @@ _HALF: tuple[_Channels, _Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _DPN: tuple[_Channels, _Channels] = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 # smp's own encoders that were not trained with ImageNet's mean and deviation; smp has these figures online only
 _NORMALIZATION = {"inceptionv4": _HALF, "inceptionresnetv2": _HALF, "xception": _HALF, "dpn": _DPN}
-
-
-def close_names(name: str, names: list[str]) -> str:
-    """Give `; did you mean ...?`, or nothing where no name is close."""
-    close = get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(f'`{match}`' for match in close)}?" if close else ""
 
 
 def check_encoder(name: str) -> None:
@@ -29,7 +23,7 @@ def check_encoder(name: str) -> None:
         return
     if name.startswith("tu-") and timm.is_model(name.removeprefix("tu-")):
         return
-    hint = f"; did you mean `tu-{name}`?" if timm.is_model(name) else close_names(name, known)
+    hint = f"; did you mean `tu-{name}`?" if timm.is_model(name) else did_you_mean(name, known, listed=False)
     raise ValueError(f"`encoder` {name!r} is unknown{hint} (smp's names, or tu-NAME for timm's NAME)")
 
 
@@ -43,8 +37,8 @@ def check_weights(name: str, weights: str) -> None:
         known = ["imagenet"]  # other weights of timm stand in the encoder's name: tu-NAME.TAG
     if weights not in known:
         raise ValueError(
-            f"`encoder_weights` {weights!r} is unknown for `{name}`{close_names(weights, known)} (known: "
-            f"{', '.join(known)}; null; or the path of a .safetensors, .pt or .pth file)"
+            f"`encoder_weights` {weights!r} is unknown for `{name}`{did_you_mean(weights, known, listed=False)} "
+            f"(known: {', '.join(known)}; null; or the path of a .safetensors, .pt or .pth file)"
         )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, at_least_and_below, one_of
+from weakseg_lightning.errors import did_you_mean
 from weakseg_lightning.networks.base import Network, SegmentationNet, check_input, check_input_scale
-from weakseg_lightning.networks.encoders import check_encoder, check_weights, close_names, encoder_normalization
+from weakseg_lightning.networks.encoders import check_encoder, check_weights, encoder_normalization
 from weakseg_lightning.networks.evaluation import evaluating
 from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
 
@@ -240,7 +241,7 @@ class SMPNetwork(Network):
         known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
         name = self.architecture.lower()
         if name not in known:
-            hint = close_names(name, known)
+            hint = did_you_mean(name, known, listed=False)
             raise ValueError(f"`architecture` {self.architecture!r} is unknown{hint} (known: {', '.join(known)})")
         check_encoder(self.encoder)
         if self.encoder_weights is not None and not is_file_name(self.encoder_weights):

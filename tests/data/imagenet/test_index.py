@@ -114,7 +114,7 @@ def test_missing_wnids_are_named(tmp_path):
         find_imagenet(tmp_path)
     for wnid in IMAGENET_DOGS[2:]:
         (tmp_path / wnid).rmdir()
-    with pytest.raises(FileNotFoundError, match=r"lacks 118 of .*: (n\d+, ){4}n\d+ and 113 more"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 118 of .*: (n\d+, ){4}n\d+, and 113 more"):
         find_imagenet(tmp_path)
 
 

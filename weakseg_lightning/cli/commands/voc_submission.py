@@ -15,7 +15,7 @@ from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.reading import image_size
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, VOCDataModule
 from weakseg_lightning.data.voc.files import VOCFiles
-from weakseg_lightning.errors import MissingFileError, UserError
+from weakseg_lightning.errors import MissingFileError, UserError, first_of
 from weakseg_lightning.files import replacing
 
 __all__ = ["voc_submission"]
@@ -54,8 +54,7 @@ def voc_submission(
     _require_complete(folder, names, split)
     problems = [problem for name in names if (problem := find_fault(folder / f"{name}.png", files.image(name)))]
     if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UserError(f"{len(problems)} of {len(names)} predictions are wrong: {'; '.join(problems[:_SHOWN])}{more}")
+        raise UserError(f"{len(problems)} of {len(names)} predictions are wrong: {first_of(problems, _SHOWN)}")
     inside = f"results/VOC2012/Segmentation/{competition}_{split}_cls"
     pack(output, inside, [folder / f"{name}.png" for name in names])
     print(f"Wrote {len(names)} label maps to {output}, in {inside}")

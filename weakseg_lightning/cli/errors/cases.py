@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from weakseg_lightning.cli.errors.signatures import (
     annotated_classes,
     annotation,
     class_named,
-    closest,
-    did_you_mean,
     imported,
     in_words,
     is_group,
@@ -24,6 +21,7 @@ from weakseg_lightning.cli.errors.signatures import (
 )
 from weakseg_lightning.cli.recipes import YAML_SUFFIXES, given_configs, given_options, known_recipes, yaml_files
 from weakseg_lightning.data.text import compose_yaml, read_text, read_yaml
+from weakseg_lightning.errors import closest, did_you_mean
 
 __all__ = ["Arguments", "explain_argument"]
 
@@ -153,8 +151,7 @@ def _no_import(match: re.Match[str], place: Place, arguments: Arguments) -> Find
         problem = f"{import_module(module).__name__} has no {name}"
     except (ImportError, ValueError) as error:
         problem = " ".join(str(error).split())
-    close = get_close_matches(name, known_classes(*_bases(place, arguments)), 1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
+    hint = did_you_mean(name, known_classes(*_bases(place, arguments)), listed=False)
     return Finding(f"cannot import `{path}`: {problem}{hint} (working directory: {Path.cwd()})", "class_path", path)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
 
-from weakseg_lightning.cli.errors.signatures import annotation, classes_in, closest, imported
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.cli.errors.signatures import annotation, classes_in, imported
+from weakseg_lightning.errors import UserError, closest
 
 __all__ = ["check_settings", "explain_setting"]
 

@@ -4,45 +4,13 @@ import inspect
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any
 
-_LISTED = 15
 _PLAIN_MODULES = ("builtins", "collections.abc", "datetime", "os", "pathlib", "typing")
 _WORDS = {"int": "an integer", "float": "a number", "str": "a text", "Path": "a path", "Any": "anything"}
 _LISTS = (list, tuple, set, frozenset, Iterable, Sequence)
-
-
-def did_you_mean(word: str, known: Iterable[str], *, listed: bool = True) -> str:
-    """Suggest the closest known word.
-
-    Args:
-        word: the wrong word.
-        known: the right ones.
-        listed: whether to name them all if none is close, as far as they are few.
-
-    Returns:
-        The end of a sentence, possibly empty.
-
-    Example:
-        >>> did_you_mean("max_sweps", ["max_sweeps", "start"])
-        '; did you mean `max_sweeps`?'
-    """
-    known = list(known)
-    if (close := closest(word, known)) is not None:
-        return f"; did you mean `{close}`?"
-    return f" (there are {', '.join(known)})" if listed and 0 < len(known) <= _LISTED else ""
-
-
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that looks most like another one, or holds it; None if none does. Case does not count."""
-    folded = {name.casefold(): name for name in known}
-    # Of two letters in the wrong order the half agree.
-    close = get_close_matches(word.casefold(), folded, 1, 0.6 if len(word) > 3 else 0.5)
-    longer = sorted((name for name in folded if len(word) > 2 and word.casefold() in name), key=len)
-    return next((folded[name] for name in [*close, *longer]), None)
 
 
 def imported(path: str) -> type | None:

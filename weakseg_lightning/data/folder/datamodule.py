@@ -25,7 +25,7 @@ from weakseg_lightning.data.held_out import HeldOutDataModule
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
-from weakseg_lightning.errors import MissingFileError, UserError
+from weakseg_lightning.errors import MissingFileError, UserError, first_of
 from weakseg_lightning.visualization.panels import Colors
 
 __all__ = ["FolderDataModule", "split_names"]
@@ -289,8 +289,7 @@ class FolderDataModule(HeldOutDataModule):
         skipping = self.on_bad_sample == "skip"
         found = [str(problem) for problem in contents.problems if problem.image is None or not skipping]
         if found:
-            more = f"; and {len(found) - _NAMED_PROBLEMS} more" if len(found) > _NAMED_PROBLEMS else ""
-            report = f"{self.root}: {'; '.join(found[:_NAMED_PROBLEMS])}{more}"
+            report = f"{self.root}: {first_of(found, _NAMED_PROBLEMS)}"
             if not skipping:
                 raise BadSampleError(f"{report} (`weakseg check {self.root}` names all)")
             warnings.warn(f"skipping in {report}", stacklevel=2)

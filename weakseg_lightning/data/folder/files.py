@@ -3,7 +3,6 @@
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ from weakseg_lightning.data.images.reading import (
 )
 from weakseg_lightning.data.images.volumes import VolumeReader, as_image, as_stored
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.errors import MissingFileError
+from weakseg_lightning.errors import MissingFileError, closest
 
 __all__ = ["Files", "Slice", "did_you_mean", "find_files", "purpose", "two_folders"]
 
@@ -341,6 +340,5 @@ def _unread(root: Path, exports: list[Path], guides: Path | None) -> Iterator[st
 
 def did_you_mean(given: str, known: Mapping[str, object]) -> str:
     """A hint at what may have been meant, to be put behind a name."""
-    lowered = {name.casefold(): name for name in known}
-    close = get_close_matches(given.casefold(), list(lowered), 1)
-    return f" (did you mean {lowered[close[0]]!r}?)" if close else ""
+    close = closest(given, known)
+    return "" if close is None else f" (did you mean {close!r}?)"

@@ -12,6 +12,7 @@ from weakseg_lightning.data.images.reading import read_header, read_label_map
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import counted
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import first_of
 
 __all__ = ["Size", "labels_all", "map_values", "read_map", "require_size", "to_labels", "values_of"]
 
@@ -203,10 +204,9 @@ def _from_deep_gray(path: Path, pixels: NDArray[Any]) -> Labels:
 
 def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
     ordered = sorted(unknown, key=lambda color: -counts[color])
-    shown = ", ".join(f"#{bytes(color).hex()} ({counted(counts[color], 'pixel')})" for color in ordered[:_SHOWN])
-    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    named = [f"#{bytes(color).hex()} ({counted(counts[color], 'pixel')})" for color in ordered]
     hint = "switch off the smoothing of edges when drawing" if len(unknown) > _SHOWN else "name them in classes.yaml"
-    return f"has colors of no class, {shown}{more}: {hint}, or use the colors of the classes"
+    return f"has colors of no class, {first_of(named, _SHOWN, ', ')}: {hint}, or use the colors of the classes"
 
 
 def _require_known(path: Path, labels: Labels, num_classes: int) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_in, folders_below, is_image
-from weakseg_lightning.errors import MissingFileError
+from weakseg_lightning.errors import MissingFileError, first_of
 from weakseg_lightning.files import replacing
 
 __all__ = ["IMAGENET_DOGS", "FolderIndex", "find_imagenet"]
@@ -52,10 +52,9 @@ def find_imagenet(root: str | Path) -> tuple[list[Path], list[Path]]:
         )
     missing = [wnid for wnid in IMAGENET_DOGS if not (folder / wnid).is_dir()]
     if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise MissingFileError(
             f"`root`: {folder} lacks {len(missing)} of the {len(IMAGENET_DOGS)} classes of dogs: "
-            f"{', '.join(missing[:_NAMED])}{more}. Unpack ImageNet-1k there, or give the folders that you have as "
+            f"{first_of(missing, _NAMED, ', ')}. Unpack ImageNet-1k there, or give the folders that you have as "
             "`positive` and `negative`"
         )
     dogs = set(IMAGENET_DOGS)

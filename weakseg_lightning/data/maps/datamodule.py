@@ -33,7 +33,7 @@ from weakseg_lightning.data.maps.tiles import (
     training_tiles,
 )
 from weakseg_lightning.data.samples import BadSampleError
-from weakseg_lightning.errors import MissingFileError, UserError
+from weakseg_lightning.errors import MissingFileError, UserError, first_of
 from weakseg_lightning.visualization.panels import Colors
 
 __all__ = ["MapDataModule"]
@@ -227,8 +227,7 @@ class MapDataModule(HeldOutDataModule):
         require_rasterio("maps are read")
         found = read_map_folder(self._root, self._classes, self._files, self._brush)
         if found.problems:
-            rest = len(found.problems) - _NAMED_PROBLEMS
-            named = "; ".join(map(str, found.problems[:_NAMED_PROBLEMS])) + (f"; and {rest} more" if rest > 0 else "")
+            named = first_of([*map(str, found.problems)], _NAMED_PROBLEMS)
             if self.on_bad_sample == "error":
                 raise BadSampleError(f"{self.root}: {named} (`weakseg check {self.root}` names all)")
             warnings.warn(f"skipping in {self.root}: {named}", stacklevel=2)

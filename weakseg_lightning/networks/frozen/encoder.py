@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from weakseg_lightning.networks.encoders import close_names
+from weakseg_lightning.errors import did_you_mean
 from weakseg_lightning.networks.weights import is_file_name, load_encoder_weights, read_state_dict
 
 _FINEST_STRIDE = 4  # finer maps hold edges and noise, and four times the cells
@@ -32,7 +32,7 @@ def make_encoder(name: str, weights: str | None, in_channels: int = 3) -> nn.Mod
     import timm
 
     if not timm.is_model(name.split(".")[0]):
-        raise ValueError(f"`encoder` {name!r} is unknown to timm{close_names(name, timm.list_models())}")
+        raise ValueError(f"`encoder` {name!r} is unknown to timm{did_you_mean(name, timm.list_models(), listed=False)}")
     state = read_state_dict(weights) if weights is not None and is_file_name(weights) else None
     if weights not in (None, "imagenet") and state is None:
         raise ValueError(f'`encoder_weights` must be "imagenet", null or the path of a file, got {weights!r}')

@@ -28,10 +28,10 @@ from weakseg_lightning.cli.commands.crf.trials import (
 )
 from weakseg_lightning.cli.commands.evaluation import choose, find_device, followed, load_trained
 from weakseg_lightning.cli.commands.places import shown
-from weakseg_lightning.cli.errors.signatures import did_you_mean, imported, known_classes, options_of
+from weakseg_lightning.cli.errors.signatures import imported, known_classes, options_of
 from weakseg_lightning.cli.runs import discard, new_folder
 from weakseg_lightning.data import SegmentationDataModule, collate, decode_batch
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.errors import UserError, did_you_mean
 from weakseg_lightning.hyperparameters import describe
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.guides import colors_of

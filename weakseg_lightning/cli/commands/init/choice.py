@@ -62,17 +62,17 @@ class Hardware:
 Learns = Literal["auto", "head", "encoder", "network"]
 
 METHODS: dict[Supervision, Method] = {
-    "scribble": Method("trust_region/trust_region_grid", "scribble", "scribbles"),
-    "point": Method("trust_region/trust_region_grid", "point", "clicks"),
-    "box": Method("ccnn/ccnn_boxes", "box", "boxes", whole=True),
-    "tags": Method("ccnn/ccnn_tags", "tags", "tags", whole=True),
-    "full": Method("baselines/full", "full", "masks"),
+    "scribble": Method("trust_region_grid", "scribble", "scribbles"),
+    "point": Method("trust_region_grid", "point", "clicks"),
+    "box": Method("ccnn_boxes", "box", "boxes", whole=True),
+    "tags": Method("ccnn_tags", "tags", "tags", whole=True),
+    "full": Method("full", "full", "masks"),
 }
-_WITH_SIZES = Method("ccnn/ccnn_tags_size", "tags", "tags and sizes", whole=True)
-_TWO_FOLDERS = Method("decompose/decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
+_WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
+_TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
 
 # The method with a head on a frozen encoder where it is another.
-_WITH_HEAD: dict[Supervision | None, str] = {"scribble": "adm/adm_grid", "point": "adm/adm_grid"}
+_WITH_HEAD: dict[Supervision | None, str] = {"scribble": "adm_grid", "point": "adm_grid"}
 # Up to so many images a GPU trains the head alone; without one it is better in its time with all numbers of images that
 # were measured (tests/benchmarks/README.md).
 _FEW_FOR_A_GPU = 500

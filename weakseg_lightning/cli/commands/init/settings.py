@@ -96,7 +96,7 @@ def header_lines(
     yield "#"
     yield f"#   weakseg fit --config {quote(str(output))}"
     yield "#"
-    yield f"# The method is that of recipes/{method.recipe}.yaml in the package, which cites the paper that is meant;"
+    yield f"# The method is that of the package's recipe {method.recipe}, which cites the paper that is meant;"
     yield '# "authors" marks what the official code of its authors says.'
     others = [words_for(contents, kind) for kind in kinds_of(contents) if kind != method.supervision]
     if others and method.supervision is not None:
@@ -120,9 +120,9 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
     if method.learns == "encoder":
         yield "        freeze_encoder: false   # it learns on from the fitted head"
         yield from _LEARNING_ENCODER.splitlines()
-    if method.recipe == "trust_region/trust_region_grid":
+    if method.recipe == "trust_region_grid":
         yield from _TRUST_REGION.splitlines()
-    if method.recipe == "adm/adm_grid":
+    if method.recipe == "adm_grid":
         yield from _FROZEN_ADM.splitlines()
 
 
