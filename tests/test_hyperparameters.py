@@ -109,29 +109,6 @@ def test_paths_of_files_that_have_moved_become_public_names() -> None:
     assert with_current_names(with_current_names(old)) == with_current_names(old)
 
 
-@pytest.mark.parametrize("path", ["modules.decompose.DecomposeReconstructModule", "DecomposeReconstructModule"])
-def test_arguments_by_their_old_names_get_the_new_ones(path: str) -> None:
-    path, public = f"weakseg_lightning.{path}", "weakseg_lightning.DecomposeReconstructModule"
-    flat = {"_class_path": path, "asked": "input", "asked_classes": "all"}
-    assert with_current_names(flat) == {"_class_path": public, "classifier_input": "input", "asked_classes": "all"}
-    nested = {"class_path": path, "init_args": {"asked": "imagelets"}}
-    assert with_current_names(nested) == {"class_path": public, "init_args": {"classifier_input": "imagelets"}}
-    other = {"class_path": "weakseg_lightning.ADMModule", "init_args": {"asked": "input"}}
-    assert with_current_names(other) == other
-
-
-def test_values_by_their_old_names_get_the_new_ones() -> None:
-    old, new = (
-        {"class_path": "weakseg_lightning.AlphaExpansion", "init_args": {"start": s}} for s in ("given", "initial")
-    )
-    assert with_current_names({"solver": old}) == {"solver": new}
-    assert with_current_names({"solver": new}) == {"solver": new}
-    relaxed = {"class_path": "weakseg_lightning.losses.potts.GridPottsLoss", "init_args": {"relaxation": "squared"}}
-    assert with_current_names(relaxed)["init_args"] == {"relaxation": "quadratic"}
-    other = {"class_path": "mine.AlphaExpansion", "init_args": {"start": "given"}}
-    assert with_current_names(other) == other
-
-
 def test_a_class_that_is_gone_keeps_its_path_for_the_message() -> None:
     assert with_current_names({"class_path": "weakseg_lightning.gone.since.Gone"}) == {
         "class_path": "weakseg_lightning.gone.since.Gone"

@@ -17,11 +17,6 @@ from jsonargparse._parameter_resolvers import get_signature_parameters
 from torch import nn
 
 _PATH_KEYS = ("class_path", "_class_path")
-_OLD_NAMES = {"weakseg_lightning.DecomposeReconstructModule": {"asked": "classifier_input"}}  # arguments, by class
-_OLD_VALUES = {  # by class and argument
-    "weakseg_lightning.AlphaExpansion": {"start": {"given": "initial"}},
-    "weakseg_lightning.GridPottsLoss": {"relaxation": {"squared": "quadratic"}},
-}
 
 
 def describe(configured: object) -> dict[str, Any]:
@@ -73,13 +68,6 @@ def with_current_names(described: Any) -> Any:
     for key in _PATH_KEYS:
         if isinstance(path := current.get(key), str):
             current[key] = _public_path(path)
-            arguments = current.get("init_args", current)
-            for old, new in _OLD_NAMES.get(current[key], {}).items():
-                if old in arguments:
-                    arguments[new] = arguments.pop(old)
-            for name, values in _OLD_VALUES.get(current[key], {}).items():
-                if arguments.get(name) in values:
-                    arguments[name] = values[arguments[name]]
     return current
 
 

@@ -18,7 +18,7 @@ from weakseg_lightning.data.samples import (
     BadSampleError,
     Sample,
     SampleSource,
-    buckets_of_shares,
+    buckets_of_fractions,
     present_labels,
     size_buckets,
 )
@@ -227,8 +227,8 @@ class SegmentationDataset(Dataset[dict[str, Any]]):
         facts = {"tags": tags, "full": torch.tensor(sample.full)}
         if mask is not None:
             facts["sizes"] = size_buckets(mask, tags, self.size_thresholds, pixels)
-        elif sample.shares is not None:
-            facts["sizes"] = buckets_of_shares(sample.shares, tags, self.size_thresholds)
+        elif sample.fractions is not None:
+            facts["sizes"] = buckets_of_fractions(sample.fractions, tags, self.size_thresholds)
         return facts
 
 

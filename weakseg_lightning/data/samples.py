@@ -19,7 +19,7 @@ __all__ = [
     "Sample",
     "SampleSource",
     "SampleView",
-    "buckets_of_shares",
+    "buckets_of_fractions",
     "every",
     "present_labels",
     "size_buckets",
@@ -56,7 +56,7 @@ class Sample:
         tags: classes of the whole image, bool ``(K,)``.
         boxes: ``x1, y1, x2, y2, class`` in pixels, float32 ``(n, 5)``; None where supervision is not by boxes.
         full: whether ``seeds`` are a full mask, among images that are weakly labelled.
-        shares: fraction of the image that each class covers, float32 ``(K,)``, NaN where it is not known; for images
+        fractions: fraction of the image that each class covers, float32 ``(K,)``, NaN where it is not known; for images
             without a mask, which says it otherwise.
         guide: map of regions or boundaries that pairwise terms may look at, int32 ``(1, H, W)``, at least 0 and below
             2^24; None where the data bring none.
@@ -74,7 +74,7 @@ class Sample:
     tags: Tensor
     boxes: Tensor | None = None
     full: bool = False
-    shares: Tensor | None = None
+    fractions: Tensor | None = None
     guide: Tensor | None = None
     case: CaseSlice | None = None
     colors: Tensor | None = None
@@ -254,24 +254,24 @@ def size_buckets(mask: Tensor, tags: Tensor, thresholds: Sequence[float], pixels
         >>> size_buckets(mask, torch.tensor([True, False, True]), [0.1, 0.5], 4).tolist()
         [2, -1, 1]
     """
-    shares = torch.bincount(mask.flatten(), minlength=256)[: len(tags)] / max(pixels, 1)
-    return buckets_of_shares(shares, tags, thresholds)
+    fractions = torch.bincount(mask.flatten(), minlength=256)[: len(tags)] / max(pixels, 1)
+    return buckets_of_fractions(fractions, tags, thresholds)
 
 
-def buckets_of_shares(shares: Tensor, tags: Tensor, thresholds: Sequence[float]) -> Tensor:
+def buckets_of_fractions(fractions: Tensor, tags: Tensor, thresholds: Sequence[float]) -> Tensor:
     """Tell which bucket of size each class is in.
 
     Args:
-        shares: fraction of the image that each class covers, ``(K,)``; NaN where it is not known.
+        fractions: fraction of the image that each class covers, ``(K,)``; NaN where it is not known.
         tags: the classes of the image, bool ``(K,)``.
-        thresholds: shares, ascending, that part the buckets.
+        thresholds: fractions, ascending, that part the buckets.
 
     Returns:
         int8 ``(K,)``: how many of the thresholds the class exceeds, -1 for those that are not tagged or not known.
 
     Example:
-        >>> buckets_of_shares(torch.tensor([float("nan"), 0.3, 0.0]), torch.tensor([True] * 3), [0.1]).tolist()
+        >>> buckets_of_fractions(torch.tensor([float("nan"), 0.3, 0.0]), torch.tensor([True] * 3), [0.1]).tolist()
         [-1, 1, 0]
     """
-    exceeded = (shares[:, None] > torch.tensor(thresholds)).sum(1)
-    return torch.where(tags & ~shares.isnan(), exceeded, -1).to(torch.int8)
+    exceeded = (fractions[:, None] > torch.tensor(thresholds)).sum(1)
+    return torch.where(tags & ~fractions.isnan(), exceeded, -1).to(torch.int8)

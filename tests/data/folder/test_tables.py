@@ -65,9 +65,9 @@ def test_a_row_may_have_several_tags_or_none(tmp_path):
 )
 def test_sizes_are_shares_or_words(tmp_path, text, share):
     (annotation,) = annotations(tmp_path, "sizes.csv", f"image,class,size\na,cat,{text}\n")
-    assert annotation.share == share
+    assert annotation.fraction == share
 
 
 def test_sizes_may_have_a_decimal_comma(tmp_path):
     (annotation,) = annotations(tmp_path, "sizes.csv", "image;class;size\na;cat;0,15\n")
-    assert annotation.share == 0.15
+    assert annotation.fraction == 0.15

@@ -97,7 +97,7 @@ class Annotation:
         where: where in the file, such as ``line 7``.
         points: vertices x, y in pixels ``(n, 2)``; the upper left pixel spans 0 to 1.
         bitmap: the region's pixels, where it is no polygon.
-        share: of a size: 0..1, or the words ``small`` and ``large``.
+        fraction: of a size: 0..1, or the words ``small`` and ``large``.
         stated: width and height of the image, as the file states them.
         meaning: the class that the tool itself gives to this label: 0 for background, 255 for void; None if none.
         optional: of a tag: whether it may be an attribute that is no class, as the flags of a tool.
@@ -113,7 +113,7 @@ class Annotation:
     where: str = ""
     points: Points = field(default_factory=lambda: np.zeros((0, 2)))
     bitmap: Bitmap | None = None
-    share: float | Literal["small", "large"] | None = None
+    fraction: float | Literal["small", "large"] | None = None
     stated: tuple[int, int] | None = None
     meaning: int | None = None
     optional: bool = False

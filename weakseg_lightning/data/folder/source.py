@@ -24,7 +24,7 @@ from weakseg_lightning.energies.potts import VOID
 __all__ = ["FolderSource"]
 
 Labels = NDArray[np.uint8]
-_SHARES = {"small": 0.0, "large": 1.0}
+_FRACTIONS = {"small": 0.0, "large": 1.0}
 """Fractions that the words stand for: beyond whatever thresholds part the sizes."""
 
 
@@ -106,7 +106,7 @@ class FolderSource(SampleSource):
             boxes=boxes,
             case=contents.cases.get(name),
             colors=None if self.channels is None else torch.tensor(self.channels.colors),
-            shares=self._shares(name) if mask is None and contents.has(name, "size") else None,
+            fractions=self._fractions(name) if mask is None and contents.has(name, "size") else None,
             valid=None if valid is None else torch.from_numpy(valid),
         )
 
@@ -135,13 +135,13 @@ class FolderSource(SampleSource):
                 tags[known.label] = True
         return tags
 
-    def _shares(self, name: str) -> Tensor:
-        shares = torch.full((len(self.contents.classes.names),), float("nan"))
+    def _fractions(self, name: str) -> Tensor:
+        fractions = torch.full((len(self.contents.classes.names),), float("nan"))
         for known in self.contents.about(name):
-            share = known.annotation.share
-            if known.label is not None and share is not None:
-                shares[known.label] = _SHARES[share] if isinstance(share, str) else share
-        return shares
+            fraction = known.annotation.fraction
+            if known.label is not None and fraction is not None:
+                fractions[known.label] = _FRACTIONS[fraction] if isinstance(fraction, str) else fraction
+        return fractions
 
 
 def _within(valid: Flags | None, labels: Labels | None) -> Labels | None:

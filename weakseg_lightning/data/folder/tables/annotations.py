@@ -63,26 +63,26 @@ def _read_row(row: Row, table: Table, file: str) -> Iterator[Reading]:
     image = row_ref(cells["image"])
     try:
         values = [read_number(cells[name], name, delimiter) for name in table.numbers if table.kind != "size"]
-        share = _share(cells["size"], delimiter) if table.kind == "size" else None
+        fraction = _fraction(cells["size"], delimiter) if table.kind == "size" else None
     except ValueError as error:
         yield Problem(file, f"{row.where} {error}", about=image)
         return
     for label in cells["class"].split(SEVERAL) if table.kind == "tag" else [cells["class"]]:
         points = np.array(values, dtype=np.float64).reshape(-1, 2)
-        yield Annotation(table.kind, image, label.strip(), file, row.where, points, share=share, by_index=True)
+        yield Annotation(table.kind, image, label.strip(), file, row.where, points, fraction=fraction, by_index=True)
 
 
-def _share(text: str, delimiter: str) -> float | Literal["small", "large"]:
+def _fraction(text: str, delimiter: str) -> float | Literal["small", "large"]:
     if (word := text.casefold()) in ("small", "large"):
         return "small" if word == "small" else "large"
     percent = text.endswith("%")
     try:
-        share = float(text.rstrip("% ").replace(",", ".") if delimiter == ";" else text.rstrip("% "))
+        fraction = float(text.rstrip("% ").replace(",", ".") if delimiter == ";" else text.rstrip("% "))
     except ValueError:
-        share = float("nan")
-    share /= 100 if percent else 1
-    if not 0 <= share <= 1:
+        fraction = float("nan")
+    fraction /= 100 if percent else 1
+    if not 0 <= fraction <= 1:
         raise UserError(
             f"has the size {text!r}, expected a fraction such as 0.15 or 15%, or small or large: correct it"
         )
-    return share
+    return fraction
