@@ -31,9 +31,10 @@ def expand(batch: PottsBatch, max_sweeps: int, from_blocks: bool, num_threads: i
     `max_sweeps` 0 the labels are those to start from.
     """
 
-def soft_potts(batch: PottsBatch, link: int, eta: float, tolerance: float, max_sweeps: int, probabilities: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')], num_threads: int) -> tuple[Annotated[NDArray[numpy.float64], dict(shape=(None, None))], Annotated[NDArray[numpy.int32], dict(shape=(None, None))]]:
+def soft_potts(batch: PottsBatch, link: int, relaxation: int, eta: float, tolerance: float, max_sweeps: int, probabilities: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')], num_threads: int) -> tuple[Annotated[NDArray[numpy.float64], dict(shape=(None, None))], Annotated[NDArray[numpy.int32], dict(shape=(None, None))]]:
     """
-    Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse).
+    Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse) and a
+    relaxation (0 quadratic, 1 normalized, 2 log_quadratic, 3 bilinear, 4 collision, 5 collision_divergence).
 
     Writes to `probabilities` (B, K, H, W), of the images that succeed. Returns energies (B, 3): link,
     pairwise, gap; status (B, 3): sweeps, converged, failure as of `expand`.

@@ -120,9 +120,10 @@ ExpansionAnswer expand(const PottsBatch& potts, int max_sweeps, bool from_blocks
 
 using SoftPottsAnswer = std::tuple<New<double, 2>, New<std::int32_t, 2>>;
 
-SoftPottsAnswer soft_potts(const PottsBatch& potts, int link, double eta, double tolerance, int max_sweeps,
-                           const Out<float, 4>& probabilities, int num_threads) {
+SoftPottsAnswer soft_potts(const PottsBatch& potts, int link, int relaxation, double eta, double tolerance,
+                           int max_sweeps, const Out<float, 4>& probabilities, int num_threads) {
   require(link >= 0 && link <= 2, "`link` must be 0, 1 or 2");
+  require(relaxation >= 0 && relaxation <= 5, "`relaxation` must be 0 to 5");
   require(!potts.is_volume(), "soft labels are of images, not of volumes");
   const weakseg::ExpansionBatch batch = potts.view();
   require(probabilities.shape(0) == batch.images && probabilities.shape(2) == potts.height() &&
@@ -132,6 +133,7 @@ SoftPottsAnswer soft_potts(const PottsBatch& potts, int link, double eta, double
     require(potts.names.data()[i] < probabilities.shape(1), "`probabilities` must have a plane for each class");
   }
   weakseg::SoftPottsProblem settings;
+  settings.relaxation = static_cast<weakseg::Relaxation>(relaxation);
   settings.eta = static_cast<float>(eta);
   settings.tolerance = tolerance;
   settings.max_sweeps = max_sweeps;
@@ -233,9 +235,10 @@ void bind_potts(nb::module_& m) {
         "Returns labels (B, H, W), 255 on padding and in images that failed; energies (B, 3): unary, pairwise, lower\n"
         "bound or nan; status (B, 3): sweeps, converged, failure (0 none, 1 scores, 2 edges not finite). With\n"
         "`max_sweeps` 0 the labels are those to start from.");
-  m.def("soft_potts", &soft_potts, nb::arg("batch"), nb::arg("link"), nb::arg("eta"), nb::arg("tolerance"),
-        nb::arg("max_sweeps"), nb::arg("probabilities").noconvert(), nb::arg("num_threads"),
-        "Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse).\n\n"
+  m.def("soft_potts", &soft_potts, nb::arg("batch"), nb::arg("link"), nb::arg("relaxation"), nb::arg("eta"),
+        nb::arg("tolerance"), nb::arg("max_sweeps"), nb::arg("probabilities").noconvert(), nb::arg("num_threads"),
+        "Find the soft labeling of each image of a batch for a link (0 collision, 1 cross-entropy, 2 reverse) and a\n"
+        "relaxation (0 quadratic, 1 normalized, 2 log_quadratic, 3 bilinear, 4 collision, 5 collision_divergence).\n\n"
         "Writes to `probabilities` (B, K, H, W), of the images that succeed. Returns energies (B, 3): link,\n"
         "pairwise, gap; status (B, 3): sweeps, converged, failure as of `expand`.");
   m.def("potts_weights", &potts_weights, nb::arg("image"), nb::arg("valid"), nb::arg("weight"), nb::arg("normalize"),

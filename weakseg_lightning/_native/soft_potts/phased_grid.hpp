@@ -9,6 +9,7 @@
 namespace weakseg {
 
 constexpr std::size_t kPhases = 4;
+constexpr std::array<std::size_t, kPhases> kOrderOfPhases = {0, 3, 1, 2};  // in which they move
 constexpr std::size_t kCells = 16;  // what loops treat at once, and what rows are padded to
 
 // Phase 2a + b holds the pixels (2i + a, 2j + b) as its cells (i, j). Around the cells of a plane is a frame, so that

@@ -11,6 +11,7 @@
 
 #include "potts/potts_problem.hpp"
 #include "soft_potts/phased_grid.hpp"
+#include "soft_potts/relaxations.hpp"
 #include "soft_potts/simplex_step.hpp"
 #include "support/exponential.hpp"
 #include "support/labels.hpp"
@@ -19,9 +20,19 @@ namespace weakseg {
 
 // Planes, edges and masks as in PottsProblem; sigma is the softmax of the planes.
 struct SoftPottsProblem : PottsProblem {
+  Relaxation relaxation = Relaxation::kQuadratic;
   float eta = 1;
   double tolerance = 1e-3;  // of the gap against the energy
-  int max_sweeps = 200;
+  int max_sweeps = 200;     // and as many again for another relaxation than the quadratic one
+};
+
+struct SoftPottsResult {
+  double link = 0, pairwise = 0, gap = 0;  // with the quadratic relaxation the optimum is at most `gap` below their sum
+  int sweeps = 0;
+  bool converged = false;
+  Failure failure = Failure::kNone;
+
+  double energy() const { return link + pairwise; }
 };
 
 // Reusable: buffers are kept for the next image.

@@ -17,11 +17,15 @@ from weakseg_lightning.losses.soft_labels import Link
 from weakseg_lightning.solvers.base import DistributionResult
 from weakseg_lightning.solvers.potts.host import failure_messages, potts_batch
 from weakseg_lightning.solvers.potts.soft_descent import Found, descend
-from weakseg_lightning.solvers.potts.soft_problem import SoftProblem, among, images_by_labels, phases_of
+from weakseg_lightning.solvers.potts.soft_problem import SoftProblem
 from weakseg_lightning.solvers.problem import Problem, check_problem
 from weakseg_lightning.solvers.threads import check_num_threads, default_num_threads
 
-_LINKS: tuple[Link, ...] = ("collision", "cross_entropy", "reverse")  # in the order of the compiled core
+# In the order of the compiled core.
+_LINKS: tuple[Link, ...] = ("collision", "cross_entropy", "reverse")
+_RELAXATIONS: tuple[Relaxation, ...] = (
+    *("quadratic", "normalized", "log_quadratic", "bilinear", "collision", "collision_divergence"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,10 @@ class SoftPotts:
 
     How it works: exact minimization over one pixel at a time (in closed form once it is known which of its classes are
     positive; by Newton's method for the reverse link), for all pixels of one of four interleaved grids at once, with
-    steps beyond the minimum while these pay, and none beyond it for the last two sweeps. Quadratic problems of CPU
-    tensors are solved in compiled code, all others, which take far longer, by tensor operations on the
-    device of the scores, outside of ``torch.inference_mode``; of the labelings nothing travels between devices, of
-    each check two flags.
+    steps beyond the minimum while these pay, and none beyond it for the last two sweeps. Other relaxations go on with
+    one pixel at a time, the relaxation to first order, in steps that are shortened until the energy falls. CPU tensors
+    are solved for in compiled code, others by tensor operations on their device, outside of ``torch.inference_mode``;
+    of the labelings nothing travels between devices, of each check two flags.
 
     Args:
         potts: the pairwise weights. The scale counts: weights are summed, as the unary terms are.
@@ -122,7 +126,7 @@ class SoftPotts:
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        one_of("relaxation", self.relaxation, [name for name in get_args(Relaxation) if name != "absolute"])
+        one_of("relaxation", self.relaxation, _RELAXATIONS)
         one_of("link", self.link, get_args(Link))
         finite_above("unary_weight", self.unary_weight, 0)
         finite_at_least("tolerance", self.tolerance, 0)
@@ -165,8 +169,6 @@ class SoftPotts:
             found = _result(torch.zeros_like(scores), nothing, _solved(len(scores)))
         elif scores.device.type == "cpu":
             found = self._compiled(scores, edges, problem)
-            if self.relaxation != "quadratic":
-                found = self._onwards(scores, edges, problem, found)
         else:
             found = self._descended(SoftProblem.of(scores, edges, problem, self.link, self.unary_weight))
         return replace(found, solve_seconds=time.perf_counter() - began)
@@ -177,6 +179,7 @@ class SoftPotts:
         energies, status = _core.soft_potts(
             batch,
             _LINKS.index(self.link),
+            _RELAXATIONS.index(self.relaxation),
             self.unary_weight,
             self.tolerance,
             self.max_sweeps,
@@ -184,27 +187,6 @@ class SoftPotts:
             self.num_threads or default_num_threads(),
         )
         return _result(probabilities, torch.from_numpy(energies), torch.from_numpy(status))
-
-    def _onwards(self, scores: Tensor, edges: Tensor, problem: Problem, convex: SoftPottsResult) -> SoftPottsResult:
-        """Go on from the solutions of the quadratic relaxation, images of the same labels together among these."""
-        probabilities = torch.zeros_like(scores, memory_format=torch.contiguous_format)
-        energies = torch.zeros(len(scores), 3, dtype=torch.float64)
-        status = torch.zeros(len(scores), 3, dtype=torch.int64)
-        for images, labels in images_by_labels(problem):
-            of_these = images[:, None], labels
-            soft = SoftProblem.of(
-                scores[of_these], edges[images], among(problem, images, labels), self.link, self.unary_weight
-            )
-            start = Found(
-                phases_of(convex.probabilities[of_these]),
-                energies[images],
-                convex.evaluations[images],
-                torch.zeros(len(images), dtype=torch.bool),
-            )
-            found = descend(soft, self.relaxation, self.tolerance, self.max_sweeps, start)
-            probabilities[of_these] = soft.image_of(found.distributions)
-            energies[images], status[images] = _energies_and_status(found, soft.failures)
-        return _result(probabilities, energies, status)
 
     def _descended(self, soft: SoftProblem) -> SoftPottsResult:
         found = descend(soft, "quadratic", self.tolerance, self.max_sweeps)

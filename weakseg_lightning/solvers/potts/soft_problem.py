@@ -1,6 +1,6 @@
 """Problems of soft labelings by phase: planes of pixels no two of which are neighbors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -96,21 +96,6 @@ class SoftProblem:
                 weights = inside(self.edges[phase]) if sign > 0 else view(self.edges[other])
                 found.append((weights[:, e : e + 1], view(planes[other])))
         return found
-
-
-def images_by_labels(problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images that may use the same labels, int64 ``(N,)``, with these labels, int64 ``(M,)``."""
-    sets, which = problem.allowed.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    for index, allowed in enumerate(sets):
-        yield (which == index).nonzero()[:, 0], allowed.nonzero()[:, 0]
-
-
-def among(problem: Problem, images: Tensor, labels: Tensor) -> Problem:
-    """The problem of some images, in which the label n is the n-th of those that they may use."""
-    places = torch.full((VOID + 1,), VOID, dtype=problem.seeds.dtype, device=problem.seeds.device)
-    places[labels] = torch.arange(len(labels), dtype=places.dtype, device=places.device)
-    allowed = problem.allowed[images][:, labels]
-    return Problem(places[problem.seeds[images].long()], allowed, problem.valid[images], None, allowed.cpu())
 
 
 def phases_of(image: Tensor) -> Planes:
