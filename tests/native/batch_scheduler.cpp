@@ -1,4 +1,4 @@
-// Checks of the batch scheduler and the object pool; test_batch_scheduler.py builds this and runs it.
+// Checks of the batch scheduler and the object pool; test_programs.py builds this and runs it.
 #include "support/batch_scheduler.hpp"
 
 #include <atomic>

@@ -7,6 +7,7 @@
 
 #include "soft_potts/simplex_step.hpp"
 #include "support/intrinsics.hpp"
+#include "support/logarithm.hpp"
 
 namespace weakseg {
 
@@ -28,7 +29,7 @@ struct Distances {
 };
 
 // Logarithms are of at least 1e-6, and have no slope below.
-WEAKSEG_INLINED inline float bounded_log(float x) { return std::log(std::max(x, 1e-6F)); }
+WEAKSEG_INLINED inline float bounded_log(float x) { return log_of_positive(std::max(x, 1e-6F)); }
 WEAKSEG_INLINED inline float slope_of_bounded_log(float x) { return x >= 1e-6F ? 1 / x : 0.0F; }
 
 WEAKSEG_INLINED inline Distances distances_of(Relaxation relaxation, const PairsOfCells& pairs) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <vector>
@@ -52,6 +53,7 @@ class RelaxedDescent {
  private:
   static constexpr int kSweepsBetweenChecks = 5;
   static constexpr int kTries = 6;  // of shorter and shorter steps
+  static constexpr float kNoWay = 1e-6F;
   static constexpr double kRounding = 1e-6;
 
   // The edges' energy of cells at a point, of which `a(label)` says where it is.
@@ -117,11 +119,15 @@ class RelaxedDescent {
         const auto there = [&](std::size_t k) WEAKSEG_INLINED { return step_->point[k].data(); };
         const Cells pairs_there = sum_of(around, distances(around, there));
         const Cells link_there = grid_->link_of(phase, cell, there).cost;
-        Cells lower;
+        Cells lower, way{};
+        for (std::size_t k = 0; k < grid_->labels; ++k) {
+          each_cell([&](std::size_t x) WEAKSEG_INLINED { way[x] += std::abs(step_->point[k][x] - start_[k][x]); });
+        }
         each_cell([&](std::size_t x) WEAKSEG_INLINED {
           const bool falls = pairs_there[x] + eta * link_there[x] < pairs[x] + eta * link[x];
           lower[x] = falls ? step_->counted[x] : 0.0F;
-          step_->counted[x] -= lower[x];
+          // What a step leaves where it is, shorter steps do, too.
+          step_->counted[x] = falls || way[x] < kNoWay ? 0.0F : step_->counted[x];
           stiffness[x] *= 4;
         });
         for (std::size_t k = 0; k < grid_->labels; ++k) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #include "soft_potts/planes.hpp"
 #include "soft_potts/simplex_step.hpp"
 #include "support/intrinsics.hpp"
+#include "support/logarithm.hpp"
 
 namespace weakseg {
 
@@ -76,13 +76,13 @@ class SoftGrid {
       each_cell([&](std::size_t x) WEAKSEG_INLINED {
         if (Link == SoftLink::kCollision) agreement[x] += sigma[x] * mine[x];
         if (Link == SoftLink::kCrossEntropy) cost[x] -= mine[x] * sigma[x];
-        if (Link == SoftLink::kReverse) cost[x] -= sigma[x] * std::log(std::max(mine[x], 1e-38F));
+        if (Link == SoftLink::kReverse) cost[x] -= sigma[x] * log_of_positive(std::max(mine[x], 1.2e-38F));
       });
     }
     if (Link == SoftLink::kCollision) {
       // Not the greater of both: where y is 0 the slope, and with it the gap, would say that nothing is wrong.
       for (float& value : agreement) value += 1e-30F;
-      each_cell([&](std::size_t x) WEAKSEG_INLINED { cost[x] = -std::log(agreement[x]); });
+      each_cell([&](std::size_t x) WEAKSEG_INLINED { cost[x] = -log_of_positive(agreement[x]); });
     }
     return {cost, agreement};
   }
