@@ -71,17 +71,18 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return next((folded[name] for name in [*close, *longer]), None)
 
 
-def first_of(texts: Sequence[str], most: int, separator: str = "; ") -> str:
+def first_of(texts: Sequence[str], most: int, separator: str = "; ", of: int | None = None) -> str:
     """Name the first of many, and say how many more there are.
 
     Args:
         texts: what there is.
         most: how many to name.
         separator: stands between them.
+        of: how many there are, where ``texts`` are the first ones alone.
 
     Example:
         >>> first_of(["a.png", "b.png", "c.png"], 2, ", ")
         'a.png, b.png, and 1 more'
     """
-    more = len(texts) - most
+    more = (len(texts) if of is None else of) - most
     return separator.join([*texts[:most], *([f"and {more} more"] if more > 0 else [])])

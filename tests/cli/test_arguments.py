@@ -24,7 +24,7 @@ CLASSES = {
     "--trainer.callbacks+ EarlyStop": "`trainer.callbacks`: `EarlyStop` is no Callback; did you mean `EarlyStopping`?",
     "--trainer.callbacks [EarlyStop]": "`trainer.callbacks`: `EarlyStop` is no Callback; did you mean `EarlyStopping`?",
     "--trainer.callbacks EarlyStopping": "EarlyStopping: `monitor` must be given",
-    "--trainer.callbacks foo.Qux": "cannot import `foo.Qux`: No module named 'foo' ",
+    "--trainer.callbacks foo.Bar": "cannot import `foo.Bar`: No module named 'foo' ",
     "--refine MeanFeld": "`refine`: `MeanFeld` is no Refinement; did you mean `MeanField`?",
     "--model.optimizer adam": "ADMModule: `optimizer` has options of its own, as `optimizer.algorithm`, ",
     "--trainer fast": "`trainer` has options of its own, as `trainer.accelerator`, ",

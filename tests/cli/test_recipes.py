@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from weakseg_lightning.cli.recipes import (
+    METHODS,
     check_configs,
     find_recipe,
     given_configs,
@@ -28,6 +29,16 @@ def test_a_name_without_its_folder_is_that_of_a_method():
     assert Path(find_recipe("full")) == recipes_folder() / "baselines/full.yaml", "not acdc/full"
     methods = [name.rpartition("/")[2] for name in known_recipes() if is_method(name)]
     assert len(set(methods)) == len(methods) > 30
+
+
+def test_every_folder_holds_methods_or_overlays():
+    folders = {path.parent.name for path in recipes_folder().rglob("*.yaml")}
+    assert folders == {*METHODS, "acdc", "data", "experiments", "hardware", "networks", "refine", "training"}
+
+
+def test_a_file_of_ones_own_comes_before_the_recipe_of_that_name():
+    Path("adm_grid.yaml").write_text("name: mine")
+    assert find_recipe("adm_grid") == find_recipe("adm_grid.yaml") == "adm_grid.yaml"
 
 
 def test_a_shipped_overlay_is_found():

@@ -92,6 +92,7 @@ def test_tensors_of_all_types_come_to_the_cpu_together(device, same):
         MeanField(),
         GrabCut(AlphaExpansion(GridPotts(20.0)), max_rounds=2),
         SoftPotts(GridPotts(5.0), max_sweeps=4),
+        SoftPotts(GridPotts(5.0), "collision_divergence", max_sweeps=4),
     ],
     ids=lambda solver: type(solver).__name__,
 )

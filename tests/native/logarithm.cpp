@@ -10,7 +10,12 @@ namespace {
 
 double relative_error(float x) {
   const double exact = std::log(static_cast<double>(x));
-  return exact == 0 ? weakseg::log_of_positive(x) : std::abs(weakseg::log_of_positive(x) / exact - 1);
+  return std::abs(exact == 0 ? weakseg::log_of_positive(x) : weakseg::log_of_positive(x) / exact - 1);
+}
+
+// Keeps what is not a number, too.
+void keep_greater(double& worst, double error) {
+  if (!(error <= worst)) worst = error;
 }
 
 }  // namespace
@@ -20,9 +25,10 @@ int main() {
   for (std::uint32_t bits = 0x00800000; bits < 0x7f800000; bits += 97) {
     float x;
     std::memcpy(&x, &bits, sizeof x);
-    worst = std::fmax(worst, relative_error(x));
+    keep_greater(worst, relative_error(x));
   }
-  for (float x = 0.99F; x < 1.01F; x = std::nextafter(x, 2.0F)) worst = std::fmax(worst, relative_error(x));
-  if (worst > 2e-7) std::fprintf(stderr, "relative error %g\n", worst);
-  return worst > 2e-7 ? 1 : 0;
+  for (float x = 0.99F; x < 1.01F; x = std::nextafter(x, 2.0F)) keep_greater(worst, relative_error(x));
+  if (worst <= 2e-7) return 0;
+  std::fprintf(stderr, "relative error %g\n", worst);
+  return 1;
 }

@@ -29,7 +29,7 @@ Weakly supervised semantic segmentation with strong latent solvers.
   weakseg fit --config RECIPE --print_config      what would run
 
 A later --config overrides an earlier one, and the command line overrides both.
-Recipes: {recipes}
+Recipes, those of methods also without their folder: {recipes}
 """
 
 

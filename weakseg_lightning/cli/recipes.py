@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _CONFIG_OPTIONS = ("--config", "-c")
 YAML_SUFFIXES = (".yaml", ".yml")
 METHODS = ("adm", "baselines", "ccnn", "decompose", "soft_labels", "trust_region")
-"""Folders of recipes; files elsewhere are overlays, and a run on one data set with its own."""
+"""Folders of recipes; the others hold overlays, and `acdc/` a run with its own."""
 
 
 def recipes_folder() -> Path:
@@ -36,7 +36,7 @@ def known_recipes() -> list[str]:
 
 
 def is_method(name: str) -> bool:
-    """Whether a recipe is a whole run of a method: `adm/adm_grid` is, `data/scenes` is not."""
+    """Whether a recipe is in the folder of a method: `adm/adm_grid` is, `data/scenes` and `acdc/unet` are not."""
     return name.partition("/")[0] in METHODS
 
 
@@ -44,7 +44,7 @@ def find_recipe(name: str) -> str:
     """Find a recipe: the file of that name, else the shipped recipe of that name.
 
     Args:
-        name: path of a file, or a shipped recipe as `recipes/adm/adm_grid.yaml` or `adm_grid`.
+        name: path of a file, also without `.yaml`, or a shipped recipe as `recipes/adm/adm_grid.yaml` or `adm_grid`.
 
     Returns:
         The path of an existing file, or `name` itself if that is the text of a configuration.
@@ -58,6 +58,8 @@ def find_recipe(name: str) -> str:
     """
     if _is_text(name) or "://" in name or Path(name).is_file():
         return name
+    if Path(f"{name}.yaml").is_file():
+        return f"{name}.yaml"
     short = Path(name).as_posix().removeprefix("recipes/").removesuffix(".yaml")
     known = known_recipes()
     by_file = {each.rpartition("/")[2]: each for each in known if is_method(each)}

@@ -6,10 +6,11 @@ human scribbles), ``scenes`` (generated)::
 
     python tests/benchmarks few_images --data DATASETS --weights tf_efficientnet_lite0.safetensors --images 5 30
 
-Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then ADM);
-`soft`, `trust_region`, `grid_gd`, `grid_gd_quadratic`, `dense_gd`, `gated_crf` and, of ``--annotation boxes``,
-`proposals` the same with another method; `pce` the same head without a solver; `network` is ``weakseg init --learns
-network``; `unfrozen` fits the head as `head` does, then trains the encoder with it; `masks` is `pce` on full masks;
+Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then robust
+trust region or, of more than 50 images, ADM); `adm`, `trust_region`, `soft`, `grid_gd`, `grid_gd_quadratic`,
+`dense_gd`, `gated_crf` and, of ``--annotation boxes``, `proposals` the same with that method; `pce` the same head
+without a solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `adm` does, then trains
+the encoder with it; `masks` is `pce` on full masks;
 `forest` a random forest on filters, as interactive tools have it (scikit-image's ``multiscale_basic_features``,
 scikit-learn). Settings were chosen on ``--tune``: training
 images kept out, in place of the test images. Further words of ``weakseg fit`` follow ``--``.
@@ -48,11 +49,22 @@ OPTIONS = {
 }
 
 
-MODELS: dict[str, dict[str, Any]] = {  # in place of ADM or CCNN and its own arguments
+_OF_BATCHES = {"labels": "seeds", "latent_pixels": "unlabelled", "latent_grid": "map"}
+MODELS: dict[str, dict[str, Any]] = {  # in place of the method that `weakseg init` chose, and its own arguments
+    "adm": {
+        "class_path": "ADMModule",
+        "init_args": {
+            "solver": {"class_path": "AlphaExpansion", "init_args": {"potts": {"weight": 10.0, "connectivity": 4}}},
+            "gamma": 1.0,
+            **_OF_BATCHES,
+        },
+    },
     "soft": {
         "class_path": "SoftLabelModule",
         "init_args": {
-            "solver": {"class_path": "SoftPotts", "init_args": {"potts": {"weight": 50.0, "connectivity": 4}}}
+            "solver": {"class_path": "SoftPotts", "init_args": {"potts": {"weight": 50.0, "connectivity": 4}}},
+            "eta": 1.0,
+            **_OF_BATCHES,
         },
     },
     "trust_region": {
@@ -81,6 +93,7 @@ for _name, (_loss, _settings) in _REGULARIZERS.items():
     MODELS[_name] = {"class_path": "RegularizedLossModule", "init_args": {"regularizer": _regularizer}}
 OF_CCNN = {"constraints", "map_stride", "mask_weight", "link"}
 OF_ADM = {"solver", "gamma", "labels", "hard_seeds", "latent_pixels", "latent_grid", "on_unsolved", "latent_lag"}
+OF_TRUST_REGION = {"eps", "eps_unit", "learn_eps", "normalizer", "epochs_per_cycle", "warm_start", "store"}
 WAYS = ["head", "masks", "network", "forest", *OPTIONS, *MODELS]
 
 
@@ -162,14 +175,12 @@ def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> 
 
 
 def change_method(recipe: Path, way: str) -> None:
-    """Put another method into a recipe in place of ADM."""
-    if way not in MODELS:
+    """Put another method into a recipe in place of the one that was chosen."""
+    if way not in (*MODELS, *OPTIONS):
         return
     content = yaml.safe_load(recipe.read_text())
-    given, model = content["model"]["init_args"], copy.deepcopy(MODELS[way])
-    shared = {name: value for name, value in given.items() if name not in OF_ADM | OF_CCNN}
-    if way == "soft":
-        model["init_args"] |= {name: given[name] for name in OF_ADM - {"solver", "gamma"}} | {"eta": given["gamma"]}
+    given, model = content["model"]["init_args"], copy.deepcopy(MODELS["adm" if way in OPTIONS else way])
+    shared = {name: value for name, value in given.items() if name not in OF_ADM | OF_CCNN | OF_TRUST_REGION}
     content["model"] = {**model, "init_args": {**shared, **model["init_args"]}}
     recipe.write_text(yaml.safe_dump(content, sort_keys=False))
 

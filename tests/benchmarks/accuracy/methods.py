@@ -51,7 +51,7 @@ def train(recipe: str, seed: int, options: argparse.Namespace, extra: list[str])
 
     def words() -> list[str]:
         given = ["-m", "weakseg_lightning", "fit"]
-        given += [word for name in recipe.split("+") for word in ("--config", f"recipes/{name}.yaml")] + extra
+        given += [word for name in recipe.split("+") for word in ("--config", name)] + extra
         given += ["--seed_everything", str(seed), "--trainer.default_root_dir", str(options.out), "--name", folder.name]
         if options.start_from is not None:
             first = newest(Path(f"{options.start_from}-{seed}"), "checkpoints/last.ckpt")

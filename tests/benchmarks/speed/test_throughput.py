@@ -97,6 +97,6 @@ def test_a_sweep_has_a_lag_where_the_method_has_one() -> None:
     one = [Run("pce", None, 1), Run("adm_grid", 0, 1), Run("adm_grid", 1, 1)]
     assert runs == [*one, *(run._replace(ranks=2) for run in one)]
     line = command(runs[-1], options, extra, Path("found.json"))
-    assert line[2:7] == ["fit", "--config", "recipes/adm/adm_grid.yaml", "--x", "y"]
+    assert line[2:7] == ["fit", "--config", "adm_grid", "--x", "y"]
     assert {"--model.latent_lag=1", "--trainer.devices=2", "--trainer.strategy=ddp"} <= set(line)
     assert not [part for part in command(runs[0], options, extra, Path("found.json")) if "latent_lag" in part]

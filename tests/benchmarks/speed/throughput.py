@@ -37,6 +37,8 @@ import yaml
 from measuring import ROOT, command_line, cores, import_path, machine, markdown, parse_own, resolved, run_python
 from step_clock import LOADER, is_hook
 
+from weakseg_lightning.cli.recipes import find_recipe
+
 
 class Run(NamedTuple):
     """What is measured."""
@@ -180,7 +182,7 @@ def runs_of(options: argparse.Namespace) -> list[Run]:
 
 def has_lag(recipe: str) -> bool:
     """Whether the recipe's method can solve beside the step."""
-    text = (ROOT / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    text = Path(find_recipe(recipe)).read_text(encoding="utf-8")
     return "latent_lag" in yaml.safe_load(text)["model"]["init_args"]
 
 
@@ -200,8 +202,7 @@ def command(run: Run, options: argparse.Namespace, extra: list[str], path: Path)
     clock = {"path": path, "warmup": options.warmup, "steps": options.steps, "loader": str(options.loader).lower()}
     given += [f"--trainer.callbacks.{name}={value}" for name, value in clock.items()]
     given += [] if run.lag is None else [f"--model.latent_lag={run.lag}"]
-    recipe = f"recipes/{run.recipe}.yaml"
-    return ["-m", "weakseg_lightning", "fit", "--config", recipe, *extra, *given]
+    return ["-m", "weakseg_lightning", "fit", "--config", run.recipe, *extra, *given]
 
 
 def measure(run: Run, options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:

@@ -60,12 +60,12 @@ def test_a_row_may_have_several_tags_or_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "share"),
+    ("text", "fraction"),
     [("0.15", 0.15), ("15%", 0.15), ("15 %", 0.15), ("Small", "small"), ("large", "large"), ("1", 1.0)],
 )
-def test_sizes_are_shares_or_words(tmp_path, text, share):
+def test_sizes_are_fractions_or_words(tmp_path, text, fraction):
     (annotation,) = annotations(tmp_path, "sizes.csv", f"image,class,size\na,cat,{text}\n")
-    assert annotation.fraction == share
+    assert annotation.fraction == fraction
 
 
 def test_sizes_may_have_a_decimal_comma(tmp_path):

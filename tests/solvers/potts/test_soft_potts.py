@@ -188,7 +188,7 @@ def test_no_energy_rises_from_the_quadratic_solution(relaxation, link):
     (slope,) = torch.autograd.grad(energy(point, logits, edges, potts, link, relaxation, seeds).sum(), point)
     gap = ((slope * point).sum(1) - slope.amin(1)).detach()
     gap = torch.where(seeds == 255, gap, 0.0).flatten(1).sum(1)
-    assert ((gap - found.gap).abs() < 1e-3 * (gap + 1)).float().mean() > 0.99, "but at the end of a bounded logarithm"
+    assert ((gap - found.gap).abs() < 1e-3 * (gap + 1)).float().mean() > 0.99, "except where a logarithm is cut off"
     assert (after <= before * (1 + 1e-6) + 1e-6).all()
     assert (after < before - 1e-3).float().mean() > 0.5, "most are lowered"
 
@@ -320,3 +320,32 @@ def test_label_sets_are_solved_among_their_own_labels_and_end_where_the_energy_s
         for each in (found, longer)
     ]
     assert (energies[0] <= 1.005 * energies[1]).all(), "a longer descent gains next to nothing"
+
+
+@pytest.mark.parametrize(
+    ("lead", "weight", "link"), [(16, 1e5, "collision"), (13, 1e3, "collision"), (12, 20, "reverse")]
+)
+@pytest.mark.parametrize("relaxation", ["quadratic", "collision_divergence"])
+def test_pixels_that_agree_cost_nothing_but_their_link(lead, weight, link, relaxation):
+    """Sums over neighbors, in place of differences, left energies below 0, of which no gap is a small part."""
+    logits = torch.zeros(1, 2, 40, 40)
+    logits[:, 0] = lead
+    found = SoftPotts(GridPotts(weight, 4), relaxation, link).solve(logits, torch.zeros(1, 3, 40, 40))
+    assert found.converged
+    assert found.pairwise == pytest.approx(0, abs=1e-9)
+    at_output = energy(logits.double().softmax(1), logits, torch.zeros(1, 2, 40, 40), GridPotts(weight, 4), link)
+    assert 0 <= found.link <= 1.001 * at_output
+
+
+@pytest.mark.parametrize(("lead", "weight"), [(12.0, 0.1), (10.0, 0.5)])
+@pytest.mark.parametrize("relaxation", ["collision", "collision_divergence"])
+def test_where_a_logarithm_is_steep_a_pixel_beside_a_seed_finds_its_minimum(lead, weight, relaxation):
+    logits = torch.tensor([[[[0.0, 0.0]], [[0.0, lead]]]])
+    seeds, image, potts = torch.tensor([[[0, 255]]]), torch.zeros(1, 3, 1, 2), GridPotts(weight, 4)
+    p = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    y = torch.stack([torch.stack([torch.ones_like(p), p], 1), torch.stack([torch.zeros_like(p), 1 - p], 1)], 1)[
+        :, :, None
+    ]
+    of_all = energy(y, logits, potts.edge_weights(image), potts, "collision", relaxation, seeds.expand(len(p), 1, 2))
+    found = SoftPotts(potts, relaxation).solve(logits, image, seeds=seeds)
+    assert found.energy.item() <= of_all.min().item() * 1.01

@@ -22,7 +22,7 @@ namespace weakseg {
 struct SoftPottsProblem : PottsProblem {
   Relaxation relaxation = Relaxation::kQuadratic;
   float eta = 1;
-  double tolerance = 1e-3;  // of the gap against the energy
+  double tolerance = 1e-3;  // of the gap against the energy; of other relaxations also of the fall in five sweeps
   int max_sweeps = 200;     // and as many again for another relaxation than the quadratic one
 };
 

@@ -41,7 +41,7 @@ WEAKSEG_INLINED inline Distances distances_of(Relaxation relaxation, const Pairs
     });
   };
   const auto set = [&](std::size_t x, float value, float own, float other) WEAKSEG_INLINED {
-    found.value[x] = value, found.own[x] = own, found.other[x] = other;
+    found.value[x] = std::max(value, 0.0F), found.own[x] = own, found.other[x] = other;  // 0 but for rounding
   };
   switch (relaxation) {
     case Relaxation::kQuadratic:

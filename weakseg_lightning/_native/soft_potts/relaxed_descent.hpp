@@ -53,7 +53,7 @@ class RelaxedDescent {
  private:
   static constexpr int kSweepsBetweenChecks = 5;
   static constexpr int kTries = 6;  // of shorter and shorter steps
-  static constexpr float kNoWay = 1e-6F;
+  static constexpr float kLongestStep = 1000, kShortestStep = 1e-6F;  // of all probabilities together; less is none
   static constexpr double kRounding = 1e-6;
 
   // The edges' energy of cells at a point, of which `a(label)` says where it is.
@@ -107,8 +107,7 @@ class RelaxedDescent {
       const Around<D> around = grid_->look_around(phase, cell);
       const float eta = problem_->eta;
       const Cells pairs = look(phase, cell, around), link = grid_->link_of(phase, cell).cost;
-      Cells stiffness;
-      each_cell([&](std::size_t x) WEAKSEG_INLINED { stiffness[x] = std::max(around.total[x], 1e-6F * eta); });
+      Cells stiffness = first_stiffness(around.total);
       std::copy_n(grid_->free(phase) + cell, kCells, step_->counted.begin());
       for (std::size_t k = 0; k < grid_->labels; ++k) {
         std::copy_n(grid_->planes.output(k, phase) + cell, kCells, step_->output[k].begin());
@@ -127,7 +126,7 @@ class RelaxedDescent {
           const bool falls = pairs_there[x] + eta * link_there[x] < pairs[x] + eta * link[x];
           lower[x] = falls ? step_->counted[x] : 0.0F;
           // What a step leaves where it is, shorter steps do, too.
-          step_->counted[x] = falls || way[x] < kNoWay ? 0.0F : step_->counted[x];
+          step_->counted[x] = falls || way[x] < kShortestStep ? 0.0F : step_->counted[x];
           stiffness[x] *= 4;
         });
         for (std::size_t k = 0; k < grid_->labels; ++k) {
@@ -138,6 +137,22 @@ class RelaxedDescent {
       }
       grid_->put(phase, cell, best_);
     });
+  }
+
+  // Steps are of 1,000 at most, also where a logarithm is steep: of much more, rounding leaves nothing.
+  WEAKSEG_INLINED Cells first_stiffness(const Cells& total) const {
+    Cells least = slope_[0], greatest = slope_[0], stiffness;
+    for (std::size_t k = 1; k < grid_->labels; ++k) {
+      each_cell([&](std::size_t x) WEAKSEG_INLINED {
+        least[x] = std::min(least[x], slope_[k][x]);
+        greatest[x] = std::max(greatest[x], slope_[k][x]);
+      });
+    }
+    each_cell([&](std::size_t x) WEAKSEG_INLINED {
+      const float steep = (greatest[x] - least[x]) / kLongestStep;
+      stiffness[x] = std::max(std::max(total[x], 1e-6F * problem_->eta), steep);
+    });
+    return stiffness;
   }
 
   // Finds the points of the cells from `start_`.

@@ -105,7 +105,9 @@ class SimplexStep {
       if constexpr (Link == SoftLink::kCollision) {
         const float slope = products[x] - outputs[x] * (centers[x] - 1) / n;
         const float bend = std::max(squares[x] - outputs[x] * outputs[x] / n, 0.0F);
-        t = 2 * ratio[x] / std::max(slope + std::sqrt(slope * slope + 4 * bend * ratio[x]), 1e-30F);
+        const float root = std::sqrt(slope * slope + 4 * bend * ratio[x]);
+        // for slope < 0 the other form of the root, in which nothing cancels
+        t = slope > 0 ? 2 * ratio[x] / std::max(slope + root, 1e-30F) : (root - slope) / std::max(2 * bend, 1e-30F);
       }
       factor[x] = t;
       theta[x] = (centers[x] + t * outputs[x] - 1) / n;

@@ -82,7 +82,7 @@ class SoftGrid {
     if (Link == SoftLink::kCollision) {
       // Not the greater of both: where y is 0 the slope, and with it the gap, would say that nothing is wrong.
       for (float& value : agreement) value += 1e-30F;
-      each_cell([&](std::size_t x) WEAKSEG_INLINED { cost[x] = -log_of_positive(agreement[x]); });
+      each_cell([&](std::size_t x) WEAKSEG_INLINED { cost[x] = std::max(-log_of_positive(agreement[x]), 0.0F); });
     }
     return {cost, agreement};
   }
@@ -97,7 +97,7 @@ class SoftGrid {
     return -sigma / std::max(y, 1e-38F);
   }
 
-  // Where logarithms of the distributions have to be finite.
+  // Least probability of a label: with the reverse link its logarithm has to be finite.
   static constexpr float kLeast = Link == SoftLink::kReverse ? 1e-30F : 0.0F;
 
   // Replaces the distributions of free cells by others, scaled to a sum of 1.

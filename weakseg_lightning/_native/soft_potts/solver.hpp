@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -157,21 +156,27 @@ class SoftPotts {
     for (std::size_t phase = 0; phase < kPhases; ++phase) {
       const float* free = grid_.free(phase);
       grid_.each_row_of_cells([&](std::size_t cell) WEAKSEG_INLINED {
-        const Cells total = look_around(phase, cell).total;
+        const Around<D> around = grid_.look_around(phase, cell);
         const float eta = problem_->eta;
         const LinkOfCells link = grid_.link_of(phase, cell);
-        Cells pull{}, least, along{};
+        Cells squares{}, least, along{};
         least.fill(std::numeric_limits<float>::max());
         for (std::size_t k = 0; k < grid_.labels; ++k) {
           const float *y = grid_.planes.distribution(k, phase) + cell, *sigma = grid_.planes.output(k, phase) + cell;
-          Cells forces;
+          Cells forces{};
+          for (std::size_t d = 0; d < D; ++d) {
+            const float* theirs = around.y[d] + k * grid_.stride();
+            each_cell([&](std::size_t x) WEAKSEG_INLINED {
+              // Of sums over neighbors nothing would be left at large weights.
+              const float difference = y[x] - theirs[x], force = around.weight[d][x] * difference;
+              forces[x] += force;
+              squares[x] += force * difference;
+            });
+          }
           each_cell([&](std::size_t x) WEAKSEG_INLINED {
-            const float force = total[x] * y[x] - sum_[k][x];
-            const float gradient = force + eta * grid_.slope_of_link(y[x], sigma[x], link.agreement[x]);
-            pull[x] += y[x] * force;
+            const float gradient = forces[x] + eta * grid_.slope_of_link(y[x], sigma[x], link.agreement[x]);
             along[x] += y[x] * gradient;
             least[x] = std::min(least[x], gradient);
-            forces[x] = force;
           });
           if constexpr (kExact) bound_.take(k, forces, sigma);
         }
@@ -179,7 +184,7 @@ class SoftPotts {
         if constexpr (kExact) gained = bound_.gain(eta, link.agreement);
         each_cell([&](std::size_t x) WEAKSEG_INLINED {
           const bool moves = free[cell + x] != 0;
-          sums.pairwise[x] += 0.5 * pull[x];
+          sums.pairwise[x] += 0.25 * squares[x];  // each pair is seen from both of its ends
           sums.link[x] += moves ? eta * link.cost[x] : 0.0F;
           sums.gap[x] += moves ? std::max(along[x] - least[x] - gained[x], 0.0F) : 0.0F;
         });

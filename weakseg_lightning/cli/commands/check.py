@@ -180,15 +180,15 @@ def _balance(contents: FolderContents, found: Sequence[Inspection]) -> Iterator[
             if (count := sum(one.label == index for one in known))
         }
         drawn = {one.name for one in found for counts in one.counts if counts[index]}
-        shares = "".join(f"{_share(counts, index):>{len(of) + 2}}" for of, counts in columns)
-        yield f"{index:>3} {name:<{width}}{len(drawn | set(annotations)):>8}{sum(annotations.values()):>13}{shares}"
+        fractions = "".join(f"{_fraction(counts, index):>{len(of) + 2}}" for of, counts in columns)
+        yield f"{index:>3} {name:<{width}}{len(drawn | set(annotations)):>8}{sum(annotations.values()):>13}{fractions}"
     for what, maps in (("scribbles and clicks", seeds), ("accepted labels", accepted)):
         if maps:
             total = np.sum(maps, axis=0)
             yield f"{what} label {total[:VOID].sum() / total.sum():.2%} of the pixels of {counted(len(maps), 'image')}"
 
 
-def _share(counts: Sequence[Counts], index: int) -> str:
+def _fraction(counts: Sequence[Counts], index: int) -> str:
     """A class's fraction of all labelled pixels."""
     total = np.sum(counts, axis=0)[:VOID] if counts else np.zeros(VOID)
     return f"{total[index] / total.sum():.1%}" if total.sum() else "-"

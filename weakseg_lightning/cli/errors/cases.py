@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,8 @@ def _no_import(match: re.Match[str], place: Place, arguments: Arguments) -> Find
         problem = f"{import_module(module).__name__} has no {name}"
     except (ImportError, ValueError) as error:
         problem = " ".join(str(error).split())
-    hint = did_you_mean(name, known_classes(*_bases(place, arguments)), listed=False)
+    close = get_close_matches(name, known_classes(*_bases(place, arguments)), 1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
     return Finding(f"cannot import `{path}`: {problem}{hint} (working directory: {Path.cwd()})", "class_path", path)
 
 

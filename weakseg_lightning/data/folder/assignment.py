@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from weakseg_lightning.data.folder.annotations import Annotation, LabeledAnnotation, LeftOut, Problem, Reading
 from weakseg_lightning.data.folder.classes import Classes
-from weakseg_lightning.data.folder.files import did_you_mean
+from weakseg_lightning.data.folder.files import hint_at
 from weakseg_lightning.data.folder.names import ImageNames
 from weakseg_lightning.data.folder.tables.annotations import SEVERAL
 from weakseg_lightning.energies.potts import VOID
@@ -83,7 +83,7 @@ class Assignment:
         found = self.names.find(annotation.image)
         if found.name is None:
             last = annotation.image.key.rsplit("/", 1)[-1]
-            hint = "" if found.several else did_you_mean(last, dict.fromkeys(self.names.exact))
+            hint = "" if found.several else hint_at(last, dict.fromkeys(self.names.exact))
             self.problems.append(annotation.problem(f"{found.fault}{hint}"))
             return
         if found.note:
@@ -144,7 +144,7 @@ class Assignment:
     def _unknown(self, label: str) -> str:
         known = self.classes.names
         shown = ", ".join(known[:_SHOWN_CLASSES]) + (" ..." if len(known) > _SHOWN_CLASSES else "")
-        return f"names the class {label!r}{did_you_mean(label, dict.fromkeys(known))}: expected one of {shown}"
+        return f"names the class {label!r}{hint_at(label, dict.fromkeys(known))}: expected one of {shown}"
 
     def _tell(self, kind: str, example: str) -> None:
         self._told.setdefault(kind, Counter())[example] += 1

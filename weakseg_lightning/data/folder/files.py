@@ -32,7 +32,7 @@ from weakseg_lightning.data.images.volumes import VolumeReader, as_image, as_sto
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import MissingFileError, closest
 
-__all__ = ["Files", "Slice", "did_you_mean", "find_files", "purpose", "two_folders"]
+__all__ = ["Files", "Slice", "find_files", "hint_at", "purpose", "two_folders"]
 
 SCRIBBLES, ACCEPTED, MASKS, EXPORTS = "scribbles", "accepted", "masks", "annotations"
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -301,7 +301,7 @@ def _report_orphans(files: Files, base: Path, orphans: list[Path]) -> None:
         return
     for path in orphans:
         name = _id(path, base)
-        hint = did_you_mean(name, files.volume_slices or files.images)
+        hint = hint_at(name, files.volume_slices or files.images)
         files.report(path, f"belongs to no image: there is no images/{name}.*{hint}; rename or remove it")
 
 
@@ -334,11 +334,11 @@ def _unread(root: Path, exports: list[Path], guides: Path | None) -> Iterator[st
     if (root / EXPORTS).is_dir():
         others += [path for path in files_below(root / EXPORTS) if path not in read]
     if others:
-        shown = ", ".join(f"{relative(path, root)}{did_you_mean(path.name, known)}" for path in others[:_SHOWN])
+        shown = ", ".join(f"{relative(path, root)}{hint_at(path.name, known)}" for path in others[:_SHOWN])
         yield f"not read ({len(others)}): {shown}{', ...' if len(others) > _SHOWN else ''}"
 
 
-def did_you_mean(given: str, known: Mapping[str, object]) -> str:
+def hint_at(given: str, known: Mapping[str, object]) -> str:
     """A hint at what may have been meant, to be put behind a name."""
     close = closest(given, known)
     return "" if close is None else f" (did you mean {close!r}?)"

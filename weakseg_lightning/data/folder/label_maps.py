@@ -204,9 +204,10 @@ def _from_deep_gray(path: Path, pixels: NDArray[Any]) -> Labels:
 
 def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
     ordered = sorted(unknown, key=lambda color: -counts[color])
-    named = [f"#{bytes(color).hex()} ({counted(counts[color], 'pixel')})" for color in ordered]
+    named = [f"#{bytes(color).hex()} ({counted(counts[color], 'pixel')})" for color in ordered[:_SHOWN]]
+    shown = first_of(named, _SHOWN, ", ", len(unknown))
     hint = "switch off the smoothing of edges when drawing" if len(unknown) > _SHOWN else "name them in classes.yaml"
-    return f"has colors of no class, {first_of(named, _SHOWN, ', ')}: {hint}, or use the colors of the classes"
+    return f"has colors of no class, {shown}: {hint}, or use the colors of the classes"
 
 
 def _require_known(path: Path, labels: Labels, num_classes: int) -> None:

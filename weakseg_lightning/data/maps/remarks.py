@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weakseg_lightning.data.folder.annotations import relative
-from weakseg_lightning.data.folder.files import did_you_mean
+from weakseg_lightning.data.folder.files import hint_at
 
 __all__ = ["Remark", "notes_of", "uneven", "unread"]
 
@@ -69,7 +69,7 @@ def unread(root: Path, files: Iterable[Path], known: Iterable[str]) -> Iterator[
     others = [path for path in [*above, *files] if not _BESIDE.fullmatch(path.name)]
     yield from notes_of((Remark(path, text) for path in others if (text := _conversion(path, root))), root)
     if rest := [path for path in others if not _conversion(path, root)]:
-        shown = ", ".join(f"{relative(path, root)}{did_you_mean(path.name, names)}" for path in rest[:_SHOWN])
+        shown = ", ".join(f"{relative(path, root)}{hint_at(path.name, names)}" for path in rest[:_SHOWN])
         yield f"not read ({len(rest)}): {shown}{', ...' if len(rest) > _SHOWN else ''}"
 
 

@@ -19,6 +19,7 @@ _PASSES = 20  # two to five are the rule; a class at 0 may come and go for ever
 _PASSES_ASIDE = 5
 _NEWTON_STEPS_ASIDE = 8  # five to seven are the rule
 _TRIES = 6  # of shorter and shorter steps
+_LONGEST_STEP = 1000  # also where a logarithm is steep: of much more, rounding leaves nothing
 _TINY = 1e-30
 
 
@@ -175,7 +176,9 @@ def _descent_step(problem: SoftProblem, relaxation: Relaxation, cells: _Cells) -
         point = cells.y.detach().clone().requires_grad_()
         (slope,) = torch.autograd.grad(_pairs(relaxation, point, cells.around).sum(), point)
     before, best = local(cells.y)[:, None], cells.y.clone()
-    stiffness = cells.weight(1e-6 * problem.unary_weight)
+    lowest, highest = (torch.where(problem.allowed, slope, limit) for limit in (torch.inf, -torch.inf))
+    steep = (highest.amax(1, keepdim=True) - lowest.amin(1, keepdim=True)) / _LONGEST_STEP
+    stiffness = torch.maximum(cells.weight(1e-6 * problem.unary_weight), steep)
     falls = torch.zeros_like(stiffness, dtype=torch.bool)
     for _ in range(_TRIES):
         found = nearest(problem.link, cells, cells.y - slope / stiffness, problem.unary_weight / stiffness)

@@ -24,7 +24,12 @@ from weakseg_lightning.solvers.threads import check_num_threads, default_num_thr
 # In the order of the compiled core.
 _LINKS: tuple[Link, ...] = ("collision", "cross_entropy", "reverse")
 _RELAXATIONS: tuple[Relaxation, ...] = (
-    *("quadratic", "normalized", "log_quadratic", "bilinear", "collision", "collision_divergence"),
+    "quadratic",
+    "normalized",
+    "log_quadratic",
+    "bilinear",
+    "collision",
+    "collision_divergence",
 )
 
 

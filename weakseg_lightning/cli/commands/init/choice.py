@@ -71,8 +71,9 @@ METHODS: dict[Supervision, Method] = {
 _WITH_SIZES = Method("ccnn_tags_size", "tags", "tags and sizes", whole=True)
 _TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEGATIVE}/")
 
-# The method with a head on a frozen encoder where it is another.
-_WITH_HEAD: dict[Supervision | None, str] = {"scribble": "adm_grid", "point": "adm_grid"}
+# Of strokes and clicks a head on a frozen encoder learns by trust region where images are so few, else by ADM: within a
+# point of the best method for all numbers and kinds of images but one that were measured (tests/benchmarks/README.md).
+_FEW_FOR_TRUST_REGION = 50
 # Up to so many images a GPU trains the head alone; without one it is better in its time with all numbers of images that
 # were measured (tests/benchmarks/README.md).
 _FEW_FOR_A_GPU = 500
@@ -117,7 +118,9 @@ def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Ha
         learns = "head" if hardware.accelerator == "cpu" or images <= _FEW_FOR_A_GPU else "encoder"
     if learns == "network":
         return method
-    return replace(method, recipe=_WITH_HEAD.get(method.supervision, method.recipe), whole=True, learns=learns)
+    if method.supervision in ("scribble", "point") and (learns == "encoder" or images > _FEW_FOR_TRUST_REGION):
+        method = replace(method, recipe="adm_grid")
+    return replace(method, whole=True, learns=learns)
 
 
 def counts_of(contents: FolderContents) -> Counter[str]:

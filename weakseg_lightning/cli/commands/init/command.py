@@ -70,10 +70,10 @@ def init(
 ) -> int:
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
-    The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` ADM, or the robust trust
-    region where the whole network learns (see --learns), boxes or tags the constrained CNN, two folders `positive` and
-    `negative` in place of `images` the decomposition, masks alone full supervision. Network and batch suit the computer
-    that this runs on.
+    The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` the robust trust region,
+    or ADM where a head on a frozen encoder learns from more than 50 images (see --learns), boxes or tags the
+    constrained CNN, two folders `positive` and `negative` in place of `images` the decomposition, masks alone full
+    supervision. Network and batch suit the computer that this runs on.
 
     Args:
         data: the folder, which holds `images`.

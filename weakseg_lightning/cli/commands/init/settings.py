@@ -29,6 +29,14 @@ _FROZEN_ADM = """\
     latent_grid: map            # cells of 4 x 4 pixels of what the encoder sees
 """
 
+_FROZEN_TRUST_REGION = """\
+    solver:
+      init_args:
+        unary_weight: 0.3       # lambda of eq. 16; chosen on images that were kept out (benchmark few_images.py)
+        start: coarse           # ends as low as zeros or lower, sooner
+    normalizer: valid           # the mean over an image's pixels
+"""
+
 # Of boxes and tags; with 30 images more steps do harm, with 300 images fewer do.
 _CONSTRAINED_EPOCHS, _MOST_CONSTRAINED_STEPS = 14, 1500
 # After the fit of the head: on a CPU as measured with few_images; a GPU has time for more, which was not measured.
@@ -121,7 +129,7 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
         yield "        freeze_encoder: false   # it learns on from the fitted head"
         yield from _LEARNING_ENCODER.splitlines()
     if method.recipe == "trust_region_grid":
-        yield from _TRUST_REGION.splitlines()
+        yield from (_FROZEN_TRUST_REGION if method.fits_head else _TRUST_REGION).splitlines()
     if method.recipe == "adm_grid":
         yield from _FROZEN_ADM.splitlines()
 
