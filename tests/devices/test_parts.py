@@ -92,7 +92,6 @@ def test_tensors_of_all_types_come_to_the_cpu_together(device, same):
         MeanField(),
         GrabCut(AlphaExpansion(GridPotts(20.0)), max_rounds=2),
         SoftPotts(GridPotts(5.0), max_sweeps=4),
-        SoftPotts(GridPotts(5.0), "collision_divergence", max_sweeps=4),
     ],
     ids=lambda solver: type(solver).__name__,
 )
@@ -105,6 +104,14 @@ def test_a_solver_finds_the_same_and_leaves_it_on_the_device(solver, device, sam
     alike = (expected.labels == found.labels.cpu()).double().mean()
     assert alike == 1 if device.type == "sim" else alike > 0.99
     same(numbers(expected), numbers(found), rounds=True)
+
+
+def test_a_descent_that_is_not_convex_ends_as_low(device):
+    batch, solver = some_batch(), SoftPotts(GridPotts(5.0), "collision_divergence", max_sweeps=4)
+    expected, found = found_by(solver, batch), found_by(solver, moved(batch, device))
+    assert found.latent.device == device
+    assert torch.equal(found.evaluations, expected.evaluations)
+    torch.testing.assert_close(found.energy, expected.energy, rtol=1e-4, atol=0)
 
 
 def test_a_volume_is_labeled_where_its_scores_are(device, same):
