@@ -20,7 +20,9 @@ def _in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["recipes/adm/adm_grid.yaml", "adm_grid.yaml", "adm_grid", "recipes/adm_grid"])
+@pytest.mark.parametrize(
+    "name", ["recipes/adm/adm_grid.yaml", "adm/adm_grid", "recipes/adm_grid.yaml", "adm_grid.yaml", "adm_grid"]
+)
 def test_a_shipped_recipe_is_found_from_anywhere(name):
     assert Path(find_recipe(name)) == recipes_folder() / "adm/adm_grid.yaml"
 

@@ -122,9 +122,14 @@ def test_what_is_not_there_cannot_be_chosen(make_folder):
 )
 def test_what_learns(supervision, learns, images, accelerator, chosen, recipe):
     hardware = replace(TINY_COMPUTER, accelerator=accelerator)
-    method = choose_what_learns(METHODS[supervision], learns, images, hardware)
+    method = choose_what_learns(METHODS[supervision], learns, images, 1024, hardware)
     assert (method.learns, method.recipe) == (chosen, recipe)
     assert method.fits_head or method == METHODS[supervision]
+
+
+@pytest.mark.parametrize(("longest", "recipe"), [(1024, "trust_region_grid"), (1025, "adm_grid")])
+def test_large_images_are_labeled_on_the_map(longest, recipe):
+    assert choose_what_learns(METHODS["point"], "auto", 3, longest, TINY_COMPUTER).recipe == recipe
 
 
 def test_the_computer_is_found(monkeypatch):

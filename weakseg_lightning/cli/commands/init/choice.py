@@ -73,7 +73,9 @@ _TWO_FOLDERS = Method("decompose_dog", None, f"two folders, {POSITIVE}/ and {NEG
 
 # Of strokes and clicks a head on a frozen encoder learns by trust region where images are so few, else by ADM: within a
 # point of the best method for all numbers and kinds of images but one that were measured (tests/benchmarks/README.md).
-_FEW_FOR_TRUST_REGION = 50
+# They had at most 500 pixels a side. Trust region labels pixels, ADM the cells of a map: with images of 7 megapixels it
+# takes about twice the time.
+_FEW_FOR_TRUST_REGION, _SIDE_FOR_TRUST_REGION = 50, 1024
 # Up to so many images a GPU trains the head alone; without one it is better in its time with all numbers of images that
 # were measured (tests/benchmarks/README.md).
 _FEW_FOR_A_GPU = 500
@@ -105,20 +107,22 @@ def choose_method(contents: FolderContents, supervision: Supervision | None = No
     return replace(METHODS[wanted], why=words_for(contents, wanted))
 
 
-def choose_what_learns(method: Method, learns: Learns, images: int, hardware: Hardware) -> Method:
+def choose_what_learns(method: Method, learns: Learns, images: int, longest: int, hardware: Hardware) -> Method:
     """Choose what learns: a head on a frozen encoder, the encoder after it, too, or the whole network.
 
     Args:
         method: the method for the annotations.
         learns: the user's choice.
         images: images to learn from.
+        longest: longest side of any image.
         hardware: the computer.
     """
     if learns == "auto":
         learns = "head" if hardware.accelerator == "cpu" or images <= _FEW_FOR_A_GPU else "encoder"
     if learns == "network":
         return method
-    if method.supervision in ("scribble", "point") and (learns == "encoder" or images > _FEW_FOR_TRUST_REGION):
+    few_and_small = images <= _FEW_FOR_TRUST_REGION and longest <= _SIDE_FOR_TRUST_REGION
+    if method.supervision in ("scribble", "point") and (learns == "encoder" or not few_and_small):
         method = replace(method, recipe="adm_grid")
     return replace(method, whole=True, learns=learns)
 

@@ -24,6 +24,7 @@ from weakseg_lightning.cli.commands.init.settings import (
     folder_lines,
     header_lines,
     pair_lines,
+    sides_of,
     split_of,
     volume_lines,
     yaml_of,
@@ -71,9 +72,9 @@ def init(
     """Write a commented recipe for a folder of your own images, and classes.yaml if there is none.
 
     The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` the robust trust region,
-    or ADM where a head on a frozen encoder learns from more than 50 images (see --learns), boxes or tags the
-    constrained CNN, two folders `positive` and `negative` in place of `images` the decomposition, masks alone full
-    supervision. Network and batch suit the computer that this runs on.
+    or ADM where a head on a frozen encoder (see --learns) learns from more than 50 images, or from one of more than
+    1,024 pixels a side, boxes or tags the constrained CNN, two folders `positive` and `negative` in place of `images`
+    the decomposition, masks alone full supervision. Network and batch suit the computer that this runs on.
 
     Args:
         data: the folder, which holds `images`.
@@ -117,11 +118,12 @@ def init(
     if found is not None and guide is None:
         chosen = choose_guide(contents, split_of(contents, method)[0], method.supervision, list(found.given))
         guide = None if chosen is None else chosen.names
-    method = choose_what_learns(method, learns, len(learned), hardware)
+    sides = sides_of(contents)
+    method = choose_what_learns(method, learns, len(learned), sides[0], hardware)
     base = Path(find_recipe(method.recipe)).read_text(encoding="utf-8")
     fitting = "networks/frozen" if method.fits_head else f"hardware/{'cpu_whole' if method.whole else 'cpu'}"
     overlay = Path(find_recipe(fitting)).read_text(encoding="utf-8")
-    settings = [*folder_lines(data, contents, method, hardware, encoder_weights, output), *case_lines(cases)]
+    settings = [*folder_lines(data, contents, sides, method, hardware, encoder_weights, output), *case_lines(cases)]
     settings += [*channel_lines(found, guide), *volume_lines(contents)]
     text = merged(merged(base, overlay), "\n".join(settings))
     if not (contents.root / CLASSES_FILE).exists():  # not over one that could not be read, a problem below

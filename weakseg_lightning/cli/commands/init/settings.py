@@ -32,7 +32,7 @@ _FROZEN_ADM = """\
 _FROZEN_TRUST_REGION = """\
     solver:
       init_args:
-        unary_weight: 0.3       # lambda of eq. 16; chosen on images that were kept out (benchmark few_images.py)
+        unary_weight: 0.3       # lambda of eq. 16; chosen by labelings of training images; authors: 0.05 to 0.1
         start: coarse           # ends as low as zeros or lower, sooner
     normalizer: valid           # the mean over an image's pixels
 """
@@ -57,11 +57,17 @@ _TRUST_REGION = """\
 
 
 def folder_lines(
-    data: Path, contents: FolderContents, method: Method, hardware: Hardware, weights: str | None, output: Path
+    data: Path,
+    contents: FolderContents,
+    sides: tuple[int, int],
+    method: Method,
+    hardware: Hardware,
+    weights: str | None,
+    output: Path,
 ) -> Iterator[str]:
-    """Make the lines of an overlay that fits the method's recipe to the folder and the computer."""
+    """Make the lines of an overlay that fits the method's recipe to the folder, of such sides, and the computer."""
     yield from header_lines(data, contents, method, hardware, output)
-    longest, usual = _sides(contents)
+    longest, usual = sides
     if method.fits_head:
         scale = _scale(_FROZEN_SIDE, usual, _FROZEN_ENLARGED)
         batch = max(1, min(4, int(_FROZEN_PIXELS / (longest * max(scale, 1)) ** 2)))
@@ -182,8 +188,8 @@ def split_of(contents: FolderContents, method: Method) -> tuple[list[str], list[
     return split_names(contents, method.supervision, 0.2, 0)
 
 
-def _sides(contents: FolderContents) -> tuple[int, int]:
-    """The longest side of any image, and the usual longer side."""
+def sides_of(contents: FolderContents) -> tuple[int, int]:
+    """Find the longest side of any image, and the usual longer side."""
     sides = []
     for name in contents.images:
         try:
