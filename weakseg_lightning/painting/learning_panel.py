@@ -8,6 +8,7 @@ from typing import Any
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.painting.learning.client import LearningState
 from weakseg_lightning.painting.open_image import OpenImage
 from weakseg_lightning.painting.session import Session
@@ -90,7 +91,8 @@ class LearningPanel:
         self.progress.set_value(state.cached / max(state.total, 1))
         self.progress.set_visibility(state.phase != "off" and not state.full and state.cached < state.total)
         if state.held_out is not None:
-            self.held_out.set_text(f"{state.held_out:.0%} correct on {state.held_out_strokes} held-out strokes")
+            strokes = counted(state.held_out_strokes, "held-out stroke")
+            self.held_out.set_text(f"{state.held_out:.0%} correct on {strokes}")
         self.held_out.set_visibility(state.held_out is not None)
         self.source.set_visibility(self.session.has_network)
         self.source.set_value(state.source)

@@ -10,6 +10,7 @@ from weakseg_lightning.checks import between
 from weakseg_lightning.cli.commands.channels import channels_in_words, find_channels, guide_in_words
 from weakseg_lightning.cli.commands.places import existing_folder
 from weakseg_lightning.data.maps.inspection import require_no_maps
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.image_reader import ImageReader
@@ -94,7 +95,8 @@ def _run(session: Session, data: Path, port: int, no_browser: bool) -> int:
             print(f"weakseg: skipped: {entry.problem}", file=sys.stderr)
     if folder.foreign:
         told = "training uses them, too; the page neither shows nor changes them"
-        print(f"{len(folder.foreign)} images have annotations of other tools, as {folder.foreign[0]}: {told}")
+        images = counted(len(folder.foreign), "image has", "images have")
+        print(f"{images} annotations of other tools, as {folder.foreign[0]}: {told}")
 
     door = folder.root / _DOOR
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from weakseg_lightning.checks import at_least
 from weakseg_lightning.cli.commands.evaluation import followed
 from weakseg_lightning.cli.commands.places import existing_folder
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.data.voc.datamodule import VOC_CLASSES, scribble_folder_name
 from weakseg_lightning.data.voc.scribble_folders import Drawing, Outcome, draw_all, from_mask, from_png, from_xml
 from weakseg_lightning.errors import FileError, MissingFileError, UserError
@@ -168,9 +169,10 @@ def _run(
     skipped = sum(outcome.problem is not None for outcome in outcomes)
     files = (len(paths) - skipped) * len(lengths)
     strokes = sum(outcome.strokes for outcome in outcomes)
-    share = sum(outcome.labelled for outcome in outcomes) / max(sum(outcome.pixels for outcome in outcomes), 1)
+    fraction = sum(outcome.labelled for outcome in outcomes) / max(sum(outcome.pixels for outcome in outcomes), 1)
+    written = f"{counted(files, 'file')} with {counted(strokes, 'stroke')}"
     folders = ", ".join(scribble_folder_name(length) for length in lengths)
-    print(f"Wrote {files} files with {strokes} strokes, {share:.2%} of the pixels, to {folders} in {output}")
+    print(f"Wrote {written}, {fraction:.2%} of the pixels, to {folders} in {output}")
     if skipped:
         print(f"weakseg: {skipped} of {len(paths)} images were skipped, see above", file=sys.stderr)
     return 1 if skipped else 0

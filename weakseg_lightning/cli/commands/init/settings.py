@@ -10,6 +10,7 @@ from weakseg_lightning.cli.commands.init.choice import Hardware, Method, kinds_o
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents
 from weakseg_lightning.data.folder.datamodule import split_names
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.errors import UserError
 
 _FROZEN_SIDE = 384
@@ -149,7 +150,7 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     train, val = split_of(contents, method)
     yield from ("", "data:", "  class_path: FolderDataModule", "  init_args:")
     yield f"    root: {json.dumps(str(data), ensure_ascii=False)}"
-    yield f"    supervision: {method.supervision:<15}# {len(train)} images to learn from"
+    yield f"    supervision: {method.supervision:<15}# {counted(len(train), 'image')} to learn from"
     units, held_out = "cases" if contents.cases else "images with masks", len(set(map(contents.unit, val)))
     yield f"    val_fraction: 0.2           # of the {units}, held out for validation: {held_out}"
     yield "    split_seed: 0               # draws them"
