@@ -53,3 +53,9 @@ def test_numbers_are_names_as_they_are_written(tmp_path, name):
     assert list(read_classes(path).names) == ["background", name, f"{name}a"]
     path.write_text(f"classes: [background, {{name: {name}}}]\n")
     assert list(read_classes(path).names) == ["background", name]
+
+
+def test_a_color_without_quotes_is_a_comment(tmp_path):
+    (tmp_path / "classes.yaml").write_text("classes:\n  - background\n  - name: leaf\n    color: #008000\n")
+    with pytest.raises(ValueError, match="has no color for 'leaf': write it in quotes, as color: \"#ff8800\""):
+        read_classes(tmp_path / "classes.yaml")

@@ -141,14 +141,19 @@ def test_an_image_of_nothing_has_no_tag(make_folder):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"), [("a.jpg,0.5,0.25,cat\nb.jpg,0.1,1,dog\n", True), ("a.jpg,0.5,0.25,cat\nb.jpg,9,1,dog\n", False)]
+    ("rows", "lines"),
+    [
+        ("a.jpg,0.5,0.25,cat\nb.jpg,0.1,1,dog\n", ["line 2", "line 3"]),
+        ("a.jpg,0.5,0.25,cat\nb.jpg,9,1,dog\n", []),  # the first pixel can be clicked on
+        ("a.jpg,0.5,0.25,cat\na.jpg,0.75,0.5,dog\nb.jpg,9,1,dog\n", ["line 2"]),
+    ],
 )
-def test_coordinates_that_look_like_fractions_are_told(make_folder, rows, told):
+def test_clicks_that_look_like_fractions_are_refused(make_folder, rows, lines):
     root = make_folder()
     (root / "points.csv").write_text(f"image,x,y,class\n{rows}")
-    notes = [note for note in read_folder(root).notes if "fractions" in note]
-    text = "all coordinates in points.csv are 1 at most, as 0.5, 0.25: they are read as pixels, not as fractions"
-    assert notes == [text] * told
+    faults = [str(fault) for fault in read_folder(root).problems]
+    assert [fault.split(" has ")[0] for fault in faults] == [f"points.csv: {line}" for line in lines]
+    assert all(fault.endswith("fractions of the image by the look of them: write pixels") for fault in faults)
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16"])

@@ -48,9 +48,11 @@ def test_clicks_join_the_scribbles_or_stand_alone(make_data):
 def test_boxes_come_from_the_table_or_the_mask(make_data):
     source = make_data(supervision="box", val_fraction=0).train_source()
     sample = source[0]
-    assert sample.boxes.tolist() == [[10, 10, 30, 20, 1]]
+    # The mask knows a dog that nobody has put a box around.
+    assert sample.boxes.tolist() == [[10, 10, 30, 20, 1], [20, 25, 40, 35, 2]]
     assert (sample.seeds[10:20, 10:30] == 255).all()
-    assert int((sample.seeds == 0).sum()) == 40 * 48 - 200
+    assert (sample.seeds[25:35, 20:40] == 255).all()
+    assert int((sample.seeds == 0).sum()) == 40 * 48 - 400
     (source.contents.root / "boxes.csv").unlink()
     derived = make_data(root=source.contents.root, supervision="box", val_fraction=0).train_source()[0]
     assert derived.boxes.tolist() == [[10, 10, 30, 20, 1], [20, 25, 40, 35, 2]]
@@ -75,7 +77,7 @@ def test_sizes_reach_the_batches_without_masks(make_data):
     data = make_data(supervision="tags", val_fraction=0)
     shutil.rmtree(data.root / "masks")
     (data.root / "sizes.csv").write_text(
-        "image,class,size\na,cat,12%\na,dog,small\nb,1,0.1\nb,2,large\nc d é,1,0\n", "utf-8"
+        "image,class,size\na,cat,12%\na,dog,small\nb,1,0.1\nb,2,large\nc d é,1,0.01\n", "utf-8"
     )
     known = {one["id"]: one["sizes"].tolist() for one in data.facts_of_training()}
     assert known == {"a": [-1, 1, 0], "b": [-1, 0, 1], "c d é": [-1, 0, -1]}

@@ -71,3 +71,10 @@ def test_sizes_are_fractions_or_words(tmp_path, text, fraction):
 def test_sizes_may_have_a_decimal_comma(tmp_path):
     (annotation,) = annotations(tmp_path, "sizes.csv", "image;class;size\na;cat;0,15\n")
     assert annotation.fraction == 0.15
+
+
+@pytest.mark.parametrize("header", ['"image,x,y,class', '"image"x,x,y,class'])
+def test_a_quote_out_of_place_in_the_first_line_is_named(tmp_path, header):
+    (tmp_path / "points.csv").write_text(f"{header}\na,1,1,cat\n")
+    (fault,) = read_table(tmp_path / "points.csv", tmp_path)
+    assert str(fault).startswith("points.csv: line 1 cannot be read (")

@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
-from map_folders import data_of, raster, rasterio, write_raster
+from map_folders import UTM, data_of, drawn, on_map, raster, rasterio, write, write_raster
 
 from weakseg_lightning.cli.commands.check import check
 from weakseg_lightning.cli.commands.init.command import init
 from weakseg_lightning.cli.commands.superpixels import superpixels
 from weakseg_lightning.data.maps.contents import holds_maps
 from weakseg_lightning.data.maps.inspection import describe_maps, require_no_maps
+from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.errors import MissingFileError, UserError
 
 _OVERLAY = "--config recipes/data/maps.yaml --model.labels tags --data.root"
@@ -100,3 +102,44 @@ def test_commands_know_maps(make_maps, tmp_path, capsys, monkeypatch):
     assert f"Fix these, then run:\n  weakseg check {root}" in told
     with pytest.raises(UserError, match=r"which `weakseg init` does not take: .*`weakseg fit"):
         init(root)
+
+
+def test_scribbles_that_label_every_pixel_are_refused_by_check_and_by_training(make_maps):
+    """As GIS programs rasterize strokes: 0 where nothing is drawn, and no nodata value."""
+    root = make_maps(("a",), ())
+    strokes = np.zeros((1, 160, 160), np.uint8)
+    strokes[0, 30:34, 20:60] = 1
+    (root / "scribbles/a.geojson").unlink()
+    path = write_raster(root / "scribbles/a.tif", strokes)
+    _, problems = describe_maps(root, None)
+    text = "labels every pixel: if 0, the value of most, means no label, write `unlabelled: 0` into classes.yaml"
+    assert text in str(problems[0])
+    assert str(problems[0]).endswith("or declare it: `gdal_edit.py -a_nodata 0`")
+    with pytest.raises(BadSampleError, match="labels every pixel"):
+        data_of(root).setup("fit")
+    write_raster(path, strokes, nodata=0)
+    assert describe_maps(root, None)[1] == []
+
+
+def test_polygons_of_the_first_class_say_what_polygons_leave(make_maps):
+    root = make_maps(("a",), ("a",))
+    (root / "masks/a.tif").unlink()
+    square = on_map([(0, 0), (80, 0), (80, 160), (0, 160), (0, 0)])
+    other = on_map([(80, 0), (160, 0), (160, 160), (80, 160), (80, 0)])
+    write(root / "masks/a.geojson", drawn("Polygon", [square], "land"), **UTM)
+    (problem,) = describe_maps(root, None)[1]
+    assert "feature 1 is land, the first class, which is what polygons leave, too: if that is not meant" in str(problem)
+    write(root / "masks/a.geojson", drawn("Polygon", [square], "land"), drawn("Polygon", [other]), **UTM)
+    assert describe_maps(root, None)[1] == []
+
+
+@pytest.mark.parametrize(("names", "label", "fault"), [
+    ("[land, wet, dry]", 1.0, None), ("['10', '20', '30']", 2, "has the class '2', which is none of 10, 20, 30"),
+])  # fmt: skip
+def test_classes_by_numbers_are_indices_unless_classes_are_called_by_numbers(make_maps, names, label, fault):
+    root = make_maps(("a",), ())
+    (root / "classes.yaml").write_text(f"classes: {names}\n")
+    line = on_map([(10.5, 10.5), (24.5, 10.5)])
+    write(root / "scribbles/a.geojson", drawn("LineString", line, label), **UTM)
+    _, problems = describe_maps(root, None)
+    assert [fault in str(problem) for problem in problems] == [True] * (fault is not None)

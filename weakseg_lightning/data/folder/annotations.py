@@ -7,8 +7,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.draw import polygon
+from skimage.measure import points_in_poly
 
 from weakseg_lightning.data.folder.names import ImageRef
+from weakseg_lightning.energies.potts import VOID
 
 __all__ = [
     "Annotation",
@@ -19,6 +22,7 @@ __all__ = [
     "Problem",
     "Reading",
     "find_fault",
+    "is_about",
 ]
 
 AnnotationKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
@@ -142,6 +146,11 @@ class LabeledAnnotation:
         """Kind of the annotation."""
         return self.annotation.kind
 
+    @property
+    def names_class(self) -> bool:
+        """Whether it says that a class other than background is in the image; a size of 0 says that it is not."""
+        return self.label not in (None, 0, VOID) and self.annotation.fraction != 0
+
 
 Reading = Annotation | Problem | LeftOut
 """One thing that a reader yields."""
@@ -173,12 +182,66 @@ def find_fault(annotation: Annotation, size: tuple[int, int]) -> str | None:
     if kind == "box" and not (points[1] > points[0]).all():
         left, top, right, bottom = points[:2].flatten().tolist()
         return f"has an empty box ({left:g}, {top:g}, {right:g}, {bottom:g}): x1 < x2 and y1 < y2 are needed"
+    if kind != "click" and (points <= 1).all() and (points % 1).any():
+        x, y = points[-1].tolist()
+        return f"has a {kind} with a corner at {x:g}, {y:g}, fractions of the image by the look of them: write pixels"
     allowed = 0.0 if kind == "click" else _OUTSIDE
     outside = (points < -allowed) | (points > np.array(size) + allowed)
     if outside.any():
         x, y = points[outside.any(1)][0].tolist()
         return f"reaches ({x:g}, {y:g}), outside its image of {size[0]} x {size[1]} pixels: correct or remove it"
+    if kind == "region" and not len(polygon(*(points.T[::-1] - 0.5), size[::-1])[0]):
+        return "has a region that covers no pixel: draw it again or remove it"
     return None
+
+
+def is_about(area: Annotation, other: Annotation) -> bool:
+    """Tell if a region or a box holds what another annotation marks, by the places of both.
+
+    Args:
+        area: the region or box.
+        other: a click or stroke, of which at least half of the points must lie in the area; or a box or region, of
+            which the middle must lie within the limits of the area, or the middle of the area within those of it.
+    """
+    if any(one.bitmap is None and len(one.points) < _NEEDED[one.kind] for one in (area, other)):
+        return False  # a fault that is reported
+    if other.kind in ("click", "stroke"):
+        return bool(np.mean(_holds(area, other.points)) >= 0.5)
+    limits = [_limits(area), _limits(other)]
+    middles = [corners.mean(0) for corners in limits]
+    pairs = zip(limits, reversed(middles), strict=True)
+    return any(bool(((corners[0] <= middle) & (middle <= corners[1])).all()) for corners, middle in pairs)
+
+
+def _holds(area: Annotation, points: Points) -> NDArray[np.bool_]:
+    """Tell which points lie in a region or a box."""
+    if area.bitmap is not None:
+        pixels = np.pad(_pixels(area.bitmap), 1)
+        columns, rows = (np.floor(points).astype(int) - (area.bitmap.left, area.bitmap.top)).T
+        return np.asarray(pixels[rows.clip(-1, len(pixels) - 2) + 1, columns.clip(-1, pixels.shape[1] - 2) + 1])
+    if area.kind == "region":
+        return np.asarray(points_in_poly(points, area.points))
+    low, high = area.points[:2]
+    return np.asarray(((low <= points) & (points <= high)).all(1))
+
+
+def _limits(area: Annotation) -> Points:
+    """Left and upper, right and lower edge, ``(2, 2)``."""
+    if area.bitmap is None:
+        return np.stack([area.points.min(0), area.points.max(0)])
+    pixels, corner = _pixels(area.bitmap), np.array([area.bitmap.left, area.bitmap.top])
+    rows, columns = np.nonzero(pixels)
+    if not len(rows):
+        return np.stack([corner, corner]).astype(np.float64)
+    return corner + np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]], dtype=np.float64)
+
+
+def _pixels(bitmap: Bitmap) -> NDArray[np.bool_]:
+    """The pixels of a region; none where it is damaged, which is a fault that is reported."""
+    try:
+        return bitmap.read()
+    except Exception:  # of a foreign file anything may be damaged
+        return np.zeros((1, 1), dtype=bool)
 
 
 def relative(path: Path, root: Path) -> str:

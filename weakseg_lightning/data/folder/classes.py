@@ -23,6 +23,7 @@ __all__ = ["CLASSES_FILE", "Classes", "Color", "check_names", "classes_text", "g
 CLASSES_FILE = "classes.yaml"
 BACKGROUND = "background"
 BACKGROUND_OF_LABELME = "_background_"
+FIRST_IS_BACKGROUND = "if that is not meant, name `background` first in classes.yaml"
 _FEWEST, _MOST = 2, 255
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})$")
 _KEYS = ("classes", "unlabelled", "background", "ignore", "tags")
@@ -82,6 +83,11 @@ class Classes:
     @cached_property
     def _void(self) -> frozenset[str]:
         return frozenset(map(normal, (*self.ignore, _VOID_OF_LABELME)))
+
+    @property
+    def begin_with_background(self) -> bool:
+        """True if the first class is background by its name."""
+        return normal(self.names[0]) in (BACKGROUND, BACKGROUND_OF_LABELME)
 
     @cached_property
     def have_numerals(self) -> bool:
@@ -201,8 +207,9 @@ def _entry(path: Path, entry: Any, written: Any) -> tuple[str, Color | None]:
     if isinstance(entry, str | int) and not isinstance(entry, bool):
         return str(written), None
     if isinstance(entry, dict) and "name" in entry and set(entry) <= {"name", "color"}:
-        color = entry.get("color")
-        return str(written["name"]), None if color is None else _read_color(path, color)
+        if "color" in entry and entry["color"] is None:  # what follows a # is a comment in YAML
+            raise UserError(f'{path} has no color for {written["name"]!r}: write it in quotes, as color: "#ff8800"')
+        return str(written["name"]), _read_color(path, entry["color"]) if "color" in entry else None
     hint = "" if isinstance(entry, list | dict) else " in quotes (YAML reads it otherwise)"
     raise UserError(f'{path} has the class {entry!r}, expected a name{hint}, or {{name: cat, color: "#ff8800"}}')
 

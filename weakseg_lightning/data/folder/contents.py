@@ -14,6 +14,7 @@ from weakseg_lightning.data.folder.annotations import (
     LabeledAnnotation,
     Problem,
     Reading,
+    is_about,
     relative,
 )
 from weakseg_lightning.data.folder.assignment import Assignment
@@ -60,6 +61,7 @@ class FolderContents(Files):
     classes_given: bool = False
     annotations: dict[str, list[LabeledAnnotation]] = field(default_factory=dict)
     cases: dict[str, CaseSlice] = field(default_factory=dict)
+    _more: dict[tuple[str, tuple[AnnotationKind, ...]], bool] = field(default_factory=dict)
 
     def about(self, name: str, *kinds: AnnotationKind) -> list[LabeledAnnotation]:
         """List the annotations of an image that are of these kinds; by default all."""
@@ -74,12 +76,20 @@ class FolderContents(Files):
         return name in self.masks or (self.has(name, "region", "nothing") and not self.is_partly_drawn(name))
 
     def is_partly_drawn(self, name: str) -> bool:
-        """Tell if an image has regions, and classes that are drawn in other ways alone: where these end is unknown."""
-        kinds: dict[AnnotationKind, set[int | None]] = {}
-        for one in self.about(name):
-            kinds.setdefault(one.kind, set()).add(one.label)
-        others = kinds.get("box", set()) | kinds.get("stroke", set()) | kinds.get("click", set())
-        return bool(kinds.get("region")) and not others <= kinds["region"] | {0, VOID}
+        """Tell if an image has regions, and shows more than these: it is not known where that ends."""
+        return bool(self.about(name, "region")) and self._shows_more(name, "region")
+
+    def is_partly_boxed(self, name: str) -> bool:
+        """Tell if an image has boxes, and shows more than these and its regions: what they leave is not background."""
+        return self.has(name, "box") and self._shows_more(name, "region", "box")
+
+    def _shows_more(self, name: str, *kinds: AnnotationKind) -> bool:
+        """Tell if something is drawn in an image where no area of its class is, or a class is named that has none."""
+        if (known := self._more.get((name, kinds))) is None:
+            areas = self.about(name, *kinds)
+            rest = [one for one in self.about(name) if one.kind not in kinds and one.names_class]
+            known = self._more[name, kinds] = not all(_is_among(one, areas) for one in rest)
+        return known
 
     def can_train(self, name: str, supervision: Supervision) -> bool:
         """Tell if an image has the labels that a kind of supervision needs."""
@@ -90,7 +100,7 @@ class FolderContents(Files):
         if supervision == "point":
             return self.has(name, "click")
         if supervision == "box":
-            return self.has(name, "box") or self.has_mask(name)
+            return self.has_mask(name) or (self.has(name, "box") and not self.is_partly_boxed(name))
         return name in self.scribbles or name in self.masks or self.has(name)
 
     def has_any(self, name: str) -> bool:
@@ -156,12 +166,28 @@ def read_folder(
         assignment.add(reading)
     contents.annotations = assignment.annotations
     contents.problems += [*assignment.problems, *assignment.conflicts()]
-    contents.notes += [*assignment.notes(), *_fractions(contents), *_no_background(contents)]
-    contents.problems += _find_cases(contents, rule)
-    if partly := [name for name in contents.images if name not in contents.masks and contents.is_partly_drawn(name)]:
-        text = "regions that make no mask, since other classes are drawn as boxes, lines or points alone"
-        contents.notes.append(f"{text} ({len(partly)}), as in {partly[0]}")
+    contents.notes += [*assignment.notes(), *_no_background(contents), *_incomplete(contents)]
+    contents.problems += [*_fractions(contents), *_find_cases(contents, rule)]
     return contents
+
+
+def _is_among(one: LabeledAnnotation, areas: Sequence[LabeledAnnotation]) -> bool:
+    """Tell if an annotation is about one of several areas."""
+    same = [area.annotation for area in areas if area.label == one.label]
+    return bool(same) if one.kind in ("tag", "size") else any(is_about(area, one.annotation) for area in same)
+
+
+def _incomplete(contents: FolderContents) -> Iterator[str]:
+    """Tell of images of which not all is drawn as regions, or as boxes."""
+    bare = [name for name in contents.images if name not in contents.masks]
+    masks = [name for name in bare if contents.is_partly_drawn(name)]
+    boxes = [name for name in bare if contents.is_partly_boxed(name) and not contents.has_mask(name)]
+    more = "since more is drawn as boxes, lines or points, or tagged"
+    if masks:
+        yield f"regions that make no mask, {more} ({len(masks)}), as in {masks[0]}"
+    if boxes:
+        more = "since more is drawn as lines or points, or tagged: what they leave would be background"
+        yield f"boxes that are not trained from, {more} ({len(boxes)}), as in {boxes[0]}"
 
 
 def _find_cases(contents: FolderContents, rule: CaseRule) -> list[Problem]:
@@ -174,17 +200,22 @@ def _find_cases(contents: FolderContents, rule: CaseRule) -> list[Problem]:
     return [*faults, *unassigned(contents.cases, masked, rule)]
 
 
-def _fractions(contents: FolderContents) -> Iterator[str]:
-    """Tell of tables whose coordinates look like fractions of the image."""
-    for file, table in TABLES.items():
-        found = [one.annotation for name in contents.annotations for one in contents.about(name)]
-        points = [one.points.ravel() for one in found if one.file == file]
-        if table.kind not in ("click", "box") or not points:
-            continue
-        values = np.concatenate(points)
-        if (values <= 1).all() and (values % 1).any():
-            example = ", ".join(f"{value:g}" for value in points[0])
-            yield f"all coordinates in {file} are 1 at most, as {example}: they are read as pixels, not as fractions"
+def _fractions(contents: FolderContents) -> Iterator[Problem]:
+    """Report clicks whose coordinates look like fractions of the image: all of an image, if not a single one."""
+    clicks = {name: [one.annotation for one in contents.about(name, "click")] for name in contents.annotations}
+    clicks = {name: of_image for name, of_image in clicks.items() if of_image}
+    small = [name for name, of_image in clicks.items() if _are_fractions(of_image)]
+    for name in small:
+        first = clicks[name][0]
+        if len(clicks[name]) > 1 or len(small) == len(clicks):
+            x, y = first.points[0].tolist()
+            text = f"has a click at {x:g}, {y:g}, fractions of the image by the look of them: write pixels"
+            yield first.problem(text, name)
+
+
+def _are_fractions(clicks: Sequence[Annotation]) -> bool:
+    points = np.concatenate([one.points for one in clicks])
+    return bool((points <= 1).all() and (points % 1).any())
 
 
 def _no_background(contents: FolderContents) -> Iterator[str]:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, find_fault, relative
+from weakseg_lightning.data.folder.classes import FIRST_IS_BACKGROUND
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
 from weakseg_lightning.data.folder.images.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size, labels_all
-from weakseg_lightning.data.folder.labels import Labels, accepted_of, read_drawn, read_mask, scribbles_of
+from weakseg_lightning.data.folder.labels import Labels, accepted_of, leaves_pixels, read_drawn, read_mask, scribbles_of
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.images.nifti import is_volume
 from weakseg_lightning.data.images.nodata import Flags
@@ -25,6 +26,9 @@ __all__ = ["Inspection", "inspect_all", "inspect_image", "nothing_labelled"]
 
 _CHECKERS = 4
 """Images that are looked at together: each takes up to a gigabyte while it is decoded."""
+
+_ROUNDING = 0.005
+"""Of sizes, by which their sum may be above 1."""
 
 
 @dataclass
@@ -113,6 +117,8 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     _look_at_guide(contents, found, found.size)
     _compare_with_tags(contents, found)
     _compare_masks(contents, found)
+    _compare_sizes(contents, found)
+    _look_at_first_class(contents, found, found.size)
     return found
 
 
@@ -141,12 +147,53 @@ def _look_at_guide(contents: FolderContents, found: Inspection, size: Size) -> N
 
 
 def _compare_masks(contents: FolderContents, found: Inspection) -> None:
-    """Report a mask beside regions, or the word that there are none: one of them would not be used."""
+    """Report a mask beside regions, or the word that there are none, and one that lacks what others say is there."""
     path = contents.masks.get(found.name)
     regions = [one.annotation.file for one in contents.about(found.name, "region", "nothing") if one.label != VOID]
     if path is not None and regions:
         text = f"is a mask of an image that has regions in {regions[0]}, too: remove one of them"
         found.problems.append(Problem(relative(path, contents.root), text, found.name))
+    if found.mask is None:
+        return
+    named = {one.label: one.annotation.file for one in contents.about(found.name) if one.names_class}
+    if found.seeds is not None and (scribbles := contents.scribbles.get(found.name)) is not None:
+        drawn = np.flatnonzero(found.seeds[1:VOID]) + 1
+        named = dict.fromkeys(drawn.tolist(), relative(scribbles, contents.root)) | named
+    # Where a mask is void, anything may be.
+    if lacking := [label for label in named if label and not found.mask[label] and not found.mask[VOID]]:
+        name, file = contents.classes.names[lacking[0]], relative(path or contents.root / regions[0], contents.root)
+        text = f"has no pixel of {name} for {found.name!r}, which {named[lacking[0]]} has: correct one of them"
+        found.problems.append(Problem(file, text, found.name))
+
+
+def _compare_sizes(contents: FolderContents, found: Inspection) -> None:
+    """Report sizes of one image that cannot be true together."""
+    sizes = contents.about(found.name, "size")
+    known: dict[int | None, LabeledAnnotation] = {}
+    for one in sizes:
+        first = known.setdefault(one.label, one).annotation
+        if first.fraction != one.annotation.fraction:
+            text = f"gives {found.name!r} two sizes of {one.annotation.label}, as {first.where} does: correct one"
+            found.problems.append(one.annotation.problem(text, found.name))
+    fractions = [one.annotation.fraction for one in known.values() if isinstance(one.annotation.fraction, float)]
+    if sum(fractions) > 1 + _ROUNDING:
+        text = f"has sizes of {found.name!r} that make {sum(fractions):.0%} of the image together: correct them"
+        found.problems.append(Problem(sizes[0].annotation.file, text, found.name))
+    absent = {one.label for one in known.values() if one.annotation.fraction == 0}
+    for one in contents.about(found.name):
+        if one.names_class and one.label in absent:
+            text = f"has {one.annotation.label} in {found.name!r}, of size 0 in {sizes[0].annotation.file}: correct one"
+            found.problems.append(one.annotation.problem(text, found.name))
+            break
+
+
+def _look_at_first_class(contents: FolderContents, found: Inspection, size: Size) -> None:
+    """Report areas of the first class in an image where it is also what they leave, though it is no background."""
+    first, name = contents.classes.names[0], found.name
+    areas = [one.annotation for one in contents.about(name, "region", "box") if one.label == 0]
+    if areas and not contents.classes.begin_with_background and leaves_pixels(contents, name, size):
+        text = f"has an area of {first!r}, the first class, which is what areas leave, too: {FIRST_IS_BACKGROUND}"
+        found.problems.append(areas[0].problem(text, name))
 
 
 def _compare_with_tags(contents: FolderContents, found: Inspection) -> None:

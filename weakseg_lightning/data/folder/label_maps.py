@@ -28,10 +28,12 @@ def read_map(path: Path, classes: Classes, scribbles: bool, size: Size | None = 
     """Read a label map.
 
     Gray: the value is the class, as it is stored, whatever the number of bits (255 = no label has none in files of 1, 2
-    and 4 bits). Indexed: the index is, unless `classes.yaml` gives colors and all colors in use are those of classes:
-    then the color is, since drawing programs renumber palettes. Colors: those of the classes, also in 16 bits, where
-    these hold values of 8; a picture whose pixels are all gray counts as a gray one. What is wholly transparent has no
-    label, however the file says so: by opacity, or by a value, index or color that is transparent.
+    and 4 bits), unless `classes.yaml` gives grays to classes and all values are such grays but no classes, or
+    `unlabelled` is a gray: then the gray is. Indexed: the index is, unless `classes.yaml` gives colors and all colors
+    in use are those of classes: then the color is, since drawing programs renumber palettes. Colors: those of the
+    classes, also in 16 bits, where these hold values of 8; a picture whose pixels are all gray counts as a gray one.
+    What is wholly transparent has no label, however the file says so: by opacity, or by a value, index or color that is
+    transparent.
 
     Args:
         path: PNG, of 1 to 16 bits.
@@ -53,7 +55,7 @@ def to_labels(path: Path, stored: StoredLabels, classes: Classes, scribbles: boo
     if stored.palette is not None:
         labels = _from_palette(path, stored, classes)
     elif stored.values.shape[-1] == 1:
-        labels = _from_values(path, stored, len(classes.names))
+        labels = _from_values(path, stored, classes, scribbles)
     else:
         labels = _from_colors(path, stored, classes)
     if scribbles and isinstance(classes.unlabelled, int):
@@ -118,13 +120,42 @@ def values_of(stored: StoredLabels) -> list[int] | None:
     return [int(value) for value in np.unique(values[:, 0])]
 
 
-def _from_values(path: Path, stored: StoredLabels, num_classes: int) -> Labels:
-    values = stored.with_void(stored.values[..., 0])
+def _from_values(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool) -> Labels:
+    if (of_gray := _by_gray(path, stored, classes, scribbles)) is not None:
+        return stored.with_void(of_gray[stored.values[..., 0]])
+    values, most = stored.with_void(stored.values[..., 0]), len(classes.names) - 1
     if (worst := int(values.max())) > VOID:
-        raise BadSampleError(
-            f"{path} holds the value {worst}, expected 0 to {num_classes - 1}, or 255: write class indices"
-        )
+        raise BadSampleError(f"{path} holds the value {worst}, expected 0 to {most}, or 255: write class indices")
     return values.astype(np.uint8)
+
+
+def _by_gray(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool) -> Labels | None:
+    """The label of each value, where values are grays that `classes.yaml` gives to classes; None where they are labels.
+
+    Programs store a picture in black and white with one value per pixel, as they store indices of classes.
+    """
+    coded = scribbles and isinstance(classes.unlabelled, tuple)
+    used = np.unique(stored.visible).tolist()
+    grays = {value: value * VOID / (2**stored.depth - 1) for value in used}
+    known = {value: classes.index_of_color.get((gray, gray, gray)) for value, gray in grays.items()}
+    by_gray = {value: label for value, label in known.items() if label is not None}
+    chosen = {*classes.given_colors.values(), classes.unlabelled}
+    if len(by_gray) < len(used) or not any((gray, gray, gray) in chosen for gray in grays.values()):
+        return None
+    if not coded and (scribbles and classes.unlabelled != VOID):
+        return None  # `unlabelled` is a value, and so are the classes
+    as_values = [value for value in used if value < len(classes.names) or value == VOID]
+    other = [value for value in as_values if by_gray[value] != value]
+    if other and not coded and len(as_values) == len(used):
+        value = other[0]
+        names = [classes.names[label] if label != VOID else "void" for label in (value, by_gray[value])]
+        raise BadSampleError(
+            f"{path} is gray: its value {value} means {names[0]}, its color {names[1]}: save it as RGB "
+            f"if colors are meant, or give {names[1]} a color that is no gray"
+        )
+    table = np.full(2**stored.depth, VOID, dtype=np.uint8)
+    table[list(by_gray)] = list(by_gray.values())
+    return table
 
 
 def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
@@ -138,18 +169,21 @@ def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     complete = set(by_color) | {VOID} >= set(used) and len(set(by_color.values())) == len(by_color)
     if complete and classes.given_colors:
         table[list(by_color)] = list(by_color.values())
-    elif classes.given_colors:
-        _require_same_numbers(path, by_color, classes)
+    elif complete or classes.given_colors:
+        # Where the palette is padded with black, that is not the color of the background.
+        padded = classes.index_of_color.get(_at(stored.palette or [], 0) or (0, 0, 0)) == 0
+        _require_same_numbers(path, by_color, classes, complete, padded)
     return stored.with_void(table[indices])
 
 
-def _require_same_numbers(path: Path, by_color: dict[int, int], classes: Classes) -> None:
-    renumbered = {index: label for index, label in by_color.items() if label not in (index, 0, VOID)}
-    if renumbered:
+def _require_same_numbers(path: Path, by_color: dict[int, int], classes: Classes, complete: bool, padded: bool) -> None:
+    same = (VOID, 0) if padded else (VOID,)
+    if renumbered := {index: label for index, label in by_color.items() if label not in (index, *same)}:
         index, label = next(iter(renumbered.items()))
+        others = f"and {CLASSES_FILE} names no colors" if complete else "but other values have colors of no class"
         raise BadSampleError(
             f"{path}: its palette was renumbered, value {index} has the color of {classes.names[label]!r} (class "
-            f"{label}), but other values have colors of no class: save it as RGB, or with the palette of the classes"
+            f"{label}), {others}: save it as RGB, or with the palette of the classes"
         )
 
 
@@ -214,7 +248,10 @@ def _require_known(path: Path, labels: Labels, num_classes: int) -> None:
     counts = np.bincount(labels.ravel(), minlength=256)[num_classes:VOID]
     if (unknown := np.flatnonzero(counts) + num_classes).size:
         shown = ", ".join(map(str, unknown[:_SHOWN]))
+        remedy = "name more classes in classes.yaml, or correct them"
+        if unknown.tolist() == [num_classes] and not (labels == 0).any():
+            remedy = "values seem to count from 1, subtract 1, or put a class of the value 0 first in classes.yaml"
         raise BadSampleError(
             f"{path} holds the values {shown}{' ...' if unknown.size > _SHOWN else ''}, expected 0 to "
-            f"{num_classes - 1}, or 255 for none: name more classes in classes.yaml, or correct them"
+            f"{num_classes - 1}, or 255 for none: {remedy}"
         )

@@ -1,5 +1,8 @@
 """Labels of the images of a folder: masks, seeds, boxes, drawn from whatever annotations there are."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,16 @@ from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["DrawnLabels", "accepted_of", "boxes_of", "read_drawn", "read_mask", "read_seeds", "scribbles_of"]
+__all__ = [
+    "DrawnLabels",
+    "accepted_of",
+    "boxes_of",
+    "leaves_pixels",
+    "read_drawn",
+    "read_mask",
+    "read_seeds",
+    "scribbles_of",
+]
 
 Labels = NDArray[np.uint8]
 
@@ -34,11 +46,7 @@ def read_mask(contents: FolderContents, name: str, size: Size) -> Labels | None:
         return _without_void(to_labels(path, stored, contents.classes, scribbles=False, size=size), contents, name)
     if not contents.has_mask(name):
         return None
-    mask = np.zeros(size[::-1], dtype=np.uint8)
-    for known in contents.about(name):
-        if known.kind == "region" or known.label == VOID:
-            _paint(mask, known)
-    return mask
+    return _regions(contents, name, size)
 
 
 def read_seeds(contents: FolderContents, name: str, size: Size, supervision: Supervision | None) -> Labels | None:
@@ -74,12 +82,12 @@ def read_drawn(contents: FolderContents, name: str, size: Size) -> Labels:
 
 
 def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor:
-    """Boxes that were drawn, otherwise those around the parts of the mask: ``(n, 5)``."""
+    """Boxes that were drawn, and those around what of the mask, or of the regions, lies in none of them: ``(n, 5)``."""
     drawn = [one for one in contents.about(name, "box") if one.label != VOID]
-    if not drawn and mask is not None:
-        return boxes_from_mask(mask)
     rows = [[*known.annotation.points[:2].flatten().tolist(), known.label] for known in drawn]
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+    boxes = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+    areas = torch.from_numpy(_regions(contents, name, contents.size_of(name))) if mask is None else mask
+    return torch.cat([boxes, *(part[None] for part in boxes_from_mask(areas) if not _is_boxed(areas, part, boxes))])
 
 
 def scribbles_of(contents: FolderContents, name: str, size: Size) -> Labels | None:
@@ -151,10 +159,45 @@ def _partial_map(path: Path | None, contents: FolderContents, name: str, size: S
     return to_labels(path, contents.read_stored(name, path), contents.classes, scribbles=True, size=size)
 
 
+def leaves_pixels(contents: FolderContents, name: str, size: Size) -> bool:
+    """Tell if the regions and boxes of an image do not cover all of it."""
+    covered = np.zeros(size[::-1], dtype=np.uint8)
+    for known in contents.about(name, "region", "box"):
+        _paint(covered, replace(known, label=1))
+    return not covered.all()
+
+
+def _regions(contents: FolderContents, name: str, size: Size) -> Labels:
+    """The regions of an image, and what is void, on background."""
+    labels = np.zeros(size[::-1], dtype=np.uint8)
+    for known in contents.about(name):
+        if known.kind == "region" or known.label == VOID:
+            _paint(labels, known)
+    return labels
+
+
+def _is_boxed(labels: Tensor, part: Tensor, boxes: Tensor) -> bool:
+    """Tell if at least half of the pixels of a class within the box of a part lie in boxes of that class."""
+    pixels = _inside(part, labels.shape) & (labels == part[4])
+    boxed = torch.zeros_like(pixels)
+    for box in boxes[boxes[:, 4] == part[4]]:
+        boxed |= _inside(box, labels.shape)
+    return bool(2 * (pixels & boxed).sum() >= pixels.sum())
+
+
+def _inside(box: Tensor, shape: Sequence[int]) -> Tensor:
+    left, top, right, bottom, _ = box.tolist()
+    inside = torch.zeros(*shape, dtype=torch.bool)
+    inside[max(math.floor(top), 0) : math.ceil(bottom), max(math.floor(left), 0) : math.ceil(right)] = True
+    return inside
+
+
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:
     labels = read_mask(contents, name, size)
     mask = None if labels is None else torch.from_numpy(labels)
     seeds: Labels = seeds_from_boxes(boxes_of(contents, name, mask), size[1], size[0], mask=mask).numpy()
+    drawn = read_drawn(contents, name, size)
+    seeds[(seeds == 0) & (drawn != 0) & (drawn != VOID)] = VOID  # what is drawn may leave its box
     return seeds
 
 

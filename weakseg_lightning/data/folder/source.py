@@ -131,7 +131,7 @@ class FolderSource(SampleSource):
             present = np.unique(labels)
             tags[present[present != VOID].astype(np.int64)] = True
         for known in self.contents.about(name):
-            if known.label not in (None, VOID):
+            if known.names_class:
                 tags[known.label] = True
         return tags
 

@@ -41,6 +41,7 @@ _LEFT_BEHIND = frozenset((
 """Files and folders that cameras, systems and network drives leave behind, in small letters."""
 
 _UNREADABLE = "restore the file, or leave its image out of the data set"
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -124,7 +125,7 @@ def read_label_map(path: Path) -> StoredLabels:
         path: PNG.
 
     Raises:
-        BadSampleError: if the file is missing, unreadable, truncated, of other colors, or a JPEG.
+        BadSampleError: if the file is missing, unreadable, truncated, of other colors, or of a format for photographs.
     """
     with reading(path) as file:
         if (header := read_png_header(file)) is None:
@@ -132,8 +133,8 @@ def read_label_map(path: Path) -> StoredLabels:
                 header, kind, mode = png_header_of(image), image.format, image.mode
             if header is None:
                 raise UnsuitableError(f"has pixels of type {mode}, expected indexed, gray or RGB: save it so, as PNG")
-            if kind == "JPEG":
-                raise UnsuitableError("is a JPEG file, which does not keep the values of pixels: save it as PNG")
+            if kind in _LOSSY:
+                raise UnsuitableError(f"is a {kind} file, which does not keep the values of pixels: save it as PNG")
             file.seek(0)
         return read_stored_labels(file, header)
 

@@ -87,6 +87,8 @@ class VolumeReader:
     def gray(self, path: Path, index: int) -> NDArray[np.uint8]:
         """Read a slice in 8 bits ``(H, W)``: uint8 as it is, others between the percentiles 0.1 and 99.9 of the volume.
 
+        Where these are equal, the least and the largest value take their place.
+
         Raises:
             BadSampleError: if the volume cannot be read.
         """
@@ -248,16 +250,19 @@ def _gray(_: Path, values: Slices) -> Slices:
 def _fractions(_: Path, values: Slices) -> Slices:
     dark, bright = (0.0, 255.0) if values.dtype == np.uint8 else _range(values)[1]
     found = np.empty(values.shape, dtype=np.float32)
-    for one, plane in zip(values, found, strict=True):
-        plane[:] = (one.astype(np.float64) - dark) / max(bright - dark, 1e-12)
+    with np.errstate(over="ignore"):  # what is too far away is infinite
+        for one, plane in zip(values, found, strict=True):
+            plane[:] = (one.astype(np.float64) - dark) / max(bright - dark, 1e-12)
     return found
 
 
 def _range(values: Slices) -> tuple[Layout, tuple[float, float]]:
-    """Black and white of a volume; of a large one those of every n-th slice."""
+    """Black and white of a volume; of a large one those of every n-th slice. The full range where these are equal."""
     layout = Layout(1, bits=8 * values.itemsize, deep=True)
     limits = find_range(values[:: -(-values.size // _SAMPLED), ..., None], layout)
     assert limits is not None
+    if limits[0] == limits[1]:  # almost all voxels are of one value
+        limits = float(values.min()), float(values.max())
     return layout, limits
 
 

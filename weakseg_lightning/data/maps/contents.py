@@ -5,8 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from weakseg_lightning.data.folder.annotations import Problem, relative
-from weakseg_lightning.data.folder.classes import CLASSES_FILE, Classes
+from weakseg_lightning.data.folder.classes import CLASSES_FILE, FIRST_IS_BACKGROUND, Classes
+from weakseg_lightning.data.folder.label_maps import labels_all
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below
 from weakseg_lightning.data.maps.brushes import Brush, ground_resolution
@@ -25,6 +29,11 @@ __all__ = ["Map", "MapFolder", "holds_maps", "read_map_folder"]
 DRAWN, STORED = (".geojson", ".json"), (".tif", ".tiff")
 RASTERS = (*STORED, ".vrt", ".jp2")
 IMAGES, SCRIBBLES, MASKS = "images", "scribbles", "masks"
+
+Counts = NDArray[np.int64]
+
+_STRIP = 256  # rows
+_WHOLE = 0.999  # of an image, that polygons cover when they leave nothing
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,9 @@ def _rasters(found: MapFolder) -> dict[str, Path]:
         elif usual:
             _report(found, path, f"has the name of {files[name].name}: rename or remove one")
     if not files:
-        raise MissingFileError(f"no raster in {folder}: put rasters there ({', '.join(RASTERS)})")
+        others = {path.suffix.lower() for path in _files(folder)} & set(IMAGE_SUFFIXES)
+        hint = ", or label images that lie on no map by PNG or CSV files, not by GeoJSON" if others else ""
+        raise MissingFileError(f"no raster in {folder}: put rasters there ({', '.join(RASTERS)}){hint}")
     return files
 
 
@@ -191,6 +202,10 @@ def _drawn(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> L
     size, kinds = (one.width, one.height), get_args(Kind) if kind == SCRIBBLES else ("Polygon",)
     shapes, notes = read_shapes(path, found.classes, one.place, size, brush, kinds)
     found.notes += notes
+    first = [shape.where for shape in shapes if shape.label == 0 and not found.classes.begin_with_background]
+    if kind == MASKS and first and sum(shape.area for shape in shapes) < size[0] * size[1] * _WHOLE:
+        fault = f"is {found.classes.names[0]}, the first class, which is what polygons leave, too"
+        raise BadSampleError(f"{path}: {first[0]} {fault}: {FIRST_IS_BACKGROUND}")
     return DrawnLayer(path, shapes, VOID if kind == SCRIBBLES else 0)
 
 
@@ -205,7 +220,23 @@ def _stored(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> 
         meaning = f"has the nodata value {value:g}, which is also the class {name}: its pixels are without label"
         text = f"{meaning}; unset it (`gdal_edit.py -unsetnodata`) if they are {name}"
         found.remarks.append(Remark(path, text))
+    if kind == SCRIBBLES and (counts := _counts_of_all(found, one, layer)) is not None:
+        most = int(counts.argmax())
+        raise BadSampleError(f"{path} {labels_all(counts, 'pixel')}; or declare it: `gdal_edit.py -a_nodata {most}`")
     return layer
+
+
+def _counts_of_all(found: MapFolder, one: Map, layer: StoredLayer) -> Counts | None:
+    """How many pixels each class has where all that have data have one; None where one of them has none."""
+    counts = np.zeros(256, dtype=np.int64)
+    with open_map(one.path, found.channels) as raster:
+        for top in range(0, one.height, _STRIP):
+            window = Window(0, top, one.width, min(_STRIP, one.height - top))
+            labels = layer.read(window)[raster.read(window)[1]]
+            if (labels == VOID).any():
+                return None
+            counts += np.bincount(labels, minlength=256)
+    return counts if counts.sum() > 1 else None
 
 
 def _reported(found: MapFolder, name: str, path: Path, read: Callable[[], Any]) -> Any:

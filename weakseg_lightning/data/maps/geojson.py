@@ -140,6 +140,8 @@ def _shapes(path: Path, feature: Any, number: int) -> Iterator[Drawn]:
         return
     properties = feature.get("properties") or {}
     label = properties.get("class") if isinstance(properties, dict) else None
+    if isinstance(label, float) and label.is_integer():  # as programs write columns of numbers
+        label = int(label)
     if not isinstance(label, str | int) or isinstance(label, bool):
         raise BadSampleError(f"{path}: {where} has no property `class`: give it the name of a class, or its index")
     brush = None if (given := properties.get("brush")) is None else read_brush(given, f"{path}: {where}")

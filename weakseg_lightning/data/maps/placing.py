@@ -76,7 +76,9 @@ def read_shapes(
 
 
 def _label(path: Path, drawn: Drawn, classes: Classes) -> int:
-    if (label := classes.find(drawn.label)) is None:
+    # Where classes are called by numbers, a number is no index.
+    find = classes.find_name if classes.have_numerals else classes.find
+    if (label := find(drawn.label)) is None:
         known = ", ".join(classes.names)
         raise BadSampleError(f"{path}: {drawn.where} has the class {drawn.label!r}, which is none of {known}: "
                              "correct it, or list it under `ignore` in classes.yaml")  # fmt: skip

@@ -178,6 +178,8 @@ def test_choices_of_the_image_are_tags_if_they_name_a_class(bare):
     assert annotations_of(bare) == [("tag", 1), ("tag", 2), *CAT]
     assert notes(bare) == [
         "left out: flags, tags and choices that name no class (2), as 'Good' in project.json",
+        "boxes that are not trained from, since more is drawn as lines or points, or tagged: what they leave would be "
+        "background (1), as in a",
     ]
 
 

@@ -54,6 +54,9 @@ def read_rows(path: Path, file: str, wanted: Sequence[str], optional: Sequence[s
     except (ValueError, OSError) as error:
         yield Problem(file, str(error))
         return
+    except csv.Error as error:
+        yield Problem(file, f"line 1 cannot be read ({error}): write one row per line")
+        return
     count = 0
     while True:
         try:
