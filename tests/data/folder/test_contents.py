@@ -3,11 +3,12 @@
 import json
 import unicodedata
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from weakseg_lightning.data.folder.contents import read_folder
-from weakseg_lightning.data.folder.inspection import inspect_all
+from weakseg_lightning.data.folder.inspection import inspect_all, nothing_labelled
 
 
 @pytest.mark.parametrize(
@@ -165,3 +166,18 @@ def test_exports_in_other_encodings_say_what_to_do(make_folder, encoding):
     (problem,) = read_folder(root).problems
     assert str(problem).startswith("images/a.json: is not UTF-8 text")
     assert str(problem).endswith("save it as UTF-8")
+
+
+@pytest.mark.parametrize("leaf", [1, 255])
+def test_masks_whose_only_class_is_void_are_one_problem(make_folder, leaf):
+    """As programs write black and white masks."""
+    root = make_folder()
+    for path in (*root.glob("scribbles/*"), *root.glob("*.csv")):
+        path.unlink()
+    for path in root.glob("masks/*"):
+        with Image.open(path) as image:
+            Image.fromarray((np.array(image) > 0).astype(np.uint8) * np.uint8(leaf)).save(path)
+    contents = read_folder(root)
+    problems = nothing_labelled(contents, list(inspect_all(contents, ["a", "b"])))
+    text = "masks: no mask has another class than background, all else is void (255): save classes as 1 to 254"
+    assert [str(problem) for problem in problems] == [text] * (leaf == 255)

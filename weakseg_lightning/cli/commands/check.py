@@ -17,7 +17,13 @@ from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.images.guides import guides_folder, lacking_guides
 from weakseg_lightning.data.folder.images.remarks import remarks
 from weakseg_lightning.data.folder.images.volumes import require_volumes
-from weakseg_lightning.data.folder.inspection import Inspection, constant_channels, inspect_all, nothing_labelled
+from weakseg_lightning.data.folder.inspection import (
+    Inspection,
+    constant_channels,
+    inspect_all,
+    nothing_labelled,
+    only_void,
+)
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.images.channels import ChannelFiles
@@ -237,14 +243,10 @@ def _notes(data: Path, contents: FolderContents, readable: Sequence[Inspection])
     masked = [name for name in names if contents.has_mask(name)]
     if not masked:
         yield "no image has a mask: training works, but there will be no validation"
-    if hollow := [one.name for one in readable if one.mask is not None and _only_void(one.mask)]:
+    if hollow := [one.name for one in readable if one.mask is not None and only_void(one.mask)]:
         masks = f"{counted(len(hollow), 'mask')} with 0 and 255 alone"
         yield f"{masks}, as that of {hollow[0]}: 255 means void, a class is 1 to 254"
     large = [one.size for one in readable if one.size is not None and one.size[0] * one.size[1] > _LARGE]
     if large:
         images = f"{counted(len(large), 'image')} of large size"
         yield f"{images}, as {large[0][0]} x {large[0][1]}: reduced copies would train much faster"
-
-
-def _only_void(counts: Counts) -> bool:
-    return bool(counts[VOID] and counts[0] and not counts[1:VOID].any())

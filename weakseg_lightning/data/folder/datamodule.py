@@ -71,7 +71,9 @@ class FolderDataModule(HeldOutDataModule):
     ==================  =========================================================================================
 
     Of annotation tools, lines are scribbles, points clicks, rectangles boxes, image labels tags; polygons, ellipses and
-    brushes together are the mask of an image: what they leave is background. Labels are names, in any case; a label
+    brushes together are the mask of an image: what they leave is background, unless a line, point, box or tag says that
+    it shows more; then they make no mask, but boxes of their own beside those that are drawn. Boxes are not trained
+    from where a line, point or tag says that they leave more than background. Labels are names, in any case; a label
     that ``ignore`` lists takes away what lies below it. Flags, tags and choices that name no class are attributes and
     left out. Tags are all classes that anything says are in the image. CSV files may have semicolons or tabs in place
     of commas.

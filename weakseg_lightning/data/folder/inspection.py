@@ -22,7 +22,7 @@ from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 
-__all__ = ["Inspection", "inspect_all", "inspect_image", "nothing_labelled"]
+__all__ = ["Inspection", "inspect_all", "inspect_image", "nothing_labelled", "only_void"]
 
 _CHECKERS = 4
 """Images that are looked at together: each takes up to a gigabyte while it is decoded."""
@@ -76,11 +76,21 @@ def nothing_labelled(contents: FolderContents, found: Sequence[Inspection]) -> l
     """
     counts = [counts for one in found for counts in one.counts]
     others = any(contents.has(one.name, "box", "tag", "size") for one in found)
-    if not counts or others or any(labels[:VOID].any() for labels in counts):
+    if not counts or others:
+        return []
+    if all(one.seeds is None and one.accepted is None and (one.mask is None or only_void(one.mask)) for one in found):
+        text = "no mask has another class than background, all else is void (255): save classes as 1 to 254"
+        return [Problem(MASKS, text)]
+    if any(labels[:VOID].any() for labels in counts):
         return []
     text = "no pixel of any image has a class, all are void (255): there is nothing to learn; draw classes, 0 to 254"
     drawn = next((one.annotation.file for name in contents.annotations for one in contents.about(name)), SCRIBBLES)
     return [Problem(MASKS if contents.masks else SCRIBBLES if contents.scribbles else drawn, text)]
+
+
+def only_void(counts: NDArray[np.int64]) -> bool:
+    """Tell if a mask has background and void pixels, and no others."""
+    return bool(counts[VOID] and counts[0] and not counts[1:VOID].any())
 
 
 def constant_channels(contents: FolderContents, found: Sequence[Inspection]) -> list[Problem]:
