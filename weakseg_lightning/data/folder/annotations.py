@@ -190,7 +190,7 @@ def find_fault(annotation: Annotation, size: tuple[int, int]) -> str | None:
     if outside.any():
         x, y = points[outside.any(1)][0].tolist()
         return f"reaches ({x:g}, {y:g}), outside its image of {size[0]} x {size[1]} pixels: correct or remove it"
-    if kind == "region" and not len(polygon(*(points.T[::-1] - 0.5), size[::-1])[0]):
+    if kind == "region" and not len(polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size[::-1])[0]):
         return "has a region that covers no pixel: draw it again or remove it"
     return None
 

@@ -165,12 +165,13 @@ def _compare_masks(contents: FolderContents, found: Inspection) -> None:
         found.problems.append(Problem(relative(path, contents.root), text, found.name))
     if found.mask is None:
         return
-    named = {one.label: one.annotation.file for one in contents.about(found.name) if one.names_class}
+    named: dict[int, str] = {}
     if found.seeds is not None and (scribbles := contents.scribbles.get(found.name)) is not None:
         drawn = np.flatnonzero(found.seeds[1:VOID]) + 1
-        named = dict.fromkeys(drawn.tolist(), relative(scribbles, contents.root)) | named
+        named = dict.fromkeys(drawn.tolist(), relative(scribbles, contents.root))
+    named |= {one.label or 0: one.annotation.file for one in contents.about(found.name) if one.names_class}
     # Where a mask is void, anything may be.
-    if lacking := [label for label in named if label and not found.mask[label] and not found.mask[VOID]]:
+    if lacking := [label for label in named if not found.mask[label] and not found.mask[VOID]]:
         name, file = contents.classes.names[lacking[0]], relative(path or contents.root / regions[0], contents.root)
         text = f"has no pixel of {name} for {found.name!r}, which {named[lacking[0]]} has: correct one of them"
         found.problems.append(Problem(file, text, found.name))
