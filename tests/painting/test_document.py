@@ -9,12 +9,12 @@ from weakseg_lightning.painting.document import (
     AddClick,
     Clear,
     Click,
-    Document,
     ImageAnnotation,
     Stroke,
     Tag,
     Unaccept,
 )
+from weakseg_lightning.painting.history import Document
 
 EMPTY = ImageAnnotation.empty(40, 60)
 
@@ -144,11 +144,30 @@ def test_a_new_change_ends_what_could_be_redone():
 
 
 def test_very_old_changes_stay_but_cannot_be_undone(monkeypatch):
-    monkeypatch.setattr("weakseg_lightning.painting.document._MAX_CHANGES", 3)
+    monkeypatch.setattr("weakseg_lightning.painting.history._MAX_CHANGES", 3)
     document = painted(*(AddClick(Click(float(x), 1.0, 1)) for x in range(5)))
     while document.undo():
         pass
     assert [click.x for click in document.current.clicks] == [0.0, 1.0]
+
+
+def test_undo_and_redo_go_through_every_state():
+    strokes = [Stroke(((float(x), 20.0), (float(x), 30.0)), 3, x % 3) for x in range(2, 58)]
+    document, states = painted(), [EMPTY]
+    for place, stroke in enumerate(strokes):
+        document.apply(stroke)
+        if place == 30:  # another program, whose change stays
+            theirs = AddClick(Click(1.0, 1.0, 1)).applied_to(document.current)
+            document.rebase(theirs, document.current)
+            states = [AddClick(Click(1.0, 1.0, 1)).applied_to(state) for state in states]
+        states.append(document.current)
+    for state in reversed(states[:-1]):
+        assert document.undo()
+        assert document.current.same_as(state)
+    assert not document.undo()
+    for state in states[1:]:
+        assert document.redo()
+        assert document.current.same_as(state)
 
 
 def test_changes_are_made_to_what_another_program_wrote():

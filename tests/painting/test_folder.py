@@ -1,6 +1,7 @@
 """Folders of images: what is read, written, linked, and what cannot be used."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -265,3 +266,68 @@ def test_names_are_looked_up_not_used_as_paths(folder, name):
     for action in (folder.read_image, lambda name: folder.write(name, an_annotation())):
         with pytest.raises(KeyError):
             action(name)
+
+
+def test_rows_that_the_page_cannot_read_and_other_columns_stay(data):
+    (data / "classes.yaml").write_text("classes: [background, cat, dog]\nignore: [junk]\n")
+    rows = ["a.png,10,20,cat,eva", "a.png,11,21,cat,eva,extra", "a.png,12,22,cat", "a.png,30,30,junk,eva"]
+    (data / "points.csv").write_text("\n".join(["image,x,y,class,annotator", *rows, ""]))
+    (data / "tags.csv").write_text("image,class,annotator\na.png,cat|dog,eva\n")
+    folder = PaintFolder(data)
+    known = folder.read("a", SIZE)
+    assert known.clicks == (Click(10.0, 20.0, 1),)
+    folder.write("a", ImageAnnotation(an_annotation().labels, (*known.clicks, Click(1.5, 2.0, 2)), known.tags))
+    assert (data / "points.csv").read_text().splitlines()[1:] == [*rows, "a.png,1.5,2.0,dog,"]
+    assert (data / "tags.csv").read_text().splitlines()[1:] == ["a.png,cat|dog,eva"]
+    folder.write("a", ImageAnnotation(an_annotation().labels, (), frozenset({2})))
+    assert (data / "points.csv").read_text().splitlines()[1:] == rows[1:]
+    assert (data / "tags.csv").read_text().splitlines()[1:] == ["a.png,dog,"]
+
+
+def test_two_clicks_at_one_place_are_two_rows(data, folder):
+    twice = ImageAnnotation(an_annotation().labels, (Click(3.0, 7.0, 1), Click(3.0, 7.0, 1)))
+    for _ in range(2):
+        folder.write("a", twice)
+        assert folder.read("a", SIZE).clicks == twice.clicks
+
+
+def test_a_folder_that_was_moved_away_is_said_and_nothing_is_written_in_its_place(data, folder):
+    folder.write("a", an_annotation())
+    moved = data.rename(data.with_name("moved"))
+    for use in (lambda: folder.read("a", SIZE), lambda: folder.write("a", ImageAnnotation.empty(*SIZE))):
+        with pytest.raises(BadSampleError, match=r"images/a\.png is not there: put the folder back where it was"):
+            use()
+    assert not data.exists()
+    moved.rename(data)
+    assert folder.read("a", SIZE).same_as(an_annotation())
+
+
+@pytest.mark.parametrize("inner", ["images/a.png", " a.png", "a\nb.png", "a\\b.png"])
+def test_what_is_said_of_an_image_is_never_about_another(data, inner):
+    add_image(data / "images" / inner)
+    folder = PaintFolder(data, CLASSES)
+    (name,) = set(folder.entries) - {"a", "b"}
+    if (problem := folder.entries[name].problem) is not None:
+        assert "has a name that tables cannot hold: rename it" in problem
+        return
+    folder.write(name, an_annotation(*SMALL))
+    assert folder.read(name, SMALL).same_as(an_annotation(*SMALL))
+    assert folder.read("a", SIZE).is_empty
+
+
+def test_a_name_that_is_no_utf8_is_a_problem_of_one_image(data):
+    add_image(data / "images" / "c.png")
+    try:
+        (data / "images" / "c.png").rename(data / "images" / os.fsdecode(b"c\xe9.png"))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    folder = PaintFolder(data, CLASSES)
+    json.dumps(list(folder.entries)).encode()
+    assert [entry.problem is None for entry in folder.entries.values()] == [True, True, False]
+
+
+def test_pixels_without_a_label_stay_so_whatever_the_colors_of_the_classes(data):
+    (data / "classes.yaml").write_text('classes: [background, cat, {name: dog, color: "#e0e0c0"}]\n')
+    folder = PaintFolder(data)
+    folder.write("a", an_annotation())
+    assert folder.read("a", SIZE).same_as(an_annotation())

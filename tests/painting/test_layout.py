@@ -17,6 +17,10 @@ def is_a(given: str) -> bool:
     return given in ("a", "a.png")
 
 
+def said(row, delimiter):
+    return [tuple(row.get(name) for name in ("x", "y", "class"))]
+
+
 # ---- classes ------------------------------------------------------------------------------------------------
 
 
@@ -72,20 +76,20 @@ TAG = {"image": "a.png", "class": "dog"}
 )
 def test_rows_of_other_images_and_names_of_columns_stay_as_they_are(tmp_path, file, before, rows, after):
     (tmp_path / file).write_text(before, encoding="utf-8")
-    write_rows(tmp_path, file, is_a, rows)
+    write_rows(tmp_path, file, is_a, rows, said)
     assert (tmp_path / file).read_text() == after
 
 
 def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp_path):
     path = tmp_path / "tags.csv"
-    write_rows(tmp_path, "tags.csv", is_a, [])
+    write_rows(tmp_path, "tags.csv", is_a, [], said)
     assert list(tmp_path.iterdir()) == []
-    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": 'with "quotes", and comma'}])
+    write_rows(tmp_path, "tags.csv", is_a, [{"image": "a.png", "class": 'with "quotes", and comma'}], said)
     assert path.read_text() == 'image,class\na.png,"with ""quotes"", and comma"\n'
     before = path.stat().st_mtime_ns
-    write_rows(tmp_path, "tags.csv", lambda given: given == "b", [])
+    write_rows(tmp_path, "tags.csv", lambda given: given == "b", [], said)
     assert path.stat().st_mtime_ns == before
-    write_rows(tmp_path, "tags.csv", is_a, [])
+    write_rows(tmp_path, "tags.csv", is_a, [], said)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,7 +97,7 @@ def test_a_table_without_rows_is_removed_and_untouched_where_nothing_changes(tmp
 def test_another_table_is_not_overwritten(tmp_path, content):
     (tmp_path / "points.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"points\.csv"):
-        write_rows(tmp_path, "points.csv", is_a, [CLICK])
+        write_rows(tmp_path, "points.csv", is_a, [CLICK], said)
     assert (tmp_path / "points.csv").read_bytes() == content
 
 
@@ -106,6 +110,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("weakseg_lightning.files.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        write_rows(tmp_path, "tags.csv", is_a, [TAG])
+        write_rows(tmp_path, "tags.csv", is_a, [TAG], said)
     assert path.read_text() == "image,class\n"
     assert list(tmp_path.iterdir()) == [path]

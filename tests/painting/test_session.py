@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.document import AddClick, Click, Stroke, Tag
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.session import SAVE_AFTER, Session
@@ -263,3 +264,28 @@ async def test_strokes_on_an_image_that_cannot_be_opened_for_a_while_are_taken_i
     assert [change.points[0][0] for change in image.document.done] == [9, 18, 27]
     await session.save(image)
     assert told == [{"tab": 3}]
+
+
+@in_a_loop
+async def test_what_could_not_be_saved_is_tried_again_and_not_trained_without(folder, monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.painting.session.TRY_AGAIN_AFTER", 0.1)
+    started = []
+
+    async def start() -> None:
+        started.append(True)
+
+    session = Session(folder, training=SimpleNamespace(watchers=[], start=start))
+    write, full = folder.write, OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(folder, "write", lambda *_: (_ for _ in ()).throw(full))
+    image = await session.open("a")
+    session.change(image, LEFT)
+    await asyncio.sleep(SAVE_AFTER + 0.2)
+    with pytest.raises(UserError, match=r"not saved, so that training would not know it: a: .*No space left"):
+        await session.train()
+    assert not started
+    monkeypatch.setattr(folder, "write", write)
+    while image.unsaved:
+        await asyncio.sleep(0.05)
+    assert image.document.current.same_as(on_disk(folder))
+    await session.train()
+    assert started

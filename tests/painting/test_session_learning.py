@@ -192,3 +192,28 @@ async def test_an_image_that_is_opened_early_is_told_to_the_learner_with_its_str
     learning = asyncio.create_task(session.learn())
     await until(lambda: any(name == "a" for name, *_ in learner.told))
     learning.cancel()
+
+
+@in_a_loop
+async def test_a_labeling_that_is_older_than_the_last_stroke_is_not_accepted(session, learner):
+    image = await session.open("a")
+    session.watch(image, lambda: None)
+    learner.find("a", -1)
+    await until(lambda: image.labeling is not None)
+    session.change(image, LEFT)
+    with pytest.raises(ValueError, match="the labeling does not know the last stroke yet"):
+        await session.accept(image, 0.9)
+    await until(lambda: image.labeling_version == image.document.version)
+    await session.accept(image, 0.9)
+
+
+@in_a_loop
+async def test_the_learner_is_told_what_another_program_wrote_while_an_image_was_closed(session, folder, learner):
+    folder.write("a", LEFT.applied_to(folder.read("a", (80, 120))))
+    learning = asyncio.create_task(session.learn())
+    await until(lambda: len(learner.told) == 1)
+    (folder.root / "scribbles/a.png").unlink()
+    await session.open("a")
+    assert learner.told[1:] == [("a", 0, 0)]
+    assert not folder.entries["a"].annotated
+    learning.cancel()

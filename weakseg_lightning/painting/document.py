@@ -1,6 +1,7 @@
-"""The annotation of one image and the changes to it, with undo and redo."""
+"""The annotation of one image and the changes to it."""
 
-from dataclasses import dataclass, field, replace
+import zlib
+from dataclasses import dataclass, replace
 from math import floor, isfinite
 from typing import Literal
 
@@ -15,7 +16,6 @@ __all__ = [
     "Change",
     "Clear",
     "Click",
-    "Document",
     "ImageAnnotation",
     "Step",
     "Stroke",
@@ -28,10 +28,6 @@ Point = tuple[float, float]
 
 _LEAST_RADIUS = 0.71
 """Pixels: wherever a pen of this radius is set down, it covers the center of a pixel."""
-_MAX_CHANGES = 500
-"""Older changes can no longer be undone."""
-_MAX_WHOLE = 20
-"""The same for changes that hold label maps of the whole image: memory stays bounded."""
 
 
 @dataclass(frozen=True, order=True)
@@ -79,6 +75,12 @@ class ImageAnnotation:
             and self.tags == other.tags
             and np.array_equal(self.accepted_map, other.accepted_map)
         )
+
+    @property
+    def summary(self) -> int:
+        """A number that differs where annotations do, but for rare coincidences."""
+        maps = (zlib.crc32(self.labels.tobytes()), zlib.crc32(self.accepted_map.tobytes()))
+        return hash((*maps, frozenset(self.clicks), self.tags))
 
     @property
     def is_drawn(self) -> bool:
@@ -240,104 +242,3 @@ class Unaccept:
 
 Change = Stroke | AddClick | Tag | Clear | Accept | Unaccept
 Step = Literal["undo", "redo"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Theirs:
-    """The difference that another program has made, between two states of the files."""
-
-    known: ImageAnnotation
-    now: ImageAnnotation
-
-    def applied_to(self, before: ImageAnnotation) -> ImageAnnotation:
-        """Make it, and leave the rest as it is."""
-        known, now = self.known, self.now
-        removed, added = set(known.clicks) - set(now.clicks), set(now.clicks) - set(known.clicks)
-        kept = tuple(click for click in before.clicks if click not in removed | added)
-        merged = ImageAnnotation(
-            np.where(now.labels != known.labels, now.labels, before.labels),
-            (*kept, *(click for click in now.clicks if click in added)),
-            self._tags(before.tags),
-        )
-        accepted = now.accepted_map != known.accepted_map
-        return merged.accepting(np.where(accepted, now.accepted_map, before.accepted_map))
-
-    def _tags(self, ours: frozenset[int] | None) -> frozenset[int] | None:
-        known, now = self.known.tags, self.now.tags
-        if now == known or ours == known:
-            return ours if now == known else now
-        known, now, ours = (tags or frozenset() for tags in (known, now, ours))
-        return (ours - (known - now)) | (now - known) or None
-
-
-@dataclass
-class Document:
-    """The annotation of one image and how it came about.
-
-    Args:
-        base: what there was at the beginning.
-    """
-
-    base: ImageAnnotation
-    done: list[Change | _Theirs] = field(default_factory=list)
-    undone: list[Change] = field(default_factory=list)
-    version: int = 0
-
-    def __post_init__(self) -> None:
-        self.current = self.base
-
-    def apply(self, change: Change) -> None:
-        """Make a change."""
-        self.current = change.applied_to(self.current)
-        self.done.append(change)
-        self.undone.clear()
-        self.version += 1
-        self._forget()
-
-    def undo(self) -> bool:
-        """Take the last change back; False if there is none. What other programs wrote stays."""
-        own = [place for place, change in enumerate(self.done) if not isinstance(change, _Theirs)]
-        if own:
-            change = self.done.pop(own[-1])
-            assert not isinstance(change, _Theirs)
-            self.undone.append(change)
-            self._replay()
-        return bool(own)
-
-    def redo(self) -> bool:
-        """Make the change again that was taken back last; False if there is none."""
-        if not self.undone:
-            return False
-        self.done.append(self.undone.pop())
-        self._replay()
-        return True
-
-    def rebase(self, now: ImageAnnotation, known: ImageAnnotation) -> None:
-        """Take over what another program has changed in the files; own changes are kept, and can be undone.
-
-        Args:
-            now: what the files say.
-            known: what they said when they were last read or written.
-
-        Raises:
-            ValueError: if they have another size.
-        """
-        if now.labels.shape != self.base.labels.shape:
-            raise ValueError(f"the scribbles have become {now.labels.shape}, they were {self.base.labels.shape}")
-        self.done.append(_Theirs(known, now))
-        self._replay()
-        self._forget()
-
-    def _forget(self) -> None:
-        """Make the oldest changes part of the beginning, so that their number stays bounded."""
-        whole = sum(isinstance(change, Accept | _Theirs) for change in self.done)
-        while len(self.done) > _MAX_CHANGES or whole > _MAX_WHOLE:
-            oldest = self.done.pop(0)
-            self.base = oldest.applied_to(self.base)
-            whole -= isinstance(oldest, Accept | _Theirs)
-
-    def _replay(self) -> None:
-        self.current = self.base
-        for change in self.done:
-            self.current = change.applied_to(self.current)
-        self.version += 1

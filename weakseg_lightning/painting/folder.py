@@ -1,6 +1,7 @@
 """A folder of images and its annotations, as the page reads and writes them."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,21 @@ from weakseg_lightning.data.folder.contents import FolderContents, read_folder
 from weakseg_lightning.data.folder.files import ACCEPTED, SCRIBBLES
 from weakseg_lightning.data.folder.label_maps import read_map
 from weakseg_lightning.data.folder.names import IMAGES, ImageNames, row_ref
-from weakseg_lightning.data.folder.tables.annotations import read_table
+from weakseg_lightning.data.folder.tables.annotations import SEVERAL, read_table
+from weakseg_lightning.data.folder.tables.rows import read_number
 from weakseg_lightning.data.samples import BadSampleError
+from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.document import Click, ImageAnnotation
 from weakseg_lightning.painting.image_reader import ImageReader
-from weakseg_lightning.painting.layout import named_classes, read_paintable, write_classes, write_labels, write_rows
+from weakseg_lightning.painting.layout import (
+    Row,
+    named_classes,
+    read_paintable,
+    write_classes,
+    write_labels,
+    write_rows,
+)
 
 __all__ = ["Entry", "PaintFolder"]
 
@@ -32,6 +42,7 @@ class Entry:
     Attributes:
         path: its file.
         problem: why it cannot be annotated; None if nothing is known against it.
+        row_name: what tables call it.
         is_double: whether another image has its name, so that their annotations would be one.
         annotated: whether anybody has said anything about it: accepted labels do not count.
         accepted: whether labels of a preview were accepted.
@@ -39,9 +50,15 @@ class Entry:
 
     path: Path
     problem: str | None = None
+    row_name: str = ""
     annotated: bool = False
     accepted: bool = False
     is_double: bool = False
+
+
+def _is_no_text(letter: str) -> bool:
+    """Tell if a letter stands for a byte of a file name that is no UTF-8."""
+    return "\udc80" <= letter <= "\udcff"
 
 
 class PaintFolder:
@@ -80,7 +97,7 @@ class PaintFolder:
         known = contents.annotations.items()
         self.foreign = [name for name, several in known if not all(one.annotation.by_index for one in several)]
         for file in (_POINTS, _TAGS):
-            write_rows(self.root, file, lambda _: False, [])  # raises if the file is no such table
+            write_rows(self.root, file, lambda _: False, [], lambda *_: None)  # raises if the file is no such table
 
     def _classes(self, names: Sequence[str] | None) -> Classes:
         path = self.root / CLASSES_FILE
@@ -98,7 +115,9 @@ class PaintFolder:
 
     def _entries(self, contents: FolderContents) -> dict[str, Entry]:
         """The images by their path below `images/` without suffix; of equal ones the second with it, as a problem."""
-        entries = {name: self._entry(name, path, contents) for name, path in contents.images.items()}
+        found = {name: self._entry(name, path, contents) for name, path in contents.images.items()}
+        # What is no UTF-8 cannot be sent to a browser.
+        entries = {os.fsencode(name).decode(errors="replace"): entry for name, entry in found.items()}
         folder, known = self.root / IMAGES, set(contents.images.values())
         for problem in contents.problems:
             path = self.root / problem.file
@@ -107,11 +126,17 @@ class PaintFolder:
         return dict(sorted(entries.items()))
 
     def _entry(self, name: str, path: Path, contents: FolderContents) -> Entry:
+        relative = path.relative_to(self.root / IMAGES).as_posix()
+        usable = [row for row in (relative, f"{IMAGES}/{relative}") if self._about(name)(row.strip())]
+        if not usable or any(letter in "\r\n" or _is_no_text(letter) for letter in name):
+            shown = os.fsencode(path).decode(errors="replace")
+            return Entry(path, f"{shown!r} has a name that tables cannot hold: rename it")
         try:
             self.reader.size(path)
         except BadSampleError as error:
             return Entry(path, str(error))
-        return Entry(path, annotated=contents.can_train(name, "tags"), accepted=name in contents.accepted)
+        annotated = contents.can_train(name, "tags")
+        return Entry(path, row_name=usable[0], annotated=annotated, accepted=name in contents.accepted)
 
     def _about(self, name: str) -> Callable[[str], bool]:
         """Tell whether what a table calls an image is this one."""
@@ -140,8 +165,9 @@ class PaintFolder:
         """Read what is known about an image of this height and width.
 
         Raises:
-            ValueError: if the files cannot be used.
+            ValueError: if the files cannot be used, or the image is there no longer.
         """
+        self._require(name)
         empty = ImageAnnotation.empty(*size).labels
         labels, accepted = (
             read_map(path, self.classes, scribbles=True, size=size[::-1]) if path.is_file() else empty
@@ -152,6 +178,11 @@ class PaintFolder:
         # A row without a class says that the image shows nothing.
         known = frozenset(one.label for one in tags if one.label is not None) if tags else None
         return ImageAnnotation(labels, clicks, known).accepting(accepted)
+
+    def _require(self, name: str) -> None:
+        """Raise where an image is gone: with it may be its labels, which would not have been removed by anybody."""
+        if not (path := self.entries[name].path).is_file():
+            raise BadSampleError(f"{path} is not there: put the folder back where it was")
 
     def _click(self, known: LabeledAnnotation) -> Click:
         x, y = known.annotation.points[0].tolist()
@@ -177,9 +208,10 @@ class PaintFolder:
 
         Raises:
             OSError: if that fails.
-            ValueError: if a file is of another format.
+            ValueError: if a file is of another format, or the image is there no longer.
         """
-        image = self.entries[name].path.relative_to(self.root / IMAGES).as_posix()
+        self._require(name)
+        image = self.entries[name].row_name
         write_labels(self._map(SCRIBBLES, name), annotation.labels, self.classes)
         write_labels(self._map(ACCEPTED, name), annotation.accepted_map, self.classes)
         names = self.classes.names
@@ -187,8 +219,32 @@ class PaintFolder:
             {"image": image, "x": str(click.x), "y": str(click.y), "class": names[click.label]}
             for click in annotation.clicks
         ]
-        write_rows(self.root, _POINTS, self._about(name), clicks)
+        write_rows(self.root, _POINTS, self._about(name), clicks, self._meaning_of_click)
         tags = None if annotation.tags is None else [names[label] for label in sorted(annotation.tags)] or [""]
-        write_rows(self.root, _TAGS, self._about(name), [{"image": image, "class": tag} for tag in tags or ()])
+        rows = [{"image": image, "class": tag} for tag in tags or ()]
+        write_rows(self.root, _TAGS, self._about(name), rows, self._meanings_of_tags)
+        self.note(name, annotation)
+
+    def note(self, name: str, annotation: ImageAnnotation) -> None:
+        """Keep in the list of images what is known about one."""
         self.entries[name].annotated = annotation.is_drawn or name in self.foreign
         self.entries[name].accepted = annotation.accepted is not None
+
+    def needed(self, order: Sequence[str]) -> list[str]:
+        """Images about which nothing is known, in this order, then the others."""
+        bare = {name: one for name, one in self.entries.items() if not (one.problem or one.annotated or one.accepted)}
+        return list(dict.fromkeys([*filter(bare.__contains__, order), *bare]))
+
+    def _meaning_of_click(self, row: Row, delimiter: str) -> list[Hashable] | None:
+        """The click that a row of a table is; None if it is none that the page shows."""
+        label = self.classes.find(row["class"])
+        try:
+            x, y = (read_number(row[column], column, delimiter) for column in "xy")
+        except ValueError:
+            return None
+        return None if label in (None, VOID) else [(x, y, label)]
+
+    def _meanings_of_tags(self, row: Row, delimiter: str) -> list[Hashable] | None:
+        """The tags that a row of a table is; None if it is none that the page shows."""
+        labels = [self.classes.find(tag) if tag.strip() else "" for tag in row["class"].split(SEVERAL)]
+        return None if {None, VOID} & set(labels) else list(labels)

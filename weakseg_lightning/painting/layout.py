@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +31,7 @@ __all__ = [
 Labels = NDArray[np.uint8]
 Row = Mapping[str, str]
 About = Callable[[str], bool]
+Meaning = Callable[[Row, str], list[Hashable] | None]
 
 
 # ---- classes ------------------------------------------------------------------------------------------------
@@ -83,16 +84,19 @@ def write_labels(path: Path, labels: Labels, classes: Classes) -> None:
 # ---- tables -------------------------------------------------------------------------------------------------
 
 
-def write_rows(root: Path, file: str, about: About, rows: Sequence[Row]) -> None:
-    """Put these in place of the rows of an image. A file without any row is removed.
+def write_rows(root: Path, file: str, about: About, rows: Sequence[Row], meaning: Meaning) -> None:
+    """Let these be the rows of an image. A file without any row is removed.
 
-    Rows of other images, other columns and the delimiter stay as they are in the file.
+    Rows of other images, those of the image that say what is still true, or what the page cannot read, and the
+    delimiter stay as they are in the file.
 
     Args:
         root: folder of the file.
         file: one of :data:`weakseg_lightning.data.folder.tables.annotations.TABLES`.
         about: tells whether what a row calls its image is the one.
-        rows: the new rows, by the names of the columns.
+        rows: all that is to be said about the image, by the names of the columns.
+        meaning: what a row of the image says, one thing or several; None where the page cannot read it. It is given the
+            delimiter, too.
 
     Raises:
         ValueError: if the file is no such table.
@@ -101,8 +105,23 @@ def write_rows(root: Path, file: str, about: About, rows: Sequence[Row]) -> None
     (first, *found), delimiter = _read_lines(path, TABLES[file])
     header = canonical(first)
     place = header.index("image")
-    kept = [row for row in found if len(row) <= place or not about(row[place])]
-    added = [[row.get(column, "") for column in header] for row in rows]
+    missing = [(row, meaning(row, ",")) for row in rows]
+
+    def stays(row: list[str]) -> bool:
+        if len(row) <= place or not about(row[place].strip()) or len(row) != len(header):
+            return True
+        if (said := meaning(dict(zip(header, map(str.strip, row), strict=True)), delimiter)) is None:
+            return True
+        left = list(missing)
+        for each in said:
+            if (match := next((one for one in left if one[1] == [each]), None)) is None:
+                return False
+            left.remove(match)
+        missing[:] = left
+        return True
+
+    kept = [row for row in found if stays(row)]
+    added = [[row.get(column, "") for column in header] for row, _ in missing]
     if not kept and not added:
         path.unlink(missing_ok=True)
     elif len(kept) < len(found) or added:

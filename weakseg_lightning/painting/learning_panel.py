@@ -9,6 +9,7 @@ from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
 from weakseg_lightning.data.text import counted
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.painting.learning.client import LearningState
 from weakseg_lightning.painting.open_image import OpenImage
 from weakseg_lightning.painting.session import Session
@@ -144,7 +145,10 @@ class LearningPanel:
         if training.state.phase == "running":
             await training.stop()
         elif training.state.phase != "stopping":
-            await self.session.train()
+            try:
+                await self.session.train()
+            except UserError as error:
+                ui.notify(str(error), type="negative", multi_line=True)
 
 
 def describe_labeling(image: OpenImage, learned: int) -> str:

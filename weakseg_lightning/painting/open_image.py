@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.painting.document import Accept, Document, ImageAnnotation
+from weakseg_lightning.painting.document import Accept, ImageAnnotation
 from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.history import Document
 from weakseg_lightning.painting.learning.messages import Scores
 from weakseg_lightning.painting.pictures import (
     MAX_SIDE,
@@ -18,7 +19,7 @@ from weakseg_lightning.painting.pictures import (
     scribble_layer,
     uncertainty_layer,
 )
-from weakseg_lightning.painting.preview import Labeling, Preview
+from weakseg_lightning.painting.preview import Labeling, Preview, accepted_labels
 
 __all__ = ["Key", "OpenImage", "read_open_image"]
 
@@ -88,6 +89,22 @@ class OpenImage:
         done = self.document.done
         return self.document.current.accepted is not None and (not done or isinstance(done[-1], Accept))
 
+    def accept_labeling(self, threshold: float) -> Accept:
+        """Take the labeling for the labels wherever its probability reaches a threshold.
+
+        Raises:
+            ValueError: if there is none of what is drawn by now, it was found without scores, or nowhere reaches the
+                threshold.
+        """
+        if self.labeling is None:
+            raise ValueError("there is no labeling to accept")
+        if self.labeling_version != self.document.version:
+            raise ValueError("the labeling does not know the last stroke yet: accept it when it is shown")
+        accept = Accept(accepted_labels(self.labeling, threshold, self.size))
+        if accept.applied_to(ImageAnnotation.empty(*self.size)).accepted is None:
+            raise ValueError(f"no pixel's label has a probability of {threshold:.2f}: lower the threshold")
+        return accept
+
     def tell(self) -> None:
         """Tell all tabs."""
         for watcher in tuple(self.watchers):
@@ -139,6 +156,7 @@ def read_open_image(folder: PaintFolder, name: str, seen: dict[str, int]) -> Ope
         entry.problem = _reason(entry.path, error)
         raise UserError(entry.problem) from error
     entry.problem = None
+    folder.note(name, known)
     return opened
 
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weakseg_lightning.painting.document import Accept, Change, ImageAnnotation, Step
+from weakseg_lightning.errors import UserError
+from weakseg_lightning.painting.document import Change, ImageAnnotation, Step
 from weakseg_lightning.painting.folder import PaintFolder
 from weakseg_lightning.painting.learning.client import Learning, LearningState, Scores
 from weakseg_lightning.painting.open_image import Key, OpenImage, read_open_image
-from weakseg_lightning.painting.preview import accepted_labels
 
 if TYPE_CHECKING:
     from weakseg_lightning.painting.learning.training import TrainingRun
@@ -20,6 +20,8 @@ __all__ = ["Session"]
 
 SAVE_AFTER = 0.7
 """Seconds after the last change until it is written."""
+TRY_AGAIN_AFTER = 5.0
+"""Seconds after which what could not be written is tried again."""
 SAVE_AT_LATEST = 3.0
 """Seconds after the first change until it is written, however many follow."""
 
@@ -53,6 +55,7 @@ class Session:
         self._seen: dict[str, dict[str, int]] = {}  # also of images that are closed
         self._waiting: dict[str, list[tuple[Change | Step | None, Key]]] = {}  # for images that are not open
         self._changed_at: dict[OpenImage, float] = {}  # of those that are about to be saved
+        self._told: dict[str, int] = {}  # summaries of what the learner knows
         self._network: Path | None = None
         self._shown: list[str] = []
         if learning is not None:
@@ -74,6 +77,9 @@ class Session:
             if name not in self.images:
                 seen = self._seen.setdefault(name, {})
                 image = self.images[name] = await asyncio.to_thread(read_open_image, self.folder, name, seen)
+                known = image.on_disk
+                if (name in self._told or known.is_drawn) and self._told.get(name) != known.summary:
+                    self._tell_drawn(image)  # another program has been there
                 for change, key in self._waiting.pop(name, ()):
                     self.change(image, change, key)
                 self._start(self._solve(image))
@@ -182,7 +188,7 @@ class Session:
                 with suppress(Exception):  # is said when the image is opened
                     found = await asyncio.to_thread(self._read_annotation, name)
                     if (image := self.images.get(name)) is None:
-                        self.learning.annotate(name, 0, found)
+                        self._annotate(name, 0, found)
                     else:
                         self._tell_drawn(image)
             await running
@@ -198,29 +204,21 @@ class Session:
 
     def needed(self) -> list[str]:
         """Images about which nothing is known, the one where a stroke helps most first."""
-        entries = self.folder.entries
-        bare = {name for name, one in entries.items() if one.problem is None and not (one.annotated or one.accepted)}
-        order = [name for name in self.learning_state.order if name in bare]
-        return list(dict.fromkeys([*order, *filter(bare.__contains__, entries)]))
+        return self.folder.needed(self.learning_state.order)
 
     async def accept(self, image: OpenImage, threshold: float) -> None:
-        """Take an image's labeling for its labels wherever its probability reaches a threshold.
-
-        Raises:
-            ValueError: if the labeling was found without scores, or nowhere reaches the threshold.
-        """
-        if image.labeling is None:
-            raise ValueError("there is no labeling to accept")
-        labels = await asyncio.to_thread(accepted_labels, image.labeling, threshold, image.size)
-        accept = Accept(labels)
-        if accept.applied_to(ImageAnnotation.empty(*image.size)).accepted is None:
-            raise ValueError(f"no pixel's label has a probability of {threshold:.2f}: lower the threshold")
-        self.change(image, accept)
+        """Take an image's labeling for its labels, see :meth:`OpenImage.accept_labeling`."""
+        self.change(image, await asyncio.to_thread(image.accept_labeling, threshold))
 
     async def train(self) -> None:
-        """Save everything and begin to train."""
+        """Save everything and begin to train.
+
+        Raises:
+            UserError: if something could not be saved, which training would not know.
+        """
         if self.training is not None:
-            await self.save_all()
+            if unsaved := await self.save_all():
+                raise UserError(f"not saved, so that training would not know it: {'; '.join(unsaved)}")
             await self.training.start()
 
     def use_network(self, wanted: bool) -> None:
@@ -266,8 +264,12 @@ class Session:
             watcher()
 
     def _tell_drawn(self, image: OpenImage) -> None:
+        self._annotate(image.name, image.document.version, image.document.current)
+
+    def _annotate(self, name: str, version: int, annotation: ImageAnnotation) -> None:
         if self.learning is not None:
-            self.learning.annotate(image.name, image.document.version, image.document.current)
+            self._told[name] = annotation.summary
+            self.learning.annotate(name, version, annotation)
 
     def _tell_shown(self) -> None:
         """Name the images whose scores are needed now, and those where users are likely to go."""
@@ -331,6 +333,9 @@ class Session:
             pause = min(self._changed_at[image] + SAVE_AFTER, latest) - time.monotonic()
         del self._changed_at[image]
         await self.save(image)
+        while image.trouble and image not in self._changed_at:
+            await asyncio.sleep(TRY_AGAIN_AFTER)
+            await self.save(image)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -260,3 +260,27 @@ def test_what_was_painted_trains(painting, tab):
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     trainer = Trainer(max_steps=2, limit_val_batches=0, accelerator="cpu", **quiet)
     trainer.fit(RegularizedLossModule(network, 3), training)
+
+
+def test_a_second_finger_neither_ends_a_stroke_nor_joins_it(painting, tab):
+    _, data = painting
+    shown = tab("draw")
+    touch = """(kind, x, y) => document.querySelector('canvas').dispatchEvent(new PointerEvent(kind,
+        { pointerId: 77, pointerType: 'touch', clientX: x, clientY: y, bubbles: true }))"""
+
+    def palm(kind, x, y):
+        shown.page.evaluate(f"([kind, x, y]) => ({touch})(kind, x, y)", [kind, *shown.at(x, y)])
+
+    shown.press("2")
+    shown.page.mouse.move(*shown.at(10, 70))
+    shown.page.mouse.down()
+    palm("pointerdown", 100, 10)
+    palm("pointermove", 110, 12)
+    shown.page.mouse.move(*shown.at(60, 70), steps=6)
+    palm("pointerup", 110, 12)
+    shown.page.mouse.move(*shown.at(100, 70), steps=6)
+    shown.page.mouse.up()
+    shown.saved()
+    labels = scribbles(data, "draw")
+    assert (labels[70, 12:99] == 1).all()
+    assert (labels[:20, 70:] == 255).all()

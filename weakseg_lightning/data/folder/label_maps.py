@@ -160,13 +160,12 @@ def _by_gray(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool
 
 def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     indices = stored.values[..., 0]
-    used = np.unique(stored.visible).tolist()
+    used = [index for index in np.unique(stored.visible).tolist() if index != VOID]  # which has no label at any color
     colors = {index: _at(stored.palette or [], index) for index in used}
     known = {index: classes.index_of_color.get(color) for index, color in colors.items() if color is not None}
     by_color = {index: label for index, label in known.items() if label is not None}
     table = np.arange(256, dtype=np.uint8)
-    # 255 has no label, whatever its color.
-    complete = set(by_color) | {VOID} >= set(used) and len(set(by_color.values())) == len(by_color)
+    complete = set(by_color) >= set(used) and len(set(by_color.values())) == len(by_color)
     if complete and classes.given_colors:
         table[list(by_color)] = list(by_color.values())
     elif complete or classes.given_colors:

@@ -73,7 +73,8 @@ export default {
     // ---- images ----
     open(_, before) {
       this.view = { zoom: 1, x: 0, y: 0 };
-      this.stroke = null;
+      if (this.stroke && before) this.send_stroke(before); // of the image that was shown until now
+      this.stroke = this.pen_down = null;
       if (before) this.forget_saved(before);
       for (const change of this.pending()) change.shown = false;
       this.$el.dataset.pending = this.pending().length;
@@ -97,7 +98,9 @@ export default {
         this.draw();
       };
       picture.onerror = () => {
-        if (this.asked[layer] === address) delete this.asked[layer];
+        if (this.asked[layer] !== address) return;
+        delete this.asked[layer];
+        setTimeout(() => this[layer] === address && this.load(layer), 1000);
       };
       picture.src = address;
     },
@@ -108,6 +111,8 @@ export default {
       this.draw();
     },
     press(event) {
+      if (this.pen_down != null) return; // a second finger, or the palm
+      this.pen_down = event.pointerId;
       this.$el.focus();
       this.$el.setPointerCapture(event.pointerId);
       const at = this.position(event);
@@ -121,6 +126,7 @@ export default {
       this.draw();
     },
     move(event) {
+      if (this.pen_down != null && this.pen_down !== event.pointerId) return;
       this.pointer = this.position(event);
       if (this.panning) {
         this.view.x += event.clientX - this.panning[0];
@@ -137,15 +143,17 @@ export default {
       const last = this.stroke.points.at(-1);
       if (Math.hypot(at[0] - last[0], at[1] - last[1]) * this.scale() >= 1.5) this.stroke.points.push(at);
     },
-    release() {
-      this.panning = null;
-      if (this.stroke) {
-        const stroke = this.stroke;
-        this.stroke = null;
-        stroke.points = stroke.points.map((point) => point.map((value) => Math.round(value * 100) / 100));
-        this.send(stroke);
-      }
+    release(event) {
+      if (this.pen_down !== event.pointerId) return;
+      this.panning = this.pen_down = null;
+      if (this.stroke) this.send_stroke(this.name);
       this.draw();
+    },
+    send_stroke(name) {
+      const stroke = this.stroke;
+      this.stroke = null;
+      stroke.points = stroke.points.map((point) => point.map((value) => Math.round(value * 100) / 100));
+      this.send(stroke, name);
     },
     leave() {
       this.pointer = null;

@@ -34,15 +34,16 @@ export const changes = {
     if (!window.did_handshake) return setTimeout(this.send_again, 10);
     this.connected = true;
     for (const change of Object.values(this.kept).flat()) this.$emit("drawn", change);
+    this.loadAll(); // of what failed with the connection
   },
   hold() {
     this.connected = false; // what is drawn now must not arrive before what was lost with the connection
   },
-  send(made) {
-    const change = { name: this.name, id: `${this.sender}-${++this.number}`, ...made };
-    (this.kept[this.name] ??= []).push(change);
+  send(made, name = this.name) {
+    const change = { name, id: `${this.sender}-${++this.number}`, ...made };
+    (this.kept[name] ??= []).push(change);
     if (this.connected) this.$emit("drawn", change);
-    this.keep(this.name);
+    this.keep(name);
   },
   step(kind) {
     if (this.name) this.send({ step: kind });
