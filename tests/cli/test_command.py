@@ -104,7 +104,7 @@ def test_fast_dev_run_writes_nothing(run, tiny):
 
 def test_the_command_line_overrides_a_recipe_that_stands_after_it(run, tiny):
     status, _, err = run("fit", "--model.gamma=-1", "--config", "recipes/adm/adm_grid.yaml", *tiny)
-    assert (status, err) == (2, "weakseg: error: ADMModule: `gamma` must be at least 0, got -1.0\n")
+    assert (status, err) == (2, "weakseg: error: ADMModule: `gamma` must be finite and at least 0, got -1.0\n")
 
 
 def test_null_can_be_given_on_the_command_line(run, capsys):

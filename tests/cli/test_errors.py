@@ -205,7 +205,7 @@ def test_no_line_is_named_that_may_be_the_wrong_one(refused, tiny):
 def test_a_bad_value_found_by_a_constructor_names_the_class(run, tiny):
     status, _, err = run("fit", "--config", "recipes/adm/adm_grid.yaml", *tiny, "--model.gamma=-1")
     assert status == 2
-    assert err == "weakseg: error: ADMModule: `gamma` must be at least 0, got -1.0\n"
+    assert err == "weakseg: error: ADMModule: `gamma` must be finite and at least 0, got -1.0\n"
 
 
 def test_a_conflicting_number_of_classes_is_refused(refused, tiny):

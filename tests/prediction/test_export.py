@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from weakseg_lightning import RegularizedLossModule, SMPNetwork
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.prediction.export import export_network, fitting, largest_difference, runner, save
 
 ENCODER = "timm-mobilenetv3_small_minimal_100"
@@ -49,6 +50,12 @@ def test_the_difference_is_relative_to_large_scores(score, exported):
     """Of scores below 1 the difference itself counts, of larger ones its fraction of the largest."""
     found = largest_difference(Constant(score), Constant(exported), [(4, 4), (8, 4)])
     assert found == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("score", "exported"), [(float("nan"), 1.0), (1.0, float("nan")), (1.0, float("inf"))])
+def test_scores_that_are_not_finite_are_no_scores(score, exported):
+    with pytest.raises(UserError, match="network's scores are not finite"):
+        largest_difference(Constant(score), Constant(exported), [(4, 4)])
 
 
 def test_onnx_without_its_packages_names_them(monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.nodata import NODATA_COLOR
 from weakseg_lightning.data.images.reading import read_image
-from weakseg_lightning.prediction.maps import GeoTiff, is_map
+from weakseg_lightning.prediction.maps import GeoTiff, is_map, replacing_map
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.segmenter import Segmenter
@@ -54,6 +54,26 @@ def label(path, target, heights=(40, 1, 300), region=None):
                 file.write((image.read(rows)[..., 0] > 128).astype(np.uint8))
                 first = rows.stop
     return target
+
+
+ROTATED = "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 +R=6371229 +no_defs"
+
+
+def test_a_coordinate_system_that_no_geotiff_holds_is_kept_beside_it(tmp_path):
+    path, target = tmp_path / "a.tif", tmp_path / "labels.tif"
+    write_map(path, COLORS, crs=rasterio.CRS.from_user_input(ROTATED))
+    with replacing_map(target) as unfinished:
+        label(path, unfinished)
+    with rasterio.open(path) as image, rasterio.open(target) as labels:
+        assert image.crs is not None
+        assert labels.crs == image.crs
+    assert {file.name for file in tmp_path.glob("*labels*")} == {"labels.tif", "labels.tif.aux.xml"}
+    with pytest.raises(KeyError), replacing_map(tmp_path / "other.tif") as unfinished:
+        {}[label(path, unfinished)]
+    assert not list(tmp_path.glob("*other*"))
+    with replacing_map(target) as unfinished:
+        label(write_map(tmp_path / "b.tif", COLORS), unfinished)
+    assert {file.name for file in tmp_path.glob("*labels*")} == {"labels.tif"}, "it would say another place"
 
 
 def test_a_refinement_does_not_see_pixels_without_data(module, tmp_path):

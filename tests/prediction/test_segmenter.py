@@ -96,8 +96,16 @@ def test_tiles_begin_where_all_scales_have_a_cell(module, scales, alignment):
 def test_tiles_equal_the_whole_image_at_two_scales(module):
     """Everywhere, since at half the size the network sees 48 pixels far, a quarter of the overlap."""
     image = random_image(32, 900)
-    found = tiled(module, image, tile=400, overlap=196, scales=(0.5, 1), flip=True)
+    found = tiled(module, image, tile=400, overlap=192, scales=(0.5, 1), flip=True)
     np.testing.assert_allclose(found, tiled(module, image, scales=(0.5, 1), flip=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("width", range(257, 280))
+def test_mirror_images_do_not_shrink_the_overlap(module, width):
+    segmenter = Segmenter(module, "cpu", tile=128, overlap=48, flip=True, scales=(0.75, 1))
+    columns = segmenter.blocks(MemoryRows(random_image(8, width))).columns
+    assert all((column.stop - width) % 16 == 0 for column in columns), "mirrored, tiles begin at cells, too"
+    assert min(before.stop - after.start for before, after in pairwise(columns)) >= 48
 
 
 def test_a_refinement_is_applied(module):
@@ -135,6 +143,8 @@ def test_a_path_is_no_array(module):
     ("wrong", "message"),
     [
         ({"overlap": 600}, "`overlap` must be 0 to half"),
+        ({"tile": 0, "overlap": 0}, "`tile` must be at least 1"),
+        ({"tile": 400, "overlap": 196, "scales": (0.5, 1), "flip": True}, "`overlap` is too large for mirror images"),
         ({"scales": ()}, "`scales` must be one number or several"),
         ({"scales": (0.0,)}, "`scales` must be one number or several"),
     ],

@@ -83,6 +83,15 @@ def test_lengths_are_millimeters_whatever_the_unit_of_the_head(tmp_path):
     np.testing.assert_allclose((x, y, z), expected)
 
 
+def test_voxels_of_tilted_slices_are_as_large_as_their_affine_says(tmp_path):
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[1:3, 2] = 3, 4  # slices 5 mm apart along an axis that is tilted: 4 mm between their planes
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 3, 2), np.uint8), affine), tmp_path / "a.nii")
+    labels = np.ones((2, 3, 4), np.uint8)
+    ((_, _, (_, _, _, volume, *_)),) = measured(VolumeHeader.read(tmp_path / "a.nii"), labels, labels).table(NAMES)
+    assert volume == pytest.approx(24 * 4)
+
+
 def test_images_and_volumes_share_a_table(tmp_path):
     labels = np.ones((2, 3, 4), np.uint8)
     picture = ImageObjects(4)

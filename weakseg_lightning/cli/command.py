@@ -280,7 +280,7 @@ class WeakSegCLI(LightningCLI):
     @override
     def _run_subcommand(self, subcommand: str) -> None:
         if self.arguments.images:
-            command = ImageCommand(self._section(self.config), self.arguments.images)
+            command = ImageCommand(self._section(self.config), self.arguments.images, self.arguments.given)
             with raise_as_users():
                 self.status = command.run(self._name, self._saved_config)
             return

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.channels import Channels
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.networks import SegmentationNet
 
@@ -233,12 +234,21 @@ def largest_difference(
 
     Returns:
         The largest difference of two scores, divided by the largest absolute score where that is more than 1.
+
+    Raises:
+        UserError: if scores are not finite.
     """
     generator, worst = torch.Generator().manual_seed(1), 0.0
     for size in sizes:
         image = torch.rand(1, module.net.in_channels, *size, generator=generator)
-        expected = module(image)
-        difference = (run(image) - expected).abs().max() / expected.abs().max().clamp_min(1)
+        expected, found = module(image), run(image)
+        for scores, whose, remedy in (
+            (expected, "network", "use another checkpoint"),
+            (found, "exported network", "try the other format"),
+        ):
+            if not scores.isfinite().all():
+                raise UserError(f"the {whose}'s scores are not finite: {remedy}")
+        difference = (found - expected).abs().max() / expected.abs().max().clamp_min(1)
         worst = max(worst, float(difference))
     return worst
 

@@ -1,6 +1,7 @@
 """Images that lie on a map: their place, and label maps that keep it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.images.tiff import read_tiff_header
 from weakseg_lightning.data.maps.places import Place, open_raster
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.files import replacing
 from weakseg_lightning.prediction.outputs import Bytes, LabelFile
 
-__all__ = ["GeoTiff", "Place", "is_map", "open_raster"]
+__all__ = ["GeoTiff", "Place", "is_map", "open_raster", "replacing_map"]
 
 _GEO_KEYS = 34735  # the tag of a TIFF that names its coordinate system
 _BLOCK = 256  # side of the tiles of a label map
@@ -59,6 +61,25 @@ def _placed(place: Place) -> dict[str, Any]:
     if place.unwarped is not None:
         known = {"crs": system, "gcps": points} if points else {}
     return known if place.rpcs is None else known | {"rpcs": place.rpcs}
+
+
+@contextmanager
+def replacing_map(path: Path) -> Iterator[Path]:
+    """Write a GeoTIFF as :func:`replacing` does.
+
+    GDAL writes a coordinate system that the keys of a GeoTIFF cannot hold into a second file, ``<name>.aux.xml``, which
+    is put beside ``path``.
+    """
+    with replacing(path) as unfinished:
+        written, wanted = (file.with_name(f"{file.name}.aux.xml") for file in (unfinished, path))
+        try:
+            yield unfinished
+            if written.exists():
+                written.replace(wanted)
+            else:
+                wanted.unlink(missing_ok=True)  # that of an older file
+        finally:
+            written.unlink(missing_ok=True)
 
 
 class GeoTiff(LabelFile):

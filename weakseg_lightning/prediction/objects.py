@@ -28,8 +28,10 @@ COLUMNS = ("image", "class", "area", "x1", "y1", "x2", "y2", "center_x", "center
 image or the slice; mean color."""
 
 MAP_COLUMNS = ("map_x", "map_y", "map_area", "crs")
-"""Of the table where images lie on a map: center and area in the units of its coordinate system, and that system; areas
-are in square meters where these are degrees."""
+"""Of the table where images lie on a map: center and area in the units of its coordinate system, and that system.
+
+Where these are degrees, areas are in square meters by the pixel at the center: half a percent too large for an object
+that spans 20 degrees of latitude."""
 
 VOLUME_COLUMNS = ("z1", "z2", "center_z", "volume_mm3", "world_x", "world_y", "world_z")
 """Of the table where images are volumes: first slice and the one after the last; center, the first slice spanning 0 to
@@ -191,7 +193,7 @@ class VolumeObjects(_Objects):
         Returns:
             Of each object what images have as well, without name and color; mean values; and :data:`VOLUME_COLUMNS`.
         """
-        voxel = float(np.prod(self.header.spacing))
+        voxel = abs(float(np.linalg.det(self.header.affine[:3, :3])))
         return [
             (
                 _fixed(one, class_names),
@@ -254,11 +256,13 @@ class ObjectTable:
         """Add the objects of an image, which may have a place on a map, known by more than control points."""
         place = None if place is None or place.unwarped is not None else place
         colors = _COLORS if self.channels is None else self.channels.names
-        self._columns |= dict.fromkeys([colors] if place is None else [colors, MAP_COLUMNS])
+        rows = []
         for row in objects.table(self.class_names, self.channels):
             fixed, means = row[: _NUM_FIXED - 1], row[_NUM_FIXED - 1 :]
             found: dict[tuple[str, ...], Row] = {_FIXED: [name, *fixed], colors: means}
-            self.rows.append(found if place is None else found | {MAP_COLUMNS: _on_map(fixed, place)})
+            rows.append(found if place is None else found | {MAP_COLUMNS: _on_map(fixed, place)})
+        self._columns |= dict.fromkeys([colors] if place is None else [colors, MAP_COLUMNS])
+        self.rows += rows
 
     def add_volume(self, name: str, objects: VolumeObjects, values: tuple[str, ...]) -> None:
         """Add the objects of a volume, with columns for the means of its values."""

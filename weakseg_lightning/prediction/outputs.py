@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
+from weakseg_lightning.files import reserve
 from weakseg_lightning.prediction.tiling import Block, Rows, Span
 
 Bytes = npt.NDArray[np.uint8]
@@ -103,6 +104,18 @@ class PalettePng(LabelFile):
     def _chunk(self, kind: bytes, content: bytes) -> None:
         check = zlib.crc32(kind + content)
         self._file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check))
+
+
+def open_probabilities(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
+    """Make a ``.npy`` file of float16, mapped into memory, for which there is room on the disk.
+
+    Raises:
+        OSError: if there is none.
+    """
+    mapped: npt.NDArray[np.float16] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    with path.open("r+b") as file:
+        reserve(file)
+    return mapped
 
 
 class LabelRows:

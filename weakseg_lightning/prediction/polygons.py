@@ -43,12 +43,15 @@ class CocoPolygons:
             labels: its label map, a PNG or GeoTIFF; it is read by rows.
         """
         with open_raster(labels) as source:
-            number = len(self.images) + 1
-            self.images.append({"id": number, "file_name": name, "width": source.width, "height": source.height})
-            for k, rings in trace_regions(source):
+            number, first = len(self.images) + 1, len(self.annotations) + 1
+            annotations = []
+            for identity, (k, rings) in enumerate(trace_regions(source), first):
                 found = _annotation([ring.tolist() for ring in rings])
-                numbers = {"id": len(self.annotations) + 1, "image_id": number, "category_id": k}
-                self.annotations.append({**numbers, **found, "iscrowd": 0})
+                numbers = {"id": identity, "image_id": number, "category_id": k}
+                annotations.append({**numbers, **found, "iscrowd": 0})
+            size = {"width": source.width, "height": source.height}
+        self.annotations += annotations
+        self.images.append({"id": number, "file_name": name, **size})
 
     def write(self, path: Path) -> None:
         """Write all that was added."""

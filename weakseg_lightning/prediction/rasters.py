@@ -28,6 +28,8 @@ from weakseg_lightning.data.images.pixels import (
 )
 from weakseg_lightning.data.images.reading import ImageHeader, read_header, read_image
 from weakseg_lightning.data.maps.places import Place, open_raster
+from weakseg_lightning.errors import FileError
+from weakseg_lightning.files import reserve
 from weakseg_lightning.prediction.maps import is_map
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.tiling import MemoryRows, Span
@@ -84,6 +86,16 @@ def open_rows(
         with tempfile.TemporaryFile() as file:
             pixels = upright(_spooled(FileRows(path, source, header), file), header.orientation)
             yield _part(path, pixels, region)
+
+
+def is_turned(path: Path) -> bool:
+    """Tell if EXIF data turn or mirror an image, which is not done where it lies on a map.
+
+    Raises:
+        BadSampleError: if the file cannot be read.
+    """
+    header = _header_of_map(path)
+    return header is not None and header.orientation != 1
 
 
 class FileRows:
@@ -304,7 +316,12 @@ def _bad_sample(path: Path) -> Iterator[None]:
 
 def _spooled(rows: FileRows, file: Any) -> Pixels:
     """Decode an image into a file that is mapped into memory."""
-    pixels: Pixels = np.memmap(file, dtype=np.uint8, mode="w+", shape=(rows.height, rows.width, 3))
+    try:
+        pixels: Pixels = np.memmap(file, dtype=np.uint8, mode="w+", shape=(rows.height, rows.width, 3))
+        reserve(file)
+    except OSError as error:
+        text = f"{rows.path} cannot be unpacked ({error.strerror or error}): set TMPDIR to a folder with more room"
+        raise FileError(text) from error
     for start in range(0, rows.height, _STRIP):
         stop = min(start + _STRIP, rows.height)
         pixels[start:stop] = rows.read(Span(start, stop))

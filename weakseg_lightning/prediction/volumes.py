@@ -1,9 +1,10 @@
 """Volumes as a trained network labels them: slice by slice, into the space of the image."""
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weakseg_lightning.channels import Channels
-from weakseg_lightning.data.images.volumes import VolumeReader
+from weakseg_lightning.data.images.volumes import SLICE, VolumeReader
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.files import replacing
 from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut
+from weakseg_lightning.prediction.outputs import open_probabilities
 from weakseg_lightning.prediction.segmenter import Segmenter
+from weakseg_lightning.prediction.tiling import MemoryRows
 
 __all__ = ["LabeledSlice", "predict_volume"]
 
@@ -67,16 +70,18 @@ def predict_volume(
         stored = None
         if probabilities is not None:
             unfinished = stack.enter_context(replacing(probabilities))
-            stored = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+            stored = open_probabilities(unfinished, shape)
         if cut is not None:
             cut.require_fits(path, header.depth * header.size[0] * header.size[1], segmenter.num_classes)
         together, pictures = SlicesToCut(header.distances), list[NDArray[np.uint8]]()
         for index in range(header.depth):
             image, picture = _slice(reader, path, index, segmenter.channels)
             if stored is None and cut is None:
-                found.append(segmenter(image))
+                with _naming(path):
+                    found.append(segmenter.label_rows(image))
             else:
-                scores = segmenter.probabilities(image)
+                with _naming(path):
+                    scores = segmenter.score_rows(image)
                 if stored is not None:
                     stored[:, index] = scores
                 if cut is not None:
@@ -91,13 +96,22 @@ def predict_volume(
         header.write_labels(target, found)
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Leave out a volume whose values are so far away that the network's scores are no numbers."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadSampleError(f"{path} cannot be labeled: {error}") from error
+
+
 def _slice(
     reader: VolumeReader, path: Path, index: int, channels: Channels | None
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+) -> tuple[MemoryRows, NDArray[np.uint8]]:
     """A slice as the network takes it, and as a picture."""
     if channels is None and not reader.has_channels:
         gray = np.repeat(reader.gray(path, index)[..., None], 3, axis=-1)
-        return gray, gray
+        return MemoryRows(gray), gray
     planes = reader.planes(path, index)
     if channels is None or len(channels.names) != len(planes):
         trained = "RGB" if channels is None else ", ".join(channels.names)
@@ -105,4 +119,7 @@ def _slice(
             f"{path} is read in {len(planes)} channels, the network was trained on {trained}: give the config.yaml of "
             "its run"
         )
-    return np.stack(planes, axis=-1), channels.picture(channels.scaled(planes).permute(1, 2, 0).numpy())
+    if channels.given != [SLICE] and (doubt := channels.doubt(planes)) is not None:
+        warnings.warn(f"{path} {doubt}", stacklevel=2)
+    scaled = channels.scaled(planes).permute(1, 2, 0).numpy()
+    return MemoryRows(scaled), channels.picture(scaled)

@@ -50,6 +50,19 @@ def test_one_size_may_be_any(run, checkpoint):
     assert "more than -1: do not use it" in out
 
 
+def test_no_file_is_left_of_a_network_whose_scores_are_no_numbers(run, checkpoint):
+    saved = torch.load(checkpoint, weights_only=True)
+    for name in [name for name in saved["state_dict"] if name.endswith("segmentation_head.0.bias")]:
+        saved["state_dict"][name].fill_(float("nan"))
+    Path("out").mkdir()
+    torch.save(saved, "nan.ckpt")
+    status, _, err = run("export", "nan.ckpt", "--format", "torch", "--size", "32", "32", "--output", "out/net")
+    assert status != 0
+    assert "the network's scores are not finite: use another checkpoint" in err
+    assert "Traceback" not in err
+    assert not list(Path("out").iterdir())
+
+
 def test_mistakes_are_told_in_one_line(run, refused):
     assert "`size` must be a height and a width" in run("export", "a.ckpt", "--size", "5")[2]
     assert "nothing.ckpt" in refused("export", "nothing.ckpt")

@@ -1,6 +1,7 @@
 """`weakseg export`: a trained network as a file for other programs."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 from weakseg_lightning.cli.commands.places import shown
@@ -56,8 +57,12 @@ def export(
     stem.parent.mkdir(parents=True, exist_ok=True)
     for form in get_args(Format) if format == "both" else (format,):
         path = stem.with_name(stem.name + SUFFIXES[form])
-        save(exported, path, form, module.class_names, module.channels)
-        difference = largest_difference(module, runner(path, form), _sizes(module, exported))
+        with TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+            unfinished = Path(folder) / path.name
+            save(exported, unfinished, form, module.class_names, module.channels)
+            difference = largest_difference(module, runner(unfinished, form), _sizes(module, exported))
+            for file in Path(folder).iterdir():  # weights of more than 2 GB are a second file
+                file.replace(path.with_name(file.name))
         fine = fine and difference <= tolerance
         verdict = "" if difference <= tolerance else f", more than {tolerance:g}: do not use it"
         print(f"Wrote {shown(path)}: largest difference of scores {difference:.1e}{verdict}")

@@ -45,6 +45,16 @@ def test_names_are_as_short_as_they_tell_files_apart(tmp_path, monkeypatch):
     assert [path.name for path in find_images(["a/notes.txt"]).values()] == ["notes.txt"], "what is named is read"
 
 
+def test_no_two_files_have_one_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch("a/x.png", "a/x.jpg", "a/x.png.jpg", "b/x.png", "c/a/x.png")
+    assert list(find_images(["a"])) == ["x.jpg", "x.png", "x.png.jpg"]
+    assert list(find_images(["a/x.png", "b", "c"])) == ["a/x.png", "b/x.png", "c/a/x.png"]
+    touch("v/p1.nii.gz", "v/p1_slice_0.png", "v/p1_slice_0_slice_2.png", "v/p2_slice_0.png")
+    names = ["p1", "p1_slice_0.png", "p1_slice_0_slice_2", "p2_slice_0"]
+    assert list(find_images(["v"])) == names, "`p1_slice_0` is the overlay of a slice of `p1`"
+
+
 def test_what_is_no_image_is_told_once_with_a_count(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     touch("a/x.jpg", "a/x.json", "a/v.mp4", "a/sub/1.txt", "a/sub/2.txt", "a/.hidden", "a/Thumbs.db")
@@ -161,6 +171,14 @@ def test_the_memory_format_is_that_of_the_command(run, trained, monkeypatch, wan
     monkeypatch.setattr("weakseg_lightning.cli.commands.predict.command.predict_images", look)
     assert run("predict", "a.png", *of_run, f"--speed.channels_last={str(wanted).lower()}")[0] == 0
     assert seen == [wanted]
+
+
+def test_options_of_the_trainer_that_mean_nothing_are_named(run, of_run):
+    photograph("a.png", 40, 50)
+    where = ["--trainer.accelerator=cpu", "--trainer.default_root_dir", ".", "--predictions.output_dir=out"]
+    assert "not used" not in run("predict", *of_run, "a.png", *where)[1]
+    out = run("predict", *of_run, "a.png", *where, "--trainer.precision", "16-mixed", "--trainer.devices=1")[1]
+    assert "Options that are not used for IMAGES: --trainer.precision, --trainer.devices\n" in out
 
 
 MISTAKES = [

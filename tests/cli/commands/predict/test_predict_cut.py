@@ -240,6 +240,22 @@ def test_maps_keep_their_place_and_have_no_labels_without_data(module, tmp_path,
     assert len(np.unique(labels[~empty])) > 1
 
 
+def test_strokes_have_no_place_on_maps_that_exif_data_turn(module, root, tmp_path, capsys):
+    pytest.importorskip("rasterio")
+    path, exif = root / "images/p1_slice_0.png", Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(path) as image:
+        image.save(path, exif=exif)
+    data = FolderDataModule(root, num_workers=0)
+    assert predict({"a": path}, module, tmp_path / "out", data=data) == 0
+    drawn = strokes(0)
+    assert (labels_of(tmp_path / "out", "a")[drawn != 255] == drawn[drawn != 255]).all()
+    path.with_suffix(".pgw").write_text("1\n0\n0\n-1\n500000\n5000000\n")
+    assert predict({"a": path}, module, tmp_path / "out", data=data) == 1
+    assert "p1_slice_0.png lies on a map, and its EXIF data turn it" in capsys.readouterr().err
+    assert predict({"a": path}, module, tmp_path / "out") == 0, "nothing is drawn on it"
+
+
 def test_several_channels_are_cut_by_those_that_are_shown(tmp_path):
     torch.manual_seed(0)
     names, low, high = ("a", "b"), (0.0, 0.0), (100.0, 4.0)

@@ -56,6 +56,20 @@ def test_labels_get_the_places_of_their_images(tmp_path, monkeypatch):
     np.testing.assert_array_equal(labels_of(tmp_path / "maps%2Fa.tif"), predicted)
 
 
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_labels_of_images_that_exif_data_turn_have_no_place(tmp_path, monkeypatch, orientation):
+    """Predicted upright, they would cover other pixels of the map, also where the size is the same."""
+    monkeypatch.chdir(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 40)).save("plain.tif", exif=exif)
+    Path("plain.tfw").write_text("1\n0\n0\n-1\n500000\n5000000\n")
+    Image.new("L", (40, 40)).save("plain.png")
+    with pytest.warns(UserWarning, match="plain.png has no place on a map: .*its EXIF data turn it: remove the tag"):
+        place_predictions(Files(), tmp_path, ["ground", "field"], np.zeros((2, 3), np.uint8), None)
+    assert Path("plain.png").is_file()
+
+
 @pytest.fixture
 def predict_set(run, of_run):
     """Predicts the image of a folder without IMAGES and with them: ``predict_set(name)``; yields where labels are."""

@@ -24,6 +24,7 @@ from weakseg_lightning.modules.core.class_names import OPTION, require_same_clas
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.solvers import Refinement
 
+_TRAINER = ("accelerator", "default_root_dir")
 _PARTS = ("data", "refine", "images", "predictions", "speed")
 
 
@@ -31,12 +32,14 @@ class ImageCommand:
     """Labels images with the classes of a configuration's data and the network of its checkpoint.
 
     Args:
-        section: the parsed configuration of `weakseg predict`; its trainer tells the accelerator alone.
+        section: the parsed configuration of `weakseg predict`; its trainer tells the accelerator and the folder alone.
         words: files and folders.
+        options: the other words of the command line.
     """
 
-    def __init__(self, section: Any, words: Sequence[str]) -> None:
+    def __init__(self, section: Any, words: Sequence[str], options: Sequence[str]) -> None:
         self.words = words
+        self.options = options
         self.checkpoint = str(section["ckpt_path"])
         self.trainer = section["trainer"]
         self.allow_other_classes: bool = section[OPTION]
@@ -63,6 +66,7 @@ class ImageCommand:
             MissingFileError: if there are no such files.
         """
         module = load_module(self.checkpoint)
+        _say_what_is_unused(self.options)
         volumes = getattr(self.parts.data, "volumes", None) or VolumeReader()
         images = find_images(self.words, _files_of(module.channels, volumes))
         writer: PredictionWriter = self.parts.predictions
@@ -120,6 +124,13 @@ class ImageCommand:
         run = Path(self.checkpoint).absolute().parent.parent
         if (run / "metrics.csv").is_file():
             print(f"To see the run as a page:\n  weakseg report {quote(shown(run))}")
+
+
+def _say_what_is_unused(options: Sequence[str]) -> None:
+    """Name options of the trainer that mean nothing here; those of a recipe are meant for training."""
+    given = {word.partition("=")[0]: None for word in options if word.startswith("--trainer.")}
+    if unused := [name for name in given if name.removeprefix("--trainer.") not in _TRAINER]:
+        print(f"Options that are not used for IMAGES: {', '.join(unused)}")
 
 
 def _files_of(channels: Channels | None, volumes: VolumeReader) -> ChannelFiles | None:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.samples import CaseSlice
+from weakseg_lightning.prediction.channel_rows import ChannelMapRows
 from weakseg_lightning.prediction.cut import GraphCut, SlicesToCut, TooLargeError
+from weakseg_lightning.prediction.rasters import MapRows, is_turned
 from weakseg_lightning.prediction.segmenter import Segmenter
 from weakseg_lightning.prediction.tiling import Block, MemoryRows, Rows, Span
 
@@ -103,6 +105,13 @@ class ImageCutter:
             self.cut.require_fits(what, height * width * slices, self._segmenter.num_classes)
             pixels = image.read(Span(0, height))
             invalid = image.invalid(Span(0, height))
+            on_map = isinstance(image, MapRows | ChannelMapRows)
+        seeds = None if self._drawn is None else self._drawn.seeds(path)
+        if seeds is not None and on_map and is_turned(path):
+            raise BadSampleError(
+                f"{path} lies on a map, and its EXIF data turn it, so that strokes have other places there: remove the "
+                "tag Orientation"
+            )
         scores = np.empty((self._segmenter.num_classes, height, width), dtype=np.float32)
         blend = self._segmenter.blocks(MemoryRows(pixels, None if invalid is None else ~invalid))
         for block in blend:
@@ -110,5 +119,4 @@ class ImageCutter:
         self.difference = max(self.difference, blend.difference)
         channels = self._segmenter.channels
         picture = pixels if channels is None else channels.picture(pixels)
-        seeds = None if self._drawn is None else self._drawn.seeds(path)
         together.add(scores, picture, seeds, invalid, None if case is None else case.place)

@@ -1,7 +1,8 @@
 """The IMAGES of `weakseg predict`: which words of the command line they are, and which files."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ __all__ = ["find_images", "split_images"]
 
 _WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
 _SHOWN = 3
+_SLICE = re.compile(r"(.+)_slice_\d+")  # names of overlays of slices
 
 
 def split_images(args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -66,7 +68,7 @@ def find_images(words: Sequence[str], channels: ChannelFiles | None = None) -> d
     if left_out:
         more = ", ..." if len(left_out) > _SHOWN else ""
         print(f"Not read, as they are no images ({len(left_out)}): {', '.join(map(str, left_out[:_SHOWN]))}{more}")
-    return dict(zip(_told_apart([*found.values()]), found, strict=True))
+    return dict(zip(_told_apart(found), found, strict=True))
 
 
 def _files_of(given: Path, channels: ChannelFiles | None) -> tuple[list[Path], list[Path]]:
@@ -94,7 +96,28 @@ def _companions(image: Path, channels: ChannelFiles | None) -> list[Path]:
     return [image.with_name(channels.stem(image) + source.ending) for source in sources if channels and source.ending]
 
 
-def _told_apart(files: Sequence[tuple[str, str, str]]) -> list[str]:
+def _told_apart(files: Mapping[Path, tuple[str, str, str]]) -> list[str]:
     """Shorten names as far as they stay different: without suffix, with it, the whole path."""
-    stems, names = Counter(stem for stem, _, _ in files), Counter(name for _, name, _ in files)
-    return [stem if stems[stem] == 1 else name if names[name] == 1 else path for stem, name, path in files]
+    forms = dict.fromkeys(files, 0)
+    while unclear := _unclear(files, forms):
+        for file in unclear:
+            forms[file] += 1
+    return [names[forms[file]] for file, names in files.items()]
+
+
+def _unclear(files: Mapping[Path, tuple[str, str, str]], forms: Mapping[Path, int]) -> list[Path]:
+    """Files that need a longer name, and have one.
+
+    No name may be that of another file, with or without its suffix, nor that of the overlay of a volume's slice.
+    """
+    names = {file: known[forms[file]] for file, known in files.items()}
+    with_suffix = {file: known[max(forms[file], 1)] for file, known in files.items()}
+    taken = Counter(name for file in files for name in {names[file], with_suffix[file]})
+    volumes = {name for file, name in names.items() if is_volume(file)}
+    unclear = []
+    for file, name in names.items():
+        shared = taken[name] > 1 or taken[with_suffix[file]] > 1
+        of_slice = (found := _SLICE.fullmatch(name)) is not None and found[1] in volumes
+        if forms[file] < 2 and (shared or of_slice):
+            unclear.append(file)
+    return unclear

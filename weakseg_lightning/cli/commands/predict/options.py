@@ -23,15 +23,15 @@ class ImageOptions:
 
     Args:
         tile: side of the tiles in pixels; images up to this size are predicted whole.
-        overlap: what neighboring tiles share, in pixels, up to half of `tile`.
+        overlap: what neighboring tiles share, in pixels, up to half of `tile`; a little less with `flip`.
         flip: average with the prediction for the mirror image.
         scales: average over the image resized by these factors, as [0.75, 1, 1.25].
         probabilities: write probabilities, too, as NumPy files of float16 (K, H, W); of volumes (K, slices, H, W).
         polygons: write the regions of all images as polygons, too, in one JSON file in COCO's format.
         objects: write a table of the connected objects of all images, too, in one CSV file: class, area, box, center,
-            mean color or means of the channels; of images that lie on a map, also center and area in its units (the
-            area in square meters where these are degrees). Those of volumes are connected in 3-D: also slices, volume
-            in mm3, center in space, means of the files' values.
+            mean color or means of the channels; of images that lie on a map, also center and area in its units (where
+            these are degrees, the area is in square meters, by the size of the pixel at the center). Those of volumes
+            are connected in 3-D: also slices, volume in mm3, center in space, means of the files' values.
         geojson: write the regions of each image as polygons, too, in longitude and latitude (WGS 84), as GeoJSON; for
             images with a coordinate system alone. They are cut at the antimeridian.
         window: the part of each image that is predicted, [column, row, width, height] in pixels; what is written begins

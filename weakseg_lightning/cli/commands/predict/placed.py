@@ -16,10 +16,9 @@ from weakseg_lightning.callbacks.pictures import file_stem
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.data import BadSampleError, SampleSource, SegmentationDataModule
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.files import replacing
 from weakseg_lightning.prediction.channel_rows import ChannelMapRows, open_channels
-from weakseg_lightning.prediction.maps import GeoTiff, is_map
-from weakseg_lightning.prediction.rasters import MapRows, open_rows
+from weakseg_lightning.prediction.maps import GeoTiff, is_map, replacing_map
+from weakseg_lightning.prediction.rasters import MapRows, is_turned, open_rows
 from weakseg_lightning.prediction.regions import Region
 from weakseg_lightning.prediction.tiling import Span
 from weakseg_lightning.visualization.panels import Colors, voc_palette
@@ -63,7 +62,7 @@ def _place(path: Path, png: Path, class_names: Sequence[str], colors: Colors, ch
     with Image.open(png) as file:
         labels = np.array(file)
     with _opened(path, channels) as image:
-        if (image.height, image.width) != labels.shape:
+        if (image.height, image.width) != labels.shape or is_turned(path):
             turned = "its EXIF data turn it: remove the tag Orientation"
             raise BadSampleError(f"{path} has {image.width} x {image.height} pixels there, {turned}")
         if not isinstance(image, MapRows | ChannelMapRows):
@@ -72,7 +71,7 @@ def _place(path: Path, png: Path, class_names: Sequence[str], colors: Colors, ch
         place = image.place
     height, width = labels.shape
     with (
-        replacing(png.with_suffix(".tif")) as target,
+        replacing_map(png.with_suffix(".tif")) as target,
         GeoTiff(target, width, height, colors, place, class_names) as placed,
     ):
         placed.write(labels)

@@ -1,5 +1,6 @@
 """Writes what `weakseg predict` finds in IMAGES: labels, and what else is wanted."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -16,15 +17,24 @@ from weakseg_lightning.cli.commands.predict.cutting import CutImage, ImageCutter
 from weakseg_lightning.cli.commands.predict.options import ImageOptions
 from weakseg_lightning.data import BadSampleError
 from weakseg_lightning.data.folder.labels import DrawnLabels
-from weakseg_lightning.data.images.nifti import is_volume, volume_name
+from weakseg_lightning.data.images.nifti import is_volume
 from weakseg_lightning.data.images.volumes import VolumeReader
+from weakseg_lightning.data.text import counted
 from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.errors import UserError
 from weakseg_lightning.files import replacing
 from weakseg_lightning.prediction.channel_rows import ChannelMapRows, open_channels
 from weakseg_lightning.prediction.geojson import require_crs, write_geojson
-from weakseg_lightning.prediction.maps import GeoTiff, Place
+from weakseg_lightning.prediction.maps import GeoTiff, Place, replacing_map
 from weakseg_lightning.prediction.objects import ImageObjects, ObjectTable, VolumeObjects
-from weakseg_lightning.prediction.outputs import LabelFile, LabelRows, PalettePng, Reduced, WatchedRows
+from weakseg_lightning.prediction.outputs import (
+    LabelFile,
+    LabelRows,
+    PalettePng,
+    Reduced,
+    WatchedRows,
+    open_probabilities,
+)
 from weakseg_lightning.prediction.polygons import CocoPolygons, require_rasterio
 from weakseg_lightning.prediction.rasters import MapRows, open_rows
 from weakseg_lightning.prediction.regions import Region
@@ -36,6 +46,7 @@ from weakseg_lightning.visualization.panels import Colors, overlay, voc_palette
 __all__ = ["ImageWriter"]
 
 _OVERLAY = 4096  # longest side of an overlay, in pixels
+_LONGEST = 220  # bytes of the 255 of a file name: suffixes and the marks of unfinished files are the rest
 
 
 class ImageWriter:
@@ -69,11 +80,30 @@ class ImageWriter:
         wanted = {"overlays": overlays, "probabilities": options.probabilities, "geojson": options.geojson}
         self.kinds = ["labels", *(kind for kind, is_wanted in wanted.items() if is_wanted)]
         self.difference = 0.0
+        self._done = 0
         for kind in self.kinds:
             check_writable(folder / kind)
 
     def run(self, images: dict[str, Path]) -> list[str]:
-        """Label all images; the names of those that cannot be read."""
+        """Label all images; the names of those that cannot be read.
+
+        The tables of what is done are also written where the run is ended by an error.
+
+        Raises:
+            UserError: if names are too long for files.
+            OSError: if the results cannot be written.
+        """
+        _require_short(images)
+        try:
+            bad = self._label(images)
+        except BaseException:
+            if self._done:
+                self._write_tables()
+            raise
+        self._write_tables()
+        return bad
+
+    def _label(self, images: dict[str, Path]) -> list[str]:
         bad: list[str] = []
         last: BadSampleError | None = None
         with _progress() as progress:
@@ -81,6 +111,7 @@ class ImageWriter:
             for name, path, ready in self._with_labels(images):
                 try:
                     self._predict(name, path, progress, ready)
+                    self._done += 1
                 except BadSampleError as error:
                     bad.append(name)
                     if error is not last:  # that of a case is told once
@@ -88,13 +119,15 @@ class ImageWriter:
                         progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
                     last = error
                 progress.advance(files)
+        return bad
+
+    def _write_tables(self) -> None:
         if self.polygons is not None:
             with replacing(self.folder / "polygons.json") as path:
                 self.polygons.write(path)
         if self.objects is not None:
             with replacing(self.folder / "objects.csv") as path:
                 self.objects.write(path)
-        return bad
 
     def _with_labels(self, images: dict[str, Path]) -> Iterator[tuple[str, Path, CutImage | BadSampleError | None]]:
         """The images, with their labels where these are known before they are written."""
@@ -190,24 +223,32 @@ class ImageWriter:
         palette = voc_palette()
         palette[: len(self.palette)] = self.palette
         path = self.folder / "labels" / f"{stem}.{'png' if place is None else 'tif'}"
-        target = stack.enter_context(replacing(path))
         if place is None:
+            target = stack.enter_context(replacing(path))
             return path, stack.enter_context(PalettePng(target, width, height, palette))
+        target = stack.enter_context(replacing_map(path))
         return path, stack.enter_context(GeoTiff(target, width, height, palette, place, self.names))
 
     def _probabilities(self, stack: ExitStack, stem: str, size: tuple[int, int]) -> Any:
         if "probabilities" not in self.kinds:
             return None
         path = stack.enter_context(replacing(self.folder / "probabilities" / f"{stem}.npy"))
-        shape = (self.segmenter.num_classes, *size)
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        return open_probabilities(path, (self.segmenter.num_classes, *size))
 
 
 def _shown_name(name: str, path: Path) -> str:
-    """An image's name in tables: with its suffix, and below the given folder."""
-    if "/" not in name:
-        return path.name
-    return name + (path.name.removeprefix(volume_name(path)) if is_volume(path) else path.suffix)
+    """An image's file in tables: with as many folders as its name has."""
+    return Path(*path.parts[-len(Path(name).parts) :]).as_posix()
+
+
+def _require_short(images: dict[str, Path]) -> None:
+    """Raise ``UserError`` if names are too long for files."""
+    long = [path for name, path in images.items() if len(os.fsencode(file_stem(name))) > _LONGEST]
+    if long:
+        raise UserError(
+            f"names of {counted(len(long), 'image')} are too long for files of results, as that of {long[0]}: name the "
+            "folders that hold the images instead of one far above them, or rename these"
+        )
 
 
 def _put(probabilities: Any, block: Block) -> None:
