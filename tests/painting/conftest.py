@@ -116,7 +116,7 @@ def run_paint() -> Iterator[Callable[..., Painting]]:
 @pytest.fixture(scope="module")
 def painting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Painting, Path]]:
     """One server for the tests of a module, each of which has images of its own."""
-    names = [f"{name}.png" for name in ("draw", "undo", "tabs", "kept", "mouse", "early", "erase")]
+    names = [f"{name}.png" for name in ("draw", "undo", "tabs", "kept", "mouse", "early", "erase", "palm")]
     data = make_folder(tmp_path_factory.mktemp("painting") / "data", *names)
     (data / "images" / "kept broken.jpg").write_bytes(b"no image")
     halves().save(data / "images" / "large.tif")

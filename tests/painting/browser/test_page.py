@@ -264,7 +264,7 @@ def test_what_was_painted_trains(painting, tab):
 
 def test_a_second_finger_neither_ends_a_stroke_nor_joins_it(painting, tab):
     _, data = painting
-    shown = tab("draw")
+    shown = tab("palm")
     touch = """(kind, x, y) => document.querySelector('canvas').dispatchEvent(new PointerEvent(kind,
         { pointerId: 77, pointerType: 'touch', clientX: x, clientY: y, bubbles: true }))"""
 
@@ -281,6 +281,6 @@ def test_a_second_finger_neither_ends_a_stroke_nor_joins_it(painting, tab):
     shown.page.mouse.move(*shown.at(100, 70), steps=6)
     shown.page.mouse.up()
     shown.saved()
-    labels = scribbles(data, "draw")
+    labels = scribbles(data, "palm")
     assert (labels[70, 12:99] == 1).all()
     assert (labels[:20, 70:] == 255).all()

@@ -37,6 +37,7 @@ export default {
     this.kept = this.recall();
     this.view = { zoom: 1, x: 0, y: 0 };
     this.chosen = { tool: this.tool, label: this.label };
+    this.awaited = {}; // what keys have chosen, until the server says the same
   },
   mounted() {
     this.observer = new ResizeObserver(() => this.draw());
@@ -62,8 +63,12 @@ export default {
     applied: "settle_shown",
     opacity: "draw",
     drawn: "draw",
-    tool: "follow",
-    label: "follow",
+    tool() {
+      this.follow("tool");
+    },
+    label() {
+      this.follow("label");
+    },
     pen: "draw",
   },
   methods: {
@@ -106,9 +111,16 @@ export default {
     },
 
     // ---- pointer ----
-    follow() {
-      this.chosen = { tool: this.tool, label: this.label };
+    follow(what) {
+      // An answer to an earlier key is out of date.
+      if (this.awaited[what] != null && this.awaited[what] !== this[what]) return;
+      this.awaited[what] = null;
+      this.chosen[what] = this[what];
       this.draw();
+    },
+    choose(what, value) {
+      this.chosen[what] = value;
+      this.awaited[what] = value === this[what] ? null : value;
     },
     press(event) {
       if (this.pen_down != null) return; // a second finger, or the palm
@@ -195,10 +207,10 @@ export default {
       if (name.startsWith("tag ")) return this.toggle_tag(Number(digit) - 1);
       // At once: who presses a key and draws does not wait for the server.
       const index = Number(digit) - 1;
-      if (["scribble", "click", "erase"].includes(name)) this.chosen.tool = name;
+      if (["scribble", "click", "erase"].includes(name)) this.choose("tool", name);
       else if (name.startsWith("class ") && index < this.colors.length) {
-        this.chosen.label = index;
-        if (this.chosen.tool === "erase") this.chosen.tool = "scribble";
+        this.choose("label", index);
+        if (this.chosen.tool === "erase") this.choose("tool", "scribble");
       }
       this.draw();
       this.command(name);
