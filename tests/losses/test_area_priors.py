@@ -39,6 +39,10 @@ def test_areas_of_a_file(tmp_path: Path) -> None:
     found = prior.areas(["a", "b", "c", "other"], NAMES, tags, FLAT)
     expected = [[0.35, 0.35, 0.3], [0.8, 0, 0.2], [0.5, 0.25, 0.25], [1 / 3] * 3]
     torch.testing.assert_close(found, torch.tensor(expected))
+    prior.check(NAMES)
+    EqualAreas(0.6).check(NAMES)
     path.write_text("image,class,area\na,horse,0.3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"areas\.csv, line 2: `class` must name a class, got 'horse'"):
+        FileAreas(path).check(NAMES)
     with pytest.raises(ValueError, match="horse"):
         FileAreas(path).areas(["a"], NAMES, BOTH, FLAT)

@@ -90,9 +90,10 @@ def test_loss_terms_equal_a_count_by_hand(latent_pixels, batch, tiny_network):
     torch.testing.assert_close(terms["latent"], expected)
 
 
-def test_negative_gamma_raises(tiny_network):
-    with pytest.raises(ValueError, match="`gamma` must be at least 0"):
-        ADMModule(tiny_network, 4, gamma=-1.0)
+@pytest.mark.parametrize("gamma", [-1.0, float("inf")])
+def test_gamma_that_cannot_train_raises(tiny_network, gamma):
+    with pytest.raises(ValueError, match=f"`gamma` must be finite and at least 0, got {gamma}"):
+        ADMModule(tiny_network, 4, gamma=gamma)
 
 
 def test_on_the_map_cells_are_labeled_and_compared(batch, tiny_network):

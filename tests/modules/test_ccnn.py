@@ -193,6 +193,12 @@ def test_unknown_classes_stop_before_training(make_trainer):
         make_trainer(max_epochs=1).fit(module, datamodule=scenes())
 
 
+@pytest.mark.parametrize("weight", [-1.0, float("inf")])
+def test_weights_that_cannot_train_raise(weight):
+    with pytest.raises(ValueError, match=f"`mask_weight` must be finite and at least 0, got {weight}"):
+        ccnn(mask_weight=weight)
+
+
 def test_strides_that_the_network_cannot_do_raise():
     with pytest.raises(ValueError, match="`stride` must be a multiple of 4"):
         ccnn(map_stride=6)

@@ -1,4 +1,4 @@
-from math import log
+from math import inf, log
 
 import pytest
 import torch
@@ -41,6 +41,18 @@ def test_the_loss_on_parts_by_hand(batch, monkeypatch):
     torch.testing.assert_close(terms["parts"], 2 * expected)
 
 
+def test_a_class_that_is_surely_missed_is_learned_all_the_same(batch, monkeypatch):
+    module = make(parts_weight=1.0)
+    logits = torch.full((4, 2), -30.0, requires_grad=True)  # 1 - p is 1 in single precision
+    monkeypatch.setattr(module.net, "tag_logits", lambda images, valid=None: logits)
+    loss = module.loss_terms(torch.zeros(2, 2), batch)["parts"]
+    assert loss.item() == pytest.approx((30 - log(2)) / 2)
+    loss.backward()
+    expected = torch.zeros(4, 2)
+    expected[[0, 2], 0] = -0.25
+    torch.testing.assert_close(logits.grad, expected)
+
+
 def test_masks_divide_images_in_two():
     torch.manual_seed(0)
     masks = random_masks(torch.zeros(50, 3, 24, 32))
@@ -73,7 +85,8 @@ def test_masks_are_those_of_the_activation_maps(monkeypatch):
 def test_it_can_be_written_down_and_nonsense_raises():
     described = describe(make(parts_weight=0.5))["init_args"]
     assert (described["parts_weight"], described["cam_threshold"]) == (0.5, 0.4)
-    with pytest.raises(ValueError, match="`parts_weight` must be at least 0, got -1"):
-        make(parts_weight=-1)
+    for weight in (-1, inf):
+        with pytest.raises(ValueError, match=f"`parts_weight` must be finite and at least 0, got {weight}"):
+            make(parts_weight=weight)
     with pytest.raises(ValueError, match="`cam_threshold` must be at least 0 and below 1, got 1"):
         make(cam_threshold=1)

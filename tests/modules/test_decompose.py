@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 from weakseg_lightning import load_module
-from weakseg_lightning.losses import EqualAreas, absence_loss, imagelet_loss, mask_loss, reconstruction_loss
+from weakseg_lightning.losses import EqualAreas, FileAreas, absence_loss, imagelet_loss, mask_loss, reconstruction_loss
 from weakseg_lightning.modules import AbsencePenalty, DecomposeReconstructModule, Optimizer, TagClassifierModule
 from weakseg_lightning.modules.frozen import load_classifier
 
@@ -253,7 +253,26 @@ def test_a_checkpoint_needs_no_classifier_beside_it(checkpoint, make_trainer, tm
 
 
 def test_nonsense_raises():
-    with pytest.raises(ValueError, match="`cls_weight` must be at least 0, got -1"):
-        make(cls_weight=-1)
-    with pytest.raises(ValueError, match="`factor` must be at least 0, got -2"):
-        AbsencePenalty(factor=-2)
+    for value in (-1, float("inf")):
+        for name in ("recon_weight", "mask_weight", "cls_weight"):
+            with pytest.raises(ValueError, match=f"`{name}` must be finite and at least 0, got {value}"):
+                make(**{name: value})
+        for name in ("weight", "factor"):
+            with pytest.raises(ValueError, match=f"`{name}` must be finite and at least 0, got {value}"):
+                AbsencePenalty(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"absence": AbsencePenalty(1.0, ["cow"])}, "`confusing_classes` must name a class, got 'cow'"),
+        ({"area_prior": FileAreas("missing.csv")}, "missing.csv cannot be read as a CSV file of areas"),
+    ],
+)
+def test_what_does_not_fit_the_data_raises_before_training(checkpoint, make_trainer, arguments, message):
+    module = make(checkpoint, **arguments)
+    started = []
+    trainer = make_trainer(max_steps=1, callbacks=[LambdaCallback(on_fit_start=lambda *_: started.append(True))])
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(module, DiscData())
+    assert not started

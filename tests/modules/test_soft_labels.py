@@ -78,8 +78,9 @@ def test_failed_images_follow_their_seeds_alone(batch, tiny_network):
 
 
 def test_arguments_are_those_of_adm_but_for_the_loss(tiny_network):
-    with pytest.raises(ValueError, match="eta"):
-        SoftLabelModule(tiny_network, 4, eta=-1.0)
+    for eta in (-1.0, float("inf")):
+        with pytest.raises(ValueError, match=f"`eta` must be finite and at least 0, got {eta}"):
+            SoftLabelModule(tiny_network, 4, eta=eta)
     given = {"labels": "tags", "hard_seeds": False, "latent_pixels": "all", "pce_fraction": 0.25, "on_unsolved": "stop"}
     soft, adm = SoftLabelModule(tiny_network, 4, **given), ADMModule(tiny_network, 4, **given)
     assert {name: getattr(soft, name) for name in given} == {name: getattr(adm, name) for name in given} == given

@@ -34,6 +34,17 @@ class AreaPrior(ABC):
             Fractions of the image in 0..1, float ``(B, K)``, 0 for absent classes.
         """
 
+    def check(self, class_names: Sequence[str]) -> None:
+        """Compare the prior with the classes, once, before training. Most have nothing to compare.
+
+        Args:
+            class_names: names of the K classes, background first.
+
+        Raises:
+            ValueError: if they do not fit together.
+        """
+        return
+
 
 @dataclass(frozen=True)
 class EqualAreas(AreaPrior):
@@ -101,6 +112,12 @@ class FileAreas(AreaPrior):
     """
 
     path: str | Path
+
+    @override
+    def check(self, class_names: Sequence[str]) -> None:
+        """Read the file."""
+        none = torch.zeros(0, len(class_names), 1, 1)
+        self.areas([], class_names, none[:, :, 0, 0].bool(), none[:, 1:])
 
     @cached_property
     def _table(self) -> AreaTable:

@@ -35,7 +35,7 @@ class ADMModule(BatchLatentModule[SolverResult]):
         self, network: Network, num_classes: int, solver: Solver | None = None, gamma: float = 1.5, **base: Any
     ) -> None:
         super().__init__(network, num_classes, **base)
-        checks.at_least("gamma", gamma, 0)
+        checks.finite_at_least("gamma", gamma, 0)
         self.solver = solver or AlphaExpansion()
         self.gamma = gamma
 

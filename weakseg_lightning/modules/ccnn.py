@@ -64,7 +64,7 @@ class CCNNModule(LatentModule[DistributionResult]):
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, latent_lag=0, **base)
-        checks.at_least("mask_weight", mask_weight, 0)
+        checks.finite_at_least("mask_weight", mask_weight, 0)
         checks.one_of("link", link, _LINKS)
         self.constraints = constraints
         self.solver = solver or ConstrainedLatent()

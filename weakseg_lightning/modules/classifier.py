@@ -14,7 +14,7 @@ from weakseg_lightning.modules.tagged import ADAM, TaggedModule
 from weakseg_lightning.networks.tags import TagNet, TagNetwork
 
 _LEAST = 1e-6
-_SEEN = 1e-4  # of a probability, so that its logarithm has a gradient
+_SURE = -1e-30  # the largest logarithm of a probability: that of 1 would leave 1 - 1, whose logarithm is infinite
 
 
 class TagClassifierModule(TaggedModule):
@@ -52,7 +52,7 @@ class TagClassifierModule(TaggedModule):
         **base: Any,
     ) -> None:
         super().__init__(network, num_classes, optimizer=optimizer, **base)
-        checks.at_least("parts_weight", parts_weight, 0)
+        checks.finite_at_least("parts_weight", parts_weight, 0)
         checks.above("cam_threshold", cam_threshold, 0)
         checks.at_least_and_below("cam_threshold", cam_threshold, 0, 1)
         self.parts_weight = parts_weight
@@ -97,8 +97,8 @@ class TagClassifierModule(TaggedModule):
         mask = random_masks(images)
         parts = torch.cat([mask * images, (1 - mask) * images])
         one, other = self.net.tag_logits(parts, torch.cat([valid, valid])).chunk(2)
-        in_neither = F.logsigmoid(-one) + F.logsigmoid(-other)
-        in_one = (1 - in_neither.exp()).clamp(min=_SEEN).log()
+        in_neither = F.logsigmoid(-one.float()) + F.logsigmoid(-other.float())
+        in_one = (-in_neither.clamp(max=_SURE).expm1()).log()
         return -torch.where(tags, in_one, in_neither).sum(1).mean()
 
 

@@ -50,8 +50,8 @@ class AbsencePenalty:
 
     def __post_init__(self) -> None:
         """Raise if it would reward false positives."""
-        checks.at_least("weight", self.weight, 0)
-        checks.at_least("factor", self.factor, 0)
+        checks.finite_at_least("weight", self.weight, 0)
+        checks.finite_at_least("factor", self.factor, 0)
 
     def weights(self, ids: Sequence[str], tags: Tensor, class_names: Sequence[str]) -> Tensor:
         """Weight of each image, float ``(B,)``.
@@ -59,11 +59,18 @@ class AbsencePenalty:
         Raises:
             ValueError: if a confusing class is not among the names.
         """
-        columns = [class_index(name, class_names, "`confusing_classes`") for name in self.confusing_classes]
-        shown = tags[:, columns].any(1)
+        shown = tags[:, self.columns(class_names)].any(1)
         named = [any(fnmatchcase(name, pattern) for pattern in self.confusing_images) for name in ids]
         confusing = shown | torch.tensor(named, device=tags.device)
         return self.weight * torch.where(confusing, self.factor, 1.0)
+
+    def columns(self, class_names: Sequence[str]) -> list[int]:
+        """Indices of the confusing classes.
+
+        Raises:
+            ValueError: if one is not among the names.
+        """
+        return [class_index(name, class_names, "`confusing_classes`") for name in self.confusing_classes]
 
 
 class DecomposeReconstructModule(TaggedModule):
@@ -130,7 +137,7 @@ class DecomposeReconstructModule(TaggedModule):
         checks.one_of("classifier_input", classifier_input, ("imagelets", "input"))
         checks.one_of("asked_classes", asked_classes, ("all", "present"))
         for name, value in (("recon_weight", recon_weight), ("mask_weight", mask_weight), ("cls_weight", cls_weight)):
-            checks.at_least(name, value, 0)
+            checks.finite_at_least(name, value, 0)
         self.classifier = classifier
         self.classifier_checkpoint = classifier_checkpoint
         self.variant: Variant = variant
@@ -147,7 +154,7 @@ class DecomposeReconstructModule(TaggedModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Load g, and begin with its encoder if that is asked for."""
+        """Load g, begin with its encoder if that is asked for, and compare what names classes with the data."""
         if stage != "fit":
             super().setup(stage)
             return
@@ -157,6 +164,10 @@ class DecomposeReconstructModule(TaggedModule):
         super().setup(stage)
         source = f"`classifier_checkpoint` {self.classifier_checkpoint}"
         self._require_same_classes(names, self.class_names, source)
+        if self.absence.weight > 0:
+            self.absence.columns(self.names_or_numbers)
+        if self.area_prior is not None:
+            self.area_prior.check(self.names_or_numbers)
 
     @override
     def training_logits(self, batch: Batch) -> Tensor:

@@ -37,7 +37,7 @@ class SoftLabelModule(BatchLatentModule[SoftPottsResult]):
         self, network: Network, num_classes: int, solver: SoftPotts | None = None, eta: float = 0.3, **base: Any
     ) -> None:
         super().__init__(network, num_classes, **base)
-        checks.at_least("eta", eta, 0)
+        checks.finite_at_least("eta", eta, 0)
         self.solver = solver or SoftPotts()
         self.eta = eta
 

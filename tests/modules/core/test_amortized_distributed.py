@@ -66,6 +66,18 @@ def test_ranks_share_the_work_and_hand_labelings_on(trained):
         assert len(everything) == len(set(everything)) >= 12, "12 of 14 images come in an epoch of 3 batches a rank"
 
 
+def test_a_checkpoint_within_an_epoch_holds_the_labelings_of_all_ranks(trained):
+    folder, path = trained
+    state = torch.load(folder / "within.ckpt", weights_only=True)["amortized"]["store"]
+    solved = [name for rank in range(2) for _, name in torch.load(folder / f"within-{rank}")]
+    assert len(set(solved)) == 8, "2 batches of 2 on each rank"
+    if path is None:
+        (held,) = state["entries"].values()
+        assert sorted(held["ids"]) == sorted(solved)
+    else:
+        assert state["entries"] == {}
+
+
 def test_labelings_of_two_ranks_are_those_of_one_process(trained):
     """The last cycle by hand: its network, whole images one by one, warm from the cycle before."""
     folder, path = trained

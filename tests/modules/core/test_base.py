@@ -24,6 +24,29 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
     assert equal_weights(undisturbed, resumed)
 
 
+def test_weights_that_are_not_used_are_left_out_on_one_rank_and_older_checkpoints_with_them_are_resumed(
+    equal_weights, tiny_data, make_trainer, save_at, tmp_path, monkeypatch
+):
+    """The optimizer of a run of several ranks has no such weights, and a run may go on on one of them, or on more."""
+
+    def train(resumed_from=None, **options):
+        network = SMPNetwork(architecture="unet", encoder="timm-tf_efficientnet_lite0", encoder_weights=None)
+        torch.manual_seed(0)
+        module, trainer = RegularizedLossModule(network, 3), make_trainer(**options)
+        trainer.fit(module, tiny_data, ckpt_path=resumed_from, weights_only=True)
+        frozen = [name for name, parameter in module.net.named_parameters() if not parameter.requires_grad]
+        return module, frozen, sum(len(group["params"]) for group in trainer.optimizers[0].param_groups)
+
+    before = tmp_path / "before.ckpt"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(RegularizedLossModule, "_freeze_unused", lambda self: None)
+        whole, _, count = train(callbacks=[save_at(before, epoch=0)])
+    resumed, frozen, fewer = train(before)
+    assert [name.rpartition("encoder.")[2] for name in frozen] == ["conv_head.weight", "bn2.weight", "bn2.bias"]
+    assert fewer == count - 3
+    assert equal_weights(whole, resumed)
+
+
 def test_learning_rates_follow_both_phases(tiny_network, tiny_data, make_trainer):
     rates = []
     momenta = []

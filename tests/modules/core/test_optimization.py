@@ -1,3 +1,5 @@
+from math import inf, nan
+
 import pytest
 import torch
 from torch import nn
@@ -25,10 +27,19 @@ def test_head_learns_faster_and_frozen_parameters_are_left_out():
     assert rates == {id(p): 0.5 for p in net[1].parameters()} | {id(p): 2.0 for p in net[2].parameters()}
 
 
+@pytest.mark.parametrize("value", [0, -1, inf, nan])
 @pytest.mark.parametrize("name", ["lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"])
-def test_settings_that_cannot_train_raise(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be above 0"):
-        Optimizer(**{name: 0})
+def test_settings_that_cannot_train_raise(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be finite and above 0, got {value}"):
+        Optimizer(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-1, inf, nan])
+@pytest.mark.parametrize("name", ["weight_decay", "power"])
+def test_settings_that_drive_weights_away_raise(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be finite and at least 0, got {value}"):
+        Optimizer(**{name: value})
+    Optimizer(**{name: 0})
 
 
 def test_schedule_steps_through_the_optimizer():
@@ -182,6 +193,29 @@ def test_a_state_with_other_groups_raises():
     with pytest.raises(ValueError, match="run set biases apart from weights, this run does not: give `optimizer`"):
         before.load_state_dict(caffe.state_dict())
     make(CAFFE).load_state_dict(caffe.state_dict())
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_a_state_with_weights_that_had_no_gradient_is_loaded_without_them(momentum):
+    def make(net):
+        settings = Optimizer(momentum=momentum, schedule="constant")
+        return make_optimizer(net, list(net[2].parameters()), Phases(settings, settings, 0, 10))[0]
+
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    earlier = make(net)
+    net[2](net[0](torch.ones(1, 2))).sum().backward()
+    earlier.step()
+    net[1].requires_grad_(False)
+    now = make(net)
+    saved = earlier.state_dict()
+    now.load_state_dict(saved)
+    for ours in (net[0].weight, net[0].bias, net[2].weight, net[2].bias):
+        assert now.state[ours].get("momentum_buffer") is earlier.state[ours].get("momentum_buffer")
+    assert [len(group["params"]) for group in saved["param_groups"]] == [4, 2], "what was given stays as it is"
+    net[0].bias.requires_grad_(False)
+    if momentum:  # it learned
+        with pytest.raises(ValueError, match="doesn't match the size"):
+            make(net).load_state_dict(saved)
 
 
 def test_a_run_that_sets_biases_apart_is_resumed(

@@ -98,12 +98,23 @@ def test_disk_holds_its_budget_and_says_so_once(tmp_path, encode):
     cache = FeatureCache(str(tmp_path), memory=0, disk=2.5 * each / 2**30)
     for value in (1, 2):
         cache.get(str(value), encode(value))
-    with pytest.warns(UserWarning, match=r"have reached `disk: .* train on whole images"):
+    with pytest.warns(UserWarning, match=r"not all features fit into the `disk: .* train on whole images"):
         cache.get("3", encode(3))
     for value in (4, 3, 1):  # no second warning, which would be an error here
         assert same(cache.get(str(value), encode(value)), value)
     assert encode.calls == [1, 2, 3, 4, 3]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_entry_that_does_not_fit_leaves_room_for_others(tmp_path, encode):
+    each = sum(features.nbytes for features in maps(1))
+    cache = FeatureCache(str(tmp_path), memory=0, disk=2.5 * each / 2**30)
+    with pytest.warns(UserWarning, match="not all features fit"):
+        cache.get("large", lambda: [torch.zeros(3 * each, dtype=torch.uint8)])
+    for value in (1, 2, 1, 2):
+        assert same(cache.get(str(value), encode(value)), value)
+    assert encode.calls == [1, 2]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["1", "2"]
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path, encode):

@@ -112,6 +112,8 @@ def test_other_pixels_and_other_weights_are_other_features(weights, images):
     assert len(cache._kept) == 7
     build(None, cache=cache)(images)
     assert len(cache._kept) == 10
+    net(images * (1 + 2e-5))  # equal in half precision, and the encoder sees more of it
+    assert len(cache._kept) == 13
 
 
 def labeled(images, count: int = 60):
@@ -236,7 +238,7 @@ def test_checkpoints_hold_the_encoder_or_a_reference(weights, images):
 
 def test_a_head_meets_no_other_encoder(weights):
     state = build(weights, save_encoder=False).state_dict()
-    with pytest.raises(ValueError, match="other weights of the encoder: give `encoder_weights`"):
+    with pytest.raises(ValueError, match="or on other weights of it: give `encoder` and `encoder_weights`"):
         build(None, save_encoder=False).load_state_dict(state)
 
 

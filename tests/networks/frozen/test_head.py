@@ -66,3 +66,31 @@ def test_fit_separates_what_can_be_separated_and_repeats_itself():
     assert before < 0.7 < 0.98 < right
     for ours, theirs in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_channel_that_is_dead_where_the_head_is_fitted_counts_nowhere():
+    torch.manual_seed(0)
+    labels = torch.randint(0, 2, (600,))
+    features = torch.randn(600, 12)
+    features[:, 4] += 3 * labels
+    features[:, 2] = 0  # ReLU leaves nothing of it
+    features[:, 8] = 1 + 1e-3 * torch.randn(600)  # all but constant: divided by a part of what is typical of its map
+    features[:, 9] *= 0.2
+    head = MapHead([5, 7], 2, 32, 0.3).eval()
+    head.standardize(features)
+    typical = features[:, 5:].std(0, correction=0).square().mean().sqrt()
+    assert head.scale[2] == 0
+    assert 0 < head.scale[8] == 1 / (0.05 * typical + 1e-5)
+    others = [i for i in range(12) if i not in (2, 8)]
+    assert torch.equal(head.scale[others], 1 / (features.std(0, correction=0)[others] + 1e-5))
+    head.fit(features, labels)
+    elsewhere = features.clone()
+    elsewhere[:, 2] = torch.randn(600).relu()
+    torch.testing.assert_close(head.at_pixels(elsewhere), head.at_pixels(features))
+
+
+def test_features_that_are_the_same_everywhere_leave_scores_that_are_finite():
+    head = MapHead([3, 4], 2, 8, 0.3).eval()
+    head.standardize(torch.ones(5, 7))
+    assert (head.scale == 0).all()
+    assert head([torch.rand(1, 3, 4, 4), torch.rand(1, 4, 2, 2)]).isfinite().all()

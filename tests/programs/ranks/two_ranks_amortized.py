@@ -28,15 +28,23 @@ def make_module(path: str | None, classes: int) -> TrustRegionModule:
 
 
 class Count(Callback):
-    def __init__(self) -> None:
+    """Notes what is solved for, and saves within the first epoch."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
         self.solved: list[tuple[int, str]] = []
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.solved += [(trainer.current_epoch, batch["id"][position]) for position in batch.get("whole", {})]
 
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (0, 1):
+            trainer.save_checkpoint(self.folder + "/within.ckpt")
+            torch.save(self.solved, self.folder + f"/within-{trainer.global_rank}")
+
 
 def train(folder: str, path: str, workers: str) -> None:
-    data, count = make_data(int(workers)), Count()
+    data, count = make_data(int(workers)), Count(folder)
     module = make_module(path or None, data.num_classes)
     trainer = quiet_trainer(folder, strategy="ddp", devices=2, max_epochs=4, callbacks=[count])
     trainer.fit(module, data)

@@ -212,9 +212,10 @@ class AmortizedLatentModule(LatentModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the cycle with its network, and the labelings where they are in memory."""
+        """Keep the cycle with its network, and the labelings of all ranks where they are in memory."""
         super().on_save_checkpoint(checkpoint)
         if self._cycle is not None:
+            self.store.exchange()  # the first rank writes the file, and within an epoch others hold labelings of it
             cycle = {"cycle": self._cycle.number, "first_epoch": self._cycle.first_epoch}
             net = {} if self._cycle.net is None else {"net": self._cycle.net.state_dict()}
             checkpoint[_STATE] = {**cycle, **net, "store": self.store.state_dict()}

@@ -142,8 +142,8 @@ class WeakSegModule(EvaluatedModule, ABC):
             self._prepare_net()  # the strategy will part the weights between the ranks
         if stage == "fit":
             keep_activations(self.trainer)  # DDP converts batch norm with one rank, too
-        if stage == "fit" and self.trainer.world_size > 1:
-            self._freeze_unused()
+        if stage == "fit":
+            self._freeze_unused()  # on one rank, too, so that its optimizer is that of several
         if stage == "fit" and self.batch_hook is not None:
             tell_data(self, "batch_hook", self.batch_hook)
 

@@ -37,10 +37,11 @@ _LONGEST_NAME = 200
 class LatentStore:
     """Labelings by image id, in memory or below a path.
 
-    In memory, entries are exchanged between the ranks at the end of each epoch and travel in the checkpoint. With a
-    ``path`` they are files, written whole or not at all, which all ranks and restarts of a run share; the checkpoint
-    then holds none. A labeling of an image takes one to ten kilobytes: above about a million images use a ``path``.
-    Each knows by a checksum which image and annotation it was solved for: where they have changed, it does not count.
+    In memory, entries are exchanged between the ranks at the end of each epoch, and where a checkpoint is written, in
+    which they travel. With a ``path`` they are files, written whole or not at all, which all ranks and restarts of a
+    run share; the checkpoint then holds none. A labeling of an image takes one to ten kilobytes: above about a million
+    images use a ``path``. Each knows by a checksum which image and annotation it was solved for: where they have
+    changed, it does not count.
 
     Args:
         path: folder, or address of an object store (anything that fsspec opens, such as ``s3://bucket/run``), that all

@@ -63,7 +63,9 @@ class Optimizer:
         checks.one_of("algorithm", self.algorithm, get_args(Algorithm))
         checks.one_of("schedule", self.schedule, get_args(Schedule))
         for name in ("lr", "head_lr_factor", "step_every", "step_factor", "bias_lr_factor"):
-            checks.above(name, getattr(self, name), 0)
+            checks.finite_above(name, getattr(self, name), 0)
+        for name in ("weight_decay", "power"):
+            checks.finite_at_least(name, getattr(self, name), 0)
         checks.at_least_and_below("momentum", self.momentum, 0, 1)
 
     def factor(self, step: int, steps: int) -> float:
@@ -156,6 +158,7 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer = algorithm(groups, lr=1.0)
     _apply(optimizer, first)
     optimizer.register_load_state_dict_pre_hook(_require_same_groups)
+    optimizer.register_load_state_dict_pre_hook(_without_idle)
     rates = [_rate(phases, *_GROUPS[group["name"]]) for group in optimizer.param_groups]
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
 
@@ -181,6 +184,21 @@ def _require_same_groups(optimizer: torch.optim.Optimizer, saved: dict[str, Any]
             f"{'does' if ours else 'does not'}: give `optimizer` and `pce_optimizer` the `bias_lr_factor` and "
             "`decay_biases` of that run, as its config.yaml has them (without them they are 1 and true)"
         )
+
+
+def _without_idle(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """Leave out parameters that had no gradient: runs of one process kept them in earlier versions."""
+    groups = [
+        {**theirs, "params": _first_used(theirs["params"], saved["state"], len(ours["params"]))}
+        for ours, theirs in zip(optimizer.param_groups, saved["param_groups"], strict=False)
+    ]
+    return {**saved, "param_groups": groups + saved["param_groups"][len(groups) :]}
+
+
+def _first_used(parameters: list[int], state: dict[int, Any], count: int) -> list[int]:
+    """As many as there are now, if just those have a state, or none has any."""
+    used = [number for number in parameters if number in state] or parameters[:count]
+    return used if len(used) == count else parameters
 
 
 def _has_bias_groups(groups: list[dict[str, Any]]) -> bool:

@@ -38,7 +38,8 @@ class FeatureCache:
     Args:
         folder: folder on disk, for the next run and what does not fit into memory; null = memory alone.
         memory: gigabytes to keep in memory per process; the entries used longest ago go first.
-        disk: gigabytes that this process writes into ``folder`` at most; what does not fit is computed each time.
+        disk: gigabytes that this process writes into ``folder`` at most; entries that do not fit are computed each
+            time.
 
     Raises:
         ValueError: if a number is negative.
@@ -52,7 +53,7 @@ class FeatureCache:
         self.disk = disk
         self._kept: OrderedDict[str, list[Tensor]] = OrderedDict()
         self._kept_bytes = self._written_bytes = 0
-        self._writes = folder is not None
+        self._writes, self._is_told = folder is not None, False
         self._lock = Lock()
 
     def get(self, key: str, compute: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
@@ -104,7 +105,7 @@ class FeatureCache:
 
     def _write(self, key: str, maps: list[Tensor]) -> None:
         path = self._path(key)
-        if path is None or not self._writes or self._is_full(_size(maps)):
+        if path is None or not self._writes or not self._takes(_size(maps)):
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,18 +116,21 @@ class FeatureCache:
             self._writes = False
             warnings.warn(f"features are not kept on disk: {error}", stacklevel=2)
 
-    def _is_full(self, size: int) -> bool:
+    def _takes(self, size: int) -> bool:
+        """Count an entry as written if it fits; warn of the first that does not."""
         with self._lock:
-            self._written_bytes += size
-            self._writes = self._written_bytes <= self.disk * _GIGABYTE
-        if not self._writes:
+            fits = self._written_bytes + size <= self.disk * _GIGABYTE
+            self._written_bytes += size if fits else 0
+            tells = not (fits or self._is_told)
+            self._is_told |= tells
+        if tells:
             warnings.warn(
-                f"the features written to {self.folder} have reached `disk: {self.disk:g}` GB, further ones are "
-                "computed each time; random crops and scales never repeat: train on whole images "
+                f"not all features fit into the `disk: {self.disk:g}` GB of {self.folder}, the others are computed "
+                "each time; random crops and scales never repeat: train on whole images "
                 "(`scale_range: [1, 1]`, `crop_size` no smaller than they are), or raise `disk`",
                 stacklevel=2,
             )
-        return not self._writes
+        return fits
 
     def __deepcopy__(self, memo: object) -> "FeatureCache":
         """A copy of the network shares the features."""

@@ -81,6 +81,13 @@ def _chosen_maps(info: Any) -> list[int]:
     return [indices[place] for place in places]
 
 
+def timm_version() -> str:
+    """Version of timm, which may compute the maps of an encoder otherwise than another version."""
+    import timm
+
+    return str(timm.__version__)
+
+
 def tell(text: str) -> None:
     """Log a line, once for all ranks."""
     from lightning.pytorch.utilities import rank_zero_info  # takes seconds, and descriptions need none of it

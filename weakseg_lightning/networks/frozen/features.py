@@ -18,7 +18,7 @@ from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.base import Network, SegmentationNet, check_input, check_input_scale
 from weakseg_lightning.networks.encoders import encoder_normalization
 from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
-from weakseg_lightning.networks.frozen.encoder import make_encoder, tell
+from weakseg_lightning.networks.frozen.encoder import make_encoder, tell, timm_version
 from weakseg_lightning.networks.frozen.head import MapHead, join_maps
 
 _FITTED_PIXELS = 400_000
@@ -45,12 +45,14 @@ class FrozenNet(SegmentationNet):
         self.freeze_encoder = settings.freeze_encoder
         self.head = MapHead(channels, num_classes, settings.hidden, settings.dropout)
         self.cache = settings.cache
+        self.architecture = settings.encoder.partition(".")[0]  # the tag tells weights apart, which are compared anyway
+        self._made_by = f"timm {timm_version()}, maps {list(info.out_indices)}"
         self._channels_last = str(getattr(encoder, "output_fmt", "NCHW")).endswith("NHWC")
         self.save_encoder = settings.save_encoder
         self.fits = settings.fit_first
         self.latent_rounds = settings.latent_rounds if settings.fit_first else 0
         self._unfitted: dict[str, Tensor] | None = None
-        self.register_buffer("encoder_digest", _digest_of_encoder(encoder.state_dict()))
+        self.register_buffer("encoder_digest", _digest_of_encoder(encoder.state_dict(), self.architecture))
         self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
 
     @override
@@ -80,7 +82,8 @@ class FrozenNet(SegmentationNet):
         prefix = f"{kwargs.get('prefix', '')}encoder."
         weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if not self.freeze_encoder:
-            self.encoder_digest.copy_(_digest_of_encoder(weights))  # the state holds this very tensor
+            # the state holds this very tensor
+            self.encoder_digest.copy_(_digest_of_encoder(weights, self.architecture))
         if not self.save_encoder:
             for name in weights:
                 del state[prefix + name]
@@ -185,7 +188,7 @@ class FrozenNet(SegmentationNet):
 
     def _key(self, image: Tensor) -> str:
         # The shape, too: images of one color have equal bytes whichever way they lie.
-        content = digest_of({f"image {tuple(image.shape)}": image.half()})
+        content = digest_of({f"image {tuple(image.shape)} {self._made_by}": image.float()})
         return f"{bytes(self.encoder_digest.tolist()).hex()}/{content}"
 
 
@@ -228,8 +231,10 @@ def _is_recorded() -> bool:
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
-def _digest_of_encoder(weights: Mapping[str, Tensor]) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(digest_of(weights))), dtype=torch.uint8)
+def _digest_of_encoder(weights: Mapping[str, Tensor], architecture: str) -> Tensor:
+    """Name for an encoder; without an architecture, which several may share, as earlier versions wrote it."""
+    named = {f"{architecture}.{name}" if architecture else name: value for name, value in weights.items()}
+    return torch.tensor(list(bytes.fromhex(digest_of(named))), dtype=torch.uint8)
 
 
 def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -241,15 +246,18 @@ def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: 
     own = net.encoder.state_dict(prefix=f"{prefix}encoder.")
     digest = f"{prefix}encoder_digest"
     if own.keys() <= state.keys():
-        state[digest] = _digest_of_encoder({name.removeprefix(f"{prefix}encoder."): state[name] for name in own})
+        weights = {name.removeprefix(f"{prefix}encoder."): state[name] for name in own}
+        state[digest] = _digest_of_encoder(weights, net.architecture)
     if own.keys() & state.keys():
         return
-    saved = state.get(digest)
-    if saved is not None and not torch.equal(saved.cpu(), net.encoder_digest.cpu()):
+    saved, ours = state.get(digest), net.encoder_digest.cpu()
+    known = (ours, _digest_of_encoder(net.encoder.state_dict(), ""))
+    if saved is not None and not any(torch.equal(saved.cpu(), each) for each in known):
         raise UserError(
-            "the head was trained on other weights of the encoder: give `encoder_weights` the file of that training"
+            "the head was trained on another encoder, or on other weights of it: give `encoder` and `encoder_weights` "
+            "the name and the file of that training"
         )
-    state.update(own)
+    state.update(own, **{digest: ours})
 
 
 @dataclass(frozen=True)

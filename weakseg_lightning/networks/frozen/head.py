@@ -13,6 +13,9 @@ _FIT_STEPS = 160
 _FIT_BATCH = 1024
 _FIT_LR = 1e-3
 _FIT_WEIGHT_DECAY = 1e-2
+# Of the root mean square of the deviations of a map's channels: what deviates less is divided by this, or left out.
+_LEAST_DEVIATION = 0.05
+_DEAD_DEVIATION = 1e-3
 
 
 class MapHead(nn.Module):
@@ -117,10 +120,19 @@ class MapHead(nn.Module):
 
     @torch.no_grad()
     def standardize(self, features: Tensor) -> None:
-        """Take mean and deviation of the channels from joined features ``(N, C)``."""
+        """Take mean and deviation of the channels from joined features ``(N, C)``.
+
+        Nothing can be learned from a channel that is the same at all these pixels, as ReLU leaves many: it counts
+        nowhere, as other pixels would be multiplied by something huge.
+        """
         features = features.float()
         self.mean.copy_(features.mean(0))
-        self.scale.copy_(1 / (features.std(0, correction=0) + 1e-5))
+        deviations = features.std(0, correction=0)
+        typical = torch.cat(
+            [part.square().mean().sqrt().expand_as(part) for part in torch.split(deviations, self.channels)]
+        )
+        scale = 1 / (deviations.maximum(_LEAST_DEVIATION * typical) + 1e-5)
+        self.scale.copy_(torch.where(deviations > _DEAD_DEVIATION * typical, scale, 0.0))
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
