@@ -151,6 +151,18 @@ def test_very_old_changes_stay_but_cannot_be_undone(monkeypatch):
     assert [click.x for click in document.current.clicks] == [0.0, 1.0]
 
 
+def test_states_are_kept_however_many_changes_there_were(monkeypatch):
+    monkeypatch.setattr("weakseg_lightning.painting.history._MAX_CHANGES", 25)
+    document, states = painted(), []
+    for x in range(58):
+        document.apply(AddClick(Click(float(x), 1.0, 1)))
+        states.append(document.current)
+    assert document._states
+    for state in reversed(states[33:57]):
+        assert document.undo()
+        assert document.current.same_as(state)
+
+
 def test_undo_and_redo_go_through_every_state():
     strokes = [Stroke(((float(x), 20.0), (float(x), 30.0)), 3, x % 3) for x in range(2, 58)]
     document, states = painted(), [EMPTY]

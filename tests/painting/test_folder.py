@@ -12,6 +12,7 @@ from weakseg_lightning.data.images.reading import read_image
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.painting.document import Click, ImageAnnotation
 from weakseg_lightning.painting.folder import PaintFolder
+from weakseg_lightning.painting.open_image import read_open_image
 
 CLASSES = ["background", "cat", "dog"]
 SIZE, SMALL = (80, 120), (20, 30)
@@ -331,3 +332,13 @@ def test_pixels_without_a_label_stay_so_whatever_the_colors_of_the_classes(data)
     folder = PaintFolder(data)
     folder.write("a", an_annotation())
     assert folder.read("a", SIZE).same_as(an_annotation())
+
+
+def test_masks_and_boxes_keep_an_image_annotated_when_it_is_opened(data):
+    (data / "boxes.csv").write_text("image,x1,y1,x2,y2,class\nb.png,3,3,9,9,cat\n")
+    (data / "masks").mkdir()
+    Image.fromarray(np.ones(SIZE, np.uint8)).save(data / "masks/a.png")
+    folder = PaintFolder(data, CLASSES)
+    for name in "ab":
+        read_open_image(folder, name, {})
+    assert folder.needed([]) == []

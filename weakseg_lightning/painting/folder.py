@@ -43,6 +43,7 @@ class Entry:
         path: its file.
         problem: why it cannot be annotated; None if nothing is known against it.
         row_name: what tables call it.
+        otherwise: whether files that the page does not write annotate it.
         is_double: whether another image has its name, so that their annotations would be one.
         annotated: whether anybody has said anything about it: accepted labels do not count.
         accepted: whether labels of a preview were accepted.
@@ -51,6 +52,7 @@ class Entry:
     path: Path
     problem: str | None = None
     row_name: str = ""
+    otherwise: bool = False
     annotated: bool = False
     accepted: bool = False
     is_double: bool = False
@@ -135,8 +137,10 @@ class PaintFolder:
             self.reader.size(path)
         except BadSampleError as error:
             return Entry(path, str(error))
-        annotated = contents.can_train(name, "tags")
-        return Entry(path, row_name=usable[0], annotated=annotated, accepted=name in contents.accepted)
+        others = any(one.annotation.file not in (_POINTS, _TAGS) for one in contents.about(name))
+        entry = Entry(path, row_name=usable[0], otherwise=others or name in contents.masks)
+        entry.annotated, entry.accepted = contents.can_train(name, "tags"), name in contents.accepted
+        return entry
 
     def _about(self, name: str) -> Callable[[str], bool]:
         """Tell whether what a table calls an image is this one."""
@@ -227,7 +231,7 @@ class PaintFolder:
 
     def note(self, name: str, annotation: ImageAnnotation) -> None:
         """Keep in the list of images what is known about one."""
-        self.entries[name].annotated = annotation.is_drawn or name in self.foreign
+        self.entries[name].annotated = annotation.is_drawn or self.entries[name].otherwise
         self.entries[name].accepted = annotation.accepted is not None
 
     def needed(self, order: Sequence[str]) -> list[str]:

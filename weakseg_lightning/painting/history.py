@@ -56,7 +56,8 @@ class Document:
     done: list[Change | _Theirs] = field(default_factory=list)
     undone: list[Change] = field(default_factory=list)
     version: int = 0
-    _states: dict[int, ImageAnnotation] = field(default_factory=dict)
+    _states: dict[int, ImageAnnotation] = field(default_factory=dict)  # after so many changes, forgotten ones included
+    _forgotten: int = 0
 
     def __post_init__(self) -> None:
         self.current = self.base
@@ -103,14 +104,15 @@ class Document:
         self.current = change.applied_to(self.current)
         self.done.append(change)
         self.version += 1
-        self._keep_state(len(self.done), self.current)
+        self._keep_state(self._forgotten + len(self.done), self.current)
 
     def _go_back_to(self, unchanged: int) -> None:
         """Make the changes again behind the first so many, of which the last state that is kept is the beginning."""
-        self._states = {count: state for count, state in self._states.items() if count <= unchanged}
-        start = max(self._states, default=0)
+        last = self._forgotten + unchanged
+        self._states = {count: state for count, state in self._states.items() if self._forgotten < count <= last}
+        start = max(self._states, default=self._forgotten)
         self.current = self._states.get(start, self.base)
-        for count, change in enumerate(self.done[start:], start + 1):
+        for count, change in enumerate(self.done[start - self._forgotten :], start + 1):
             self.current = change.applied_to(self.current)
             self._keep_state(count, self.current)
         self.version += 1
@@ -127,5 +129,5 @@ class Document:
         while len(self.done) > _MAX_CHANGES or whole > _MAX_WHOLE:
             oldest = self.done.pop(0)
             self.base = oldest.applied_to(self.base)
-            self._states = {count - 1: state for count, state in self._states.items() if count > 1}
+            self._forgotten += 1
             whole -= isinstance(oldest, Accept | _Theirs)

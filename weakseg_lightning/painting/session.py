@@ -65,6 +65,7 @@ class Session:
         self._writing = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._solving: set[OpenImage] = set()
+        self._retried: set[OpenImage] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, name: str) -> OpenImage:
@@ -333,9 +334,12 @@ class Session:
             pause = min(self._changed_at[image] + SAVE_AFTER, latest) - time.monotonic()
         del self._changed_at[image]
         await self.save(image)
-        while image.trouble and image not in self._changed_at:
-            await asyncio.sleep(TRY_AGAIN_AFTER)
-            await self.save(image)
+        if image.trouble and image not in self._retried:
+            self._retried.add(image)
+            while image.trouble:
+                await asyncio.sleep(TRY_AGAIN_AFTER)
+                await self.save(image)
+            self._retried.discard(image)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

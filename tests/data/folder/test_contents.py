@@ -146,6 +146,7 @@ def test_an_image_of_nothing_has_no_tag(make_folder):
     [
         ("a.jpg,0.5,0.25,cat\nb.jpg,0.1,1,dog\n", ["line 2", "line 3"]),
         ("a.jpg,0.5,0.25,cat\nb.jpg,9,1,dog\n", []),  # the first pixel can be clicked on
+        ("a.jpg,0.5,0.5,0\nb.jpg,0.5,0.5,0\n", []),  # a background seed in the corner of each
         ("a.jpg,0.5,0.25,cat\na.jpg,0.75,0.5,dog\nb.jpg,9,1,dog\n", ["line 2"]),
     ],
 )

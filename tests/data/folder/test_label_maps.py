@@ -34,6 +34,9 @@ def test_a_palette_of_other_colors_is_read_by_its_indices(tmp_path):
     indexed(tmp_path / "b.png", np.array([[0, 1], [2, 2]], np.uint8), (0, 128, 0), (0, 0, 0), (128, 0, 0))
     with pytest.raises(BadSampleError, match=r"value 0 has the color of 'y' \(class 2\), and classes.yaml names no"):
         read(tmp_path / "b.png", Classes(["background", "x", "y"]))
+    black_ink = [(255, 255, 255), *[(0, 0, 0)] * 255]
+    indexed(tmp_path / "c.png", np.array([[1, 1], [1, 255]], np.uint8), *black_ink)
+    assert read(tmp_path / "c.png", Classes(["background", "x", "y"])) == [[1, 1], [1, 255]]
 
 
 def test_a_palette_that_is_all_black_is_read_by_its_indices(tmp_path):
@@ -104,6 +107,14 @@ def test_grays_that_are_colors_of_classes_are_refused_where_they_are_values_too(
         return
     with pytest.raises(BadSampleError, match=found):
         read(tmp_path / "a.png", classes)
+
+
+def test_maps_beside_one_say_whether_grays_are_values(tmp_path):
+    gray(tmp_path / "a.png", [[0, 255]])
+    with pytest.raises(BadSampleError, match="its value 255 means void, its color leaf"):
+        read(tmp_path / "a.png", WHITE_LEAVES)
+    gray(tmp_path / "b.png", [[0, 1]])
+    assert read(tmp_path / "a.png", WHITE_LEAVES) == [[0, 255]]
 
 
 def test_scribbles_whose_unlabelled_color_is_gray_are_colors_in_gray_files_too(tmp_path):

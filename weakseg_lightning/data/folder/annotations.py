@@ -1,12 +1,14 @@
 """Annotations as files state them, before it is known if they make sense."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 from skimage.draw import polygon
 from skimage.measure import points_in_poly
 
@@ -21,13 +23,17 @@ __all__ = [
     "LeftOut",
     "Problem",
     "Reading",
+    "covers_nothing",
     "find_fault",
-    "is_about",
+    "finder",
 ]
 
 AnnotationKind = Literal["click", "stroke", "box", "region", "nothing", "tag", "size"]
 
 Points = NDArray[np.float64]
+
+_NEAR = 3
+"""Pixels beside an area that clicks and strokes of it may have."""
 
 _OUTSIDE = 1.0
 """Pixels by which shapes of annotation tools may stick out of their image: they round."""
@@ -190,50 +196,90 @@ def find_fault(annotation: Annotation, size: tuple[int, int]) -> str | None:
     if outside.any():
         x, y = points[outside.any(1)][0].tolist()
         return f"reaches ({x:g}, {y:g}), outside its image of {size[0]} x {size[1]} pixels: correct or remove it"
-    if kind == "region" and not len(polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size[::-1])[0]):
-        return "has a region that covers no pixel: draw it again or remove it"
     return None
 
 
-def is_about(area: Annotation, other: Annotation) -> bool:
-    """Tell if a region or a box holds what another annotation marks, by the places of both.
+def finder(areas: Sequence[Annotation]) -> Callable[[Annotation], bool]:
+    """Make the test whether an annotation is about some regions and boxes, by its place.
+
+    At least half of a click or of the length of a stroke has to lie in them, or next to them; of a box or region, the
+    middle within the limits of one, or the middle of one within its own limits.
 
     Args:
-        area: the region or box.
-        other: a click or stroke, of which at least half of the points must lie in the area; or a box or region, of
-            which the middle must lie within the limits of the area, or the middle of the area within those of it.
+        areas: regions and boxes of one class in one image; those with a fault are left out.
     """
-    if any(one.bitmap is None and len(one.points) < _NEEDED[one.kind] for one in (area, other)):
-        return False  # a fault that is reported
-    if other.kind in ("click", "stroke"):
-        return bool(np.mean(_holds(area, other.points)) >= 0.5)
-    limits = [_limits(area), _limits(other)]
-    middles = [corners.mean(0) for corners in limits]
-    pairs = zip(limits, reversed(middles), strict=True)
-    return any(bool(((corners[0] <= middle) & (middle <= corners[1])).all()) for corners, middle in pairs)
+    sound = [area for area in areas if area.bitmap is not None or len(area.points) >= _NEEDED[area.kind]]
+    pixels = [None if area.bitmap is None else _pixels(area.bitmap) for area in sound]
+    limits = np.stack([np.zeros((2, 2)), *map(_limits, sound, pixels)])[1:]
+    low, high = limits[:, 0] - _NEAR, limits[:, 1] + _NEAR
+    near: dict[int, NDArray[np.bool_]] = {}
+
+    def holds(index: int, points: Points) -> NDArray[np.bool_]:
+        area, drawn = sound[index], pixels[index]
+        if drawn is None:
+            inside = ((low[index] <= points) & (points <= high[index])).all(1)
+            if area.kind == "region":
+                inside[inside] = _in_polygon(area.points, points[inside])
+            return np.asarray(inside)
+        if index not in near:
+            near[index] = binary_dilation(np.pad(drawn, _NEAR + 1), iterations=_NEAR)
+        assert area.bitmap is not None
+        rows, columns = (np.floor(points).astype(int) - (area.bitmap.left, area.bitmap.top)).T[::-1] + _NEAR + 1
+        height, width = near[index].shape
+        return np.asarray(near[index][rows.clip(0, height - 1), columns.clip(0, width - 1)])
+
+    def is_about(other: Annotation) -> bool:
+        if not len(sound) or (other.bitmap is None and len(other.points) < _NEEDED[other.kind]):
+            return False  # a fault that is reported
+        if other.kind not in ("click", "stroke"):
+            own = _limits(other, None if other.bitmap is None else _pixels(other.bitmap))
+            middles, middle = limits.mean(1), own.mean(0)
+            around = (limits[:, 0] <= middle) & (middle <= limits[:, 1]), (own[0] <= middles) & (middles <= own[1])
+            return any(bool(each.all(1).any()) for each in around)
+        points = _along(other.points)
+        inside = np.zeros(len(points), dtype=bool)
+        for index in np.flatnonzero(((low <= points.max(0)) & (points.min(0) <= high)).all(1)).tolist():
+            inside |= holds(index, points)
+        return bool(inside.mean() >= 0.5)
+
+    return is_about
 
 
-def _holds(area: Annotation, points: Points) -> NDArray[np.bool_]:
-    """Tell which points lie in a region or a box."""
-    if area.bitmap is not None:
-        pixels = np.pad(_pixels(area.bitmap), 1)
-        columns, rows = (np.floor(points).astype(int) - (area.bitmap.left, area.bitmap.top)).T
-        return np.asarray(pixels[rows.clip(-1, len(pixels) - 2) + 1, columns.clip(-1, pixels.shape[1] - 2) + 1])
-    if area.kind == "region":
-        return np.asarray(points_in_poly(points, area.points))
-    low, high = area.points[:2]
-    return np.asarray(((low <= points) & (points <= high)).all(1))
+def covers_nothing(annotation: Annotation, size: tuple[int, int]) -> bool:
+    """Tell if a polygon covers no pixel of an image of this width and height."""
+    if annotation.kind != "region" or annotation.bitmap is not None:
+        return False
+    columns, rows = annotation.points.T - 0.5
+    return not len(polygon(rows, columns, size[::-1])[0])
 
 
-def _limits(area: Annotation) -> Points:
+def _along(points: Points) -> Points:
+    """Points along a stroke, a pixel apart."""
+    pieces = [
+        np.linspace(start, end, int(np.abs(end - start).max()) + 1, endpoint=False)
+        for start, end in itertools.pairwise(points)
+    ]
+    return np.concatenate([*pieces, points[-1:]])
+
+
+def _in_polygon(corners: Points, points: Points) -> NDArray[np.bool_]:
+    """Tell which points lie in a polygon, or near its outline."""
+    starts, edges = corners, np.roll(corners, -1, axis=0) - corners
+    offsets = points[:, None] - starts
+    along = (offsets * edges).sum(-1) / np.maximum((edges**2).sum(-1), 1e-12)
+    distances = np.linalg.norm(offsets - along.clip(0, 1)[..., None] * edges, axis=-1)
+    return np.asarray(points_in_poly(points, corners) | (distances.min(1) <= _NEAR))
+
+
+def _limits(area: Annotation, pixels: NDArray[np.bool_] | None) -> Points:
     """Left and upper, right and lower edge, ``(2, 2)``."""
-    if area.bitmap is None:
+    if area.bitmap is None or pixels is None:
         return np.stack([area.points.min(0), area.points.max(0)])
-    pixels, corner = _pixels(area.bitmap), np.array([area.bitmap.left, area.bitmap.top])
-    rows, columns = np.nonzero(pixels)
+    corner = np.array([area.bitmap.left, area.bitmap.top], dtype=np.float64)
+    rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if not len(rows):
-        return np.stack([corner, corner]).astype(np.float64)
-    return corner + np.array([[columns.min(), rows.min()], [columns.max() + 1, rows.max() + 1]], dtype=np.float64)
+        return np.stack([corner, corner])
+    return np.asarray(corner + np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]]))
 
 
 def _pixels(bitmap: Bitmap) -> NDArray[np.bool_]:

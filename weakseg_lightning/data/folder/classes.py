@@ -24,6 +24,7 @@ CLASSES_FILE = "classes.yaml"
 BACKGROUND = "background"
 BACKGROUND_OF_LABELME = "_background_"
 FIRST_IS_BACKGROUND = "if that is not meant, name `background` first in classes.yaml"
+_BACKGROUNDS = (BACKGROUND, BACKGROUND_OF_LABELME, "bg", "other", "others", "rest", "nothing", "unlabeled")
 _FEWEST, _MOST = 2, 255
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})$")
 _KEYS = ("classes", "unlabelled", "background", "ignore", "tags")
@@ -87,7 +88,7 @@ class Classes:
     @property
     def begin_with_background(self) -> bool:
         """True if the first class is background by its name."""
-        return normal(self.names[0]) in (BACKGROUND, BACKGROUND_OF_LABELME)
+        return normal(self.names[0]) in _BACKGROUNDS
 
     @cached_property
     def have_numerals(self) -> bool:

@@ -14,7 +14,7 @@ from weakseg_lightning.data.folder.annotations import (
     LabeledAnnotation,
     Problem,
     Reading,
-    is_about,
+    finder,
     relative,
 )
 from weakseg_lightning.data.folder.assignment import Assignment
@@ -86,9 +86,11 @@ class FolderContents(Files):
     def _shows_more(self, name: str, *kinds: AnnotationKind) -> bool:
         """Tell if something is drawn in an image where no area of its class is, or a class is named that has none."""
         if (known := self._more.get((name, kinds))) is None:
-            areas = self.about(name, *kinds)
             rest = [one for one in self.about(name) if one.kind not in kinds and one.names_class]
-            known = self._more[name, kinds] = not all(_is_among(one, areas) for one in rest)
+            areas: dict[int | None, list[Annotation]] = {one.label: [] for one in rest}
+            for area in self.about(name, *kinds) if rest else ():
+                areas.get(area.label, []).append(area.annotation)
+            known = self._more[name, kinds] = not all(_lie_in(areas[label], rest, label) for label in areas)
         return known
 
     def can_train(self, name: str, supervision: Supervision) -> bool:
@@ -171,10 +173,10 @@ def read_folder(
     return contents
 
 
-def _is_among(one: LabeledAnnotation, areas: Sequence[LabeledAnnotation]) -> bool:
-    """Tell if an annotation is about one of several areas."""
-    same = [area.annotation for area in areas if area.label == one.label]
-    return bool(same) if one.kind in ("tag", "size") else any(is_about(area, one.annotation) for area in same)
+def _lie_in(areas: Sequence[Annotation], others: Sequence[LabeledAnnotation], label: int | None) -> bool:
+    """Tell if all that is said of a class is about areas of it."""
+    places = [one.annotation for one in others if one.label == label and one.kind not in ("tag", "size")]
+    return bool(areas) and (not places or all(map(finder(areas), places)))
 
 
 def _incomplete(contents: FolderContents) -> Iterator[str]:
@@ -205,9 +207,10 @@ def _fractions(contents: FolderContents) -> Iterator[Problem]:
     clicks = {name: [one.annotation for one in contents.about(name, "click")] for name in contents.annotations}
     clicks = {name: of_image for name, of_image in clicks.items() if of_image}
     small = [name for name, of_image in clicks.items() if _are_fractions(of_image)]
+    places = {tuple(one.points[0].tolist()) for name in small for one in clicks[name]}
     for name in small:
         first = clicks[name][0]
-        if len(clicks[name]) > 1 or len(small) == len(clicks):
+        if len(clicks[name]) > 1 or (len(small) == len(clicks) and len(places) > 1):
             x, y = first.points[0].tolist()
             text = f"has a click at {x:g}, {y:g}, fractions of the image by the look of them: write pixels"
             yield first.problem(text, name)

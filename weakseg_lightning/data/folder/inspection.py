@@ -9,13 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, find_fault, relative
+from weakseg_lightning.data.folder.annotations import LabeledAnnotation, Problem, covers_nothing, find_fault, relative
 from weakseg_lightning.data.folder.classes import FIRST_IS_BACKGROUND
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.files import MASKS, SCRIBBLES, purpose
 from weakseg_lightning.data.folder.images.guides import read_guide
 from weakseg_lightning.data.folder.label_maps import Size, labels_all
-from weakseg_lightning.data.folder.labels import Labels, accepted_of, leaves_pixels, read_drawn, read_mask, scribbles_of
+from weakseg_lightning.data.folder.labels import (
+    Labels,
+    accepted_of,
+    cuts_into,
+    leaves_pixels,
+    read_drawn,
+    read_mask,
+    scribbles_of,
+)
 from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.images.nifti import is_volume
 from weakseg_lightning.data.images.nodata import Flags
@@ -28,7 +36,7 @@ _CHECKERS = 4
 """Images that are looked at together: each takes up to a gigabyte while it is decoded."""
 
 _ROUNDING = 0.005
-"""Of sizes, by which their sum may be above 1."""
+"""Of sizes: half of a percent."""
 
 
 @dataclass
@@ -128,7 +136,8 @@ def inspect_image(contents: FolderContents, name: str) -> Inspection:
     _compare_with_tags(contents, found)
     _compare_masks(contents, found)
     _compare_sizes(contents, found)
-    _look_at_first_class(contents, found, found.size)
+    if not faults:
+        _look_at_first_class(contents, found, found.size)
     return found
 
 
@@ -187,7 +196,7 @@ def _compare_sizes(contents: FolderContents, found: Inspection) -> None:
             text = f"gives {found.name!r} two sizes of {one.annotation.label}, as {first.where} does: correct one"
             found.problems.append(one.annotation.problem(text, found.name))
     fractions = [one.annotation.fraction for one in known.values() if isinstance(one.annotation.fraction, float)]
-    if sum(fractions) > 1 + _ROUNDING:
+    if sum(fractions) > 1 + _ROUNDING * len(fractions):
         text = f"has sizes of {found.name!r} that make {sum(fractions):.0%} of the image together: correct them"
         found.problems.append(Problem(sizes[0].annotation.file, text, found.name))
     absent = {one.label for one in known.values() if one.annotation.fraction == 0}
@@ -202,7 +211,9 @@ def _look_at_first_class(contents: FolderContents, found: Inspection, size: Size
     """Report areas of the first class in an image where it is also what they leave, though it is no background."""
     first, name = contents.classes.names[0], found.name
     areas = [one.annotation for one in contents.about(name, "region", "box") if one.label == 0]
-    if areas and not contents.classes.begin_with_background and leaves_pixels(contents, name, size):
+    if not areas or contents.classes.begin_with_background or cuts_into(contents, name, size):
+        return
+    if leaves_pixels(contents, name, found.valid, size):
         text = f"has an area of {first!r}, the first class, which is what areas leave, too: {FIRST_IS_BACKGROUND}"
         found.problems.append(areas[0].problem(text, name))
 
@@ -228,6 +239,11 @@ def _faulty_annotations(contents: FolderContents, name: str, size: Size) -> list
         fault = find_fault(known.annotation, size) or _bitmap_fault(known, size)
         if fault is not None:
             found.append(known.annotation.problem(fault, name))
+    if not found:  # a tiny polygon beside others of its class is nothing that is missed
+        empty = {one.label: one for one in contents.about(name, "region") if covers_nothing(one.annotation, size)}
+        others = {one.label for one in contents.about(name, "region") if not covers_nothing(one.annotation, size)}
+        text = "has a region that covers no pixel: draw it again or remove it"
+        found = [one.annotation.problem(text, name) for label, one in empty.items() if label not in others]
     return list(dict.fromkeys(found))
 
 

@@ -17,6 +17,7 @@ from weakseg_lightning.errors import first_of
 __all__ = ["Size", "labels_all", "map_values", "read_map", "require_size", "to_labels", "values_of"]
 
 _SHOWN = 3
+_MOST_OTHERS = 50
 _AS_EIGHT_BITS = 257  # 16 bits hold each value of 8 bits as so many times it
 
 Labels = NDArray[np.uint8]
@@ -135,18 +136,18 @@ def _by_gray(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool
     Programs store a picture in black and white with one value per pixel, as they store indices of classes.
     """
     coded = scribbles and isinstance(classes.unlabelled, tuple)
-    used = np.unique(stored.visible).tolist()
-    grays = {value: value * VOID / (2**stored.depth - 1) for value in used}
-    known = {value: classes.index_of_color.get((gray, gray, gray)) for value, gray in grays.items()}
+    known = _labels_of_grays(stored, classes)
     by_gray = {value: label for value, label in known.items() if label is not None}
-    chosen = {*classes.given_colors.values(), classes.unlabelled}
-    if len(by_gray) < len(used) or not any((gray, gray, gray) in chosen for gray in grays.values()):
+    given = {*classes.given_colors, *([VOID] if isinstance(classes.unlabelled, tuple) else [])}
+    if len(by_gray) < len(known) or not given & set(by_gray.values()):
         return None
     if not coded and (scribbles and classes.unlabelled != VOID):
         return None  # `unlabelled` is a value, and so are the classes
-    as_values = [value for value in used if value < len(classes.names) or value == VOID]
+    as_values = [value for value in known if value < len(classes.names) or value == VOID]
     other = [value for value in as_values if by_gray[value] != value]
-    if other and not coded and len(as_values) == len(used):
+    if other and not coded and len(as_values) == len(known):
+        if _hold_values(path, classes):
+            return None
         value = other[0]
         names = [classes.names[label] if label != VOID else "void" for label in (value, by_gray[value])]
         raise BadSampleError(
@@ -156,6 +157,26 @@ def _by_gray(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool
     table = np.full(2**stored.depth, VOID, dtype=np.uint8)
     table[list(by_gray)] = list(by_gray.values())
     return table
+
+
+def _labels_of_grays(stored: StoredLabels, classes: Classes) -> dict[int, int | None]:
+    """The class that has each gray of a map as its color, by value; None where none has."""
+    grays = {value: value * VOID / (2**stored.depth - 1) for value in np.unique(stored.visible).tolist()}
+    return {value: classes.index_of_color.get((gray, gray, gray)) for value, gray in grays.items()}
+
+
+def _hold_values(path: Path, classes: Classes) -> bool:
+    """Tell if another map of the folder has values that are classes and no grays of classes."""
+    for other in sorted(path.parent.glob("*.png"))[:_MOST_OTHERS]:
+        try:
+            stored = read_label_map(other)
+        except BadSampleError:
+            continue
+        if stored.palette is None and stored.values.shape[-1] == 1:
+            known = _labels_of_grays(stored, classes)
+            if any(label is None and value < len(classes.names) for value, label in known.items()):
+                return True
+    return False
 
 
 def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
@@ -168,7 +189,7 @@ def _from_palette(path: Path, stored: StoredLabels, classes: Classes) -> Labels:
     complete = set(by_color) >= set(used) and len(set(by_color.values())) == len(by_color)
     if complete and classes.given_colors:
         table[list(by_color)] = list(by_color.values())
-    elif complete or classes.given_colors:
+    elif classes.given_colors or (complete and any(by_color.values())):  # black alone says nothing
         # Where the palette is padded with black, that is not the color of the background.
         padded = classes.index_of_color.get(_at(stored.palette or [], 0) or (0, 0, 0)) == 0
         _require_same_numbers(path, by_color, classes, complete, padded)

@@ -1,7 +1,6 @@
 """Labels of the images of a folder: masks, seeds, boxes, drawn from whatever annotations there are."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from weakseg_lightning.data.folder.annotations import LabeledAnnotation
 from weakseg_lightning.data.folder.contents import FolderContents
 from weakseg_lightning.data.folder.label_maps import Size, to_labels
+from weakseg_lightning.data.images.nodata import Flags
 from weakseg_lightning.data.samples import CaseSlice
 from weakseg_lightning.data.scribbles.strokes import Stroke, draw_strokes
 from weakseg_lightning.data.weak_labels import Supervision, boxes_from_mask, draw_clicks, seeds_from_boxes
@@ -23,6 +23,7 @@ __all__ = [
     "DrawnLabels",
     "accepted_of",
     "boxes_of",
+    "cuts_into",
     "leaves_pixels",
     "read_drawn",
     "read_mask",
@@ -84,10 +85,11 @@ def read_drawn(contents: FolderContents, name: str, size: Size) -> Labels:
 def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor:
     """Boxes that were drawn, and those around what of the mask, or of the regions, lies in none of them: ``(n, 5)``."""
     drawn = [one for one in contents.about(name, "box") if one.label != VOID]
-    rows = [[*known.annotation.points[:2].flatten().tolist(), known.label] for known in drawn]
-    boxes = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
-    areas = torch.from_numpy(_regions(contents, name, contents.size_of(name))) if mask is None else mask
-    return torch.cat([boxes, *(part[None] for part in boxes_from_mask(areas) if not _is_boxed(areas, part, boxes))])
+    boxes = [[*known.annotation.points[:2].flatten().tolist(), float(known.label or 0)] for known in drawn]
+    labels = _regions(contents, name, contents.size_of(name)) if mask is None else mask.numpy()
+    parts = boxes_from_mask(torch.from_numpy(labels)).tolist()
+    rows = [*boxes, *(_outside(labels, parts, boxes) if boxes else parts)]
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
 
 def scribbles_of(contents: FolderContents, name: str, size: Size) -> Labels | None:
@@ -159,12 +161,27 @@ def _partial_map(path: Path | None, contents: FolderContents, name: str, size: S
     return to_labels(path, contents.read_stored(name, path), contents.classes, scribbles=True, size=size)
 
 
-def leaves_pixels(contents: FolderContents, name: str, size: Size) -> bool:
-    """Tell if the regions and boxes of an image do not cover all of it."""
+def leaves_pixels(contents: FolderContents, name: str, valid: Flags | None, size: Size) -> bool:
+    """Tell if the regions and boxes of an image leave more than a thousandth of its pixels with data."""
     covered = np.zeros(size[::-1], dtype=np.uint8)
     for known in contents.about(name, "region", "box"):
         _paint(covered, replace(known, label=1))
-    return not covered.all()
+    left = covered == 0 if valid is None else valid & (covered == 0)
+    return int(np.count_nonzero(left)) > (covered.size if valid is None else np.count_nonzero(valid)) / 1000
+
+
+def cuts_into(contents: FolderContents, name: str, size: Size) -> bool:
+    """Tell if a region of the first class takes pixels away from a region of another, as the hole of it."""
+    labels = np.zeros(size[::-1], dtype=np.uint8)
+    for known in contents.about(name, "region"):
+        if known.label == 0:
+            before = labels.copy()
+            _paint(labels, known)
+            if (labels != before).any():
+                return True
+        else:
+            _paint(labels, known)
+    return False
 
 
 def _regions(contents: FolderContents, name: str, size: Size) -> Labels:
@@ -176,20 +193,23 @@ def _regions(contents: FolderContents, name: str, size: Size) -> Labels:
     return labels
 
 
-def _is_boxed(labels: Tensor, part: Tensor, boxes: Tensor) -> bool:
-    """Tell if at least half of the pixels of a class within the box of a part lie in boxes of that class."""
-    pixels = _inside(part, labels.shape) & (labels == part[4])
-    boxed = torch.zeros_like(pixels)
-    for box in boxes[boxes[:, 4] == part[4]]:
-        boxed |= _inside(box, labels.shape)
-    return bool(2 * (pixels & boxed).sum() >= pixels.sum())
+def _outside(labels: Labels, parts: list[list[float]], boxes: list[list[float]]) -> list[list[float]]:
+    """Of the parts of a label map, those of which less than half of the pixels lie in boxes of their class."""
+    found = []
+    for label in dict.fromkeys(part[4] for part in parts):
+        boxed = np.zeros(labels.shape, dtype=bool)
+        for box in (box for box in boxes if box[4] == label):
+            boxed[_window(box)] = True
+        for part in (part for part in parts if part[4] == label):
+            pixels = labels[_window(part)] == label
+            if 2 * np.count_nonzero(pixels & boxed[_window(part)]) < np.count_nonzero(pixels):
+                found.append(part)
+    return found
 
 
-def _inside(box: Tensor, shape: Sequence[int]) -> Tensor:
-    left, top, right, bottom, _ = box.tolist()
-    inside = torch.zeros(*shape, dtype=torch.bool)
-    inside[max(math.floor(top), 0) : math.ceil(bottom), max(math.floor(left), 0) : math.ceil(right)] = True
-    return inside
+def _window(box: list[float]) -> tuple[slice, slice]:
+    left, top, right, bottom, _ = box
+    return slice(max(math.floor(top), 0), math.ceil(bottom)), slice(max(math.floor(left), 0), math.ceil(right))
 
 
 def _box_seeds(contents: FolderContents, name: str, size: Size) -> Labels:

@@ -20,6 +20,7 @@ from weakseg_lightning.data.maps.places import Place, Window, is_mosaic, open_ra
 from weakseg_lightning.data.maps.placing import read_shapes
 from weakseg_lightning.data.maps.rasters import open_map
 from weakseg_lightning.data.maps.remarks import Remark, notes_of, uneven, unread
+from weakseg_lightning.data.maps.shapes import Shape, draw_shapes
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import MissingFileError
@@ -33,7 +34,6 @@ IMAGES, SCRIBBLES, MASKS = "images", "scribbles", "masks"
 Counts = NDArray[np.int64]
 
 _STRIP = 256  # rows
-_WHOLE = 0.999  # of an image, that polygons cover when they leave nothing
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,26 @@ def _drawn(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> L
     shapes, notes = read_shapes(path, found.classes, one.place, size, brush, kinds)
     found.notes += notes
     first = [shape.where for shape in shapes if shape.label == 0 and not found.classes.begin_with_background]
-    if kind == MASKS and first and sum(shape.area for shape in shapes) < size[0] * size[1] * _WHOLE:
+    if kind == MASKS and first and _leave_pixels(found, one, shapes):
         fault = f"is {found.classes.names[0]}, the first class, which is what polygons leave, too"
         raise BadSampleError(f"{path}: {first[0]} {fault}: {FIRST_IS_BACKGROUND}")
     return DrawnLayer(path, shapes, VOID if kind == SCRIBBLES else 0)
+
+
+def _leave_pixels(found: MapFolder, one: Map, shapes: list[Shape]) -> bool:
+    """Tell if polygons leave more than a thousandth of the pixels with data."""
+    left = valid = 0
+    with open_map(one.path, found.channels) as raster:
+        for window in _strips(one):
+            has_data = raster.read(window)[1]
+            valid += int(np.count_nonzero(has_data))
+            left += int(np.count_nonzero(has_data & (draw_shapes(shapes, window) == VOID)))
+    return left > valid / 1000
+
+
+def _strips(one: Map) -> Iterator[Window]:
+    for top in range(0, one.height, _STRIP):
+        yield Window(0, top, one.width, min(_STRIP, one.height - top))
 
 
 def _stored(found: MapFolder, one: Map, path: Path, kind: str, brush: Brush) -> Layer:
@@ -230,8 +246,7 @@ def _counts_of_all(found: MapFolder, one: Map, layer: StoredLayer) -> Counts | N
     """How many pixels each class has where all that have data have one; None where one of them has none."""
     counts = np.zeros(256, dtype=np.int64)
     with open_map(one.path, found.channels) as raster:
-        for top in range(0, one.height, _STRIP):
-            window = Window(0, top, one.width, min(_STRIP, one.height - top))
+        for window in _strips(one):
             labels = layer.read(window)[raster.read(window)[1]]
             if (labels == VOID).any():
                 return None

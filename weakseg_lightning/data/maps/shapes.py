@@ -53,12 +53,6 @@ class Shape:
         points = np.concatenate(self.parts)
         return points.min(0) - self.reach, points.max(0) + self.reach
 
-    @property
-    def area(self) -> float:
-        """Pixels that a polygon covers, without its holes."""
-        rings = [abs(float(np.sum(x * np.roll(y, 1) - np.roll(x, 1) * y))) / 2 for x, y in (p.T for p in self.parts)]
-        return rings[0] - sum(rings[1:])
-
     def touches(self, window: Window) -> bool:
         """Tell if the rectangle around it meets a window."""
         low, high = self.bounds

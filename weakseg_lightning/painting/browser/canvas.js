@@ -6,7 +6,7 @@ import { view } from "canvas_view";
 const ZOOM = { least: 1, most: 40, step: 1.2 };
 export default {
   template: `<canvas tabindex="0" style="width: 100%; height: 100%; display: block; touch-action: none; outline: none"
-    @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release" @pointerleave="leave"
+    @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release" @lostpointercapture="release" @pointerleave="leave"
     @wheel.prevent="wheel" @contextmenu.prevent></canvas>`,
   props: {
     name: String, // of the image
@@ -79,7 +79,7 @@ export default {
     open(_, before) {
       this.view = { zoom: 1, x: 0, y: 0 };
       if (this.stroke && before) this.send_stroke(before); // of the image that was shown until now
-      this.stroke = this.pen_down = null;
+      this.stroke = this.panning = this.pen_down = null;
       if (before) this.forget_saved(before);
       for (const change of this.pending()) change.shown = false;
       this.$el.dataset.pending = this.pending().length;
@@ -112,18 +112,18 @@ export default {
 
     // ---- pointer ----
     follow(what) {
-      // An answer to an earlier key is out of date.
-      if (this.awaited[what] != null && this.awaited[what] !== this[what]) return;
+      const { value, until } = this.awaited[what] || {};
+      if (performance.now() < until && value !== this[what]) return; // an answer to an earlier key is out of date
       this.awaited[what] = null;
       this.chosen[what] = this[what];
       this.draw();
     },
     choose(what, value) {
       this.chosen[what] = value;
-      this.awaited[what] = value === this[what] ? null : value;
+      this.awaited[what] = { value, until: performance.now() + 2000 };
     },
     press(event) {
-      if (this.pen_down != null) return; // a second finger, or the palm
+      if (this.pen_down != null && this.$el.hasPointerCapture(this.pen_down)) return; // a second finger, or the palm
       this.pen_down = event.pointerId;
       this.$el.focus();
       this.$el.setPointerCapture(event.pointerId);

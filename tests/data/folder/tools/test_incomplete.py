@@ -42,6 +42,8 @@ def test_a_region_beside_a_box_has_a_box_of_its_own(bare, tool):
         (("click", [[40, 30]], "cat"), False),
         (("stroke", [[10, 12], [26, 18]], "cat"), True),
         (("stroke", [[10, 30], [26, 34]], "cat"), False),
+        (("stroke", [[5, 15], [31, 15]], "cat"), True),  # both of its ends lie outside
+        (("click", [[30, 15]], "cat"), True),  # beside it
         (("click", [[40, 30]], "background"), True),
     ],
 )
@@ -50,6 +52,23 @@ def test_regions_make_a_mask_unless_more_of_their_class_is_drawn(bare, other, is
     contents = opened(bare)
     assert contents.has_mask("a") == is_mask
     assert any(FAR_AWAY in note for note in contents.notes) == (not is_mask)
+
+
+def test_a_stroke_over_several_regions_is_about_all_of_them(bare):
+    squares = [[[x, 10], [x + 10, 10], [x + 10, 20], [x, 20]] for x in (8, 18, 28)]
+    annotate(
+        bare, "labelme", *(("region", square, "cat") for square in squares), ("stroke", [[10, 15], [36, 15]], "cat")
+    )
+    assert opened(bare).has_mask("a")
+
+
+def test_many_regions_and_clicks_are_compared_at_once(bare):
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(2, 35, (400, 2)).round(2)
+    squares = [[[x, y], [x + 3, y], [x + 3, y + 3], [x, y + 3]] for x, y in corners.tolist()]
+    clicks = [("click", [[x + 1, y + 1]], "cat") for x, y in corners.tolist()]
+    annotate(bare, "labelme", *(("region", square, "cat") for square in squares), *clicks)
+    assert opened(bare).has_mask("a")
 
 
 @pytest.mark.parametrize(("tags", "is_mask"), [("cat", True), ("cat|dog", False)])
@@ -104,6 +123,22 @@ def test_areas_of_the_first_class_say_what_areas_leave(bare, kind):
     )
     labelme(bare, shape("polygon", [[0, 0], [48, 0], [48, 40], [0, 40]], "leaf"), shape("polygon", SQUARE))
     assert faults(bare) == []  # nothing is left
+    hole = [[12, 12], [16, 12], [16, 16], [12, 16]]
+    labelme(bare, shape("polygon", SQUARE), shape("polygon", hole, "leaf"))
+    assert faults(bare) == []  # it is the hole of another
+
+
+def test_damaged_areas_of_the_first_class_are_named(bare):
+    (bare / "classes.yaml").write_text("classes: [leaf, cat]\n")
+    corners = [SQUARE[0], SQUARE[2]]
+    labelme(bare, shape("rectangle", corners, "leaf"), shape("mask", corners, mask="AAAA"))
+    (fault,) = faults(bare)
+    assert "is a mask that cannot be read" in fault
+
+
+def test_a_tiny_polygon_beside_others_of_its_class_is_nothing(bare):
+    labelme(bare, shape("polygon", SQUARE), shape("polygon", [[40.2, 30.2], [40.3, 30.2], [40.3, 30.3]]))
+    assert faults(bare) == []
 
 
 @pytest.mark.parametrize(
@@ -125,6 +160,7 @@ def test_shapes_that_cover_nothing_are_named(bare, kind, points, text):
     ("sizes", "text"),
     [
         ("a,cat,0.1\na,Cat,0.9", "line 3 gives 'a' two sizes of Cat, as line 2 does: correct one"),
+        ("a,cat,0.335\na,dog,0.67", None),
         ("a,cat,0.7\na,dog,40%", "has sizes of 'a' that make 110% of the image together: correct them"),
         ("a,cat,0", "line 2 has cat in 'a', of size 0 in sizes.csv: correct one"),
     ],
@@ -133,7 +169,7 @@ def test_sizes_that_contradict_each_other_are_named(bare, sizes, text):
     (bare / "sizes.csv").write_text(f"image,class,size\n{sizes}\n")
     if sizes.endswith(",0"):
         (bare / "tags.csv").write_text("image,class\na,cat\n")
-    assert [fault.partition(": ")[2] for fault in faults(bare)] == [text]
+    assert [fault.partition(": ")[2] for fault in faults(bare)] == [text] * (text is not None)
 
 
 def test_a_size_of_nothing_is_no_tag(bare):
