@@ -135,11 +135,13 @@ def _by_gray(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool
 
     Programs store a picture in black and white with one value per pixel, as they store indices of classes.
     """
+    given = {index: color for color, index in classes.index_of_color.items() if index in (*classes.given_colors, VOID)}
+    if not any(len(set(color)) == 1 for color in given.values()):
+        return None
     coded = scribbles and isinstance(classes.unlabelled, tuple)
     known = _labels_of_grays(stored, classes)
     by_gray = {value: label for value, label in known.items() if label is not None}
-    given = {*classes.given_colors, *([VOID] if isinstance(classes.unlabelled, tuple) else [])}
-    if len(by_gray) < len(known) or not given & set(by_gray.values()):
+    if len(by_gray) < len(known) or not set(given) & set(by_gray.values()):
         return None
     if not coded and (scribbles and classes.unlabelled != VOID):
         return None  # `unlabelled` is a value, and so are the classes
