@@ -1,6 +1,7 @@
 """Weights that a network carries and does not use, as encoders do that were taken from classifiers."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,9 @@ def freeze_unused(net: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
     return unused
 
 
-def outputs_in_evaluation(
-    net: nn.Module, compute: Callable[[Tensor], Sequence[Tensor]], device: torch.device
-) -> Sequence[Tensor]:
+def outputs_in_evaluation(net: nn.Module, compute: Callable[[Tensor], Sequence[Tensor]]) -> Sequence[Tensor]:
     """Compute a small black image with gradient; neither statistics nor the random state change."""
+    device = next(chain(net.parameters(), net.buffers())).device  # before training not yet that of the module
     with evaluating(net), torch.enable_grad():
         return compute(torch.zeros(1, getattr(net, "in_channels", 3), *_PROBE, device=device))
 

@@ -212,11 +212,7 @@ class Session:
         self.change(image, await asyncio.to_thread(image.accept_labeling, threshold))
 
     async def train(self) -> None:
-        """Save everything and begin to train.
-
-        Raises:
-            UserError: if something could not be saved, which training would not know.
-        """
+        """Save everything and begin to train; raises ``UserError`` if something could not be saved."""
         if self.training is not None:
             if unsaved := await self.save_all():
                 raise UserError(f"not saved, so that training would not know it: {'; '.join(unsaved)}")
@@ -334,12 +330,11 @@ class Session:
             pause = min(self._changed_at[image] + SAVE_AFTER, latest) - time.monotonic()
         del self._changed_at[image]
         await self.save(image)
-        if image.trouble and image not in self._retried:
+        while image.trouble and image not in self._retried:
             self._retried.add(image)
-            while image.trouble:
-                await asyncio.sleep(TRY_AGAIN_AFTER)
-                await self.save(image)
+            await asyncio.sleep(TRY_AGAIN_AFTER)
             self._retried.discard(image)
+            await self.save(image)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -245,7 +245,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         """Leave weights that the network does not use out of what the ranks exchange."""
         if type(self.net).__module__.partition(".")[0] != __name__.partition(".")[0]:
             return  # a network of the user's own may have outputs for training that are not known here
-        outputs = outputs_in_evaluation(self.net, self.learned_outputs, self.device)
+        outputs = outputs_in_evaluation(self.net, self.learned_outputs)
         if left_out := freeze_unused(self.net, outputs):
             rank_zero_info(f"Left out of training, as the network does not use them: {', '.join(left_out)}")
 
