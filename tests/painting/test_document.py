@@ -26,6 +26,18 @@ def painted(*changes) -> Document:
     return document
 
 
+def goes_through(document: Document, states: list[ImageAnnotation]) -> None:
+    """Undo and redo lead through these states."""
+    for state in reversed(states[:-1]):
+        assert document.undo()
+        assert document.current.same_as(state)
+    assert not document.undo()
+    for state in states[1:]:
+        assert document.redo()
+        assert document.current.same_as(state)
+    assert not document.redo()
+
+
 def area(label: int, top: int, bottom: int) -> np.ndarray:
     """Labels of these rows."""
     labels = np.full((40, 60), VOID, dtype=np.uint8)
@@ -125,14 +137,7 @@ def test_undo_and_redo_lead_through_the_same_states():
     assert (states[8].accepted == area(2, 0, 20)).all()
     assert states[9].same_as(states[5])
     assert states[10].same_as(EMPTY)
-    for state in states[-2::-1]:
-        assert document.undo()
-        assert document.current.same_as(state)
-    assert not document.undo()
-    for state in states[1:]:
-        assert document.redo()
-        assert document.current.same_as(state)
-    assert not document.redo()
+    goes_through(document, states)
 
 
 def test_a_new_change_ends_what_could_be_redone():
@@ -173,13 +178,7 @@ def test_undo_and_redo_go_through_every_state():
             document.rebase(theirs, document.current)
             states = [AddClick(Click(1.0, 1.0, 1)).applied_to(state) for state in states]
         states.append(document.current)
-    for state in reversed(states[:-1]):
-        assert document.undo()
-        assert document.current.same_as(state)
-    assert not document.undo()
-    for state in states[1:]:
-        assert document.redo()
-        assert document.current.same_as(state)
+    goes_through(document, states)
 
 
 def test_changes_are_made_to_what_another_program_wrote():

@@ -116,8 +116,8 @@ class FileAreas(AreaPrior):
     @override
     def check(self, class_names: Sequence[str]) -> None:
         """Read the file."""
-        none = torch.zeros(0, len(class_names), 1, 1)
-        self.areas([], class_names, none[:, :, 0, 0].bool(), none[:, 1:])
+        count = len(class_names)
+        self.areas([], class_names, torch.zeros(0, count, dtype=torch.bool), torch.zeros(0, count - 1, 1, 1))
 
     @cached_property
     def _table(self) -> AreaTable:

@@ -79,8 +79,9 @@ class ImageAnnotation:
     @property
     def summary(self) -> int:
         """A number that differs where annotations do, but for rare coincidences."""
-        maps = (zlib.crc32(self.labels.tobytes()), zlib.crc32(self.accepted_map.tobytes()))
-        return hash((*maps, frozenset(self.clicks), self.tags))
+        scribbles = zlib.crc32(self.labels.tobytes())
+        accepted = None if self.accepted is None else zlib.crc32(self.accepted.tobytes())
+        return hash((scribbles, accepted, frozenset(self.clicks), self.tags))
 
     @property
     def is_drawn(self) -> bool:

@@ -20,10 +20,10 @@ __all__ = ["Session"]
 
 SAVE_AFTER = 0.7
 """Seconds after the last change until it is written."""
-TRY_AGAIN_AFTER = 5.0
-"""Seconds after which what could not be written is tried again."""
 SAVE_AT_LATEST = 3.0
 """Seconds after the first change until it is written, however many follow."""
+TRY_AGAIN_AFTER = 5.0
+"""Seconds after which what could not be written is tried again."""
 
 _KEPT_OPEN = 8
 
@@ -55,7 +55,7 @@ class Session:
         self._seen: dict[str, dict[str, int]] = {}  # also of images that are closed
         self._waiting: dict[str, list[tuple[Change | Step | None, Key]]] = {}  # for images that are not open
         self._changed_at: dict[OpenImage, float] = {}  # of those that are about to be saved
-        self._told: dict[str, int] = {}  # summaries of what the learner knows
+        self._told: dict[str, int] = {}  # summaries of what the learner knows of images that are closed
         self._network: Path | None = None
         self._shown: list[str] = []
         if learning is not None:
@@ -65,7 +65,7 @@ class Session:
         self._writing = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._solving: set[OpenImage] = set()
-        self._retried: set[OpenImage] = set()
+        self._retried: set[OpenImage] = set()  # those that wait to be saved once more
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, name: str) -> OpenImage:
@@ -187,9 +187,10 @@ class Session:
                 if not entry.annotated or entry.problem is not None:
                     continue
                 with suppress(Exception):  # is said when the image is opened
-                    found = await asyncio.to_thread(self._read_annotation, name)
+                    found, summary = await asyncio.to_thread(self._read_annotation, name)
                     if (image := self.images.get(name)) is None:
-                        self._annotate(name, 0, found)
+                        self._told[name] = summary
+                        self.learning.annotate(name, 0, found)
                     else:
                         self._tell_drawn(image)
             await running
@@ -261,12 +262,8 @@ class Session:
             watcher()
 
     def _tell_drawn(self, image: OpenImage) -> None:
-        self._annotate(image.name, image.document.version, image.document.current)
-
-    def _annotate(self, name: str, version: int, annotation: ImageAnnotation) -> None:
         if self.learning is not None:
-            self._told[name] = annotation.summary
-            self.learning.annotate(name, version, annotation)
+            self.learning.annotate(image.name, image.document.version, image.document.current)
 
     def _tell_shown(self) -> None:
         """Name the images whose scores are needed now, and those where users are likely to go."""
@@ -283,8 +280,9 @@ class Session:
 
     # ---- the work ----------------------------------------------------------------------------------------
 
-    def _read_annotation(self, name: str) -> ImageAnnotation:
-        return self.folder.read(name, self.folder.size(name))
+    def _read_annotation(self, name: str) -> tuple[ImageAnnotation, int]:
+        found = self.folder.read(name, self.folder.size(name))
+        return found, found.summary
 
     def _changed(self, image: OpenImage) -> None:
         image.tell()
@@ -345,4 +343,5 @@ class Session:
         """Forget images, the first first, that are saved and that no tab shows; their undo history goes with them."""
         for name, image in list(self.images.items())[: max(len(self.images) - _KEPT_OPEN, 0)]:
             if not image.unsaved and not image.watchers and image not in self._solving:
+                self._told[name] = image.on_disk.summary
                 del self.images[name]

@@ -3,7 +3,6 @@
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from weakseg_lightning import FrozenFeatures
 from weakseg_lightning.networks.frozen import encoder as encoder_module
@@ -11,14 +10,6 @@ from weakseg_lightning.networks.frozen import features as features_module
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 
 TINY, ITS_WEIGHTS, ANOTHER = "test_efficientnet", "test_efficientnet.r160_in1k", "test_efficientnet_gn"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> str:
-    torch.manual_seed(5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model(TINY).state_dict(), path)
-    return str(path)
 
 
 @pytest.fixture

@@ -3,22 +3,13 @@
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from weakseg_lightning import FrozenFeatures
 from weakseg_lightning.networks.frozen import features as features_module
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 
 TINY = "test_efficientnet"  # timm's own network for tests
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> str:
-    """Weights of the whole network with its classifier, as timm publishes them."""
-    torch.manual_seed(5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model(TINY).state_dict(), path)
-    return str(path)
 
 
 @pytest.fixture

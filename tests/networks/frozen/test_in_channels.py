@@ -1,23 +1,13 @@
 """A frozen encoder for images of other channels than RGB."""
 
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 
 from weakseg_lightning import FrozenFeatures
 from weakseg_lightning.networks.frozen.cache import FeatureCache
 
 TINY = "test_efficientnet"
 MEAN, STD = (0.5, 0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4, 0.5)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> str:
-    torch.manual_seed(5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model(TINY).state_dict(), path)
-    return str(path)
 
 
 def build(weights, **options):

@@ -143,7 +143,7 @@ def _by_gray(path: Path, stored: StoredLabels, classes: Classes, scribbles: bool
     by_gray = {value: label for value, label in known.items() if label is not None}
     if len(by_gray) < len(known) or not set(given) & set(by_gray.values()):
         return None
-    if not coded and (scribbles and classes.unlabelled != VOID):
+    if scribbles and not coded and classes.unlabelled != VOID:
         return None  # `unlabelled` is a value, and so are the classes
     as_values = [value for value in known if value < len(classes.names) or value == VOID]
     other = [value for value in as_values if by_gray[value] != value]

@@ -86,10 +86,12 @@ def boxes_of(contents: FolderContents, name: str, mask: Tensor | None) -> Tensor
     """Boxes that were drawn, and those around what of the mask, or of the regions, lies in none of them: ``(n, 5)``."""
     drawn = [one for one in contents.about(name, "box") if one.label != VOID]
     boxes = [[*known.annotation.points[:2].flatten().tolist(), float(known.label or 0)] for known in drawn]
-    labels = _regions(contents, name, contents.size_of(name)) if mask is None else mask.numpy()
-    parts = boxes_from_mask(torch.from_numpy(labels)).tolist()
-    rows = [*boxes, *(_outside(labels, parts, boxes) if boxes else parts)]
-    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+    if mask is None and contents.has(name, "region"):
+        mask = torch.from_numpy(_regions(contents, name, contents.size_of(name)))
+    if mask is not None:
+        parts = boxes_from_mask(mask).tolist()
+        boxes += _outside(mask.numpy(), parts, boxes) if boxes else parts
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5)
 
 
 def scribbles_of(contents: FolderContents, name: str, size: Size) -> Labels | None:

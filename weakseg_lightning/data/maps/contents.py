@@ -25,7 +25,7 @@ from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.energies.potts import VOID
 from weakseg_lightning.errors import MissingFileError
 
-__all__ = ["Map", "MapFolder", "holds_maps", "read_map_folder"]
+__all__ = ["Counts", "Map", "MapFolder", "holds_maps", "read_map_folder"]
 
 DRAWN, STORED = (".geojson", ".json"), (".tif", ".tiff")
 RASTERS = (*STORED, ".vrt", ".jp2")

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from weakseg_lightning.data.maps.contents import Map, MapFolder
+from weakseg_lightning.data.maps.contents import Counts, Map, MapFolder
 from weakseg_lightning.data.maps.layers import Layer
 from weakseg_lightning.data.maps.places import Window
 from weakseg_lightning.data.maps.rasters import open_map
@@ -16,7 +15,6 @@ from weakseg_lightning.energies.potts import VOID
 
 __all__ = ["Block", "Counts", "blocks_of", "count_labels", "hold_out", "left_to_train", "training_tiles"]
 
-Counts = npt.NDArray[np.int64]
 """Pixels of each label, ``(256,)``."""
 _Place = tuple[str, int, int]
 

@@ -6,7 +6,8 @@ import { view } from "canvas_view";
 const ZOOM = { least: 1, most: 40, step: 1.2 };
 export default {
   template: `<canvas tabindex="0" style="width: 100%; height: 100%; display: block; touch-action: none; outline: none"
-    @pointerdown="press" @pointermove="move" @pointerup="release" @pointercancel="release" @lostpointercapture="release" @pointerleave="leave"
+    @pointerdown="press" @pointermove="move" @pointerleave="leave"
+    @pointerup="release" @pointercancel="release" @lostpointercapture="release"
     @wheel.prevent="wheel" @contextmenu.prevent></canvas>`,
   props: {
     name: String, // of the image
