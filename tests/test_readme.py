@@ -4,6 +4,7 @@ import inspect
 import re
 import shutil
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -237,6 +238,31 @@ def test_scripts_have_the_options_that_documents_give_them(commands):
     assert scripts - {"tests/fuzz/run.py", "tests/devices/counts.py"} == {
         path for path in measuring if not Path(path).name.startswith(parts)
     }
+
+
+def test_measurements_start() -> None:
+    """All of them find their parts: imported, and asked for help, in one process."""
+    program = """
+import runpy, sys
+from pathlib import Path
+
+sys.path.insert(0, "tests/benchmarks")
+main = runpy.run_path("tests/benchmarks/__main__.py")
+sys.path[:1] = map(str, [main["HERE"], *main["ROOMS"]])
+needs = {"pymic", "gco", "maxflow", "pydensecrf", "playwright"}
+for name, path in main["scripts"]().items():
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as ended:
+        assert ended.code == 0, name
+    except ModuleNotFoundError as missing:
+        assert missing.name.partition(".")[0] in needs, (name, missing.name)
+    print("started", name)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("\nstarted ") > 15
 
 
 @pytest.mark.parametrize("name", ["README.md", "recipes/README.md", "tests/benchmarks/README.md"])

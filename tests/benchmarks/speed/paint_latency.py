@@ -24,7 +24,9 @@ from measuring import command_line, machine, resolved
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("painting", "programs")]
+sys.path += [
+    str(Path(__file__).resolve().parents[2] / folder) for folder in ("painting", "painting/browser", "programs")
+]
 from conftest import Page
 from tab import LAYERS, Tab
 
