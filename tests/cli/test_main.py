@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from weakseg_lightning import __version__
 from weakseg_lightning.cli import main
@@ -35,6 +37,25 @@ def test_runs_as_a_module_and_ends_with_status_2_after_a_users_error(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("weakseg: error: no recipe `nosuch.yaml`")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["init", "--help"], ["fit", "--config", "adm_grid", "--print_config"], ["check", "data"]]
+)
+def test_output_that_nobody_reads_any_more_is_no_error(command, unbuffered, tmp_path):
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "images" / "a.png")
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-m", "weakseg_lightning", *command],
+        stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    os.close(writing)
+    assert ran.returncode in ({141, 0} if "--help" in command else {141})  # argparse takes no notice
+    assert ran.stderr == ""
 
 
 def test_help_names_all_commands_and_shipped_recipes(capsys):

@@ -41,12 +41,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 if a subcommand could not do all it should, 2 after an error of the user's, 130 after an
-        interruption.
+        interruption, 141 where nobody reads what it prints any more, as after ``weakseg check DATA | head``.
 
     Raises:
         Exception: an internal error, with its traceback; any error if ``WEAKSEG_TRACEBACK=1``.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _main(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("weakseg: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still writes when it ends
+        return 141
+
+
+def _main(args: list[str]) -> int:
     if "--version" in args[:2]:
         print(f"weakseg {__version__}")
         return 0
@@ -61,11 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Last, so that a file of the user's cannot shadow a module of the standard library.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-    try:
-        return _run(args)
-    except KeyboardInterrupt:
-        print("weakseg: interrupted", file=sys.stderr)
-        return 130
+    return _run(args)
 
 
 def _run(args: list[str]) -> int:
@@ -94,6 +105,8 @@ def _run(args: list[str]) -> int:
             callback.undo()
             raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not _is_read():
+            raise
         from weakseg_lightning.cli.errors.explain import explain  # not before: it loads all of Lightning
 
         message = explain(error, arguments, started=started)
@@ -101,3 +114,12 @@ def _run(args: list[str]) -> int:
             raise
         print(f"weakseg: error: {message}", file=sys.stderr)
         return 2
+
+
+def _is_read() -> bool:
+    """Tell whether anybody still reads what is printed, by an empty line."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return False
+    return True
