@@ -121,6 +121,12 @@ def test_picture_has_a_column_per_term() -> None:
     assert np.asarray(wide).std() > 5
 
 
+def test_names_of_classes_are_no_formulas_and_colors_may_be_fewer() -> None:
+    batch, scores = halves(), torch.randn(1, 3, 12, 12)
+    picture = draw_gradients(batch, scores, {"a": scores}, ["$x_$", "a$b$", "_c"], palette=[(0, 0, 0), (255, 0, 0)])
+    assert picture.width > 100
+
+
 def test_there_is_something_to_draw() -> None:
     with pytest.raises(ValueError, match="`regularizers` and `solvers` are both empty"):
         GradientPanels(regularizers={}, solvers={})

@@ -46,3 +46,14 @@ def test_areas_of_a_file(tmp_path: Path) -> None:
         FileAreas(path).check(NAMES)
     with pytest.raises(ValueError, match="horse"):
         FileAreas(path).areas(["a"], NAMES, BOTH, FLAT)
+
+
+def test_a_file_of_areas_is_no_file_of_bounds_and_absent_classes_take_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bounds.csv").write_text("image,class,lower,upper\na,cat,0.2,0.3\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"bounds\.csv needs rows with the columns image,class,area"):
+        FileAreas(tmp_path / "bounds.csv").check(NAMES)
+    (tmp_path / "areas.csv").write_text("image,class,area\na,dog,0.3\na,cat,0.9\n", encoding="utf-8")
+    prior = FileAreas(tmp_path / "areas.csv")
+    prior.check(NAMES)
+    assert prior.areas(["a"], NAMES, DOG, FLAT)[0].tolist() == pytest.approx([0.7, 0, 0.3]), "no cat: no area"
+    assert prior.areas(["a"], NAMES, BOTH, FLAT)[0].tolist() == pytest.approx([0, 0.75, 0.25], abs=1e-6)

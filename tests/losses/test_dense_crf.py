@@ -187,3 +187,14 @@ def test_wrong_arguments_are_explained() -> None:
         DenseCRFLoss(build_in="worker")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`values` must be a float .* those of the lattice"):
         dense_crf_loss(logits, image, lattice=dense_crf_lattice(image, scale=1.0))
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1)])
+def test_images_of_one_row_or_column(shape: tuple[int, int]) -> None:
+    logits = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    valid = torch.ones(1, *shape, dtype=torch.bool)
+    loss = DenseCRFLoss()(logits, torch.rand(1, 3, *shape), valid)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

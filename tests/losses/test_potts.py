@@ -112,3 +112,10 @@ def test_unknown_relaxation_is_refused() -> None:
         potts_loss(torch.zeros(1, 2, 2, 2), torch.zeros(1, 3, 2, 2), GridPotts(), relaxation="cubic")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`relaxation` must be one of .*, got 'squared'"):
         GridPottsLoss(relaxation="squared")  # type: ignore[arg-type]
+
+
+def test_a_batch_without_images_has_no_energy() -> None:
+    logits = torch.zeros(0, 3, 4, 5, requires_grad=True)
+    loss = potts_loss(logits, torch.zeros(0, 3, 4, 5), GridPotts())
+    loss.backward()
+    assert loss.item() == 0

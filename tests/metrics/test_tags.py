@@ -32,3 +32,13 @@ def test_accuracy_is_counted_over_batches() -> None:
     found = metric.compute()
     assert found["tag_accuracy"].item() == 0.75
     assert found["false_area"].isnan().tolist() == [True, False], "the first class was absent nowhere"
+
+
+@pytest.mark.parametrize("lower", [torch.bfloat16, torch.float16])
+def test_sums_over_many_images_keep_their_digits_where_the_module_has_fewer(lower: torch.dtype) -> None:
+    metric = TagScores(2).to(lower)
+    labels, valid = torch.tensor([[[0, 1, 0, 0, 0]]]), torch.ones(1, 1, 5, dtype=torch.bool)
+    metric.update(*(part.expand(5000, *part.shape[1:]) for part in (labels, torch.tensor([[True, False]]), valid)))
+    for _ in range(600):
+        metric.update(labels, torch.tensor([[True, False]]), valid)
+    assert metric.compute()["false_area"].item() == pytest.approx(0.2, rel=1e-6)

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from typing_extensions import override
@@ -50,6 +51,8 @@ class AveragedWeights(WeightAveraging):
                 f"`trainer.strategy`: {type(trainer.strategy).__name__} leaves a part of the weights on each GPU, and "
                 "no rank could average them: use `ddp`, or leave AveragedWeights out"
             )
+        if stage == "fit":  # another one, maybe, with the same callback
+            self._latest_update_step, self._latest_update_epoch, self._swapped = 0, -1, False
         super().setup(trainer, pl_module, stage)
 
     @override
@@ -60,8 +63,14 @@ class AveragedWeights(WeightAveraging):
 
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin(pl_module)
-        super().on_validation_epoch_start(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._begin(pl_module)
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    @override
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_validation_epoch_end(trainer, pl_module)
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -77,7 +86,7 @@ class AveragedWeights(WeightAveraging):
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self._average_model is not None:  # evaluation needs the average alone, which the weights are
+        if trainer.state.fn == TrainerFn.FITTING:  # evaluation needs the average alone, which the weights are
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def _begin(self, pl_module: LightningModule) -> None:

@@ -18,7 +18,7 @@ from weakseg_lightning.losses import DenseCRFLoss, GridPottsLoss, Regularizer, l
 from weakseg_lightning.modules.core.batch_latent import allowed_labels
 from weakseg_lightning.modules.core.guides import colors_of, guide_of
 from weakseg_lightning.solvers import AlphaExpansion, Solver
-from weakseg_lightning.visualization.panels import Palette, overlay, voc_palette
+from weakseg_lightning.visualization.panels import Palette, full_palette, overlay
 
 _STRONG = 0.99
 _READ = ("image", "colors", "guide", "seeds", "valid", "seed_labels")
@@ -122,7 +122,7 @@ def descent_colors(gradient: Tensor, palette: Palette | None = None) -> npt.NDAr
         [[[128, 0, 0], [255, 255, 255]]]
     """
     strength, classes = (-gradient.detach().float().cpu()).max(0)
-    colors = np.asarray(voc_palette() if palette is None else palette, dtype=np.float64)[classes.numpy()]
+    colors = full_palette(palette)[classes.numpy()].astype(np.float64)
     some = strength[strength > 0]
     scale = float(some.quantile(_STRONG)) if 0 < some.numel() < 2**24 else 1.0  # torch's quantile takes no more
     share = (strength / scale).clamp(0, 1).numpy()[..., None]
@@ -183,6 +183,8 @@ def _raised(gradients: Mapping[str, Tensor]) -> set[int]:
 def _add_legend(figure: Figure, used: list[int], names: Any, palette: Palette | None) -> None:
     from matplotlib.patches import Patch
 
-    colors = np.asarray(voc_palette() if palette is None else palette) / 255
+    colors = full_palette(palette) / 255
     patches = [Patch(facecolor=colors[k], edgecolor="gray", label=names[k] if names else str(k)) for k in used]
-    figure.legend(handles=patches, loc="outside lower left", ncols=8, fontsize=8, frameon=False)
+    legend = figure.legend(handles=patches, loc="outside lower left", ncols=8, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # names of classes

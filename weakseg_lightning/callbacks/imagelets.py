@@ -88,5 +88,5 @@ def _drawn(rows: Sequence[Mapping[str, npt.NDArray[np.uint8]]]) -> Image.Image:
     for line, row in zip(grid, rows, strict=True):
         for (title, pixels), axes in zip(row.items(), line, strict=False):
             axes.imshow(pixels, interpolation="nearest")
-            axes.set_title(title, fontsize=8)
+            axes.set_title(title, fontsize=8, parse_math=False)
     return rendered(figure)

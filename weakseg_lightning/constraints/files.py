@@ -56,6 +56,11 @@ class AreaTable(ConstraintRule):
         one_of("missing", self.missing, get_args(Missing))
         check_slack(self.slack)
 
+    @property
+    def has_areas(self) -> bool:
+        """True where the file has rows with the column ``area``."""
+        return any("area" in fields for _, fields in _lines(Path(self.path)))
+
     @override
     def compile(self, facts: ImageFacts) -> CompiledRule:
         table = self._read(facts.class_names)

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from weakseg_lightning.checks import between
 from weakseg_lightning.constraints import AreaTable, ImageFacts
+from weakseg_lightning.errors import UserError
 
 __all__ = ["ActivationAreas", "AreaPrior", "EqualAreas", "FileAreas"]
 
@@ -105,10 +106,14 @@ class ActivationAreas(AreaPrior):
 class FileAreas(AreaPrior):
     """Areas from a CSV file with the columns ``image,class,area``, as :class:`weakseg_lightning.AreaTable` reads it.
 
-    Classes of an image that the file leaves out share what is left equally, the background among them.
+    Classes of an image that the file leaves out share what is left equally, the background among them. Areas of
+    classes that are not in the image do not count, and what adds up to more than the image is scaled down to it.
 
     Args:
         path: the file; classes are named or given by index, areas are fractions of the image.
+
+    Raises:
+        ValueError: before training, if the file has bounds in place of areas.
     """
 
     path: str | Path
@@ -116,6 +121,8 @@ class FileAreas(AreaPrior):
     @override
     def check(self, class_names: Sequence[str]) -> None:
         """Read the file."""
+        if not self._table.has_areas:
+            raise UserError(f"{self.path} needs rows with the columns image,class,area: bounds are no prior")
         count = len(class_names)
         self.areas([], class_names, torch.zeros(0, count, dtype=torch.bool), torch.zeros(0, count - 1, 1, 1))
 
@@ -128,13 +135,14 @@ class FileAreas(AreaPrior):
         valid = torch.ones(len(tags), 1, 1, dtype=torch.bool, device=tags.device)
         lower, upper = self._table.compile(ImageFacts(list(ids), list(class_names), tags, valid)).rows
         areas, most = torch.as_tensor(lower.bounds), -torch.as_tensor(upper.bounds)
-        stated = areas == most  # without a row: at least 0, at most 1
+        stated = (areas == most) & tags  # without a row: at least 0, at most 1
         return _fill(torch.where(stated, areas, 0.0), stated, tags)
 
 
 def _fill(areas: Tensor, stated: Tensor, tags: Tensor) -> Tensor:
     """Share out what the stated areas leave to the classes that are there and not stated."""
     open_ = tags & ~stated
+    areas = areas / areas.sum(1, keepdim=True).clamp(min=1)
     left = (1 - areas.sum(1, keepdim=True)).clamp(min=0)
     return areas + open_ * left / open_.sum(1, keepdim=True).clamp(min=1)
 

@@ -104,7 +104,7 @@ def dense_crf_lattice(
     """
     _check_kernel(sigma_rgb, sigma_xy, scale)
     inside = None if valid is None else _wholly_inside(valid, scale)
-    small = image.float() if scale == 1 else functional.interpolate(image.float(), scale_factor=scale)
+    small = image.float() if scale == 1 else functional.interpolate(image.float(), **_smaller(image, scale))
     features = bilateral_features(small, sigma_rgb, sigma_xy * scale)
     return Lattice.build(features, inside, num_threads=None if get_worker_info() is None else 1)
 
@@ -181,7 +181,13 @@ def _energy(probabilities: Tensor, lattice: Lattice) -> Tensor:
 def _resized(maps: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return maps
-    return functional.interpolate(maps, scale_factor=scale, mode="bilinear", align_corners=False)
+    return functional.interpolate(maps, **_smaller(maps, scale), mode="bilinear", align_corners=False)
+
+
+def _smaller(maps: Tensor, scale: float) -> dict[str, Any]:
+    """Arguments that resize maps, to one pixel at least."""
+    size = [int(length * scale) for length in maps.shape[2:]]
+    return {"scale_factor": scale} if all(size) else {"size": [max(1, length) for length in size]}
 
 
 def _wholly_inside(valid: Tensor, scale: float) -> Tensor:

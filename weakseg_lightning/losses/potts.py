@@ -80,7 +80,7 @@ def potts_loss(
     everywhere = torch.ones_like(image[:, 0], dtype=torch.bool) if valid is None else valid
     edges = count_edges(everywhere, potts.connectivity).clamp(min=1)
     energy = relaxed_potts_energy(precise(logits).softmax(1), weights, potts.connectivity, relaxation)
-    return (energy / edges).mean()
+    return (energy / edges).sum() / max(len(energy), 1)
 
 
 class GridPottsLoss(Regularizer):

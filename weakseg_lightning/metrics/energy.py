@@ -1,16 +1,12 @@
 """Energy of label maps under the grid Potts model."""
 
-from collections.abc import Callable, Sequence
-from typing import Self
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from typing_extensions import override
 
 from weakseg_lightning.energies.grid import count_edges
 from weakseg_lightning.energies.potts import GridPotts, potts_energy
-from weakseg_lightning.metrics.checks import real_type
+from weakseg_lightning.metrics.precise import PreciseMetric
 
 
 def grid_energy(labels: Tensor, image: Tensor, potts: GridPotts, valid: Tensor | None = None) -> Tensor:
@@ -42,7 +38,7 @@ def grid_energy(labels: Tensor, image: Tensor, potts: GridPotts, valid: Tensor |
     return cut / count_edges(valid, potts.connectivity).to(cut.device).clamp(min=1)
 
 
-class MeanGridEnergy(Metric):
+class MeanGridEnergy(PreciseMetric):
     """Mean over images of the grid Potts energy per edge, see :func:`grid_energy`.
 
     Args:
@@ -62,6 +58,7 @@ class MeanGridEnergy(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better = False
+    precise = ("energy",)
     energy: Tensor
     images: Tensor
 
@@ -81,15 +78,6 @@ class MeanGridEnergy(Metric):
     def compute(self) -> Tensor:
         """Return the mean, a scalar in the unit of ``potts.weight``; nan if there was no image."""
         return self.energy / self.images
-
-    @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ()) -> Self:
-        """Follow the module to its device, but not to a lower precision: a sum over a data set needs its digits."""
-        super()._apply(fn, ("energy", *exclude_state))
-        device = fn(torch.empty(0)).device
-        self.energy = self.energy.to(device, real_type(device))
-        self._defaults["energy"] = torch.zeros_like(self.energy)
-        return self
 
 
 def _check_image(labels: Tensor, image: Tensor, valid: Tensor | None) -> None:

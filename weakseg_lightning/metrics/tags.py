@@ -2,14 +2,13 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from typing_extensions import override
 
 from weakseg_lightning.checks import at_least
-from weakseg_lightning.metrics.checks import real_type
+from weakseg_lightning.metrics.precise import PreciseMetric
 
 
-class TagScores(Metric):
+class TagScores(PreciseMetric):
     """Fraction of the pixels that are labeled with a class on the images without it, and accuracy of predicted tags.
 
     Args:
@@ -25,6 +24,7 @@ class TagScores(Metric):
 
     full_state_update = False
     is_differentiable = False
+    precise = ("areas",)
     areas: Tensor
     images: Tensor
     right: Tensor
@@ -34,9 +34,8 @@ class TagScores(Metric):
         super().__init__()
         at_least("num_classes", num_classes, 2)
         self.num_classes = num_classes
-        foreground = torch.zeros(num_classes - 1, dtype=real_type(torch.device("cpu")))
-        for name, initial in {"areas": foreground, "images": foreground.clone()}.items():
-            self.add_state(name, initial, dist_reduce_fx="sum")
+        self.add_state("areas", torch.zeros(num_classes - 1, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(num_classes - 1, dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("right", "judged"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 

@@ -42,7 +42,6 @@ class TaggedModule(WeakSegModule):
     @override
     def _log_scores(self, stage: str) -> None:
         """Log ``val_false_area_<class>`` and ``val_tag_accuracy`` besides."""
-        super()._log_scores(stage)
         scores = self._tag_scores(stage)
         names, found = self.names_or_numbers, scores.compute()
         logged = {
@@ -51,7 +50,7 @@ class TaggedModule(WeakSegModule):
         logged["tag_accuracy"] = found["tag_accuracy"]
         seen = {f"{stage}_{name}": value.float() for name, value in logged.items() if not torch.isnan(value)}
         self.log_dict(seen, sync_dist=True, reduce_fx="max")
-        scores.reset()
+        super()._log_scores(stage)
 
     def _tag_scores(self, stage: str) -> TagScores:
         scores = self._metrics(stage).tags

@@ -77,11 +77,16 @@ class Problem:
         return torch.full_like(self.seeds, 0 if kind == "zeros" else VOID)
 
     def restricted(self, scores: Tensor) -> Tensor:
-        """Return scores ``(B, K, H, W)`` in which labels that a pixel may not have are as good as impossible."""
+        """Return scores ``(B, K, H, W)`` in which labels that a pixel may not have are as good as impossible.
+
+        A seed may have its own, whatever the set says.
+        """
         if self.allowed_at is None:
             return scores
-        best = scores.masked_fill(~self.allowed_at, -torch.inf).amax(1, keepdim=True)  # which a softmax does not see
-        return (scores - best.nan_to_num(neginf=0)).masked_fill(~self.allowed_at, IMPOSSIBLE)
+        labels = torch.arange(scores.shape[1], dtype=torch.uint8, device=scores.device)
+        usable = self.allowed_at | (self.seeds[:, None] == labels[:, None, None])
+        best = scores.masked_fill(~usable, -torch.inf).amax(1, keepdim=True)  # which a softmax does not see
+        return (scores - best.nan_to_num(neginf=0)).masked_fill(~usable, IMPOSSIBLE)
 
     def forbidden(self, labels: Tensor) -> Tensor | None:
         """Find the pixels of a labeling ``(B, H, W)`` that have a label which they may not have; None without sets."""

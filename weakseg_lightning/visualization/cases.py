@@ -76,7 +76,8 @@ def cases_figure(scores: Mapping[str, Sequence[float]]) -> Figure:
         factor = 100 if score == "dice" else 1
         columns = {name: values for name, values in scores.items() if name.startswith(f"{score}_") and values}
         axes.boxplot([[factor * value for value in values] for values in columns.values()])
-        axes.set_xticklabels([name.removeprefix(f"{score}_") for name in columns], rotation=45, ha="right")
+        names = [name.removeprefix(f"{score}_") for name in columns]
+        axes.set_xticklabels(names, rotation=45, ha="right", parse_math=False)
         axes.set_ylabel(_TITLES[score])
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from weakseg_lightning.cli.commands.crf import search
 from weakseg_lightning.cli.commands.crf.trials import NAMES, PUBLISHED, Trials, by_coordinates
 from weakseg_lightning.cli.recipes import recipes_folder
 from weakseg_lightning.solvers.dense_crf import pydensecrf
@@ -145,6 +147,17 @@ def test_the_search_is_the_same_on_two_processes_and_puts_no_file_on_another(run
         assert status == 0, err
         assert "2 validation images, seed 1" in out
     assert rows_of("found") == rows_of("found_1")
+
+
+def test_a_search_without_masks_does_not_begin(run, searched, monkeypatch):
+    decode = search.decode_batch
+    monkeypatch.setattr(
+        search, "decode_batch", lambda batch: {**(found := decode(batch)), "mask": torch.full_like(found["mask"], 255)}
+    )
+    status, _, err = run(*searched, *SINGLE)
+    assert status == 2
+    assert "none of the 3 validation images has a mask" in err
+    assert not Path("found").exists()
 
 
 def test_an_interrupted_search_keeps_what_it_tried(run, searched, monkeypatch):

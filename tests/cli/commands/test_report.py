@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from weakseg_lightning.cli.commands.report import _extremes
 
@@ -61,6 +62,36 @@ def test_without_its_data_a_run_still_has_a_page(run):
     (folder / "config.yaml").write_text(data)
     assert run("report", "version_0")[0] == 0
     assert "No pictures: there is no checkpoint in version_0/checkpoints" in (folder / "report.html").read_text()
+
+
+def test_a_run_whose_data_cannot_be_made_still_has_a_page(run, tiny):
+    assert run("fit", "--config", "pce", *tiny, "--name=tiny")[0] == 0
+    config = Path("runs/tiny/version_0/config.yaml")
+    text = config.read_text()
+    config.write_text(changed := text.replace("weakseg_lightning.ScenesDataModule", "mypackage.MyData"))
+    assert changed != text
+    assert run("report", "runs/tiny/version_0")[0] == 0
+    assert "No pictures: " in (page := (config.parent / "report.html").read_text())
+    assert "mypackage" in page
+
+
+def test_the_best_of_a_resumed_run_may_be_of_the_run_before(run, tiny):
+    assert run("fit", "--config", "pce", *tiny, "--name=tiny")[0] == 0
+    first, second = (Path(f"runs/tiny/version_{number}") for number in range(2))
+    last = first / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    (best,) = (state for name, state in content["callbacks"].items() if name.startswith("BestCheckpoint"))
+    score = torch.tensor(0.9876)  # which the next steps do not reach
+    best |= {"best_model_score": score, "best_k_models": {best["best_model_path"]: score}}
+    torch.save(content, last)
+    again = ["--ckpt_path", str(last), "--trainer.max_steps=3", "--trainer.max_epochs=-1"]
+    assert run("fit", "--config", "pce", *tiny, "--name=tiny", *again)[0] == 0
+    assert run("report", str(second))[0] == 0
+    page = (second / "report.html").read_text()
+    name = Path(best["best_model_path"]).name
+    assert "best val_miou, before this run was resumed" in page
+    assert "98.8 %" in page
+    assert f"By {name}, of" in page
 
 
 @pytest.mark.parametrize(

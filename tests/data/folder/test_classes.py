@@ -55,6 +55,12 @@ def test_numbers_are_names_as_they_are_written(tmp_path, name):
     assert list(read_classes(path).names) == ["background", name]
 
 
+def test_the_word_of_tables_for_a_mean_is_no_class(tmp_path):
+    (tmp_path / "classes.yaml").write_text("classes: [background, mean]\n")
+    with pytest.raises(ValueError, match="names 'mean', which in tables of scores is the mean over the classes"):
+        read_classes(tmp_path / "classes.yaml")
+
+
 def test_a_color_without_quotes_is_a_comment(tmp_path):
     (tmp_path / "classes.yaml").write_text("classes:\n  - background\n  - name: leaf\n    color: #008000\n")
     with pytest.raises(ValueError, match="has no color for 'leaf': write it in quotes, as color: \"#ff8800\""):

@@ -61,6 +61,19 @@ def test_every_image_is_solved_for_once_in_a_cycle(make_module, small_scenes, fi
     assert len(module.store.generations) == 2
 
 
+def test_a_run_of_a_loaded_module_begins_with_a_cycle_of_its_own(make_module, small_scenes, fit, save_at, tmp_path):
+    path = tmp_path / "part.ckpt"
+    trained = make_module()
+    trainer = fit(trained, small_scenes(), max_epochs=1, callbacks=[save_at(path, epoch=0)])
+    loaded = Recording.load_from_checkpoint(path)
+    fit(loaded, small_scenes(), max_epochs=1)
+    assert len(loaded.solved_in(0)) == 8, "not the labelings of the run before"
+    trainer.test(trained, small_scenes(), ckpt_path=path, verbose=False, weights_only=True)
+    trained.solves.clear()
+    fit(trained, small_scenes(), max_epochs=1)
+    assert len(trained.solved_in(0)) == 8
+
+
 def test_images_that_an_epoch_leaves_out_are_solved_for_when_they_come(make_module, small_scenes, fit):
     module = make_module(epochs_per_cycle=4)
     fit(module, small_scenes(num_train=11))

@@ -156,6 +156,31 @@ def test_what_does_not_learn_stays_to_the_last_bit_and_the_average_begins_with_t
     make(kind).load_state_dict(torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"])
 
 
+def test_a_callback_that_is_given_to_another_trainer_begins_anew(make, fit):
+    shared = AveragedWeights(0.9)
+    options = {"limit_val_batches": 0, "num_sanity_val_steps": 0, "val_check_interval": None}
+    fit(make("adm"), shared, **options)
+    second, expected = make("pce"), make("pce")
+    fit(expected, AveragedWeights(0.9), **options)
+    fit(second, shared, **options)
+    assert equal(copied(second.state_dict()), copied(expected.state_dict()))
+
+
+def test_a_test_after_training_is_of_the_average_of_its_checkpoint(make, fit, save_at, small_scenes, tmp_path):
+    path, seen = tmp_path / "part.ckpt", []
+    note = LambdaCallback(on_test_start=lambda _, module: seen.append(copied(module.state_dict())))
+    validated = LambdaCallback(on_validation_start=lambda _, module: seen.append(copied(module.state_dict())))
+    module = make("pce")
+    trainer = fit(module, AveragedWeights(0.9), note, save_at(path, step=3))["trainer"]
+    average = torch.load(path, weights_only=True)["state_dict"]
+    trainer.test(module, small_scenes(), ckpt_path=path, verbose=False, weights_only=True)
+    trainer.callbacks.append(validated)
+    trainer.validate(module, small_scenes(), ckpt_path=path, verbose=False, weights_only=True)
+    assert len(seen) == 2
+    assert all(equal(state, average) for state in seen)
+    assert equal(copied(module.state_dict()), average)
+
+
 def test_other_runs_start_from_the_average(make, fit, make_trainer, small_scenes, tmp_path):
     path, starts = tmp_path / "a.ckpt", []
     trainer = fit(make("pce"), AveragedWeights(0.9), LambdaCallback())["trainer"]

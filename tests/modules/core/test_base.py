@@ -24,6 +24,22 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
     assert equal_weights(undisturbed, resumed)
 
 
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_what_an_evaluation_that_was_broken_off_has_counted_is_forgotten(stage, tiny_network, tiny_data, make_trainer):
+    def interrupt(trainer, module, outputs, batch, batch_idx, *_):
+        if batch_idx == 1:
+            raise ZeroDivisionError
+
+    module = RegularizedLossModule(tiny_network, 3)
+    (expected,) = getattr(make_trainer(), stage)(module, tiny_data, verbose=False)
+    watch = LambdaCallback(on_validation_batch_end=interrupt, on_test_batch_end=interrupt)
+    with pytest.raises(ZeroDivisionError):
+        getattr(make_trainer(callbacks=[watch]), stage)(module, tiny_data, verbose=False)
+    (found,) = getattr(make_trainer(), stage)(module, tiny_data, verbose=False)
+    assert found == expected
+    assert module.scores["test" if stage == "test" else "val"].grid_energy.images == 0
+
+
 def test_weights_that_are_not_used_are_left_out_on_one_rank_and_older_checkpoints_with_them_are_resumed(
     equal_weights, tiny_data, make_trainer, save_at, tmp_path, monkeypatch
 ):
@@ -62,6 +78,35 @@ def test_learning_rates_follow_both_phases(tiny_network, tiny_data, make_trainer
     assert [r[0] for r in rates] == pytest.approx([0.1, 0.05, 0.01, 0.005])
     assert [r[1] for r in rates] == pytest.approx([0.2, 0.1, 0.1, 0.05])
     assert momenta == [0.5, 0.5, 0.9, 0.9]
+
+
+def test_a_run_that_is_made_longer_stays_in_its_second_phase(tiny_network, tiny_data, make_trainer, save_at, tmp_path):
+    path, phases = tmp_path / "part.ckpt", []
+    modules = [RegularizedLossModule(tiny_network, 3, pce_fraction=0.5) for _ in range(3)]
+    make_trainer(max_epochs=2, callbacks=[save_at(path, epoch=1)]).fit(modules[0], tiny_data)  # switches at 2 of 4
+    watch = LambdaCallback(on_train_batch_end=lambda trainer, module, *_: phases.append(module.in_pce_phase))
+    longer = {"max_epochs": 5, "callbacks": [watch]}
+    make_trainer(**longer).fit(modules[1], tiny_data, ckpt_path=path, weights_only=True)
+    assert len(phases) == 6
+    assert not any(phases)
+    make_trainer(**longer).fit(modules[1], tiny_data)
+    assert phases[6:].count(True) == 4, "a fit of its own begins with the first phase"
+
+
+def test_a_second_phase_that_is_due_earlier_begins_when_the_run_goes_on(
+    tiny_network, tiny_data, make_trainer, save_at, tmp_path
+):
+    path, momenta = tmp_path / "part.ckpt", []
+    optimizers = {"optimizer": Optimizer(momentum=0.9), "pce_optimizer": Optimizer(momentum=0.5)}
+    first, second = (RegularizedLossModule(tiny_network, 3, pce_fraction=part, **optimizers) for part in (0.75, 0.25))
+    make_trainer(callbacks=[save_at(path, step=2)]).fit(first, tiny_data)
+    note = LambdaCallback(
+        on_before_optimizer_step=lambda trainer, module, optimizer: momenta.append(
+            optimizer.param_groups[0]["momentum"]
+        )
+    )
+    make_trainer(callbacks=[note]).fit(second, tiny_data, ckpt_path=path, weights_only=True)
+    assert momenta == [0.9, 0.9]
 
 
 def test_second_phase_starts_without_velocity(tiny_network, tiny_data, make_trainer):

@@ -237,3 +237,15 @@ def test_shapes_that_do_not_fit_are_explained() -> None:
         AdaptiveBias().solve(torch.zeros(1, 3, 2, 2), constraints)
     with pytest.raises(ValueError, match=r"`valid` must be a bool \(1, 2, 2\)"):
         AdaptiveBias().solve(torch.zeros(1, 2, 2, 2), constraints, valid=torch.ones(1, 2, 3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite_are_not_solved_and_do_not_touch_other_images(broken: float) -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    expected = AdaptiveBias().solve(logits, suppression(torch.ones(2, 3, dtype=torch.bool)))
+    logits[0, 1, 2, 2] = broken
+    found = AdaptiveBias().solve(logits, suppression(torch.ones(2, 3, dtype=torch.bool)))
+    assert found.converged.tolist() == [False, True]
+    assert found.message == ("the logits are not finite", "")
+    assert not found.probabilities[0].any()
+    assert torch.equal(found.probabilities[1], expected.probabilities[1])

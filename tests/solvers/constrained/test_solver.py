@@ -8,6 +8,7 @@ import torch
 from problems import INFINITE, drawn, rows_of
 
 from weakseg_lightning import ConstrainedLatent
+from weakseg_lightning.constraints import AreaBounds, ImageFacts, Suppression, compile_constraints
 from weakseg_lightning.losses import kl_loss
 
 
@@ -250,3 +251,46 @@ def test_logits_and_valid_that_do_not_fit():
         ConstrainedLatent().solve(torch.zeros(2, 3, 3), constraints)
     with pytest.raises(ValueError, match="`valid` must be a bool"):
         ConstrainedLatent().solve(torch.zeros(1, 2, 3, 3), constraints, valid=torch.ones(1, 3, 3))
+
+
+@pytest.mark.parametrize("tags", [[True, True, False], [True, False, True], [True, False, False]])
+def test_a_row_of_a_region_may_be_in_force_in_no_image(tags):
+    rules = [Suppression(), AreaBounds("sky", lower=0.3, region=[0, 0, 1, 0.5])]
+    valid = torch.ones(1, 8, 8, dtype=torch.bool)
+    facts = ImageFacts(["a"], ["background", "sky", "cat"], torch.tensor([tags]), valid)
+    logits = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    result = ConstrainedLatent().solve(logits, compile_constraints(rules, facts))
+    assert result.converged.all()
+    if not tags[1]:
+        expected = logits.masked_fill(~facts.tags[:, :, None, None], -torch.inf).softmax(1)
+        torch.testing.assert_close(result.probabilities, expected)
+    else:
+        assert result.probabilities[0, 1, :4].mean() > 0.3 - 1e-4
+
+
+def test_hard_outputs_of_confident_networks_converge_and_keep_their_type():
+    generator = torch.Generator().manual_seed(0)
+    logits = 20 * torch.randn(2, 4, 41, 41, generator=generator)
+    rows = [([0, 1.0, 0, 0], 0.4, INFINITE), ([0, 0, 1.0, 0], 0.4, INFINITE)]
+    for hardness in (1.0, 1000.0):
+        result = ConstrainedLatent(hardness=hardness).solve(logits, rows_of(rows, images=2))
+        assert result.converged.all(), result.message
+        assert result.probabilities.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["newton", "projected_gradient"])
+def test_a_limit_of_thousands_of_evaluations_is_kept(method):
+    rows = rows_of([([1.0, 0], 0.9, INFINITE), ([0, 1.0], 0.9, INFINITE)])  # which no distribution satisfies
+    solver = ConstrainedLatent(method, tolerance=1e-30, max_evaluations=3000)
+    result = solver.solve(torch.tensor([[[[0.3]], [[0.0]]]]), rows)
+    assert not result.converged.any()
+    assert result.probabilities.isfinite().all()
+
+
+def test_messages_of_one_kind_begin_alike():
+    logits = 9 * torch.randn(3, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    rows = [([0, 1.0, 0], 0.6, 30.0), ([0, 0, 1.0], 0.3, 30.0)]
+    result = ConstrainedLatent(tolerance=1e-9, max_evaluations=2).solve(logits, rows_of(rows, images=3))
+    assert len(set(result.message)) == 3
+    assert len({message.split(":")[0] for message in result.message}) == 1

@@ -98,6 +98,18 @@ def test_an_image_without_seeds_is_not_solved_and_says_so() -> None:
     assert result.energy.isnan().tolist() == [True, False]
 
 
+def test_an_image_of_one_class_needs_no_seeds() -> None:
+    valid = torch.ones(2, 4, 5, dtype=torch.bool)
+    valid[0, 0] = False
+    sets = torch.tensor([[False, True, False], [True, False, False]])
+    result = GrabCut().solve(torch.zeros(2, 3, 4, 5), torch.rand(2, 3, 4, 5), label_set=sets, valid=valid)
+    assert result.labels[valid].unique().tolist() == [0, 1]
+    assert (result.labels[0][valid[0]] == 1).all()
+    assert (result.labels[1] == 0).all()
+    assert result.message == ("", "")
+    assert result.converged.all()
+
+
 def test_seeds_of_one_class_flood_where_nothing_else_is_allowed() -> None:
     image, _, seeds = scene()
     only = torch.where(seeds == 2, 2, 255)

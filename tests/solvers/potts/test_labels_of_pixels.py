@@ -102,3 +102,20 @@ def test_a_label_that_weighty_neighbors_force_on_a_pixel_is_taken_back_and_told(
         assert found.labels.sum() == expected, "all others are background"
         assert ("forced on pixels: 1 without one now" in found.message[0]) == (expected == 255)
         assert bool(found.converged) == (expected != 255)
+
+
+def test_a_seed_outside_the_set_of_its_pixel_costs_what_it_costs_without_a_set():
+    logits, image, _ = problem(3)
+    seeds = torch.full((1, 2, 3), 255, dtype=torch.uint8)
+    seeds[0, 1, 1] = 2
+    possible = torch.ones_like(logits, dtype=torch.bool)
+    possible[0, 2, 1, 1] = False
+    free = torch.ones(1, 3, dtype=torch.bool)
+    solver = AlphaExpansion(GridPotts(2.0))
+    expected = solver.solve(logits, image, seeds=seeds, label_set=free)
+    found = solver.solve(logits, image, seeds=seeds, label_set=possible)
+    assert torch.equal(found.labels, expected.labels)
+    assert found.energy.item() == pytest.approx(expected.energy.item(), rel=1e-4)
+    bounded = solver.bound_optimality_gap(found, logits, image, seeds=seeds, label_set=possible, tolerance=1e-3)
+    assert bounded.gap.item() <= 1e-3
+    assert found.energy.item() < 100

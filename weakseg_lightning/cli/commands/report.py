@@ -1,13 +1,17 @@
 """`weakseg report`: a run as one page of HTML."""
 
+import argparse
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
+from weakseg_lightning.callbacks.checkpoints import BestCheckpoint
 from weakseg_lightning.checks import at_least
 from weakseg_lightning.cli.commands.evaluation import Batch, choose, find_device, load_trained, predict_labels
 from weakseg_lightning.cli.commands.places import file_of_run, shown
@@ -17,6 +21,7 @@ from weakseg_lightning.errors import MissingFileError
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.guides import colors_of
+from weakseg_lightning.modules.core.resuming import read_checkpoint
 from weakseg_lightning.reporting import Page, Picture
 from weakseg_lightning.reporting.metrics import (
     best_of,
@@ -36,6 +41,10 @@ __all__ = ["report"]
 Trained = tuple[Path, WeakSegModule, SegmentationDataModule]
 """A checkpoint, its module, and the data of its run."""
 
+Earlier = tuple[Path, str, float]
+"""A checkpoint, what it is the best by, and how good it is."""
+
+_IN_NAME = re.compile(r"val_(?:miou|dice_mean)=(\d\.\d+)")
 _TILE = 300  # longest side of an image in a panel, in pixels
 
 
@@ -53,7 +62,8 @@ def report(
 
     The page needs no other file and no network. The trimap curve and the scores of the test are there once `weakseg
     test` has been run. For the pictures the best checkpoint predicts validation images; shown are those with the best,
-    the median and the worst mIoU over the classes of the image. Without the data or a checkpoint the page says so.
+    the median and the worst mIoU over the classes of the image. Without the data or a checkpoint the page says so. The
+    best checkpoint of a resumed run may be that of the run which it goes on from.
 
     Args:
         run: folder of the run, as runs/adm_grid/version_0.
@@ -70,10 +80,11 @@ def report(
     metrics, config = read_metrics(run / "metrics.csv"), file_of_run(run / "config.yaml")
     folder = run.absolute()
     page = Page(f"{folder.parent.name} / {folder.name}")
-    _add_results(page, metrics, run)
+    earlier = _earlier_best(run)
+    _add_results(page, metrics, run, earlier)
     page.section("Best, median and worst validation images")
     if images:
-        load = partial(_load, run, find_device(device), root, allow_other_classes)
+        load = partial(_load, run, earlier, find_device(device), root, allow_other_classes)
         _add_pictures(page, load, images, panels, seed)
     else:
         page.text("Not predicted (--images 0).")
@@ -85,10 +96,10 @@ def report(
     print(f"Wrote {shown(output)}: open it in a browser")
 
 
-def _add_results(page: Page, metrics: dict[str, Any], run: Path) -> None:
+def _add_results(page: Page, metrics: dict[str, Any], run: Path, earlier: Earlier | None) -> None:
     tested = latest(run, "test*/metrics.csv")
     test = read_metrics(tested) if tested else {}
-    page.facts(list(_facts(metrics, test)))
+    page.facts([*_facts(metrics, test), *_earlier_facts(earlier)])
     if (drawn := curves_figure(metrics)) is not None:
         page.section("Curves")
         page.figure(drawn, "Training and validation against the iteration")
@@ -134,11 +145,33 @@ def _facts(metrics: dict[str, Any], test: dict[str, Any]) -> Iterator[tuple[str,
         yield "iterations", str(max(steps))
 
 
+def _earlier_best(run: Path) -> Earlier | None:
+    """The best checkpoint of the run that this one goes on from, where none of its own is better."""
+    own = run / "checkpoints"
+    try:
+        callbacks = read_checkpoint(own / "last.ckpt").get("callbacks", {})
+    except (OSError, ValueError):
+        return None
+    for key, state in callbacks.items():
+        path = Path(state["best_model_path"]) if key.startswith(BestCheckpoint.__name__) else own
+        if path.is_file() and not (own / path.name).exists():
+            newer = max((_score_in_name(path) for path in _named(own)), default=-inf)
+            score = float(state["best_model_score"])
+            return None if newer > score else (path, state["monitor"], score)
+    return None
+
+
+def _earlier_facts(earlier: Earlier | None) -> Iterator[tuple[str, str]]:
+    if earlier is not None:
+        path, monitor, score = earlier
+        yield f"best {monitor}, before this run was resumed", f"{100 * score:.1f} %: {shown(path)}"
+
+
 # ---- pictures -------------------------------------------------------------------------------------------------
 
 
-def _load(run: Path, device: str, root: str | None, allow_other_classes: bool) -> Trained:
-    checkpoint = _best_checkpoint(run)
+def _load(run: Path, earlier: Earlier | None, device: str, root: str | None, allow_other_classes: bool) -> Trained:
+    checkpoint = _best_checkpoint(run) if earlier is None else earlier[0]
     module, data = load_trained(run, checkpoint, root, "validate", allow_other_classes)
     return checkpoint, module.to(device), data
 
@@ -146,13 +179,13 @@ def _load(run: Path, device: str, root: str | None, allow_other_classes: bool) -
 def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: int, seed: int) -> None:
     try:
         checkpoint, module, data = load()
-    except (OSError, ValueError, ImportError) as error:
-        page.text(f"No pictures: {error}")
+        found = data.whole_images("val")
+        chosen = choose(len(found), images, seed)
+        predicted = predict_labels(module, found, chosen, "validation images")
+        scores = np.array([_score(labels, batch["mask"], module.num_classes) for batch, labels in predicted])
+    except (OSError, ValueError, ImportError, argparse.ArgumentError) as error:
+        page.text(f"No pictures: {' '.join(str(error).split())}")
         return
-    found = data.whole_images("val")
-    chosen = choose(len(found), images, seed)
-    predicted = predict_labels(module, found, chosen, "validation images")
-    scores = np.array([_score(labels, batch["mask"], module.num_classes) for batch, labels in predicted])
     order = [int(index) for index in np.argsort(-scores, kind="stable") if not np.isnan(scores[index])]
     if not order:
         page.text("No pictures: no validation image has a mask.")
@@ -166,12 +199,21 @@ def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: 
 
 def _best_checkpoint(run: Path) -> Path:
     """The checkpoint with the highest `val_miou` in its name, else the last one."""
-    named = [path for path in run.glob("checkpoints/*.ckpt") if "val_miou=" in path.name]
-    best = max(named, key=lambda path: (path.stem.rpartition("val_miou=")[2], path.stat().st_mtime), default=None)
+    best = max(_named(run / "checkpoints"), key=lambda path: (_score_in_name(path), path.stat().st_mtime), default=None)
     last = run / "checkpoints" / "last.ckpt"
     if best is None and not last.is_file():
         raise MissingFileError(f"there is no checkpoint in {run / 'checkpoints'}")
     return best or last
+
+
+def _named(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.ckpt") if _IN_NAME.search(path.name)]
+
+
+def _score_in_name(path: Path) -> float:
+    found = _IN_NAME.search(path.name)
+    assert found is not None
+    return float(found[1])
 
 
 def _score(labels: Tensor, mask: Tensor, num_classes: int) -> float:

@@ -26,6 +26,7 @@ BACKGROUND_OF_LABELME = "_background_"
 FIRST_IS_BACKGROUND = "if that is not meant, name `background` first in classes.yaml"
 _BACKGROUNDS = (BACKGROUND, BACKGROUND_OF_LABELME, "bg", "other", "others", "rest", "nothing", "unlabeled")
 _FEWEST, _MOST = 2, 255
+_MEAN = "mean"
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})$")
 _KEYS = ("classes", "unlabelled", "background", "ignore", "tags")
 _VOID_OF_LABELME = "__ignore__"
@@ -259,6 +260,8 @@ def check_names(file: Path | str, names: Sequence[str]) -> None:
         raise UserError(f"{file} has a class without a name: write `{_EXAMPLE}`")
     if _VOID_OF_LABELME in names:
         raise UserError(f"{file} names {_VOID_OF_LABELME!r}, LabelMe's word for void, which is no class: leave it out")
+    if _MEAN in names:
+        raise UserError(f"{file} names {_MEAN!r}, which in tables of scores is the mean over the classes: rename it")
     seen: set[str] = set()
     for name in names:
         if normal(name) in seen:

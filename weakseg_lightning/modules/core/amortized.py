@@ -96,6 +96,7 @@ class AmortizedLatentModule(LatentModule):
         """Make sure that the store's labelings are of this network and energy."""
         super().setup(stage)
         if stage == "fit":
+            self._saved = None  # of a checkpoint that was loaded for something else
             network = {"network": describe(self.network.without_weights())} if self.solves_with_network else {}
             classes: dict[str, Any] = {"num_classes": self.num_classes}
             if self.class_names is not None and not self.allow_other_classes:

@@ -24,7 +24,7 @@ from weakseg_lightning.modules.core.batch_hooks import BatchHook, tell_data
 from weakseg_lightning.modules.core.checkpoint_io import require_same_network, weights_of_net
 from weakseg_lightning.modules.core.class_names import names_in, require_same_classes, write_names
 from weakseg_lightning.modules.core.evaluation import EvaluatedModule
-from weakseg_lightning.modules.core.guides import require_guides, warn_of_unused_guides
+from weakseg_lightning.modules.core.guides import check_guides
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.core.preparing import WholeImages, on_first_rank, prepare_net
 from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress, warn_of_lost_average
@@ -34,6 +34,7 @@ from weakseg_lightning.networks.ddp_unused import freeze_unused, outputs_in_eval
 
 Batch = dict[str, Any]
 State = dict[str, Tensor]
+_SWITCH = "second_phase_began_at"
 
 
 class WeakSegModule(EvaluatedModule, ABC):
@@ -59,6 +60,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     channels: Channels | None = None
     """The channels of the images that the weights are for, with their statistics; None for RGB."""
 
+    _switch: int | None = None  # the iteration that the second phase began at, once it has: a longer run keeps it
     _names_from: str | None = None  # where the weights were trained on `class_names`; None where they are new
 
     def __init__(
@@ -131,21 +133,18 @@ class WeakSegModule(EvaluatedModule, ABC):
         self.tell_refinement()
         self.require_case_scores(stage)
         if stage == "fit":
-            data = getattr(self.trainer, "datamodule", None)
+            self._switch = None
             parts = {name: getattr(self, name, None) for name in ("solver", "regularizer")}
-            for name, part in parts.items():
-                require_guides(name, part, data)
-            warn_of_unused_guides(list(parts.values()), data)
+            check_guides(parts, getattr(self.trainer, "datamodule", None))
         if stage == "fit" and self.start_from is not None:
             self._load_weights(self.start_from)
         elif stage == "fit" and self.trainer.strategy.restore_checkpoint_after_setup and not self.trainer.ckpt_path:
             self._prepare_net()  # the strategy will part the weights between the ranks
         if stage == "fit":
             keep_activations(self.trainer)  # DDP converts batch norm with one rank, too
-        if stage == "fit":
             self._freeze_unused()  # on one rank, too, so that its optimizer is that of several
-        if stage == "fit" and self.batch_hook is not None:
-            tell_data(self, "batch_hook", self.batch_hook)
+            if self.batch_hook is not None:
+                tell_data(self, "batch_hook", self.batch_hook)
 
     @override
     def on_fit_start(self) -> None:
@@ -181,8 +180,9 @@ class WeakSegModule(EvaluatedModule, ABC):
         """Seed the iteration, and start the second phase where it is due."""
         self._seed_iteration(batch_idx)
         phases = self._phases()
-        if 0 < phases.switch == self.trainer.global_step:
-            for optimizer in self.trainer.optimizers:
+        if self._switch is None and phases.switch <= self.trainer.global_step:
+            self._switch = phases.switch
+            for optimizer in self.trainer.optimizers if phases.switch > 0 else ():
                 enter_phase(optimizer, phases.main)
 
     @override
@@ -252,7 +252,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     def _phases(self) -> Phases:
         if (steps := self.trainer.estimated_stepping_batches) == float("inf"):
             raise UserError("the schedule needs an end: set `trainer.max_epochs` or `trainer.max_steps`")
-        switch = round(self.pce_fraction * steps)
+        switch = round(self.pce_fraction * steps) if self._switch is None else self._switch
         return Phases(self.pce_optimizer or self.optimizer, self.optimizer, switch, int(steps))
 
     def _steps_per_epoch(self) -> int:
@@ -265,9 +265,8 @@ class WeakSegModule(EvaluatedModule, ABC):
 
     def _not_finite(self, terms: dict[str, Tensor], batch: Batch) -> str:
         values = ", ".join(f"{name} = {float(term.detach()):g}" for name, term in terms.items())
-        images = ", ".join(batch["id"][:4])
-        elsewhere = bool(torch.isfinite(torch.stack(list(terms.values())).sum()))
-        whose = "on another rank" if elsewhere else f"first images: {images}"
+        here = not torch.isfinite(torch.stack(list(terms.values())).sum())
+        whose = f"first images: {', '.join(batch['id'][:4])}" if here else "on another rank"
         where = f"at iteration {self.trainer.global_step} ({whose})"
         return f"the loss is not finite {where}: {values}; lower `optimizer.lr`, or check these images"
 
@@ -279,6 +278,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         described = describe(self)
         write_names(checkpoint, self.class_names)
         checkpoint_io.write_channels(checkpoint, self.channels)
+        checkpoint[_SWITCH] = self._switch
         checkpoint["hyper_parameters"] = {
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
             "_class_path": described["class_path"],
@@ -297,6 +297,7 @@ class WeakSegModule(EvaluatedModule, ABC):
         self._require_same_classes(names_in(checkpoint), self.class_names, source)
         self.adopt_names(self.class_names or names_in(checkpoint), source)
         checkpoint_io.adopt_channels(self, checkpoint_io.channels_in(checkpoint))
+        self._switch = checkpoint.get(_SWITCH)
         if "state_dict" in checkpoint:  # FSDP has taken it out, and loaded it
             self._require_same_network(self.state_dict(), checkpoint["state_dict"], checkpoint)
 

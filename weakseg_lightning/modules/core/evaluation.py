@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torchmetrics import Metric
 from typing_extensions import override
 
 from weakseg_lightning.errors import UserError
@@ -74,6 +75,16 @@ class EvaluatedModule(LightningModule):
         return {"labels": self._evaluate(batch, "test").to(torch.uint8)}
 
     @override
+    def on_validation_epoch_start(self) -> None:
+        """Forget what a validation that was broken off has counted."""
+        self._metrics("val").reset()
+
+    @override
+    def on_test_epoch_start(self) -> None:
+        """Forget what a test that was broken off has counted."""
+        self._metrics("test").reset()
+
+    @override
     def on_validation_epoch_end(self) -> None:
         """Log ``val_miou``, ``val_pixel_accuracy``, ``val_grid_energy`` and ``val_iou_<class>``.
 
@@ -129,8 +140,7 @@ class EvaluatedModule(LightningModule):
         renamed = {f"{stage}_{name}": value.float() for name, value in logged.items()}
         renamed |= {f"{stage}_{name}": value for name, value in of_cases.items()}
         self.log_dict(renamed, sync_dist=True, reduce_fx="max")
-        for metric in (metrics.segmentation, metrics.grid_energy, metrics.cases):
-            metric.reset()
+        metrics.reset()
 
 
 def _in_words(refinement: Refinement) -> str:
@@ -148,3 +158,9 @@ class _Scores(nn.Module):
         self.segmentation = SegmentationScores(num_classes)
         self.grid_energy = MeanGridEnergy()
         self.cases = CaseScores(num_classes, largest_component)
+
+    def reset(self) -> None:
+        """Begin to count anew."""
+        for metric in self.children():
+            assert isinstance(metric, Metric)
+            metric.reset()

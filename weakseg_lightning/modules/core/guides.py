@@ -1,7 +1,7 @@
 """The guide of a batch: the map of regions or boundaries that pairwise terms look at in place of the image."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -45,29 +45,21 @@ def colors_of(batch: Mapping[str, Any]) -> Tensor:
     return image[:, batch["colors"][0]].clamp(0, 1) if "colors" in batch else image
 
 
-def require_guides(name: str, part: object, data: object) -> None:
-    """Raise if a solver or regularizer needs a guide, and the data say that they bring none.
+def check_guides(parts: Mapping[str, object], data: object) -> None:
+    """Raise if a part needs a guide, and the data say that they bring none; warn if no part looks at theirs.
 
     Args:
-        name: the argument that the part is given by.
-        part: the solver or regularizer, or None.
+        parts: the solver and the regularizer, or None, by the arguments that they are given by.
         data: the data module of the run.
 
     Raises:
         ValueError: names the option and the ways out.
     """
-    if _needs_guide(part) and not getattr(data, "has_guides", True):
-        raise UserError(f"`{name}.potts.edges` needs a guide, which {type(data).__name__} does not bring: {_REMEDY}")
-
-
-def warn_of_unused_guides(parts: Sequence[object], data: object) -> None:
-    """Warn if the data bring guides that neither solver nor regularizer looks at.
-
-    Args:
-        parts: the solver and the regularizer, or None.
-        data: the data module of the run.
-    """
-    if getattr(data, "has_guides", False) and not any(map(_needs_guide, parts)):
+    needing = [name for name, part in parts.items() if _needs_guide(part)]
+    if needing and not getattr(data, "has_guides", True):
+        lacking = f"needs a guide, which {type(data).__name__} does not bring: {_REMEDY}"
+        raise UserError(f"`{needing[0]}.potts.edges` {lacking}")
+    if not needing and getattr(data, "has_guides", False):
         warnings.warn(
             "`data.guides` are read but nothing looks at them: set `edges: regions` or `boundaries` of the `potts` of "
             "the solver or regularizer",

@@ -160,6 +160,7 @@ class LatentModule(WeakSegModule, Generic[Result]):
         """
         super().setup(stage)
         if stage == "fit":
+            self._resumed_ahead = {}  # of a checkpoint that was loaded for something else
             require_whole_network(self.trainer.strategy)
             loaders = getattr(getattr(self.trainer, "datamodule", None), "num_workers", 0)
             leave_cores(loaders)

@@ -10,6 +10,7 @@ from weakseg_lightning.checks import above, at_least, between
 from weakseg_lightning.constraints import LinearConstraints
 from weakseg_lightning.devices import to_host, works_aside
 from weakseg_lightning.solvers.base import DistributionResult, DistributionSolver
+from weakseg_lightning.solvers.constrained.solver import NOT_FINITE
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,25 @@ class AdaptiveBias(DistributionSolver):
         shape = scores.shape
         if valid is None:
             valid = scores.new_ones(shape[0], *shape[2:], dtype=torch.bool)
+        sound = scores.masked_fill(~valid[:, None], 0).isfinite().flatten(1).all(1)
+        scores = torch.where(sound[:, None, None, None], scores, 0)
         scores = _allowed_scores(scores, constraints, valid)
         wanted = self._pixels_wanted(constraints.allowed, valid.sum((1, 2)))
         labels, biases, rounds = self._bid(scores, wanted)
-        one_hot = torch.zeros_like(scores).scatter_(1, labels[:, None], 1.0) * valid.flatten(1)[:, None]
+        told = (valid & sound[:, None, None]).flatten(1)
+        one_hot = torch.zeros_like(scores).scatter_(1, labels[:, None], 1.0) * told[:, None]
         taken = one_hot.sum(2)
         missing = (wanted - taken).clamp(min=0) / valid.sum((1, 2)).clamp(min=1)[:, None]
-        missing_here, rounds = to_host(missing, rounds)
+        missing_here, rounds, sound = to_host(missing, rounds, sound)
+        messages = (self._message(row.tolist(), constraints.class_names) for row in missing_here)
         return DistributionResult(
             probabilities=one_hot.view(shape).float(),
             duals=biases.float(),
             residual=torch.full_like(biases[:, 0], torch.nan).float(),
             violation=missing.float(),
             evaluations=rounds,
-            converged=(missing_here == 0).all(1),
-            message=tuple(self._message(row.tolist(), constraints.class_names) for row in missing_here),
+            converged=(missing_here == 0).all(1) & sound,
+            message=tuple(text if good else NOT_FINITE for text, good in zip(messages, sound.tolist(), strict=True)),
         )
 
     def _pixels_wanted(self, allowed: Tensor, pixels: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ def projected_gradient(dual: Dual, tolerance: float, max_evaluations: int) -> tu
         trial = np.clip(point + size * gradient, 0, dual.upper)
         ahead = dual.gradient(dual.distributions(trial))
         rose = (((gradient + ahead) * (trial - point)).sum(1) >= 0)[:, None]
-        size = size * np.where(rose, LONGER, SHORTER)
         taken = rose & going[:, None]
+        size = np.where(going[:, None], size * np.where(rose, LONGER, SHORTER), size)
         point, gradient = np.where(taken, trial, point), np.where(taken, ahead, gradient)
         counts += going
         going = dual.residual(point, gradient) > tolerance

@@ -13,6 +13,7 @@ OVERSHOOT = (
 )
 MARGIN = 8.0  # a row's dual moves at most thrice what it would take by itself, plus so much
 PATIENCE = 5  # from this evaluation on, the latter doubles each time: duals of rows that cannot hold go far
+_DOUBLINGS = 60
 SPREAD = 15.0  # logits that vary more than this over the pixels are scaled down to it at first
 HARDEN, LOOSE = 3.0, 5e-3  # and scaled up again by this factor whenever the residual is at most so much
 
@@ -62,7 +63,9 @@ def newton(dual: Dual, tolerance: float, max_evaluations: int) -> tuple[Array, N
             keep = np.flatnonzero(going)
             images, dual, search = images[keep], dual.select(keep), search.select(keep)
             point, gradient, hessian, residual = point[keep], gradient[keep], hessian[keep], residual[keep]
-        search = _advance(search, dual, point, gradient, hessian, MARGIN * 2 ** max(0, count - PATIENCE))
+        search = _advance(
+            search, dual, point, gradient, hessian, MARGIN * 2.0 ** min(max(0, count - PATIENCE), _DOUBLINGS)
+        )
         if count == 1:
             dual, search = _soften(dual, search)
         else:

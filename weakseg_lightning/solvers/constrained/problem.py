@@ -95,7 +95,8 @@ def _spread(coefficients: Array, region: Index, number: int) -> Array:
     if number == 1:
         return coefficients
     own = region[:, :, None] == np.arange(number)
-    return np.asarray((own[:, :, :, None] * coefficients[:, :, None]).reshape(*region.shape, -1))
+    spread = own[:, :, :, None] * coefficients[:, :, None]
+    return np.asarray(spread.reshape(*region.shape, number * coefficients.shape[2]))
 
 
 def flat_rows(index: Index, size: int, device: torch.device) -> Tensor:
@@ -133,7 +134,7 @@ def _scores(
 ) -> tuple[Tensor, Mask]:
     """The logits of the classes used, -inf where they may not be taken; and which images have finite ones."""
     scores = _take(logits.flatten(2), classes)
-    scores = scores.to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    scores = scores.to(_type_of_scores(logits, hardness))
     scores = scores * hardness if hardness != 1 else scores
     absent = to_device(torch.from_numpy(np.flatnonzero(~there)), logits.device)
     closed = None if usable is None else ~_take(usable if present is None else usable | ~present[:, None], classes)
@@ -146,6 +147,12 @@ def _scores(
         scores = torch.where(to_device(sound, scores.device)[:, None, None], scores, 0)
     scores.view(-1, scores.shape[2]).index_fill_(0, absent, -torch.inf)
     return scores if closed is None else scores.masked_fill_(closed, -torch.inf), sound.numpy()
+
+
+def _type_of_scores(logits: Tensor, hardness: float) -> torch.dtype:
+    """Double precision also where hardness multiplies the rounding of scores, if the device has it."""
+    double = logits.dtype == torch.float64 or (hardness > 1 and logits.device.type != "mps")
+    return torch.float64 if double else torch.float32
 
 
 def _regions(constraints: LinearConstraints, rows: Index, present: Tensor | None) -> tuple[Tensor | None, Index]:

@@ -18,6 +18,7 @@ from weakseg_lightning.solvers.constrained.first_order import fista, projected_g
 from weakseg_lightning.solvers.constrained.newton import newton
 from weakseg_lightning.solvers.constrained.problem import Index, Mask, Reduced, flat_rows, reduce_problem
 
+NOT_FINITE = "the logits are not finite"
 Method = Literal["newton", "projected_gradient", "fista"]
 Maximize = Callable[[Dual, float, int], tuple[Array, Index]]
 METHODS: dict[Method, Maximize] = {"newton": newton, "projected_gradient": projected_gradient, "fista": fista}
@@ -48,8 +49,8 @@ class ConstrainedLatent(DistributionSolver):
     go together, with the classes and rows that they have; those which are done are left alone. The work is done on
     the device of the logits.
 
-    What it costs: two to eight evaluations, each a softmax and a product of the present classes, in single precision,
-    or double precision for logits of it.
+    What it costs: two to eight evaluations, each a softmax and a product of the present classes, in single precision;
+    in double precision for logits of it, and where ``hardness`` is above 1.
 
     Args:
         method: ``newton``; ``projected_gradient``, ascent with steps that grow by 1.1 and shrink by half, as the
@@ -160,20 +161,20 @@ def _probabilities(problem: Reduced, some: Tensor, logits: Tensor) -> Tensor:
         some = some * torch.from_numpy(problem.sound).to(some)[:, None, None]
     out = some.new_zeros(batch * classes, height * width)
     out.index_copy_(0, flat_rows(problem.classes, classes, logits.device), some.flatten(0, 1))
-    return out.view(logits.shape)
+    return out.view(logits.shape).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
 
 
 def _why(failed: _Failed, constraints: LinearConstraints, image: int) -> str:
     """The reason why an image did not converge."""
     if not failed.problem.sound[image]:
-        return "the logits are not finite"
+        return NOT_FINITE
     missed = np.flatnonzero(failed.missed[image])
     if len(missed):
         rows = failed.problem.rows[image]
         return "; ".join(_missed(constraints, image, int(rows[c]), float(failed.short[image, c])) for c in missed)
     return (
-        f"the KKT residual is {failed.residual[image]:.1e} after {failed.counts[image]} evaluations: "
-        "raise `max_evaluations`"
+        f"the KKT residual is too large: {failed.residual[image]:.1e} after {failed.counts[image]} evaluations, raise "
+        "`max_evaluations`"
     )
 
 

@@ -111,6 +111,8 @@ class GrabCut(Solver):
     def _solve_one(self, scores: Tensor, image: Tensor, problem: Problem) -> SolverResult:
         seeds, valid = problem.seeds[0].numpy(), problem.valid[0].numpy()
         given = self.score_weight * scores.log_softmax(1) if self.score_weight > 0 else None
+        if given is None and int(problem.allowed[0].sum()) == 1:
+            given = torch.zeros(problem.allowed.shape[:2] + seeds.shape)
         if given is None and not ((seeds != VOID) & valid).any():
             return _unsolved(problem.seeds)
         models = _Models(ColorTable.of(image[0].numpy()), self.components, self.outliers)

@@ -16,6 +16,7 @@ from weakseg_lightning.cli.commands.experiment import label_noise as experiment
 from weakseg_lightning.cli.commands.experiment.classification_sets import load_set
 from weakseg_lightning.cli.commands.experiment.label_noise import corrupt_labels, label_noise
 from weakseg_lightning.cli.recipes import recipes_folder
+from weakseg_lightning.errors import UserError
 
 RECIPE = recipes_folder() / "experiments" / "label_noise_digits.yaml"
 SHORT = {"epochs": 1, "seeds": [0], "eps": [0.0, 0.5], "accelerator": "cpu"}
@@ -141,6 +142,22 @@ def test_the_results_are_written_and_repeat():
         assert plot.width > 500
     assert torch.equal(torch.get_rng_state(), state)
     assert logging.getLogger("lightning.pytorch").level == level
+
+
+def test_results_of_another_experiment_stay(capsys):
+    label_noise(**SHORT, out=Path("kept"))
+    before = {path.name: path.read_bytes() for path in Path("kept").iterdir()}
+    with pytest.raises(UserError, match=r"kept has the label_noise\.csv of another experiment"):
+        label_noise(**{**SHORT, "seeds": [3]}, out=Path("kept"))
+    assert {path.name: path.read_bytes() for path in Path("kept").iterdir()} == before
+
+
+def test_accuracies_that_are_known_are_kept_where_it_is_interrupted(monkeypatch):
+    trained = iter([0.5])  # and no second one
+    monkeypatch.setattr(experiment, "_accuracy_after_training", lambda *given: next(trained))
+    with pytest.raises(StopIteration):
+        label_noise(**SHORT)
+    assert [row["accuracy"] for row in rows(Path("runs/label_noise/version_0"))] == ["0.5000"]
 
 
 def test_the_written_configuration_repeats_the_run(capsys):

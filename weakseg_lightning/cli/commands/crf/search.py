@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -106,8 +107,13 @@ def crf_search(
     try:
         with tempfile.TemporaryDirectory(dir=folder) as kept, mapping(processes) as mapped:
             paths = _predict(module, data, chosen, Path(kept), where)
-            trials = Trials(paths, make, module.num_classes, mapped)
-            (by_grid if search == "grid" else by_coordinates)(trials, lists)
+            begun = Trials(paths, make, module.num_classes, mapped)
+            if isnan(begun.unrefined["miou"]):
+                raise UserError(
+                    f"none of the {len(chosen)} validation images has a mask, so no search can compare them"
+                )
+            trials = begun
+            (by_grid if search == "grid" else by_coordinates)(begun, lists)
     except BaseException:  # also an interruption, after hours maybe
         _write_csv(folder / "search.csv", trials) if trials else discard(folder)
         raise

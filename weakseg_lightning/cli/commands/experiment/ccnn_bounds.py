@@ -1,6 +1,7 @@
 """`weakseg experiment ccnn-bounds`: constrained CNNs with each of their bounds changed in turn."""
 
 import csv
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def ccnn_bounds(
     table = line_search(foreground_lower, background_lower, background_upper)
     overlays = {bounds: _overlay(constraints, bounds) for bounds in table}
     runs = {bounds: [_Run(output / f"{bounds}_seed{seed}", seed) for seed in seeds] for bounds in table}
-    settings = {"recipes": [Path(path).read_text(encoding="utf-8") for path in paths], "options": options.split()}
+    settings = {"recipes": [Path(path).read_text(encoding="utf-8") for path in paths], "options": shlex.split(options)}
     for bounds, of_bounds in runs.items():  # raises before anything runs
         for run in of_bounds:
             run.require_same(settings | overlays[bounds])

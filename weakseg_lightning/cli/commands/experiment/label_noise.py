@@ -23,6 +23,7 @@ from weakseg_lightning.cli.runs import new_folder
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.losses import RobustCrossEntropy
 
+RESULTS = "label_noise.csv"
 LEVELS = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 SEEDS = [0, 1, 2]
 Batch = tuple[Tensor, Tensor]
@@ -87,9 +88,9 @@ def label_noise(
             _accuracy_after_training(data, loss, noise, seed, epochs, batch_size, lr, accelerator) for seed in seeds
         ]
         print(_row(loss.eps, accuracies[loss.eps]), flush=True)
-    _write_csv(folder / "label_noise.csv", accuracies, seeds)
+        _write_csv(folder / RESULTS, accuracies, seeds)  # not in the end alone, after hours maybe
     _write_plot(folder / "label_noise.png", accuracies, noise, dataset)
-    print(f"written: {folder}/label_noise.csv, label_noise.png, config.yaml")
+    print(f"written: {folder}/{RESULTS}, label_noise.png, config.yaml")
     return folder
 
 
@@ -219,6 +220,8 @@ def _check(noise: float, eps: list[float], seeds: list[int], epochs: int, batch_
 
 def _results_folder(out: Path | None, settings: dict[str, object]) -> Path:
     folder = new_folder(Path("runs/label_noise"), "version", numbered=True) if out is None else Path(out)
+    if (folder / RESULTS).exists():
+        raise UserError(f"`out`: {folder} has the {RESULTS} of another experiment: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {**settings, "out": None}  # so that the file repeats the experiment without writing over it
     (folder / "config.yaml").write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
