@@ -202,9 +202,32 @@ def test_without_a_checkpoint_nothing_is_tested_or_predicted(run, command, tiny)
     assert err == f"weakseg: error: `weakseg {command}` needs a trained network: add --ckpt_path FILE\n"
 
 
-def test_the_newest_checkpoint_is_suggested(refused, config, trained, monkeypatch):
+def test_the_newest_checkpoint_is_suggested(refused, tiny, trained, monkeypatch):
     monkeypatch.chdir(trained)
-    assert "; the newest is runs/adm_grid-scenes/version_0/checkpoints/" in refused("test", *config)
+    told = refused("test", "--config", "recipes/baselines/pce.yaml", *tiny)
+    assert "; the newest of all runs is runs/adm_grid-scenes/version_0/checkpoints/" in told
+
+
+def test_the_newest_checkpoint_of_the_run_that_is_named_comes_first(refused, version, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = Path("runs/other/version_0/checkpoints/last.ckpt")
+    other.parent.mkdir(parents=True)
+    other.touch()
+    told = f"; the newest of this run is {version / 'checkpoints'}/"
+    assert told in refused("test", "--config", str(version / "config.yaml"))
+    mistyped = version / "checkpoints" / "lost.ckpt"
+    assert told in refused("test", "--config", "recipes/baselines/pce.yaml", "--ckpt_path", str(mistyped))
+
+
+def test_a_folder_is_no_checkpoint(refused, version):
+    assert f"name {version / 'checkpoints' / 'last.ckpt'}" in refused("export", str(version))
+
+
+def test_a_run_without_steps_left_says_so(run, config, version):
+    last = str(version / "checkpoints" / "last.ckpt")
+    status, _, err = run("fit", *config, "--ckpt_path", last)
+    assert status == 0
+    assert "so that no training is left: raise --trainer.max_steps to train longer" in err
 
 
 def test_validate_without_a_checkpoint_warns(run, config):

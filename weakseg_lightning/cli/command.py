@@ -184,7 +184,9 @@ class WeakSegCLI(LightningCLI):
         root, path = Path(section["trainer"]["default_root_dir"]), section.get("ckpt_path")
         if self.command == "fit" and path is None and (path := checkpoint_of_job(root / self._name())) is not None:
             _say(f"weakseg: this job was requeued, it goes on from {_shown(path)}")
-        section["ckpt_path"] = find_checkpoint(self.command, path, root)
+        section["ckpt_path"] = find_checkpoint(self.command, path, root, [*given_configs(self.arguments.given)])
+        if self.command == "fit" and section["ckpt_path"] is not None:
+            runs.warn_if_done(section["ckpt_path"], section["trainer"]["max_steps"])
         if not self.arguments.images and any(word.startswith("--images.") for word in self.arguments.given):
             raise UserError("`--images` says how to predict IMAGES, and none are given: name files or folders")
         if self.command == "validate" and path is None:

@@ -1,6 +1,7 @@
 """The folder of a run, and the files written into it by default."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,8 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from typing_extensions import override
+
+from weakseg_lightning.modules.core.resuming import read_checkpoint
 
 Metrics = dict[str, int | str | float | dict[str, float]]
 
@@ -97,6 +100,19 @@ def _removed_if_empty(folder: Path) -> bool:
     except OSError:  # another run has made a folder in it
         return False
     return True
+
+
+def warn_if_done(checkpoint: str, max_steps: int) -> None:
+    """Warn if a run that is to go on has taken all its steps."""
+    if not Path(checkpoint).is_file():
+        return
+    step = read_checkpoint(checkpoint).get("global_step", 0)
+    if 0 <= max_steps <= step:
+        print(
+            f"weakseg: warning: {checkpoint} is at iteration {step} of {max_steps}, so that no training is left: raise "
+            "--trainer.max_steps to train longer",
+            file=sys.stderr,
+        )
 
 
 def default_loggers(folder: Path, *, tensorboard: bool) -> list[Logger]:

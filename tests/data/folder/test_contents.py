@@ -81,6 +81,8 @@ def test_an_empty_folder_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder `images` in .*: put the images into"):
         read_folder(tmp_path)
     (tmp_path / "images").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"did you mean {tmp_path}\?"):
+        read_folder(tmp_path / "images")
     with pytest.raises(FileNotFoundError, match=r"no image in .*: put images there \(.jpg"):
         read_folder(tmp_path)
 

@@ -2,8 +2,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
+from weakseg_lightning import load_module
+from weakseg_lightning.energies import GridPotts
 from weakseg_lightning.modules import ADMModule, Optimizer, RegularizedLossModule, SoftLabelModule
-from weakseg_lightning.networks import SMPNetwork
+from weakseg_lightning.networks import Network, SMPNetwork
+from weakseg_lightning.solvers import AlphaExpansion
 
 
 @pytest.mark.parametrize("validated", [1, 2, 3])
@@ -22,6 +25,25 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
         resumed, tiny_data, ckpt_path=tmp_path / "half.ckpt", weights_only=True
     )
     assert equal_weights(undisturbed, resumed)
+
+
+class Narrow(ADMModule):
+    """A subclass as the README has it, whose constructor takes what it needs and no more."""
+
+    def __init__(self, network: Network, num_classes: int, strength: float = 2.0) -> None:
+        super().__init__(network, num_classes, AlphaExpansion(GridPotts(strength)), pce_fraction=0.0)
+        self.strength = strength
+
+
+def test_a_subclass_that_takes_fewer_arguments_is_loaded(equal_weights, tiny_data, make_trainer, tmp_path):
+    network = SMPNetwork(architecture="unet", encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
+    module, trainer = Narrow(network, 3, strength=5.0), make_trainer(max_epochs=1)
+    trainer.fit(module, tiny_data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    for loaded in (load_module(tmp_path / "a.ckpt"), Narrow.load_from_checkpoint(tmp_path / "a.ckpt")):
+        assert isinstance(loaded, Narrow)
+        assert loaded.strength == 5.0
+        assert equal_weights(module, loaded)
 
 
 @pytest.mark.parametrize("stage", ["validate", "test"])

@@ -112,7 +112,8 @@ def _add_results(page: Page, metrics: dict[str, Any], run: Path, earlier: Earlie
         page.figure(trimap_figure({"": read_trimap(trimap)}), "Scores of the test against the width of the trimap")
     else:
         page.text(
-            "No trimap curve: run 'weakseg test', as 'weakseg fit' printed it at its end, and make this page again."
+            "No trimap curve: with images that have masks, run 'weakseg test', as 'weakseg fit' prints it at its end, "
+            "and make this page again."
         )
     if (solver := solver_table(metrics)) is not None:
         page.section("Solver")

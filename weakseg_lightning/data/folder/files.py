@@ -195,9 +195,8 @@ def _find_images(files: Files) -> None:
     base = root if two_folders(root) else root / IMAGES
     folders = [root / POSITIVE, root / NEGATIVE] if base == root else [base]
     if not base.is_dir():
-        raise MissingFileError(
-            f"no folder `images` in {root} (working directory: {Path.cwd()}): put the images into {base}"
-        )
+        hint = f"did you mean {root.parent}?" if root.name == IMAGES else f"put the images into {base}"
+        raise MissingFileError(f"no folder `images` in {root} (working directory: {Path.cwd()}): {hint}")
     by_name: dict[str, Path] = {}
     channels, companions = files.channels, list[Path]()
     found = [path for folder in folders for path in files_below(folder)]

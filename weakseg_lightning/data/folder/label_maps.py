@@ -263,7 +263,8 @@ def _in_words(unknown: list[Color], counts: dict[Color, int]) -> str:
     named = [f"#{bytes(color).hex()} ({counted(counts[color], 'pixel')})" for color in ordered[:_SHOWN]]
     shown = first_of(named, _SHOWN, ", ", len(unknown))
     hint = "switch off the smoothing of edges when drawing" if len(unknown) > _SHOWN else "name them in classes.yaml"
-    return f"has colors of no class, {shown}: {hint}, or use the colors of the classes"
+    none = f'`unlabelled: "{named[0].partition(" ")[0]}"` there, if that is no label'
+    return f"has colors of no class, {shown}: {hint} (or {none}), or use the colors of the classes"
 
 
 def _require_known(path: Path, labels: Labels, num_classes: int) -> None:

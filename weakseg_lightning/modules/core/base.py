@@ -285,7 +285,7 @@ class WeakSegModule(EvaluatedModule, ABC):
             **described["init_args"],
             # All weights are in the checkpoint: whatever training started from need not be read to load it.
             "network": describe(self.network.without_weights()),
-            "start_from": None,
+            **dict.fromkeys({"start_from"} & described["init_args"].keys()),
         }
 
     @override

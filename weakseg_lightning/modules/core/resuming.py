@@ -83,6 +83,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint of a run, or damaged.
     """
+    if Path(path).is_dir():
+        last = Path(path) / "checkpoints" / "last.ckpt"
+        hint = f": name {last}" if last.is_file() else ""
+        raise UserError(f"`{path}` is a folder, not a checkpoint{hint}")
     if not Path(path).is_file():
         raise MissingFileError(f"no checkpoint `{path}` (looked in {Path(path).resolve().parent})")
     try:

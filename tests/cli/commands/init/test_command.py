@@ -209,6 +209,24 @@ def test_problems_send_back_to_check(run, make_folder):
     assert printed_command(out) == ["check", "photos"]
 
 
+def test_weights_that_are_not_there_are_named_before_a_recipe_is_written(make_folder, refused):
+    make_folder()
+    assert "`encoder_weights`: there is no file nowhere.safetensors" in refused(
+        "init", "photos", "--encoder_weights", "nowhere.safetensors"
+    )
+    assert not Path("photos.yaml").exists()
+
+
+def test_masks_that_only_validate_are_told(run, make_folder):
+    root = make_folder()
+    (root / "masks").mkdir()
+    Image.new("RGB", (48, 40)).save(root / "images" / "masked.png")
+    Image.fromarray(np.eye(40, 48, dtype=np.uint8)).save(root / "masks" / "masked.png")
+    status, out, _ = run("init", "photos")
+    assert status == 0
+    assert "1 image with a mask and nothing else: for validation alone" in out
+
+
 def test_an_error_at_fit_is_one_line_and_leaves_no_run(run, make_folder, refused):
     root = make_folder()
     assert run("init", "photos", "--encoder_weights", "null")[0] == 0

@@ -45,6 +45,15 @@ def test_names_are_as_short_as_they_tell_files_apart(tmp_path, monkeypatch):
     assert [path.name for path in find_images(["a/notes.txt"]).values()] == ["notes.txt"], "what is named is read"
 
 
+def test_of_a_folder_of_data_the_images_alone_are_labeled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    touch("data/images/x.jpg", "data/images/sub/y.jpg", "data/scribbles/x.png", "data/contact_sheet.jpg")
+    assert list(find_images(["data"])) == ["sub/y", "x"]
+    assert capsys.readouterr().out == "data is a folder of data: its images/ alone are labeled\n"
+    touch("photos/images/x.jpg", "photos/y.jpg")
+    assert list(find_images(["photos"])) == ["images/x", "y"]
+
+
 def test_no_two_files_have_one_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     touch("a/x.png", "a/x.jpg", "a/x.png.jpg", "b/x.png", "c/a/x.png")

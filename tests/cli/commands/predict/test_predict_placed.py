@@ -91,6 +91,15 @@ def predict_set(run, of_run):
     return predict
 
 
+def test_files_are_labeled_where_the_data_are_not(run, of_run):
+    Image.new("RGB", (48, 40)).save("a.png")
+    of_set = ["--data=FolderDataModule", "--data.root=elsewhere", "--predictions.output_dir=out"]
+    status, out, err = run("predict", *of_run, *of_set, "a.png")
+    assert status == 0, err
+    assert "The classes are those of the checkpoint, in the colors of PASCAL VOC: `root`: there is no folder" in out
+    assert Path("out/labels/a.png").is_file()
+
+
 @pytest.mark.parametrize("without_data", [0, 12])
 def test_with_and_without_images(predict_set, without_data):
     """Rows and columns at a corner may have no data: they are no padding, and are written as 255."""

@@ -23,6 +23,7 @@ from weakseg_lightning.cli.commands.init.settings import (
     case_lines,
     folder_lines,
     header_lines,
+    learned_from_by_none,
     pair_lines,
     sides_of,
     split_of,
@@ -34,6 +35,7 @@ from weakseg_lightning.cli.recipe_text import merged
 from weakseg_lightning.cli.recipes import find_recipe
 from weakseg_lightning.data.folder.classes import CLASSES_FILE, classes_text
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents, read_folder
+from weakseg_lightning.data.folder.files import ACCEPTED
 from weakseg_lightning.data.folder.images.separability import choose_guide
 from weakseg_lightning.data.folder.images.volumes import require_volumes
 from weakseg_lightning.data.folder.recipe import recipe_of
@@ -43,8 +45,9 @@ from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.data.maps.inspection import require_no_maps
 from weakseg_lightning.data.text import counted
 from weakseg_lightning.data.weak_labels import Supervision
-from weakseg_lightning.errors import UserError
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.files import replacing
+from weakseg_lightning.networks.weights import is_file_name
 
 __all__ = ["init"]
 
@@ -73,7 +76,7 @@ def init(
 
     The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` the robust trust region,
     or ADM where a head on a frozen encoder (see --learns) learns from more than 50 images, or from one of more than
-    1,024 pixels a side, boxes or tags the constrained CNN, two folders `positive` and `negative` in place of `images`
+    1,024 pixels a side, or the encoder learns with the head, boxes or tags the constrained CNN, two folders `positive` and `negative` in place of `images`
     the decomposition, masks alone full supervision. Network and batch suit the computer that this runs on.
 
     Args:
@@ -104,6 +107,10 @@ def init(
     require_no_maps(folder, "weakseg init")
     output = output or recipe_of(folder)
     require_new(output, overwrite)
+    if encoder_weights is not None and is_file_name(encoder_weights) and not Path(encoder_weights).is_file():
+        raise MissingFileError(
+            f"`encoder_weights`: there is no file {encoder_weights} (working directory: {Path.cwd()})"
+        )
     found = find_channels(folder, channels, guide)
     named = None if found is None else ChannelFiles(found.given)
     contents = read_folder(folder, None, CaseRule(cases), named, VolumeReader(slice_axis, neighbors, named))
@@ -141,6 +148,11 @@ def init(
         given = options(cases=cases, channels=channels, slice_axis=slice_axis)
         print(f"See all, then again:\n  weakseg check {quote(str(data))}{given}")
         return 1
+    if idle := learned_from_by_none(contents, method):
+        print(
+            f"{counted(idle, 'image')} with a mask and nothing else: for validation alone. To learn from a mask beside "
+            f"other annotations, move it to {ACCEPTED}/"
+        )
     if held_out := [contents.cases[name] for name in split_of(contents, method)[1] if name in contents.cases]:
         print(f"Validation scores {cases_in_words(held_out)} in 3-D, too: val_dice_mean, val_hd95_mean")
         print("The best checkpoint has the highest val_miou; after --checkpoint.monitor val_dice_mean, this")

@@ -168,6 +168,13 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     yield "    on_bad_sample: error        # or skip, to go on without files that cannot be used"
 
 
+def learned_from_by_none(contents: FolderContents, method: Method) -> int:
+    """Count the images whose masks validate, as they have nothing that the method learns from."""
+    assert method.supervision is not None
+    learned = set(contents.of(method.supervision))
+    return sum(name not in learned for name in split_of(contents, method)[1])
+
+
 def case_lines(cases: str | None) -> Iterator[str]:
     """Make the last lines of the data module's, where names tell cases."""
     if cases is not None:

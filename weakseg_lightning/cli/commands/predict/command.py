@@ -20,9 +20,11 @@ from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.volumes import VolumeReader
 from weakseg_lightning.errors import MissingFileError, UserError
+from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.class_names import OPTION, require_same_classes
 from weakseg_lightning.prediction.loading import load_module
 from weakseg_lightning.solvers import Refinement
+from weakseg_lightning.visualization import Colors, voc_palette
 
 _TRAINER = ("accelerator", "default_root_dir")
 _PARTS = ("data", "refine", "images", "predictions", "speed")
@@ -73,9 +75,9 @@ class ImageCommand:
         made = runs.RunFolder.make("predict", Path(self.trainer["default_root_dir"]), name(), self.checkpoint)
         folder = made.path
         output = Path(writer.output_dir).expanduser() if writer.output_dir is not None else folder / "predictions"
-        data: SegmentationDataModule = self.parts.data
         try:
-            require_same_classes(module.class_names, data.class_names, self.checkpoint, self.allow_other_classes)
+            names, palette = self._classes(module)
+            require_same_classes(module.class_names, names, self.checkpoint, self.allow_other_classes)
             if self.parts.speed.channels_last:
                 module.to(memory_format=torch.channels_last)
             status = predict_images(
@@ -86,7 +88,7 @@ class ImageCommand:
                 writer.overlays,
                 str(self.trainer["accelerator"]),
                 self.parts.refine,
-                (data.class_names, data.palette),
+                (names, palette),
                 volumes,
                 self._drawn(),
             )
@@ -97,6 +99,17 @@ class ImageCommand:
         (folder / "config.yaml").write_text(config(), encoding="utf-8")
         self._say_what_is_next()
         return status
+
+    def _classes(self, module: WeakSegModule) -> tuple[Sequence[str], Colors]:
+        """Names and colors of the classes: those of the data, or, where they are not at hand, of the checkpoint."""
+        data: SegmentationDataModule = self.parts.data
+        try:
+            return data.class_names, data.palette
+        except MissingFileError as error:
+            if module.class_names is None:
+                raise
+            print(f"The classes are those of the checkpoint, in the colors of PASCAL VOC: {error}")
+            return module.class_names, voc_palette(module.num_classes)
 
     def _drawn(self) -> DrawnLabels | None:
         """Labels drawn on the images of the data's folder, for the cut alone."""

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from weakseg_lightning.data.folder.classes import CLASSES_FILE
+from weakseg_lightning.data.folder.files import ACCEPTED, MASKS, SCRIBBLES
+from weakseg_lightning.data.folder.names import IMAGES
 from weakseg_lightning.data.images.channels import ChannelFiles
 from weakseg_lightning.data.images.nifti import VOLUME_SUFFIXES, is_volume, volume_name
 from weakseg_lightning.data.images.reading import IMAGE_SUFFIXES, files_below, is_image
@@ -15,6 +18,7 @@ from weakseg_lightning.errors import MissingFileError
 __all__ = ["find_images", "split_images"]
 
 _WITHOUT_VALUE = {"-h", "--help", "--print_config", "--print_shtab"}
+_PARTS_OF_DATA = (SCRIBBLES, ACCEPTED, MASKS, "points.csv", "boxes.csv", "tags.csv")
 _SHOWN = 3
 _SLICE = re.compile(r"(.+)_slice_\d+")  # names of overlays of slices
 
@@ -52,7 +56,7 @@ def find_images(words: Sequence[str], channels: ChannelFiles | None = None) -> d
     found: dict[Path, tuple[str, str, str]] = {}  # by the absolute path: see `_told_apart`
     others: dict[Path, Path] = {}
     for word in words:
-        given = Path(word)
+        given = _images_of(Path(word))
         images, rest = _files_of(given, channels)
         others |= {path.absolute(): path for path in rest}
         for path in images:
@@ -69,6 +73,15 @@ def find_images(words: Sequence[str], channels: ChannelFiles | None = None) -> d
         more = ", ..." if len(left_out) > _SHOWN else ""
         print(f"Not read, as they are no images ({len(left_out)}): {', '.join(map(str, left_out[:_SHOWN]))}{more}")
     return dict(zip(_told_apart(found), found, strict=True))
+
+
+def _images_of(given: Path) -> Path:
+    """The images of a folder of data, which has other files besides; any other folder as it is."""
+    images = given / IMAGES
+    if not images.is_dir() or not any((given / name).exists() for name in (CLASSES_FILE, *_PARTS_OF_DATA)):
+        return given
+    print(f"{given} is a folder of data: its {IMAGES}/ alone are labeled")
+    return images
 
 
 def _files_of(given: Path, channels: ChannelFiles | None) -> tuple[list[Path], list[Path]]:
