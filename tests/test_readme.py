@@ -71,6 +71,9 @@ def test_python_of_the_examples_runs(tmp_path, monkeypatch):
     trainer = train(adm, discs)
     assert adm.latent_labels is not None
     assert torch.isfinite(trainer.callback_metrics["train_latent"])
+    tiny = RegularizedLossModule(names["Tiny"](8), 2, pce_fraction=1.0)
+    assert train(tiny, discs).callback_metrics["train_pce"] > 0
+    assert tiny(torch.rand(2, 3, 37, 21)).shape == (2, 2, 37, 21)
     regularized = RegularizedLossModule(names["module"].network, 2, regularizer=names["Entropy"](), pce_fraction=0.0)
     assert 0 < train(regularized, discs).callback_metrics["train_entropy"] <= 0.1 * torch.tensor(2).log()
     assert names["solved"].message[0] == ""
