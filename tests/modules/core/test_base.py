@@ -27,6 +27,17 @@ def test_resumed_run_ends_with_the_weights_of_the_undisturbed_one(
     assert equal_weights(undisturbed, resumed)
 
 
+def test_another_method_that_goes_on_from_a_checkpoint_is_warned_of(
+    tiny_network, tiny_data, make_trainer, save_at, tmp_path, recwarn
+):
+    path = tmp_path / "part.ckpt"
+    make_trainer(callbacks=[save_at(path, epoch=0)]).fit(RegularizedLossModule(tiny_network, 3), tiny_data)
+    make_trainer().fit(RegularizedLossModule(tiny_network, 3), tiny_data, ckpt_path=path, weights_only=True)
+    assert not [each for each in recwarn if "goes on from its iteration" in str(each.message)]
+    with pytest.warns(UserWarning, match="is of RegularizedLossModule, and ADMModule goes on from its iteration"):
+        make_trainer().fit(ADMModule(tiny_network, 3), tiny_data, ckpt_path=path, weights_only=True)
+
+
 class Narrow(ADMModule):
     """A subclass as the README has it, whose constructor takes what it needs and no more."""
 

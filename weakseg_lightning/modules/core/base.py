@@ -27,7 +27,7 @@ from weakseg_lightning.modules.core.evaluation import EvaluatedModule
 from weakseg_lightning.modules.core.guides import check_guides
 from weakseg_lightning.modules.core.optimization import Optimizer, Phases, enter_phase, make_optimizer
 from weakseg_lightning.modules.core.preparing import WholeImages, on_first_rank, prepare_net
-from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress, warn_of_lost_average
+from weakseg_lightning.modules.core.resuming import read_checkpoint, restore_progress, warn_of_another_run
 from weakseg_lightning.modules.core.sync_batch_norm import keep_activations
 from weakseg_lightning.networks import Network, SegmentationNet
 from weakseg_lightning.networks.ddp_unused import freeze_unused, outputs_in_evaluation
@@ -292,7 +292,7 @@ class WeakSegModule(EvaluatedModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise if the checkpoint is of another network, or of other classes."""
         if self._trainer is not None:
-            warn_of_lost_average(self._trainer, checkpoint)
+            warn_of_another_run(self._trainer, describe(self)["class_path"], checkpoint)
         source = "the checkpoint" if self._trainer is None else f"the checkpoint {self._trainer.ckpt_path}"
         self._require_same_classes(names_in(checkpoint), self.class_names, source)
         self.adopt_names(self.class_names or names_in(checkpoint), source)

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loops.loop import _Loop
 
 from weakseg_lightning.errors import MissingFileError, UserError
+from weakseg_lightning.hyperparameters import with_current_names
 
 
 def restore_progress(trainer: Trainer) -> None:
@@ -59,8 +60,22 @@ def _count_steps_once(trainer: Trainer) -> None:
         loop._batches_that_stepped = min(loop._batches_that_stepped, trainer.global_step - 1)
 
 
-def warn_of_lost_average(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Warn where training goes on from averaged weights, as if they were those that it had reached."""
+def warn_of_another_run(trainer: Trainer, method: str, checkpoint: dict[str, Any]) -> None:
+    """Warn where training goes on with another method, or from averaged weights as if they were those it had reached.
+
+    Args:
+        trainer: of the run.
+        method: the import path of its module.
+        checkpoint: what it goes on from.
+    """
+    before = with_current_names(checkpoint.get("hyper_parameters", {})).get("_class_path", method)
+    if trainer.state.fn == "fit" and before != method:
+        earlier, now = (path.rpartition(".")[2] for path in (before, method))
+        warnings.warn(
+            f"{trainer.ckpt_path} is of {earlier}, and {now} goes on from its iteration, with its optimizer: to take "
+            "its weights alone, begin a new run with `model.start_from`",
+            stacklevel=2,
+        )
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
     averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
     if trainer.state.fn == "fit" and "current_model_state" in checkpoint and not averages:

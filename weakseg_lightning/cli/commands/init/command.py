@@ -76,8 +76,9 @@ def init(
 
     The annotations choose the method: scribbles, clicks or labels accepted in `weakseg paint` the robust trust region,
     or ADM where a head on a frozen encoder (see --learns) learns from more than 50 images, or from one of more than
-    1,024 pixels a side, or the encoder learns with the head, boxes or tags the constrained CNN, two folders `positive` and `negative` in place of `images`
-    the decomposition, masks alone full supervision. Network and batch suit the computer that this runs on.
+    1,024 pixels a side, or where the encoder learns with it; boxes or tags the constrained CNN, two folders `positive`
+    and `negative` in place of `images` the decomposition, masks alone full supervision. Network and batch suit the
+    computer that this runs on.
 
     Args:
         data: the folder, which holds `images`.
