@@ -219,7 +219,7 @@ def test_weights_that_are_not_there_are_named_before_a_recipe_is_written(make_fo
 
 def test_masks_that_only_validate_are_told(run, make_folder):
     root = make_folder()
-    (root / "masks").mkdir()
+    (root / "masks").mkdir(exist_ok=True)
     Image.new("RGB", (48, 40)).save(root / "images" / "masked.png")
     Image.fromarray(np.eye(40, 48, dtype=np.uint8)).save(root / "masks" / "masked.png")
     status, out, _ = run("init", "photos")
