@@ -106,6 +106,18 @@ def test_interruption_while_libraries_are_imported_is_no_traceback(tmp_path):
     assert (done.returncode, done.stderr) == (130, "weakseg: interrupted\n")
 
 
+def test_a_mistyped_recipe_is_told_by_the_nearest_one(refused):
+    Path("Blätter_neu.yaml").touch()
+    Path("leaves.yaml").touch()
+    for given, meant in (
+        ("Blätter neu.yaml", "Blätter_neu.yaml"),
+        ("leaves.yml", "leaves.yaml"),
+        ("adm_gird", "recipes/adm/adm_grid.yaml"),
+    ):
+        told = refused("fit", "--config", given)
+        assert told.endswith(f"; did you mean `{meant}`?")
+
+
 def test_traceback_on_demand(run, monkeypatch):
     monkeypatch.setenv("WEAKSEG_TRACEBACK", "1")
     with pytest.raises(FileNotFoundError, match=r"no recipe `nosuch.yaml`"):

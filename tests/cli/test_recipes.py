@@ -58,9 +58,11 @@ def test_a_configuration_in_place_of_a_file_is_left_alone(text):
     assert find_recipe(text) == text
 
 
-def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(FileNotFoundError, match=r"did you mean `recipes/adm/adm_grid.yaml`\?") as raised:
+def test_an_unknown_recipe_is_an_error_that_names_the_nearest_or_lists_the_known_ones():
+    with pytest.raises(FileNotFoundError, match=r"did you mean `recipes/adm/adm_grid.yaml`\?$"):
         find_recipe("recipes/adm_gird.yaml")
+    with pytest.raises(FileNotFoundError) as raised:
+        find_recipe("zzzzzz")
     assert all(name in str(raised.value) for name in known_recipes())
 
 

@@ -66,11 +66,14 @@ def find_recipe(name: str) -> str:
     found = by_file.get(short, short)
     if found in known:
         return str(recipes_folder() / f"{found}.yaml")
-    close = closest(short, [*by_file, *known])
-    hint = "" if close is None else f"; did you mean `recipes/{by_file.get(close, close)}.yaml`?"
-    raise MissingFileError(
-        f"no recipe `{name}` in {Path.cwd()} nor in the package{hint}\nThe package has: {', '.join(known)}"
-    )
+    beside = {path.stem: path for path in Path(name).parent.glob("*.yaml")}
+    if (close := closest(Path(name).stem, beside)) is not None:
+        hint = f"; did you mean `{beside[close]}`?"
+    elif (close := closest(short, [*by_file, *known])) is not None:
+        hint = f"; did you mean `recipes/{by_file.get(close, close)}.yaml`?"
+    else:
+        hint = f"\nThe package has: {', '.join(known)}"
+    raise MissingFileError(f"no recipe `{name}` in {Path.cwd()} nor in the package{hint}")
 
 
 def _is_text(name: str) -> bool:
