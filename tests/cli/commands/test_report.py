@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from weakseg_lightning.cli.commands.report import _extremes
 
@@ -73,6 +74,24 @@ def test_a_run_whose_data_cannot_be_made_still_has_a_page(run, tiny):
     assert run("report", "runs/tiny/version_0")[0] == 0
     assert "No pictures: " in (page := (config.parent / "report.html").read_text())
     assert "mypackage" in page
+
+
+def test_a_run_without_masks_shows_training_images(run, tiny):
+    Path("data/images").mkdir(parents=True)
+    for name in ("a", "b<i>"):
+        Image.effect_noise((40, 36), 50).convert("RGB").save(f"data/images/{name}.png")
+    Path("data/classes.yaml").write_text("classes: [background, leaf]\n")
+    Path("data/points.csv").write_text("image,x,y,class\na,2,2,0\na,30,30,1\nb<i>,5,5,0\nb<i>,9,30,1\n")
+    of_folder = [
+        word for word in tiny[2:] if not word.startswith(("--data.num_train", "--data.num_val", "--data.size"))
+    ]
+    data = ["--data=FolderDataModule", "--data.root=data", "--model.network=SMPNetwork", *of_folder]
+    status, _, err = run("fit", "--config", "pce", *data, "--name=strokes")
+    assert status == 0, err
+    assert run("report", "runs/strokes/version_0")[0] == 0
+    page = Path("runs/strokes/version_0/report.html").read_text()
+    assert "No validation image has a mask: 2 training images by last.ckpt." in page
+    assert re.findall(r"<figcaption>(a|b&lt;i&gt;)</figcaption>", page) == ["a", "b&lt;i&gt;"]
 
 
 def test_the_best_of_a_resumed_run_may_be_of_the_run_before(run, tiny):

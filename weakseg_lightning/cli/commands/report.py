@@ -17,7 +17,7 @@ from weakseg_lightning.cli.commands.evaluation import Batch, choose, find_device
 from weakseg_lightning.cli.commands.places import file_of_run, shown
 from weakseg_lightning.data import SegmentationDataModule
 from weakseg_lightning.energies.potts import VOID
-from weakseg_lightning.errors import MissingFileError
+from weakseg_lightning.errors import MissingFileError, UserError
 from weakseg_lightning.metrics.segmentation import confusion_matrix, segmentation_scores
 from weakseg_lightning.modules import WeakSegModule
 from weakseg_lightning.modules.core.guides import colors_of
@@ -62,8 +62,9 @@ def report(
 
     The page needs no other file and no network. The trimap curve and the scores of the test are there once `weakseg
     test` has been run. For the pictures the best checkpoint predicts validation images; shown are those with the best,
-    the median and the worst mIoU over the classes of the image. Without the data or a checkpoint the page says so. The
-    best checkpoint of a resumed run may be that of the run which it goes on from.
+    the median and the worst mIoU over the classes of the image; where no validation image has a mask, training images
+    with what is drawn on them. Without the data or a checkpoint the page says so. The best checkpoint of a resumed run
+    may be that of the run which it goes on from.
 
     Args:
         run: folder of the run, as runs/adm_grid/version_0.
@@ -82,7 +83,7 @@ def report(
     page = Page(f"{folder.parent.name} / {folder.name}")
     earlier = _earlier_best(run)
     _add_results(page, metrics, run, earlier)
-    page.section("Best, median and worst validation images")
+    page.section("Images")
     if images:
         load = partial(_load, run, earlier, find_device(device), root, allow_other_classes)
         _add_pictures(page, load, images, panels, seed)
@@ -158,7 +159,7 @@ def _earlier_best(run: Path) -> Earlier | None:
         if path.is_file() and not (own / path.name).exists():
             newer = max((_score_in_name(path) for path in _named(own)), default=-inf)
             score = float(state["best_model_score"])
-            return None if newer > score else (path, state["monitor"], score)
+            return (path, state["monitor"], score) if score >= newer else None  # nan, where nothing had a mask, is not
     return None
 
 
@@ -173,7 +174,10 @@ def _earlier_facts(earlier: Earlier | None) -> Iterator[tuple[str, str]]:
 
 def _load(run: Path, earlier: Earlier | None, device: str, root: str | None, allow_other_classes: bool) -> Trained:
     checkpoint = _best_checkpoint(run) if earlier is None else earlier[0]
-    module, data = load_trained(run, checkpoint, root, "validate", allow_other_classes)
+    try:
+        module, data = load_trained(run, checkpoint, root, "validate", allow_other_classes)
+    except UserError:  # nothing is held out, maybe
+        module, data = load_trained(run, checkpoint, root, "fit", allow_other_classes)
     return checkpoint, module.to(device), data
 
 
@@ -189,13 +193,29 @@ def _add_pictures(page: Page, load: Callable[[], Trained], images: int, panels: 
         return
     order = [int(index) for index in np.argsort(-scores, kind="stable") if not np.isnan(scores[index])]
     if not order:
-        page.text("No pictures: no validation image has a mask.")
+        _add_training_images(page, (checkpoint, module, data), 3 * panels, seed)
         return
     page.text(f"By {checkpoint.name}, of {len(order)} validation images; mIoU over the classes of the image.")
     extremes = list(_extremes(order, panels))
     predicted = predict_labels(module, found, [chosen[index] for _, index in extremes], "pictures")
     for (kind, index), (batch, labels) in zip(extremes, predicted, strict=True):
         page.picture(_picture(data, batch, labels[0], f"{kind}, mIoU {100 * scores[index]:.1f} %"))
+
+
+def _add_training_images(page: Page, trained: Trained, images: int, seed: int) -> None:
+    checkpoint, module, data = trained
+    try:
+        data.setup("fit")
+        found = data.whole_images("train")
+        rows = [*predict_labels(module, found, choose(len(found), images, seed), "pictures")]
+    except (OSError, ValueError) as error:
+        page.text(f"No pictures: no validation image has a mask, and of training images {error}")
+        return
+    page.text(f"No validation image has a mask: {len(rows)} training images by {checkpoint.name}.")
+    for batch, labels in rows:
+        row = PanelRow(colors_of(batch)[0], seeds=batch["seeds"][0], prediction=labels[0])
+        picture = draw_panels([row], data.class_names, data.palette, tile=_TILE)
+        page.picture(Picture(picture, batch["id"][0], "Image, what is drawn on it, and prediction side by side."))
 
 
 def _best_checkpoint(run: Path) -> Path:
