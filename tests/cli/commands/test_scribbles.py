@@ -206,6 +206,16 @@ def test_masks_of_two_folders_become_scribbles(run):
         assert (drawn == simulate_scribbles(mask(label).astype(np.uint8), name, 7)).all()
 
 
+def test_scribbles_for_a_folder_of_ones_own_are_renamed_as_the_command_says(run):
+    write_png(Path("own/masks/a.png"), mask(1))
+    write_png(Path("own/images/a.png"), mask(200))
+    status, out, _ = run("scribbles", "simulate", "--masks", "own/masks")
+    assert status == 0 and out.endswith("scribbles in scribbles/: rename pascal_2012_scribble to that\n")
+    Path("own/pascal_2012_scribble").rename("own/scribbles")
+    _, out, _ = run("check", "own")
+    assert "scribbles and clicks label" in out and "problem" not in out
+
+
 def test_the_module_reads_what_the_command_writes(run, shared):
     voc = shared / "data" / "VOCdevkit" / "VOC2012"
     target = Path("VOCdevkit/VOC2012")

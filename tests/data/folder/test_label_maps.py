@@ -138,6 +138,15 @@ def test_values_from_1_are_named(tmp_path):
         read(tmp_path / "a.png")
 
 
+def test_values_from_1_beside_0_for_no_label_are_told_how_to_shift(tmp_path):
+    labels = np.array([[0, 0, 0], [1, 2, 3], [0, 0, 0]], np.uint8)
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    with pytest.raises(BadSampleError, match=r"holds the values 3, .*name more classes.*subtract 1 in 8 bits: 0 beco"):
+        read(tmp_path / "a.png")
+    Image.fromarray(labels - np.uint8(1)).save(tmp_path / "a.png")  # as the message says
+    assert read(tmp_path / "a.png") == [[255] * 3, [0, 1, 2], [255] * 3]
+
+
 @pytest.mark.parametrize("kind", ["WEBP", "JPEG"])
 def test_formats_for_photographs_are_refused(tmp_path, kind):
     Image.fromarray(LABELS).convert("RGB").save(tmp_path / "a.png", kind)

@@ -173,6 +173,8 @@ def _run(
     written = f"{counted(files, 'file')} with {counted(strokes, 'stroke')}"
     folders = ", ".join(scribble_folder_name(length) for length in lengths)
     print(f"Wrote {written}, {fraction:.2%} of the pixels, to {folders} in {output}")
+    if (output / "images").is_dir():
+        print(f"A folder of your own has its scribbles in scribbles/: rename {folders.partition(',')[0]} to that")
     if skipped:
         print(f"weakseg: {skipped} of {len(paths)} images were skipped, see above", file=sys.stderr)
     return 1 if skipped else 0
