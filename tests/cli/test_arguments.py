@@ -7,6 +7,9 @@ CLASSES = {
     "--model admmodule": "`model`: `admmodule` is no WeakSegModule; did you mean `ADMModule`?",
     "--model weakseg_lightning.ADMModul": "cannot import `weakseg_lightning.ADMModul`: weakseg_lightning has no "
     "ADMModul; did you mean `ADMModule`?",
+    "--model.help ADMModul": "`model`: `ADMModul` is no WeakSegModule; did you mean `ADMModule`?",
+    "--model.solver.help AlphaExpantion": "ADMModule: `solver`: `AlphaExpantion` is no Solver; "
+    "did you mean `AlphaExpansion`?",
     "--model 5": "`model`: `5` is no WeakSegModule (there are ADMModule, ",
     "--model nosuch.yaml": "`model`: there is no file nosuch.yaml ",
     "--data FolderDataModul": "`data`: `FolderDataModul` is no SegmentationDataModule; "

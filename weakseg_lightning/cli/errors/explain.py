@@ -24,7 +24,7 @@ _WRAPPERS = (
     "Call to compute_fn of link",
 )
 _TELLING = ("Problem with given class_path", "Expected a dot import path string")
-_PARSER_KEY = re.compile(r'^Parser key "([^"]+)"(?: element \d+)?:')
+_PARSER_KEY = re.compile(r'^(?:Parser key "([^"]+)"(?: element \d+)?|--([\w.]+)\.help):')
 _CLASS_PATH = re.compile(r"^Problem with given class_path '([^']+)'")
 _WORKER_MESSAGE = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt|Exit): ", re.MULTILINE)
 
@@ -112,7 +112,7 @@ def _place(messages: Iterable[str]) -> Place:
     for text in messages:
         first_line = text.split("\n", 1)[0]
         if match := _PARSER_KEY.match(first_line):
-            place.key = match[1]
+            place.key = match[1] or match[2]
         elif (match := _CLASS_PATH.match(first_line)) and match[1] != place.owner:
             cls = imported(match[1])
             if cls is None:
