@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
@@ -165,6 +168,27 @@ def test_checkpoint_of_another_network_raises(tiny_network, tiny_data, make_trai
     trainer.save_checkpoint(tmp_path / "three.ckpt")
     with pytest.raises(ValueError, match=r"another network.*head.* has shape \(3.* expected \(4.*with 3 classes"):
         make_trainer().validate(RegularizedLossModule(tiny_network, 4), tiny_data, ckpt_path=tmp_path / "three.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"input_scale": 2.0}, r"trained with `network.input_scale` 1.0 \(here 2.0\): its scores will be others"),
+        ({"mean": (0.1, 0.2, 0.3)}, r"`network.mean` \[0.5, 0.5, 0.5\] \(here \[0.1, 0.2, 0.3\]\)"),
+        ({"dropout": 0.5}, None),
+    ],
+)
+def test_a_network_that_computes_other_scores_from_the_same_weights_is_warned_of(
+    changed, message, tiny_data, make_trainer, tmp_path, recwarn
+):
+    network = SMPNetwork(architecture="unet", encoder="timm-mobilenetv3_small_minimal_100", encoder_weights=None)
+    trainer, path = make_trainer(max_epochs=1), tmp_path / "a.ckpt"
+    trainer.fit(RegularizedLossModule(network, 3), tiny_data)
+    trainer.save_checkpoint(path)
+    module = RegularizedLossModule(replace(network, **changed), 3)
+    make_trainer().validate(module, tiny_data, ckpt_path=path, weights_only=True)
+    told = " ".join(str(each.message) for each in recwarn if "its scores will be others" in str(each.message))
+    assert re.search(message, told) if message else told == ""
 
 
 @pytest.fixture

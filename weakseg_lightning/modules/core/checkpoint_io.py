@@ -1,6 +1,7 @@
 """The network in a checkpoint, and the channels that it is for, compared with what is built and with the data."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from weakseg_lightning.channels import Channels
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.hyperparameters import describe
+from weakseg_lightning.hyperparameters import describe, with_current_names
 from weakseg_lightning.networks import Network
 
 __all__ = ["adopt_channels", "channels_in", "require_same_network", "take_channels", "weights_of_net", "write_channels"]
@@ -18,6 +19,12 @@ State = dict[str, Tensor]
 _KEY = "channels"
 
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
+# Arguments of networks that say how they begin or learn: with the same weights the scores are the same.
+_OF_LEARNING = {
+    *("cache", "decoder_dropout", "dropout", "encoder_weights", "fit_first", "freeze_encoder", "latent_rounds"),
+    *("perturbation", "save_encoder"),
+}
+_OF_CHANNELS = {"mean", "std"}  # which the checkpoint brings where the images have channels
 
 
 def weights_of_net(state: State) -> State:
@@ -28,7 +35,7 @@ def weights_of_net(state: State) -> State:
 def require_same_network(
     ours: State, theirs: State, checkpoint: dict[str, Any], network: Network, num_classes: int
 ) -> None:
-    """Raise if weights are of another network.
+    """Raise if weights are of another network; warn if they fit, and it computes other scores from them.
 
     Args:
         ours: the state of what is built.
@@ -41,15 +48,31 @@ def require_same_network(
         ValueError: if names or shapes differ.
     """
     shapes, saved_shapes = ({name: tensor.shape for name, tensor in state.items()} for state in (ours, theirs))
+    saved = with_current_names(checkpoint.get("hyper_parameters", {}))
     if shapes == saved_shapes:
+        same = _OF_LEARNING if channels_in(checkpoint) is None else _OF_LEARNING | _OF_CHANNELS
+        if other := _other_arguments(saved.get("network", {}), describe(network.without_weights()), same):
+            warnings.warn(f"the checkpoint was trained with {other}: its scores will be others", stacklevel=2)
         return
-    saved = checkpoint.get("hyper_parameters", {})
     there = f"{_network_name(saved.get('network', {}))} with {saved.get('num_classes', 'unknown')} classes"
     here = f"{_network_name(describe(network))} with {num_classes} classes"
     raise UserError(
         f"the checkpoint is of another network: {_first_difference(shapes, saved_shapes)}. The checkpoint holds "
         f"{there}, this run builds {here}; use the recipe that made the checkpoint"
     )
+
+
+def _other_arguments(saved: dict[str, Any], ours: dict[str, Any], same: Set[str]) -> str:
+    """Arguments, but for some, by which two descriptions of a network differ, in words."""
+    if saved.get("class_path") != ours["class_path"]:
+        return ""  # a class that was renamed or derived: nothing is known of its arguments
+    there, here = saved.get("init_args", {}), ours["init_args"]
+    other = [name for name in here if name in there and name not in same and here[name] != there[name]]
+    return ", ".join(f"`network.{name}` {_shown(there[name])} (here {_shown(here[name])})" for name in other)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def _network_name(described: dict[str, Any]) -> str:
