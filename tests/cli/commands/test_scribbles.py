@@ -210,10 +210,12 @@ def test_scribbles_for_a_folder_of_ones_own_are_renamed_as_the_command_says(run)
     write_png(Path("own/masks/a.png"), mask(1))
     write_png(Path("own/images/a.png"), mask(200))
     status, out, _ = run("scribbles", "simulate", "--masks", "own/masks")
-    assert status == 0 and out.endswith("scribbles in scribbles/: rename pascal_2012_scribble to that\n")
+    assert status == 0
+    assert out.endswith("scribbles in scribbles/: rename pascal_2012_scribble to that\n")
     Path("own/pascal_2012_scribble").rename("own/scribbles")
     _, out, _ = run("check", "own")
-    assert "scribbles and clicks label" in out and "problem" not in out
+    assert "scribbles and clicks label" in out
+    assert "problem" not in out
 
 
 def test_the_module_reads_what_the_command_writes(run, shared):
