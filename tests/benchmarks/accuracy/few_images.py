@@ -44,7 +44,7 @@ OPTIONS = {
     "unfrozen": [
         *("--model.network.freeze_encoder", "false", "--model.optimizer.lr", "1e-4"),
         *("--model.optimizer.head_lr_factor", "10", "--trainer.max_steps", "240"),
-        *("--trainer.val_check_interval", "240"),
+        *("--trainer.val_check_interval", "240", "--speed.channels_last", "true"),
     ],
 }
 

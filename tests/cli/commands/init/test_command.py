@@ -112,6 +112,8 @@ def test_every_recipe_is_complete_and_trains(run, make_folder, monkeypatch, kept
         recipe["model"]["init_args"]
     ) == {"num_classes", "largest_component"}, "the latter is for cases alone"
     assert "VOC" not in text
+    if learns == "encoder":
+        assert recipe["speed"] == {"channels_last": True}
     status, _, err = run("fit", "--config", "photos.yaml", *QUICK, TINY_ENCODERS[learns])
     assert status == 0, err
 
