@@ -56,6 +56,31 @@ def test_an_encoder_that_learns_begins_as_the_frozen_one_and_keeps_its_statistic
     assert any(name.startswith("encoder.") and not _statistic(name) for name in before)
 
 
+def test_an_encoder_that_learns_sees_images_once_until_it_begins(weights, images, tmp_path, monkeypatch):
+    cache = FeatureCache(tmp_path / "features")
+    net, frozen = build(weights, freeze_encoder=False, cache=cache), build(weights)
+    seen = []
+    encode = net.encoder.forward
+    monkeypatch.setattr(net.encoder, "forward", lambda x: seen.extend(x) or encode(x))
+    labeled = [(image.mul(255).byte(), [torch.randint(0, 4, (70, 90))]) for image in images]
+    for _ in range(2):
+        net.prepare(labeled, 0)
+    frozen.prepare(labeled, 0)
+    assert len(seen) == len(images)
+    for name, value in frozen.head.state_dict().items():
+        assert torch.equal(net.head.state_dict()[name], value), name
+    net.train()(images).mean().backward()  # one step
+    with torch.no_grad():
+        first = net(images)
+        net.encoder.conv_stem.weight.mul_(2)
+        assert not torch.equal(net(images), first)
+    assert len(seen) == 4 * len(images)
+    loaded = build(weights, freeze_encoder=False, cache=cache)
+    loaded.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(images), net.eval()(images))
+
+
 def _statistic(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 

@@ -52,6 +52,7 @@ class FrozenNet(SegmentationNet):
         self.fits = settings.fit_first
         self.latent_rounds = settings.latent_rounds if settings.fit_first else 0
         self._unfitted: dict[str, Tensor] | None = None
+        self._has_begun = False  # an encoder that learns: its features are other ones from there on
         self.register_buffer("encoder_digest", _digest_of_encoder(encoder.state_dict(), self.architecture))
         self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
 
@@ -90,8 +91,10 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, C, H', W')``, the finest first; half precision if frozen."""
-        if not self.freeze_encoder:
+        """Maps of normalized, padded images ``(B, C, H', W')``, the finest first; half precision until they learn."""
+        if not self.freeze_encoder and (self.cache is None or torch.is_grad_enabled()):
+            self._has_begun = True
+        if self._has_begun:
             return self._layout(self.encoder(x))
         if self.cache is None or _is_recorded():
             return self._encode(x)
@@ -249,6 +252,7 @@ def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: 
         weights = {name.removeprefix(f"{prefix}encoder."): state[name] for name in own}
         state[digest] = _digest_of_encoder(weights, net.architecture)
     if own.keys() & state.keys():
+        net._has_begun = not net.freeze_encoder
         return
     saved, ours = state.get(digest), net.encoder_digest.cpu()
     known = (ours, _digest_of_encoder(net.encoder.state_dict(), ""))
@@ -284,7 +288,7 @@ class FrozenFeatures(Network):
             labels: these by the collision cross-entropy, whatever the method's link and weight).
         save_encoder: whether checkpoints hold the encoder's weights, too, or refer to ``encoder_weights``.
         freeze_encoder: false lets the encoder learn, too, from where the head was fitted; the statistics of its batch
-            norm stay. An iteration then costs what it does with any other network, and no features are kept.
+            norm stay. An iteration then costs what it does with any other network, and features are kept until then.
         cache: keeps the features; null = they are computed each time.
         mean: mean of the channels; null for what the encoder was trained with.
         std: standard deviation of the channels; null for what the encoder was trained with.
