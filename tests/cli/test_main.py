@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,12 @@ def test_output_that_nobody_reads_any_more_is_no_error(command, unbuffered, tmp_
     os.close(writing)
     assert ran.returncode in ({141, 0} if "--help" in command else {141})  # argparse takes no notice
     assert ran.stderr == ""
+
+
+def test_closed_standard_output_is_no_error():
+    command = shlex.join([sys.executable, "-m", "weakseg_lightning", "--version"])
+    done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_names_all_commands_and_shipped_recipes(capsys):

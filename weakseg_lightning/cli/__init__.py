@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _main(list(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()
+            print(end="", flush=True)  # also where standard output is closed, and None
     except KeyboardInterrupt:
         print("weakseg: interrupted", file=sys.stderr)
         return 130
