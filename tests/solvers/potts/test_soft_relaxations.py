@@ -36,10 +36,11 @@ def test_tensor_operations_and_compiled_code_find_the_same(link, relaxation):
         found = descend(soft, relaxation, 1e-4, 200, found)
     same = found.sweeps == compiled.evaluations
     assert same.sum() >= 2, "rounding may decide where a descent ends"
-    near = 1e-4 if relaxation == "quadratic" else 5e-3  # near the end rounding decides which steps lower the energy
+    # near the end rounding decides which steps lower the energy
+    near, equal = (1e-4, 1e-5) if relaxation == "quadratic" else (5e-3, 1e-4)
     labelings = soft.image_of(found.distributions)
     torch.testing.assert_close(labelings[same], compiled.probabilities[same], rtol=0, atol=near)
-    torch.testing.assert_close(found.total[same], compiled.energy[same], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.total[same], compiled.energy[same], rtol=equal, atol=1e-4)
     torch.testing.assert_close(found.total, compiled.energy, rtol=1e-3, atol=1e-4)
     assert (compiled.probabilities.sum(1) > 0).equal(valid), "padding has no distribution"
     assert (compiled.probabilities[0, 1:3].sum(0) > 0).any(), "classes of seeds may be used"
