@@ -52,6 +52,18 @@ def test_the_head_is_fitted_to_what_the_module_learns_from(scenes, make_trainer,
     assert len(fitted) == 2
 
 
+def test_an_encoder_that_learns_sees_each_image_once_in_all_rounds(scenes, make_trainer, tmp_path, monkeypatch):
+    cache = FeatureCache(str(tmp_path / "features"))
+    module = ADMModule(network(latent_rounds=2, freeze_encoder=False, cache=cache), 6, latent_grid="map")
+    seen = []
+    encode = module.net.encoder.forward
+    monkeypatch.setattr(module.net.encoder, "forward", lambda x: seen.append(module.net.preparing) or encode(x))
+    data = scenes()
+    make_trainer(max_epochs=1, limit_train_batches=0, limit_val_batches=0).fit(module, data)
+    assert sum(seen) == len(data.whole_images("train"))
+    assert not module.net.preparing
+
+
 @pytest.mark.parametrize("latent_grid", ["image", "map"])
 def test_in_rounds_the_head_is_fitted_to_what_the_solver_makes_of_whole_images(
     scenes, make_trainer, monkeypatch, latent_grid

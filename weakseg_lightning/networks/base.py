@@ -41,6 +41,8 @@ class SegmentationNet(nn.Module, ABC):
     std: Tensor
     latent_rounds: int = 0
     """How often :meth:`prepare` is called again, with the labels that the method's solver gives the images, too."""
+    preparing: bool = False
+    """Whether these rounds are under way: no weight of an encoder changes until they are over."""
     _compiled: Callable[..., Tensor] | None = None
 
     def __init__(

@@ -9,11 +9,10 @@ human scribbles), ``scenes`` (generated)::
 Ways: `head` is what ``weakseg init`` writes (a head on a frozen encoder, fitted in rounds with graph cuts, then robust
 trust region or, of more than 50 images, ADM); `adm`, `trust_region`, `soft`, `grid_gd`, `grid_gd_quadratic`,
 `dense_gd`, `gated_crf` and, of ``--annotation boxes``, `proposals` the same with that method; `pce` the same head
-without a solver; `network` is ``weakseg init --learns network``; `unfrozen` fits the head as `adm` does, then trains
-the encoder with it; `masks` is `pce` on full masks;
-`forest` a random forest on filters, as interactive tools have it (scikit-image's ``multiscale_basic_features``,
-scikit-learn). Settings were chosen on ``--tune``: training
-images kept out, in place of the test images. Further words of ``weakseg fit`` follow ``--``.
+without a solver; `network` is ``weakseg init --learns network``; `unfrozen` is ``weakseg init --learns encoder``;
+`masks` is `pce` on full masks; `forest` a random forest on filters, as interactive tools have it (scikit-image's
+``multiscale_basic_features``, scikit-learn). Settings were chosen on ``--tune``: training images kept out, in place of
+the test images. Further words of ``weakseg fit`` follow ``--``.
 """
 
 import argparse
@@ -39,15 +38,7 @@ from weakseg_lightning.metrics import SegmentationScores
 
 TASKS = {"pets": Pets, "whole": Whole, "heart": lambda root: Heart(root / "acdc"), "scenes": lambda root: Tide()}
 _WITHOUT_SOLVER = ["--model.gamma", "0", "--model.network.latent_rounds", "0"]
-OPTIONS = {
-    "pce": _WITHOUT_SOLVER,
-    "unfrozen": [
-        *("--model.network.freeze_encoder", "false", "--model.optimizer.lr", "1e-4"),
-        *("--model.optimizer.head_lr_factor", "10", "--trainer.max_steps", "240"),
-        *("--trainer.val_check_interval", "240", "--speed.channels_last", "true"),
-    ],
-}
-
+OPTIONS = {"pce": _WITHOUT_SOLVER}
 
 _OF_BATCHES = {"labels": "seeds", "latent_pixels": "unlabelled", "latent_grid": "map"}
 MODELS: dict[str, dict[str, Any]] = {  # in place of the method that `weakseg init` chose, and its own arguments
@@ -94,7 +85,7 @@ for _name, (_loss, _settings) in _REGULARIZERS.items():
 OF_CCNN = {"constraints", "map_stride", "mask_weight", "link"}
 OF_ADM = {"solver", "gamma", "labels", "hard_seeds", "latent_pixels", "latent_grid", "on_unsolved", "latent_lag"}
 OF_TRUST_REGION = {"eps", "eps_unit", "learn_eps", "normalizer", "epochs_per_cycle", "warm_start", "store"}
-WAYS = ["head", "masks", "network", "forest", *OPTIONS, *MODELS]
+WAYS = ["head", "masks", "unfrozen", "network", "forest", *OPTIONS, *MODELS]
 
 
 def main() -> None:
@@ -159,7 +150,8 @@ def annotate(folder: Path, task: Task, names: list[str], annotation: str, length
 def by_command(way: str, home: Path, seed: int, options: argparse.Namespace) -> Path:
     """Label the images by the commands of this package; the folder of the label maps."""
     recipe, runs = home / "recipe.yaml", home / "runs" / "recipe"
-    chosen = ["--learns", "network" if way == "network" else "head", "--encoder_weights", str(options.weights)]
+    learns = {"network": "network", "unfrozen": "encoder"}.get(way, "head")
+    chosen = ["--learns", learns, "--encoder_weights", str(options.weights)]
     weakseg(home, "init", str(home / "learned"), "--output", str(recipe), *chosen, threads=options.threads)
     if way != "network":
         change_method(recipe, way)

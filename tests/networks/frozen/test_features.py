@@ -63,8 +63,10 @@ def test_an_encoder_that_learns_sees_images_once_until_it_begins(weights, images
     encode = net.encoder.forward
     monkeypatch.setattr(net.encoder, "forward", lambda x: seen.extend(x) or encode(x))
     labeled = [(image.mul(255).byte(), [torch.randint(0, 4, (70, 90))]) for image in images]
+    net.preparing = True  # as `prepare_net` says
     for _ in range(2):
         net.prepare(labeled, 0)
+    net.preparing = False
     frozen.prepare(labeled, 0)
     assert len(seen) == len(images)
     for name, value in frozen.head.state_dict().items():

@@ -272,9 +272,10 @@ def _require_known(path: Path, labels: Labels, num_classes: int) -> None:
     if (unknown := np.flatnonzero(counts) + num_classes).size:
         shown = ", ".join(map(str, unknown[:_SHOWN]))
         remedy = "name more classes in classes.yaml, or correct them"
-        if unknown.tolist() == [num_classes] and not (labels == 0).any():
+        zeros = (labels == 0).mean() if unknown.tolist() == [num_classes] else None
+        if zeros == 0:
             remedy = "values seem to count from 1, subtract 1, or put a class of the value 0 first in classes.yaml"
-        elif unknown.tolist() == [num_classes] and (labels == 0).mean() > 0.5:
+        elif zeros is not None and zeros > 0.5:
             remedy = f"{remedy}; if 0 means no label and the classes count from 1, subtract 1 in 8 bits: 0 becomes 255"
         raise BadSampleError(
             f"{path} holds the values {shown}{' ...' if unknown.size > _SHOWN else ''}, expected 0 to "

@@ -21,7 +21,7 @@ _KEY = "channels"
 _NAMING = ("architecture", "encoder")  # the arguments that tell networks apart
 # Arguments of networks that say how they begin or learn: with the same weights the scores are the same.
 _OF_LEARNING = {
-    *("cache", "decoder_dropout", "dropout", "encoder_weights", "fit_first", "freeze_encoder", "latent_rounds"),
+    *("decoder_dropout", "dropout", "encoder_weights", "fit_first", "freeze_encoder", "latent_rounds"),
     *("perturbation", "save_encoder"),
 }
 _OF_CHANNELS = {"mean", "std"}  # which the checkpoint brings where the images have channels

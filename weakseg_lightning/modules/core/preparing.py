@@ -58,11 +58,15 @@ def prepare_net(net: SegmentationNet, items: Sequence[Item], known: str, method:
     """
     if net.is_prepared:
         return
-    net.prepare(((item["image"], [item[known]]) for item in _each(items)), seed)
-    if method is None:
-        return
-    for _ in range(net.latent_rounds if method.solves_with_network else min(1, net.latent_rounds)):
-        net.prepare(_labeled(method, items, known), seed)
+    net.preparing = True
+    try:
+        net.prepare(((item["image"], [item[known]]) for item in _each(items)), seed)
+        if method is None:
+            return
+        for _ in range(net.latent_rounds if method.solves_with_network else min(1, net.latent_rounds)):
+            net.prepare(_labeled(method, items, known), seed)
+    finally:
+        net.preparing = False
 
 
 def on_first_rank(prepare: Callable[[], None], net: nn.Module, trainer: Trainer) -> None:

@@ -52,7 +52,6 @@ class FrozenNet(SegmentationNet):
         self.fits = settings.fit_first
         self.latent_rounds = settings.latent_rounds if settings.fit_first else 0
         self._unfitted: dict[str, Tensor] | None = None
-        self._has_begun = False  # an encoder that learns: its features are other ones from there on
         self.register_buffer("encoder_digest", _digest_of_encoder(encoder.state_dict(), self.architecture))
         self.register_load_state_dict_pre_hook(_fill_in_encoder)  # type: ignore[no-untyped-call]
 
@@ -91,10 +90,8 @@ class FrozenNet(SegmentationNet):
         return state
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, C, H', W')``, the finest first; half precision until they learn."""
-        if not self.freeze_encoder and (self.cache is None or torch.is_grad_enabled()):
-            self._has_begun = True
-        if self._has_begun:
+        """Maps of normalized, padded images ``(B, C, H', W')``, the finest first; half precision if frozen."""
+        if not (self.freeze_encoder or self.preparing):
             return self._layout(self.encoder(x))
         if self.cache is None or _is_recorded():
             return self._encode(x)
@@ -252,7 +249,6 @@ def _fill_in_encoder(net: nn.Module, state: dict[str, Any], prefix: str, *args: 
         weights = {name.removeprefix(f"{prefix}encoder."): state[name] for name in own}
         state[digest] = _digest_of_encoder(weights, net.architecture)
     if own.keys() & state.keys():
-        net._has_begun = not net.freeze_encoder
         return
     saved, ours = state.get(digest), net.encoder_digest.cpu()
     known = (ours, _digest_of_encoder(net.encoder.state_dict(), ""))

@@ -76,6 +76,8 @@ def folder_lines(
         every = max(_FROZEN_STEPS, _FROZEN_STEPS_PER_VALIDATED * len(validated))
         yield from _training(hardware, _steps_of_head(method, len(learned), batch, hardware), every)
         yield from _model(method, weights, scale)
+        if method.learns == "encoder":
+            yield from ("", "speed:", "  channels_last: true           # less time for a step")
         yield from _data(data, contents, method, longest, batch, hardware.workers)
         return
     seen = longest if method.whole else usual
@@ -139,8 +141,6 @@ def _model(method: Method, weights: str | None, scale: float) -> Iterator[str]:
         yield from (_FROZEN_TRUST_REGION if method.fits_head else _TRUST_REGION).splitlines()
     if method.recipe == "adm_grid":
         yield from _FROZEN_ADM.splitlines()
-    if method.learns == "encoder":
-        yield from ("", "speed:", "  channels_last: true           # less time for a step")
 
 
 def yaml_of(weights: str | None) -> str:
