@@ -36,6 +36,14 @@ def random_state_kept(devices: Iterable[torch.device], seed: int | None = None) 
         yield
 
 
+def in_unit_range(image: Tensor) -> Tensor:
+    """Images as a step sees them: float in 0..1, made of bytes; others as they are."""
+    if image.dtype != torch.uint8:
+        return image
+    # A GPU divides by a number by way of its reciprocal; by a tensor it gives the same bits as the CPU.
+    return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device))
+
+
 def to_host(*tensors: Tensor) -> list[Tensor]:
     """Copy tensors of a device to the CPU in one piece: the CPU waits for the device once, not for each of them.
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weakseg_lightning.devices import in_unit_range
+
 __all__ = ["BatchTransfer", "HostCopy", "decode_batch"]
 
 Batch = dict[str, Any]
@@ -31,20 +33,13 @@ def decode_batch(batch: Batch) -> Batch:
     """
     decoded = dict(batch)
     if "image" in batch:
-        decoded["image"] = _in_unit_range(batch["image"])
+        decoded["image"] = in_unit_range(batch["image"])
     for name in ("seeds", "mask"):
         if name in batch:
             decoded[name] = batch[name].to(torch.int64)
     if "next_batch" in batch:
         decoded["next_batch"] = decode_batch(batch["next_batch"])
     return decoded
-
-
-def _in_unit_range(image: Tensor) -> Tensor:
-    if image.dtype != torch.uint8:
-        return image
-    # A GPU divides by a number by way of its reciprocal; by a tensor it gives the same bits as the CPU.
-    return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device))
 
 
 class HostCopy:

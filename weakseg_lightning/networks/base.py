@@ -150,10 +150,9 @@ class SegmentationNet(nn.Module, ABC):
         Raises:
             ValueError: As `forward`, or the network has no map of that stride.
         """
-        small = self._resize(images)
         grid = self.coarse_grid(stride)
-        height, width = (-(-length // self.map_stride) for length in small.shape[-2:])
-        logits = self._compute(self.compute_map, small)[..., :height, :width].float()
+        height, width = (-(-length // self.map_stride) for length in self._resized(images))
+        logits = self._map(images)[..., :height, :width].float()
         factor = grid.stride // self.map_stride
         # the last square may reach beyond the image: its average is over the cells that there are
         return logits if factor == 1 else F.avg_pool2d(logits, factor, ceil_mode=True)
@@ -199,8 +198,8 @@ class SegmentationNet(nn.Module, ABC):
         state.pop("_compiled", None)
         return state
 
-    def _resize(self, images: Tensor) -> Tensor:
-        """The images that the network computes on."""
+    def _resized(self, images: Tensor) -> tuple[int, int]:
+        """Height and width of the images that the network computes on."""
         if images.ndim != 4 or images.shape[1] != self.in_channels:
             raise ValueError(f"`images` must have the shape (B, {self.in_channels}, H, W), got {tuple(images.shape)}")
         if not images.is_floating_point():  # bytes would pass, and mean colors 255 times too bright
@@ -210,9 +209,17 @@ class SegmentationNet(nn.Module, ABC):
                 "the data module"
             )
         height, width = (resized(length, self.input_scale) for length in images.shape[-2:])
-        if (height, width) == images.shape[-2:]:
+        return height, width
+
+    def _resize(self, images: Tensor) -> Tensor:
+        """The images that the network computes on."""
+        if (size := self._resized(images)) == images.shape[-2:]:
             return images
-        return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+        return F.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+    def _map(self, images: Tensor) -> Tensor:
+        """Logits of the cells of the coarse map, with those of what images are padded by."""
+        return self._compute(self.compute_map, self._resize(images))
 
     def _at_full_size(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Outputs of `compute` at the size of the images, float32."""
@@ -241,7 +248,7 @@ class SegmentationNet(nn.Module, ABC):
         x = (images - self.mean) / self.std
         return F.pad(x, (0, self.padded_size(width) - width, 0, self.padded_size(height) - height))
 
-    def _run_layers(self, compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def _run_layers(self, compute: Callable[[Any], Tensor], x: Any) -> Tensor:
         if self._compiled is None or not self.training:
             return compute(x)
         output = self._compiled(compute, x)
@@ -249,7 +256,7 @@ class SegmentationNet(nn.Module, ABC):
         return output.clone() if output.is_cuda else output
 
 
-def _call(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _call(compute: Callable[[Any], Tensor], x: Any) -> Tensor:
     """The function that is compiled: without a network of its own, for each `compute` that it is given."""
     return compute(x)
 

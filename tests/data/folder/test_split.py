@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from weakseg_lightning.data.folder.contents import read_folder
-from weakseg_lightning.data.folder.datamodule import split_names
+from weakseg_lightning.data.folder.split import split_names
 
 
 def add_images(root, count, masks=True, scribbles=True):

@@ -4,23 +4,16 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from tiny_network import TINY, build
 
 from weakseg_lightning import FrozenFeatures
-from weakseg_lightning.networks.frozen import features as features_module
 from weakseg_lightning.networks.frozen.cache import FeatureCache
-
-TINY = "test_efficientnet"  # timm's own network for tests
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
     torch.manual_seed(0)
     return torch.randint(0, 256, (3, 3, 70, 90)).float() / 255
-
-
-def build(weights, **options):
-    torch.manual_seed(1)
-    return FrozenFeatures(TINY, weights, **options).build(4)
 
 
 def test_only_the_head_learns_and_the_encoder_stays_in_evaluation_mode(weights, images):
@@ -98,7 +91,7 @@ def test_maps_are_those_of_timm(weights, images):
     whole.load_state_dict(load_file(weights), strict=False)
     x = torch.nn.functional.pad((images - net.mean) / net.std, (0, 6, 0, 26))
     expected = whole(x)
-    found = net.features(x)
+    found = net.features(images)
     assert [features.shape[1] for features in found] == net.head.channels == whole.feature_info.channels()
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs.half())
@@ -116,6 +109,16 @@ def test_a_cache_changes_nothing_and_saves_the_encoder(weights, images, tmp_path
     assert torch.equal(cached(images), first)
     assert torch.equal(cached(images.flip(0)), first.flip(0))
     assert torch.equal(cached(images[1:2]), first[1:2])
+    from_disk = build(weights, input_scale=scale, cache=FeatureCache(str(tmp_path), memory=0)).eval()
+    from_disk.load_state_dict(cached.state_dict())
+    assert torch.equal(from_disk(images), first)
+
+
+@pytest.mark.parametrize("cache", [None, FeatureCache()])
+def test_maps_have_their_channels_last_in_memory(weights, images, cache):
+    for _ in range(2):
+        for maps in build(weights, cache=cache).features(images):
+            assert maps.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_other_pixels_and_other_weights_are_other_features(weights, images):
@@ -132,110 +135,19 @@ def test_other_pixels_and_other_weights_are_other_features(weights, images):
     assert len(cache._kept) == 10
     net(images * (1 + 2e-5))  # equal in half precision, and the encoder sees more of it
     assert len(cache._kept) == 13
+    build(weights, cache=cache, input_scale=0.5)(images)
+    assert len(cache._kept) == 16
+    build(weights, cache=cache, mean=(0.4, 0.4, 0.4))(images)
+    assert len(cache._kept) == 19
 
 
-def labeled(images, count: int = 60):
-    """Images with labels that the brightness tells, 255 for most pixels."""
-    torch.manual_seed(3)
-    for image in images:
-        labels = (image.mean(0) * 3.999).long().to(torch.uint8)
-        known = torch.rand(labels.shape) < count / labels.numel()
-        yield (255 * image).to(torch.uint8), [torch.where(known, labels, torch.tensor(255, dtype=torch.uint8))]
-
-
-def smooth(count: int) -> torch.Tensor:
-    torch.manual_seed(7)
-    return (
-        torch.nn.functional.interpolate(torch.rand(count, 1, 4, 5), (64, 80), mode="bicubic")
-        .clamp(0, 1)
-        .expand(-1, 3, -1, -1)
-    )
-
-
-def test_preparing_fits_the_head_to_labeled_pixels_and_is_repeatable(weights):
-    images = smooth(6)
-    nets = [build(weights), build(weights, cache=FeatureCache()), build(weights, fit_first=False)]
-    for net in nets:
-        net.prepare(labeled(images, 300), seed=2)
-        net.eval()
-    truth = (images.mean(1) * 3.999).long()
-    right = [float((net(images).argmax(1) == truth).float().mean()) for net in nets]
-    assert right[0] > 0.6 > 0.5 > right[2]
-    for ours, theirs in zip(nets[0].head_parameters(), nets[1].head_parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    assert float(nets[2].head.mean.abs().sum()) > 0  # standardized all the same
-
-
-def test_soft_labelings_are_fitted_to_as_labelings_where_they_are_sure(weights):
-    """One-hot distributions, which the collision cross-entropy takes for classes; where there is none, no pixel."""
-    images = list(labeled(smooth(4), 300))
-    soft = [(image, [(labels == torch.arange(4)[:, None, None]).float()]) for image, [labels] in images]
-    unsure = [
-        (image, [labels, torch.full_like(one_hot, 0.25)])
-        for (image, [labels]), (_, [one_hot]) in zip(images, soft, strict=True)
-    ]
-    nets = [build(weights), build(weights), build(weights)]
-    for net, samples in zip(nets, (images, soft, unsure), strict=True):
-        net.prepare(samples, seed=2)
-    ours, theirs, third = (torch.cat([p.flatten() for p in net.head_parameters()]) for net in nets)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-    assert (ours - third).abs().max() > 1e-2, "other pixels are drawn"
-    (features, mixed) = features_module._collect(nets[0]._pick(unsure[0][0], unsure[0][1]))[1:]
-    assert mixed.shape == (len(features), 4)
-    assert set(mixed.sum(1).tolist()) == {1.0}
-
-
-def test_preparing_leaves_the_random_state_alone_and_knows_images_without_labels(weights):
-    net = build(weights)
-    state = torch.random.get_rng_state()
-    net.prepare([(torch.zeros(3, 40, 50, dtype=torch.uint8), [torch.full((40, 50), 255, dtype=torch.uint8)])], seed=0)
-    net.prepare([], seed=0)
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_a_head_that_was_fitted_needs_no_preparing(weights):
-    net = build(weights)
-    assert not net.is_prepared
-    net.prepare(labeled(smooth(2)), seed=2)
-    assert net.is_prepared
-    again = build(weights)
-    again.load_state_dict(net.state_dict())
-    assert again.is_prepared
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.75])
-def test_cells_are_picked_where_they_are(weights, monkeypatch, scale):
-    """Maps that hold their own rows and columns; images of whole cells and of parts of cells."""
-    net = build(weights, input_scale=scale)
-
-    def places(x):
-        rows, columns = (torch.arange(length // 4.0) for length in x.shape[-2:])
-        return [torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]]
-
-    monkeypatch.setattr(net, "features", places)
-    for height, width in ((32, 64), (34, 61), (33, 63)):
-        size = net.coarse_grid().size(height, width)
-        labels = torch.arange(size[0] * size[1]).view(size).to(torch.uint8)
-        image = torch.zeros(3, height, width, dtype=torch.uint8)
-        [(features, classes)] = net._pick(image, [labels])
-        assert sorted(classes.tolist()) == list(range(labels.numel()))
-        expected = torch.stack((classes // size[1], classes % size[1]), 1)
-        assert torch.equal(features.long(), expected)
-        assert torch.equal(features, expected.half())
-
-
-def test_many_labelings_do_not_fill_memory(weights, monkeypatch):
-    monkeypatch.setattr(features_module, "_FITTED_PIXELS", 100)
-    monkeypatch.setattr(features_module, "_PIXELS_PER_IMAGE", 16)
-
-    def picked():
-        for number in range(200):
-            yield torch.full((16, 2), float(number)), torch.full((16,), number)
-
-    labelings, features, classes = features_module._collect(picked())
-    assert (labelings, features.shape) == (200, (200, 2))
-    assert torch.equal(features[:, 0].long(), classes)
-    assert torch.equal(classes, torch.arange(200))  # as many pixels of each
+def test_images_of_bytes_are_found_by_their_bytes(weights, images):
+    cache = FeatureCache()
+    net = build(weights, cache=cache).eval()
+    given = images.mul(255).round().byte()
+    first = [net.encode_image(image)[0][0] for image in given]
+    assert torch.equal(net.features(given.float() / 255)[0], torch.cat(first))
+    assert len(cache._kept) == 3
 
 
 def test_checkpoints_hold_the_encoder_or_a_reference(weights, images):

@@ -19,7 +19,7 @@ from weakseg_lightning.data.folder.images.remarks import remarks
 from weakseg_lightning.data.folder.images.volumes import join_slices, require_volumes
 from weakseg_lightning.data.folder.labels import DrawnLabels
 from weakseg_lightning.data.folder.source import FolderSource
-from weakseg_lightning.data.folder.split import choose_split, split_names
+from weakseg_lightning.data.folder.split import choose_split
 from weakseg_lightning.data.folder.tables.cases import CaseRule, cases_in_words
 from weakseg_lightning.data.held_out import HeldOutDataModule
 from weakseg_lightning.data.images.volumes import VolumeReader
@@ -27,8 +27,6 @@ from weakseg_lightning.data.samples import BadSampleError, SampleSource
 from weakseg_lightning.data.weak_labels import Supervision
 from weakseg_lightning.errors import MissingFileError, UserError, first_of
 from weakseg_lightning.visualization.panels import Colors
-
-__all__ = ["FolderDataModule", "split_names"]
 
 _NAMED_PROBLEMS = 5
 

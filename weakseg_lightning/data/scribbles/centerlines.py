@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import approximate_polygon
 from skimage.morphology import skeletonize
 
 __all__ = ["EIGHT", "centre_line", "longest_path", "middle_path", "open_loops", "simplified", "thickest", "thickness"]
@@ -73,6 +72,8 @@ def centre_line(stroke: Flags) -> NDArray[np.float64]:
 
 def simplified(path: list[Point], tolerance: float = 0.75) -> NDArray[np.float64]:
     """Replace a path of neighboring pixels by a polyline of few vertices x, y that stays within the tolerance."""
+    from skimage.measure import approximate_polygon  # takes a second, as it loads scipy.signal
+
     points = np.array(path, np.float64)[:, ::-1]
     vertices: NDArray[np.float64] = approximate_polygon(points, tolerance) if len(points) > 2 else points
     return vertices

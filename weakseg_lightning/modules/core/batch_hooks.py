@@ -2,9 +2,7 @@
 
 from typing import Any, Protocol
 
-import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
 
 
 class BatchHook(Protocol):
@@ -12,11 +10,6 @@ class BatchHook(Protocol):
 
     enabled: bool
     """True where the batches of the next epoch are to hold the additions."""
-
-
-def in_unit_range(image: Tensor) -> Tensor:
-    """Images as a step sees them, float in 0..1, made of those that the loader's workers hold, uint8."""
-    return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
 def tell_data(module: LightningModule, name: str, value: Any) -> None:

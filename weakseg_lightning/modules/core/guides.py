@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from weakseg_lightning.devices import in_unit_range
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 
 Batch = dict[str, Any]
 

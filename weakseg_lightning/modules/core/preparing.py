@@ -10,9 +10,8 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from weakseg_lightning.devices import works_aside
+from weakseg_lightning.devices import in_unit_range, works_aside
 from weakseg_lightning.errors import UserError
-from weakseg_lightning.modules.core.batch_hooks import in_unit_range
 from weakseg_lightning.networks import SegmentationNet
 from weakseg_lightning.networks.evaluation import evaluating
 from weakseg_lightning.solvers.threads import cores_of_rank

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -12,17 +13,15 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from weakseg_lightning.checks import at_least, at_least_and_below
-from weakseg_lightning.devices import random_state_kept
-from weakseg_lightning.energies.potts import VOID
+from weakseg_lightning.devices import in_unit_range, random_state_kept
 from weakseg_lightning.errors import UserError
 from weakseg_lightning.networks.base import Network, SegmentationNet, check_input, check_input_scale
 from weakseg_lightning.networks.encoders import encoder_normalization
 from weakseg_lightning.networks.frozen.cache import FeatureCache, digest_of
 from weakseg_lightning.networks.frozen.encoder import make_encoder, tell, timm_version
 from weakseg_lightning.networks.frozen.head import MapHead, join_maps
-
-_FITTED_PIXELS = 400_000
-_PIXELS_PER_IMAGE = 600
+from weakseg_lightning.networks.frozen.known_pixels import FITTED_PIXELS, PIXELS_PER_IMAGE, collect, is_known
+from weakseg_lightning.networks.frozen.resizing import enlarge
 
 
 class FrozenNet(SegmentationNet):
@@ -46,7 +45,7 @@ class FrozenNet(SegmentationNet):
         self.head = MapHead(channels, num_classes, settings.hidden, settings.dropout)
         self.cache = settings.cache
         self.architecture = settings.encoder.partition(".")[0]  # the tag tells weights apart, which are compared anyway
-        self._made_by = f"timm {timm_version()}, maps {list(info.out_indices)}"
+        self._made_by = f"timm {timm_version()}, maps {list(info.out_indices)}, scale {settings.input_scale}"
         self._channels_last = str(getattr(encoder, "output_fmt", "NCHW")).endswith("NHWC")
         self.save_encoder = settings.save_encoder
         self.fits = settings.fit_first
@@ -63,8 +62,24 @@ class FrozenNet(SegmentationNet):
         return self
 
     @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images, see :meth:`SegmentationNet.forward`."""
+        logits, cut = self._map(images).float(), self._resized(images)
+        with torch.autocast(logits.device.type, enabled=False):
+            return enlarge(logits, [self.padded_size(length) for length in cut], cut, images.shape[-2:])
+
+    @override
     def compute_map(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head([features.to(x.dtype) for features in self.features(x)])
+        return self._score(_channels_second(self._encode(x)) if self.freeze_encoder else self._maps(x))
+
+    @override
+    def _map(self, images: Tensor) -> Tensor:
+        if self.freeze_encoder or self.preparing:
+            return self._run_layers(self._score, self.features(images))
+        return super()._map(images)
+
+    def _score(self, maps: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.head([features.to(self.head.bias.dtype) for features in maps])
         return logits
 
     @override
@@ -89,15 +104,24 @@ class FrozenNet(SegmentationNet):
                 del state[prefix + name]
         return state
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Maps of normalized, padded images ``(B, C, H', W')``, the finest first; half precision if frozen."""
-        if not (self.freeze_encoder or self.preparing):
-            return self._layout(self.encoder(x))
-        if self.cache is None or _is_recorded():
-            return self._encode(x)
+    @torch.no_grad()
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Maps of images before the head takes them, from the cache where there is one.
+
+        Args:
+            images: in 0..1, or with channels of their own, ``(B, C, H, W)``.
+
+        Returns:
+            Maps of the resized, normalized and padded images ``(B, c, h, w)`` in half precision, the finest first, with
+            their channels last in memory: the head then takes half the time on a CPU.
+        """
+        if self.cache is None or _is_recorded() or not (self.freeze_encoder or self.preparing):
+            return _channels_second(self._encode_images(images))
         # One image at a time, so that its features do not depend on what else is in the batch.
-        found = [self.cache.get(self._key(x[i]), lambda i=i: self._encode(x[i : i + 1])) for i in range(len(x))]  # type: ignore[misc]
-        return [torch.cat(maps).to(x.device) for maps in zip(*found, strict=True)]
+        found = [
+            self.cache.get(self._key(image[0]), partial(self._encode_images, image)) for image in torch.split(images, 1)
+        ]
+        return _channels_second(torch.cat(maps).to(images.device) for maps in zip(*found, strict=True))
 
     @property
     @override
@@ -110,16 +134,16 @@ class FrozenNet(SegmentationNet):
         start = time.perf_counter()
         device = self.mean.device
         with random_state_kept([device], seed):
-            labelings, features, labels = _collect(found for sample in samples for found in self._pick(*sample))
+            labelings, features, labels = collect(found for sample in samples for found in self._pick(*sample))
             if not labelings:
                 return
             encoded = time.perf_counter()
             # Each fit begins with the same weights: what the last one learned from its own labels would stay.
             self._unfitted = self._unfitted or copy.deepcopy(self.head.state_dict())
             self.head.load_state_dict(self._unfitted)
-            kept = torch.randperm(len(labels))[:_FITTED_PIXELS]
+            kept = torch.randperm(len(labels))[:FITTED_PIXELS]
             self.head.standardize(features[kept].to(device))
-            known = kept[_is_known(labels[kept])]
+            known = kept[is_known(labels[kept])]
             if self.fits and len(known):
                 self.head.fit(features[known].to(device), labels[known].to(device))
         tell(
@@ -132,9 +156,9 @@ class FrozenNet(SegmentationNet):
         """Joined features and labels of some pixels of each labeling, labeled ones where there are any."""
         maps, size = self.encode_image(image)
         for labels in labelings:
-            known = _is_known(labels.movedim(0, -1) if labels.ndim == 3 else labels)
+            known = is_known(labels.movedim(0, -1) if labels.ndim == 3 else labels)
             rows, columns = (known if known.any() else ~known).nonzero(as_tuple=True)
-            kept = torch.randperm(len(rows))[:_PIXELS_PER_IMAGE]
+            kept = torch.randperm(len(rows))[:PIXELS_PER_IMAGE]
             rows, columns = rows[kept], columns[kept]
             if labels.shape[-2:] == image.shape[1:]:
                 features = self.features_at(maps, size, (rows, columns), image.shape[1:])
@@ -154,9 +178,8 @@ class FrozenNet(SegmentationNet):
             The maps of the padded image, ``(1, c, h', w')`` each, the finest first; and height and width of the image
             before it was padded.
         """
-        given = image[None].to(self.mean.device)
-        small = self._resize(given.float() / 255 if given.dtype == torch.uint8 else given)
-        return self.features(self._pad(small)), small.shape[-2:]
+        given = in_unit_range(image[None].to(self.mean.device))
+        return self.features(given), self._resized(given)
 
     def features_at(
         self, maps: Sequence[Tensor], size: Sequence[int], pixels: tuple[Tensor, Tensor], whole: Sequence[int]
@@ -177,53 +200,32 @@ class FrozenNet(SegmentationNet):
         grid = torch.stack(places, -1)[None, None].to(joined.device)
         return F.grid_sample(joined, grid, padding_mode="border", align_corners=False)[0, :, 0].T
 
+    def _encode_images(self, images: Tensor) -> list[Tensor]:
+        return self._encode(self._pad(self._resize(images)))
+
     @torch.no_grad()
     def _encode(self, x: Tensor) -> list[Tensor]:
+        """Maps ``(B, h, w, c)`` in half precision of normalized, padded images."""
         with torch.autocast(x.device.type, enabled=False):
-            maps = self.encoder(x.float())
-        return [features.half() for features in self._layout(maps)]
+            return [maps.movedim(1, -1).half().contiguous() for maps in self._maps(x.float())]
 
-    def _layout(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [features.movedim(-1, 1) if self._channels_last else features for features in maps]
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.encoder(x)
+        return _channels_second(maps) if self._channels_last else maps
 
     def _key(self, image: Tensor) -> str:
-        # The shape, too: images of one color have equal bytes whichever way they lie.
-        content = digest_of({f"image {tuple(image.shape)} {self._made_by}": image.float()})
+        # Images are bytes but for those with channels of their own, and a name for bytes is found in a quarter of the
+        # time. The shape, too: images of one color have equal bytes whichever way they lie.
+        small = image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        told = small if torch.equal(in_unit_range(small), image) else image.float()
+        name = f"image {told.dtype} {tuple(image.shape)} {self._made_by}"
+        content = digest_of({name: told, "mean": self.mean, "std": self.std})
         return f"{bytes(self.encoder_digest.tolist()).hex()}/{content}"
 
 
-def _collect(picked: Iterable[tuple[Tensor, Tensor]]) -> tuple[int, Tensor, Tensor]:
-    """Number of labelings, their features ``(N, C)`` and labels: at most twice the pixels that are fitted to.
-
-    Pixels come in random order, so that half of them is a fair sample, too. Labels are classes ``(N,)``, or, if some
-    labelings are soft, distributions ``(N, K)``.
-    """
-    features, labels, most, total = [], [], _PIXELS_PER_IMAGE, 0
-    for found, known in picked:
-        features.append(found[:most].clone())
-        labels.append(known[:most])
-        total += len(labels[-1])
-        if total > 2 * _FITTED_PIXELS and most > 1:
-            most //= 2
-            features = [part[:most].clone() for part in features]  # a view would keep the whole in memory
-            labels = [part[:most] for part in labels]
-            total = sum(map(len, labels))
-    empty = torch.zeros(0)
-    return len(features), torch.cat(features or [empty]), torch.cat(_of_one_kind(labels) or [empty])
-
-
-def _of_one_kind(labels: Sequence[Tensor]) -> list[Tensor]:
-    """Classes as they are; beside distributions, as distributions, 0 throughout where there is none."""
-    width = max((part.shape[1] for part in labels if part.ndim == 2), default=0)
-    if width == 0:
-        return list(labels)
-    names = torch.arange(width)
-    return [part if part.ndim == 2 else (part[:, None] == names).half() for part in labels]
-
-
-def _is_known(labels: Tensor) -> Tensor:
-    """Tell which classes, or distributions along the last dimension, say something."""
-    return (labels > 0).any(-1) if labels.is_floating_point() else labels != VOID
+def _channels_second(maps: Iterable[Tensor]) -> list[Tensor]:
+    """Maps ``(B, c, h, w)`` of maps ``(B, h, w, c)``, where these lie in memory."""
+    return [features.movedim(-1, 1) for features in maps]
 
 
 def _is_recorded() -> bool:

@@ -8,7 +8,7 @@ from shlex import quote
 
 from weakseg_lightning.cli.commands.init.choice import Hardware, Method, kinds_of, words_for
 from weakseg_lightning.data.folder.contents import NEGATIVE, POSITIVE, FolderContents
-from weakseg_lightning.data.folder.datamodule import split_names
+from weakseg_lightning.data.folder.split import split_names
 from weakseg_lightning.data.samples import BadSampleError
 from weakseg_lightning.data.text import counted
 from weakseg_lightning.errors import UserError
