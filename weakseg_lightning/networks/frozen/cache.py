@@ -20,13 +20,13 @@ from weakseg_lightning.files import replacing
 _GIGABYTE = 2**30
 
 
-def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Name for tensors: equal content, equal name."""
-    digest = blake2b(digest_size=12)
+def digest_of(tensors: Mapping[str, Tensor], algorithm: Any = None) -> str:
+    """Name for tensors: equal content, equal name; by an algorithm of hashlib, None = BLAKE2b of 12 bytes."""
+    digest = blake2b(digest_size=12) if algorithm is None else algorithm()
     for name, tensor in tensors.items():
         digest.update(name.encode())
         digest.update(_bytes_of(tensor))
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 class FeatureCache:
