@@ -10,8 +10,8 @@ from torch.nn import functional as F
 def enlarge(maps: Tensor, padded: Sequence[int], cut: Sequence[int], size: Sequence[int]) -> Tensor:
     """Resize maps bilinearly to ``padded``, cut that to ``cut``, and resize this bilinearly to ``size``.
 
-    Each step is linear, in rows and in columns on their own, so that two small matrices do all at once: with gradients,
-    for images of 500 pixels on a CPU, in 0.4 of the time of one step after another.
+    Each step is linear, in rows and in columns on their own, so that two small matrices do all at once: on a CPU in a
+    third of the time of the three steps and their gradients, for images of some 500 pixels.
 
     Args:
         maps: float ``(B, K, h, w)``.

@@ -132,7 +132,6 @@ def test_settings_follow_the_images(run, make_folder, monkeypatch):
     head = yaml.safe_load(Path("head.yaml").read_text())
     assert head["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.1875
     assert (head["data"]["init_args"]["crop_size"], head["data"]["init_args"]["batch_size"]) == (2000, 1)
-    assert (head["data"]["init_args"]["flip"], whole["data"]["init_args"]["flip"]) == (False, True)
     run("init", "photos", "--output", "crops.yaml", "--learns", "network")
     crops = yaml.safe_load(Path("crops.yaml").read_text())
     assert crops["model"]["init_args"]["network"]["init_args"]["input_scale"] == 0.25

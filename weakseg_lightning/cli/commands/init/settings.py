@@ -164,10 +164,7 @@ def _data(data: Path, contents: FolderContents, method: Method, crop: int, batch
     yield f"    crop_size: {crop:<17}# {size}"
     yield f"    scale_range: {'[1.0, 1.0]' if method.whole else '[0.5, 1.25]'}"
     yield f"    batch_size: {batch}"
-    if method.learns == "head" and method.supervision not in ("box", "tags"):
-        yield "    flip: false                 # mirrored images gain nothing here, and take time"
-    else:
-        yield "    flip: true                  # false where left and right differ"
+    yield "    flip: true                  # false where left and right differ"
     yield "    color_jitter: 0.0"
     yield f"    num_workers: {workers}"
     yield "    on_bad_sample: error        # or skip, to go on without files that cannot be used"
